@@ -1,0 +1,29 @@
+"""Errors whose message is meant for the user: one line that says what is wrong and what to do."""
+
+
+class AopsamError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class InputError(AopsamError, ValueError):
+    """An image, a point or a file given by the user cannot be used."""
+
+
+class OptionError(AopsamError, ValueError):
+    """An option is unknown, of the wrong type or outside its range."""
+
+
+class MaskFormatError(AopsamError, ValueError):
+    """An encoded mask contradicts itself: run lengths, box and image do not fit together."""
+
+
+class BundleError(AopsamError):
+    """A model bundle is missing, incomplete or altered."""
+
+
+class EngineError(AopsamError):
+    """The requested engine cannot be used on this machine."""
+
+
+class InferenceError(AopsamError):
+    """A graph failed, or gave an output of the wrong shape or with values that are not finite."""

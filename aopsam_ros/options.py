@@ -1,0 +1,214 @@
+"""The one table of options, and the validated objects made from it.
+
+Ranges, defaults and descriptions are written here only: the dataclasses, the command line and the
+node's parameters are all made from `OPTIONS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from aopsam_ros.errors import OptionError
+
+Value = float | int | str
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """Type, default, closed range (numbers) or choices (words), and meaning of one option."""
+
+    type: type
+    default: Value
+    minimum: float | None
+    maximum: float | None
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+OPTIONS: Mapping[str, OptionSpec] = {
+    "asf.smoothing_sigma": OptionSpec(
+        float, 2.0, 0.0, 32.0, "Gaussian smoothing of the prompt confidence map, in its pixels"
+    ),
+    "asf.confidence_threshold": OptionSpec(
+        float, 0.2, 0.0, 1.0, "a candidate prompt's least confidence after smoothing"
+    ),
+    "asf.min_spacing": OptionSpec(
+        int, 6, 1, 256, "least distance between candidate prompts, in confidence map pixels"
+    ),
+    "asf.elimination_threshold": OptionSpec(
+        float, 1.3, 0.0, 10.0, "factor k of the elimination threshold; lower drops more prompts"
+    ),
+    "asf.filtering": OptionSpec(
+        str,
+        "paper",
+        None,
+        None,
+        "rule that drops remaining prompts after each batch of masks",
+        ("paper", "none", "inside", "max", "max_inside"),
+    ),
+    "asf.batch_size": OptionSpec(int, 8, 1, 1024, "prompts decoded in one call of the decoder"),
+    "asf.max_prompts": OptionSpec(
+        int, 256, 1, 4096, "most prompts decoded for one frame (a grid decodes all of its points)"
+    ),
+    "asf.time_budget_ms": OptionSpec(
+        int, 0, 0, 600_000, "no new decoder call after this many milliseconds of a frame; 0 = none"
+    ),
+    "mask.predicted_iou_threshold": OptionSpec(
+        float, 0.5, 0.0, 1.0, "least predicted IoU of a mask that is kept"
+    ),
+    "mask.stability_threshold": OptionSpec(
+        float, 0.7, 0.0, 1.0, "least stability score of a mask that is kept"
+    ),
+    "mask.overlap_threshold": OptionSpec(
+        float, 0.7, 0.0, 1.0, "a mask whose IoU with a better one is above this is dropped"
+    ),
+    "mask.min_area": OptionSpec(
+        int, 16, 0, 1_000_000_000, "smallest mask that is kept, in source image pixels"
+    ),
+    "mask.candidates": OptionSpec(
+        str,
+        "best",
+        None,
+        None,
+        "which of a prompt's three masks compete: the one with the best predicted IoU, or all",
+        ("best", "all"),
+    ),
+    "mask.combine": OptionSpec(
+        str,
+        "nms",
+        None,
+        None,
+        "how overlapping masks are resolved: suppression by mask IoU or by box IoU",
+        ("nms", "box_nms"),
+    ),
+}
+
+
+def check(name: str, value: object) -> Value:
+    """Return `value` as the option's type, or say why it cannot be.
+
+    Raises:
+        OptionError: unknown name, wrong type, not finite, or outside the range or the choices.
+    """
+    spec = OPTIONS.get(name)
+    if spec is None:
+        raise OptionError(f"unknown option '{name}'; known: {', '.join(OPTIONS)}")
+    if spec.type is str:
+        return _check_word(name, value, spec)
+    return _check_number(name, value, spec)
+
+
+def _check_word(name: str, value: object, spec: OptionSpec) -> str:
+    if not isinstance(value, str) or value not in spec.choices:
+        raise OptionError(f"{name} must be one of {', '.join(spec.choices)}, not {value!r}")
+    return value
+
+
+def _check_number(name: str, value: object, spec: OptionSpec) -> float | int:
+    # A parameter of type bool is an int to Python, but never meant as one.
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+        raise OptionError(f"{name} must be a number, not {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise OptionError(f"{name} must be finite, not {value!r}")
+    if spec.type is int and not number.is_integer():
+        raise OptionError(f"{name} must be a whole number, not {value!r}")
+    low, high = spec.minimum, spec.maximum
+    if low is not None and high is not None and not low <= number <= high:
+        raise OptionError(f"{name} must be between {low:.10g} and {high:.10g}, not {value!r}")
+    result: float | int = spec.type(number)
+    return result
+
+
+def parse(name: str, text: str) -> Value:
+    """Read an option written as text, as on a command line.
+
+    Raises:
+        OptionError: as `check`.
+    """
+    spec = OPTIONS.get(name)
+    if spec is None or spec.type is str:
+        return check(name, text)
+    try:
+        return check(name, float(text))
+    except ValueError as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"{name} must be a number, not {text!r}") from None
+
+
+def _default(name: str) -> Any:  # noqa: ANN401  (the dataclass field gives the type)
+    return OPTIONS[name].default
+
+
+def _check_fields(group: str, options: object) -> None:
+    for key, value in vars(options).items():
+        object.__setattr__(options, key, check(f"{group}.{key}", value))
+
+
+@dataclass(frozen=True)
+class AsfOptions:
+    """Adaptive sampling and filtering of prompts; each field is the option `asf.<field>`."""
+
+    smoothing_sigma: float = _default("asf.smoothing_sigma")
+    confidence_threshold: float = _default("asf.confidence_threshold")
+    min_spacing: int = _default("asf.min_spacing")
+    elimination_threshold: float = _default("asf.elimination_threshold")
+    filtering: str = _default("asf.filtering")
+    batch_size: int = _default("asf.batch_size")
+    max_prompts: int = _default("asf.max_prompts")
+    time_budget_ms: int = _default("asf.time_budget_ms")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("asf", self)
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """Which masks are kept; each field is the option `mask.<field>`."""
+
+    predicted_iou_threshold: float = _default("mask.predicted_iou_threshold")
+    stability_threshold: float = _default("mask.stability_threshold")
+    overlap_threshold: float = _default("mask.overlap_threshold")
+    min_area: int = _default("mask.min_area")
+    candidates: str = _default("mask.candidates")
+    combine: str = _default("mask.combine")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("mask", self)
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """All options of a segmentation; immutable, so a whole set can be swapped at once."""
+
+    asf: AsfOptions = field(default_factory=AsfOptions)
+    mask: MaskOptions = field(default_factory=MaskOptions)
+
+    def flat(self) -> dict[str, Value]:
+        """Return `{"asf.smoothing_sigma": 2.0, ...}`, in the table's order."""
+        groups = asdict(self)
+        return {name: groups[name.split(".")[0]][name.split(".")[1]] for name in OPTIONS}
+
+    def updated(self, values: Mapping[str, object]) -> SegmenterOptions:
+        """Return a copy with some options changed, named as in the table.
+
+        Raises:
+            OptionError: as `check`; nothing is changed then.
+        """
+        groups: dict[str, dict[str, Any]] = {"asf": {}, "mask": {}}
+        for name, value in values.items():
+            checked = check(name, value)
+            group, key = name.split(".")
+            groups[group][key] = checked
+        return SegmenterOptions(
+            replace(self.asf, **groups["asf"]), replace(self.mask, **groups["mask"])
+        )
