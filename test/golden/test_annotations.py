@@ -1,0 +1,53 @@
+"""The outlines made by hand fit the photographs and each other."""
+
+from __future__ import annotations
+
+import golden_masks
+import numpy as np
+import pytest
+
+NAMES = golden_masks.annotated_names()
+
+
+def test_enough_photographs_are_annotated() -> None:
+    assert len(NAMES) >= 5
+    assert set(NAMES) <= set(golden_masks.photograph_names())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outlines_lie_on_the_photograph(name: str) -> None:
+    entry = golden_masks.ANNOTATIONS["photographs"][name]
+    assert golden_masks.read_rgb(name).shape == (entry["height"], entry["width"], 3)
+    for item in entry["objects"]:
+        corners = np.array(item["polygon"])
+        assert corners.min() >= 0, item["name"]
+        assert (corners.max(axis=0) < (entry["width"], entry["height"])).all(), item["name"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_objects_are_large_enough_and_distinct(name: str) -> None:
+    masks = golden_masks.hand_masks(name)
+    assert len(masks) == len(golden_masks.ANNOTATIONS["photographs"][name]["objects"])
+    for title, mask in masks.items():
+        assert mask.sum() >= 0.001 * mask.size, title
+        others = [other for key, other in masks.items() if key != title]
+        assert max(golden_masks.best_ious([mask], others)) < 0.6, title
+
+
+def test_objects_differ_from_their_surroundings() -> None:
+    """Coins are brighter than the table, bricks darker than the mortar, around every outline."""
+    for name, sign in (("coins.jpg", 1), ("bricks.jpg", -1)):
+        grey = golden_masks.read_rgb(name).mean(axis=2)
+        masks = golden_masks.hand_masks(name)
+        everything = np.logical_or.reduce(list(masks.values()))
+        for title, mask in masks.items():
+            ring = _grown(mask, 5) & ~_grown(mask, 1) & ~everything
+            contrast = sign * (grey[mask].mean() - grey[ring].mean())
+            assert contrast > 10, f"{name}, {title}: {contrast:.1f}"
+
+
+def _grown(mask: golden_masks.Masks, pixels: int) -> golden_masks.Masks:
+    for _ in range(pixels):
+        padded = np.pad(mask, 1)
+        mask = mask | padded[2:, 1:-1] | padded[:-2, 1:-1] | padded[1:-1, 2:] | padded[1:-1, :-2]
+    return mask
