@@ -27,3 +27,7 @@ class EngineError(AopsamError):
 
 class InferenceError(AopsamError):
     """A graph failed, or gave an output of the wrong shape or with values that are not finite."""
+
+
+class DatasetError(AopsamError):
+    """A data set or an annotation file cannot be read, or holds nothing to learn from."""

@@ -1,0 +1,1 @@
+"""Data sets, targets and training loops (needs the `train` extra)."""

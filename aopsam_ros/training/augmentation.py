@@ -1,0 +1,155 @@
+"""Random views of a labelled photograph, at the size that the encoder takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.training.datasets import LabelledImage
+
+Image = NDArray[np.uint8]
+Layers = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop `rgb uint8 [h, w, 3]` with `layers uint16 [L, h, w]`, h and w at most the canvas."""
+
+    rgb: Image
+    layers: Layers
+
+
+@dataclass(frozen=True)
+class AugmentationOptions:
+    """How far a view may stray from the photograph.
+
+    Attributes:
+        scale: Smallest and largest factor on the scale at which the encoder sees a photograph.
+        whole_probability: How often the photograph is shown whole, as at inference.
+        copy_paste_probability: How often objects of another photograph are pasted in.
+    """
+
+    scale: tuple[float, float] = (0.6, 1.7)
+    whole_probability: float = 0.25
+    copy_paste_probability: float = 0.25
+
+
+def random_view(
+    image: LabelledImage,
+    canvas: int,
+    image_size: int,
+    options: AugmentationOptions,
+    rng: np.random.Generator,
+) -> View:
+    """Flip, scale, crop and recolour.
+
+    Args:
+        image: The photograph.
+        canvas: Largest side of the view, pixels.
+        image_size: The encoder's input size: scale 1 makes the photograph's long side this long.
+        options: Ranges.
+        rng: Source of randomness.
+    """
+    longest = max(image.rgb.shape[:2])
+    if rng.random() < options.whole_probability:
+        factor = canvas / longest
+    else:
+        factor = image_size / longest * float(np.exp(rng.uniform(*np.log(options.scale))))
+    view = _resize(image, factor)
+    view = _crop(view, canvas, rng)
+    if rng.random() < 0.5:
+        view = View(view.rgb[:, ::-1], view.layers[:, :, ::-1])
+    return View(recolour(np.ascontiguousarray(view.rgb), rng), np.ascontiguousarray(view.layers))
+
+
+def _resize(image: LabelledImage, factor: float) -> View:
+    height, width = (max(16, round(side * factor)) for side in image.rgb.shape[:2])
+    shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    rgb = cv2.resize(image.rgb, (width, height), interpolation=shrink)
+    nearest = cv2.INTER_NEAREST
+    layers = [cv2.resize(layer, (width, height), interpolation=nearest) for layer in image.layers]
+    return View(rgb, np.stack(layers))
+
+
+def _crop(view: View, canvas: int, rng: np.random.Generator) -> View:
+    """Cut a window around a random labelled pixel, so that few crops are empty."""
+    height, width = view.rgb.shape[:2]
+    if height <= canvas and width <= canvas:
+        return view
+    ys, xs = np.nonzero(view.layers[rng.integers(len(view.layers))])
+    pick = rng.integers(len(ys)) if len(ys) else 0
+    y, x = (int(ys[pick]), int(xs[pick])) if len(ys) else (height // 2, width // 2)
+    top = _window_start(y, height, canvas, rng)
+    left = _window_start(x, width, canvas, rng)
+    window = np.s_[top : top + canvas, left : left + canvas]
+    return View(view.rgb[window], view.layers[(slice(None), *window)])
+
+
+def _window_start(at: int, length: int, canvas: int, rng: np.random.Generator) -> int:
+    low, high = max(0, at - canvas + 1), min(at, length - canvas)
+    return int(rng.integers(low, high + 1)) if high >= low else 0
+
+
+def recolour(rgb: Image, rng: np.random.Generator) -> Image:
+    """Change brightness, contrast, colour balance and saturation; now and then blur or add noise.
+
+    All but blur and noise is one affine map of colours, which OpenCV applies to bytes directly.
+    """
+    contrast = rng.uniform(0.75, 1.25)
+    saturation = 0.0 if rng.random() < 0.04 else rng.uniform(0.6, 1.4)
+    gain = rng.uniform(0.75, 1.25) * rng.uniform(0.93, 1.07, 3)
+    mean = np.array(cv2.mean(rgb)[:3])
+    mix = contrast * (saturation * np.eye(3) + (1 - saturation) / 3)
+    offset = gain * mean - mix @ mean
+    pixels = cv2.transform(rgb, np.column_stack([mix, offset]))
+    if rng.random() < 0.1:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.4, 1.5)))
+    if rng.random() < 0.1:
+        noise = rng.normal(0, rng.uniform(2, 10), pixels.shape)
+        pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
+    return np.asarray(pixels, np.uint8)
+
+
+def paste_objects(view: View, donor: View, rng: np.random.Generator, most: int = 3) -> View:
+    """Copy up to `most` instances of another view in front of this one (Simple Copy-Paste).
+
+    Source: arXiv 2012.07177. What they cover is cut from the instances below.
+    """
+    labels = [(i, v) for i, layer in enumerate(donor.layers) for v in np.unique(layer) if v]
+    if not labels:
+        return view
+    rgb, layers = view.rgb.copy(), view.layers.copy()
+    next_label = int(layers.max()) + 1
+    for pick in rng.permutation(len(labels))[: rng.integers(1, most + 1)]:
+        layer, value = labels[pick]
+        mask = donor.layers[layer] == value
+        if _paste(rgb, layers, donor.rgb, mask, next_label, rng):
+            next_label += 1
+    return View(rgb, layers)
+
+
+def _paste(
+    rgb: Image,
+    layers: Layers,
+    source: Image,
+    mask: NDArray[np.bool_],
+    label: int,
+    rng: np.random.Generator,
+) -> bool:
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    rows, columns = rgb.shape[:2]
+    if width * height < 400 or width > columns * 0.7 or height > rows * 0.7:
+        return False
+    top = int(rng.integers(0, rows - height + 1))
+    left = int(rng.integers(0, columns - width + 1))
+    shape = mask[y : y + height, x : x + width]
+    target = np.s_[top : top + height, left : left + width]
+    soft = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), 0.8)[:, :, None] * shape[:, :, None]
+    patch = source[y : y + height, x : x + width]
+    rgb[target] = (patch * soft + rgb[target] * (1 - soft)).astype(np.uint8)
+    layers[(slice(None), *target)][:, shape] = 0
+    layers[(0, *target)][shape] = label
+    return True

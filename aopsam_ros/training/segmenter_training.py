@@ -1,0 +1,231 @@
+"""The training loop of `nano`: a SAM-shaped segmenter on two CPU cores or a GPU."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.models.mobilenet_v2 import load_imagenet
+from aopsam_ros.models.nano import NanoEncoder, NanoMaskDecoder
+from aopsam_ros.training.batches import Batch, SegmenterBatches, WeightedDataset, normalise
+from aopsam_ros.training.losses import segmenter_loss
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+CHECKPOINT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class SegmenterTrainingOptions:
+    """Everything that decides a run.
+
+    Attributes:
+        minutes: Training time, over all resumed parts; the learning rate follows it.
+        image_size: The encoder's input size at inference, pixels.
+        canvas: Size of the training crops; smaller is faster.
+        full_share: Last share of the time that trains at `image_size` instead.
+        batch_size: Images a step.
+        points: Point prompts an image.
+        boxes: Box prompts an image.
+        learning_rate: Peak, of the parts that start from nothing.
+        backbone_rate: Peak, of the pretrained backbone.
+        frozen_blocks: How many of the backbone's 18 blocks stay as pretrained.
+        seed: Of weights, views and prompts.
+    """
+
+    minutes: float = 60.0
+    image_size: int = 512
+    canvas: int = 384
+    full_share: float = 0.35
+    batch_size: int = 8
+    points: int = 12
+    boxes: int = 3
+    learning_rate: float = 1.2e-3
+    backbone_rate: float = 2.5e-4
+    frozen_blocks: int = 4
+    seed: int = 0
+
+
+class NanoSegmenter(nn.Module):
+    """Encoder and decoder together, as they are trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = NanoEncoder()
+        self.decoder = NanoMaskDecoder()
+
+    def forward(self, images: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode points `[B, N, 1, 2]`, then boxes `[B, M, 2, 2]`; see `NanoMaskDecoder`."""
+        embedding = self.encoder(images)
+        point_labels = torch.ones(points.shape[:3], device=points.device)
+        results = [self.decoder(embedding, points, point_labels)]
+        if boxes.shape[1]:
+            corners = torch.tensor([2.0, 3.0], device=boxes.device).expand(boxes.shape[:3])
+            results.append(self.decoder(embedding, boxes, corners))
+        logits, iou = zip(*results, strict=True)
+        return torch.cat(logits, 1), torch.cat(iou, 1)
+
+
+class SegmenterTrainer:
+    """Trains, averages the weights, and can stop and resume at any step."""
+
+    def __init__(
+        self,
+        options: SegmenterTrainingOptions,
+        data: list[WeightedDataset],
+        out: Path,
+        backbone: Path | None,
+    ) -> None:
+        torch.manual_seed(options.seed)
+        self.options, self.data, self.out = options, data, out
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = NanoSegmenter().to(self.device, memory_format=torch.channels_last)
+        if backbone is not None:
+            load_imagenet(self.model.encoder.backbone, backbone)
+        self.model.encoder.backbone.freeze(options.frozen_blocks)
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=0.02)
+        self.step, self.seconds, self.images = 0, 0.0, 0
+        self.mean = torch.tensor(IMAGENET_MEAN, device=self.device)
+        self.std = torch.tensor(IMAGENET_STD, device=self.device)
+
+    def _parameter_groups(self) -> list[dict]:
+        backbone = [p for p in self.model.encoder.backbone.parameters() if p.requires_grad]
+        known = {id(p) for p in self.model.encoder.backbone.parameters()}
+        fresh = [p for p in self.model.parameters() if id(p) not in known]
+        return [
+            {"params": fresh, "peak": self.options.learning_rate},
+            {"params": backbone, "peak": self.options.backbone_rate},
+        ]
+
+    @property
+    def progress(self) -> float:
+        """Share of the training time that is spent, 0-1."""
+        return min(1.0, self.seconds / (60.0 * self.options.minutes))
+
+    def run(self) -> None:
+        """Train until the time is spent; writes checkpoints and `training.jsonl` into `out`."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        with tqdm(total=round(60 * self.options.minutes), unit="s", desc="train-segmenter") as bar:
+            bar.update(round(self.seconds))
+            while self.progress < 1.0:
+                self._run_phase(bar)
+        self.save()
+
+    def _canvas(self) -> int:
+        full = self.progress >= 1.0 - self.options.full_share
+        return self.options.image_size if full else self.options.canvas
+
+    def _run_phase(self, bar: tqdm) -> None:
+        """Train at one crop size until the schedule asks for the next."""
+        canvas = self._canvas()
+        loader = iter(self._loader(canvas))
+        saved = started = time.monotonic()
+        running: dict[str, float] = {}
+        while self.progress < 1.0 and canvas == self._canvas():
+            figures = self._train_step(next(loader))
+            now = time.monotonic()
+            self.seconds, started = self.seconds + now - started, now
+            running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
+            bar.n = round(self.seconds)
+            bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()}, step=self.step)
+            if self.step % 50 == 0:
+                self._log(running, canvas)
+            if now - saved > CHECKPOINT_SECONDS:
+                saved = now
+                self.save()
+
+    def _loader(self, canvas: int) -> torch.utils.data.DataLoader:
+        options = self.options
+        batches = SegmenterBatches(
+            self.data, options.image_size, canvas, options.batch_size,
+            options.points, options.boxes, seed=options.seed + self.step,
+        )  # fmt: skip
+        return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+
+    def _train_step(self, batch: Batch) -> dict[str, float]:
+        self._set_rates()
+        device = self.device
+        images = normalise(batch.images.to(device), batch.sizes.to(device), self.mean, self.std)
+        images = images.contiguous(memory_format=torch.channels_last)
+        logits, iou = self.model(images, batch.points.to(device), batch.boxes.to(device))
+        targets = batch.targets.to(device).flatten(0, 1).float() / 255.0
+        loss, best = segmenter_loss(logits.flatten(0, 1), iou.flatten(0, 1), targets)
+        if not torch.isfinite(loss):
+            raise DatasetError(f"the loss is {loss.item()} at step {self.step}; lower the rates")
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.images += len(images)
+        self._update_average()
+        return {"loss": loss.item(), "iou": best.item()}
+
+    def _set_rates(self) -> None:
+        warm = min(1.0, (self.step + 1) / 200)
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * warm * max(0.01, cosine)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Exponential moving average: steadier than the last step's weights."""
+        decay = min(0.998, (self.step + 1) / (self.step + 10))
+        for average, current in zip(
+            self.average.parameters(), self.model.parameters(), strict=True
+        ):
+            average.lerp_(current, 1 - decay)
+        for kept, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(current)
+
+    def _log(self, figures: dict[str, float], canvas: int) -> None:
+        line = {"step": self.step, "seconds": round(self.seconds, 1), "images": self.images}
+        with (self.out / "training.jsonl").open("a") as file:
+            file.write(json.dumps({**line, "canvas": canvas, **figures}) + "\n")
+
+    def save(self) -> None:
+        """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
+        _save(self.out / "segmenter.pt", {"model": self.average.state_dict(), **self._facts()})
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            **self._facts(),
+        }
+        _save(self.out / "checkpoint.pt", state)
+
+    def _facts(self) -> dict:
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "images": self.images,
+            "options": asdict(self.options),
+        }
+
+    def resume(self) -> bool:
+        """Continue from `checkpoint.pt` in `out`, if there is one."""
+        file = self.out / "checkpoint.pt"
+        if not file.is_file():
+            return False
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
+        return True
+
+
+def _save(path: Path, state: dict) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
