@@ -1,0 +1,1 @@
+"""Prompt-free instance segmentation for ROS 2 (AoP-SAM)."""
