@@ -35,7 +35,7 @@ PROMPT_STYLES: Mapping[PromptState, PromptStyle] = {
     PromptState.DECODED: PromptStyle("disc", (255, 255, 255), "kept"),
     PromptState.REJECTED: PromptStyle("ring", (255, 176, 32), "rejected"),
     PromptState.ELIMINATED: PromptStyle("cross", (255, 92, 138), "eliminated"),
-    PromptState.UNUSED: PromptStyle("square", (150, 160, 176), "unused"),
+    PromptState.UNUSED: PromptStyle("square", (176, 188, 206), "unused"),
 }
 # From the least to the most important: a kept prompt is never hidden under another.
 _DRAWING_ORDER = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -132,11 +133,13 @@ def _check_image(rgb: RgbImage) -> None:
 def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
     """Return a copy of the image with translucent masks and, on top of them all, outlines."""
     picture = rgb.copy()
-    outlines: list[tuple[Sequence[NDArray[np.int32]], Rgb]] = []
+    outlines: list[tuple[Sequence[Any], Rgb]] = []
     for mask in masks:
         x, y, width, height = mask.bbox
         box = (slice(y, y + height), slice(x, x + width))
         inside = mask.crop().astype(np.uint8)
+        if not inside.size:
+            continue
         if picture[box].shape[:2] != inside.shape:
             raise MaskFormatError(f"the box {mask.bbox} of mask {mask.id} is not inside the image")
         # Tinted from the image, not from the picture: overlapping masks do not mix to mud.
@@ -155,9 +158,7 @@ def _tint(colour: Rgb) -> RgbImage:
     return np.rint(mixed).astype(np.uint8)[None]
 
 
-def _draw_outlines(
-    picture: RgbImage, outlines: Iterable[tuple[Sequence[NDArray[np.int32]], Rgb]]
-) -> None:
+def _draw_outlines(picture: RgbImage, outlines: Iterable[tuple[Sequence[Any], Rgb]]) -> None:
     """Draw contours; where lines are thick enough, with a dark edge that shows on any ground."""
     unit = drawing_unit(picture)
     line = max(1, round(1.4 * unit))
