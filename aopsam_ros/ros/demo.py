@@ -1,0 +1,144 @@
+"""`aopsam demo`: the real lifecycle node, fed with photographs over DDS, and a report of it.
+
+Three processes: the node, a camera that publishes photographs, and this one, which drives the
+node's lifecycle, collects its results and writes pictures, summary.json and index.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import math
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.ros.demo_photographs import read_folder, shipped_folder
+from aopsam_ros.ros.demo_recording import Recording
+from aopsam_ros.ros.demo_session import Plan, record
+
+_DEFAULT_REPEAT = 12
+_LAST_DOMAIN = 101  # the highest that leaves Linux's ephemeral ports alone
+_LOCAL_DISCOVERY = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `aopsam demo` to its parser."""
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
+    parser.add_argument("--photos", type=Path, help="folder of photographs; default: the shipped")
+    parser.add_argument("--fps", type=float, default=10.0, help="the camera's pace (default 10)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, help="length of the whole stream")
+    length.add_argument(
+        "--repeat", type=int, help=f"frames for each photograph (default {_DEFAULT_REPEAT})"
+    )
+    parser.add_argument("--model", default="nano", help="model bundle: a name or a folder")
+    parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--domain-id",
+        type=int,
+        help="ROS domain, to look on with other tools; default: a random one, on this machine only",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out `aopsam demo` and return its exit code.
+
+    Raises:
+        AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
+    """
+    photographs = read_folder(arguments.photos or shipped_folder())
+    plan = Plan(
+        out=arguments.out,
+        photographs=photographs,
+        fps=_positive("--fps", arguments.fps),
+        repeat=_frames_each(arguments, len(photographs)),
+        model=arguments.model,
+        engine=arguments.engine,
+    )
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{plan.out} cannot be made: {error.strerror}") from error
+    _require_ros()
+    os.environ.update(_network(arguments.domain_id))
+    with _sigterm_interrupts():
+        try:
+            return _report(plan, record(plan))
+        except KeyboardInterrupt:
+            print("interrupted; node and camera were ended", file=sys.stderr)
+            return 130
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} has to be positive, not {value}")
+    return value
+
+
+def _frames_each(arguments: argparse.Namespace, photographs: int) -> int:
+    """Return how often each photograph is published."""
+    if arguments.seconds is not None:
+        frames = _positive("--seconds", arguments.seconds) * arguments.fps
+        return max(1, round(frames / photographs))
+    repeat = _DEFAULT_REPEAT if arguments.repeat is None else arguments.repeat
+    return int(_positive("--repeat", repeat))
+
+
+def _require_ros() -> None:
+    try:
+        for module in ("rclpy", "lifecycle_msgs.srv", "aopsam_ros.msg"):
+            importlib.import_module(module)
+    except ImportError as error:
+        raise AopsamError(
+            f"the demo needs ROS 2 and the built package, but {error.name} cannot be imported: "
+            "run `make demo`, or build with colcon and source its setup file"
+        ) from error
+
+
+def _network(domain_id: int | None) -> dict[str, str]:
+    """Return the environment that keeps the demo and other ROS systems apart."""
+    if domain_id is not None:
+        if not 0 <= domain_id <= 232:
+            raise InputError(f"--domain-id has to be 0 to 232, not {domain_id}")
+        return {"ROS_DOMAIN_ID": str(domain_id)}
+    humble = os.environ.get("ROS_DISTRO") == "humble"
+    this_machine = ("ROS_LOCALHOST_ONLY", "1") if humble else _LOCAL_DISCOVERY
+    domain = random.SystemRandom().randint(1, _LAST_DOMAIN)
+    return {"ROS_DOMAIN_ID": str(domain), this_machine[0]: this_machine[1]}
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM end the demo as Ctrl-C does: in order, with its children."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(plan: Plan, recording: Recording) -> int:
+    from aopsam_ros.ros.demo_report import results_of, summarise, write_report
+
+    model = recording.diagnostics.get("model", plan.model)
+    engine = recording.diagnostics.get("engine", plan.engine)
+    results = results_of(recording, plan.photographs, model)
+    summary = summarise(recording, results, model, engine)
+    page = write_report(plan.out, results, summary)
+    latency = summary["latency_ms"]
+    print(
+        f"{summary['frames']} frames, {summary['masks']} masks, {summary['fps']:.1f} fps, "
+        f"latency {latency['p50']:.0f} ms (95 %: {latency['p95']:.0f} ms), "
+        f"{summary['dropped']} dropped: {page}"
+    )
+    return 0

@@ -1,0 +1,130 @@
+"""One run of the demo: three processes, from the first start to the last result."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from aopsam_ros.ros.demo_photographs import Photograph
+from aopsam_ros.ros.demo_processes import (
+    APPEARANCE_TIMEOUT_S,
+    CONFIGURE_TIMEOUT_S,
+    Child,
+    DemoError,
+)
+from aopsam_ros.ros.demo_recording import Recording
+
+if TYPE_CHECKING:
+    from rclpy.executors import SingleThreadedExecutor
+
+NODE = "/aopsam"
+IMAGE_TOPIC = "/camera/image_raw"
+INFO_TOPIC = "/camera/camera_info"
+
+_STRAGGLER_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, and where the results go."""
+
+    out: Path
+    photographs: list[Photograph]
+    fps: float
+    repeat: int
+    model: str
+    engine: str
+
+    @property
+    def frames(self) -> int:
+        return self.repeat * len(self.photographs)
+
+
+def record(plan: Plan) -> Recording:
+    """Run node and camera to the end, and return what was recorded.
+
+    Raises:
+        DemoError: if the node or the camera fails, or no masks arrive.
+    """
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    from aopsam_ros.ros.demo_collector import Collector
+    from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
+
+    recording = Recording()
+    with contextlib.ExitStack() as stack:
+        # Both before rclpy.init: processes are not to be forked beside the threads of DDS. The
+        # camera waits until the node, once active, subscribes.
+        node = stack.enter_context(_start_node(plan))
+        camera = stack.enter_context(_start_camera(plan, recording))
+        # No signal handlers of rclpy's: Ctrl-C has to unwind this stack first.
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        collector = Collector(NODE, recording)
+        stack.callback(collector.destroy_node)
+        executor = SingleThreadedExecutor()
+        executor.add_node(collector)
+        stack.callback(executor.shutdown)
+        driver = LifecycleDriver(collector, executor, NODE, node)
+        print(f"configuring the node with model {plan.model} …", file=sys.stderr)
+        driver.start()
+        _watch(plan, recording, executor, node, camera)
+        driver.finish()
+    if not recording.segmented():
+        raise DemoError(f"no masks arrived for {recording.published()} images; log: {node.log}")
+    return recording
+
+
+def _start_node(plan: Plan) -> Child:
+    arguments = ["--ros-args", "-r", f"__node:={NODE[1:]}", "-p", "autostart:=false"]
+    arguments += ["-p", f"model:={plan.model}", "-p", f"engine:={plan.engine}"]
+    arguments += ["-r", f"image:={IMAGE_TOPIC}", "-r", f"camera_info:={INFO_TOPIC}"]
+    return Child("aopsam_ros.ros.node", arguments, os.environ, plan.out / "node.log")
+
+
+def _start_camera(plan: Plan, recording: Recording) -> Child:
+    arguments = [str(photograph.path.resolve()) for photograph in plan.photographs]
+    arguments += ["--fps", str(plan.fps), "--repeat", str(plan.repeat)]
+    arguments += ["--topic", IMAGE_TOPIC, "--info-topic", INFO_TOPIC]
+    arguments += ["--patience", str(APPEARANCE_TIMEOUT_S + CONFIGURE_TIMEOUT_S)]
+    log = plan.out / "camera.log"
+    module = "aopsam_ros.ros.demo_publisher"
+    return Child(module, arguments, os.environ, log, on_line=recording.note)
+
+
+def _watch(
+    plan: Plan, recording: Recording, executor: SingleThreadedExecutor, node: Child, camera: Child
+) -> None:
+    """Collect until the camera has ended and the last results are in, with a progress bar.
+
+    Raises:
+        DemoError: if the node or the camera fails.
+    """
+    with tqdm(total=plan.frames, desc="segmenting", unit="frame", mininterval=0.3) as bar:
+        while camera.returncode is None:
+            _collect(executor, recording, node, bar)
+        if camera.returncode != 0:
+            raise DemoError(f"the camera failed; its log, {camera.log}, ends:\n{camera.tail()}")
+        camera.wait(_STRAGGLER_TIMEOUT_S)
+        deadline = time.monotonic() + _STRAGGLER_TIMEOUT_S
+        while not recording.is_complete() and time.monotonic() < deadline:
+            _collect(executor, recording, node, bar)
+
+
+def _collect(
+    executor: SingleThreadedExecutor, recording: Recording, node: Child, bar: tqdm
+) -> None:
+    executor.spin_once(timeout_sec=0.1)
+    if node.returncode is not None:
+        raise DemoError(f"the node ended early; its log, {node.log}, ends:\n{node.tail()}")
+    bar.update(recording.published() - bar.n)
+    bar.set_postfix(results=len(recording.segmented()), refresh=False)
