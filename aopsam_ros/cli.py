@@ -1,0 +1,64 @@
+"""The `aopsam` command."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from aopsam_ros.commands import COMMANDS
+from aopsam_ros.errors import AopsamError
+
+FAILED = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `aopsam` with these arguments, or the process's own; return the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser(words).parse_args(words)
+        logging.basicConfig(
+            level=logging.INFO if arguments.verbose else logging.WARNING,
+            format="aopsam: %(message)s",
+        )
+        run = importlib.import_module(COMMANDS[arguments.command].module).run
+        return int(run(arguments))
+    except BrokenPipeError:
+        # The reader of our output has left, as `head` does. Nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (AopsamError, OSError, ImportError) as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        print("aopsam: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser; only the subcommand named in `words` is imported for its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="aopsam", description="Prompt-free segmentation of images."
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what is chosen and why")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        subparser = commands.add_parser(name, help=command.help, description=command.help)
+        if name == chosen:
+            importlib.import_module(command.module).add_arguments(subparser)
+    return parser
+
+
+def _fail(error: Exception) -> int:
+    """Say in one line what went wrong."""
+    lines = str(error).strip().splitlines()
+    print(f"aopsam: error: {lines[0] if lines else type(error).__name__}", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

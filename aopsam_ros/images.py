@@ -1,0 +1,57 @@
+"""Reading and writing picture files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import InputError
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read a picture as uint8 RGB `[H, W, 3]`, turned as its EXIF orientation says.
+
+    Grey pictures become RGB, 16-bit ones 8-bit; transparency is left out.
+
+    Raises:
+        InputError: if the file is missing, unreadable or not a picture.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a picture")
+    try:
+        content = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    try:
+        bgr = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise InputError(f"{path}: not a picture that can be read")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def write_rgb(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Write uint8 RGB `[H, W, 3]` in the format of the path's suffix.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    done, content = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OSError(f"{path}: the picture cannot be encoded")
+    write_bytes(path, content.tobytes())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

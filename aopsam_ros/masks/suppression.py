@@ -1,0 +1,102 @@
+"""Greedy non-maximum suppression of masks, at low resolution.
+
+Both functions visit masks by descending score (the first of equals first) and drop every later one
+whose IoU with a kept mask is *above* the threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bits set in each 16-bit word: NumPy has no population count before version 2.
+_BITS = np.array([bin(word).count("1") for word in range(1 << 16)], np.uint8)
+
+
+def suppress_masks(
+    masks: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
+) -> NDArray[np.int64]:
+    """Suppress by the IoU of the masks themselves.
+
+    Args:
+        masks: bool `[n, rows, columns]`.
+        scores: `[n]`.
+        threshold: IoU in 0-1.
+
+    Returns:
+        indices of the kept masks, int64, by descending score.
+    """
+    flat = masks.reshape(len(masks), -1)
+    areas = np.count_nonzero(flat, axis=1)
+    words = _pack(flat)
+
+    def overlapping(best: int, others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        # The smaller area over the larger bounds the IoU: most pairs need no look at their pixels.
+        small = np.minimum(areas[best], areas[others])
+        possible = small > threshold * np.maximum(areas[best], areas[others])
+        result = np.zeros(len(others), np.bool_)
+        near = others[possible]
+        both = _BITS[words[best] & words[near]].sum(axis=1, dtype=np.int64)
+        result[possible] = both > threshold * (areas[best] + areas[near] - both)
+        return result
+
+    return _greedy(scores, overlapping)
+
+
+def suppress_boxes(
+    masks: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
+) -> NDArray[np.int64]:
+    """Suppress by the IoU of the masks' boxes, as SAM's automatic generator does.
+
+    Arguments and result as in `suppress_masks`; a mask without pixels overlaps nothing.
+    """
+    left, top, right, bottom = _boxes(masks).T
+    areas = (right - left) * (bottom - top)
+
+    def overlapping(best: int, others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        w = np.minimum(right[best], right[others]) - np.maximum(left[best], left[others])
+        h = np.minimum(bottom[best], bottom[others]) - np.maximum(top[best], top[others])
+        both = np.maximum(w, 0) * np.maximum(h, 0)
+        result: NDArray[np.bool_] = both > threshold * (areas[best] + areas[others] - both)
+        return result
+
+    return _greedy(scores, overlapping)
+
+
+SUPPRESSION: dict[
+    str, Callable[[NDArray[np.bool_], NDArray[np.float32], float], NDArray[np.int64]]
+] = {"nms": suppress_masks, "box_nms": suppress_boxes}
+
+
+def _greedy(
+    scores: NDArray[np.float32],
+    overlapping: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]],
+) -> NDArray[np.int64]:
+    remaining = np.argsort(-scores, kind="stable").astype(np.int64)
+    kept: list[int] = []
+    while remaining.size:
+        best, remaining = int(remaining[0]), remaining[1:]
+        kept.append(best)
+        remaining = remaining[~overlapping(best, remaining)]
+    return np.array(kept, np.int64)
+
+
+def _pack(flat: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Pack bool `[n, pixels]` into 16-bit words, uint16 `[n, ceil(pixels / 16)]`."""
+    packed = np.packbits(flat, axis=1)
+    if packed.shape[1] % 2:
+        packed = np.pad(packed, ((0, 0), (0, 1)))
+    return packed.view(np.uint16)
+
+
+def _boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return left, top, right, bottom (exclusive) of each mask `[n, 4]`; zeros where empty."""
+    rows, columns = masks.any(axis=2), masks.any(axis=1)
+    left, top = columns.argmax(axis=1), rows.argmax(axis=1)
+    right = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
+    bottom = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
+    boxes = np.stack((left, top, right, bottom), axis=1)
+    boxes[~rows.any(axis=1)] = 0
+    return boxes.astype(np.int64)

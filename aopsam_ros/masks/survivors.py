@@ -1,0 +1,64 @@
+"""The masks that survived, at the source's resolution, encoded and in order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.masks.encoding import encode
+from aopsam_ros.masks.selection import LowResMasks
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.segmentation import InstanceMask
+
+
+def describe_survivors(
+    masks: LowResMasks,
+    anchors: NDArray[np.float64],
+    confidence: NDArray[np.float32],
+    upscale: Upscaler,
+    min_area: int,
+) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
+    """Upscale each mask inside its box and encode it.
+
+    Args:
+        masks: after suppression, by descending score.
+        anchors: each prompt's point, source pixels `[N, 2]`.
+        confidence: each prompt's confidence `[N]`.
+        upscale: of the frame's geometry.
+        min_area: smaller masks are left out, source pixels; empty ones always are.
+
+    Returns:
+        the masks by descending area (the better of equals first), numbered from 1, and the prompts
+        that they come from, int64 `[k]`.
+    """
+    described: list[tuple[InstanceMask, int]] = []
+    for index, prompt in enumerate(masks.prompt.tolist()):
+        mask = _describe(masks, index, anchors[prompt], float(confidence[prompt]), upscale)
+        if mask.area >= max(1, min_area):
+            described.append((mask, prompt))
+    described.sort(key=lambda pair: -pair[0].area)
+    numbered = tuple(replace(mask, id=i) for i, (mask, _) in enumerate(described, start=1))
+    return numbered, np.array([prompt for _, prompt in described], np.int64)
+
+
+def _describe(
+    masks: LowResMasks,
+    index: int,
+    anchor: NDArray[np.float64],
+    confidence: float,
+    upscale: Upscaler,
+) -> InstanceMask:
+    box, crop = upscale(masks.logits[index])
+    return InstanceMask(
+        id=0,
+        bbox=box,
+        area=int(np.count_nonzero(crop)),
+        predicted_iou=float(masks.predicted_iou[index]),
+        stability_score=float(masks.stability[index]),
+        prompt=(float(anchor[0]), float(anchor[1])),
+        prompt_confidence=confidence,
+        label="",
+        counts=encode(crop),
+    )

@@ -1,0 +1,142 @@
+"""From a picture to the square tensor a SAM encoder takes, and coordinates there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class FrameGeometry:
+    """How the source image lies in the padded square: top left, `valid` pixels of `image_size`.
+
+    Coordinates follow SAM: a source pixel (x, y) is (x * scale_x, y * scale_y) in the square, and
+    the half pixel is added by the decoder. Squares of other sizes (confidence map, features,
+    low-resolution masks) show the same padded area with cells of `image_size / size` pixels.
+    """
+
+    height: int
+    width: int
+    valid_height: int
+    valid_width: int
+    image_size: int
+
+    @property
+    def scale_x(self) -> float:
+        """Resized pixels per source pixel, horizontally."""
+        return self.valid_width / self.width
+
+    @property
+    def scale_y(self) -> float:
+        """Resized pixels per source pixel, vertically; differs from `scale_x` by rounding only."""
+        return self.valid_height / self.height
+
+    def to_resized(self, points: NDArray[Any]) -> NDArray[np.float32]:
+        """Scale points `[..., 2]` (x, y) from source pixels to pixels of the square."""
+        return np.asarray(points * np.array([self.scale_x, self.scale_y]), np.float32)
+
+    def to_source(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Scale points `[..., 2]` (x, y) from pixels of the square to source pixels."""
+        return np.asarray(points, np.float64) / np.array([self.scale_x, self.scale_y])
+
+    def valid_cells(self, size: int) -> tuple[int, int]:
+        """Rows and columns of a `size` x `size` map whose cell centres show the image."""
+        return _cells(self.valid_height, size, self.image_size), _cells(
+            self.valid_width, size, self.image_size
+        )
+
+    def to_cells(self, points: NDArray[Any], size: int) -> NDArray[np.float64]:
+        """Convert source points `[..., 2]` to cell indices (x, y) of a `size` x `size` map.
+
+        Whole numbers are cell centres; the result may lie up to half a cell outside the map.
+        """
+        resized = np.asarray(self.to_resized(points), np.float64)
+        return (resized + 0.5) * (size / self.image_size) - 0.5
+
+    def cells_to_source(self, cells: NDArray[Any], size: int) -> NDArray[np.float64]:
+        """Convert cell indices (x, y) `[..., 2]` to source points, kept inside the image."""
+        resized = (np.asarray(cells, np.float64) + 0.5) * (self.image_size / size) - 0.5
+        return np.clip(self.to_source(resized), 0.0, [self.width - 1.0, self.height - 1.0])
+
+
+def _cells(valid: int, size: int, image_size: int) -> int:
+    """Count the cells whose centre `(i + 0.5) * image_size / size` is left of `valid`."""
+    count = -((image_size - 2 * valid * size) // (2 * image_size))
+    return min(max(count, 1), size)
+
+
+@dataclass(frozen=True)
+class PreprocessedImage:
+    """The encoder's input, float32 `[1, 3, S, S]`, and where the image lies in it."""
+
+    tensor: NDArray[np.float32]
+    geometry: FrameGeometry
+
+
+def resized_geometry(height: int, width: int, image_size: int) -> FrameGeometry:
+    """Fit an image into the square: long side to `image_size`, the other rounded half up."""
+    scale = image_size / max(height, width)
+    valid_height = max(1, int(height * scale + 0.5))
+    valid_width = max(1, int(width * scale + 0.5))
+    return FrameGeometry(height, width, valid_height, valid_width, image_size)
+
+
+def check_image(rgb: object) -> NDArray[np.uint8]:
+    """Return the image as a contiguous uint8 array `[H, W, 3]`.
+
+    Raises:
+        InputError: if it is not an array of that type and shape, or has no pixels.
+    """
+    if not isinstance(rgb, np.ndarray):
+        raise InputError(f"the image must be a numpy array, not {type(rgb).__name__}")
+    if rgb.dtype != np.uint8:
+        raise InputError(f"the image must be uint8, not {rgb.dtype}")
+    if rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise InputError(f"the image must be [height, width, 3], not {list(rgb.shape)}")
+    if rgb.size == 0:
+        raise InputError(f"the image is empty: {rgb.shape[1]} x {rgb.shape[0]} pixels")
+    return np.ascontiguousarray(rgb)
+
+
+def resize_image(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize uint8 `[H, W, 3]`: area averaging when it shrinks, bilinear when it grows."""
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    shrinks = height * width < rgb.shape[0] * rgb.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
+
+
+def preprocess(
+    rgb: NDArray[np.uint8], image_size: int, mean: Sequence[float], std: Sequence[float]
+) -> PreprocessedImage:
+    """Resize, normalise and pad an image as SAM does (segment-anything, `Sam.preprocess`).
+
+    Training and inference both use this function, so that a model sees the same pixels in both.
+
+    Args:
+        rgb: uint8 `[H, W, 3]`.
+        image_size: side S of the padded square.
+        mean: per channel, on the 0-255 scale.
+        std: per channel, on the 0-255 scale.
+
+    Raises:
+        InputError: if the image is not uint8 `[H, W, 3]` or is empty.
+    """
+    image = check_image(rgb)
+    geometry = resized_geometry(image.shape[0], image.shape[1], image_size)
+    resized = resize_image(image, geometry.valid_height, geometry.valid_width)
+    tensor = np.zeros((1, 3, image_size, image_size), np.float32)
+    for channel in range(3):
+        # Padding stays zero: SAM pads after normalising.
+        valid = tensor[0, channel, : geometry.valid_height, : geometry.valid_width]
+        np.multiply(resized[:, :, channel], np.float32(1.0 / std[channel]), out=valid)
+        valid -= np.float32(mean[channel] / std[channel])
+    return PreprocessedImage(tensor, geometry)

@@ -1,0 +1,89 @@
+"""ASF, coarse: from the prompt confidence map (PCM) to candidate point prompts."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# A candidate map with more maxima than this keeps the best of them: no image needs more prompts.
+MAX_MAXIMA = 20_000
+
+
+def smooth(confidence_map: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Gaussian filter of a map `[rows, columns]`, reflected at its edges; 0 leaves it as it is.
+
+    Give only the part that shows the image: padding would darken its edge.
+    """
+    if sigma <= 0.0:
+        return confidence_map
+    size = 2 * int(4.0 * sigma + 0.5) + 1
+    return np.asarray(
+        cv2.GaussianBlur(confidence_map, (size, size), sigma, borderType=cv2.BORDER_REFLECT),
+        np.float32,
+    )
+
+
+def local_maxima(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Find the pixels at or above `threshold` that none of their eight neighbours exceeds.
+
+    Every pixel of a level top counts; `space_out` thins them.
+
+    Returns:
+        rows and columns, int64 `[n, 2]`, by descending value, equals in row-major order.
+    """
+    neighbours = cv2.dilate(values, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
+    flat = np.flatnonzero((values >= neighbours) & (values >= threshold))
+    order = np.argsort(-values.ravel()[flat], kind="stable")
+    rows, columns = np.divmod(flat[order], values.shape[1])
+    return np.stack((rows, columns), axis=1).astype(np.int64)
+
+
+def space_out(
+    points: NDArray[np.int64], min_spacing: int, shape: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Keep points greedily, best first, each at least `min_spacing` from all kept before it.
+
+    The distance is Euclidean between pixel centres; exactly `min_spacing` apart is far enough. The
+    result is maximal: every point left out is nearer than that to a better one that was kept.
+
+    Args:
+        points: rows and columns `[n, 2]`, best first.
+        min_spacing: in pixels of the map.
+        shape: rows and columns of the map.
+
+    Returns:
+        indices of the kept points, ascending.
+    """
+    reach = min_spacing - 1
+    offsets = np.arange(-reach, reach + 1)
+    too_near = offsets[:, None] ** 2 + offsets[None, :] ** 2 < min_spacing**2
+    # A margin as wide as the disc lets it be stamped near the edge without being cut.
+    taken = np.zeros((shape[0] + 2 * reach, shape[1] + 2 * reach), np.bool_)
+    kept = []
+    for index, (row, column) in enumerate(points.tolist()):
+        if taken[row + reach, column + reach]:
+            continue
+        kept.append(index)
+        taken[row : row + 2 * reach + 1, column : column + 2 * reach + 1] |= too_near
+    return np.array(kept, np.int64)
+
+
+def sample(
+    confidence_map: NDArray[np.float32], sigma: float, threshold: float, min_spacing: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Sample point prompts from a PCM (AoP-SAM, adaptive sampling).
+
+    Args:
+        confidence_map: float32 `[rows, columns]` in 0-1, only the part that shows the image.
+        sigma: of the Gaussian filter, in pixels of the map.
+        threshold: least smoothed confidence.
+        min_spacing: least distance between two prompts, in pixels of the map.
+
+    Returns:
+        rows and columns `[n, 2]`, best first, and their smoothed confidences, float32 `[n]`.
+    """
+    smoothed = smooth(np.ascontiguousarray(confidence_map, np.float32), sigma)
+    maxima = local_maxima(smoothed, threshold)[:MAX_MAXIMA]
+    points = maxima[space_out(maxima, min_spacing, smoothed.shape)]
+    return points, np.clip(smoothed[points[:, 0], points[:, 1]], 0.0, 1.0)

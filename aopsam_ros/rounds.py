@@ -1,0 +1,128 @@
+"""Decoding in rounds: a batch of prompts, its masks, fewer prompts left, the next batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.masks.selection import LowResMasks, concatenate, select
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.prompting.filtering import RULES, Evidence, FeatureMap, Rule, eliminated
+from aopsam_ros.prompting.sources import PromptSet
+from aopsam_ros.segmentation import PromptState
+from aopsam_ros.stopwatch import Stopwatch
+
+Decoder = Callable[
+    [NDArray[np.float64], NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]
+]
+
+
+@dataclass
+class Rounds:
+    """The state of one frame's rounds.
+
+    After `run`, `states` int64 `[N]` holds a `PromptState` for each prompt (REJECTED for all that
+    were decoded: which of them end in a kept mask is known only after suppression), and `masks()`
+    what passed the filters.
+
+    Args:
+        decode: source coordinates `[n, K, 2]` and labels `[n, K]` to logits and predicted IoU.
+        features: makes the feature map, called only if the filtering rule needs it.
+        prompts: of the frame, best first.
+        geometry: of the frame.
+        low_size: side M of the low-resolution square.
+        stability_offset: in logits.
+        options: of the frame.
+        adaptive: whether `max_prompts` and ASF filtering apply.
+        stopwatch: of the frame; its start is the start of the time budget.
+        clock: seconds, for the time budget.
+    """
+
+    decode: Decoder
+    features: Callable[[], FeatureMap]
+    prompts: PromptSet
+    geometry: FrameGeometry
+    low_size: int
+    stability_offset: float
+    options: SegmenterOptions
+    adaptive: bool
+    stopwatch: Stopwatch
+    clock: Callable[[], float] = time.perf_counter
+    decoder_calls: int = 0
+    states: NDArray[np.int64] = field(init=False)
+    _found: list[LowResMasks] = field(default_factory=list)
+    _feature_map: FeatureMap | None = None
+    _last_round: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Start with every prompt unused."""
+        self.states = np.full(len(self.prompts), PromptState.UNUSED, np.int64)
+
+    def run(self) -> None:
+        """Decode, filter, repeat: until no prompt is left or the budget is spent."""
+        remaining = np.arange(len(self.prompts))
+        while len(remaining) and (size := self._next_size()):
+            began = self.clock()
+            batch, remaining = remaining[:size], remaining[size:]
+            found = self._decode(batch)
+            dropped = self._dropped(found, remaining)
+            self.states[remaining[dropped]] = PromptState.ELIMINATED
+            remaining = remaining[~dropped]
+            self._last_round = self.clock() - began
+
+    def masks(self) -> LowResMasks:
+        """Return every mask that passed the filters, in the order they were decoded."""
+        return concatenate(self._found, self.low_size)
+
+    def _next_size(self) -> int:
+        """Return how many prompts the next call may decode; 0 when the budget is spent."""
+        asf = self.options.asf
+        if asf.time_budget_ms:
+            # A round as long as the last one has to fit; the first only has to begin in time.
+            ends = self.clock() - self.stopwatch.start + self._last_round
+            if ends * 1e3 >= asf.time_budget_ms:
+                return 0
+        if not self.adaptive:
+            return asf.batch_size
+        return min(asf.batch_size, asf.max_prompts - self.decoder_calls)
+
+    def _decode(self, batch: NDArray[np.int64]) -> LowResMasks:
+        with self.stopwatch.stage("decoder"):
+            logits, iou = self.decode(self.prompts.coords[batch], self.prompts.labels[batch])
+        self.decoder_calls += len(batch)
+        self.states[batch] = PromptState.REJECTED
+        with self.stopwatch.stage("postprocess"):
+            valid = self.geometry.valid_cells(self.low_size)
+            found = select(logits, iou, batch, valid, self.options.mask, self.stability_offset)
+        if len(found):
+            self._found.append(found)
+        return found
+
+    def _dropped(self, found: LowResMasks, remaining: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of the remaining prompts the batch's masks make needless."""
+        rule = RULES.get(self.options.asf.filtering) if self.adaptive else None
+        if rule is None or len(found) == 0 or len(remaining) == 0:
+            return np.zeros(len(remaining), np.bool_)
+        with self.stopwatch.stage("filtering"):
+            evidence = self._evidence(rule, found, remaining)
+            return eliminated(rule, evidence, self.options.asf.elimination_threshold)
+
+    def _evidence(
+        self, rule: Rule, found: LowResMasks, remaining: NDArray[np.int64]
+    ) -> Evidence:
+        if rule.needs_features and self._feature_map is None:
+            self._feature_map = self.features()
+        return Evidence(
+            features=self._feature_map,
+            geometry=self.geometry,
+            low_size=self.low_size,
+            masks=found.binary(*self.geometry.valid_cells(self.low_size)),
+            predicted_iou=found.predicted_iou,
+            points=self.prompts.anchors[found.prompt],
+            remaining=self.prompts.anchors[remaining],
+        )

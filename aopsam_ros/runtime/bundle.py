@@ -1,0 +1,201 @@
+"""Model bundles: where they are found, and the checks before anything of them is used."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aopsam_ros.errors import BundleError, OptionError
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.runtime.bundle_fields import Fields
+
+BUNDLE_FILE = "bundle.yaml"
+ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
+MAX_YAML_BYTES = 1 << 20
+MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file of a bundle."""
+
+    path: Path
+    sha256: str
+
+    def read(self) -> bytes:
+        """Return the file's content, checked against its sha256.
+
+        Raises:
+            BundleError: if it is missing, too large or altered.
+        """
+        content = _read_file(self.path, MAX_GRAPH_BYTES)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.sha256:
+            raise BundleError(
+                f"{self.path}: sha256 is {digest[:12]}..., but {BUNDLE_FILE} says "
+                f"{self.sha256[:12]}...; the file is damaged or altered, install the bundle again"
+            )
+        return content
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
+
+    `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
+    `defaults` maps asf, mask and grid to option values.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    licence: str
+    provenance: Any
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    embedding_shape: tuple[int, int, int, int]
+    similarity_channels: int
+    low_res_mask_size: int
+    confidence_map_size: int
+    stability_offset: float
+    graphs: Mapping[str, Graph]
+    defaults: Mapping[str, Mapping[str, object]]
+
+    def options(self, group: str = "", source: Mapping[str, object] | None = None) -> SegmenterOptions:
+        """Return the default options for a prompt source.
+
+        Args:
+            group: a group of mask options in `defaults` that goes before `defaults.mask`.
+            source: options the source sets itself, between those two.
+
+        Raises:
+            BundleError: if a default is unknown or out of range.
+        """
+        values = {f"asf.{key}": value for key, value in self.defaults.get("asf", {}).items()}
+        values |= {f"mask.{key}": value for key, value in self.defaults.get("mask", {}).items()}
+        values |= source or {}
+        if group:
+            values |= {f"mask.{key}": v for key, v in self.defaults.get(group, {}).items()}
+        try:
+            return SegmenterOptions().updated(values)
+        except OptionError as error:
+            raise BundleError(f"{self.folder / BUNDLE_FILE}: defaults: {error}") from None
+
+
+def search_folders() -> list[Path]:
+    """Return the folders that hold bundles: the installed package's, then the source checkout's."""
+    package = Path(__file__).resolve().parents[1]
+    installed = Path(__file__).parents[1]
+    folders = [installed / "bundles", package / "bundles", package.parent / "bundles"]
+    return list(dict.fromkeys(folders))
+
+
+def available() -> list[str]:
+    """Return the names of the bundles that can be found by name, sorted."""
+    return sorted(
+        {file.parent.name for folder in search_folders() for file in folder.glob(f"*/{BUNDLE_FILE}")}
+    )
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Return the folder of a bundle, by its name or by the path of its folder.
+
+    Raises:
+        BundleError: if there is none; the message lists the names there are.
+    """
+    text = str(name_or_path)
+    if _NAME.fullmatch(text):
+        for folder in search_folders():
+            if (folder / text / BUNDLE_FILE).is_file():
+                return folder / text
+    path = Path(text)
+    if path.name == BUNDLE_FILE:
+        path = path.parent
+    if text and (path / BUNDLE_FILE).is_file():
+        return path
+    if path.is_dir():
+        raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
+    names = ", ".join(available()) or "none is installed"
+    raise BundleError(
+        f"model bundle '{text}' not found; give one of these names ({names}) "
+        f"or the path of a folder with a {BUNDLE_FILE}"
+    )
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """Find a bundle and check its bundle.yaml; graphs are read, and checked, later.
+
+    Raises:
+        BundleError: if it is missing or bundle.yaml is malformed; the message names the file.
+    """
+    folder = find_bundle(name_or_path)
+    file = folder / BUNDLE_FILE
+    try:
+        content = yaml.safe_load(_read_file(file, MAX_YAML_BYTES).decode("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(f"{file}: not readable as YAML: {reason}") from None
+    return _parse(folder, Fields(file, content))
+
+
+def _parse(folder: Path, fields: Fields) -> Bundle:
+    image_size = fields.integer("image_size", 32, 4096)
+    shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
+    if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
+        raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))
+    bundle = Bundle(
+        folder=folder,
+        name=fields.text("name"),
+        version=fields.text("version"),
+        licence=fields.text("licence"),
+        provenance=fields.any("provenance"),
+        image_size=image_size,
+        mean=fields.triple("mean", -1e4),
+        std=fields.triple("std", 1e-3),
+        embedding_shape=(shape[0], shape[1], shape[2], shape[3]),
+        similarity_channels=fields.integer("similarity_channels", 1, shape[1], shape[1]),
+        low_res_mask_size=fields.integer("low_res_mask_size", 8, 2048),
+        confidence_map_size=fields.integer("confidence_map_size", 8, 4096),
+        stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
+        graphs=_graphs(folder, fields),
+        defaults=fields.groups("defaults", ("asf", "mask", "grid")),
+    )
+    bundle.options("grid")  # a wrong default is the bundle's fault: say so now
+    return bundle
+
+
+def _graphs(folder: Path, fields: Fields) -> dict[str, Graph]:
+    graphs = {}
+    listed = fields.mapping("graphs")
+    for name in (ENCODER, PREDICTOR, DECODER):
+        if name == PREDICTOR and name not in listed:
+            continue  # grids and boxes need none
+        entry = Fields(fields.file, listed.get(name), f"graphs.{name}")
+        file, digest = entry.text("file"), entry.text("sha256")
+        # Only a plain name: nothing outside the bundle's folder is ever opened.
+        if not _NAME.fullmatch(file):
+            raise entry.error("file", "a file name without folders", file)
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise entry.error("sha256", "64 hexadecimal digits", digest)
+        graphs[name] = Graph(folder / file, digest)
+    return graphs
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise BundleError(f"{path}: {size} bytes, more than the {limit} allowed")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing; the bundle is incomplete, install it again") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,281 @@
+"""From an image to its masks, without a prompt: the whole way of a frame.
+
+    segmenter = Segmenter.from_bundle("nano")
+    segmentation = segmenter.segment(rgb)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.masks.suppression import SUPPRESSION
+from aopsam_ros.masks.survivors import describe_survivors
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
+from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
+from aopsam_ros.prompting.filtering import FeatureMap
+from aopsam_ros.prompting.sources import PromptSet, make_source
+from aopsam_ros.rounds import Rounds
+from aopsam_ros.runtime.bundle import Bundle, load_bundle
+from aopsam_ros.runtime.engines import Runtime, create_runtime
+from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.stopwatch import Stopwatch
+
+__all__ = ["AsfOptions", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
+
+
+@dataclass(frozen=True)
+class FrameEmbedding:
+    """An encoded image: decode as many prompts on it as wanted.
+
+    `handle` is the engine's own and stays on its device.
+    """
+
+    image: PreprocessedImage
+    handle: Any
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """Return how the image lies in the encoder's square."""
+        return self.image.geometry
+
+
+class Segmenter:
+    """A loaded bundle and a prompt source. One thread at a time may use it."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = "predictor") -> None:
+        """Put the parts together; `from_bundle` makes them from names.
+
+        Raises:
+            OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
+            BundleError: if the bundle's defaults are out of range.
+        """
+        self._bundle = bundle
+        self._runtime = runtime
+        self._source = make_source(prompt_source)
+        if self._source.needs_confidence_map and not runtime.has_predictor:
+            raise OptionError(
+                f"model '{bundle.name}' has no prompt predictor: choose another prompt source than "
+                f"'{prompt_source}', such as grid16"
+            )
+        self._options = bundle.options(self._source.defaults_group, self._source.mask_options)
+
+    @classmethod
+    def from_bundle(
+        cls,
+        name_or_path: str | Path,
+        engine: str = "auto",
+        prompt_source: str = "predictor",
+        threads: int = 0,
+    ) -> Segmenter:
+        """Load a model bundle.
+
+        Args:
+            name_or_path: an installed bundle's name, or a bundle's folder.
+            engine: "auto" or the name of an engine.
+            prompt_source: "predictor", "grid16", "grid32" or any "gridN".
+            threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
+
+        Raises:
+            BundleError: if the bundle is missing, malformed or altered.
+            EngineError: if the engine cannot be used.
+            OptionError: if the prompt source is unknown.
+        """
+        make_source(prompt_source)  # a wrong name is told before seconds of loading
+        bundle = load_bundle(name_or_path)
+        return cls(bundle, create_runtime(bundle, engine, threads), prompt_source)
+
+    @property
+    def options(self) -> SegmenterOptions:
+        """Options used where `segment` is given none; at first the bundle's defaults."""
+        return self._options
+
+    @options.setter
+    def options(self, options: SegmenterOptions) -> None:
+        self._options = options
+
+    @property
+    def model(self) -> str:
+        """Name of the bundle."""
+        return self._bundle.name
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that runs it."""
+        return self._runtime.name
+
+    @property
+    def prompt_source(self) -> str:
+        """Name of the prompt source."""
+        return self._source.name
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle's description."""
+        return self._bundle
+
+    def segment(
+        self, rgb: NDArray[np.uint8], options: SegmenterOptions | None = None
+    ) -> Segmentation:
+        """Find the masks of an image.
+
+        Args:
+            rgb: uint8 `[H, W, 3]`, from 1 x 1 pixel.
+            options: for this frame; the `options` property where None.
+
+        Raises:
+            InputError: if the image is not such an array.
+            InferenceError: if a graph fails.
+        """
+        chosen = options or self._options
+        stopwatch = Stopwatch()
+        frame = self._encode(rgb, stopwatch)
+        confidence_map = self._confidence_map(frame, stopwatch)
+        with stopwatch.stage("sampling"):
+            prompts = self._source.propose(frame.geometry, confidence_map, chosen.asf)
+        rounds = self._rounds(frame, prompts, chosen, stopwatch)
+        rounds.run()
+        with stopwatch.stage("postprocess"):
+            masks, decoded = self._survivors(rounds, chosen.mask)
+        rounds.states[decoded] = PromptState.DECODED
+        return Segmentation(
+            height=frame.geometry.height,
+            width=frame.geometry.width,
+            masks=masks,
+            prompts=_describe_prompts(prompts, rounds.states),
+            decoder_calls=rounds.decoder_calls,
+            timings_ms=stopwatch.timings_ms(),
+            confidence_map=_crop(confidence_map, frame.geometry),
+            model=self.model,
+            prompt_source=self.prompt_source,
+        )
+
+    def encode(self, rgb: NDArray[np.uint8]) -> FrameEmbedding:
+        """Encode an image once, to decode prompts on it.
+
+        Raises:
+            InputError: if the image is not uint8 `[H, W, 3]` or is empty.
+            InferenceError: if the graph fails.
+        """
+        return self._encode(rgb, Stopwatch())
+
+    def decode(
+        self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Decode N prompts of K points on an encoded image, in one call of the graph.
+
+        Args:
+            frame: from `encode`.
+            coords: `[N, K, 2]`, x and y in source pixels.
+            labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+
+        Returns:
+            logits float32 `[N, 3, M, M]` over the padded square, predicted IoU float32 `[N, 3]`.
+
+        Raises:
+            InputError: if the shapes do not fit together or a coordinate is not finite.
+            InferenceError: if the graph fails.
+        """
+        points, kinds = np.asarray(coords), np.asarray(labels)
+        if points.ndim != 3 or points.shape[2] != 2 or points.shape[:2] != kinds.shape:
+            raise InputError(
+                "prompts must be coordinates [N, K, 2] and labels [N, K], not "
+                f"{list(points.shape)} and {list(kinds.shape)}"
+            )
+        if points.size == 0 or not np.isfinite(points).all():
+            raise InputError("prompts must have at least one point and finite coordinates")
+        return self._runtime.decode(
+            frame.handle, frame.geometry.to_resized(points), kinds.astype(np.float32)
+        )
+
+    def close(self) -> None:
+        """Free the graphs; the segmenter cannot be used afterwards."""
+        self._runtime.close()
+
+    def __enter__(self) -> Segmenter:
+        """Return itself; `close` is called at the end of the `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the graphs."""
+        self.close()
+
+    def _encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
+        with stopwatch.stage("preprocess"):
+            image = preprocess(
+                rgb, self._bundle.image_size, self._bundle.mean, self._bundle.std
+            )
+        with stopwatch.stage("encoder"):
+            return FrameEmbedding(image, self._runtime.encode(image.tensor))
+
+    def _confidence_map(
+        self, frame: FrameEmbedding, stopwatch: Stopwatch
+    ) -> NDArray[np.float32] | None:
+        if not self._source.needs_confidence_map:
+            return None
+        with stopwatch.stage("predictor"):
+            return self._runtime.predict(frame.image.tensor, frame.handle)
+
+    def _rounds(
+        self,
+        frame: FrameEmbedding,
+        prompts: PromptSet,
+        options: SegmenterOptions,
+        stopwatch: Stopwatch,
+    ) -> Rounds:
+        return Rounds(
+            decode=lambda coords, labels: self.decode(frame, coords, labels),
+            features=lambda: self._features(frame),
+            prompts=prompts,
+            geometry=frame.geometry,
+            low_size=self._bundle.low_res_mask_size,
+            stability_offset=self._bundle.stability_offset,
+            options=options,
+            adaptive=self._source.adaptive,
+            stopwatch=stopwatch,
+        )
+
+    def _features(self, frame: FrameEmbedding) -> FeatureMap:
+        embedding = self._runtime.embedding(frame.handle)
+        return FeatureMap(embedding, frame.geometry, self._bundle.similarity_channels)
+
+    def _survivors(
+        self, rounds: Rounds, options: MaskOptions
+    ) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
+        """Suppress, upscale and encode; return the masks and the prompts they came from."""
+        found = rounds.masks()
+        valid = rounds.geometry.valid_cells(rounds.low_size)
+        kept = SUPPRESSION[options.combine](
+            found.binary(*valid), found.predicted_iou, options.overlap_threshold
+        )
+        upscale = Upscaler(rounds.geometry, rounds.low_size)
+        prompts = rounds.prompts
+        return describe_survivors(
+            found.take(kept), prompts.anchors, prompts.confidence, upscale, options.min_area
+        )
+
+
+def _describe_prompts(prompts: PromptSet, states: NDArray[np.int64]) -> tuple[Prompt, ...]:
+    rows = zip(prompts.anchors.tolist(), prompts.confidence.tolist(), states.tolist(), strict=True)
+    return tuple(Prompt(x, y, confidence, PromptState(s)) for (x, y), confidence, s in rows)
+
+
+def _crop(
+    confidence_map: NDArray[np.float32] | None, geometry: FrameGeometry
+) -> NDArray[np.float32] | None:
+    if confidence_map is None:
+        return None
+    rows, columns = geometry.valid_cells(len(confidence_map))
+    return np.ascontiguousarray(confidence_map[:rows, :columns])

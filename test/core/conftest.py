@@ -1,0 +1,29 @@
+"""The hand-made bundle, once for all tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tiny_bundle import write_tiny_bundle  # noqa: E402
+
+from aopsam_ros.segmenter import Segmenter  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder):
+    with Segmenter.from_bundle(tiny_folder, threads=1) as segmenter:
+        yield segmenter
+
+
+@pytest.fixture(scope="session")
+def tiny_grid(tiny_folder):
+    with Segmenter.from_bundle(tiny_folder, prompt_source="grid8", threads=1) as segmenter:
+        yield segmenter

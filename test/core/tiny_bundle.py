@@ -1,0 +1,178 @@
+"""A bundle of three hand-made ONNX graphs, a few kilobytes, whose results can be predicted.
+
+- Confidence is the image's red channel: a red dot is a prompt.
+- Green and blue are the embedding: a prompt's masks are the pixels of about its own colour, with
+  three tolerances, the middle one with the highest predicted IoU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+SIZE = 128  # the padded square
+CELL = 2  # pixels of the square to one of every map
+MAP = SIZE // CELL
+MEAN, STD = 127.5, 32.0
+TOLERANCES = (0.02, 8.0, 200.0)  # squared distance in normalised colour
+PREDICTED_IOU = (0.6, 0.9, 0.55)
+
+
+def _value(name, shape):
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _constant(name, array):
+    return numpy_helper.from_array(np.asarray(array), name)
+
+
+def _model(nodes, inputs, outputs, constants=()):
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return model
+
+
+def encoder():
+    """Average colour of each cell, green and blue before red."""
+    order = np.zeros((3, 3, 1, 1), np.float32)
+    order[[0, 1, 2], [1, 2, 0]] = 1.0
+    nodes = [
+        helper.make_node("Conv", ["image", "order"], ["gbr"]),
+        helper.make_node(
+            "AveragePool", ["gbr"], ["embedding"], kernel_shape=[CELL] * 2, strides=[CELL] * 2
+        ),
+    ]
+    return _model(
+        nodes,
+        [_value("image", [1, 3, SIZE, SIZE])],
+        [_value("embedding", [1, 3, MAP, MAP])],
+        [_constant("order", order)],
+    )
+
+
+def prompt_predictor():
+    """Sigmoid of the embedding's red channel."""
+    constants = [_constant("from", [2]), _constant("to", [3]), _constant("axis", [1])]
+    nodes = [
+        helper.make_node("Slice", ["embedding", "from", "to", "axis"], ["red"]),
+        helper.make_node("Sigmoid", ["red"], ["confidence_map"]),
+    ]
+    return _model(
+        nodes,
+        [_value("image", [1, 3, SIZE, SIZE]), _value("embedding", [1, 3, MAP, MAP])],
+        [_value("confidence_map", [1, 1, MAP, MAP])],
+        constants,
+    )
+
+
+def mask_decoder():
+    """Tolerance minus squared colour distance to the first point of each prompt."""
+    constants = [
+        _constant("zero", [0]),
+        _constant("one", [1]),
+        _constant("two", [2]),
+        _constant("half", np.float32(0.5)),
+        _constant("to_unit", np.float32(2.0 / SIZE)),
+        _constant("unit", np.float32(1.0)),
+        _constant("batch_axis", np.array([0], np.int64)),
+        _constant("tolerances", np.float32(TOLERANCES).reshape(1, 3, 1, 1)),
+        _constant("steep", np.float32(20.0)),
+        _constant("ious", np.float32([PREDICTED_IOU])),
+    ]
+    nodes = [
+        helper.make_node("Slice", ["point_coords", "zero", "one", "one"], ["first"]),
+        helper.make_node("Add", ["first", "half"], ["centred"]),
+        helper.make_node("Mul", ["centred", "to_unit"], ["scaled"]),
+        helper.make_node("Sub", ["scaled", "unit"], ["in_unit"]),
+        helper.make_node("Unsqueeze", ["in_unit", "batch_axis"], ["grid"]),
+        helper.make_node("Slice", ["embedding", "zero", "two", "one"], ["colours"]),
+        helper.make_node("GridSample", ["colours", "grid"], ["picked"], mode="nearest",
+                         padding_mode="border"),
+        helper.make_node("Transpose", ["picked"], ["own"], perm=[2, 1, 0, 3]),
+        helper.make_node("Sub", ["colours", "own"], ["difference"]),
+        helper.make_node("Mul", ["difference", "difference"], ["squared"]),
+        helper.make_node("ReduceSum", ["squared", "one"], ["distance"], keepdims=1),
+        helper.make_node("Sub", ["tolerances", "distance"], ["near"]),
+        helper.make_node("Mul", ["near", "steep"], ["low_res_logits"]),
+        helper.make_node("ReduceMax", ["point_labels"], ["label"], axes=[1], keepdims=1),
+        helper.make_node("Abs", ["label"], ["positive"]),
+        helper.make_node("Mul", ["ious", "positive"], ["predicted_iou"]),
+    ]
+    return _model(
+        nodes,
+        [
+            _value("embedding", [1, 3, MAP, MAP]),
+            _value("point_coords", ["N", "K", 2]),
+            _value("point_labels", ["N", "K"]),
+        ],
+        [_value("low_res_logits", ["N", 3, MAP, MAP]), _value("predicted_iou", ["N", 3])],
+        constants,
+    )
+
+
+GRAPHS = {"encoder": encoder, "prompt_predictor": prompt_predictor, "mask_decoder": mask_decoder}
+
+
+def write_tiny_bundle(folder: Path, models=None, **changes) -> Path:
+    """Write the bundle, with some graphs or fields of bundle.yaml replaced (None leaves it out)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    graphs = {}
+    for name, make in GRAPHS.items():
+        content = ((models or {}).get(name) or make()).SerializeToString()
+        (folder / f"{name}.onnx").write_bytes(content)
+        graphs[name] = {
+            "file": f"{name}.onnx",
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+    fields = {
+        "name": "tiny",
+        "version": "1",
+        "licence": "Apache-2.0",
+        "provenance": {"made": "by hand"},
+        "image_size": SIZE,
+        "mean": [MEAN] * 3,
+        "std": [STD] * 3,
+        "embedding_shape": [1, 3, MAP, MAP],
+        "similarity_channels": 2,
+        "low_res_mask_size": MAP,
+        "confidence_map_size": MAP,
+        "graphs": graphs,
+        "defaults": {
+            "asf": {"smoothing_sigma": 0.5, "confidence_threshold": 0.3, "min_spacing": 2},
+            "mask": {"stability_threshold": 0.5, "predicted_iou_threshold": 0.5, "min_area": 4},
+        },
+    }
+    fields |= changes
+    kept = {key: value for key, value in fields.items() if value is not None}
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(kept))
+    return folder
+
+
+def coloured_scene(height=90, width=120):
+    """Three rectangles on a ground, a red dot on each and on the ground.
+
+    Returns:
+        rgb uint8 `[height, width, 3]`, and each rectangle's mask and dot.
+    """
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rgb[..., 1:] = (40, 40)
+    objects = []
+    for column, (green, blue) in enumerate([(220, 40), (40, 220), (220, 220)]):
+        top, left = height // 4, int(width * (0.06 + 0.33 * column))
+        bottom, right = 3 * height // 4, left + int(width * 0.22)
+        mask = np.zeros((height, width), bool)
+        mask[top:bottom, left:right] = True
+        rgb[mask] = (0, green, blue)
+        objects.append((mask, ((left + right) / 2, (top + bottom) / 2)))
+    for x, y in [dot for _, dot in objects] + [(width * 0.5, height * 0.1)]:
+        reach = max(2, max(height, width) // 40)
+        area = slice(int(y) - reach, int(y) + reach), slice(int(x) - reach, int(x) + reach)
+        rgb[area[0], area[1], 0] = 255
+    return rgb, objects
