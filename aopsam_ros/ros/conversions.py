@@ -126,7 +126,7 @@ def _check_size(message: Image, encoding: Encoding, name: str) -> None:
         raise InputError(f"the image is empty: {size} pixels")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise InputError(
-            f"{size} pixels is too large for an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
+            f"{size} pixels are too large an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
         )
     least = encoding.least_side
     if min(width, height) < least:

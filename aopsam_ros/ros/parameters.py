@@ -1,0 +1,227 @@
+"""The node's parameters: declared from one table, validated, and read as one immutable object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
+from aopsam_ros.ros.markers import MarkerOptions
+from aopsam_ros.runtime.engines import AUTO, ENGINES
+
+_FIXED: Mapping[str, OptionSpec] = {
+    "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
+    "engine": OptionSpec(
+        str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
+    ),
+    "prompt_source": OptionSpec(
+        str, "predictor", None, None, "where prompts come from: predictor, or gridN as grid16"
+    ),
+    "threads": OptionSpec(
+        int, 0, 0, 256, "processor threads of the engine; 0 = as many as there are cores"
+    ),
+    "image_transport": OptionSpec(str, "raw", None, None, "how images arrive: raw", ("raw",)),
+    "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
+}
+_CHANGEABLE: Mapping[str, OptionSpec] = {
+    "markers.depth": OptionSpec(
+        float, 1.0, 0.01, 1000.0, "where markers stand on their pixels' rays, metres"
+    ),
+    "markers.pixel_size": OptionSpec(
+        float, 0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
+    ),
+    "markers.size": OptionSpec(float, 8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
+    "markers.rectified": OptionSpec(
+        bool, False, None, None, "images are rectified: use CameraInfo's P without distortion"
+    ),
+    "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
+    "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
+}
+TABLE: Mapping[str, OptionSpec] = {**_FIXED, **OPTIONS, **_CHANGEABLE}
+
+_TYPES = {
+    float: Parameter.Type.DOUBLE,
+    int: Parameter.Type.INTEGER,
+    str: Parameter.Type.STRING,
+    bool: Parameter.Type.BOOL,
+}
+
+
+@dataclass(frozen=True)
+class Startup:
+    """What is fixed once the node is configured."""
+
+    model: str
+    engine: str
+    prompt_source: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What may change between two frames; a frame is worked on with exactly one of these."""
+
+    options: SegmenterOptions
+    markers: MarkerOptions
+    overlay_prompts: bool
+    overlay_legend: bool
+
+
+class Parameters:
+    """The parameters of `node`; `is_configured` tells whether the fixed ones are in use.
+
+    Humble has no callback after a set, and one before it must not act on values that another
+    callback may still refuse. So nothing is kept up to date: `configuration` reads the parameters
+    anew, and is to be called where no set can run at the same time, in a callback of the node's
+    default group, the one that the parameter services are in.
+    """
+
+    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+        """Declare all parameters.
+
+        Raises:
+            OptionError: if a value given at start is impossible.
+            rclpy.exceptions.ParameterException: likewise, where rclpy can tell.
+        """
+        self._node = node
+        self._is_configured = is_configured
+        # Options that nobody set take the bundle's values; these are the ones they took last.
+        self._followed: dict[str, Value] = {}
+        for name, spec in TABLE.items():
+            self._declare(name, spec)
+        self._snapshot: tuple[Value, ...] = ()
+        self._configuration = self._read()
+        node.add_on_set_parameters_callback(self._validate)
+
+    def _declare(self, name: str, spec: OptionSpec) -> None:
+        # Declared without a default first: that tells whether a value was given at start.
+        kind = _TYPES[spec.type]
+        if self._node.declare_parameter(name, kind, descriptor_of(spec)).value is None:
+            self._node.set_parameters([Parameter(name, kind, spec.default)])
+            if name in OPTIONS:
+                self._followed[name] = spec.default
+
+    def _value(self, name: str) -> Any:  # noqa: ANN401  (the table gives the type)
+        return self._node.get_parameter(name).value
+
+    def follow(self, defaults: SegmenterOptions) -> None:
+        """Set the options that nobody has set to a bundle's own values.
+
+        Raises:
+            OptionError: if the node refuses one.
+        """
+        values = {
+            name: value
+            for name, value in defaults.flat().items()
+            if name in self._followed and self._value(name) == self._followed[name]
+        }
+        parameters = [Parameter(name, _TYPES[TABLE[name].type], v) for name, v in values.items()]
+        if parameters:
+            result = self._node.set_parameters_atomically(parameters)
+            if not result.successful:
+                raise OptionError(f"the bundle's defaults cannot be used: {result.reason}")
+        self._followed = values
+
+    @property
+    def autostart(self) -> bool:
+        """Whether the node is to configure and activate itself."""
+        return bool(self._value("autostart"))
+
+    def startup(self) -> Startup:
+        """Return what to configure with.
+
+        Raises:
+            OptionError: if images are asked for in a way that this release cannot take.
+        """
+        _check_choice("image_transport", self._value("image_transport"))
+        fields = ("model", "engine", "prompt_source", "threads")
+        return Startup(**{name: self._value(name) for name in fields})
+
+    def configuration(self) -> Configuration:
+        """Return the configuration as of now: the same object until a value changes."""
+        snapshot = tuple(self._value(name) for name in (*OPTIONS, *_CHANGEABLE))
+        if snapshot != self._snapshot:
+            self._configuration = self._read()
+            self._snapshot = snapshot
+        return self._configuration
+
+    def _read(self, changes: Mapping[str, Any] | None = None) -> Configuration:
+        """Return the configuration with some values replaced, all of them validated.
+
+        Raises:
+            OptionError: if a value is impossible.
+        """
+        values = {name: self._value(name) for name in (*OPTIONS, *_CHANGEABLE)}
+        values.update({name: v for name, v in (changes or {}).items() if name in values})
+        _check_finite(values)
+        return Configuration(
+            options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
+            markers=MarkerOptions(
+                depth=values["markers.depth"],
+                pixel_size=values["markers.pixel_size"],
+                size=values["markers.size"],
+                rectified=values["markers.rectified"],
+            ),
+            overlay_prompts=values["overlay.prompts"],
+            overlay_legend=values["overlay.legend"],
+        )
+
+    def _validate(self, parameters: Iterable[Parameter]) -> SetParametersResult:
+        """Judge a set of changes as a whole, without acting on it."""
+        changes = {parameter.name: parameter.value for parameter in parameters}
+        try:
+            self._check_fixed(changes)
+            self._read(changes)
+        except OptionError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _check_fixed(self, changes: Mapping[str, Any]) -> None:
+        """Refuse a change of what the configured node has been built from."""
+        if not self._is_configured():
+            return
+        for name, value in changes.items():
+            if name in _FIXED and name != "autostart" and value != self._value(name):
+                raise OptionError(
+                    f"{name} is fixed while the node is configured: deactivate and clean up first"
+                )
+
+
+def descriptor_of(spec: OptionSpec) -> ParameterDescriptor:
+    """Return description, range and choices as parameter tools show them."""
+    descriptor = ParameterDescriptor(description=spec.description)
+    if spec.choices:
+        descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
+    if spec.minimum is None or spec.maximum is None:
+        return descriptor
+    low, high = spec.minimum, spec.maximum
+    if spec.type is int:
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    else:
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    return descriptor
+
+
+def _check_choice(name: str, value: str) -> None:
+    choices = TABLE[name].choices
+    if value not in choices:
+        raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")
+
+
+def _check_finite(values: Mapping[str, Any]) -> None:
+    """Refuse not-a-number, which is inside every range as rclpy compares."""
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"{name} must be finite, not {value}")
