@@ -7,15 +7,12 @@ import types
 import cv2
 import numpy as np
 import pytest
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
-pytest.importorskip("rclpy")
-
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-
-from aopsam_ros.errors import InputError  # noqa: E402
-from aopsam_ros.ros import conversions  # noqa: E402
-from aopsam_ros.ros.conversions import MAX_SIDE, array_to_image, image_to_rgb  # noqa: E402
+from aopsam_ros.errors import InputError
+from aopsam_ros.ros import conversions
+from aopsam_ros.ros.conversions import MAX_SIDE, array_to_image, image_to_rgb
 
 HEIGHT, WIDTH = 6, 8
 

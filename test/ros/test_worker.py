@@ -1,0 +1,79 @@
+"""The mailbox for one item: the newest is worked on, the others are counted."""
+
+import threading
+
+from aopsam_ros.ros.worker import NewestWorker
+
+PATIENCE_S = 20.0
+
+
+class Gate:
+    """Work that waits until it is let through, and remembers what it was given."""
+
+    def __init__(self):
+        self.done, self.dropped = [], 0
+        self.begun, self.open = threading.Semaphore(0), threading.Semaphore(0)
+        self.worker = NewestWorker(self.work, self.drop, "test")
+
+    def work(self, item):
+        self.begun.release()
+        assert self.open.acquire(timeout=PATIENCE_S)
+        self.done.append(item)
+
+    def drop(self):
+        self.dropped += 1
+
+
+def test_newest_item_wins_and_drops_are_counted():
+    gate = Gate()
+    gate.worker.start()
+    gate.worker.put(0)
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    for item in range(1, 6):
+        gate.worker.put(item)
+    gate.open.release(2)
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    gate.worker.stop()
+    assert gate.done == [0, 5]
+    assert gate.dropped == 4
+
+
+def test_stop_waits_for_the_work_at_hand_and_lets_the_rest_go():
+    gate = Gate()
+    gate.worker.start()
+    gate.worker.put("at hand")
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    gate.worker.put("waiting")
+    threading.Timer(0.1, gate.open.release).start()
+    gate.worker.stop()
+    assert gate.done == ["at hand"]
+    assert gate.dropped == 0
+
+
+def test_only_a_running_worker_takes_items_and_it_can_run_again():
+    gate = Gate()
+    gate.open.release(10)
+    gate.worker.put("before start")
+    gate.worker.stop()
+    for item in ("first", "second"):
+        gate.worker.start()
+        gate.worker.start()  # a second start changes nothing
+        gate.worker.put(item)
+        assert gate.begun.acquire(timeout=PATIENCE_S)
+        gate.worker.stop()
+        gate.worker.put("after stop")
+    assert gate.done == ["first", "second"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "test"]
+
+
+def test_nothing_runs_while_there_is_nothing_to_do():
+    gate = Gate()
+    waits = []
+    original = gate.worker._changed.wait_for
+    gate.worker._changed.wait_for = lambda predicate: waits.append(1) or original(predicate)
+    gate.worker.start()
+    gate.open.release(1)
+    gate.worker.put("only")
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    gate.worker.stop()
+    assert len(waits) <= 2  # it sleeps on the condition instead of looking again and again
