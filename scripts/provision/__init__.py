@@ -1,0 +1,1 @@
+"""Steps that make the virtual environment, each in a file of its own."""

@@ -1,0 +1,114 @@
+"""What this machine has: the Python to build on, a sourced ROS 2, a compiler."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision.console import SetupError
+
+NEWEST_WITH_WHEELS = (3, 13)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The Python that the environment is made from, and where ROS comes from."""
+
+    python: str
+    python_version: str
+    ros_distro: str  # empty: no ROS is sourced, it comes from wheels
+    ros_prefixes: tuple[Path, ...]
+
+    @property
+    def has_system_ros(self) -> bool:
+        """Whether a sourced ROS 2 is used instead of the wheels."""
+        return bool(self.ros_distro)
+
+    @property
+    def key(self) -> str:
+        """Text that changes whenever the environment has to be made anew."""
+        return f"{self.python} {self.python_version} {self.ros_distro or 'wheels'}"
+
+    def has_ros_package(self, name: str) -> bool:
+        """Whether a package of the sourced ROS, or of a workspace on top of it, has this name."""
+        return any((p / "share" / name / "package.xml").is_file() for p in self.ros_prefixes)
+
+
+def inspect_machine(venv: Path) -> Machine:
+    """Find out what there is.
+
+    Raises:
+        SetupError: if no environment can be made here; says what to install.
+    """
+    python = _base_python()
+    distro = os.environ.get("ROS_DISTRO", "") if os.environ.get("AMENT_PREFIX_PATH") else ""
+    if distro:
+        _check_can_import_rclpy(python, distro)
+    else:
+        _check_wheels_exist()
+    _check_venv_module()
+    return Machine(python, sys.version, distro, _ros_prefixes(venv) if distro else ())
+
+
+def check_build_tools() -> None:
+    """Check for what compiling the interfaces needs.
+
+    Raises:
+        SetupError: if a compiler or make is missing.
+    """
+    if not (_command("CXX", "c++", "g++", "clang++") and _command("CC", "cc", "gcc", "clang")):
+        raise SetupError("no C++ compiler found: install g++ (Debian, Ubuntu: apt install g++)")
+    if not _command("MAKE", "make"):
+        raise SetupError("make not found: install it (Debian, Ubuntu: apt install make)")
+
+
+def _command(variable: str, *names: str) -> str | None:
+    chosen = os.environ.get(variable, "").split()
+    return shutil.which(chosen[0]) if chosen else next(filter(None, map(shutil.which, names)), None)
+
+
+def _base_python() -> str:
+    """Return this interpreter, or the one below it if it is a virtual environment's own."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def _ros_prefixes(venv: Path) -> tuple[Path, ...]:
+    paths = os.environ["AMENT_PREFIX_PATH"].split(os.pathsep)
+    return tuple(Path(path) for path in paths if path and Path(path) != venv)
+
+
+def _check_can_import_rclpy(python: str, distro: str) -> None:
+    if subprocess.run([python, "-c", "import rclpy"], capture_output=True, check=False).returncode:
+        raise SetupError(
+            f"ROS 2 {distro} is sourced, but {python} cannot import its rclpy: run make with the "
+            "Python that ROS was built for (make PYTHON=/usr/bin/python3), or from a shell without ROS"
+        )
+
+
+def _check_wheels_exist() -> None:
+    system, machine, version = platform.system(), platform.machine(), sys.version_info[:2]
+    if (system, machine) != ("Linux", "x86_64"):
+        raise SetupError(
+            f"there are no ROS 2 wheels for {system} on {machine}: install ROS 2 Humble or Jazzy "
+            "and source its setup.bash first"
+        )
+    if version > NEWEST_WITH_WHEELS or platform.python_implementation() != "CPython":
+        raise SetupError(
+            f"there are no ROS 2 wheels for {platform.python_implementation()} "
+            f"{version[0]}.{version[1]}: run make PYTHON=python3.13 (CPython 3.10 to 3.13), or "
+            "source a ROS 2 first"
+        )
+
+
+def _check_venv_module() -> None:
+    if not (importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")):
+        raise SetupError(
+            "Python's venv module is missing: install python3-venv (Debian, Ubuntu: apt install "
+            f"python{sys.version_info[0]}.{sys.version_info[1]}-venv)"
+        )
