@@ -86,7 +86,7 @@ def _draw_glyph(
 
 
 def _fixed(value: float) -> int:
-    return int(round(value * (1 << _SUBPIXEL_BITS)))
+    return round(value * (1 << _SUBPIXEL_BITS))
 
 
 def _circle(

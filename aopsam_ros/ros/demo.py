@@ -20,6 +20,7 @@ from pathlib import Path
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros.demo_photographs import read_folder, shipped_folder
 from aopsam_ros.ros.demo_recording import Recording
+from aopsam_ros.ros.demo_report import remove_report, results_of, summarise, write_report
 from aopsam_ros.ros.demo_session import Plan, record
 
 _DEFAULT_REPEAT = 12
@@ -67,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{plan.out} cannot be made: {error.strerror}") from error
     _require_ros()
     os.environ.update(_network(arguments.domain_id))
+    remove_report(plan.out)
     with _sigterm_interrupts():
         try:
             return _report(plan, record(plan))
@@ -117,7 +119,7 @@ def _network(domain_id: int | None) -> dict[str, str]:
 def _sigterm_interrupts() -> Iterator[None]:
     """Let SIGTERM end the demo as Ctrl-C does: in order, with its children."""
 
-    def interrupt(number: int, frame: object) -> None:
+    def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
@@ -128,11 +130,10 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _report(plan: Plan, recording: Recording) -> int:
-    from aopsam_ros.ros.demo_report import results_of, summarise, write_report
-
     model = recording.diagnostics.get("model", plan.model)
     engine = recording.diagnostics.get("engine", plan.engine)
-    results = results_of(recording, plan.photographs, model)
+    prompt_source = recording.diagnostics.get("prompt_source", "")
+    results = results_of(recording, plan.photographs, model, prompt_source)
     summary = summarise(recording, results, model, engine)
     page = write_report(plan.out, results, summary)
     latency = summary["latency_ms"]

@@ -84,7 +84,13 @@ class LifecycleDriver:
         if not self._call(self._change, request, timeout, verb).success:
             raise self._error(f"refused to {verb}")
 
-    def _call(self, client: Client, request: Any, timeout: float, verb: str) -> Any:
+    def _call(
+        self,
+        client: Client,
+        request: Any,  # noqa: ANN401  (of the client's service)
+        timeout: float,
+        verb: str,
+    ) -> Any:  # noqa: ANN401
         future = client.call_async(request)
         deadline = time.monotonic() + timeout
         while not future.done():
@@ -100,7 +106,4 @@ class LifecycleDriver:
             raise self._error(f"ended with exit code {code}")
 
     def _error(self, what: str) -> DemoError:
-        return DemoError(
-            f"the node {self._name} {what}; its log, {self._process.log}, ends:\n"
-            f"{self._process.tail()}"
-        )
+        return self._process.failure(f"the node {self._name} {what}")

@@ -25,6 +25,7 @@ class Photograph:
 
     @property
     def name(self) -> str:
+        """File name with its suffix."""
         return self.path.name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import signal
 import subprocess
 import sys
@@ -68,11 +69,17 @@ class Child:
         """Exit code, or None while it runs."""
         return self._process.poll()
 
-    def tail(self, lines: int = 6) -> str:
-        """Return the last lines of the log, indented for a message."""
-        self._file.flush()
-        text = self.log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
-        return "\n".join("    " + line for line in text[-lines:])
+    def failure(self, what: str) -> DemoError:
+        """Return the error that `what` happened, with the process's own last words, in one line."""
+        return DemoError(f"{what}: {self._last_words()} (its log: {self.log})")
+
+    def _last_words(self) -> str:
+        """Return the last error in the log without its stamp, or else the last line."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        errors = [line for line in lines if re.match(r"\[(ERROR|FATAL)\]", line)]
+        words = (errors or lines or ["it said nothing"])[-1]
+        return re.sub(r"^(\[[^\]]*\] ?)+: ", "", words)
 
     def wait(self, timeout: float) -> bool:
         """Wait for the end of the process and of its output; False when it still runs."""

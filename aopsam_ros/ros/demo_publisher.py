@@ -58,6 +58,7 @@ def camera_info(width: int, height: int, frame_id: str) -> CameraInfo:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; None stands for the process's own."""
     parser = argparse.ArgumentParser(description="publish photographs as a camera would")
     parser.add_argument("photographs", nargs="+", type=Path)
     parser.add_argument("--fps", type=float, default=10.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 
 if TYPE_CHECKING:
+    from aopsam_ros.msg import Mask as MaskMessage
     from aopsam_ros.msg import MaskArray, PromptArray
+    from aopsam_ros.msg import Prompt as PromptMessage
 
 
 @dataclass
@@ -73,7 +75,7 @@ class Recording:
         )
 
 
-def segmentation_of(frame: Frame, model: str) -> Segmentation:
+def segmentation_of(frame: Frame, model: str, prompt_source: str) -> Segmentation:
     """Return a frame's messages as a `Segmentation`, to be drawn or measured.
 
     Raises:
@@ -93,15 +95,15 @@ def segmentation_of(frame: Frame, model: str) -> Segmentation:
         timings_ms={},
         confidence_map=frame.confidence_map,
         model=model,
-        prompt_source="",
+        prompt_source=prompt_source,
     )
 
 
-def _prompt(message: Any) -> Prompt:
+def _prompt(message: PromptMessage) -> Prompt:
     return Prompt(message.x, message.y, message.confidence, PromptState(message.state))
 
 
-def _mask(message: Any) -> InstanceMask:
+def _mask(message: MaskMessage) -> InstanceMask:
     roi = message.roi
     return InstanceMask(
         id=message.id,

@@ -1,4 +1,4 @@
-"""What a demo run leaves behind: an overlay per photograph, summary.json and index.html."""
+"""What a demo run leaves behind: per photograph an overlay and the masks, and a summary."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.json_format import to_json
 from aopsam_ros.ros.demo_page import Card, Figures, View, render_page
 from aopsam_ros.ros.demo_photographs import Photograph
 from aopsam_ros.ros.demo_recording import Frame, Recording, segmentation_of
@@ -25,11 +26,11 @@ _PAGE_JPEG_QUALITY = 88
 
 @dataclass(frozen=True)
 class PhotographResult:
-    """The newest result for one photograph, and how its frames fared."""
+    """The newest result for one photograph, and how its frames fared; files are named by `base`."""
 
     photograph: Photograph
     segmentation: Segmentation
-    picture: str
+    base: str
     frames: int
     latency_ms: float
 
@@ -40,28 +41,27 @@ class PhotographResult:
 
 
 def results_of(
-    recording: Recording, photographs: Sequence[Photograph], model: str
+    recording: Recording, photographs: Sequence[Photograph], model: str, prompt_source: str
 ) -> list[PhotographResult]:
     """Return the result of each photograph for which masks and prompts arrived."""
-    names = picture_names([photograph.path for photograph in photographs])
+    names = base_names([photograph.path for photograph in photographs])
     results = []
-    for photograph, picture in zip(photographs, names):
+    for photograph, base in zip(photographs, names, strict=True):
         frames = [f for f in recording.segmented() if f.photograph == photograph.name]
         complete = [frame for frame in frames if frame.prompts is not None]
         if not complete:
             print(f"no result arrived for {photograph.name}", file=sys.stderr)
             continue
         latency = float(np.median([frame.latency_ms for frame in frames]))
-        segmentation = segmentation_of(complete[-1], model)
-        results.append(PhotographResult(photograph, segmentation, picture, len(frames), latency))
+        segmentation = segmentation_of(complete[-1], model, prompt_source)
+        results.append(PhotographResult(photograph, segmentation, base, len(frames), latency))
     return results
 
 
-def picture_names(paths: Sequence[Path]) -> list[str]:
-    """Return a file name for each overlay: by the stem, and by the full name where stems clash."""
+def base_names(paths: Sequence[Path]) -> list[str]:
+    """Return what to name each photograph's files by: its stem, its full name where stems clash."""
     stems = Counter(path.stem for path in paths)
-    bases = [path.stem if stems[path.stem] == 1 else path.name for path in paths]
-    return [f"{base}_overlay.png" for base in bases]
+    return [path.stem if stems[path.stem] == 1 else path.name for path in paths]
 
 
 def summarise(
@@ -103,7 +103,8 @@ def arrival_rate(frames: Sequence[Frame]) -> float:
 def _entry(result: PhotographResult) -> dict[str, Any]:
     return {
         "photograph": result.photograph.name,
-        "picture": result.picture,
+        "picture": f"{result.base}_overlay.png",
+        "masks_file": f"{result.base}.json",
         "width": result.segmentation.width,
         "height": result.segmentation.height,
         "frames": result.frames,
@@ -111,6 +112,21 @@ def _entry(result: PhotographResult) -> dict[str, Any]:
         "prompts": result.prompt_counts(),
         "latency_ms": round(result.latency_ms, 1),
     }
+
+
+def remove_report(folder: Path) -> None:
+    """Remove what an earlier run reported in `folder`, so that a failed run leaves no old result.
+
+    Only files that its summary.json lists are removed.
+    """
+    summary = folder / "summary.json"
+    try:
+        entries = json.loads(summary.read_text(encoding="utf-8"))["photographs"]
+        names = [entry[kind] for entry in entries for kind in ("picture", "masks_file")]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = []
+    for name in [*names, "index.html", "summary.json"]:
+        (folder / Path(name).name).unlink(missing_ok=True)
 
 
 def write_report(
@@ -121,7 +137,9 @@ def write_report(
     for result in results:
         rgb, segmentation = result.photograph.rgb, result.segmentation
         overlay = draw_overlay(rgb, segmentation, show_legend=True)
-        (folder / result.picture).write_bytes(_encode(".png", overlay))
+        (folder / f"{result.base}_overlay.png").write_bytes(_encode(".png", overlay))
+        masks = to_json(segmentation, result.photograph.name)
+        (folder / f"{result.base}.json").write_text(masks, encoding="utf-8")
         cards.append(_card(result))
     text = json.dumps(summary, indent=2) + "\n"
     (folder / "summary.json").write_text(text, encoding="utf-8")

@@ -44,6 +44,7 @@ class Plan:
 
     @property
     def frames(self) -> int:
+        """Number of frames that the camera is to publish."""
         return self.repeat * len(self.photographs)
 
 
@@ -113,7 +114,7 @@ def _watch(
         while camera.returncode is None:
             _collect(executor, recording, node, bar)
         if camera.returncode != 0:
-            raise DemoError(f"the camera failed; its log, {camera.log}, ends:\n{camera.tail()}")
+            raise camera.failure("the camera failed")
         camera.wait(_STRAGGLER_TIMEOUT_S)
         deadline = time.monotonic() + _STRAGGLER_TIMEOUT_S
         while not recording.is_complete() and time.monotonic() < deadline:
@@ -125,6 +126,6 @@ def _collect(
 ) -> None:
     executor.spin_once(timeout_sec=0.1)
     if node.returncode is not None:
-        raise DemoError(f"the node ended early; its log, {node.log}, ends:\n{node.tail()}")
+        raise node.failure("the node ended early")
     bar.update(recording.published() - bar.n)
     bar.set_postfix(results=len(recording.segmented()), refresh=False)

@@ -1,0 +1,252 @@
+"""`aopsam demo` end to end, as a user runs it: the real node, a camera process, a report.
+
+The contents of what it leaves behind are checked: figures that fit together, pictures that show
+the masks, masks that cover the objects a person outlined.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+PHOTOGRAPHS = Path(__file__).resolve().parent.parent.parent / "photographs"
+MARK = "AOPSAM_TEST_MARK"
+COMMAND = [sys.executable, "-m", "aopsam_ros.cli", "demo"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it wrote, what it said, and its exit code."""
+
+    out: Path
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads((self.out / "summary.json").read_text(encoding="utf-8")))
+
+
+def folder_with(folder: Path, names: Sequence[str]) -> Path:
+    folder.mkdir()
+    for name in names:
+        shutil.copy(PHOTOGRAPHS / name, folder)
+    return folder
+
+
+def demo(out: Path, *arguments: str) -> Run:
+    command = [*COMMAND, "--out", str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return Run(out, done.returncode, done.stdout, done.stderr)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    bgr = cv2.imread(str(path))
+    assert bgr is not None, f"{path.name} is no picture"
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def marked_processes(mark: str) -> list[str]:
+    """Return the command lines of all running processes whose environment holds the mark."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if mark.encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except (OSError, ValueError):
+            continue
+    return [line for line in found if line]
+
+
+@pytest.fixture(scope="module")
+def two_photographs(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run over two photographs of different sizes."""
+    base = tmp_path_factory.mktemp("demo")
+    photographs = folder_with(base / "photographs", ["cat.jpg", "coffee.jpg"])
+    run = demo(base / "out", "--photos", str(photographs), "--seconds", "4", "--fps", "5")
+    assert run.code == 0, run.stderr[-2000:]
+    return run
+
+
+def test_the_figures_fit_together(two_photographs: Run) -> None:
+    summary = two_photographs.summary
+    assert summary["published"] == 20
+    assert 2 <= summary["frames"] <= 20
+    assert summary["frames"] + summary["dropped"] == summary["published"]
+    assert summary["masks"] >= summary["frames"]
+    assert summary["fps"] > 0
+    assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"]
+    assert summary["model"] == "nano"
+    assert summary["engine"] in {"onnxruntime", "openvino", "tensorrt", "torch"}
+    assert summary["markers"] >= summary["masks"]
+    frames = [entry["frames"] for entry in summary["photographs"]]
+    assert sum(frames) == summary["frames"] and min(frames) >= 1
+
+
+def test_each_photograph_has_masks_and_prompts(two_photographs: Run) -> None:
+    entries = {entry["photograph"]: entry for entry in two_photographs.summary["photographs"]}
+    assert set(entries) == {"cat.jpg", "coffee.jpg"}
+    for name, entry in entries.items():
+        height, width = read_rgb(PHOTOGRAPHS / name).shape[:2]
+        assert (entry["width"], entry["height"]) == (width, height)
+        assert 1 <= entry["masks"] <= 200
+        assert entry["prompts"]["decoded"] >= 1
+
+
+@pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg"])
+def test_the_overlay_shows_the_photograph_with_its_masks(two_photographs: Run, name: str) -> None:
+    photograph = read_rgb(PHOTOGRAPHS / name).astype(int)
+    overlay = read_rgb(two_photographs.out / f"{Path(name).stem}_overlay.png").astype(int)
+    assert overlay.shape == photograph.shape
+    changed = np.abs(overlay - photograph).sum(axis=2) > 12
+    assert changed.mean() > 0.05, "no masks can be seen"
+    # Masks are translucent: the photograph's structure stays visible through them.
+    grey, seen = photograph.mean(axis=2).ravel(), overlay.mean(axis=2).ravel()
+    assert np.corrcoef(grey, seen)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(("name", "title"), [("cat.jpg", "cat"), ("coffee.jpg", "cup and saucer")])
+def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) -> None:
+    """One of the masks fits the outline that a person drew, and the overlay shows it."""
+    wanted = outlined(name, title)
+    found = masks_of(two_photographs.out / f"{Path(name).stem}.json")
+    best = max(found, key=lambda mask: iou(mask, wanted))
+    assert iou(best, wanted) > 0.6
+    photograph = read_rgb(PHOTOGRAPHS / name).astype(int)
+    overlay = read_rgb(two_photographs.out / f"{Path(name).stem}_overlay.png").astype(int)
+    assert (np.abs(overlay - photograph).sum(axis=2) > 12)[best].mean() > 0.8
+
+
+def outlined(name: str, title: str) -> NDArray[np.bool_]:
+    golden = PHOTOGRAPHS.parent / "test" / "golden" / "annotations.json"
+    entry = json.loads(golden.read_text(encoding="utf-8"))["photographs"][name]
+    item = next(item for item in entry["objects"] if item["name"] == title)
+    canvas = np.zeros((entry["height"], entry["width"]), np.uint8)
+    cv2.fillPoly(canvas, [np.rint(np.array(item["polygon"])).astype(np.int32)], 1)
+    return canvas.astype(bool)
+
+
+def masks_of(path: Path) -> list[NDArray[np.bool_]]:
+    """Decode a result's masks by hand: run lengths, row by row inside the box."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    masks = []
+    for item in result["masks"]:
+        x, y, width, height = item["bbox"]
+        counts = item["counts"]
+        assert sum(counts) == width * height and sum(counts[1::2]) == item["area"]
+        canvas = np.zeros((result["height"], result["width"]), bool)
+        runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        canvas[y : y + height, x : x + width] = runs.reshape(height, width)
+        masks.append(canvas)
+    return masks
+
+
+def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    return float((first & second).sum() / (first | second).sum())
+
+
+def test_the_page_is_whole_and_needs_nothing_else(two_photographs: Run) -> None:
+    page = (two_photographs.out / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg;base64,") >= 3 * 2
+    assert not re.search(r"(?:src|href)=[\"']?(?!data:)", page), "it refers to another file"
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    for entry in two_photographs.summary["photographs"]:
+        assert entry["photograph"] in page
+        assert f"{entry['masks']} mask" in page
+    assert f"{two_photographs.summary['frames']}</b>" in page
+
+
+def test_the_node_was_ended_in_order(two_photographs: Run) -> None:
+    log = (two_photographs.out / "node.log").read_text(encoding="utf-8")
+    assert "Traceback" not in log, log[-2000:]
+
+
+def test_a_broken_photograph_is_skipped_with_a_line(tmp_path: Path) -> None:
+    photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
+    whole = (PHOTOGRAPHS / "coffee.jpg").read_bytes()
+    (photographs / "broken.jpg").write_bytes(whole[:20])
+    (photographs / "empty.png").write_bytes(b"")
+    (photographs / "notes.txt").write_text("no photograph")
+    run = demo(tmp_path / "out", "--photos", str(photographs), "--repeat", "3")
+    assert run.code == 0, run.stderr[-2000:]
+    assert len(re.findall(r"^skipped: .*broken\.jpg", run.stderr, re.MULTILINE)) == 1
+    assert len(re.findall(r"^skipped: .*empty\.png", run.stderr, re.MULTILINE)) == 1
+    assert "notes.txt" not in run.stderr
+    assert [entry["photograph"] for entry in run.summary["photographs"]] == ["cat.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--photos", "{tmp}"], "holds no photograph"),
+        (["--photos", "{tmp}/missing"], "is not a folder"),
+        (["--fps", "0"], "--fps has to be positive"),
+        (["--domain-id", "999"], "--domain-id has to be 0 to 232"),
+    ],
+)
+def test_bad_arguments_give_one_clear_line(
+    tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    given = [word.format(tmp=tmp_path) for word in arguments]
+    run = demo(tmp_path / "out", *given)
+    assert run.code == 2
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1 and reason in lines[0], run.stderr
+
+
+def test_a_model_that_is_not_there_is_said_with_the_nodes_words(tmp_path: Path) -> None:
+    photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
+    run = demo(tmp_path / "out", "--photos", str(photographs), "--model", "no_such_model")
+    assert run.code == 2
+    said = run.stderr.strip().splitlines()[-1]
+    assert "refused to configure" in said and "node.log" in said
+    assert "'no_such_model' not found" in said, said
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind_when_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
+    mark = uuid.uuid4().hex
+    command = [*COMMAND, "--out", str(tmp_path / "out"), "--photos", str(photographs)]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--repeat", "2000"],
+            env={**os.environ, MARK: mark},
+            stdout=log,
+            stderr=log,
+        )
+        # Interrupted in the middle: node and camera are running, and images flow.
+        _wait_until(lambda: "segmenting" in (tmp_path / "log").read_text(), 90)
+        assert len(marked_processes(mark)) >= 3
+        process.send_signal(number)
+        code = process.wait(60)
+    _wait_until(lambda: not marked_processes(mark), 30)
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def _wait_until(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)

@@ -1,0 +1,47 @@
+"""The shipped model finds the objects that a person outlined, on photographs it never saw.
+
+The bars stand in `annotations.json`: for each photograph, the least mean over its objects of the
+best IoU that any of the model's masks reaches.
+"""
+
+from __future__ import annotations
+
+import golden_masks
+import numpy as np
+import pytest
+
+from aopsam_ros.segmentation import Segmentation
+
+BARS: dict[str, float] = golden_masks.ANNOTATIONS["bars"]
+
+
+def measured(name: str, segmentation: Segmentation) -> dict[str, float]:
+    """Return the best IoU of each outlined object."""
+    wanted = golden_masks.hand_masks(name)
+    found = golden_masks.full_masks(segmentation)
+    return dict(zip(wanted, golden_masks.best_ious(list(wanted.values()), found), strict=True))
+
+
+@pytest.mark.parametrize("name", golden_masks.annotated_names())
+def test_objects_are_found(name: str, segmentations: dict[str, Segmentation]) -> None:
+    ious = measured(name, segmentations[name])
+    mean = float(np.mean(list(ious.values())))
+    worst = ", ".join(f"{title} {value:.2f}" for title, value in sorted(ious.items(), key=_value))
+    assert mean >= BARS[name], f"mean best IoU {mean:.3f}, bar {BARS[name]}: {worst[:400]}"
+
+
+def test_objects_are_found_on_average(segmentations: dict[str, Segmentation]) -> None:
+    means = [
+        np.mean(list(measured(name, segmentations[name]).values()))
+        for name in golden_masks.annotated_names()
+    ]
+    assert float(np.mean(means)) >= BARS["average"]
+
+
+def test_every_photograph_has_a_bar() -> None:
+    assert set(BARS) == {*golden_masks.annotated_names(), "average"}
+    assert min(BARS.values()) > 0.2
+
+
+def _value(item: tuple[str, float]) -> float:
+    return item[1]
