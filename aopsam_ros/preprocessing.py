@@ -44,7 +44,8 @@ class FrameGeometry:
 
     def to_source(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Scale points `[..., 2]` (x, y) from pixels of the square to source pixels."""
-        return np.asarray(points, np.float64) / np.array([self.scale_x, self.scale_y])
+        scale = np.array([self.scale_x, self.scale_y])
+        return np.asarray(np.asarray(points, np.float64) / scale)
 
     def valid_cells(self, size: int) -> tuple[int, int]:
         """Rows and columns of a `size` x `size` map whose cell centres show the image."""
@@ -58,12 +59,13 @@ class FrameGeometry:
         Whole numbers are cell centres; the result may lie up to half a cell outside the map.
         """
         resized = np.asarray(self.to_resized(points), np.float64)
-        return (resized + 0.5) * (size / self.image_size) - 0.5
+        return np.asarray((resized + 0.5) * (size / self.image_size) - 0.5)
 
     def cells_to_source(self, cells: NDArray[Any], size: int) -> NDArray[np.float64]:
         """Convert cell indices (x, y) `[..., 2]` to source points, kept inside the image."""
         resized = (np.asarray(cells, np.float64) + 0.5) * (self.image_size / size) - 0.5
-        return np.clip(self.to_source(resized), 0.0, [self.width - 1.0, self.height - 1.0])
+        corner = [self.width - 1.0, self.height - 1.0]
+        return np.asarray(np.clip(self.to_source(resized), 0.0, corner), np.float64)
 
 
 def _cells(valid: int, size: int, image_size: int) -> int:

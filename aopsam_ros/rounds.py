@@ -112,9 +112,7 @@ class Rounds:
             evidence = self._evidence(rule, found, remaining)
             return eliminated(rule, evidence, self.options.asf.elimination_threshold)
 
-    def _evidence(
-        self, rule: Rule, found: LowResMasks, remaining: NDArray[np.int64]
-    ) -> Evidence:
+    def _evidence(self, rule: Rule, found: LowResMasks, remaining: NDArray[np.int64]) -> Evidence:
         if rule.needs_features and self._feature_map is None:
             self._feature_map = self.features()
         return Evidence(

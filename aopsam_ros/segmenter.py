@@ -1,7 +1,7 @@
 """From an image to its masks, without a prompt: the whole way of a frame.
 
-    segmenter = Segmenter.from_bundle("nano")
-    segmentation = segmenter.segment(rgb)
+>>> segmenter = Segmenter.from_bundle("nano")
+>>> segmentation = segmenter.segment(rgb)
 """
 
 from __future__ import annotations
@@ -214,9 +214,7 @@ class Segmenter:
 
     def _encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
         with stopwatch.stage("preprocess"):
-            image = preprocess(
-                rgb, self._bundle.image_size, self._bundle.mean, self._bundle.std
-            )
+            image = preprocess(rgb, self._bundle.image_size, self._bundle.mean, self._bundle.std)
         with stopwatch.stage("encoder"):
             return FrameEmbedding(image, self._runtime.encode(image.tensor))
 

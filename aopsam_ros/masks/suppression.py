@@ -28,7 +28,7 @@ def suppress_masks(
     Returns:
         indices of the kept masks, int64, by descending score.
     """
-    flat = masks.reshape(len(masks), -1)
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
     areas = np.count_nonzero(flat, axis=1)
     words = _pack(flat)
 
@@ -93,10 +93,11 @@ def _pack(flat: NDArray[np.bool_]) -> NDArray[np.uint16]:
 
 def _boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return left, top, right, bottom (exclusive) of each mask `[n, 4]`; zeros where empty."""
-    rows, columns = masks.any(axis=2), masks.any(axis=1)
+    rows = np.asarray(masks.any(axis=2), np.bool_)
+    columns = np.asarray(masks.any(axis=1), np.bool_)
     left, top = columns.argmax(axis=1), rows.argmax(axis=1)
     right = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
     bottom = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
     boxes = np.stack((left, top, right, bottom), axis=1)
-    boxes[~rows.any(axis=1)] = 0
+    boxes[np.logical_not(rows.any(axis=1))] = 0
     return boxes.astype(np.int64)

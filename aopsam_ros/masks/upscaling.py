@@ -39,8 +39,8 @@ class Upscaler:
             logits: float32 `[M, M]`.
         """
         positive = logits > MASK_THRESHOLD
-        top, bottom = self._rows.reach(positive.any(axis=1))
-        left, right = self._columns.reach(positive.any(axis=0))
+        top, bottom = self._rows.reach(positive, other=1)
+        left, right = self._columns.reach(positive, other=0)
         region = self._region(logits, (top, bottom), (left, right))
         x, y, w, h = tight_box(region)
         return (left + x, top + y, w, h) if w else (0, 0, 0, 0), region[y : y + h, x : x + w]
@@ -74,9 +74,14 @@ class _Weights:
         self.first = used.argmax(axis=1)
         self.last = matrix.shape[1] - used[:, ::-1].argmax(axis=1)
 
-    def reach(self, positive: NDArray[np.bool_]) -> tuple[int, int]:
-        """Return the source pixels [first, last) that a positive low-resolution pixel reaches."""
-        low = np.flatnonzero(positive)
+    def reach(self, positive: NDArray[np.bool_], other: int) -> tuple[int, int]:
+        """Return the source pixels [first, last) that positive low-resolution pixels reach.
+
+        Args:
+            positive: `[M, M]`.
+            other: the axis that is not this one.
+        """
+        low = np.flatnonzero(positive.any(axis=other))
         if low.size == 0:
             return 0, 0
         reached = np.flatnonzero((self.first <= low[-1]) & (self.last > low[0]))

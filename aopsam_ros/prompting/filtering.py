@@ -62,9 +62,7 @@ class FeatureMap:
         inside[small, self.nearest(points[small])] = True
         return _unit(inside.astype(np.float32) @ self.unit)
 
-    def lookup(
-        self, maps: NDArray[np.float32], points: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
+    def lookup(self, maps: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
         """Read maps `[..., rows * columns]` at source points `[n, 2]`, bilinearly: `[..., n]`."""
         cells = self.geometry.to_cells(points, self.size)
         x, x1, fx = _neighbours(cells[:, 0], self.columns)
@@ -117,8 +115,7 @@ def drop_by_any_map(evidence: Evidence, k: float) -> NDArray[np.bool_]:
     own = features.lookup(similarity, evidence.points).diagonal()
     thresholds = np.maximum(0.0, evidence.predicted_iou * own)
     above = features.lookup(similarity, evidence.remaining) > k * thresholds[:, None]
-    result: NDArray[np.bool_] = above.any(axis=0)
-    return result
+    return np.asarray(above.any(axis=0), np.bool_)
 
 
 def drop_inside(evidence: Evidence, k: float) -> NDArray[np.bool_]:  # noqa: ARG001
@@ -130,8 +127,7 @@ def drop_inside(evidence: Evidence, k: float) -> NDArray[np.bool_]:  # noqa: ARG
     cells = np.rint(evidence.geometry.to_cells(evidence.remaining, evidence.low_size))
     x = np.clip(cells[:, 0].astype(np.int64), 0, columns - 1)
     y = np.clip(cells[:, 1].astype(np.int64), 0, rows - 1)
-    result: NDArray[np.bool_] = evidence.masks[:, y, x].any(axis=0)
-    return result
+    return np.asarray(evidence.masks[:, y, x].any(axis=0), np.bool_)
 
 
 def drop_any_map_inside(evidence: Evidence, k: float) -> NDArray[np.bool_]:

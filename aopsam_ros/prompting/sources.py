@@ -163,7 +163,9 @@ def make_source(name: str) -> PromptSource:
         return PredictorSource()
     match = re.fullmatch(r"grid([0-9]{1,4})", name)
     if match is None:
-        raise OptionError(f"unknown prompt source '{name}'; known: predictor, grid16, grid32, gridN")
+        raise OptionError(
+            f"unknown prompt source '{name}'; known: predictor, grid16, grid32, gridN"
+        )
     side = int(match.group(1))
     if not 1 <= side <= MAX_SIDE:
         raise OptionError(f"prompt source '{name}': a grid has 1 to {MAX_SIDE} points a side")

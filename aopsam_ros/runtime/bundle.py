@@ -69,7 +69,9 @@ class Bundle:
     graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
 
-    def options(self, group: str = "", source: Mapping[str, object] | None = None) -> SegmenterOptions:
+    def options(
+        self, group: str = "", source: Mapping[str, object] | None = None
+    ) -> SegmenterOptions:
         """Return the default options for a prompt source.
 
         Args:
@@ -101,7 +103,11 @@ def search_folders() -> list[Path]:
 def available() -> list[str]:
     """Return the names of the bundles that can be found by name, sorted."""
     return sorted(
-        {file.parent.name for folder in search_folders() for file in folder.glob(f"*/{BUNDLE_FILE}")}
+        {
+            file.parent.name
+            for folder in search_folders()
+            for file in folder.glob(f"*/{BUNDLE_FILE}")
+        }
     )
 
 
@@ -114,18 +120,17 @@ def find_bundle(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if _NAME.fullmatch(text):
         for folder in search_folders():
-            if (folder / text / BUNDLE_FILE).is_file():
+            if _exists(folder / text / BUNDLE_FILE):
                 return folder / text
-    path = Path(text)
-    if path.name == BUNDLE_FILE:
-        path = path.parent
-    if text and (path / BUNDLE_FILE).is_file():
+    path = Path(text).parent if Path(text).name == BUNDLE_FILE else Path(text)
+    if text and _exists(path / BUNDLE_FILE):
         return path
-    if path.is_dir():
+    if text and _exists(path):
         raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
     names = ", ".join(available()) or "none is installed"
+    shown = text if len(text) <= 100 else text[:97] + "..."
     raise BundleError(
-        f"model bundle '{text}' not found; give one of these names ({names}) "
+        f"model bundle '{shown}' not found; give one of these names ({names}) "
         f"or the path of a folder with a {BUNDLE_FILE}"
     )
 
@@ -187,6 +192,14 @@ def _graphs(folder: Path, fields: Fields) -> dict[str, Graph]:
             raise entry.error("sha256", "64 hexadecimal digits", digest)
         graphs[name] = Graph(folder / file, digest)
     return graphs
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _read_file(path: Path, limit: int) -> bytes:

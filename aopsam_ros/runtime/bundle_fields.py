@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from aopsam_ros.errors import BundleError
 
@@ -42,7 +42,7 @@ class Fields:
             raise self.error(name, "text", value)
         return value
 
-    def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
+    def number(self, name: str, low: float, high: float, default: float) -> float:
         """Return a finite number in a closed range."""
         value = self._content.get(name, default)
         if not _is_number(value) or not low <= value <= high:
@@ -96,5 +96,8 @@ class Fields:
         return value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: object) -> TypeGuard[float]:
+    # A whole number too large for a float is out of every range anyway.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or math.isfinite(value)

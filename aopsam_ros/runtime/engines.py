@@ -86,7 +86,6 @@ def _choose(engine: str) -> str:
         raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
     if engine not in BUILT_IN:
         raise EngineError(
-            f"engine '{engine}' is not available in this build; "
-            f"use {AUTO} or {', '.join(BUILT_IN)}"
+            f"engine '{engine}' is not available in this build; use {AUTO} or {', '.join(BUILT_IN)}"
         )
     return engine

@@ -85,7 +85,7 @@ class OnnxRuntime:
             InferenceError: if the graph fails or its output is not what it must be.
         """
         outputs = self._run(PREDICTOR, {"image": image}, handle)
-        return outputs["confidence_map"][0, 0]
+        return np.asarray(outputs["confidence_map"][0, 0])
 
     def decode(
         self,

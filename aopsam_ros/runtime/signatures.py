@@ -101,6 +101,8 @@ def check_output(name: str, array: NDArray[np.float32], shape: Shape) -> NDArray
     if not fits:
         raise InferenceError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
     # A sum is finite only if every term is, and is several times faster than looking at each.
-    if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
         raise InferenceError(f"{name} holds values that are not finite")
     return array

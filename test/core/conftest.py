@@ -4,12 +4,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_bundle import write_tiny_bundle  # noqa: E402
 
 from aopsam_ros.segmenter import Segmenter  # noqa: E402
+
+# The same examples every time, no time limit: a test must not fail because the machine is busy.
+settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
+settings.load_profile("aopsam")
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,11 @@ def test_updated_changes_only_what_is_named():
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("asf.smoothing_sigma", "1e0", 1.0), ("asf.min_spacing", "7", 7), ("asf.filtering", "max", "max")],
+    [
+        ("asf.smoothing_sigma", "1e0", 1.0),
+        ("asf.min_spacing", "7", 7),
+        ("asf.filtering", "max", "max"),
+    ],
 )
 def test_parse_reads_text(name, text, value):
     assert parse(name, text) == value

@@ -93,8 +93,9 @@ def mask_decoder():
         helper.make_node("Sub", ["scaled", "unit"], ["in_unit"]),
         helper.make_node("Unsqueeze", ["in_unit", "batch_axis"], ["grid"]),
         helper.make_node("Slice", ["embedding", "zero", "two", "one"], ["colours"]),
-        helper.make_node("GridSample", ["colours", "grid"], ["picked"], mode="nearest",
-                         padding_mode="border"),
+        helper.make_node(
+            "GridSample", ["colours", "grid"], ["picked"], mode="nearest", padding_mode="border"
+        ),
         helper.make_node("Transpose", ["picked"], ["own"], perm=[2, 1, 0, 3]),
         helper.make_node("Sub", ["colours", "own"], ["difference"]),
         helper.make_node("Mul", ["difference", "difference"], ["squared"]),

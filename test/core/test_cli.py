@@ -1,0 +1,251 @@
+"""The `aopsam` command: files written, exit codes, one clear line for each fault."""
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from tiny_bundle import coloured_scene, write_tiny_bundle
+
+from aopsam_ros.cli import main
+from aopsam_ros.commands import COMMANDS
+from aopsam_ros.images import read_rgb, write_rgb
+from aopsam_ros.masks import decode_full
+
+DESIGN_KEYS = [
+    "image",
+    "width",
+    "height",
+    "model",
+    "prompt_source",
+    "prompts",
+    "masks",
+    "decoder_calls",
+    "timings_ms",
+]
+
+
+@pytest.fixture
+def scene(tmp_path):
+    rgb, objects = coloured_scene(120, 160)
+    write_rgb(tmp_path / "scene.png", rgb)
+    return SimpleNamespace(path=tmp_path / "scene.png", objects=objects, rgb=rgb)
+
+
+@pytest.fixture
+def segment(tiny_folder, tmp_path, capfd):
+    """Run `aopsam segment` with the tiny bundle; return exit code, output folder and streams."""
+
+    def run(*words):
+        out = tmp_path / "out"
+        code = main(["segment", *map(str, words), "--model", str(tiny_folder), "--out", str(out)])
+        streams = capfd.readouterr()
+        assert "Traceback" not in streams.err
+        return SimpleNamespace(code=code, out=out, stdout=streams.out, err=streams.err)
+
+    return run
+
+
+def written(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_json_is_that_of_the_design(segment, scene):
+    result = segment(scene.path)
+    assert result.code == 0
+    assert written(result.out) == ["scene.json", "scene_overlay.png"]
+    content = json.loads((result.out / "scene.json").read_text())
+    assert list(content) == DESIGN_KEYS
+    assert content["image"] == str(scene.path)
+    assert (content["width"], content["height"]) == (160, 120)
+    assert (content["model"], content["prompt_source"]) == ("tiny", "predictor")
+    assert content["decoder_calls"] == 4
+    assert set(content["prompts"][0]) == {"x", "y", "confidence", "state"}
+    assert {prompt["state"] for prompt in content["prompts"]} == {"DECODED"}
+    assert "total" in content["timings_ms"]
+    assert [list(mask) for mask in content["masks"]] == 4 * [
+        ["id", "bbox", "area", "predicted_iou", "stability_score", "prompt", "counts"]
+    ]
+
+
+def test_masks_of_the_json_can_be_decoded(segment, scene):
+    content = json.loads((segment(scene.path).out / "scene.json").read_text())
+    masks = [decode_full(SimpleNamespace(**mask), 120, 160) for mask in content["masks"]]
+    assert [int(mask.sum()) for mask in masks] == [mask["area"] for mask in content["masks"]]
+    for wanted, _ in scene.objects:
+        assert max((mask & wanted).sum() / (mask | wanted).sum() for mask in masks) > 0.8
+
+
+def test_overlay_has_the_images_size_and_is_not_the_image(segment, scene):
+    overlay = read_rgb(segment(scene.path).out / "scene_overlay.png")
+    assert overlay.shape == scene.rgb.shape
+    assert (overlay != scene.rgb).any()
+
+
+def test_no_overlay(segment, scene):
+    assert written(segment(scene.path, "--no-overlay").out) == ["scene.json"]
+
+
+def test_grid_and_options(segment, scene):
+    result = segment(scene.path, "--prompts", "grid4", "--set", "mask.min_area=5000")
+    content = json.loads((result.out / "scene.json").read_text())
+    assert content["prompt_source"] == "grid4"
+    assert content["decoder_calls"] == 16
+    assert all(mask["area"] >= 5000 for mask in content["masks"])
+
+
+def test_options_in_any_place(segment, scene):
+    for words in (
+        (scene.path, "--set", "asf.max_prompts=1", "asf.batch_size=1"),
+        ("--set", "asf.max_prompts=1", "--set", "asf.batch_size=1", scene.path),
+    ):
+        content = json.loads((segment(*words).out / "scene.json").read_text())
+        assert content["decoder_calls"] == 1
+
+
+def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    last = tmp_path / "last.png"
+    write_rgb(last, scene.rgb)
+    bad = [tmp_path / "bad.jpg", tmp_path / "none.jpg", tmp_path / "empty.png", tmp_path]
+    result = segment(scene.path, *bad, last)
+    assert result.code == 2
+    assert written(result.out) == [
+        "last.json",
+        "last_overlay.png",
+        "scene.json",
+        "scene_overlay.png",
+    ]
+    for path, reason in zip(
+        bad, ["not a picture", "No such file", "not a picture", "is a folder"], strict=True
+    ):
+        assert any(f"{path}: " in line and reason in line for line in result.err.splitlines())
+    assert "4 of 6 images failed" in result.err
+
+
+def test_same_stem_twice_writes_both(segment, scene, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    write_rgb(other / "scene.jpg", np.zeros((30, 40, 3), np.uint8))
+    write_rgb(tmp_path / "scene_2.png", np.zeros((50, 60, 3), np.uint8))
+    result = segment(scene.path, other / "scene.jpg", tmp_path / "scene_2.png")
+    assert result.code == 0
+    widths = {
+        name: json.loads((result.out / f"{name}.json").read_text())["width"]
+        for name in ("scene", "scene_2", "scene_2_2")
+    }
+    assert widths == {"scene": 160, "scene_2": 40, "scene_2_2": 60}
+    assert "scene_2.json" in result.stdout
+
+
+def test_an_input_is_never_overwritten(tiny_folder, scene, tmp_path, capfd):
+    overlay = tmp_path / "scene_overlay.png"
+    write_rgb(overlay, scene.rgb)
+    before = overlay.read_bytes()
+    words = [str(scene.path), str(overlay), "--model", str(tiny_folder), "--out", str(tmp_path)]
+    assert main(["segment", *words]) == 2
+    assert overlay.read_bytes() == before
+    assert "would be overwritten" in capfd.readouterr().err
+
+
+def test_dots_in_the_stem_are_kept(segment, scene, tmp_path):
+    for number in (1, 2):
+        write_rgb(tmp_path / f"frame.{number}.png", scene.rgb)
+    result = segment(tmp_path / "frame.1.png", tmp_path / "frame.2.png", "--no-overlay")
+    assert written(result.out) == ["frame.1.json", "frame.2.json"]
+
+
+@pytest.mark.parametrize("flags", [cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED])
+def test_grey_16_bit_and_transparent_pictures(segment, tmp_path, flags):
+    picture = {
+        cv2.IMREAD_GRAYSCALE: np.full((20, 30), 40_000, np.uint16),
+        cv2.IMREAD_UNCHANGED: np.full((20, 30, 4), 128, np.uint8),
+    }[flags]
+    assert cv2.imwrite(str(tmp_path / "p.png"), picture)
+    assert segment(tmp_path / "p.png").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((), "no image given"),
+        (("x.png", "--set", "asf.nothing=1"), "unknown option 'asf.nothing'"),
+        (("x.png", "--set", "asf.min_spacing=no"), "must be a number"),
+        (("x.png", "--set", "asf.min_spacing=0"), "between 1 and 256"),
+        (("x.png", "--prompts", "stars"), "unknown prompt source 'stars'"),
+        (("x.png", "--engine", "tensorrt"), "not available in this build"),
+        (("x.png", "--threads", "-1"), "--threads must be 0 or more"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_line(segment, words, reason):
+    result = segment(*words)
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("aopsam: error: ")
+    assert reason in result.err
+
+
+def test_missing_model_is_one_clear_line(scene, capfd):
+    assert main(["segment", str(scene.path), "--model", "no-such"]) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert "model bundle 'no-such' not found" in err
+
+
+def test_output_folder_that_cannot_be_made(tiny_folder, scene, tmp_path, capfd):
+    (tmp_path / "file").write_text("")
+    words = [str(scene.path), "--model", str(tiny_folder), "--out", str(tmp_path / "file" / "x")]
+    assert main(["segment", *words]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["segment", "--nothing"]])
+def test_usage_errors_end_with_2(words, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "usage: aopsam" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert f"usage: aopsam {command}" in capfd.readouterr().out
+
+
+def test_models_list_and_verify(tiny_folder, tmp_path, capfd):
+    assert main(["models", "verify", str(tiny_folder)]) == 0
+    line = capfd.readouterr().out
+    assert line.startswith("tiny 1 ") and line.rstrip().endswith("verified")
+    assert main(["models", "list", str(tiny_folder)]) == 0
+    assert str(tiny_folder) in capfd.readouterr().out
+    broken = write_tiny_bundle(tmp_path / "b")
+    with (broken / "encoder.onnx").open("ab") as file:
+        file.write(b"\0")
+    assert main(["models", "verify", str(broken)]) == 2
+    assert "sha256" in capfd.readouterr().err
+
+
+def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aopsam_ros.segmenter.Segmenter.segment", interrupted)
+    result = segment(scene.path)
+    assert result.code == 130
+    assert result.err.count("\n") == 1
+
+
+def test_files_are_written_whole_or_not_at_all(segment, scene, monkeypatch, tmp_path):
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full_disk)
+    result = segment(scene.path)
+    assert result.code == 2
+    assert written(result.out) == []
+    assert "No space left on device" in result.err

@@ -1,0 +1,133 @@
+"""Rounds: what is decoded when, and that the budget is kept; a clock in place of time."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
+from aopsam_ros.preprocessing import resized_geometry
+from aopsam_ros.prompting.sources import point_prompts
+from aopsam_ros.rounds import Rounds
+from aopsam_ros.segmentation import PromptState
+from aopsam_ros.stopwatch import STAGES, Stopwatch
+
+GEOMETRY = resized_geometry(64, 64, 64)
+LOW = 16
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Decoder:
+    """A decoder whose masks cover the quarter of the image the prompt is in."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.batches = clock, seconds, []
+
+    def __call__(self, coords, labels):
+        assert coords.shape[1:] == (1, 2) and labels.shape == coords.shape[:2]
+        self.batches.append(coords[:, 0].tolist())
+        self.clock.now += self.seconds
+        logits = np.full((len(coords), 3, LOW, LOW), -5.0, np.float32)
+        for row, (x, y) in enumerate(coords[:, 0].astype(int)):
+            top, left = y // 32 * 8, x // 32 * 8
+            logits[row, :, top : top + 8, left : left + 8] = 5.0
+        return logits, np.full((len(coords), 3), 0.9, np.float32)
+
+
+def run(points, seconds=0.0, adaptive=True, **asf):
+    clock = Clock()
+    stopwatch = Stopwatch(clock)
+    decoder = Decoder(clock, seconds)
+    asf = {"filtering": "none", "batch_size": 2, **asf}
+    confidence = np.linspace(1, 0.5, len(points), dtype=np.float32)
+    rounds = Rounds(
+        decode=decoder,
+        features=lambda: pytest.fail("no rule asked for features"),
+        prompts=point_prompts(np.array(points, float).reshape(-1, 2), confidence),
+        geometry=GEOMETRY,
+        low_size=LOW,
+        stability_offset=1.0,
+        options=SegmenterOptions(AsfOptions(**asf), MaskOptions()),
+        adaptive=adaptive,
+        stopwatch=stopwatch,
+        clock=clock,
+    )
+    rounds.run()
+    return rounds, decoder, stopwatch
+
+
+POINTS = [[5, 5], [40, 5], [5, 40], [40, 40], [9, 9]]
+
+
+def test_batches_are_taken_best_first():
+    rounds, decoder, _ = run(POINTS)
+    assert decoder.batches == [POINTS[:2], POINTS[2:4], POINTS[4:]]
+    assert rounds.decoder_calls == 5
+    assert rounds.masks().prompt.tolist() == [0, 1, 2, 3, 4]
+    assert set(rounds.states) == {PromptState.REJECTED}
+
+
+def test_filtering_shortens_the_next_round():
+    rounds, decoder, _ = run(POINTS, filtering="inside")
+    assert decoder.batches == [POINTS[:2], POINTS[2:4]]
+    assert rounds.states[4] == PromptState.ELIMINATED
+    assert rounds.decoder_calls == 4
+
+
+def test_filtering_does_not_touch_a_grid():
+    rounds, _, _ = run(POINTS, adaptive=False, filtering="inside", max_prompts=1)
+    assert rounds.decoder_calls == 5
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
+def test_max_prompts_is_exact(most):
+    rounds, decoder, _ = run(POINTS, max_prompts=most)
+    assert rounds.decoder_calls == sum(map(len, decoder.batches)) == min(most, 5)
+    assert (rounds.states == PromptState.UNUSED).sum() == max(0, 5 - most)
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "batches"),
+    [(0, 3), (1, 1), (10, 1), (19, 1), (20, 1), (21, 2), (29, 2), (31, 3), (1000, 3)],
+)
+def test_a_round_starts_only_if_one_like_the_last_fits(budget_ms, batches):
+    """10 ms a round: the first starts at once, the second needs 20 ms, the third 30."""
+    rounds, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms)
+    assert len(decoder.batches) == batches
+    assert len(rounds.masks()) == rounds.decoder_calls
+
+
+def test_budget_also_ends_a_grid():
+    _, decoder, _ = run(POINTS, seconds=0.010, adaptive=False, time_budget_ms=25)
+    assert len(decoder.batches) == 2
+
+
+def test_no_prompts_no_calls():
+    rounds, decoder, _ = run([])
+    assert decoder.batches == []
+    assert len(rounds.masks()) == 0
+
+
+def test_stopwatch_adds_up():
+    _, _, stopwatch = run(POINTS, seconds=0.010)
+    timings = stopwatch.timings_ms()
+    assert timings["decoder"] == pytest.approx(30)
+    assert timings["total"] == pytest.approx(30)
+    assert set(timings) == {*STAGES, "total"}
+    assert sum(timings[name] for name in STAGES) == pytest.approx(30)
+
+
+def test_stopwatch_counts_a_stage_that_fails():
+    clock = Clock()
+    stopwatch = Stopwatch(clock)
+    with pytest.raises(RuntimeError), stopwatch.stage("encoder"):
+        clock.now += 0.5
+        raise RuntimeError
+    assert stopwatch.timings_ms()["encoder"] == pytest.approx(500)

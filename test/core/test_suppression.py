@@ -1,0 +1,85 @@
+"""Suppression against a plain double loop."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from aopsam_ros.masks.suppression import suppress_boxes, suppress_masks
+
+
+def mask_iou(a, b):
+    union = (a | b).sum()
+    return (a & b).sum() / union if union else 0.0
+
+
+def box_iou(a, b):
+    def filled(mask):
+        box = np.zeros_like(mask)
+        rows, columns = np.nonzero(mask)
+        if rows.size:
+            box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        return box
+
+    return mask_iou(filled(a), filled(b))
+
+
+def reference(masks, scores, threshold, iou):
+    """The definition: by descending score, keep what overlaps no kept mask too much."""
+    kept = []
+    for index in sorted(range(len(masks)), key=lambda i: (-scores[i], i)):
+        if all(iou(masks[index], masks[other]) <= threshold for other in kept):
+            kept.append(index)
+    return kept
+
+
+@st.composite
+def scored_masks(draw):
+    count, rows, columns = draw(st.tuples(*[st.integers(0, 7)] + [st.integers(1, 9)] * 2))
+    masks = draw(hnp.arrays(np.bool_, (count, rows, columns)))
+    scores = draw(hnp.arrays(np.float32, count, elements=st.sampled_from([0.1, 0.2, 0.5, 0.9])))
+    return masks, scores
+
+
+# Thresholds that no ratio of small areas can be near enough to for rounding to decide.
+@given(scored_masks(), st.sampled_from([0.0, 0.123456, 0.4567891, 0.7000001, 0.95432, 1.0]))
+@pytest.mark.parametrize(
+    ("suppress", "iou"), [(suppress_masks, mask_iou), (suppress_boxes, box_iou)]
+)
+def test_agrees_with_the_definition(suppress, iou, drawn, threshold):
+    masks, scores = drawn
+    assert suppress(masks, scores, threshold).tolist() == reference(masks, scores, threshold, iou)
+
+
+def test_many_realistic_masks_agree_with_the_definition():
+    generator = np.random.default_rng(3)
+    y, x = np.mgrid[:64, :64]
+    centres, radii = generator.integers(0, 64, (120, 2)), generator.integers(2, 30, 120)
+    masks = np.array(
+        [(x - cx) ** 2 + (y - cy) ** 2 < r * r for (cx, cy), r in zip(centres, radii, strict=True)]
+    )
+    scores = generator.random(120).astype(np.float32)
+    for threshold in (0.1, 0.5, 0.7):
+        expected = reference(masks, scores, threshold, mask_iou)
+        assert 1 < len(expected) < 120
+        assert suppress_masks(masks, scores, threshold).tolist() == expected
+
+
+def test_box_and_mask_overlap_differ():
+    upper = np.tri(8, dtype=bool)
+    masks = np.stack([upper, ~upper])
+    masks[1, 0, 0] = True  # so that both boxes are the whole square
+    masks[1, 7, 7] = True
+    scores = np.float32([0.9, 0.8])
+    assert suppress_masks(masks, scores, 0.5).tolist() == [0, 1]
+    assert suppress_boxes(masks, scores, 0.5).tolist() == [0]
+
+
+def test_equal_overlap_is_kept():
+    masks = np.zeros((2, 1, 4), bool)
+    masks[0, 0, :4] = True
+    masks[1, 0, :2] = True
+    for suppress in (suppress_masks, suppress_boxes):
+        assert suppress(masks, np.float32([1, 1]), 0.5).tolist() == [0, 1]
+        assert suppress(masks, np.float32([1, 1]), 0.49).tolist() == [0]
