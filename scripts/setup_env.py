@@ -9,8 +9,8 @@ OLDEST = (3, 10)
 
 if sys.version_info < OLDEST:
     sys.exit(
-        "setup: Python %d.%d is too old, 3.10 or newer is needed: install python3.10 or newer and "
-        "run make PYTHON=<its name>" % sys.version_info[:2]
+        "setup: Python {}.{} is too old, 3.10 or newer is needed: install python3.10 or newer and "
+        "run make PYTHON=<its name>".format(*sys.version_info[:2])
     )
 
 from provision.main import main  # noqa: E402  (only after the version check)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from provision.machine import Machine
 
 # Folders whose files are linked into the environment one by one: an edit is live at once, only a
 # file that comes or goes needs a build.
-LINKED = ("aopsam_ros", "bundles", "launch", "config", "rviz")
+LINKED = ("aopsam_ros", "bundles", "launch", "config", "rviz", "photographs")
 COMPILED = ("CMakeLists.txt", "package.xml", "msg", "scripts/cmake")
 COLCON = "import sys; from colcon_core.command import main; sys.exit(main())"
 
@@ -51,8 +50,7 @@ def build(root: Path, venv: Path, machine: Machine, packages: list[str]) -> None
 
 def _remove_installed(venv: Path) -> None:
     """Remove the package's links, so that none is left of a file that is gone."""
-    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    for folder in (f"lib/{version}/site-packages", "lib", "share"):
+    for folder in (f"lib/{headers.VERSION}/site-packages", "lib", "share"):
         shutil.rmtree(venv / folder / "aopsam_ros", ignore_errors=True)
 
 

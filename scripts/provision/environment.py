@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def repair_exported_paths(venv: Path) -> None:
 
 
 def _site_packages(venv: Path) -> str:
-    return str(venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages")
+    return str(venv / "lib" / headers.VERSION / "site-packages")
 
 
 def _compatible_numpy(venv: Path) -> list[str]:

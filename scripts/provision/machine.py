@@ -87,7 +87,7 @@ def _check_can_import_rclpy(python: str, distro: str) -> None:
     if subprocess.run([python, "-c", "import rclpy"], capture_output=True, check=False).returncode:
         raise SetupError(
             f"ROS 2 {distro} is sourced, but {python} cannot import its rclpy: run make with the "
-            "Python that ROS was built for (make PYTHON=/usr/bin/python3), or from a shell without ROS"
+            "Python that ROS was built for (make PYTHON=/usr/bin/python3) or without ROS sourced"
         )
 
 

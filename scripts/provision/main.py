@@ -42,12 +42,13 @@ def update(root: Path, venv: Path, extras: set[str], rebuild: bool) -> None:
         environment.create(venv, machine)
         headers.ensure(venv)
         state = Stamp(machine=machine.key)
-    _update_packages(root, venv, machine, state, extras)
+    _update_packages(root / "requirements", venv, machine, state, extras)
     _update_build(root, venv, machine, state, rebuild)
 
 
-def _update_packages(root: Path, venv: Path, machine: Machine, state: Stamp, extras: set[str]) -> None:
-    folder = root / "requirements"
+def _update_packages(
+    folder: Path, venv: Path, machine: Machine, state: Stamp, extras: set[str]
+) -> None:
     keys = {group: group_key(folder, group) for group in wanted_groups(machine, extras)}
     outdated = {group: key for group, key in keys.items() if state.groups.get(group) != key}
     if not outdated:

@@ -1,0 +1,96 @@
+"""What an install puts where: modules, bundles, files for ros2 launch, executables."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aopsam_ros
+
+SITE = next(Path(p) for p in reversed(list(aopsam_ros.__path__)))
+
+
+def relative_files(folder, pattern):
+    return {
+        str(f.relative_to(folder)) for f in folder.rglob(pattern) if "__pycache__" not in f.parts
+    }
+
+
+def share():
+    pytest.importorskip("rclpy", reason="needs ROS")
+    from ament_index_python.packages import get_package_share_directory
+
+    return Path(get_package_share_directory("aopsam_ros"))
+
+
+def prefix():
+    return share().parents[1]
+
+
+def test_tests_run_on_the_installed_package(root):
+    assert root / "aopsam_ros" != SITE
+    assert (SITE / "__init__.py").is_file()
+
+
+def test_every_module_is_installed(root):
+    sources = relative_files(root / "aopsam_ros", "*.py")
+    installed = {f for f in relative_files(SITE, "*.py") if not f.startswith(("msg/", "srv/"))}
+    assert installed == sources
+    assert "segmenter.py" in sources
+
+
+def test_the_package_is_typed():
+    assert (SITE / "py.typed").is_file()
+
+
+def test_every_bundle_is_installed_whole(root):
+    sources = relative_files(root / "bundles", "*")
+    assert "nano/bundle.yaml" in sources
+    assert sources <= relative_files(SITE / "bundles", "*")
+
+
+@pytest.mark.parametrize("folder", ["launch", "config", "rviz", "photographs"])
+def test_files_for_launching_are_installed(root, folder):
+    sources = relative_files(root / folder, "*")
+    assert sources
+    assert relative_files(share() / folder, "*") == sources
+
+
+@pytest.mark.parametrize(
+    "path", ["lib/aopsam_ros/aopsam_node", "lib/aopsam_ros/aopsam", "bin/aopsam"]
+)
+def test_executables_start_without_activation(path):
+    file = prefix() / path
+    assert os.access(file, os.X_OK)
+    interpreter = file.read_text().splitlines()[0].removeprefix("#!")
+    assert Path(interpreter).is_absolute()
+    assert Path(interpreter).exists()
+
+
+def test_the_command_runs():
+    done = subprocess.run(
+        [prefix() / "bin" / "aopsam", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "segment" in done.stdout
+
+
+def test_sources_and_messages_are_one_package_in_the_repository(root):
+    """A program started in the repository finds the source folder first, and the messages too."""
+    pytest.importorskip("rclpy", reason="needs ROS")
+    code = "import aopsam_ros; from aopsam_ros.msg import Mask; print(aopsam_ros.__file__, Mask().area)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [str(root / "aopsam_ros" / "__init__.py"), "0"], done.stderr
+
+
+def test_core_imports_no_ros_and_no_torch():
+    code = (
+        "import sys, aopsam_ros.segmenter, aopsam_ros.cli\n"
+        "print(sorted({'rclpy', 'torch', 'tensorrt', 'launch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -1,0 +1,130 @@
+"""Name, version and lists of files agree wherever they are written down."""
+
+import ast
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from importlib import metadata
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def package(root):
+    return ElementTree.parse(root / "package.xml").getroot()
+
+
+def cmake_messages(folder):
+    return set(re.findall(r'"(msg/\w+\.msg)"', (folder / "CMakeLists.txt").read_text()))
+
+
+def requirement_names(lines):
+    return {m[0].lower() for line in lines if (m := re.match(r"[A-Za-z0-9][\w.-]*", line))}
+
+
+def requirements(root, group):
+    return (root / "requirements" / f"{group}.txt").read_text().splitlines()
+
+
+@pytest.fixture
+def pip_metadata(root, tmp_path):
+    """Let setuptools write the metadata of a copy of the sources, as pip would."""
+    for name in ("setup.py", "package.xml", "README.md", "LICENSE", "requirements", "aopsam_ros"):
+        if (root / name).exists():
+            (tmp_path / name).symlink_to(root / name)
+    command = [sys.executable, "setup.py", "-q", "egg_info"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    return metadata.PathDistribution(tmp_path / "aopsam_ros.egg-info")
+
+
+def test_pip_and_ros_installs_have_one_version(package, pip_metadata):
+    assert pip_metadata.version == package.findtext("version")
+    assert pip_metadata.metadata["Name"].replace("-", "_") == package.findtext("name")
+    assert pip_metadata.metadata["License"] == package.findtext("license") == "Apache-2.0"
+
+
+def test_installed_version_is_the_one_of_package_xml(package):
+    assert metadata.version("aopsam_ros") == package.findtext("version")
+
+
+def test_changelog_has_the_version(root, package):
+    assert f"\n## {package.findtext('version')}" in (root / "CHANGELOG.md").read_text()
+
+
+def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
+    needed = requirement_names(r for r in pip_metadata.requires if "extra ==" not in r)
+    assert needed == requirement_names(requirements(root, "runtime"))
+
+
+def test_extras_are_the_groups_of_requirements(root, pip_metadata):
+    for extra in ("train", "dev"):
+        listed = [r for r in pip_metadata.requires if re.search(f"extra == .{extra}.", r)]
+        assert requirement_names(listed) == requirement_names(requirements(root, extra))
+    assert "torch==2.13.0" in requirements(root, "train")
+
+
+def test_pip_install_has_the_command(pip_metadata):
+    (command,) = pip_metadata.entry_points.select(group="console_scripts")
+    assert (command.name, command.value) == ("aopsam", "aopsam_ros.cli:main")
+
+
+@pytest.mark.parametrize(
+    "group", ["runtime", "ros", "build", "colcon", "dev", "train", "constraints"]
+)
+def test_every_requirement_has_an_exact_version(root, group):
+    lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
+    loose = [
+        line for line in lines if not re.match(r"^[\w.-]+==[\w.+]+(; python_version .*)?$", line)
+    ]
+    assert lines
+    assert loose == []
+
+
+@pytest.mark.parametrize("folder", [".", "interfaces/vision_msgs"])
+def test_cmake_lists_every_message(root, folder):
+    package = root / folder
+    files = {f"msg/{file.name}" for file in (package / "msg").glob("*.msg")}
+    assert cmake_messages(package) == files
+
+
+def test_packages_of_the_message_fields_are_dependencies(root, package):
+    text = "\n".join(file.read_text() for file in (root / "msg").glob("*.msg"))
+    used = set(re.findall(r"^(\w+)/\w+", text, re.M)) - {"aopsam_ros"}
+    assert used == {"std_msgs", "sensor_msgs"}
+    assert used <= {d.text for d in package.findall("depend")}
+    cmake = (root / "CMakeLists.txt").read_text()
+    assert used == set(re.search(r"DEPENDENCIES ([\w ]+)", cmake)[1].split())
+
+
+def imported_packages(file):
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    imports += [
+        node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
+    ]
+    return {name.split(".")[0] for name in imports}
+
+
+# What rosdep calls the modules that are not ROS packages of their own name.
+ROSDEP_KEYS = {
+    "cv2": "python3-opencv",
+    "numpy": "python3-numpy",
+    "onnxruntime": "python3-onnxruntime-pip",
+    "scipy": "python3-scipy",
+    "tqdm": "python3-tqdm",
+    "yaml": "python3-yaml",
+}
+OPTIONAL = {"torch", "onnx", "onnxscript", "openvino", "tensorrt", "pycocotools"}
+
+
+def test_every_imported_package_is_a_dependency(root, package):
+    files = [file for folder in ("aopsam_ros", "launch") for file in (root / folder).rglob("*.py")]
+    used = set().union(*map(imported_packages, files)) - {
+        *sys.stdlib_module_names,
+        *OPTIONAL,
+        "aopsam_ros",
+    }
+    declared = {d.text for tag in ("depend", "exec_depend") for d in package.findall(tag)}
+    assert {ROSDEP_KEYS.get(name, name) for name in used} - declared == set()
+    assert "rclpy" in used  # the walk found the node
