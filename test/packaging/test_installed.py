@@ -80,7 +80,7 @@ def test_the_command_runs():
 def test_sources_and_messages_are_one_package_in_the_repository(root):
     """A program started in the repository finds the source folder first, and the messages too."""
     pytest.importorskip("rclpy", reason="needs ROS")
-    code = "import aopsam_ros; from aopsam_ros.msg import Mask; print(aopsam_ros.__file__, Mask().area)"
+    code = "import aopsam_ros as a; from aopsam_ros.msg import Mask; print(a.__file__, Mask().area)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
     )
