@@ -9,6 +9,7 @@ made once per image size. A mask then costs two matrix products of its own size.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from aopsam_ros.masks.encoding import Box, tight_box
 from aopsam_ros.masks.selection import MASK_THRESHOLD
 from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.products import matmul
 
-# Source pixels that are worked on at a time, so that a huge mask needs no huge float array.
-_STRIP_PIXELS = 1 << 20
-# Columns of one product: fewer of the low-resolution columns matter for a narrower piece.
-_STRIP_COLUMNS = 256
+# Source pixels along one axis that are made at a time. They need few low-resolution pixels, so the
+# products are small, and a huge mask needs no huge array of floats.
+_TILE = 64
 
 
 class Upscaler:
@@ -50,18 +51,14 @@ class Upscaler:
     ) -> NDArray[np.bool_]:
         """Upscale source rows and columns [first, last) and threshold them."""
         height, width = rows[1] - rows[0], columns[1] - columns[0]
+        needed = self._rows.low_pixels(*rows)
+        wide = np.zeros((needed.stop - needed.start, width), np.float32)
+        for at, weights, low in self._columns.tiles(*columns):
+            wide[:, at] = matmul(logits[needed, low], weights.T)
         region = np.zeros((height, width), np.bool_)
-        step = max(1, _STRIP_PIXELS // max(1, min(width, _STRIP_COLUMNS)))
-        for left in range(0, width, _STRIP_COLUMNS):
-            right = min(left + _STRIP_COLUMNS, width)
-            across, low_columns = self._columns.part(columns[0] + left, columns[0] + right)
-            narrow = logits[:, low_columns] @ across.T
-            for top in range(0, height, step):
-                bottom = min(top + step, height)
-                down, low_rows = self._rows.part(rows[0] + top, rows[0] + bottom)
-                np.greater(
-                    down @ narrow[low_rows], MASK_THRESHOLD, out=region[top:bottom, left:right]
-                )
+        for at, weights, low in self._rows.tiles(*rows):
+            near = wide[low.start - needed.start : low.stop - needed.start]
+            np.greater(matmul(weights, near), MASK_THRESHOLD, out=region[at])
         return region
 
 
@@ -87,10 +84,22 @@ class _Weights:
         reached = np.flatnonzero((self.first <= low[-1]) & (self.last > low[0]))
         return (int(reached[0]), int(reached[-1]) + 1) if reached.size else (0, 0)
 
-    def part(self, first: int, last: int) -> tuple[NDArray[np.float32], slice]:
-        """Return the weights of source pixels [first, last), and the low pixels they need."""
-        low = slice(int(self.first[first]), int(self.last[last - 1]))
-        return self.matrix[first:last, low], low
+    def low_pixels(self, first: int, last: int) -> slice:
+        """Return the low-resolution pixels that source pixels [first, last) need."""
+        if first >= last:
+            return slice(0, 0)
+        return slice(int(self.first[first]), int(self.last[last - 1]))
+
+    def tiles(self, first: int, last: int) -> Iterator[tuple[slice, NDArray[np.float32], slice]]:
+        """Cut source pixels [first, last) into tiles.
+
+        Yields:
+            where the tile lies from `first` on, its weights, and the low pixels they belong to.
+        """
+        for start in range(first, last, _TILE):
+            end = min(start + _TILE, last)
+            low = self.low_pixels(start, end)
+            yield slice(start - first, end - first), self.matrix[start:end, low], low
 
 
 @functools.lru_cache(maxsize=16)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.products import matmul
 
 
 class FeatureMap:
@@ -60,7 +61,7 @@ class FeatureMap:
         inside = (share >= 0.5).reshape(len(masks), -1)
         small = np.flatnonzero(~inside.any(axis=1))
         inside[small, self.nearest(points[small])] = True
-        return _unit(inside.astype(np.float32) @ self.unit)
+        return _unit(matmul(inside.astype(np.float32), self.unit))
 
     def lookup(self, maps: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
         """Read maps `[..., rows * columns]` at source points `[n, 2]`, bilinearly: `[..., n]`."""
@@ -94,7 +95,7 @@ class Evidence:
         if self.features is None:
             raise ValueError("this rule needs the feature map")
         pooled = self.features.pool(self.masks, self.points, self.low_size)
-        return self.features, pooled @ self.features.unit.T
+        return self.features, matmul(pooled, self.features.unit.T)
 
 
 def drop_by_mean_map(evidence: Evidence, k: float) -> NDArray[np.bool_]:
