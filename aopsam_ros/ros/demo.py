@@ -26,6 +26,12 @@ from aopsam_ros.ros.demo_session import Plan, record
 _DEFAULT_REPEAT = 12
 _LAST_DOMAIN = 101  # the highest that leaves Linux's ephemeral ports alone
 _LOCAL_DISCOVERY = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+# Fast DDS sends a message that is larger than its half megabyte of shared memory, as images are, by
+# UDP, and a busy machine then loses several in a row.
+_TRANSPORTS = (
+    "FASTDDS_BUILTIN_TRANSPORTS",
+    "LARGE_DATA?max_msg_size=1MB&sockets_size=1MB&non_blocking=true",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +118,8 @@ def _network(domain_id: int | None) -> dict[str, str]:
     humble = os.environ.get("ROS_DISTRO") == "humble"
     this_machine = ("ROS_LOCALHOST_ONLY", "1") if humble else _LOCAL_DISCOVERY
     domain = random.SystemRandom().randint(1, _LAST_DOMAIN)
-    return {"ROS_DOMAIN_ID": str(domain), this_machine[0]: this_machine[1]}
+    transports = os.environ.get(_TRANSPORTS[0], _TRANSPORTS[1])
+    return dict([("ROS_DOMAIN_ID", str(domain)), this_machine, (_TRANSPORTS[0], transports)])
 
 
 @contextlib.contextmanager

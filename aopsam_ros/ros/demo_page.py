@@ -71,7 +71,7 @@ def render_page(cards: Sequence[Card], figures: Figures) -> str:
 def _tiles(figures: Figures) -> list[tuple[str, str, str]]:
     return [
         (f"{figures.frames}", "frames segmented", f"of {figures.published} published"),
-        (f"{figures.fps:.1f}", "frames per second", f"{figures.dropped} older frames dropped"),
+        (f"{figures.fps:.1f}", "frames per second", f"{figures.dropped} frames dropped"),
         (f"{figures.p50:.0f} ms", "median latency", f"95 % within {figures.p95:.0f} ms"),
         (f"{figures.masks}", "masks", f"{figures.masks / max(1, figures.frames):.1f} a frame"),
     ]
@@ -203,10 +203,10 @@ _PAGE = """<!doctype html>
 <section class="cards">
 {cards}
 </section>
-<footer>Latency runs from an image's stamp to the arrival of its masks in another process. The node
-always takes the newest frame; frames that were replaced by a newer one before their turn are
-counted as dropped. Pictures show the last result for each photograph; their colours tell masks
-apart and mean nothing else.</footer>
+<footer>Latency runs from an image's stamp to the arrival of its masks in another process. Images
+travel by best effort, and the node always takes the newest: frames that were lost, or replaced by a
+newer one before their turn, are counted as dropped. Pictures show the last result for each
+photograph; their colours tell masks apart and mean nothing else.</footer>
 </main>
 </body>
 </html>
