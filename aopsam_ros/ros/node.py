@@ -21,12 +21,12 @@ from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.conversions import image_to_rgb
 from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
+from aopsam_ros.ros.inputs import CameraSubscription
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Configuration, Parameters
@@ -37,8 +37,6 @@ SILENCE_S = 5.0  # without images, until it is worth a warning
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
 
-# A camera's newest image is all that counts, and best effort takes what any publisher offers.
-_CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 
 
@@ -64,7 +62,7 @@ class AopsamNode(LifecycleNode):
         super().__init__("aopsam", **options)
         self._segmenter: Segmenter | None = None
         self._outputs: Outputs | None = None
-        self._inputs: list[Any] = []
+        self._inputs: list[CameraSubscription] = []
         self._calibration: CameraInfo | None = None
         self._problem = ""
         self._heard = 0.0
@@ -118,10 +116,10 @@ class AopsamNode(LifecycleNode):
         self._heard, self._warned = time.monotonic(), False
         self._worker.start()
         self._inputs = [
-            self.create_subscription(Image, "image", self._on_image, _CAMERA),
-            self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, _CAMERA),
+            CameraSubscription(self, Image, "image", self._on_image),
+            CameraSubscription(self, CameraInfo, "camera_info", self._on_camera_info),
         ]
-        self.get_logger().info(f"active: segmenting images of {self._inputs[0].topic_name}")
+        self.get_logger().info(f"active: segmenting images of {self._inputs[0].topic}")
         return result
 
     @told
@@ -162,7 +160,7 @@ class AopsamNode(LifecycleNode):
 
     def _stop(self) -> None:
         for subscription in self._inputs:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         self._inputs = []
         self._worker.stop()
         self._calibration = None
@@ -208,24 +206,16 @@ class AopsamNode(LifecycleNode):
     # Once a second
 
     def _report(self) -> None:
+        for subscription in self._inputs:
+            subscription.adapt()
         silent = bool(self._inputs) and time.monotonic() - self._heard > SILENCE_S
         if silent and not self._warned:
             self._warned = True
-            self.get_logger().warning(self._silence())
+            self.get_logger().warning(self._inputs[0].silence(SILENCE_S))
         stamp = self.get_clock().now().to_msg()
         name = self.get_fully_qualified_name().lstrip("/")
         report, condition = self._statistics.report(), self._condition(silent)
         self._diagnostics.publish(diagnostic_array(name, stamp, report, condition))
-
-    def _silence(self) -> str:
-        """Return what a user needs to know to find out why no images come."""
-        topic = self._inputs[0].topic_name
-        publishers = self.get_publishers_info_by_topic(topic)
-        types = sorted({publisher.topic_type for publisher in publishers})
-        text = f"no image on {topic} for {SILENCE_S:.0f} s: {len(publishers)} publishers found"
-        if not publishers:
-            return f"{text}; remap 'image' to your camera's topic"
-        return f"{text}, of type {', '.join(types)} (this node takes sensor_msgs/msg/Image)"
 
     def _condition(self, silent: bool) -> Condition:
         segmenter = self._segmenter

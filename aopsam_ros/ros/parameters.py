@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -165,7 +164,6 @@ class Parameters:
         """
         values = {name: self._value(name) for name in (*OPTIONS, *_CHANGEABLE)}
         values.update({name: v for name, v in (changes or {}).items() if name in values})
-        _check_finite(values)
         return Configuration(
             options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
             markers=MarkerOptions(
@@ -218,10 +216,3 @@ def _check_choice(name: str, value: str) -> None:
     choices = TABLE[name].choices
     if value not in choices:
         raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")
-
-
-def _check_finite(values: Mapping[str, Any]) -> None:
-    """Refuse not-a-number, which is inside every range as rclpy compares."""
-    for name, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise OptionError(f"{name} must be finite, not {value}")

@@ -244,8 +244,8 @@ class Robot:
         attempts = []
 
         def answered():
-            if not attempts or time.monotonic() - attempts[-1][1] > 1.0:
-                # A best effort subscription may miss an image: send it again, with another stamp.
+            if not attempts or time.monotonic() - attempts[-1][1] > 5.0:
+                # Just after a subscription an image may be missed: send it again, newly stamped.
                 attempts.append((self.send(image).nanosec, time.monotonic()))
             stamps = {stamp for stamp, _ in attempts}
             return [m for m in self.received[topic] if stamp_of(m) in stamps]

@@ -17,9 +17,7 @@ MATRIX = np.array([[500.0, 0, 320], [0, 400, 240], [0, 0, 1]])
 
 def frame_of(*points, states=None):
     states = states or [PromptState.DECODED] * len(points)
-    prompts = tuple(
-        Prompt(x, y, 0.5, state) for (x, y), state in zip(points, states, strict=True)
-    )
+    prompts = tuple(Prompt(x, y, 0.5, state) for (x, y), state in zip(points, states, strict=True))
     return Segmentation(480, 640, (), prompts, 0, {}, None, "", "")
 
 

@@ -1,0 +1,62 @@
+"""Subscriptions to a camera that suit whatever its driver publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+
+class CameraSubscription:
+    """Listens to the newest message of a topic, reliably where all its publishers are reliable.
+
+    Best effort receives from every publisher, but an image is sent in many fragments and lost with
+    any of them, even on one machine. Reliable delivers them all, but receives nothing from a
+    publisher that offers best effort. So the choice follows the publishers.
+    """
+
+    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        """Subscribe; `kind` is the message's type."""
+        self._node = node
+        self._kind = kind
+        self._name = topic
+        self._callback = callback
+        self.topic: str = node.resolve_topic_name(topic)
+        self._reliability = self._offered() or ReliabilityPolicy.BEST_EFFORT
+        self._subscription = self._subscribe()
+
+    def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
+        quality = QoSProfile(depth=1, reliability=self._reliability)
+        return self._node.create_subscription(self._kind, self._name, self._callback, quality)
+
+    def _offered(self) -> ReliabilityPolicy | None:
+        """Return what all publishers offer; None while there are none."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        if not publishers:
+            return None
+        offers = {publisher.qos_profile.reliability for publisher in publishers}
+        reliable = offers == {ReliabilityPolicy.RELIABLE}
+        return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+
+    def adapt(self) -> None:
+        """Follow the publishers there are now; to be called from time to time."""
+        offered = self._offered()
+        if offered not in (None, self._reliability):
+            self._reliability = offered
+            self.destroy()
+            self._subscription = self._subscribe()
+
+    def destroy(self) -> None:
+        """End the subscription."""
+        self._node.destroy_subscription(self._subscription)
+
+    def silence(self, seconds: float) -> str:
+        """Return what a user needs to know to find out why nothing comes."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        text = f"no image on {self.topic} for {seconds:.0f} s: {len(publishers)} publishers found"
+        if not publishers:
+            return f"{text}; remap 'image' to your camera's topic"
+        types = sorted({publisher.topic_type for publisher in publishers})
+        return f"{text}, of type {', '.join(types)} (this node takes sensor_msgs/msg/Image)"

@@ -1,0 +1,226 @@
+"""The node's life: transitions, faults of the model, start and end of the process."""
+
+import signal
+
+import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from live import TOPICS, image_of, scene
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from tiny_bundle import write_tiny_bundle
+from visualization_msgs.msg import Marker
+
+GOOD = image_of(scene())
+
+
+def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    for _ in range(2):
+        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert robot.configure()
+        assert robot.state() == State.PRIMARY_STATE_INACTIVE
+        assert robot.images.get_subscription_count() == 0
+        assert robot.change(Transition.TRANSITION_ACTIVATE)
+        robot.wait_for_subscription()
+        assert len(robot.answer(GOOD).masks) == 2
+        robot.answer(GOOD, "prompt_markers")
+
+        assert robot.change(Transition.TRANSITION_DEACTIVATE)
+        assert robot.state() == State.PRIMARY_STATE_INACTIVE
+        robot.wait(lambda: robot.images.get_subscription_count() == 0, "it still listens")
+        last = robot.received["prompt_markers"]
+        robot.wait(lambda: _all_deleted(last[-1]), "the markers stay")
+        robot.forget()
+        robot.send(GOOD)
+        robot.spin(0.3)
+        assert not any(robot.received.values())
+
+        assert robot.change(Transition.TRANSITION_ACTIVATE)
+        robot.wait_for_subscription()
+        assert len(robot.answer(GOOD).masks) == 2
+        assert robot.change(Transition.TRANSITION_DEACTIVATE)
+        assert robot.change(Transition.TRANSITION_CLEANUP)
+        robot.wait(lambda: not _publishers(robot), "topics remain after cleanup")
+    assert robot.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
+    assert robot.state() == State.PRIMARY_STATE_FINALIZED
+    assert robot.stop_node() == 0
+    assert not robot.said("Traceback")
+
+
+def _all_deleted(message):
+    return {marker.action for marker in message.markers} == {Marker.DELETE}
+
+
+def _publishers(robot):
+    return [topic for topic in TOPICS if robot.node.count_publishers(f"/aopsam/{topic}")]
+
+
+def test_transitions_that_the_state_does_not_have_are_refused(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE, 99):
+        assert not robot.change(transition)
+    robot.activate()
+    assert not robot.configure()
+    assert robot.state() == State.PRIMARY_STATE_ACTIVE
+    assert len(robot.answer(GOOD).masks) == 2
+
+
+def test_shutdown_while_active_frees_everything(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    robot.activate()
+    robot.answer(GOOD)
+    assert robot.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert robot.state() == State.PRIMARY_STATE_FINALIZED
+    robot.wait(lambda: not _publishers(robot), "topics remain after shutdown")
+    assert robot.stop_node() == 0
+
+
+def missing(folder):
+    return folder / "nowhere"
+
+
+def corrupt_graph(folder):
+    graph = write_tiny_bundle(folder / "corrupt") / "mask_decoder.onnx"
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    graph.write_bytes(content)
+    return graph.parent
+
+
+def truncated_graph_of_right_sum(folder):
+    return write_tiny_bundle(folder / "useless", models={"encoder": Garbage()})
+
+
+class Garbage:
+    def SerializeToString(self):  # noqa: N802  (as an ONNX model has it)
+        return b"this is not a graph"
+
+
+def broken_yaml(folder):
+    file = write_tiny_bundle(folder / "broken") / "bundle.yaml"
+    file.write_text("graphs: [")
+    return file.parent
+
+
+def without_decoder(folder):
+    bundle = write_tiny_bundle(folder / "partial")
+    (bundle / "mask_decoder.onnx").unlink()
+    return bundle
+
+
+def impossible_defaults(folder):
+    file = write_tiny_bundle(folder / "impossible") / "bundle.yaml"
+    fields = yaml.safe_load(file.read_text())
+    fields["defaults"]["asf"]["confidence_threshold"] = 42.0
+    file.write_text(yaml.safe_dump(fields))
+    return file.parent
+
+
+def test_a_bad_bundle_is_refused_with_a_reason_and_a_good_one_taken_after(
+    robot, tiny_bundle, tmp_path
+):
+    robot.start_node(model=missing(tmp_path))
+    cases = {
+        missing: "nowhere",
+        corrupt_graph: "mask_decoder.onnx",
+        truncated_graph_of_right_sum: "encoder",
+        broken_yaml: "bundle.yaml",
+        without_decoder: "mask_decoder.onnx",
+        impossible_defaults: "confidence_threshold",
+    }
+    for make, word in cases.items():
+        assert robot.set(model=str(make(tmp_path))) == []
+        assert not robot.configure()
+        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+        line = robot.log.read_text().splitlines()[-1]
+        assert "configure failed: " in line, make.__name__
+        assert word in line
+    assert not robot.said("Traceback")
+    level, text, _ = robot.fresh_health()
+    assert level == DiagnosticStatus.ERROR
+    assert "confidence_threshold" in text
+
+    assert robot.set(model=str(tiny_bundle)) == []
+    robot.activate()
+    assert len(robot.answer(GOOD).masks) == 2
+    level, _, values = robot.fresh_health()
+    assert level == DiagnosticStatus.OK
+    assert values["model"] == "tiny"
+
+
+def test_what_this_release_lacks_is_refused_at_configure(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    for name, value, reason in (
+        ("engine", "tensorrt", "engine 'tensorrt' is not available"),
+        ("engine", "abacus", "unknown engine 'abacus'"),
+        ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
+        ("image_transport", "compressed", "image_transport 'compressed' is not available"),
+    ):
+        usual = robot.get(name)
+        assert robot.set(**{name: value}) == []
+        assert not robot.configure()
+        assert robot.said(f"configure failed: {reason}")
+        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert robot.set(**{name: usual}) == []
+    assert robot.configure()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_autostart_and_a_clean_end_by_signal(robot, tiny_bundle, sign):
+    robot.start_node(model=tiny_bundle, autostart=True)
+    robot.wait_for_subscription()
+    assert len(robot.answer(GOOD).masks) == 2
+    for _ in range(20):
+        robot.send(GOOD)  # the signal comes while it works
+    assert robot.stop_node(sign) == 0
+    assert not robot.said("Traceback")
+
+
+def test_autostart_with_a_bad_bundle_waits_for_a_good_one(robot, tiny_bundle, tmp_path):
+    robot.start_node(model=missing(tmp_path), autostart=True)
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert robot.set(model=str(tiny_bundle)) == []
+    robot.activate()
+    assert len(robot.answer(GOOD).masks) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"asf__confidence_threshold": 7.0}, "asf.confidence_threshold"),
+        ({"asf__min_spacing": 2.5}, "asf.min_spacing"),
+        ({"asf__filtering": "guess"}, "asf.filtering must be one of"),
+    ],
+)
+def test_an_impossible_value_at_start_ends_with_one_clear_line(robot, values, reason):
+    robot.start_node(wait=False, **values)
+    assert robot.process.wait(30) == 1
+    log = robot.log.read_text()
+    assert reason in log
+    assert "Traceback" not in log
+    assert len(log.strip().splitlines()) == 1
+
+
+def test_silence_is_told_once_with_the_topic_and_its_publishers(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    robot.activate()
+    robot.wait(lambda: robot.said("no image on /image for 5 s: 1 publishers found"), "no word")
+    level, text, _ = robot.fresh_health()
+    assert robot.log.read_text().count("no image on") == 1
+    assert (level, text) == (DiagnosticStatus.WARN, "no images arrive")
+    assert len(robot.answer(GOOD).masks) == 2
+    assert robot.health(len(robot.diagnostics))[0] == DiagnosticStatus.OK
+
+
+def test_images_come_from_publishers_of_either_reliability(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    robot.activate()
+    assert len(robot.answer(GOOD).masks) == 2
+    robot.node.destroy_publisher(robot.images)
+    quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    robot.images = robot.node.create_publisher(Image, "/image", quality)
+    robot.wait(robot.images.get_subscription_count, "it cannot hear best effort")
+    robot.forget()
+    assert len(robot.answer(GOOD).masks) == 2

@@ -1,0 +1,189 @@
+"""The live node over DDS: results, parameters, and input that is not an image."""
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from live import TOPICS, calibration_of, image_of, scene, stamp_of
+from sensor_msgs.msg import Image
+from visualization_msgs.msg import Marker
+
+from aopsam_ros.masks import decode_full
+
+GOOD = image_of(scene())
+
+
+def test_masks_are_those_of_the_picture_and_carry_its_header(active):
+    message = active.answer(GOOD)
+    assert message.header.frame_id == "camera_optical_frame"
+    assert message.header.stamp.sec == 1_700_000_000
+    assert (message.height, message.width) == (128, 128)
+    rois = [mask.roi for mask in message.masks]
+    boxes = {(roi.x_offset, roi.y_offset, roi.width, roi.height) for roi in rois}
+    for expected in ((20, 30, 40, 20), (70, 60, 30, 50)):
+        assert any(np.abs(np.subtract(expected, box)).max() <= 2 for box in boxes), boxes
+    areas = [mask.area for mask in message.masks]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_all_topics_answer_with_the_images_header(active):
+    for topic in TOPICS:
+        message = active.answer(GOOD, topic)
+        headers = [message.header] if hasattr(message, "header") else []
+        headers += [marker.header for marker in getattr(message, "markers", [])]
+        assert headers
+        assert {header.frame_id for header in headers} == {"camera_optical_frame"}
+    labels = active.received["labels"][-1]
+    assert (labels.encoding, labels.width, labels.height) == ("mono16", 128, 128)
+    assert set(labels.data) == {0, 1, 2}
+    assert active.received["overlay"][-1].encoding == "rgb8"
+    assert active.received["confidence_map"][-1].encoding == "32FC1"
+    assert len(active.received["detections"][-1].detections) == 2
+
+
+def test_a_parameter_shows_in_the_next_message(active):
+    assert len(active.answer(GOOD, "prompts").prompts) == 2
+    assert active.set(asf__confidence_threshold=0.99) == []
+    active.forget()
+    assert active.answer(GOOD, "prompts").prompts == []
+    assert active.answer(GOOD).masks == []
+    assert active.set(asf__confidence_threshold=0.3) == []
+    assert len(active.answer(GOOD).masks) == 2
+
+
+def test_impossible_parameters_are_refused_with_a_reason_and_change_nothing(active):
+    reasons = active.set(
+        asf__confidence_threshold=1.5, asf__filtering="guess", model="other", mask__min_area=-3
+    )
+    assert len(reasons) == 4
+    assert all(reasons)
+    assert "asf.filtering must be one of" in reasons[1]
+    assert "fixed while the node is configured" in reasons[2]
+    result = active.set_atomically(asf__confidence_threshold=0.9, asf__filtering="guess")
+    assert not result.successful
+    assert active.get("asf.confidence_threshold") == 0.3
+    assert len(active.answer(GOOD).masks) == 2
+
+
+def test_parameters_are_described_with_their_ranges(active):
+    descriptor = active.describe("asf.confidence_threshold")
+    assert "confidence" in descriptor.description
+    bounds = descriptor.floating_point_range[0]
+    assert (bounds.from_value, bounds.to_value) == (0.0, 1.0)
+
+
+def test_options_come_from_the_bundle(active):
+    assert active.get("asf.min_spacing") == 2  # 6 in the table
+    assert active.get("mask.min_area") == 4
+
+
+def test_markers_stay_and_stand_on_rays_once_a_calibration_came(active):
+    first = active.answer(GOOD, "prompt_markers")
+    assert [(m.id, m.action) for m in first.markers] == [(0, Marker.ADD), (1, Marker.ADD)]
+    assert all(marker.pose.position.z == 0.0 for marker in first.markers)
+    calibration = calibration_of(128, 128)
+
+    def in_space():
+        active.infos.publish(calibration)
+        markers = active.answer(GOOD, "prompt_markers").markers
+        active.forget()
+        return markers if markers[0].pose.position.z == 1.0 else None
+
+    markers = active.wait(in_space, "markers never stood in space")
+    prompts = active.answer(GOOD, "prompts").prompts
+    for marker, prompt in zip(markers, prompts, strict=True):
+        assert marker.pose.position.x == pytest.approx((prompt.x - 64) / 100)
+        assert marker.pose.position.y == pytest.approx((prompt.y - 64) / 100)
+    active.forget()
+    fewer = active.answer(image_of(scene(((20, 30, 40, 20),))), "prompt_markers")
+    assert [(m.id, m.action) for m in fewer.markers] == [(0, Marker.ADD), (1, Marker.DELETE)]
+
+
+def test_other_encodings_give_the_same_masks(active):
+    expected = [mask.counts for mask in active.answer(GOOD).masks]
+    bgra = Image(encoding="bgra8", height=128, width=128, step=128 * 4 + 12)
+    bgra.header.frame_id = "camera_optical_frame"
+    rows = cv2.cvtColor(scene(), cv2.COLOR_RGB2BGRA).reshape(128, -1)
+    bgra.data = array.array("B", np.pad(rows, ((0, 0), (0, 12))).tobytes())
+    active.forget()
+    assert [mask.counts for mask in active.answer(bgra).masks] == expected
+
+
+def test_masks_from_the_wire_decode_to_the_label_map(active):
+    message = active.answer(GOOD)
+    labels = np.zeros((128, 128), np.uint16)
+    for mask in message.masks:
+        labels[decode_full(mask, 128, 128)] = mask.id
+    label_image = active.answer(GOOD, "labels")
+    np.testing.assert_array_equal(
+        labels, np.frombuffer(label_image.data, np.uint16).reshape(128, 128)
+    )
+
+
+def broken(**changes):
+    message = image_of(scene())
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+BAD = {
+    "nothing at all": Image(),
+    "no data": broken(data=array.array("B")),
+    "short data": broken(data=array.array("B", bytes(1000))),
+    "step too small": broken(step=17),
+    "step of zero": broken(step=0),
+    "unknown encoding": broken(encoding="h264"),
+    "not a picture": broken(encoding="32FC1"),
+    "absurd size": broken(width=2**31, height=2**31, step=2**32 - 1),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image_is_skipped_and_the_next_good_one_answered(active, name):
+    failed = int(active.health()[2]["frames_failed"])
+
+    def noticed():
+        active.send(BAD[name])
+        level, _, values = active.health(len(active.diagnostics))
+        return int(values["frames_failed"]) > failed and (level, values)
+
+    level, values = active.wait(noticed, "the bad image was not noticed")
+    assert level in (DiagnosticStatus.WARN, DiagnosticStatus.ERROR)
+    assert values["last_error"]
+    assert not active.received["masks"]
+    assert len(active.answer(GOOD).masks) == 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 200), (4320, 7680)])
+def test_extreme_sizes_are_images_like_any_other(active, size):
+    height, width = size
+    image = Image(encoding="mono8", height=height, width=width, step=width)
+    image.data = array.array("B", bytes(height * width))
+    message = active.answer(image)
+    assert (message.height, message.width) == size
+    active.forget()
+    assert len(active.answer(GOOD).masks) == 2
+
+
+def test_a_flood_drops_old_images_and_counts_them(active):
+    slow = image_of(np.full((128, 128, 3), 128, np.uint8))  # full of prompts
+
+    def flooded():
+        for _ in range(50):
+            active.send(slow)
+            active.spin(0.005)
+        values = active.fresh_health()[2]
+        return int(values["frames_dropped"]) and values
+
+    active.wait(flooded, "nothing was dropped")
+    newest = active.answer(GOOD)
+    assert stamp_of(newest) >= 1
+    values = active.fresh_health()[2]
+    counts = [int(values[f"frames_{name}"]) for name in ("segmented", "dropped", "failed")]
+    assert int(values["frames_received"]) == sum(counts)
+    stamps = [stamp_of(message) for message in active.received["masks"]]
+    assert stamps == sorted(set(stamps))
+    assert float(values["latency_p50_ms"]) > 0
