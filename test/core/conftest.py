@@ -1,16 +1,10 @@
 """The hand-made bundle, once for all tests."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import settings
+from tiny_bundle import write_tiny_bundle
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from tiny_bundle import write_tiny_bundle  # noqa: E402
-
-from aopsam_ros.segmenter import Segmenter  # noqa: E402
+from aopsam_ros.segmenter import Segmenter
 
 # The same examples every time, no time limit: a test must not fail because the machine is busy.
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)

@@ -1,4 +1,4 @@
-"""Bundles: found by name and by path; every fault is refused with the file's name in the message."""
+"""Bundles: found by name and by path; every fault is refused, and the file named."""
 
 import shutil
 

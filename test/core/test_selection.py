@@ -11,6 +11,7 @@ from aopsam_ros.options import MaskOptions
 
 EVERYTHING = MaskOptions(predicted_iou_threshold=0.0, stability_threshold=0.0)
 LOGITS = hnp.arrays(np.float32, (4, 3, 6, 6), elements=st.floats(-4, 4, width=16))
+SHARES = st.floats(0, 1, width=32)
 IOUS = hnp.arrays(np.float32, (4, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
 
 
@@ -34,7 +35,7 @@ def test_best_takes_the_highest_predicted_iou(logits, ious):
         assert found.predicted_iou[row] == ious[row, best]
 
 
-@given(LOGITS, IOUS, st.floats(0, 1), st.floats(0, 1), st.sampled_from(["best", "all"]))
+@given(LOGITS, IOUS, SHARES, SHARES, st.sampled_from(["best", "all"]))
 def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stability, which):
     options = MaskOptions(least_iou, least_stability, candidates=which)
     found = select(logits, ious, np.arange(4), (5, 4), options, offset=1.0)

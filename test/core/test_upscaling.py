@@ -1,4 +1,4 @@
-"""Upscaling inside the box against SAM's two full-size resizes, written out with torch's formula."""
+"""Upscaling inside the box against SAM's two full-size resizes, with torch's formula."""
 
 import cv2
 import numpy as np
