@@ -38,7 +38,9 @@ def reference(masks, scores, threshold, iou):
 def scored_masks(draw):
     count, rows, columns = draw(st.tuples(*[st.integers(0, 7)] + [st.integers(1, 9)] * 2))
     masks = draw(hnp.arrays(np.bool_, (count, rows, columns)))
-    scores = draw(hnp.arrays(np.float32, count, elements=st.sampled_from([0.125, 0.25, 0.5, 0.875])))
+    scores = draw(
+        hnp.arrays(np.float32, count, elements=st.sampled_from([0.125, 0.25, 0.5, 0.875]))
+    )
     return masks, scores
 
 
