@@ -31,14 +31,16 @@ build:  ## build the interfaces and the package again, changed or not
 demo: setup  ## run the real node on photographs; pictures and a report go to out/demo
 	@$(ACTIVATE) aopsam demo --out $(DEMO_OUT) $(ARGS)
 
+# `python -m`: with a sourced ROS these may be system packages, whose scripts name another Python.
+# PYTHONSAFEPATH keeps this folder off sys.path, so that the tests import the installed package.
 # Target-specific, so that it reaches `setup` as well.
 test lint: override EXTRAS += dev
 
 test: lint  ## run the checks and all tests (ARGS="-k name" goes to pytest)
-	@$(ACTIVATE) pytest $(ARGS)
+	@$(ACTIVATE) PYTHONSAFEPATH=1 python -m pytest $(ARGS)
 
 lint: setup  ## run ruff and mypy
-	@$(ACTIVATE) ruff check . && mypy
+	@$(ACTIVATE) python -m ruff check . && python -m mypy
 
 clean:  ## remove everything that was made, .venv included
 	rm -rf .venv build install log out .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from provision.console import SetupError
 
 NEWEST_WITH_WHEELS = (3, 13)
+SYSTEM_PYTHON = "/usr/bin/python3"  # what ROS's own packages are built for
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,23 @@ def _ros_prefixes(venv: Path) -> tuple[Path, ...]:
 
 
 def _check_can_import_rclpy(python: str, distro: str) -> None:
-    if subprocess.run([python, "-c", "import rclpy"], capture_output=True, check=False).returncode:
-        raise SetupError(
-            f"ROS 2 {distro} is sourced, but {python} cannot import its rclpy: run make with the "
-            "Python that ROS was built for (make PYTHON=/usr/bin/python3) or without ROS sourced"
-        )
+    """Make sure that this is the Python of the sourced ROS, or start anew with the system's."""
+    if _imports_rclpy(python):
+        return
+    if python != os.path.realpath(SYSTEM_PYTHON) and _imports_rclpy(SYSTEM_PYTHON):
+        os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, "-B", *sys.argv])
+    raise SetupError(
+        f"ROS 2 {distro} is sourced, but {python} cannot import its rclpy: run make with the "
+        "Python that ROS was built for (make PYTHON=...), or from a shell without ROS"
+    )
+
+
+def _imports_rclpy(python: str) -> bool:
+    command = [python, "-c", "import rclpy"]
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def _check_wheels_exist() -> None:

@@ -36,20 +36,21 @@ def main() -> int:
 def update(root: Path, venv: Path, extras: set[str], rebuild: bool) -> None:
     """Make whatever part of the environment is missing or out of date."""
     machine = inspect_machine(venv)
+    groups = wanted_groups(machine, extras)
     state = Stamp.load(venv)
     if state.machine != machine.key:
         check_build_tools()
         environment.create(venv, machine)
         headers.ensure(venv)
         state = Stamp(machine=machine.key)
-    _update_packages(root / "requirements", venv, machine, state, extras)
+    _update_packages(root / "requirements", venv, machine, state, groups)
     _update_build(root, venv, machine, state, rebuild)
 
 
 def _update_packages(
-    folder: Path, venv: Path, machine: Machine, state: Stamp, extras: set[str]
+    folder: Path, venv: Path, machine: Machine, state: Stamp, groups: list[str]
 ) -> None:
-    keys = {group: group_key(folder, group) for group in wanted_groups(machine, extras)}
+    keys = {group: group_key(folder, group) for group in groups}
     outdated = {group: key for group, key in keys.items() if state.groups.get(group) != key}
     if not outdated:
         return
