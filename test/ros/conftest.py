@@ -1,16 +1,11 @@
 """What the ROS tests share: a tiny bundle, and the node in a process of its own."""
 
 import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 
 if importlib.util.find_spec("rclpy") is None:  # a ROS-free install tests the rest
     collect_ignore_glob = ["test_*.py"]
-
-# The bundle whose results can be predicted is written by the core's tests.
-sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 
 
 @pytest.fixture(scope="session")

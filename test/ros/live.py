@@ -114,9 +114,10 @@ class Robot:
 
     # The process
 
-    def start_node(self, wait=True, **parameters):
+    def start_node(self, *ros_arguments, wait=True, **parameters):
         """Start the node with these parameters (`asf__x` is `asf.x`)."""
         arguments = [sys.executable, "-u", "-m", "aopsam_ros.ros.node", "--ros-args"]
+        arguments += ros_arguments
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else value
             arguments += ["-p", f"{name.replace('__', '.')}:={text}"]

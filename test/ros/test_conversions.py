@@ -98,21 +98,24 @@ EXACT = {
 }
 
 
+BRIDGE_TYPES = {
+    "mono8": "1u1", "8UC1": "1u1", "rgb8": "3u1", "bgr8": "3u1", "8UC3": "3u1", "rgba8": "4u1",
+    "bgra8": "4u1", "8UC4": "4u1", "mono16": "1u2", "16UC1": "1u2", "rgb16": "3u2",
+    "bgr16": "3u2", "rgba16": "4u2", "bgra16": "4u2", "yuv422": "2u1", "yuv422_yuy2": "2u1",
+    **{f"bayer_{p}8": "1u1" for p in ("rggb", "bggr", "gbrg", "grbg")},
+    **{f"bayer_{p}16": "1u2" for p in ("rggb", "bggr", "gbrg", "grbg")},
+}  # fmt: skip
+
+
 class StandInBridge:
     """Reads pixels as cv_bridge does; refuses what the oldest supported cv_bridge refuses."""
 
     read = 0
-    _TYPES = {
-        "mono8": "1u1", "8UC1": "1u1", "rgb8": "3u1", "bgr8": "3u1", "8UC3": "3u1", "rgba8": "4u1",
-        "bgra8": "4u1", "8UC4": "4u1", "mono16": "1u2", "16UC1": "1u2", "rgb16": "3u2",
-        "bgr16": "3u2", "rgba16": "4u2", "bgra16": "4u2", "yuv422": "2u1", "yuv422_yuy2": "2u1",
-        **{f"bayer_{p}8": "1u1" for p in ("rggb", "bggr", "gbrg", "grbg")},
-        **{f"bayer_{p}16": "1u2" for p in ("rggb", "bggr", "gbrg", "grbg")},
-    }  # fmt: skip
 
     def imgmsg_to_cv2(self, message, desired_encoding):
         assert desired_encoding == "passthrough"
-        channels, dtype = int(self._TYPES[message.encoding][0]), self._TYPES[message.encoding][1:]
+        kind = BRIDGE_TYPES[message.encoding]
+        channels, dtype = int(kind[0]), kind[1:]
         values = np.frombuffer(message.data, (">" if message.is_bigendian else "<") + dtype)
         values = values.astype(dtype).reshape(message.height, -1, channels)[:, : message.width]
         StandInBridge.read += 1

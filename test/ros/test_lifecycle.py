@@ -30,8 +30,7 @@ def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_bundle):
         assert robot.change(Transition.TRANSITION_DEACTIVATE)
         assert robot.state() == State.PRIMARY_STATE_INACTIVE
         robot.wait(lambda: robot.images.get_subscription_count() == 0, "it still listens")
-        last = robot.received["prompt_markers"]
-        robot.wait(lambda: _all_deleted(last[-1]), "the markers stay")
+        robot.wait(lambda: _no_markers(robot), "the markers stay")
         robot.forget()
         robot.send(GOOD)
         robot.spin(0.3)
@@ -49,8 +48,9 @@ def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_bundle):
     assert not robot.said("Traceback")
 
 
-def _all_deleted(message):
-    return {marker.action for marker in message.markers} == {Marker.DELETE}
+def _no_markers(robot):
+    newest = robot.received["prompt_markers"][-1].markers
+    return {marker.action for marker in newest} == {Marker.DELETE}
 
 
 def _publishers(robot):

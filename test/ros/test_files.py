@@ -1,0 +1,57 @@
+"""What is shipped beside the code: parameter files and the RViz configuration say what is true."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from live import TOPICS
+
+from aopsam_ros.ros.parameters import TABLE
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+
+
+def with_examples(text):
+    """The file as it would be with every example put in force."""
+    return re.sub(r"^    # ((?:asf|mask)\.\w+: )", r"    \1", text, flags=re.MULTILINE)
+
+
+def is_possible(value, spec):
+    if type(value) is not spec.type or (spec.choices and value not in spec.choices):
+        return False
+    return spec.minimum is None or spec.minimum <= value <= spec.maximum
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_parameter_files_hold_possible_values_of_parameters_that_exist(file):
+    values = yaml.safe_load(with_examples(file.read_text()))["/**"]["ros__parameters"]
+    assert set(values) <= set(TABLE)
+    wrong = {name: v for name, v in values.items() if not is_possible(v, TABLE[name])}
+    assert not wrong
+    assert sum(name.startswith(("asf.", "mask.")) for name in values) >= 12
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_the_node_starts_with_a_parameter_file(robot, file, tiny_bundle):
+    robot.start_node("--params-file", str(file), model=tiny_bundle)
+    assert robot.configure(), robot.log.read_text()
+    assert robot.get("asf.min_spacing") == 2  # the bundle's, as the files leave it open
+
+
+def test_there_is_a_parameter_file_for_each_launch_file():
+    launched = {file.name.split(".")[0] for file in (ROOT / "launch").glob("*.launch.py")}
+    assert launched == {file.stem for file in CONFIGS} == {"cpu", "jetson"}
+
+
+def topics_of(display):
+    topic = display.get("Topic")
+    return [topic["Value"]] if isinstance(topic, dict) else []
+
+
+def test_the_rviz_configuration_shows_topics_of_the_node():
+    manager = yaml.safe_load((ROOT / "rviz" / "aopsam.rviz").read_text())["Visualization Manager"]
+    topics = {topic for display in manager["Displays"] for topic in topics_of(display)}
+    assert {"/aopsam/overlay", "/aopsam/prompt_markers"} <= topics
+    assert topics <= {f"/aopsam/{topic}" for topic in TOPICS}
