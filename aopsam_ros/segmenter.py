@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.errors import OptionError
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.survivors import describe_survivors
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
-from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
-from aopsam_ros.prompting.filtering import FeatureMap
+from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.sources import PromptSet, make_source
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
@@ -29,22 +29,6 @@ from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentat
 from aopsam_ros.stopwatch import Stopwatch
 
 __all__ = ["AsfOptions", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
-
-
-@dataclass(frozen=True)
-class FrameEmbedding:
-    """An encoded image: decode as many prompts on it as wanted.
-
-    `handle` is the engine's own and stays on its device.
-    """
-
-    image: PreprocessedImage
-    handle: Any
-
-    @property
-    def geometry(self) -> FrameGeometry:
-        """Return how the image lies in the encoder's square."""
-        return self.image.geometry
 
 
 class Segmenter:
@@ -57,8 +41,7 @@ class Segmenter:
             OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
             BundleError: if the bundle's defaults are out of range.
         """
-        self._bundle = bundle
-        self._runtime = runtime
+        self._model = PromptableModel(bundle, runtime)
         self._source = make_source(prompt_source)
         if self._source.needs_confidence_map and not runtime.has_predictor:
             raise OptionError(
@@ -104,12 +87,12 @@ class Segmenter:
     @property
     def model(self) -> str:
         """Name of the bundle."""
-        return self._bundle.name
+        return self._model.bundle.name
 
     @property
     def engine(self) -> str:
         """Name of the engine that runs it."""
-        return self._runtime.name
+        return self._model.runtime.name
 
     @property
     def prompt_source(self) -> str:
@@ -119,7 +102,7 @@ class Segmenter:
     @property
     def bundle(self) -> Bundle:
         """The bundle's description."""
-        return self._bundle
+        return self._model.bundle
 
     def segment(
         self, rgb: NDArray[np.uint8], options: SegmenterOptions | None = None
@@ -136,7 +119,7 @@ class Segmenter:
         """
         chosen = options or self._options
         stopwatch = Stopwatch()
-        frame = self._encode(rgb, stopwatch)
+        frame = self._model.encode(rgb, stopwatch)
         confidence_map = self._confidence_map(frame, stopwatch)
         with stopwatch.stage("sampling"):
             prompts = self._source.propose(frame.geometry, confidence_map, chosen.asf)
@@ -164,7 +147,7 @@ class Segmenter:
             InputError: if the image is not uint8 `[H, W, 3]` or is empty.
             InferenceError: if the graph fails.
         """
-        return self._encode(rgb, Stopwatch())
+        return self._model.encode(rgb, Stopwatch())
 
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
@@ -183,21 +166,11 @@ class Segmenter:
             InputError: if the shapes do not fit together or a coordinate is not finite.
             InferenceError: if the graph fails.
         """
-        points, kinds = np.asarray(coords), np.asarray(labels)
-        if points.ndim != 3 or points.shape[2] != 2 or points.shape[:2] != kinds.shape:
-            raise InputError(
-                "prompts must be coordinates [N, K, 2] and labels [N, K], not "
-                f"{list(points.shape)} and {list(kinds.shape)}"
-            )
-        if points.size == 0 or not np.isfinite(points).all():
-            raise InputError("prompts must have at least one point and finite coordinates")
-        return self._runtime.decode(
-            frame.handle, frame.geometry.to_resized(points), kinds.astype(np.float32)
-        )
+        return self._model.decode(frame, coords, labels)
 
     def close(self) -> None:
         """Free the graphs; the segmenter cannot be used afterwards."""
-        self._runtime.close()
+        self._model.runtime.close()
 
     def __enter__(self) -> Segmenter:
         """Return itself; `close` is called at the end of the `with` block."""
@@ -212,19 +185,13 @@ class Segmenter:
         """Free the graphs."""
         self.close()
 
-    def _encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
-        with stopwatch.stage("preprocess"):
-            image = preprocess(rgb, self._bundle.image_size, self._bundle.mean, self._bundle.std)
-        with stopwatch.stage("encoder"):
-            return FrameEmbedding(image, self._runtime.encode(image.tensor))
-
     def _confidence_map(
         self, frame: FrameEmbedding, stopwatch: Stopwatch
     ) -> NDArray[np.float32] | None:
         if not self._source.needs_confidence_map:
             return None
         with stopwatch.stage("predictor"):
-            return self._runtime.predict(frame.image.tensor, frame.handle)
+            return self._model.confidence_map(frame)
 
     def _rounds(
         self,
@@ -234,20 +201,16 @@ class Segmenter:
         stopwatch: Stopwatch,
     ) -> Rounds:
         return Rounds(
-            decode=lambda coords, labels: self.decode(frame, coords, labels),
-            features=lambda: self._features(frame),
+            decode=functools.partial(self._model.decode, frame),
+            features=functools.partial(self._model.features, frame),
             prompts=prompts,
             geometry=frame.geometry,
-            low_size=self._bundle.low_res_mask_size,
-            stability_offset=self._bundle.stability_offset,
+            low_size=self._model.bundle.low_res_mask_size,
+            stability_offset=self._model.bundle.stability_offset,
             options=options,
             adaptive=self._source.adaptive,
             stopwatch=stopwatch,
         )
-
-    def _features(self, frame: FrameEmbedding) -> FeatureMap:
-        embedding = self._runtime.embedding(frame.handle)
-        return FeatureMap(embedding, frame.geometry, self._bundle.similarity_channels)
 
     def _survivors(
         self, rounds: Rounds, options: MaskOptions

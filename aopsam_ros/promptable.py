@@ -1,0 +1,99 @@
+"""The promptable model: encode an image once, decode prompts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import InputError
+from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
+from aopsam_ros.prompting.filtering import FeatureMap
+from aopsam_ros.runtime.bundle import Bundle
+from aopsam_ros.runtime.engines import Runtime
+from aopsam_ros.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class FrameEmbedding:
+    """An encoded image: decode as many prompts on it as wanted.
+
+    `handle` is the engine's own and stays on its device.
+    """
+
+    image: PreprocessedImage
+    handle: Any
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """Return how the image lies in the encoder's square."""
+        return self.image.geometry
+
+
+class PromptableModel:
+    """A bundle and the engine that runs it. One thread at a time may use it."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+        """Put the parts together."""
+        self.bundle = bundle
+        self.runtime = runtime
+
+    def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
+        """Encode an image, uint8 `[H, W, 3]`.
+
+        Raises:
+            InputError: if the image is not such an array or is empty.
+            InferenceError: if the graph fails.
+        """
+        with stopwatch.stage("preprocess"):
+            image = preprocess(rgb, self.bundle.image_size, self.bundle.mean, self.bundle.std)
+        with stopwatch.stage("encoder"):
+            return FrameEmbedding(image, self.runtime.encode(image.tensor))
+
+    def decode(
+        self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Decode N prompts of K points on an encoded image, in one call of the graph.
+
+        Args:
+            frame: from `encode`.
+            coords: `[N, K, 2]`, x and y in source pixels.
+            labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+
+        Returns:
+            logits float32 `[N, 3, M, M]` over the padded square, predicted IoU float32 `[N, 3]`.
+
+        Raises:
+            InputError: if the shapes do not fit together or a coordinate is not finite.
+            InferenceError: if the graph fails.
+        """
+        points, kinds = np.asarray(coords), np.asarray(labels)
+        if points.ndim != 3 or points.shape[2] != 2 or points.shape[:2] != kinds.shape:
+            raise InputError(
+                "prompts must be coordinates [N, K, 2] and labels [N, K], not "
+                f"{list(points.shape)} and {list(kinds.shape)}"
+            )
+        if points.size == 0 or not np.isfinite(points).all():
+            raise InputError("prompts must have at least one point and finite coordinates")
+        return self.runtime.decode(
+            frame.handle, frame.geometry.to_resized(points), kinds.astype(np.float32)
+        )
+
+    def confidence_map(self, frame: FrameEmbedding) -> NDArray[np.float32]:
+        """Return the prompt confidence map, float32 `[P, P]` over the padded square.
+
+        Raises:
+            InferenceError: if the graph fails.
+        """
+        return self.runtime.predict(frame.image.tensor, frame.handle)
+
+    def features(self, frame: FrameEmbedding) -> FeatureMap:
+        """Return the features that ASF filtering compares.
+
+        Raises:
+            InferenceError: if the embedding is not what it must be.
+        """
+        embedding = self.runtime.embedding(frame.handle)
+        return FeatureMap(embedding, frame.geometry, self.bundle.similarity_channels)
