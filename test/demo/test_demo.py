@@ -128,7 +128,8 @@ def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) ->
     wanted = outlined(name, title)
     found = masks_of(two_photographs.out / f"{Path(name).stem}.json")
     best = max(found, key=lambda mask: iou(mask, wanted))
-    assert iou(best, wanted) > 0.6
+    # More than one mask of the whole picture would reach.
+    assert iou(best, wanted) > max(0.6, wanted.mean() + 0.05)
     photograph = read_rgb(PHOTOGRAPHS / name).astype(int)
     overlay = read_rgb(two_photographs.out / f"{Path(name).stem}_overlay.png").astype(int)
     assert (np.abs(overlay - photograph).sum(axis=2) > 12)[best].mean() > 0.8

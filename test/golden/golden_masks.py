@@ -64,6 +64,13 @@ def best_ious(wanted: Sequence[Masks], found: Sequence[Masks]) -> list[float]:
     return [max((iou(mask, other) for other in found), default=0.0) for mask in wanted]
 
 
+def hand_ious(name: str, segmentation: Segmentation) -> dict[str, float]:
+    """Return for each object outlined by hand the best IoU of any of the model's masks."""
+    wanted = hand_masks(name)
+    ious = best_ious(list(wanted.values()), full_masks(segmentation))
+    return dict(zip(wanted, ious, strict=True))
+
+
 def full_masks(segmentation: Segmentation) -> list[Masks]:
     """Return all masks of a segmentation on the whole image."""
     size = segmentation.height, segmentation.width

@@ -15,16 +15,9 @@ from aopsam_ros.segmentation import Segmentation
 BARS: dict[str, float] = golden_masks.ANNOTATIONS["bars"]
 
 
-def measured(name: str, segmentation: Segmentation) -> dict[str, float]:
-    """Return the best IoU of each outlined object."""
-    wanted = golden_masks.hand_masks(name)
-    found = golden_masks.full_masks(segmentation)
-    return dict(zip(wanted, golden_masks.best_ious(list(wanted.values()), found), strict=True))
-
-
 @pytest.mark.parametrize("name", golden_masks.annotated_names())
 def test_objects_are_found(name: str, segmentations: dict[str, Segmentation]) -> None:
-    ious = measured(name, segmentations[name])
+    ious = golden_masks.hand_ious(name, segmentations[name])
     mean = float(np.mean(list(ious.values())))
     worst = ", ".join(f"{title} {value:.2f}" for title, value in sorted(ious.items(), key=_value))
     assert mean >= BARS[name], f"mean best IoU {mean:.3f}, bar {BARS[name]}: {worst[:400]}"
@@ -32,7 +25,7 @@ def test_objects_are_found(name: str, segmentations: dict[str, Segmentation]) ->
 
 def test_objects_are_found_on_average(segmentations: dict[str, Segmentation]) -> None:
     means = [
-        np.mean(list(measured(name, segmentations[name]).values()))
+        np.mean(list(golden_masks.hand_ious(name, segmentations[name]).values()))
         for name in golden_masks.annotated_names()
     ]
     assert float(np.mean(means)) >= BARS["average"]

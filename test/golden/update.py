@@ -19,6 +19,7 @@ from pathlib import Path
 import golden_masks
 import yaml
 
+from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
 
 MODEL_FILE = "model.json"
@@ -35,11 +36,20 @@ def main() -> None:
     segmenter = Segmenter.from_bundle("nano", engine="onnxruntime")
     golden_masks.STORED.mkdir(exist_ok=True)
     for name in golden_masks.photograph_names():
-        packed = golden_masks.pack(segmenter.segment(golden_masks.read_rgb(name)))
+        segmentation = segmenter.segment(golden_masks.read_rgb(name))
+        packed = golden_masks.pack(segmentation)
         _write(golden_masks.STORED / f"{Path(name).stem}.json", packed)
-        print(f"{name}: {len(packed['masks'])} masks")
+        print(f"{name}: {len(packed['masks'])} masks{_quality(name, segmentation)}")
     _write(golden_masks.STORED / MODEL_FILE, model_identity())
     segmenter.close()
+
+
+def _quality(name: str, segmentation: Segmentation) -> str:
+    """Return how well the objects outlined by hand are found, as `annotations.json` sets bars."""
+    if name not in golden_masks.annotated_names():
+        return ""
+    ious = golden_masks.hand_ious(name, segmentation)
+    return f", mean best IoU {sum(ious.values()) / len(ious):.3f} of {len(ious)} outlined objects"
 
 
 def _write(path: Path, content: object) -> None:
