@@ -25,6 +25,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from aopsam_ros.visualization import MASK_OPACITY
+
 PHOTOGRAPHS = Path(__file__).resolve().parent.parent.parent / "photographs"
 MARK = "AOPSAM_TEST_MARK"
 COMMAND = [sys.executable, "-m", "aopsam_ros.cli", "demo"]
@@ -117,9 +119,11 @@ def test_the_overlay_shows_the_photograph_with_its_masks(two_photographs: Run, n
     assert overlay.shape == photograph.shape
     changed = np.abs(overlay - photograph).sum(axis=2) > 12
     assert changed.mean() > 0.05, "no masks can be seen"
-    # Masks are translucent: the photograph's structure stays visible through them.
-    grey, seen = photograph.mean(axis=2).ravel(), overlay.mean(axis=2).ravel()
-    assert np.corrcoef(grey, seen)[0, 1] > 0.5
+    # Masks are translucent: each pixel is the photograph's, or some colour mixed into it. Lines and
+    # glyphs are neither, but cover little.
+    tint = (overlay - (1 - MASK_OPACITY) * photograph) / MASK_OPACITY
+    mixed = ((tint > -8) & (tint < 263)).all(axis=2)
+    assert (mixed | ~changed).mean() > 0.7
 
 
 @pytest.mark.parametrize(("name", "title"), [("cat.jpg", "cat"), ("coffee.jpg", "cup and saucer")])
