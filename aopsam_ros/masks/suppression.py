@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.selection import count_pixels
+
 # Bits set in each 16-bit word: NumPy has no population count before version 2.
 _BITS = np.array([bin(word).count("1") for word in range(1 << 16)], np.uint8)
 
@@ -29,7 +31,7 @@ def suppress_masks(
         indices of the kept masks, int64, by descending score.
     """
     flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
-    areas = np.count_nonzero(flat, axis=1)
+    areas = count_pixels(flat)
     words = _pack(flat)
 
     def overlapping(best: int, others: NDArray[np.int64]) -> NDArray[np.bool_]:

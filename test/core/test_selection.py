@@ -17,9 +17,10 @@ IOUS = hnp.arrays(np.float32, (4, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 
 
 @given(LOGITS, st.floats(0, 3))
 def test_stability_is_the_iou_of_two_thresholds(logits, offset):
-    scores = stability_score(logits, offset)
-    for index in np.ndindex(4, 3):
-        high, low = logits[index] > offset, logits[index] > -offset
+    masks = logits.reshape(12, 6, 6)
+    scores = stability_score(masks, offset)
+    for index, mask in enumerate(masks):
+        high, low = mask > offset, mask > -offset
         union = (high | low).sum()
         expected = (high & low).sum() / union if union else 0.0
         assert scores[index] == pytest.approx(expected, abs=1e-6)
@@ -43,7 +44,7 @@ def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stabi
     for prompt in range(4):
         masks = range(3) if which == "all" else [int(np.argmax(ious[prompt]))]
         for mask in masks:
-            stability = stability_score(logits[prompt, mask, :5, :4], 1.0)
+            stability = stability_score(logits[prompt, mask : mask + 1, :5, :4], 1.0)[0]
             if ious[prompt, mask] >= least_iou and stability >= least_stability:
                 wanted.append((prompt, logits[prompt, mask]))
     assert found.prompt.tolist() == [prompt for prompt, _ in wanted]
