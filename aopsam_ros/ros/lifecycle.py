@@ -35,7 +35,8 @@ def told(callback: Transition) -> Transition:
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
             node.set_problem(f"{name} failed: {error!r}")
-            node.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
+            if node.context.ok():  # nothing works once ROS is being shut down
+                node.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
 
     return wrapper

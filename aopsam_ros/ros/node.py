@@ -1,8 +1,7 @@
 """The lifecycle node `aopsam`: images in, masks out.
 
 configure loads the model and warms it up, activate subscribes. The executor's thread only receives;
-one worker thread segments the newest image and publishes. An image and the configuration that was
-valid when it arrived travel together, so every result comes from exactly one configuration.
+the pipeline's worker thread segments and publishes.
 """
 
 from __future__ import annotations
@@ -11,26 +10,24 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from sensor_msgs.msg import CameraInfo, Image
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.conversions import image_to_rgb
 from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
 from aopsam_ros.ros.inputs import CameraSubscription
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
 from aopsam_ros.ros.outputs import Outputs
-from aopsam_ros.ros.parameters import Configuration, Parameters
-from aopsam_ros.ros.worker import NewestWorker
+from aopsam_ros.ros.parameters import Parameters
+from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
 from aopsam_ros.segmenter import Segmenter
 
 SILENCE_S = 5.0  # without images, until it is worth a warning
@@ -38,15 +35,6 @@ WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image, when it came (monotonic seconds), and the configuration to work on it with."""
-
-    image: Image
-    received: float
-    configuration: Configuration
 
 
 class AopsamNode(LifecycleNode):
@@ -60,16 +48,13 @@ class AopsamNode(LifecycleNode):
             rclpy.exceptions.ParameterException: likewise.
         """
         super().__init__("aopsam", **options)
-        self._segmenter: Segmenter | None = None
-        self._outputs: Outputs | None = None
+        self._pipeline: Pipeline | None = None
         self._inputs: list[CameraSubscription] = []
-        self._calibration: CameraInfo | None = None
         self._problem = ""
         self._heard = 0.0
         self._warned = False
-        self.parameters = Parameters(self, lambda: self._segmenter is not None)
+        self.parameters = Parameters(self, lambda: self._pipeline is not None)
         self._statistics = Statistics()
-        self._worker = NewestWorker(self._work, self._statistics.on_dropped, "aopsam_worker")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Simulated time may stand still; diagnostics go on.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -100,7 +85,7 @@ class AopsamNode(LifecycleNode):
         except BaseException:
             segmenter.close()
             raise
-        self._segmenter, self._outputs = segmenter, Outputs(self)
+        self._pipeline = Pipeline(segmenter, Outputs(self), self._statistics, self._warn)
         self._problem = ""
         self.get_logger().info(
             f"configured: model {segmenter.model}, engine {segmenter.engine}, "
@@ -114,7 +99,7 @@ class AopsamNode(LifecycleNode):
         result = super().on_activate(state)
         self._statistics.reset()
         self._heard, self._warned = time.monotonic(), False
-        self._worker.start()
+        self._running().start()
         self._inputs = [
             CameraSubscription(self, Image, "image", self._on_image),
             CameraSubscription(self, CameraInfo, "camera_info", self._on_camera_info),
@@ -126,8 +111,7 @@ class AopsamNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop listening, finish the image that is being worked on, take the markers away."""
         self._stop()
-        if self._outputs is not None:
-            self._outputs.clear()
+        self._running().clear()
         return super().on_deactivate(state)
 
     @told
@@ -151,57 +135,38 @@ class AopsamNode(LifecycleNode):
     def release(self) -> None:
         """Stop and free everything that configure and activate made; harmless when repeated."""
         self._stop()
-        if self._outputs is not None:
-            self._outputs.destroy()
-            self._outputs = None
-        if self._segmenter is not None:
-            self._segmenter.close()
-            self._segmenter = None
+        if self._pipeline is not None:
+            self._pipeline.close()
+            self._pipeline = None
 
     def _stop(self) -> None:
         for subscription in self._inputs:
             subscription.destroy()
         self._inputs = []
-        self._worker.stop()
-        self._calibration = None
+        if self._pipeline is not None:
+            self._pipeline.stop()
 
-    # Images: received in the executor's thread, worked on in the worker's
+    def _running(self) -> Pipeline:
+        """Return the pipeline, which a configured node has."""
+        if self._pipeline is None:
+            raise RuntimeError("the node is not configured")
+        return self._pipeline
+
+    # Messages
 
     def _on_camera_info(self, message: CameraInfo) -> None:
-        self._calibration = message
+        if self._pipeline is not None:
+            self._pipeline.calibration = message
 
     def _on_image(self, message: Image) -> None:
         received = time.monotonic()
         self._heard, self._warned = received, False
-        self._statistics.on_received()
-        self._worker.put(Frame(message, received, self.parameters.configuration()))
+        if self._pipeline is not None:
+            self._pipeline.put(Frame(message, received, self.parameters.configuration()))
 
-    def _work(self, frame: Frame) -> None:
-        """Segment an image; whatever is wrong with it, the next one gets its chance."""
-        try:
-            self._segment(frame)
-        except AopsamError as error:
-            self._on_failure(str(error), f"image skipped: {error}")
-        except Exception as error:
-            self._on_failure(repr(error), f"image skipped:\n{traceback.format_exc()}")
-
-    def _segment(self, frame: Frame) -> None:
-        if self._segmenter is None or self._outputs is None:
-            return
-        header = frame.image.header
-        rgb = image_to_rgb(frame.image)
-        segmentation = self._segmenter.segment(rgb, frame.configuration.options)
-        self._outputs.publish_masks(segmentation, header)
-        self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
-        self._outputs.publish_views(
-            segmentation, rgb, header, self._calibration, frame.configuration
-        )
-
-    def _on_failure(self, reason: str, message: str) -> None:
-        if not self.context.ok():
-            return  # everything fails once ROS is being shut down
-        self._statistics.on_failed(reason)
-        self.get_logger().warning(message, throttle_duration_sec=WARNING_PERIOD_S)
+    def _warn(self, message: str) -> None:
+        if self.context.ok():  # everything fails once ROS is being shut down
+            self.get_logger().warning(message, throttle_duration_sec=WARNING_PERIOD_S)
 
     # Once a second
 
@@ -218,9 +183,9 @@ class AopsamNode(LifecycleNode):
         self._diagnostics.publish(diagnostic_array(name, stamp, report, condition))
 
     def _condition(self, silent: bool) -> Condition:
-        segmenter = self._segmenter
-        if segmenter is None:
+        if self._pipeline is None:
             return Condition(problem=self._problem)
+        segmenter = self._pipeline.segmenter
         return Condition(
             active=bool(self._inputs),
             model=segmenter.model,
@@ -231,37 +196,22 @@ class AopsamNode(LifecycleNode):
         )
 
 
-def warm_up(segmenter: Segmenter) -> None:
-    """Run every graph once: engines allocate and optimise on their first run.
-
-    Raises:
-        InferenceError: if a graph fails.
-    """
-    side = segmenter.bundle.image_size
-    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    options = segmenter.options.updated(
-        {
-            # Even noise gets a batch of prompts; a grid's hundreds are cut short.
-            "asf.confidence_threshold": 0.0,
-            "asf.max_prompts": segmenter.options.asf.batch_size,
-            "asf.time_budget_ms": 1000,
-        }
-    )
-    segmenter.segment(image, options)
-
-
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to end; 0 then, 1 when a parameter is impossible."""
+    rclpy.init(args=args)
     node = None
     try:
-        rclpy.init(args=args)
         node = AopsamNode()
         spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (AopsamError, ParameterException) as error:
-        rclpy.logging.get_logger("aopsam").fatal(str(error))
+        get_logger("aopsam").fatal(str(error))
         return 1
+    except Exception:
+        if rclpy.ok():
+            raise
+        # A signal during start: everything fails once ROS is being shut down.
     finally:
         finish(node)
     return 0
