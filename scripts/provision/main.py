@@ -78,7 +78,11 @@ def _update_build(root: Path, venv: Path, machine: Machine, state: Stamp, rebuil
 def _only_one() -> Iterator[None]:
     """Let a second run wait for the first one instead of working on the same files."""
     with Path(__file__).open(encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run of make setup", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
