@@ -38,20 +38,24 @@ def describe(config: str) -> LaunchDescription:
     return LaunchDescription([*arguments, OpaqueFunction(function=_nodes)])
 
 
+def overrides(context: LaunchContext) -> dict[str, str]:
+    """Return what the user chose beside the parameter file; what was left empty stays with it."""
+    chosen = {name: LaunchConfiguration(name).perform(context) for name in ("engine", "model")}
+    return {name: value for name, value in chosen.items() if value}
+
+
 def _nodes(context: LaunchContext) -> list[LifecycleNode]:
     # A node of this package starts itself: launch_ros learnt to do that only after Humble.
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("use_sim_time", "autostart")
     }
-    chosen = {name: LaunchConfiguration(name).perform(context) for name in ("engine", "model")}
-    given = {name: value for name, value in chosen.items() if value}
     node = LifecycleNode(
         package="aopsam_ros",
         executable="aopsam_node",
         name="aopsam",
         namespace=LaunchConfiguration("namespace"),
-        parameters=[LaunchConfiguration("params_file"), {**switches, **given}],
+        parameters=[LaunchConfiguration("params_file"), {**switches, **overrides(context)}],
         remappings=[
             ("image", LaunchConfiguration("image_topic")),
             ("camera_info", LaunchConfiguration("camera_info_topic")),
