@@ -1,0 +1,159 @@
+"""The worker's side of the node: errors end a frame, never the thread; configurations do not mix."""
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from live import image_of, scene
+from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import Image
+
+from aopsam_ros.errors import BundleError, InferenceError
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.ros.diagnostics import Statistics
+from aopsam_ros.ros.lifecycle import told
+from aopsam_ros.ros.markers import MarkerOptions
+from aopsam_ros.ros.parameters import Configuration
+from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
+from aopsam_ros.segmenter import Segmenter
+
+PATIENCE_S = 20.0
+
+
+class Recorder:
+    """Takes results as `Outputs` does."""
+
+    def __init__(self):
+        self.masks, self.views, self.calls = [], [], []
+        self.arrived = threading.Semaphore(0)
+
+    def publish_masks(self, segmentation, header):
+        self.masks.append((header.stamp.sec, len(segmentation.masks)))
+
+    def publish_views(self, segmentation, rgb, header, calibration, configuration):
+        self.views.append((header.stamp.sec, rgb.shape, configuration))
+        self.arrived.release()
+
+    def clear(self):
+        self.calls.append("clear")
+
+    def destroy(self):
+        self.calls.append("destroy")
+
+
+def configuration_of(options):
+    return Configuration(options, MarkerOptions(), overlay_prompts=True, overlay_legend=False)
+
+
+def frame_of(number, options, image=None):
+    image = image or image_of(scene())
+    image.header.stamp.sec = number
+    return Frame(image, 0.0, configuration_of(options))
+
+
+@pytest.fixture
+def parts(tiny_bundle):
+    outputs, failures = Recorder(), []
+    segmenter = Segmenter.from_bundle(tiny_bundle)
+    pipeline = Pipeline(segmenter, outputs, Statistics(), failures.append)
+    pipeline.start()
+    yield SimpleNamespace(pipeline=pipeline, outputs=outputs, failures=failures)
+    pipeline.close()
+    assert outputs.calls[-1] == "destroy"
+
+
+def send(parts, frame):
+    parts.pipeline.put(frame)
+    assert parts.outputs.arrived.acquire(timeout=PATIENCE_S)
+
+
+def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
+    usual = parts.pipeline.segmenter.options
+    strict = usual.updated({"asf.confidence_threshold": 0.99})
+    for number, options in enumerate((usual, strict, usual)):
+        send(parts, frame_of(number, options))
+    assert parts.outputs.masks == [(0, 2), (1, 0), (2, 2)]
+    assert [view[2].options for view in parts.outputs.views] == [usual, strict, usual]
+    assert not parts.failures
+
+
+@pytest.mark.parametrize("error", [InferenceError("not finite"), RuntimeError("out of memory")])
+def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
+    options, failed = parts.pipeline.segmenter.options, threading.Event()
+
+    def fail(rgb, options):
+        failed.set()
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.pipeline.segmenter, "segment", fail)
+        parts.pipeline.put(frame_of(1, options))
+        assert failed.wait(PATIENCE_S)
+    send(parts, frame_of(2, options))
+    assert parts.outputs.masks == [(2, 2)]
+    (failure,) = parts.failures
+    assert failure.startswith("image skipped: ")
+    assert str(error) in failure
+    assert ("Traceback" in failure) == isinstance(error, RuntimeError)
+
+
+def test_a_bad_image_is_told_in_one_line(parts):
+    options = parts.pipeline.segmenter.options
+    parts.pipeline.put(frame_of(1, options, Image()))
+    while not parts.failures:
+        threading.Event().wait(0.01)
+    send(parts, frame_of(2, options))
+    assert "\n" not in parts.failures[0]
+
+
+def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
+    with Segmenter.from_bundle(tiny_bundle) as segmenter:
+        before, used = segmenter.options, []
+        runtime = segmenter._runtime
+        for name in ("encode", "predict", "decode"):
+            graph = getattr(runtime, name)
+            monkeypatch.setattr(
+                runtime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
+            )
+        warm_up(segmenter)
+        assert set(used) == {"encode", "predict", "decode"}
+        assert segmenter.options == before
+        assert isinstance(before, SegmenterOptions)
+
+
+class Told:
+    """What `told` needs of a node."""
+
+    def __init__(self):
+        self.lines, self.problem = [], ""
+        self.context = SimpleNamespace(ok=lambda: True)
+
+    def get_logger(self):
+        return SimpleNamespace(error=self.lines.append)
+
+    def set_problem(self, problem):
+        self.problem = problem
+
+    @told
+    def on_configure(self, state):
+        if state is not None:
+            raise state
+        return TransitionCallbackReturn.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("error", "result", "text"),
+    [
+        (None, TransitionCallbackReturn.SUCCESS, None),
+        (BundleError("no such file"), TransitionCallbackReturn.FAILURE, "no such file"),
+        (KeyError("surprise"), TransitionCallbackReturn.ERROR, "Traceback"),
+    ],
+)
+def test_failed_transitions_are_told(error, result, text):
+    node = Told()
+    assert node.on_configure(error) == result
+    assert bool(node.problem) == bool(error)
+    assert len(node.lines) == (error is not None)
+    if text:
+        assert node.lines[0].startswith("configure failed:")
+        assert text in node.lines[0]
