@@ -1,4 +1,4 @@
-"""The worker's side of the node: errors end a frame, never the thread; configurations do not mix."""
+"""The worker: errors end a frame, never the thread; configurations do not mix."""
 
 import threading
 from types import SimpleNamespace
@@ -15,6 +15,7 @@ from aopsam_ros.ros.lifecycle import told
 from aopsam_ros.ros.markers import MarkerOptions
 from aopsam_ros.ros.parameters import Configuration
 from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
 from aopsam_ros.segmenter import Segmenter
 
 PATIENCE_S = 20.0
@@ -107,14 +108,14 @@ def test_a_bad_image_is_told_in_one_line(parts):
 
 
 def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
+    used = []
+    for name in ("encode", "predict", "decode"):
+        graph = getattr(OnnxRuntime, name)
+        monkeypatch.setattr(
+            OnnxRuntime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
+        )
     with Segmenter.from_bundle(tiny_bundle) as segmenter:
-        before, used = segmenter.options, []
-        runtime = segmenter._runtime
-        for name in ("encode", "predict", "decode"):
-            graph = getattr(runtime, name)
-            monkeypatch.setattr(
-                runtime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
-            )
+        before = segmenter.options
         warm_up(segmenter)
         assert set(used) == {"encode", "predict", "decode"}
         assert segmenter.options == before
