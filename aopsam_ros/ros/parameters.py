@@ -29,7 +29,7 @@ _FIXED: Mapping[str, OptionSpec] = {
         str, "predictor", None, None, "where prompts come from: predictor, or gridN as grid16"
     ),
     "threads": OptionSpec(
-        int, 0, 0, 256, "processor threads of the engine; 0 = as many as there are cores"
+        int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
     ),
     "image_transport": OptionSpec(str, "raw", None, None, "how images arrive: raw", ("raw",)),
     "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
