@@ -1,6 +1,7 @@
 """What an install puts where: modules, bundles, files for ros2 launch, executables."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,21 +59,21 @@ def test_files_for_launching_are_installed(root, folder):
     assert relative_files(share() / folder, "*") == sources
 
 
-@pytest.mark.parametrize(
-    "path", ["lib/aopsam_ros/aopsam_node", "lib/aopsam_ros/aopsam", "bin/aopsam"]
-)
-def test_executables_start_without_activation(path):
-    file = prefix() / path
+@pytest.mark.parametrize("name", ["aopsam_node", "aopsam"])
+def test_ros2_run_finds_the_executables(name):
+    file = prefix() / "lib" / "aopsam_ros" / name
     assert os.access(file, os.X_OK)
-    interpreter = file.read_text().splitlines()[0].removeprefix("#!")
-    assert Path(interpreter).is_absolute()
-    assert Path(interpreter).exists()
+    interpreter = re.search(r'exec\' "(.+?)"', file.read_text())[1]
+    assert os.access(interpreter, os.X_OK)
 
 
-def test_the_command_runs():
-    done = subprocess.run(
-        [prefix() / "bin" / "aopsam", "--help"], capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("path", ["lib/aopsam_ros/aopsam", "bin/aopsam"])
+def test_the_command_runs_without_activation(path, tmp_path):
+    env = {"PATH": os.defpath, "HOME": str(tmp_path)}
+    if "PYTHONPATH" in os.environ:  # a sourced ROS is there, with or without the environment
+        env |= {name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH")}
+    command = [prefix() / path, "--help"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "segment" in done.stdout
 
