@@ -195,14 +195,14 @@ class SegmenterTrainer:
 
     def save(self) -> None:
         """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
-        _save(self.out / "segmenter.pt", {"model": self.average.state_dict(), **self._facts()})
+        save_atomically(self.out / "segmenter.pt", {"model": self.average.state_dict(), **self._facts()})
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             **self._facts(),
         }
-        _save(self.out / "checkpoint.pt", state)
+        save_atomically(self.out / "checkpoint.pt", state)
 
     def _facts(self) -> dict:
         return {
@@ -225,7 +225,8 @@ class SegmenterTrainer:
         return True
 
 
-def _save(path: Path, state: dict) -> None:
+def save_atomically(path: Path, state: dict) -> None:
+    """Write a checkpoint so that a stop half-way leaves the former one whole."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.replace(path)
