@@ -105,7 +105,9 @@ class Attention(nn.Module):
 
 def _split_heads(x: Tensor) -> Tensor:
     """Map `[..., T, H * d]` to `[..., H, T, d]`."""
-    return x.unflatten(-1, (HEADS, -1)).transpose(-2, -3)
+    # reshape, not unflatten: traced, the latter would freeze the number of prompts.
+    batch, count, tokens, width = x.shape
+    return x.reshape(batch, count, tokens, HEADS, width // HEADS).transpose(-2, -3)
 
 
 class TwoWayBlock(nn.Module):
@@ -226,17 +228,18 @@ class NanoMaskDecoder(nn.Module):
 
     def _draw(self, tokens: Tensor, image: Tensor, detail: Tensor, height: int, width: int) -> Tensor:
         """Combine the prompt's coarse map with the shared stride-4 map, weighted by the tokens."""
-        batch, count = image.shape[:2]
+        batch = image.shape[0]
         coarse = self.to_detail(image).transpose(2, 3).reshape(-1, DETAIL_CHANNELS, height, width)
         fine = F.interpolate(coarse, scale_factor=4.0, mode="bilinear", align_corners=False)
-        fine = F.relu(fine.unflatten(0, (batch, count)) + detail.unsqueeze(1)).flatten(0, 1).flatten(2)
+        size = (DETAIL_FACTOR * height, DETAIL_FACTOR * width)
+        fine = fine.reshape(batch, -1, DETAIL_CHANNELS, *size) + detail.unsqueeze(1)
+        fine = F.relu(fine).reshape(-1, DETAIL_CHANNELS, size[0] * size[1])
         # A product instead of a 1x1 convolution: the layout stays, which halves the training time.
         fine = F.relu(self.mix.weight @ fine + self.mix.bias[:, None])
         weights = torch.stack([mlp(tokens[:, :, 1 + i]) for i, mlp in enumerate(self.hyper)], 2)
         weights = weights.flatten(0, 1)
         logits = weights[..., :-1] @ fine + weights[..., -1:]
-        size = (DETAIL_FACTOR * height, DETAIL_FACTOR * width)
-        return logits.unflatten(2, size).unflatten(0, (batch, count))
+        return logits.reshape(batch, -1, MASKS, *size)
 
     def _score(self, tokens: Tensor, logits: Tensor) -> Tensor:
         """Predict IoU from the tokens and from how decided the masks look."""

@@ -85,7 +85,7 @@ def _crop(view: View, canvas: int, rng: np.random.Generator) -> View:
     top = _window_start(y, height, canvas, rng)
     left = _window_start(x, width, canvas, rng)
     window = np.s_[top : top + canvas, left : left + canvas]
-    return View(view.rgb[window], view.layers[(slice(None), *window)])
+    return View(view.rgb[window], view.layers[:, top : top + canvas, left : left + canvas])
 
 
 def _window_start(at: int, length: int, canvas: int, rng: np.random.Generator) -> int:
@@ -150,6 +150,6 @@ def _paste(
     soft = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), 0.8)[:, :, None] * shape[:, :, None]
     patch = source[y : y + height, x : x + width]
     rgb[target] = (patch * soft + rgb[target] * (1 - soft)).astype(np.uint8)
-    layers[(slice(None), *target)][:, shape] = 0
-    layers[(0, *target)][shape] = label
+    layers[:, top : top + height, left : left + width][:, shape] = 0
+    layers[0][target][shape] = label
     return True
