@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-# (expansion, output channels, repeats, first stride) of each stage: MobileNetV2, table 2 (arXiv 1801.04381).
+# (expansion, output channels, repeats, first stride) of each stage: MobileNetV2, table 2
+# (arXiv 1801.04381).
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -28,7 +29,7 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int =
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project: one MobileNetV2 block without batch norm (it is folded)."""
+    """Expand, filter depthwise, project: one MobileNetV2 block, its batch norms folded."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -122,7 +122,9 @@ class TwoWayBlock(nn.Module):
         self.self_attention = Attention(TOKEN_WIDTH, TOKEN_WIDTH, TOKEN_WIDTH)
         self.read_image = Attention(TOKEN_WIDTH, IMAGE_WIDTH)
         self.mlp = nn.Sequential(
-            nn.Linear(TOKEN_WIDTH, 2 * TOKEN_WIDTH), nn.ReLU(), nn.Linear(2 * TOKEN_WIDTH, TOKEN_WIDTH)
+            nn.Linear(TOKEN_WIDTH, 2 * TOKEN_WIDTH),
+            nn.ReLU(),
+            nn.Linear(2 * TOKEN_WIDTH, TOKEN_WIDTH),
         )
         self.write_image = Attention(IMAGE_WIDTH, TOKEN_WIDTH)
         self.norms = nn.ModuleList(nn.LayerNorm(TOKEN_WIDTH) for _ in range(3))
@@ -226,7 +228,9 @@ class NanoMaskDecoder(nn.Module):
         none = torch.zeros_like(output)
         return torch.cat([output, prompt], 2), torch.cat([none, position], 2)
 
-    def _draw(self, tokens: Tensor, image: Tensor, detail: Tensor, height: int, width: int) -> Tensor:
+    def _draw(
+        self, tokens: Tensor, image: Tensor, detail: Tensor, height: int, width: int
+    ) -> Tensor:
         """Combine the prompt's coarse map with the shared stride-4 map, weighted by the tokens."""
         batch = image.shape[0]
         coarse = self.to_detail(image).transpose(2, 3).reshape(-1, DETAIL_CHANNELS, height, width)

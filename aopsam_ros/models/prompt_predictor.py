@@ -47,5 +47,5 @@ class PromptPredictor(nn.Module):
         return self.head(torch.cat([seen, meaning], 1))
 
     def forward(self, image: Tensor, embedding: Tensor) -> Tensor:
-        """Map image `[B, 3, S, S]` and embedding `[B, C, h, w]` to confidence `[B, 1, S/4, S/4]`."""
+        """Map image `[B, 3, S, S]`, embedding `[B, C, h, w]` to confidence `[B, 1, S/4, S/4]`."""
         return torch.sigmoid(self.logits(image, embedding))

@@ -137,7 +137,7 @@ def _choose(
 
 
 def coverage(mask: NDArray[np.bool_], canvas: int) -> NDArray[np.uint8]:
-    """Share of each low-resolution pixel that a mask covers, `uint8 [canvas/4, canvas/4]`, 0-255."""
+    """Share of each low-resolution pixel that a mask covers, `uint8 [S/4, S/4]`, 0-255."""
     padded = np.zeros((canvas, canvas), np.uint8)
     padded[: mask.shape[0], : mask.shape[1]] = mask
     padded *= 255

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -121,10 +122,12 @@ class LabelMapFolder:
         return len(self.files)
 
     def group(self, index: int) -> str:
+        """See `InstanceDataset`."""
         stem = self.files[index].stem
         return self._groups.get(stem, stem)
 
     def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
         file = self.files[index]
         mask_file = self.path / "masks" / f"{file.stem}.png"
         labels = cv2.imread(str(mask_file), cv2.IMREAD_UNCHANGED)
@@ -171,9 +174,11 @@ class CocoFile:
         return len(self.images)
 
     def group(self, index: int) -> str:
+        """See `InstanceDataset`."""
         return str(self.images[index]["file_name"])
 
     def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
         image = self.images[index]
         rgb = read_rgb(self._find(str(image["file_name"])))
         size = (rgb.shape[0], rgb.shape[1])
@@ -201,9 +206,11 @@ class Sa1bFolder:
         return len(self.files)
 
     def group(self, index: int) -> str:
+        """See `InstanceDataset`."""
         return self.files[index].stem
 
     def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
         file = self.files[index]
         rgb = read_rgb(file)
         size = (rgb.shape[0], rgb.shape[1])
@@ -264,7 +271,8 @@ def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int]
         dataset: Any data set.
         fraction: Share of the groups to hold out, 0-1.
     """
-    import zlib
-
-    held = [zlib.crc32(dataset.group(i).encode()) % 10_000 < fraction * 10_000 for i in range(len(dataset))]
-    return [i for i, h in enumerate(held) if not h], [i for i, h in enumerate(held) if h]
+    training, held = [], []
+    for index in range(len(dataset)):
+        out = zlib.crc32(dataset.group(index).encode()) % 10_000 < fraction * 10_000
+        (held if out else training).append(index)
+    return training, held

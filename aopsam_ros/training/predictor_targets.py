@@ -29,7 +29,7 @@ def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray
     reach = kernel.shape[0] // 2
     target = np.zeros((size[0] + 2 * reach, size[1] + 2 * reach), np.float32)
     for x, y in points:
-        column, row = int(round(float(x))), int(round(float(y)))
+        column, row = round(float(x)), round(float(y))
         if 0 <= row < size[0] and 0 <= column < size[1]:
             window = target[row : row + 2 * reach + 1, column : column + 2 * reach + 1]
             np.maximum(window, kernel, out=window)

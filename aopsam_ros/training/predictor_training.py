@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,9 +19,10 @@ from aopsam_ros.models.prompt_predictor import MAP_STRIDE, PromptPredictor
 from aopsam_ros.training.augmentation import random_view
 from aopsam_ros.training.batches import SegmenterBatches, WeightedDataset, normalise
 from aopsam_ros.training.predictor_targets import prompt_points, spread_points
-from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD, save_atomically
+from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD, endless_loader, save_atomically
 
-# Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good answer.
+# Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good
+# answer.
 TARGET_EMPHASIS = 8.0
 UNLABELLED_WEIGHT = 0.35
 
@@ -51,7 +53,7 @@ class PredictorBatches(SegmenterBatches):
 
     smallest = 96
 
-    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _sample(self, rng: np.random.Generator) -> tuple[NDArray, ...]:
         source = self.data[rng.choice(len(self.data), p=self.share)]
         labelled = source.dataset.read(source.indices[rng.integers(len(source.indices))])
         view = random_view(labelled, self.canvas, self.image_size, self.augmentation, rng)
@@ -64,7 +66,7 @@ class PredictorBatches(SegmenterBatches):
         points = (prompt_points(view.layers, self.smallest) + 0.5) / MAP_STRIDE - 0.5
         target = spread_points(points.astype(np.float32), (side, side))
         known = labels.reshape(side, MAP_STRIDE, side, MAP_STRIDE).any((1, 3))
-        return image, np.array([height, width]), target, known
+        return image, np.array([height, width]), target, np.asarray(known)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
         info = torch.utils.data.get_worker_info()
@@ -121,7 +123,7 @@ class PredictorTrainer:
                 running = loss if running is None else 0.98 * running + 0.02 * loss
                 now = time.monotonic()
                 self.seconds, started = self.seconds + now - started, now
-                bar.n = min(round(self.seconds), bar.total)
+                bar.n = min(round(self.seconds), round(budget))
                 bar.set_postfix(loss=f"{running:.4f}", step=self.step)
                 if self.step % 50 == 0:
                     self._log(running)
@@ -137,7 +139,7 @@ class PredictorTrainer:
             0, 0, seed=options.seed + self.step,
         )  # fmt: skip
         batches.smallest = options.smallest
-        return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+        return endless_loader(batches)
 
     def _train_step(self, batch: tuple[Tensor, ...], progress: float) -> float:
         rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

@@ -150,7 +150,7 @@ class SegmenterTrainer:
             self.data, options.image_size, canvas, options.batch_size,
             options.points, options.boxes, seed=options.seed + self.step,
         )  # fmt: skip
-        return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
+        return endless_loader(batches)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         self._set_rates()
@@ -195,7 +195,8 @@ class SegmenterTrainer:
 
     def save(self) -> None:
         """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
-        save_atomically(self.out / "segmenter.pt", {"model": self.average.state_dict(), **self._facts()})
+        averaged = {"model": self.average.state_dict(), **self._facts()}
+        save_atomically(self.out / "segmenter.pt", averaged)
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -223,6 +224,14 @@ class SegmenterTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
         return True
+
+
+def endless_loader(batches: torch.utils.data.IterableDataset) -> torch.utils.data.DataLoader:
+    """Prepare batches in one process of their own, a few ahead of the training."""
+    loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
+        batches, batch_size=None, num_workers=1, prefetch_factor=4
+    )
+    return loader
 
 
 def save_atomically(path: Path, state: dict) -> None:
