@@ -271,7 +271,8 @@ def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int]
         dataset: Any data set.
         fraction: Share of the groups to hold out, 0-1.
     """
-    training, held = [], []
+    training: list[int] = []
+    held: list[int] = []
     for index in range(len(dataset)):
         out = zlib.crc32(dataset.group(index).encode()) % 10_000 < fraction * 10_000
         (held if out else training).append(index)

@@ -19,7 +19,12 @@ from aopsam_ros.models.prompt_predictor import MAP_STRIDE, PromptPredictor
 from aopsam_ros.training.augmentation import random_view
 from aopsam_ros.training.batches import SegmenterBatches, WeightedDataset, normalise
 from aopsam_ros.training.predictor_targets import prompt_points, spread_points
-from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD, endless_loader, save_atomically
+from aopsam_ros.training.segmenter_training import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    endless_loader,
+    save_atomically,
+)
 
 # Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good
 # answer.
