@@ -19,5 +19,15 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "segment": Command("aopsam_ros.commands.segment", "find the masks of pictures"),
     "models": Command("aopsam_ros.commands.models", "list the model bundles, or verify one"),
+    "evaluate": Command("aopsam_ros.commands.evaluate", "measure on labelled photographs"),
+    "train-segmenter": Command(
+        "aopsam_ros.commands.train_segmenter", "train a small SAM-shaped model (needs torch)"
+    ),
+    "train-predictor": Command(
+        "aopsam_ros.commands.train_predictor", "train the Prompt Predictor for it (needs torch)"
+    ),
+    "export": Command(
+        "aopsam_ros.commands.export", "turn checkpoints into a model bundle (needs torch)"
+    ),
     "demo": Command("aopsam_ros.ros.demo", "run the ROS node on photographs, leave a report"),
 }

@@ -253,6 +253,26 @@ class NanoMaskDecoder(nn.Module):
         return torch.sigmoid(score.squeeze(-1))
 
 
+class NanoSegmenter(nn.Module):
+    """Encoder and decoder together, as they are trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = NanoEncoder()
+        self.decoder = NanoMaskDecoder()
+
+    def forward(self, images: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode points `[B, N, 1, 2]`, then boxes `[B, M, 2, 2]`; see `NanoMaskDecoder`."""
+        embedding = self.encoder(images)
+        point_labels = torch.ones(points.shape[:3], device=points.device)
+        results = [self.decoder(embedding, points, point_labels)]
+        if boxes.shape[1]:
+            corners = torch.tensor([2.0, 3.0], device=boxes.device).expand(boxes.shape[:3])
+            results.append(self.decoder(embedding, boxes, corners))
+        logits, iou = zip(*results, strict=True)
+        return torch.cat(logits, 1), torch.cat(iou, 1)
+
+
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, TOKEN_WIDTH), nn.ReLU(), nn.Linear(TOKEN_WIDTH, outputs))
 

@@ -37,6 +37,9 @@ class AugmentationOptions:
     copy_paste_probability: float = 0.25
 
 
+AS_AT_INFERENCE = AugmentationOptions((1.0, 1.0), 1.0, 0.0)
+
+
 def random_view(
     image: LabelledImage,
     canvas: int,

@@ -15,9 +15,12 @@ from aopsam_ros.errors import DatasetError
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
 from aopsam_ros.training.datasets import InstanceDataset
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
+from aopsam_ros.training.regions import surface_layer
 
 SMALLEST_INSTANCE = 48  # pixels of the view; smaller remnants of a crop teach nothing
 TARGET_STRIDE = 4
+SURFACES = 3  # prompts of a view that may ask for an unlabelled surface
+SURFACE_PROBABILITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class SegmenterBatches(torch.utils.data.IterableDataset):
     def _sample(self, rng: np.random.Generator) -> tuple[NDArray, ...]:
         while True:
             view = self._view(rng)
-            instances = _visible_instances(view)
+            instances = _visible_instances(view.layers)
             if instances:
                 return self._prompted(view, instances, rng)
 
@@ -102,7 +105,7 @@ class SegmenterBatches(torch.utils.data.IterableDataset):
     def _prompted(
         self, view: View, instances: list[tuple[int, int]], rng: np.random.Generator
     ) -> tuple[NDArray, ...]:
-        masks = [view.layers[i] == v for i, v in _choose(instances, self.points + self.boxes, rng)]
+        masks = self._masks(view, instances, rng)
         points = [random_point(mask, rng) for mask in masks[: self.points]]
         boxes = [loose_box(mask, rng) for mask in masks[self.points :]]
         height, width = view.rgb.shape[:2]
@@ -116,10 +119,22 @@ class SegmenterBatches(torch.utils.data.IterableDataset):
             np.stack([coverage(mask, self.canvas) for mask in masks]),
         )
 
+    def _masks(
+        self, view: View, instances: list[tuple[int, int]], rng: np.random.Generator
+    ) -> list[NDArray[np.bool_]]:
+        """Draw one mask a prompt: instances, and sometimes a few surfaces."""
+        surfaces: list[NDArray[np.bool_]] = []
+        if rng.random() < SURFACE_PROBABILITY:
+            layer = surface_layer(view.rgb, np.any(view.layers, axis=0), SURFACES, rng)
+            surfaces = [layer == label for label in range(1, int(layer.max()) + 1)]
+        count = self.points + self.boxes - len(surfaces)
+        masks = [view.layers[i] == v for i, v in _choose(instances, count, rng)] + surfaces
+        return [masks[i] for i in rng.permutation(len(masks))]
 
-def _visible_instances(view: View) -> list[tuple[int, int]]:
+
+def _visible_instances(layers: NDArray[np.uint16]) -> list[tuple[int, int]]:
     found = []
-    for index, layer in enumerate(view.layers):
+    for index, layer in enumerate(layers):
         counts = np.bincount(layer.ravel())
         found += [(index, v) for v in range(1, len(counts)) if counts[v] >= SMALLEST_INSTANCE]
     return found

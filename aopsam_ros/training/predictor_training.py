@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,21 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from aopsam_ros.errors import InputError
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE, PromptPredictor
-from aopsam_ros.training.augmentation import random_view
+from aopsam_ros.training.augmentation import AS_AT_INFERENCE, AugmentationOptions, random_view
 from aopsam_ros.training.batches import SegmenterBatches, WeightedDataset, normalise
+from aopsam_ros.training.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.training.predictor_targets import prompt_points, spread_points
-from aopsam_ros.training.segmenter_training import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    endless_loader,
-    save_atomically,
-)
+from aopsam_ros.training.provenance import describe_data, describe_machine
+from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD, endless_loader
 
 # Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good
 # answer.
 TARGET_EMPHASIS = 8.0
 UNLABELLED_WEIGHT = 0.35
+CHECKPOINT_SECONDS = 120.0
+VALIDATION_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,11 @@ class PredictorTrainer:
         embedding_channels: int,
         data: list[WeightedDataset],
         out: Path,
+        held_out: list[WeightedDataset] | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.data, self.out = options, data, out
+        self.held_out = held_out or []
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.encoder = encoder.to(self.device).eval().requires_grad_(False)
         self.model = PromptPredictor(embedding_channels).to(self.device)
@@ -131,40 +134,60 @@ class PredictorTrainer:
                 bar.n = min(round(self.seconds), round(budget))
                 bar.set_postfix(loss=f"{running:.4f}", step=self.step)
                 if self.step % 50 == 0:
-                    self._log(running)
-                if now - saved > 120:
+                    self._log({"loss": running})
+                if now - saved > CHECKPOINT_SECONDS:
                     saved = now
                     self.save()
+                    self._log(self.validate())
         self.save()
+        self._log(self.validate())
 
     def _loader(self) -> torch.utils.data.DataLoader:
+        batches = self._batches(self.data, self.options.seed + self.step, AugmentationOptions())
+        return endless_loader(batches)
+
+    def _batches(
+        self, data: list[WeightedDataset], seed: int, augmentation: AugmentationOptions
+    ) -> PredictorBatches:
         options = self.options
         batches = PredictorBatches(
-            self.data, options.image_size, options.image_size, options.batch_size,
-            0, 0, seed=options.seed + self.step,
+            data, options.image_size, options.image_size, options.batch_size,
+            0, 0, seed, augmentation,
         )  # fmt: skip
         batches.smallest = options.smallest
-        return endless_loader(batches)
+        return batches
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """`held_out_loss` on held-out photographs, always the same; {} without any."""
+        if not self.held_out:
+            return {}
+        batches = self._batches(self.held_out, 0, AS_AT_INFERENCE)
+        losses = [self._loss(b).item() for b in itertools.islice(batches, VALIDATION_BATCHES)]
+        return {"held_out_loss": sum(losses) / len(losses)}
 
     def _train_step(self, batch: tuple[Tensor, ...], progress: float) -> float:
         rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         for group in self.optimizer.param_groups:
             group["lr"] = max(rate, 1e-5)
-        images, sizes, target, known = (part.to(self.device) for part in batch)
-        image = normalise(images, sizes, self.mean, self.std).contiguous()
-        with torch.no_grad():
-            embedding = self.encoder(image.contiguous(memory_format=torch.channels_last))
-        loss = predictor_loss(self.model(image, embedding), target, known)
+        loss = self._loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.step += 1
         return loss.item()
 
-    def _log(self, loss: float) -> None:
-        line = {"step": self.step, "seconds": round(self.seconds, 1), "loss": loss}
+    def _loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        images, sizes, target, known = (part.to(self.device) for part in batch)
+        image = normalise(images, sizes, self.mean, self.std).contiguous()
+        with torch.no_grad():
+            embedding = self.encoder(image.contiguous(memory_format=torch.channels_last))
+        return predictor_loss(self.model(image, embedding), target, known)
+
+    def _log(self, figures: Mapping[str, float]) -> None:
+        line = {"step": self.step, "seconds": round(self.seconds, 1)}
         with (self.out / "training.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps({**line, **figures}) + "\n")
 
     def save(self) -> None:
         """Write `predictor.pt`: weights, optimiser and how far the run is."""
@@ -174,16 +197,25 @@ class PredictorTrainer:
             "step": self.step,
             "seconds": self.seconds,
             "options": asdict(self.options),
+            "data": describe_data(self.data),
+            "machine": describe_machine(self.device),
         }
         save_atomically(self.out / "predictor.pt", state)
 
     def resume(self) -> bool:
-        """Continue from `predictor.pt` in `out`, if there is one."""
+        """Continue from `predictor.pt` in `out`, if there is one.
+
+        Raises:
+            InputError: The file is damaged or belongs to another model.
+        """
         file = self.out / "predictor.pt"
         if not file.is_file():
             return False
-        state = torch.load(file, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        state = load_checkpoint(file, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"{file}: not a checkpoint of this predictor ({error})") from error
         self.step, self.seconds = state["step"], state["seconds"]
         return True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,15 +15,20 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aopsam_ros.errors import DatasetError
+from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.models.mobilenet_v2 import load_imagenet
-from aopsam_ros.models.nano import NanoEncoder, NanoMaskDecoder
+from aopsam_ros.models.nano import NanoSegmenter
+from aopsam_ros.training.augmentation import AS_AT_INFERENCE
 from aopsam_ros.training.batches import Batch, SegmenterBatches, WeightedDataset, normalise
-from aopsam_ros.training.losses import segmenter_loss
+from aopsam_ros.training.checkpoints import load_checkpoint, save_atomically
+from aopsam_ros.training.losses import low_resolution_iou, segmenter_loss
+from aopsam_ros.training.provenance import describe_data, describe_machine
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 CHECKPOINT_SECONDS = 180.0
+VALIDATION_SECONDS = 600.0
+VALIDATION_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -55,26 +62,6 @@ class SegmenterTrainingOptions:
     seed: int = 0
 
 
-class NanoSegmenter(nn.Module):
-    """Encoder and decoder together, as they are trained."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = NanoEncoder()
-        self.decoder = NanoMaskDecoder()
-
-    def forward(self, images: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode points `[B, N, 1, 2]`, then boxes `[B, M, 2, 2]`; see `NanoMaskDecoder`."""
-        embedding = self.encoder(images)
-        point_labels = torch.ones(points.shape[:3], device=points.device)
-        results = [self.decoder(embedding, points, point_labels)]
-        if boxes.shape[1]:
-            corners = torch.tensor([2.0, 3.0], device=boxes.device).expand(boxes.shape[:3])
-            results.append(self.decoder(embedding, boxes, corners))
-        logits, iou = zip(*results, strict=True)
-        return torch.cat(logits, 1), torch.cat(iou, 1)
-
-
 class SegmenterTrainer:
     """Trains, averages the weights, and can stop and resume at any step."""
 
@@ -84,11 +71,14 @@ class SegmenterTrainer:
         data: list[WeightedDataset],
         out: Path,
         backbone: Path | None,
+        held_out: list[WeightedDataset] | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.data, self.out = options, data, out
+        self.held_out = held_out or []
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = NanoSegmenter().to(self.device, memory_format=torch.channels_last)
+        self.backbone = backbone.name if backbone else None
         if backbone is not None:
             load_imagenet(self.model.encoder.backbone, backbone)
         self.model.encoder.backbone.freeze(options.frozen_blocks)
@@ -120,6 +110,7 @@ class SegmenterTrainer:
             while self.progress < 1.0:
                 self._run_phase(bar)
         self.save()
+        self._log(self.validate())
 
     def _canvas(self) -> int:
         full = self.progress >= 1.0 - self.options.full_share
@@ -129,7 +120,7 @@ class SegmenterTrainer:
         """Train at one crop size until the schedule asks for the next."""
         canvas = self._canvas()
         loader = iter(self._loader(canvas))
-        saved = started = time.monotonic()
+        saved = validated = started = time.monotonic()
         running: dict[str, float] = {}
         while self.progress < 1.0 and canvas == self._canvas():
             figures = self._train_step(next(loader))
@@ -139,10 +130,13 @@ class SegmenterTrainer:
             bar.n = round(self.seconds)
             bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()}, step=self.step)
             if self.step % 50 == 0:
-                self._log(running, canvas)
+                self._log({"canvas": canvas, **running})
             if now - saved > CHECKPOINT_SECONDS:
                 saved = now
                 self.save()
+            if now - validated > VALIDATION_SECONDS:
+                validated = now
+                self._log(self.validate())
 
     def _loader(self, canvas: int) -> torch.utils.data.DataLoader:
         options = self.options
@@ -154,12 +148,8 @@ class SegmenterTrainer:
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         self._set_rates()
-        device = self.device
-        images = normalise(batch.images.to(device), batch.sizes.to(device), self.mean, self.std)
-        images = images.contiguous(memory_format=torch.channels_last)
-        logits, iou = self.model(images, batch.points.to(device), batch.boxes.to(device))
-        targets = batch.targets.to(device).flatten(0, 1).float() / 255.0
-        loss, best = segmenter_loss(logits.flatten(0, 1), iou.flatten(0, 1), targets)
+        logits, iou, targets = self._forward(self.model, batch)
+        loss, best = segmenter_loss(logits, iou, targets)
         if not torch.isfinite(loss):
             raise DatasetError(f"the loss is {loss.item()} at step {self.step}; lower the rates")
         self.optimizer.zero_grad(set_to_none=True)
@@ -167,9 +157,44 @@ class SegmenterTrainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
-        self.images += len(images)
+        self.images += len(batch.images)
         self._update_average()
         return {"loss": loss.item(), "iou": best.item()}
+
+    def _forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits `[P, 3, H, W]`, predicted IoU `[P, 3]`, targets `[P, H, W]` of all prompts."""
+        device = self.device
+        images = normalise(batch.images.to(device), batch.sizes.to(device), self.mean, self.std)
+        images = images.contiguous(memory_format=torch.channels_last)
+        logits, iou = model(images, batch.points.to(device), batch.boxes.to(device))
+        targets = batch.targets.to(device).flatten(0, 1).float() / 255.0
+        return logits.flatten(0, 1), iou.flatten(0, 1), targets
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Mean IoU of the averaged weights on held-out photographs, always the same prompts.
+
+        Returns:
+            `held_out_best` of the three masks, `held_out_chosen` by predicted IoU, at the
+            decoder's resolution, so higher than `aopsam evaluate` says; {} without held-out data.
+        """
+        if not self.held_out:
+            return {}
+        options = self.options
+        batches = SegmenterBatches(
+            self.held_out, options.image_size, options.image_size, options.batch_size,
+            options.points, 0, seed=0, augmentation=AS_AT_INFERENCE,
+        )  # fmt: skip
+        best, chosen = [], []
+        for batch in itertools.islice(batches, VALIDATION_BATCHES):
+            logits, predicted, targets = self._forward(self.average, batch)
+            iou = low_resolution_iou(logits, targets)
+            best.append(iou.max(1).values.mean().item())
+            chosen.append(iou.gather(1, predicted.argmax(1, keepdim=True)).mean().item())
+        return {
+            "held_out_best": sum(best) / len(best),
+            "held_out_chosen": sum(chosen) / len(chosen),
+        }
 
     def _set_rates(self) -> None:
         warm = min(1.0, (self.step + 1) / 200)
@@ -188,10 +213,10 @@ class SegmenterTrainer:
         for kept, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
             kept.copy_(current)
 
-    def _log(self, figures: dict[str, float], canvas: int) -> None:
+    def _log(self, figures: Mapping[str, float]) -> None:
         line = {"step": self.step, "seconds": round(self.seconds, 1), "images": self.images}
         with (self.out / "training.jsonl").open("a") as file:
-            file.write(json.dumps({**line, "canvas": canvas, **figures}) + "\n")
+            file.write(json.dumps({**line, **figures}) + "\n")
 
     def save(self) -> None:
         """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
@@ -211,17 +236,27 @@ class SegmenterTrainer:
             "seconds": self.seconds,
             "images": self.images,
             "options": asdict(self.options),
+            "backbone": self.backbone,
+            "data": describe_data(self.data),
+            "machine": describe_machine(self.device),
         }
 
     def resume(self) -> bool:
-        """Continue from `checkpoint.pt` in `out`, if there is one."""
+        """Continue from `checkpoint.pt` in `out`, if there is one.
+
+        Raises:
+            InputError: The file is damaged or belongs to another model.
+        """
         file = self.out / "checkpoint.pt"
         if not file.is_file():
             return False
-        state = torch.load(file, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        state = load_checkpoint(file, self.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"{file}: not a checkpoint of this model ({error})") from error
         self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
         return True
 
@@ -232,10 +267,3 @@ def endless_loader(batches: torch.utils.data.IterableDataset) -> torch.utils.dat
         batches, batch_size=None, num_workers=1, prefetch_factor=4
     )
     return loader
-
-
-def save_atomically(path: Path, state: dict) -> None:
-    """Write a checkpoint so that a stop half-way leaves the former one whole."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)

@@ -1,0 +1,61 @@
+"""`aopsam train-segmenter`: labelled photographs in, a promptable segmenter out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aopsam_ros.commands.training_data import (
+    add_training_arguments,
+    open_training_data,
+    prepare_torch,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_training_arguments(parser, minutes=60.0)
+    parser.add_argument(
+        "--backbone",
+        type=Path,
+        help="ImageNet weights of MobileNetV2, torchvision's names (none: from nothing)",
+    )
+    parser.add_argument(
+        "--image-size", type=int, default=512, help="of the encoder, pixels (%(default)s)"
+    )
+    parser.add_argument(
+        "--canvas", type=int, default=384, help="of the crops trained on first (%(default)s)"
+    )
+    parser.add_argument(
+        "--full-share",
+        type=float,
+        default=0.35,
+        help="last share of the time, trained at the image size (%(default)s)",
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or go on where a run in `--out` stopped.
+
+    Raises:
+        AopsamError: if a data set, an option or a checkpoint is wrong, or torch is missing.
+    """
+    prepare_torch(arguments.threads)
+    from aopsam_ros.training.segmenter_training import SegmenterTrainer, SegmenterTrainingOptions
+
+    options = SegmenterTrainingOptions(
+        minutes=arguments.minutes,
+        image_size=arguments.image_size,
+        canvas=arguments.canvas,
+        full_share=arguments.full_share,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    training, held = open_training_data(arguments)
+    trainer = SegmenterTrainer(options, training, arguments.out, arguments.backbone, held)
+    if trainer.resume():
+        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+    trainer.run()
+    print(f"{arguments.out / 'segmenter.pt'}: {trainer.step} steps, {trainer.images} images")
+    return 0

@@ -1,0 +1,103 @@
+"""The arguments that both training commands share: data sets, their weights and the split."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aopsam_ros.errors import EngineError, OptionError
+
+if TYPE_CHECKING:
+    from aopsam_ros.training.batches import WeightedDataset
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, minutes: float) -> None:
+    """Declare `--data`, `--held-out`, `--minutes`, `--seed`, `--threads` and `--out`."""
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DIR[=WEIGHT]",
+        help="label-map folders, COCO JSON files or SA-1B folders; an image of a set of weight 2 is"
+        " seen twice as often (1)",
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="share of each data set that validates instead (%(default)s)",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help="training time in all (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and views (%(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch (0: its own)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for checkpoints and log; a run found there is resumed",
+    )
+
+
+def prepare_torch(threads: int) -> None:
+    """Import torch, or say what to install; set threads and allocator for training.
+
+    Raises:
+        EngineError: There is no torch.
+        OptionError: The number of threads is negative.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise EngineError(
+            "training needs PyTorch: `make setup EXTRAS=train`, or `pip install .[train]`"
+        ) from error
+    from aopsam_ros.training.memory import keep_freed_memory
+
+    if threads < 0:
+        raise OptionError("--threads must be 0 or more")
+    if threads:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def open_training_data(
+    arguments: argparse.Namespace,
+) -> tuple[list[WeightedDataset], list[WeightedDataset]]:
+    """Open the data sets and split them into training and held-out parts.
+
+    Raises:
+        DatasetError: A data set cannot be read, or nothing is left to train on.
+        OptionError: A weight or the share is out of range.
+    """
+    from aopsam_ros.training.batches import hold_out
+    from aopsam_ros.training.datasets import open_dataset
+
+    if not 0 <= arguments.held_out < 1:
+        raise OptionError("--held-out must be at least 0 and below 1")
+    if not arguments.minutes > 0:
+        raise OptionError("--minutes must be above 0")
+    pairs = [_weighted(word) for word in arguments.data]
+    training, held = hold_out(
+        [(open_dataset(path), weight) for path, weight in pairs], arguments.held_out
+    )
+    count = sum(len(part.indices) for part in training)
+    print(f"{count} images to train on, {sum(len(p.indices) for p in held)} held out")
+    return training, held
+
+
+def _weighted(word: str) -> tuple[str, float]:
+    """Split `DIR=2.5`; a path that exists as a whole may hold a "=" itself."""
+    path, separator, number = word.rpartition("=")
+    if not separator or Path(word).exists():
+        return word, 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        return word, 1.0
+    if not 0 < weight < float("inf"):
+        raise OptionError(f"{word}: a weight must be above 0")
+    return path, weight

@@ -1,0 +1,58 @@
+"""Mask metrics: IoU matrices and greedy mean IoU in both readings of the paper."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.segmentation import Segmentation
+
+SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
+
+
+def instance_masks(
+    layers: NDArray[np.uint16], smallest_share: float = SMALLEST_SHARE
+) -> list[NDArray[np.bool_]]:
+    """List the instances of label layers `[L, H, W]` that cover at least a share of the image."""
+    least = smallest_share * layers.shape[1] * layers.shape[2]
+    masks = []
+    for layer in layers:
+        counts = np.bincount(layer.ravel())
+        masks += [layer == label for label in range(1, len(counts)) if counts[label] >= least]
+    return [mask for mask in masks if mask.any()]
+
+
+def iou_matrix(segmentation: Segmentation, truth: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
+    """IoU of every predicted mask with every true one, `[predicted, truth]`."""
+    areas = np.array([mask.sum() for mask in truth], np.float64)
+    result = np.zeros((len(segmentation.masks), len(truth)))
+    size = (0, segmentation.height, segmentation.width)
+    stack = np.stack(truth) if truth else np.zeros(size, bool)
+    for row, mask in enumerate(segmentation.masks):
+        x, y, w, h = mask.bbox
+        overlap = (stack[:, y : y + h, x : x + w] & mask.crop()).sum((1, 2))
+        result[row] = overlap / (areas + mask.area - overlap)
+    return result
+
+
+def one_to_one(iou: NDArray[np.float64]) -> float:
+    """Greedy one-to-one mean IoU over the truth: best pairs first, the unmatched count 0.
+
+    Args:
+        iou: `[predicted, truth]`, truth >= 1.
+    """
+    left = iou.copy()
+    total = 0.0
+    for _ in range(min(iou.shape)):
+        row, column = np.unravel_index(int(left.argmax()), left.shape)
+        if left[row, column] <= 0:
+            break
+        total += float(left[row, column])
+        left[row, :] = -1
+        left[:, column] = -1
+    return total / iou.shape[1]
+
+
+def closest(iou: NDArray[np.float64]) -> float:
+    """The paper's reading: every predicted mask with its closest true one, averaged."""
+    return float(iou.max(1).mean()) if iou.size else 0.0

@@ -1,0 +1,36 @@
+"""Checkpoint files: written whole or not at all, read without running code in them."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aopsam_ros.errors import InputError
+
+
+def save_atomically(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint so that a stop half-way leaves the former one whole."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint that this project wrote.
+
+    Raises:
+        InputError: There is no such file, or it is not one of ours.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint") from error
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(state, dict) or "model" not in state:
+        raise InputError(f"{path}: holds no model weights")
+    return state

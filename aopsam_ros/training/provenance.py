@@ -1,0 +1,33 @@
+"""What a checkpoint says about its own making; bundle.yaml carries it to the user."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from aopsam_ros.training.batches import WeightedDataset
+
+
+def describe_data(data: list[WeightedDataset]) -> list[str]:
+    """Name each data set with how many of its images were trained on, and how often."""
+    return [
+        f"{part.dataset.name}: {len(part.indices)} images, weight {part.weight:g}" for part in data
+    ]
+
+
+def describe_machine(device: torch.device) -> str:
+    """Name the processor that trains, and torch's version."""
+    version = f"torch {torch.__version__.partition('+')[0]}"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {version}"
+    return f"{_cpu_name()}, {os.cpu_count()} cores, {version}"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
