@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.models.checkpoints import load_checkpoint
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
-from aopsam_ros.training.checkpoints import load_checkpoint
 
 
 def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:

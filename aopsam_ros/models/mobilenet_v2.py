@@ -7,6 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from aopsam_ros.errors import InputError
+from aopsam_ros.models.checkpoints import load_state
+
 # (expansion, output channels, repeats, first stride) of each stage: MobileNetV2, table 2
 # (arXiv 1801.04381).
 STAGES = (
@@ -93,16 +96,18 @@ def load_imagenet(model: MobileNetV2, path: str | Path) -> None:
             convolution to 1280 channels is not used.
 
     Raises:
-        KeyError: A tensor is missing.
-        RuntimeError: A tensor has another shape than the model's.
+        InputError: There is no such file, or it holds other weights.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = load_state(Path(path))
     for index, block in enumerate(model.blocks):
         convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
         for convolution, (weight, norm) in zip(
             convolutions, _torchvision_names(index, len(convolutions)), strict=True
         ):
-            _fold(convolution, state, weight, norm)
+            try:
+                _fold(convolution, state, weight, norm)
+            except (KeyError, RuntimeError) as error:
+                raise InputError(f"{path}: not MobileNetV2's weights ({error})") from error
 
 
 def _torchvision_names(index: int, count: int) -> list[tuple[str, str]]:

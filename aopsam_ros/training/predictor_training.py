@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE, PromptPredictor
 from aopsam_ros.training.augmentation import AS_AT_INFERENCE, AugmentationOptions, random_view
 from aopsam_ros.training.batches import SegmenterBatches, WeightedDataset, normalise
-from aopsam_ros.training.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.training.predictor_targets import prompt_points, spread_points
 from aopsam_ros.training.provenance import describe_data, describe_machine
 from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD, endless_loader

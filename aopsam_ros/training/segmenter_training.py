@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aopsam_ros.errors import DatasetError, InputError
+from aopsam_ros.errors import DatasetError, InputError, OptionError
+from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.models.mobilenet_v2 import load_imagenet
 from aopsam_ros.models.nano import NanoSegmenter
 from aopsam_ros.training.augmentation import AS_AT_INFERENCE
 from aopsam_ros.training.batches import Batch, SegmenterBatches, WeightedDataset, normalise
-from aopsam_ros.training.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.training.losses import low_resolution_iou, segmenter_loss
 from aopsam_ros.training.provenance import describe_data, describe_machine
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+COARSEST_STRIDE = 32  # of the backbone's last features
 CHECKPOINT_SECONDS = 180.0
 VALIDATION_SECONDS = 600.0
 VALIDATION_BATCHES = 8
@@ -60,6 +61,15 @@ class SegmenterTrainingOptions:
     backbone_rate: float = 2.5e-4
     frozen_blocks: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = (self.image_size, self.canvas)
+        if any(size < COARSEST_STRIDE or size % COARSEST_STRIDE for size in sizes):
+            raise OptionError(f"image size and canvas must be multiples of {COARSEST_STRIDE}")
+        if min(self.batch_size, self.points) < 1 or self.boxes < 0:
+            raise OptionError("batch size and points must be at least 1, boxes at least 0")
+        if not 0 <= self.full_share <= 1:
+            raise OptionError("the full share must be between 0 and 1")
 
 
 class SegmenterTrainer:

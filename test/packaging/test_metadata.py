@@ -115,7 +115,15 @@ ROSDEP_KEYS = {
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }
-OPTIONAL = {"torch", "onnx", "onnxscript", "openvino", "tensorrt", "pycocotools"}
+OPTIONAL = {
+    "torch",
+    "onnx",
+    "onnxscript",
+    "openvino",
+    "tensorrt",
+    "pycocotools",
+    "skimage",
+}
 
 
 def test_every_imported_package_is_a_dependency(root, package):

@@ -18,11 +18,11 @@ def save_atomically(path: Path, state: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint that this project wrote.
+def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a dictionary of tensors and plain values; code in the file is never run.
 
     Raises:
-        InputError: There is no such file, or it is not one of ours.
+        InputError: There is no such file, or it is something else.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
@@ -31,6 +31,18 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(state, dict) or "model" not in state:
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: not a checkpoint, it holds a {type(state).__name__}")
+    return state
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint that this project wrote.
+
+    Raises:
+        InputError: There is no such file, or it is not one of ours.
+    """
+    state = load_state(path, device)
+    if "model" not in state:
         raise InputError(f"{path}: holds no model weights")
     return state

@@ -1,0 +1,194 @@
+"""What a user types, from a folder of labelled pictures to the figures of a model of one's own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from drawn_scenes import draw_scene, write_label_maps
+
+from aopsam_ros.cli import main
+from aopsam_ros.images import write_rgb
+from aopsam_ros.runtime.bundle import load_bundle
+
+SMALL = ["--image-size", "96", "--canvas", "64", "--batch-size", "2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", 12)
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    """A segmenter, its predictor and the bundle, trained for seconds."""
+    pytest.importorskip("torch")
+    pytest.importorskip("skimage")
+    out = tmp_path_factory.mktemp("run")
+    data = ["--data", f"{pictures}=2", "--held-out", "0.3", "--out"]
+    assert main(["train-segmenter", *data, str(out / "seg"), "--minutes", "0.03", *SMALL]) == 0
+    segmenter = ["--segmenter", str(out / "seg" / "segmenter.pt")]
+    words = ["--minutes", "0.03", "--batch-size", "2", "--threads", "1"]
+    assert main(["train-predictor", *segmenter, *data, str(out / "pred"), *words]) == 0
+    predictor = ["--predictor", str(out / "pred" / "predictor.pt")]
+    defaults = ["--defaults", "asf.filtering=inside", "mask.stability_threshold=0.1"]
+    words = ["--out", str(out / "drawn"), *defaults, "grid.predicted_iou_threshold=0"]
+    assert main(["export", *segmenter, *predictor, *words]) == 0
+    return out
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+
+
+def test_the_bundle_says_how_it_was_made(trained):
+    bundle = load_bundle(trained / "drawn")
+    assert (bundle.name, bundle.image_size, bundle.embedding_shape[2:]) == ("drawn", 96, (6, 6))
+    assert bundle.options().asf.filtering == "inside"
+    assert bundle.options("grid").mask.predicted_iou_threshold == 0
+    made = yaml.safe_load((trained / "drawn" / "bundle.yaml").read_text())["provenance"]
+    for part in (made["segmenter"], made["predictor"]):
+        assert part["steps"] >= 1 and part["images"] == 2 * part["steps"] and part["seed"] == 0
+        assert part["data"][0].startswith("drawn: ") and part["data"][0].endswith("weight 2")
+        assert "torch" in part["machine"]
+    assert str(trained) not in json.dumps(made)
+
+
+def test_held_out_photographs_are_measured(trained):
+    last = log_of(trained / "seg")[-1]
+    assert 0 <= last["held_out_chosen"] <= last["held_out_best"] <= 1
+    assert log_of(trained / "pred")[-1]["held_out_loss"] > 0
+
+
+def test_a_run_goes_on_where_it_stopped(trained, pictures, capfd):
+    before = log_of(trained / "seg")[-1]
+    words = ["--data", str(pictures), "--out", str(trained / "seg"), "--minutes", "0.05", *SMALL]
+    assert main(["train-segmenter", *words]) == 0
+    assert f"resumed at step {before['step']}," in capfd.readouterr().out
+    after = log_of(trained / "seg")[-1]
+    assert after["step"] > before["step"] and after["seconds"] > before["seconds"]
+
+
+def test_the_bundle_segments(trained, tmp_path, capfd):
+    write_rgb(tmp_path / "scene.png", draw_scene(50)[0])
+    words = ["--model", str(trained / "drawn"), "--prompts", "grid4", "--out", str(tmp_path)]
+    assert main(["segment", str(tmp_path / "scene.png"), *words]) == 0
+    assert json.loads((tmp_path / "scene.json").read_text())["decoder_calls"] == 16
+
+
+def test_evaluate_points_and_prompts(trained, pictures, tmp_path, capfd):
+    common = [
+        "evaluate",
+        "--data",
+        str(pictures),
+        "--model",
+        str(trained / "drawn"),
+        "--limit",
+        "3",
+    ]
+    assert main([*common, "--points", "centre", "--out", str(tmp_path / "points.json")]) == 0
+    row = json.loads((tmp_path / "points.json").read_text())["drawn"]
+    assert 0 <= row["chosen"] <= row["best"] <= 1 and row["instances"] > 3
+    words = ["--prompts", "predictor,grid2", "--out", str(tmp_path / "sources.json")]
+    assert main([*common, *words, "--set", "asf.confidence_threshold=0.9"]) == 0
+    figures = json.loads((tmp_path / "sources.json").read_text())
+    assert figures["grid2"]["all"]["decoder_calls"] == 4
+    assert figures["predictor"]["all"]["decoder_calls"] <= 64
+    assert "closest" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--data", "nowhere"], "nowhere: no such data set"),
+        (["--data", "DATA=0"], "a weight must be above 0"),
+        (["--data", "DATA", "--held-out", "1"], "--held-out"),
+        (["--data", "DATA", "--minutes", "0"], "--minutes"),
+        (["--data", "DATA", "--image-size", "100"], "image size"),
+        (["--data", "DATA", "--batch-size", "0"], "batch"),
+        (["--data", "DATA", "--backbone", "missing.pth"], "missing.pth"),
+    ],
+)
+def test_wrong_training_arguments_are_one_clear_line(pictures, tmp_path, capfd, words, reason):
+    pytest.importorskip("torch")
+    words = [word.replace("DATA", str(pictures)) for word in words]
+    assert main(["train-segmenter", "--out", str(tmp_path / "run"), *words]) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("aopsam: error: ") and reason in error
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a checkpoint", b"\x80\x04N."])
+def test_damaged_checkpoints_are_one_clear_line(pictures, tmp_path, capfd, content):
+    pytest.importorskip("torch")
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    words = ["--data", str(pictures), "--out", str(tmp_path), *SMALL]
+    assert main(["train-segmenter", *words]) == 2
+    assert "checkpoint.pt: " in capfd.readouterr().err
+    assert (tmp_path / "checkpoint.pt").read_bytes() == content
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path, capfd):
+    torch = pytest.importorskip("torch")
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "trapped"), "w"))
+
+    torch.save({"model": Trap()}, tmp_path / "segmenter.pt")
+    words = ["--segmenter", str(tmp_path / "segmenter.pt"), "--predictor", "p.pt", "--out", "b"]
+    assert main(["export", *words]) == 2
+    assert "segmenter.pt: not a readable checkpoint" in capfd.readouterr().err
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_weights_of_another_model_are_refused(trained, tmp_path, capfd):
+    predictor = str(trained / "pred" / "predictor.pt")
+    words = ["--segmenter", predictor, "--predictor", predictor, "--out", str(tmp_path / "b")]
+    assert main(["export", *words]) == 2
+    assert "weights of another model" in capfd.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_without_torch_it_says_what_to_install(pictures, tmp_path):
+    program = (
+        "import sys; sys.modules['torch'] = None; from aopsam_ros.cli import main;"
+        f"sys.exit(main(['train-segmenter', '--data', {str(pictures)!r}, '--out', 'x']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 2
+    assert "needs PyTorch" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+@pytest.mark.parametrize("per_prompt", [1, 3])
+def test_export_equals_torch_for_any_number_of_prompts(trained, tmp_path, count, per_prompt):
+    torch = pytest.importorskip("torch")
+    import onnxruntime
+
+    from aopsam_ros.models.export import export_nano
+    from aopsam_ros.models.loading import load_predictor, load_segmenter
+
+    segmenter, _ = load_segmenter(trained / "seg" / "segmenter.pt")
+    predictor, _ = load_predictor(trained / "pred" / "predictor.pt")
+    facts = {"name": "x", "version": "1", "licence": "-", "defaults": {}, "provenance": {}}
+    differences = export_nano(
+        segmenter.encoder, segmenter.decoder, predictor, tmp_path / "x", facts, 96
+    )
+    assert max(differences.values()) < 1e-3
+    rng = np.random.default_rng(count)
+    embedding = rng.normal(0, 1, (1, 384, 6, 6)).astype(np.float32)
+    coords = rng.uniform(0, 96, (count, per_prompt, 2)).astype(np.float32)
+    labels = rng.integers(-1, 4, (count, per_prompt)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(tmp_path / "x" / "mask_decoder.onnx"))
+    inputs = {"embedding": embedding, "point_coords": coords, "point_labels": labels}
+    logits, iou = session.run(None, inputs)
+    with torch.no_grad():
+        wanted, score = segmenter.decoder(
+            torch.from_numpy(embedding), *(torch.from_numpy(v)[None] for v in (coords, labels))
+        )
+    np.testing.assert_allclose(logits, wanted[0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(iou, score[0].numpy(), atol=1e-4)

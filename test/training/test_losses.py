@@ -1,0 +1,66 @@
+"""Losses against hand-computed cases."""
+
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from aopsam_ros.training.losses import (  # noqa: E402
+    choice_loss,
+    low_resolution_iou,
+    mask_losses,
+    segmenter_loss,
+)
+from aopsam_ros.training.predictor_training import predictor_loss  # noqa: E402
+
+
+def test_undecided_mask():
+    """At logit 0 every pixel has p = 0.5: focal is 0.25 ln 2, dice follows from the areas."""
+    target = torch.zeros(1, 2, 2)
+    target[0, 0, 0] = 1.0
+    loss = mask_losses(torch.zeros(1, 1, 2, 2), target)
+    dice = 1 - (2 * 0.5 + 1) / (4 * 0.5 + 1 + 1)
+    assert loss.item() == pytest.approx(20 * 0.25 * math.log(2) + dice, abs=1e-5)
+
+
+def test_perfect_and_opposite_masks():
+    target = torch.zeros(1, 4, 4)
+    target[0, :2] = 1.0
+    logits = (target * 2 - 1)[:, None] * 30
+    right, wrong = mask_losses(torch.cat([logits, -logits], 1), target)[0]
+    assert right.item() == pytest.approx(0, abs=1e-4)
+    assert wrong.item() > 100
+
+
+def test_the_best_mask_is_trained_and_the_others_a_little():
+    losses = torch.tensor([[3.0, 1.0, 2.0], [4.0, 4.0, 1.0]])
+    assert choice_loss(losses).item() == pytest.approx(0.95 * 1.0 + 0.05 * (2.0 + 3.0) / 2)
+
+
+def test_iou_by_hand():
+    logits = torch.full((1, 2, 2, 3), -1.0)
+    logits[0, 0, 0] = 1.0  # the top row: 3 pixels
+    target = torch.zeros(1, 2, 3)
+    target[0, :, 0] = 1.0  # the left column: 2 pixels, 1 shared
+    assert low_resolution_iou(logits, target)[0].tolist() == pytest.approx([1 / 4, 0])
+
+
+def test_predicted_iou_learns_the_actual_one():
+    logits = torch.full((1, 3, 2, 2), -5.0)
+    target = torch.ones(1, 2, 2)
+    right, _ = segmenter_loss(logits, torch.zeros(1, 3), target)
+    wrong, best = segmenter_loss(logits, torch.ones(1, 3), target)
+    assert (wrong - right).item() == pytest.approx(2.0)
+    assert best.item() == 0
+
+
+def test_a_peak_on_unlabelled_ground_costs_less():
+    target, known = torch.zeros(1, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool)
+    known[0, 0, 0] = True
+    on_known, on_unknown = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
+    on_known[0, 0, 0, 0] = on_unknown[0, 0, 3, 3] = 1.0
+    dear = predictor_loss(on_known, target, known).item()
+    cheap = predictor_loss(on_unknown, target, known).item()
+    assert 0 < cheap < dear
+    assert predictor_loss(target[None], target, known).item() == 0
