@@ -50,10 +50,12 @@ def prepare_torch(threads: int) -> None:
         OptionError: The number of threads is negative.
     """
     try:
+        import skimage  # noqa: F401  (needed later, in another process)
         import torch
     except ImportError as error:
         raise EngineError(
-            "training needs PyTorch: `make setup EXTRAS=train`, or `pip install .[train]`"
+            f"training needs PyTorch and scikit-image ({error}): `make setup EXTRAS=train` or"
+            " `pip install .[train]`"
         ) from error
     from aopsam_ros.training.memory import keep_freed_memory
 
