@@ -6,51 +6,58 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.training.prompt_sampling import innermost_pixel
+from aopsam_ros.training.prompt_sampling import innermost_pixel_and_depth
 
-UNIFORM_SIZE = 3
-GAUSSIAN_SIGMA = 2.0
+# A point's spread follows its depth in the mask: in the middle of a large object, no network and no
+# person could name the one right pixel, nor does it matter.
+SIGMA_OF_DEPTH = 0.5
+LEAST_SIGMA, MOST_SIGMA = 1.0, 5.0  # map pixels
 
 
 def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """Put points on a blank map and spread each with a uniform plus a Gaussian kernel.
 
-    The paper names the two kernels but not their sizes; here 3 x 3 and sigma 2 map pixels. Points
-    that come close do not add up: the map keeps the larger value, so that every peak is one.
+    The paper names the two kernels but not their sizes; here the Gaussian's sigma is half of the
+    point's depth, the uniform kernel reaches as far as one sigma. Points that come close do not add
+    up: the map keeps the larger value, so that every peak is one.
 
     Args:
-        points: `[N, 2]`, x and y in pixels of the map.
+        points: `[N, 3]`: x, y and depth (distance to the outside of the mask), in map pixels.
         size: Height and width of the map.
 
     Returns:
         `float32 [height, width]` in 0-1, 1 at each point.
     """
-    kernel = _kernel()
-    reach = kernel.shape[0] // 2
+    reach = int(3 * MOST_SIGMA)
     target = np.zeros((size[0] + 2 * reach, size[1] + 2 * reach), np.float32)
-    for x, y in points:
+    for x, y, depth in points:
         column, row = round(float(x)), round(float(y))
         if 0 <= row < size[0] and 0 <= column < size[1]:
-            window = target[row : row + 2 * reach + 1, column : column + 2 * reach + 1]
+            kernel = _kernel(float(np.clip(SIGMA_OF_DEPTH * depth, LEAST_SIGMA, MOST_SIGMA)))
+            start, side = reach - kernel.shape[0] // 2, kernel.shape[0]
+            window = target[row + start : row + start + side, column + start :][:, :side]
             np.maximum(window, kernel, out=window)
     return target[reach:-reach, reach:-reach]
 
 
-def _kernel() -> NDArray[np.float32]:
-    reach = int(3 * GAUSSIAN_SIGMA)
-    line = cv2.getGaussianKernel(2 * reach + 1, GAUSSIAN_SIGMA, cv2.CV_32F)
-    gaussian = (line @ line.T) / float(line.max() ** 2)
-    uniform = np.zeros_like(gaussian)
-    middle, half = reach, UNIFORM_SIZE // 2
-    uniform[middle - half : middle + half + 1, middle - half : middle + half + 1] = 1.0
-    return np.asarray(0.5 * gaussian + 0.5 * uniform, np.float32)
+def _kernel(sigma: float) -> NDArray[np.float32]:
+    reach = int(3 * sigma)
+    line = cv2.getGaussianKernel(2 * reach + 1, sigma, cv2.CV_32F)
+    kernel = 0.5 * (line @ line.T) / float(line.max() ** 2)
+    half = int(sigma)
+    kernel[reach - half : reach + half + 1, reach - half : reach + half + 1] += 0.5
+    return np.asarray(kernel, np.float32)
 
 
 def prompt_points(layers: NDArray[np.uint16], smallest: int) -> NDArray[np.float32]:
-    """Take the innermost pixel of every instance with at least `smallest` pixels, `[N, 2]`."""
+    """Take the innermost pixel of every instance with at least `smallest` pixels.
+
+    Returns:
+        `[N, 3]`: x, y and depth, in pixels of the labels.
+    """
     points = []
     for layer in layers:
         counts = np.bincount(layer.ravel())
         labels = [label for label in range(1, len(counts)) if counts[label] >= smallest]
-        points += [innermost_pixel(layer == label) for label in labels]
-    return np.array(points, np.float32).reshape(-1, 2)
+        points += [innermost_pixel_and_depth(layer == label) for label in labels]
+    return np.array(points, np.float32).reshape(-1, 3)

@@ -69,8 +69,9 @@ class PredictorBatches(SegmenterBatches):
         labels = np.zeros((self.canvas, self.canvas), bool)
         labels[:height, :width] = view.layers.any(0)
         side = self.canvas // MAP_STRIDE
-        points = (prompt_points(view.layers, self.smallest) + 0.5) / MAP_STRIDE - 0.5
-        target = spread_points(points.astype(np.float32), (side, side))
+        centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
+        points = (prompt_points(view.layers, self.smallest) + centre) / MAP_STRIDE - centre
+        target = spread_points(points, (side, side))
         known = labels.reshape(side, MAP_STRIDE, side, MAP_STRIDE).any((1, 3))
         return image, np.array([height, width]), target, np.asarray(known)
 

@@ -16,11 +16,17 @@ def innermost_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
     Returns:
         x, y; the first in row-major order among equals.
     """
+    x, y, _ = innermost_pixel_and_depth(mask)
+    return x, y
+
+
+def innermost_pixel_and_depth(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """As `innermost_pixel`, with its distance to the outside in pixels: x, y, depth."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     crop = np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1)
     distance = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-    return int(x + column - 1), int(y + row - 1)
+    return int(x + column - 1), int(y + row - 1), float(distance[row, column])
 
 
 def random_point(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
