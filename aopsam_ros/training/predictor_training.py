@@ -71,7 +71,7 @@ class PredictorBatches(SegmenterBatches):
         side = self.canvas // MAP_STRIDE
         centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
         points = (prompt_points(view.layers, self.smallest) + centre) / MAP_STRIDE - centre
-        target = spread_points(points, (side, side))
+        target = spread_points(points.astype(np.float32), (side, side))
         known = labels.reshape(side, MAP_STRIDE, side, MAP_STRIDE).any((1, 3))
         return image, np.array([height, width]), target, np.asarray(known)
 

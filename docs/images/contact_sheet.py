@@ -1,7 +1,7 @@
 """Puts the demo's overlays together as one picture for the README.
 
     aopsam demo --out out/demo
-    python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut coffee cat coins
+    python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut coffee cat
 
 Overlays are scaled to one height and set in rows of equal width, in the order given; without names
 all of the run's photographs are taken.

@@ -35,15 +35,14 @@ def test_objects_are_large_enough_and_distinct(name: str) -> None:
 
 
 def test_objects_differ_from_their_surroundings() -> None:
-    """Coins are brighter than the table, bricks darker than the mortar, around every outline."""
-    for name, sign in (("coins.jpg", 1), ("bricks.jpg", -1)):
-        grey = golden_masks.read_rgb(name).mean(axis=2)
-        masks = golden_masks.hand_masks(name)
-        everything = np.logical_or.reduce(list(masks.values()))
-        for title, mask in masks.items():
-            ring = _grown(mask, 5) & ~_grown(mask, 1) & ~everything
-            contrast = sign * (grey[mask].mean() - grey[ring].mean())
-            assert contrast > 10, f"{name}, {title}: {contrast:.1f}"
+    """Bricks are darker than the mortar around every outline."""
+    grey = golden_masks.read_rgb("bricks.jpg").mean(axis=2)
+    masks = golden_masks.hand_masks("bricks.jpg")
+    everything = np.logical_or.reduce(list(masks.values()))
+    for title, mask in masks.items():
+        ring = _grown(mask, 5) & ~_grown(mask, 1) & ~everything
+        contrast = grey[ring].mean() - grey[mask].mean()
+        assert contrast > 10, f"{title}: {contrast:.1f}"
 
 
 def _grown(mask: golden_masks.Masks, pixels: int) -> golden_masks.Masks:
