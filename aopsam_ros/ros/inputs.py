@@ -58,5 +58,13 @@ class CameraSubscription:
         text = f"no image on {self.topic} for {seconds:.0f} s: {len(publishers)} publishers found"
         if not publishers:
             return f"{text}; remap 'image' to your camera's topic"
-        types = sorted({publisher.topic_type for publisher in publishers})
-        return f"{text}, of type {', '.join(types)} (this node takes sensor_msgs/msg/Image)"
+        found = "; ".join(
+            f"{p.node_name}: {p.topic_type}, {_quality(p.qos_profile)}" for p in publishers
+        )
+        quality = QoSProfile(depth=1, reliability=self._reliability)
+        wanted = f"sensor_msgs/msg/{self._kind.__name__}, {_quality(quality)}"
+        return f"{text} ({found}), this node takes {wanted}"
+
+
+def _quality(profile: QoSProfile) -> str:
+    return f"{profile.reliability.name.lower()} and {profile.durability.name.lower()}"

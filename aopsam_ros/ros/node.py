@@ -19,7 +19,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
@@ -101,11 +101,18 @@ class AopsamNode(LifecycleNode):
         self._heard, self._warned = time.monotonic(), False
         self._running().start()
         self._inputs = [
-            CameraSubscription(self, Image, "image", self._on_image),
+            self._image_subscription(),
             CameraSubscription(self, CameraInfo, "camera_info", self._on_camera_info),
         ]
         self.get_logger().info(f"active: segmenting images of {self._inputs[0].topic}")
         return result
+
+    def _image_subscription(self) -> CameraSubscription:
+        """Listen to images as image_transport's subscribers do: compressed ones beside the raw."""
+        if self.parameters.startup().image_transport == "compressed":
+            topic = f"{self.resolve_topic_name('image')}/compressed"
+            return CameraSubscription(self, CompressedImage, topic, self._on_image)
+        return CameraSubscription(self, Image, "image", self._on_image)
 
     @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -158,7 +165,7 @@ class AopsamNode(LifecycleNode):
         if self._pipeline is not None:
             self._pipeline.calibration = message
 
-    def _on_image(self, message: Image) -> None:
+    def _on_image(self, message: Image | CompressedImage) -> None:
         received = time.monotonic()
         self._heard, self._warned = received, False
         if self._pipeline is not None:

@@ -31,7 +31,14 @@ _FIXED: Mapping[str, OptionSpec] = {
     "threads": OptionSpec(
         int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
     ),
-    "image_transport": OptionSpec(str, "raw", None, None, "how images arrive: raw", ("raw",)),
+    "image_transport": OptionSpec(
+        str,
+        "raw",
+        None,
+        None,
+        "how images arrive: raw, or compressed (JPEG and PNG, on <image topic>/compressed)",
+        ("raw", "compressed"),
+    ),
     "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
 }
 _CHANGEABLE: Mapping[str, OptionSpec] = {
@@ -66,6 +73,7 @@ class Startup:
     engine: str
     prompt_source: str
     threads: int
+    image_transport: str
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ class Parameters:
             OptionError: if images are asked for in a way that this release cannot take.
         """
         _check_choice("image_transport", self._value("image_transport"))
-        fields = ("model", "engine", "prompt_source", "threads")
+        fields = ("model", "engine", "prompt_source", "threads", "image_transport")
         return Startup(**{name: self._value(name) for name in fields})
 
     def configuration(self) -> Configuration:

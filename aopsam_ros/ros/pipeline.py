@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.conversions import image_to_rgb
+from aopsam_ros.ros.compressed import compressed_to_rgb
+from aopsam_ros.ros.conversions import RgbImage, image_to_rgb
 from aopsam_ros.ros.diagnostics import Statistics
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Configuration
@@ -26,9 +27,19 @@ class Frame:
     They travel together: whatever is published for an image comes from exactly one configuration.
     """
 
-    image: Image
+    image: Image | CompressedImage
     received: float
     configuration: Configuration
+
+    def rgb(self) -> RgbImage:
+        """Return the image's pixels, uint8 `[H, W, 3]`.
+
+        Raises:
+            InputError: if the message is damaged or in a format not known here.
+        """
+        if isinstance(self.image, CompressedImage):
+            return compressed_to_rgb(self.image)
+        return image_to_rgb(self.image)
 
 
 class Pipeline:
@@ -88,7 +99,7 @@ class Pipeline:
 
     def _segment(self, frame: Frame) -> None:
         header = frame.image.header
-        rgb = image_to_rgb(frame.image)
+        rgb = frame.rgb()
         segmentation = self.segmenter.segment(rgb, frame.configuration.options)
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)

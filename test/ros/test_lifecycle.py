@@ -156,7 +156,7 @@ def test_what_this_release_lacks_is_refused_at_configure(robot, tiny_bundle):
         ("engine", "tensorrt", "engine 'tensorrt' is not available"),
         ("engine", "abacus", "unknown engine 'abacus'"),
         ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
-        ("image_transport", "compressed", "image_transport 'compressed' is not available"),
+        ("image_transport", "theora", "image_transport 'theora' is not available"),
     ):
         usual = robot.get(name)
         assert robot.set(**{name: value}) == []
