@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -24,6 +24,18 @@ from aopsam_ros.visualization import draw_overlay
 QUALITY = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
+# Type and meaning of every topic; docs/interface.md is made from this.
+TOPICS: Mapping[str, tuple[type, str]] = {
+    "masks": (MaskArray, "every instance, run-length encoded inside its box"),
+    "prompts": (PromptArray, "every prompt, and what became of it"),
+    "prompt_markers": (MarkerArray, "the prompts for RViz, in the camera's optical frame"),
+    "labels": (Image, "mono16 label map: ids of the masks, small ones on top; 0 where none is"),
+    "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
+    "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
+    "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
+}
+
+
 class Outputs:
     """Publishes segmentations; what nobody has subscribed to is not even computed."""
 
@@ -31,16 +43,17 @@ class Outputs:
         """Create the publishers, silent until the node is active."""
         self._node = node
         self._publishers: list[Any] = []
-        self._masks = self._publisher(MaskArray, "masks")
-        self._prompts = self._publisher(PromptArray, "prompts")
-        self._prompt_markers = self._publisher(MarkerArray, "prompt_markers")
-        self._labels = self._publisher(Image, "labels")
-        self._overlay = self._publisher(Image, "overlay")
-        self._confidence_map = self._publisher(Image, "confidence_map")
-        self._detections = self._publisher(Detection2DArray, "detections")
+        self._masks = self._publisher("masks")
+        self._prompts = self._publisher("prompts")
+        self._prompt_markers = self._publisher("prompt_markers")
+        self._labels = self._publisher("labels")
+        self._overlay = self._publisher("overlay")
+        self._confidence_map = self._publisher("confidence_map")
+        self._detections = self._publisher("detections")
         self._markers = PromptMarkers()
 
-    def _publisher(self, kind: type, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+    def _publisher(self, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+        kind, _ = TOPICS[topic]
         publisher = self._node.create_lifecycle_publisher(kind, f"~/{topic}", QUALITY)
         self._publishers.append(publisher)
         return publisher

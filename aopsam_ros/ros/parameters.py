@@ -20,7 +20,7 @@ from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
 from aopsam_ros.ros.markers import MarkerOptions
 from aopsam_ros.runtime.engines import AUTO, ENGINES
 
-_FIXED: Mapping[str, OptionSpec] = {
+FIXED: Mapping[str, OptionSpec] = {
     "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
     "engine": OptionSpec(
         str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
@@ -55,7 +55,7 @@ _CHANGEABLE: Mapping[str, OptionSpec] = {
     "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
     "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
 }
-TABLE: Mapping[str, OptionSpec] = {**_FIXED, **OPTIONS, **_CHANGEABLE}
+TABLE: Mapping[str, OptionSpec] = {**FIXED, **OPTIONS, **_CHANGEABLE}
 
 _TYPES = {
     float: Parameter.Type.DOUBLE,
@@ -199,7 +199,7 @@ class Parameters:
         if not self._is_configured():
             return
         for name, value in changes.items():
-            if name in _FIXED and name != "autostart" and value != self._value(name):
+            if name in FIXED and name != "autostart" and value != self._value(name):
                 raise OptionError(
                     f"{name} is fixed while the node is configured: deactivate and clean up first"
                 )

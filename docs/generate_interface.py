@@ -1,0 +1,105 @@
+"""Writes docs/interface.md from what the node itself is made of.
+
+Run it as python docs/generate_interface.py. Topics come from `aopsam_ros.ros.outputs`, parameters
+from `aopsam_ros.ros.parameters`, messages from msg/. A test fails when the file is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from aopsam_ros.options import OptionSpec
+from aopsam_ros.ros.outputs import TOPICS
+from aopsam_ros.ros.parameters import FIXED, TABLE
+
+DOCS = Path(__file__).resolve().parent
+TARGET = DOCS / "interface.md"
+MESSAGES = DOCS.parent / "msg"
+INPUTS = (
+    ("image", "sensor_msgs/Image", "the camera's images; the newest one only waits"),
+    (
+        "image/compressed",
+        "sensor_msgs/CompressedImage",
+        "instead, where `image_transport` is `compressed`: JPEG or PNG",
+    ),
+    ("camera_info", "sensor_msgs/CameraInfo", "optional: puts markers into the optical frame"),
+)
+DIAGNOSTICS = (
+    "/diagnostics",
+    "diagnostic_msgs/DiagnosticArray",
+    "1 Hz (REP 107): rates, latency, drops, decoder calls, model, engine, last error",
+)
+
+
+def generate() -> str:
+    """Return the whole document."""
+    parts = [
+        "# Interface of the node `aopsam`",
+        "Made by `docs/generate_interface.py`; do not edit.",
+        "## Subscribed topics",
+        table(("Topic", "Type", "What"), INPUTS),
+        "Images and camera information are taken reliably where all their publishers offer that, "
+        "else as best effort; depth 1.",
+        "## Published topics",
+        table(("Topic", "Type", "What"), [*published(), DIAGNOSTICS]),
+        "Reliable, volatile, depth 5. Every message carries the header of its image. All but "
+        "`~/masks` and `/diagnostics` are made only while somebody listens.",
+        "## Parameters fixed while the node is configured",
+        parameters(name for name in TABLE if name in FIXED),
+        "## Parameters that may change at any time",
+        "A change applies between two frames and shows in the next message. Options of `asf` and "
+        "`mask` follow the model bundle's own defaults until they are set; the table shows the "
+        "general ones.",
+        parameters(name for name in TABLE if name not in FIXED),
+        "## Messages",
+        *(message(file) for file in sorted(MESSAGES.glob("*.msg"))),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def published() -> list[tuple[str, str, str]]:
+    """Return name, type and meaning of the node's own topics."""
+    return [(f"~/{name}", type_name(kind), what) for name, (kind, what) in TOPICS.items()]
+
+
+def type_name(kind: type) -> str:
+    """Return a message's name as ROS writes it in text: package/Message."""
+    return f"{kind.__module__.split('.')[0]}/{kind.__name__}"
+
+
+def parameters(names: Iterable[str]) -> str:
+    """Return a table of parameters."""
+    rows = [(f"`{n}`", TABLE[n].type.__name__, default(TABLE[n]), meaning(TABLE[n])) for n in names]
+    return table(("Parameter", "Type", "Default", "Meaning"), rows)
+
+
+def default(spec: OptionSpec) -> str:
+    """Return a default as YAML writes it."""
+    return str(spec.default).lower() if spec.type is bool else str(spec.default)
+
+
+def meaning(spec: OptionSpec) -> str:
+    """Return the description with range or choices."""
+    if spec.choices:
+        return f"{spec.description} ({', '.join(spec.choices)})"
+    if spec.minimum is None or spec.maximum is None:
+        return spec.description
+    return f"{spec.description} ({spec.minimum:.10g} to {spec.maximum:.10g})"
+
+
+def message(file: Path) -> str:
+    """Return a message's definition under its name."""
+    return f"### aopsam_ros/{file.stem}\n\n```\n{file.read_text(encoding='utf-8').strip()}\n```"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in r) + " |" for r in lines
+    )
+
+
+if __name__ == "__main__":
+    TARGET.write_text(generate(), encoding="utf-8")
