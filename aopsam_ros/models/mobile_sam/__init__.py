@@ -1,0 +1,14 @@
+"""MobileSAM (arXiv 2306.14289): TinyViT encoder, prompt encoder and mask decoder of SAM.
+
+Attributes carry the names of the published checkpoint's tensors, so that it loads as it is.
+"""
+
+from aopsam_ros.models.mobile_sam.model import (
+    EMBEDDING_CHANNELS,
+    IMAGE_SIZE,
+    STRIDE,
+    MobileSam,
+    PointDecoder,
+)
+
+__all__ = ["EMBEDDING_CHANNELS", "IMAGE_SIZE", "STRIDE", "MobileSam", "PointDecoder"]
