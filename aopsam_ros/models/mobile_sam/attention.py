@@ -23,7 +23,6 @@ class Attention(nn.Module):
 
     def __init__(self, inner: int) -> None:
         super().__init__()
-        self.inner = inner
         self.scale = (inner // HEADS) ** -0.5
         self.q_proj = nn.Linear(WIDTH, inner)
         self.k_proj = nn.Linear(WIDTH, inner)
@@ -46,7 +45,7 @@ class Attention(nn.Module):
 
     def _merge(self, x: Tensor) -> Tensor:
         """Map `[N, heads, T, d]` to `[N, T, 256]`."""
-        return self.out_proj(reshape(x.transpose(1, 2), 0, 0, self.inner))
+        return self.out_proj(reshape(x.transpose(1, 2), 0, 0, -1))
 
     def _by_head(self, projection: nn.Linear) -> Tensor:
         """Return a projection's weight as `[heads, d, 256]`."""
@@ -82,8 +81,9 @@ class WriteImage(Attention):
         # One softmax a head, over its tokens.
         weights = torch.softmax(reshape(scores, 0, 0, HEADS, -1), -1)
         out = self.out_proj.weight.T.reshape(HEADS, -1, WIDTH)
-        told = reshape(self._heads(self.v_proj(tokens)) @ out, 0, -1, WIDTH)
-        return reshape(weights, 0, 0, -1) @ told + self.out_proj.bias
+        # A head's weights sum to 1: its share of the bias reaches every cell through them.
+        told = self._heads(self.v_proj(tokens)) @ out + self.out_proj.bias / HEADS
+        return reshape(weights, 0, 0, -1) @ reshape(told, 0, -1, WIDTH)
 
 
 class TwoWayBlock(nn.Module):

@@ -33,7 +33,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def reshape(x: Tensor, *sizes: int) -> Tensor:
-    """Reshape as ONNX does: 0 keeps the size at that place, one -1 takes what is left.
+    """Reshape as ONNX does: 0 keeps the size at its place, one -1 takes what is left.
 
     Exported, this is a single node with a constant. Torch's own way, `x.reshape(x.shape[0], ...)`,
     becomes a chain of nodes that compute sizes, which engines take less well.

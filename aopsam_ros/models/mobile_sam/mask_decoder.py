@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from aopsam_ros.models.mobile_sam.attention import WIDTH, TwoWayTransformer
-from aopsam_ros.models.mobile_sam.layers import CHANNEL_NORM_EPS, reshape
+from aopsam_ros.models.mobile_sam.layers import CHANNEL_NORM_EPS
 
 MASKS = 4  # one for an unambiguous prompt, then three alternatives
 ABSENT = -1e4  # added to a score: its weight is exactly 0, and the number fits in 16 bits
@@ -92,8 +92,8 @@ class MaskDecoder(nn.Module):
     def _draw(self, tokens: Tensor, image: Tensor, which: range) -> Tensor:
         """Enlarge the image four times and weigh its channels by each mask's token."""
         first, norm, gelu, second, _ = self.output_upscaling
-        fine = gelu(norm(_double(first, image)))
-        fine = gelu(_double(second, fine))
+        fine = gelu(norm(_double(first, image.reshape(-1, WIDTH))))
+        fine = gelu(_double(second, fine)).reshape(-1, (4 * self.side) ** 2, WIDTH // 8)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, i]) for i in which], 1)
         return self._arrange(weights @ fine.transpose(1, 2), len(which))
 
@@ -105,12 +105,12 @@ class MaskDecoder(nn.Module):
 
 
 def _double(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """Map cells `[N, cells, inputs]` to `[N, cells * 2 * 2, outputs]`.
+    """Map cells `[count, inputs]` to `[count * 2 * 2, outputs]`.
 
     A transposed convolution of kernel and stride 2 is one matrix product a cell. Its four pixels
     stay together, so that nothing is rearranged until the masks are drawn, which are much smaller.
     """
     weight, bias = convolution.weight, convolution.bias
     assert bias is not None
-    weight = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
-    return reshape(x @ weight, 0, -1, len(bias)) + bias
+    weight = weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
+    return F.linear(x, weight, torch.cat([bias] * 4)).reshape(-1, len(bias))

@@ -48,5 +48,6 @@ class PointDecoder(nn.Module):
             Logits `[N, 3, S/4, S/4]` and predicted IoU `[N, 3]`, SAM's three alternatives.
         """
         prompts, counts = self.prompt_encoder(coords, labels)
-        image = embedding.flatten(2).transpose(1, 2) + self.prompt_encoder.no_mask_embed.weight
+        image = embedding.reshape(1, EMBEDDING_CHANNELS, -1).transpose(1, 2)
+        image = image + self.prompt_encoder.no_mask_embed.weight
         return self.mask_decoder.alternatives(image, self.image_position, prompts, counts)

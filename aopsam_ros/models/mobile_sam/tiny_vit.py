@@ -54,6 +54,7 @@ class WindowAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
+        self.width = width
         self.heads = heads
         self.tokens = window * window
         self.head_width = width // heads
@@ -66,15 +67,24 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape `[windows, tokens, C]`."""
-        mixed = self.qkv(self.norm(x))
-        # A head's query, key and value lie side by side.
-        mixed = mixed.reshape(-1, self.tokens, self.heads, 3, self.head_width)
-        query, key, value = mixed.permute(3, 0, 2, 1, 4).unbind(0)
+        x = self.norm(x)
+        query, key, value = (self._project(x, which) for which in range(3))
         # Looked up at every call: a cached copy would outlive a change of the weights.
         bias = self.attention_biases[:, self.distances]
         scores = query * self.head_width**-0.5 @ key.transpose(-1, -2) + bias
         seen = torch.softmax(scores, -1) @ value
-        return self.proj(seen.transpose(1, 2).reshape(-1, self.tokens, x.shape[-1]))
+        return self.proj(seen.transpose(1, 2).reshape(-1, self.tokens, self.width))
+
+    def _project(self, x: Tensor, which: int) -> Tensor:
+        """Return queries (0), keys (1) or values (2), `[windows, heads, tokens, d]`.
+
+        The checkpoint interleaves them by head. Taking the weights apart is cheaper than taking
+        apart their product, and an exported graph holds them apart already.
+        """
+        heads, width = self.heads, self.head_width
+        weight = self.qkv.weight.reshape(heads, 3, width, -1)[:, which].reshape(heads * width, -1)
+        bias = self.qkv.bias.reshape(heads, 3, width)[:, which].reshape(-1)
+        return F.linear(x, weight, bias).reshape(-1, self.tokens, heads, width).transpose(1, 2)
 
 
 def _distances(window: int) -> Tensor:
