@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import OptionError
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.survivors import describe_survivors
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.prompting.sources import PromptSet, make_source
+from aopsam_ros.prompting.sources import AUTO, PromptSet, check_source, choose_source
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
@@ -34,7 +33,7 @@ __all__ = ["AsfOptions", "FrameEmbedding", "MaskOptions", "Segmenter", "Segmente
 class Segmenter:
     """A loaded bundle and a prompt source. One thread at a time may use it."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = "predictor") -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.
 
         Raises:
@@ -42,12 +41,7 @@ class Segmenter:
             BundleError: if the bundle's defaults are out of range.
         """
         self._model = PromptableModel(bundle, runtime)
-        self._source = make_source(prompt_source)
-        if self._source.needs_confidence_map and not runtime.has_predictor:
-            raise OptionError(
-                f"model '{bundle.name}' has no prompt predictor: choose another prompt source than "
-                f"'{prompt_source}', such as grid16"
-            )
+        self._source = choose_source(prompt_source, bundle.name, runtime.has_predictor)
         self._options = bundle.options(self._source.defaults_group, self._source.mask_options)
 
     @classmethod
@@ -55,7 +49,7 @@ class Segmenter:
         cls,
         name_or_path: str | Path,
         engine: str = "auto",
-        prompt_source: str = "predictor",
+        prompt_source: str = AUTO,
         threads: int = 0,
     ) -> Segmenter:
         """Load a model bundle.
@@ -63,15 +57,16 @@ class Segmenter:
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
             engine: "auto" or the name of an engine.
-            prompt_source: "predictor", "grid16", "grid32" or any "gridN".
+            prompt_source: "predictor", "grid16", "grid32" or any "gridN"; "auto" takes the
+                predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
             EngineError: if the engine cannot be used.
-            OptionError: if the prompt source is unknown.
+            OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
         """
-        make_source(prompt_source)  # a wrong name is told before seconds of loading
+        check_source(prompt_source)  # a wrong name is told before seconds of loading
         bundle = load_bundle(name_or_path)
         return cls(bundle, create_runtime(bundle, engine, threads), prompt_source)
 

@@ -3,12 +3,7 @@
 Attributes carry the names of the published checkpoint's tensors, so that it loads as it is.
 """
 
-from aopsam_ros.models.mobile_sam.model import (
-    EMBEDDING_CHANNELS,
-    IMAGE_SIZE,
-    STRIDE,
-    MobileSam,
-    PointDecoder,
-)
+from aopsam_ros.models.mobile_sam.model import MEAN, STD, MobileSam, PointDecoder
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
-__all__ = ["EMBEDDING_CHANNELS", "IMAGE_SIZE", "STRIDE", "MobileSam", "PointDecoder"]
+__all__ = ["EMBEDDING_CHANNELS", "MEAN", "STD", "MobileSam", "PointDecoder"]

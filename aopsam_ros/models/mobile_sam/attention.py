@@ -18,8 +18,8 @@ HEADS = 8
 MLP_WIDTH = 2048
 
 
-class Attention(nn.Module):
-    """The weights of a multi-head attention of `inner` channels, and its form among tokens."""
+class MultiHead(nn.Module):
+    """The weights of a multi-head attention of `inner` channels."""
 
     def __init__(self, inner: int) -> None:
         super().__init__()
@@ -28,16 +28,6 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(WIDTH, inner)
         self.v_proj = nn.Linear(WIDTH, inner)
         self.out_proj = nn.Linear(inner, WIDTH)
-
-    def forward(self, placed: Tensor, tokens: Tensor, absent: Tensor) -> Tensor:
-        """Attend among tokens `[N, T, 256]`, queries and keys with their positions added.
-
-        `absent` `[N, 1, 1, T]` is added to the scores.
-        """
-        query = self._heads(self.q_proj(placed)) * self.scale
-        key = self._heads(self.k_proj(placed))
-        weights = torch.softmax(query @ key.transpose(-1, -2) + absent, -1)
-        return self._merge(weights @ self._heads(self.v_proj(tokens)))
 
     def _heads(self, x: Tensor) -> Tensor:
         """Map `[N, T, inner]` to `[N, heads, T, d]`."""
@@ -52,7 +42,21 @@ class Attention(nn.Module):
         return projection.weight.reshape(HEADS, -1, WIDTH)
 
 
-class ReadImage(Attention):
+class TokenAttention(MultiHead):
+    """Tokens look at each other."""
+
+    def forward(self, placed: Tensor, tokens: Tensor, absent: Tensor) -> Tensor:
+        """Attend among tokens `[N, T, 256]`; `placed` has their positions added.
+
+        `absent` `[N, 1, 1, T]` is added to the scores.
+        """
+        query = self._heads(self.q_proj(placed)) * self.scale
+        key = self._heads(self.k_proj(placed))
+        weights = torch.softmax(query @ key.transpose(-1, -2) + absent, -1)
+        return self._merge(weights @ self._heads(self.v_proj(tokens)))
+
+
+class ReadImage(MultiHead):
     """Tokens look at the image."""
 
     def forward(self, placed: Tensor, located: Tensor, image: Tensor) -> Tensor:
@@ -69,11 +73,11 @@ class ReadImage(Attention):
         return self._merge(value + self.v_proj.bias.reshape(HEADS, 1, -1))
 
 
-class WriteImage(Attention):
+class WriteImage(MultiHead):
     """The image looks at the tokens."""
 
     def forward(self, located: Tensor, placed: Tensor, tokens: Tensor, absent: Tensor) -> Tensor:
-        """Attend from cells `[1 or N, cells, 256]` to tokens `[N, T, 256]`; see `Attention`."""
+        """Attend from cells `[1 or N, cells, 256]` to tokens `[N, T, 256]`, some of them absent."""
         key = self._heads(self.k_proj(placed)) * self.scale
         asked = reshape(key @ self._by_head(self.q_proj), 0, -1, WIDTH)
         bias = (key @ self.q_proj.bias.reshape(HEADS, -1, 1)).transpose(2, 3) + absent
@@ -92,7 +96,7 @@ class TwoWayBlock(nn.Module):
     def __init__(self, is_first: bool) -> None:
         super().__init__()
         self.is_first = is_first
-        self.self_attn = Attention(WIDTH)
+        self.self_attn = TokenAttention(WIDTH)
         self.norm1 = nn.LayerNorm(WIDTH)
         self.cross_attn_token_to_image = ReadImage(WIDTH // 2)
         self.norm2 = nn.LayerNorm(WIDTH)
@@ -104,7 +108,12 @@ class TwoWayBlock(nn.Module):
         self.cross_attn_image_to_token = WriteImage(WIDTH // 2)
 
     def forward(
-        self, tokens: Tensor, image: Tensor, position: Tensor, image_position: Tensor, absent: Tensor
+        self,
+        tokens: Tensor,
+        image: Tensor,
+        position: Tensor,
+        image_position: Tensor,
+        absent: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Update tokens `[N, T, 256]` and image `[1 or N, cells, 256]`."""
         tokens = self.norm1(self._talk(tokens, position, absent))

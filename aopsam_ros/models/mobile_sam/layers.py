@@ -15,9 +15,7 @@ def conv_norm(
     inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
     """Return a convolution `c` that keeps the size (but for its stride), with batch norm `bn`."""
-    convolution = nn.Conv2d(
-        inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
-    )
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(OrderedDict(c=convolution, bn=nn.BatchNorm2d(outputs)))
 
 

@@ -1,4 +1,4 @@
-"""SAM's mask decoder (arXiv 2304.02643, appendix A): tokens and image to masks and their quality."""
+"""SAM's mask decoder (arXiv 2304.02643, appendix A): tokens and image to masks."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(WIDTH // 4, WIDTH // 8, 2, 2),
             nn.GELU(),
         )
-        self.output_hypernetworks_mlps = nn.ModuleList(
-            Perceptron(WIDTH // 8) for _ in range(MASKS)
-        )
+        self.output_hypernetworks_mlps = nn.ModuleList(Perceptron(WIDTH // 8) for _ in range(MASKS))
         self.iou_prediction_head = Perceptron(MASKS)
 
     def forward(

@@ -9,6 +9,9 @@ from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE, PromptEncoder
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS, TinyVit
 
 IMAGE_SIZE = 1024  # what the published weights were trained for
+# What images are normalised with, per channel, on the 0-255 scale.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
 
 
 class MobileSam(nn.Module):
