@@ -122,6 +122,7 @@ class PredictorSource:
             options.smoothing_sigma,
             options.confidence_threshold,
             options.min_spacing,
+            fill=options.sampling == "fill",
         )
         points = geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
         return point_prompts(points, confidence)
