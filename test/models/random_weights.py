@@ -46,6 +46,6 @@ def random_tensor(name, shape):
 
 
 def random_state(shapes=None):
-    """Return a state dict of float32 numpy arrays for these shapes, the published ones by default."""
+    """Return a state dict of float32 numpy arrays, of the published shapes by default."""
     shapes = published_shapes() if shapes is None else shapes
     return {name: random_tensor(name, shape) for name, shape in shapes.items()}
