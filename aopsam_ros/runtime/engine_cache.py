@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from aopsam_ros.errors import FolderError
-from aopsam_ros.private_folder import check_private, make_private, user_cache
+from aopsam_ros.user_folders import check_private, make_private, user_cache
 
 FORMAT = 1  # of the sidecar
 MOST_ENGINES = 24  # kept; the ones not used for longest go first

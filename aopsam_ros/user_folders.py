@@ -1,4 +1,4 @@
-"""Folders whose files only their owner can put there: what is loaded from them is trusted."""
+"""The user's own folders, and the proof that nobody else can put files there."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from aopsam_ros.errors import FolderError
 
 def user_cache(kind: str) -> Path:
     """Return `$XDG_CACHE_HOME/aopsam_ros/KIND`, or the same under `~/.cache`; may not exist."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # the XDG specification: a relative path is to be ignored
-        base = Path.home() / ".cache"
-    return base / "aopsam_ros" / kind
+    return _base("XDG_CACHE_HOME", ".cache") / "aopsam_ros" / kind
+
+
+def user_data(kind: str) -> Path:
+    """Return `$XDG_DATA_HOME/aopsam_ros/KIND`, or under `~/.local/share`; may not exist."""
+    return _base("XDG_DATA_HOME", ".local/share") / "aopsam_ros" / kind
+
+
+def _base(variable: str, default: str) -> Path:
+    base = Path(os.environ.get(variable, ""))
+    # The XDG specification: a relative path is to be ignored.
+    return base if base.is_absolute() else Path.home() / default
 
 
 def make_private(folder: Path) -> None:
