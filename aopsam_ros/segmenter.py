@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import OptionError
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.survivors import describe_survivors
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.prompting.sources import PromptSet, make_source
+from aopsam_ros.prompting.sources import AUTO, PromptSet, check_source, choose_source
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
+from aopsam_ros.runtime.progress import OnProgress, silent
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.stopwatch import Stopwatch
 
@@ -34,7 +34,7 @@ __all__ = ["AsfOptions", "FrameEmbedding", "MaskOptions", "Segmenter", "Segmente
 class Segmenter:
     """A loaded bundle and a prompt source. One thread at a time may use it."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = "predictor") -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.
 
         Raises:
@@ -42,12 +42,7 @@ class Segmenter:
             BundleError: if the bundle's defaults are out of range.
         """
         self._model = PromptableModel(bundle, runtime)
-        self._source = make_source(prompt_source)
-        if self._source.needs_confidence_map and not runtime.has_predictor:
-            raise OptionError(
-                f"model '{bundle.name}' has no prompt predictor: choose another prompt source than "
-                f"'{prompt_source}', such as grid16"
-            )
+        self._source = choose_source(prompt_source, bundle.name, runtime.has_predictor)
         self._options = bundle.options(self._source.defaults_group, self._source.mask_options)
 
     @classmethod
@@ -55,25 +50,31 @@ class Segmenter:
         cls,
         name_or_path: str | Path,
         engine: str = "auto",
-        prompt_source: str = "predictor",
+        prompt_source: str = AUTO,
         threads: int = 0,
+        precision: str = "auto",
+        on_progress: OnProgress = silent,
     ) -> Segmenter:
         """Load a model bundle.
 
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
             engine: "auto" or the name of an engine.
-            prompt_source: "predictor", "grid16", "grid32" or any "gridN".
+            prompt_source: "predictor", "grid16", "grid32" or any "gridN"; "auto" takes the
+                predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
+            precision: "auto", "fp16" or "fp32"; see `create_runtime`.
+            on_progress: told once a second while an engine is built, which takes minutes.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
             EngineError: if the engine cannot be used.
-            OptionError: if the prompt source is unknown.
+            OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
         """
-        make_source(prompt_source)  # a wrong name is told before seconds of loading
+        check_source(prompt_source)  # a wrong name is told before seconds of loading
         bundle = load_bundle(name_or_path)
-        return cls(bundle, create_runtime(bundle, engine, threads), prompt_source)
+        runtime = create_runtime(bundle, engine, threads, precision, on_progress)
+        return cls(bundle, runtime, prompt_source)
 
     @property
     def options(self) -> SegmenterOptions:
@@ -93,6 +94,11 @@ class Segmenter:
     def engine(self) -> str:
         """Name of the engine that runs it."""
         return self._model.runtime.name
+
+    @property
+    def precision(self) -> str:
+        """How the engine computes: "fp32", "fp16", "fp16 but encoder"."""
+        return self._model.runtime.precision
 
     @property
     def prompt_source(self) -> str:
@@ -152,7 +158,7 @@ class Segmenter:
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Decode N prompts of K points on an encoded image, in one call of the graph.
+        """Decode N prompts of K points on an encoded image.
 
         Args:
             frame: from `encode`.
@@ -166,7 +172,7 @@ class Segmenter:
             InputError: if the shapes do not fit together or a coordinate is not finite.
             InferenceError: if the graph fails.
         """
-        return self._model.decode(frame, coords, labels)
+        return self._model.decode_all(frame, coords, labels)
 
     def close(self) -> None:
         """Free the graphs; the segmenter cannot be used afterwards."""
@@ -206,6 +212,7 @@ class Segmenter:
             prompts=prompts,
             geometry=frame.geometry,
             low_size=self._model.bundle.low_res_mask_size,
+            largest_batch=self._model.runtime.largest_batch,
             stability_offset=self._model.bundle.stability_offset,
             options=options,
             adaptive=self._source.adaptive,

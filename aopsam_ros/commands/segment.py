@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument(
         "--prompts",
-        default="predictor",
+        default="auto",
         metavar="SOURCE",
-        help="where prompts come from: predictor, grid16, grid32, gridN (%(default)s)",
+        help="where prompts come from: auto, predictor, grid16, grid32, gridN (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument("--no-overlay", action="store_true", help="write the JSON only")

@@ -1,11 +1,12 @@
 """The prompt sources: what they need of a frame, and the prompts they propose for it.
 
 A new source (boxes of a detector, clusters of features) is one more class here and one more line in
-`make_source`.
+`make_source`; what "auto" takes is decided in `automatic_source`.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,9 @@ from aopsam_ros.prompting.grid import MAX_SIDE, grid_points
 from aopsam_ros.prompting.sampling import sample
 
 FOREGROUND = 1.0
+AUTO = "auto"
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,7 @@ class PredictorSource:
             options.smoothing_sigma,
             options.confidence_threshold,
             options.min_spacing,
+            fill=options.sampling == "fill",
         )
         points = geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
         return point_prompts(points, confidence)
@@ -153,8 +158,40 @@ class GridSource:
         return point_prompts(points, np.ones(len(points), np.float32))
 
 
+def automatic_source(has_predictor: bool) -> str:
+    """Name the source that "auto" stands for: the best one that a bundle can be used with."""
+    return "predictor" if has_predictor else "grid16"
+
+
+def choose_source(name: str, model: str, has_predictor: bool) -> PromptSource:
+    """Return the source a user named for a model, "auto" included, and say which it is.
+
+    Raises:
+        OptionError: as `make_source`, or the source needs a predictor and the model has none.
+    """
+    chosen = automatic_source(has_predictor) if name == AUTO else name
+    source = make_source(chosen)
+    if source.needs_confidence_map and not has_predictor:
+        raise OptionError(
+            f"model '{model}' has no prompt predictor: choose another prompt source than "
+            f"'{name}', such as {automatic_source(has_predictor)}, or train one with "
+            "`aopsam train-predictor` and export the model again with --predictor"
+        )
+    if name == AUTO and not has_predictor:
+        _LOGGER.warning("model '%s' has no prompt predictor: prompts from %s", model, chosen)
+    else:
+        _LOGGER.info("prompts from %s (%s)", chosen, AUTO if name == AUTO else "as requested")
+    return source
+
+
+def check_source(name: str) -> None:
+    """Raise `make_source`'s error for a name that is no source, nor "auto"."""
+    if name != AUTO:
+        make_source(name)
+
+
 def make_source(name: str) -> PromptSource:
-    """Return the source a user named.
+    """Return the source of a name; "auto" is none before it is resolved.
 
     Raises:
         OptionError: unknown name, or a grid of no or too many points.
@@ -164,7 +201,7 @@ def make_source(name: str) -> PromptSource:
     match = re.fullmatch(r"grid([0-9]{1,4})", name)
     if match is None:
         raise OptionError(
-            f"unknown prompt source '{name}'; known: predictor, grid16, grid32, gridN"
+            f"unknown prompt source '{name}'; known: auto, predictor, grid16, grid32, gridN"
         )
     side = int(match.group(1))
     if not 1 <= side <= MAX_SIDE:

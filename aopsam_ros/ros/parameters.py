@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,15 @@ FIXED: Mapping[str, OptionSpec] = {
     "engine": OptionSpec(
         str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
     ),
+    "precision": OptionSpec(
+        str,
+        AUTO,
+        None,
+        None,
+        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
+    ),
     "prompt_source": OptionSpec(
-        str, "predictor", None, None, "where prompts come from: predictor, or gridN as grid16"
+        str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
     ),
     "threads": OptionSpec(
         int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
@@ -71,6 +79,7 @@ class Startup:
 
     model: str
     engine: str
+    precision: str
     prompt_source: str
     threads: int
     image_transport: str
@@ -153,8 +162,8 @@ class Parameters:
             OptionError: if images are asked for in a way that this release cannot take.
         """
         _check_choice("image_transport", self._value("image_transport"))
-        fields = ("model", "engine", "prompt_source", "threads", "image_transport")
-        return Startup(**{name: self._value(name) for name in fields})
+        names = [field.name for field in dataclasses.fields(Startup)]
+        return Startup(**{name: self._value(name) for name in names})
 
     def configuration(self) -> Configuration:
         """Return the configuration as of now: the same object until a value changes."""

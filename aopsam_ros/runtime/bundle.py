@@ -14,11 +14,17 @@ import yaml
 from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.runtime.bundle_fields import Fields
+from aopsam_ros.user_folders import user_data
 
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
 MAX_YAML_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
+# Bundles that are not shipped: what makes them, in the folder where they are found by name.
+RECIPES = {
+    "mobile_sam": "`aopsam models fetch mobile_sam`, then `aopsam export --checkpoint mobile_sam "
+    "--mixed`; or choose model 'nano', which is built in"
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -50,7 +56,9 @@ class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
 
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
-    `defaults` maps asf, mask and grid to option values.
+    `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
+    mixed precision, for engines that take it from the graph, and may be empty; `defaults` maps asf,
+    mask and grid to option values.
     """
 
     folder: Path
@@ -67,6 +75,7 @@ class Bundle:
     confidence_map_size: int
     stability_offset: float
     graphs: Mapping[str, Graph]
+    mixed_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
 
     def options(
@@ -93,10 +102,11 @@ class Bundle:
 
 
 def search_folders() -> list[Path]:
-    """Return the folders that hold bundles: the installed package's, then the source checkout's."""
+    """Return the folders that hold bundles: the package's, the source checkout's, the user's."""
     package = Path(__file__).resolve().parents[1]
     installed = Path(__file__).parents[1]
     folders = [installed / "bundles", package / "bundles", package.parent / "bundles"]
+    folders.append(user_data("bundles"))
     return list(dict.fromkeys(folders))
 
 
@@ -127,9 +137,15 @@ def find_bundle(name_or_path: str | Path) -> Path:
         return path
     if text and _exists(path):
         raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
+    raise BundleError(_not_found(text))
+
+
+def _not_found(name: str) -> str:
+    if name in RECIPES:
+        return f"model bundle '{name}' not found; make it first: {RECIPES[name]}"
     names = ", ".join(available()) or "none is installed"
-    shown = text if len(text) <= 100 else text[:97] + "..."
-    raise BundleError(
+    shown = name if len(name) <= 100 else name[:97] + "..."
+    return (
         f"model bundle '{shown}' not found; give one of these names ({names}) "
         f"or the path of a folder with a {BUNDLE_FILE}"
     )
@@ -156,6 +172,8 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
     shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
     if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
         raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))
+    graphs = _graphs(folder, fields, "graphs", fields.any("graphs"))
+    mixed = fields.any("mixed_graphs")
     bundle = Bundle(
         folder=folder,
         name=fields.text("name"),
@@ -168,22 +186,26 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         embedding_shape=(shape[0], shape[1], shape[2], shape[3]),
         similarity_channels=fields.integer("similarity_channels", 1, shape[1], shape[1]),
         low_res_mask_size=fields.integer("low_res_mask_size", 8, 2048),
-        confidence_map_size=fields.integer("confidence_map_size", 8, 4096),
+        confidence_map_size=(
+            fields.integer("confidence_map_size", 8, 4096) if PREDICTOR in graphs else 0
+        ),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
-        graphs=_graphs(folder, fields),
+        graphs=graphs,
+        mixed_graphs={} if mixed is None else _graphs(folder, fields, "mixed_graphs", mixed),
         defaults=fields.groups("defaults", ("asf", "mask", "grid")),
     )
     bundle.options("grid")  # a wrong default is the bundle's fault: say so now
     return bundle
 
 
-def _graphs(folder: Path, fields: Fields) -> dict[str, Graph]:
+def _graphs(folder: Path, fields: Fields, key: str, listed: object) -> dict[str, Graph]:
+    """Read the files listed at `key`; only the prompt predictor may be missing."""
     graphs = {}
-    listed = fields.mapping("graphs")
+    entries = Fields(fields.file, listed, key)
     for name in (ENCODER, PREDICTOR, DECODER):
-        if name == PREDICTOR and name not in listed:
+        if name == PREDICTOR and entries.any(name) is None:
             continue  # grids and boxes need none
-        entry = Fields(fields.file, listed.get(name), f"graphs.{name}")
+        entry = Fields(fields.file, entries.any(name), f"{key}.{name}")
         file, digest = entry.text("file"), entry.text("sha256")
         # Only a plain name: nothing outside the bundle's folder is ever opened.
         if not _NAME.fullmatch(file):

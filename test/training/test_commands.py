@@ -169,16 +169,14 @@ def test_export_equals_torch_for_any_number_of_prompts(trained, tmp_path, count,
     torch = pytest.importorskip("torch")
     import onnxruntime
 
-    from aopsam_ros.models.export import export_nano
+    from aopsam_ros.models.export import export_bundle, nano_parts
     from aopsam_ros.models.loading import load_predictor, load_segmenter
 
     segmenter, _ = load_segmenter(trained / "seg" / "segmenter.pt")
     predictor, _ = load_predictor(trained / "pred" / "predictor.pt")
     facts = {"name": "x", "version": "1", "licence": "-", "defaults": {}, "provenance": {}}
-    differences = export_nano(
-        segmenter.encoder, segmenter.decoder, predictor, tmp_path / "x", facts, 96
-    )
-    assert max(differences.values()) < 1e-3
+    comparison = export_bundle(nano_parts(segmenter, predictor, 96), tmp_path / "x", facts)
+    assert max(comparison.differences.values()) < 1e-3
     rng = np.random.default_rng(count)
     embedding = rng.normal(0, 1, (1, 384, 6, 6)).astype(np.float32)
     coords = rng.uniform(0, 96, (count, per_prompt, 2)).astype(np.float32)
