@@ -10,21 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from aopsam_ros.options import OptionSpec
+from aopsam_ros.ros.inputs import INPUTS
 from aopsam_ros.ros.outputs import TOPICS
 from aopsam_ros.ros.parameters import FIXED, TABLE
 
 DOCS = Path(__file__).resolve().parent
 TARGET = DOCS / "interface.md"
 MESSAGES = DOCS.parent / "msg"
-INPUTS = (
-    ("image", "sensor_msgs/Image", "the camera's images; the newest one only waits"),
-    (
-        "image/compressed",
-        "sensor_msgs/CompressedImage",
-        "instead, where `image_transport` is `compressed`: JPEG or PNG",
-    ),
-    ("camera_info", "sensor_msgs/CameraInfo", "optional: puts markers into the optical frame"),
-)
 DIAGNOSTICS = (
     "/diagnostics",
     "diagnostic_msgs/DiagnosticArray",
@@ -38,13 +30,16 @@ def generate() -> str:
         "# Interface of the node `aopsam`",
         "Made by `docs/generate_interface.py`; do not edit.",
         "## Subscribed topics",
-        table(("Topic", "Type", "What"), INPUTS),
-        "Images and camera information are taken reliably where all their publishers offer that, "
-        "else as best effort; depth 1.",
+        table(("Topic", "Type", "What"), subscribed()),
+        "Taken reliably where all their publishers offer that, else as best effort; depth 1.",
         "## Published topics",
         table(("Topic", "Type", "What"), [*published(), DIAGNOSTICS]),
         "Reliable, volatile, depth 5. Every message carries the header of its image. All but "
         "`~/masks` and `/diagnostics` are made only while somebody listens.",
+        "Quality of service of every topic above can be overridden at start, by ROS's own "
+        "parameters: `qos_overrides.<full topic>.subscription.reliability`, or `publisher`, and "
+        "`durability`, `history`, `depth`. A reliability of `system_default` stands for the choice "
+        "described above.",
         "## Parameters fixed while the node is configured",
         parameters(name for name in TABLE if name in FIXED),
         "## Parameters that may change at any time",
@@ -56,6 +51,11 @@ def generate() -> str:
         *(message(file) for file in sorted(MESSAGES.glob("*.msg"))),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def subscribed() -> list[tuple[str, str, str]]:
+    """Return name, type and meaning of the topics that the node listens to."""
+    return [(name, type_name(kind), what) for name, (kind, what) in INPUTS.items()]
 
 
 def published() -> list[tuple[str, str, str]]:

@@ -1,70 +1,89 @@
-"""Subscriptions to a camera that suit whatever its driver publishes."""
+"""The node's subscriptions: made in activate, gone after deactivate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from aopsam_ros.ros.subscription import CameraSubscription
+
+SILENCE_S = 5.0  # without images, until it is worth a warning
+
+# Type and meaning of every topic; docs/interface.md is made from this.
+INPUTS: Mapping[str, tuple[type, str]] = {
+    "image": (Image, "the camera's images; the newest one only waits"),
+    "image/compressed": (
+        CompressedImage,
+        "instead, where `image_transport` is `compressed`: JPEG or PNG",
+    ),
+    "camera_info": (CameraInfo, "optional: puts markers into the optical frame"),
+}
+Callback = Callable[[Any], None]
 
 
-class CameraSubscription:
-    """Listens to the newest message of a topic, reliably where all its publishers are reliable.
+class Inputs:
+    """Listens to the camera, and notices when it is silent."""
 
-    Best effort receives from every publisher, but an image is sent in many fragments and lost with
-    any of them, even on one machine. Reliable delivers them all, but receives nothing from a
-    publisher that offers best effort. So the choice follows the publishers.
-    """
+    def __init__(
+        self, node: Node, transport: str, on_image: Callback, on_camera_info: Callback
+    ) -> None:
+        """Subscribe.
 
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
-        """Subscribe; `kind` is the message's type."""
+        Raises:
+            OptionError: if the user's quality of service is impossible.
+        """
         self._node = node
-        self._kind = kind
-        self._name = topic
-        self._callback = callback
-        self.topic: str = node.resolve_topic_name(topic)
-        self._reliability = self._offered() or ReliabilityPolicy.BEST_EFFORT
-        self._subscription = self._subscribe()
+        self._on_image = on_image
+        self._heard = time.monotonic()
+        self._warned = False
+        self._subscriptions: dict[str, CameraSubscription] = {}
+        try:
+            self._image = self._listen(_image_topic(transport), self._heard_image)
+            self._listen("camera_info", on_camera_info)
+        except BaseException:
+            self.destroy()
+            raise
 
-    def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
-        quality = QoSProfile(depth=1, reliability=self._reliability)
-        return self._node.create_subscription(self._kind, self._name, self._callback, quality)
+    def _listen(self, name: str, callback: Callback) -> CameraSubscription:
+        # As image_transport's subscribers do: the compressed topic lies below the raw one's name.
+        base, _, transport = name.partition("/")
+        topic = f"{self._node.resolve_topic_name(base)}/{transport}" if transport else base
+        subscription = CameraSubscription(self._node, INPUTS[name][0], topic, callback)
+        self._subscriptions[name] = subscription
+        return subscription
 
-    def _offered(self) -> ReliabilityPolicy | None:
-        """Return what all publishers offer; None while there are none."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        if not publishers:
-            return None
-        offers = {publisher.qos_profile.reliability for publisher in publishers}
-        reliable = offers == {ReliabilityPolicy.RELIABLE}
-        return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+    def _heard_image(self, message: Image | CompressedImage) -> None:
+        self._heard, self._warned = time.monotonic(), False
+        self._on_image(message)
+
+    @property
+    def image_topic(self) -> str:
+        """Full name of the images' topic."""
+        return self._image.topic
+
+    @property
+    def silent(self) -> bool:
+        """Whether no image came for some seconds."""
+        return time.monotonic() - self._heard > SILENCE_S
 
     def adapt(self) -> None:
-        """Follow the publishers there are now; to be called from time to time."""
-        offered = self._offered()
-        if offered not in (None, self._reliability):
-            self._reliability = offered
-            self.destroy()
-            self._subscription = self._subscribe()
+        """Follow the publishers there are now, and warn once of silence; called once a second."""
+        for subscription in self._subscriptions.values():
+            subscription.adapt()
+        if self.silent and not self._warned:
+            self._warned = True
+            self._node.get_logger().warning(self._image.silence(SILENCE_S))
 
     def destroy(self) -> None:
-        """End the subscription."""
-        self._node.destroy_subscription(self._subscription)
-
-    def silence(self, seconds: float) -> str:
-        """Return what a user needs to know to find out why nothing comes."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        text = f"no image on {self.topic} for {seconds:.0f} s: {len(publishers)} publishers found"
-        if not publishers:
-            return f"{text}; remap 'image' to your camera's topic"
-        found = "; ".join(
-            f"{p.node_name}: {p.topic_type}, {_quality(p.qos_profile)}" for p in publishers
-        )
-        quality = QoSProfile(depth=1, reliability=self._reliability)
-        wanted = f"sensor_msgs/msg/{self._kind.__name__}, {_quality(quality)}"
-        return f"{text} ({found}), this node takes {wanted}"
+        """End the subscriptions."""
+        for subscription in self._subscriptions.values():
+            subscription.destroy()
+        self._subscriptions.clear()
 
 
-def _quality(profile: QoSProfile) -> str:
-    return f"{profile.reliability.name.lower()} and {profile.durability.name.lower()}"
+def _image_topic(transport: str) -> str:
+    return "image/compressed" if transport == "compressed" else "image"

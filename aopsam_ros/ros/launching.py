@@ -1,6 +1,9 @@
-"""What the launch files have in common: arguments as nav2's, and the node."""
+"""What the launch files have in common: arguments as nav2's, and a node for each camera."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -9,12 +12,14 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ARGUMENTS = {
-    "namespace": ("", "namespace of the node and its topics, for several cameras"),
+    "namespace": ("", "namespace of the nodes and their topics"),
+    "cameras": ("", "a node for each of these, in a namespace of its name: front,rear"),
     "use_sim_time": ("false", "take the time from /clock"),
     "autostart": ("true", "configure and activate the node; otherwise a lifecycle manager does"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
-    "image_topic": ("image", "topic of the camera's images"),
+    "image_topic": ("image", "topic of the camera's images, in the node's namespace or absolute"),
     "camera_info_topic": ("camera_info", "topic of the camera's calibration"),
     "engine": ("", "what runs the model; empty = as the parameter file says"),
     "model": ("", "model bundle, name or folder; empty = as the parameter file says"),
@@ -44,23 +49,54 @@ def overrides(context: LaunchContext) -> dict[str, str]:
     return {name: value for name, value in chosen.items() if value}
 
 
+def namespaces(namespace: str, cameras: str, topics: Iterable[str]) -> list[str]:
+    """Return the namespace of each node to start.
+
+    Args:
+        namespace: above all of them; may be empty.
+        cameras: names with commas between them, or nothing: one node, without a name of its own.
+        topics: of the camera, as the user named them.
+
+    Raises:
+        RuntimeError: if a name is none or comes twice, or a topic is absolute with several cameras.
+    """
+    if not cameras.strip():
+        return [namespace]
+    names = [name.strip() for name in cameras.split(",")]
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise RuntimeError(f"cameras: '{name}' is no ROS name; give front,rear")
+    if len(set(names)) < len(names):
+        raise RuntimeError(f"cameras: a name comes twice in {cameras}")
+    absolute = [topic for topic in topics if topic.startswith("/")]
+    if absolute and len(names) > 1:
+        raise RuntimeError(f"several cameras cannot share {absolute[0]}: leave its first / out")
+    return [f"{namespace.rstrip('/')}/{name}" for name in names]
+
+
 def _nodes(context: LaunchContext) -> list[LifecycleNode]:
+    chosen = {
+        name: LaunchConfiguration(name).perform(context)
+        for name in ("namespace", "cameras", "image_topic", "camera_info_topic")
+    }
+    topics = {"image": chosen["image_topic"], "camera_info": chosen["camera_info_topic"]}
+    spaces = namespaces(chosen["namespace"], chosen["cameras"], topics.values())
+    return [_node(context, namespace, topics) for namespace in spaces]
+
+
+def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> LifecycleNode:
     # A node of this package starts itself: launch_ros learnt to do that only after Humble.
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("use_sim_time", "autostart")
     }
-    node = LifecycleNode(
+    return LifecycleNode(
         package="aopsam_ros",
         executable="aopsam_node",
         name="aopsam",
-        namespace=LaunchConfiguration("namespace"),
+        namespace=namespace,
         parameters=[LaunchConfiguration("params_file"), {**switches, **overrides(context)}],
-        remappings=[
-            ("image", LaunchConfiguration("image_topic")),
-            ("camera_info", LaunchConfiguration("camera_info_topic")),
-        ],
+        remappings=list(topics.items()),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
     )
-    return [node]

@@ -19,11 +19,11 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
-from aopsam_ros.ros.inputs import CameraSubscription
+from aopsam_ros.ros.inputs import Inputs
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
 from aopsam_ros.ros.log_bridge import LogBridge
 from aopsam_ros.ros.outputs import Outputs
@@ -31,7 +31,6 @@ from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
 from aopsam_ros.segmenter import Segmenter
 
-SILENCE_S = 5.0  # without images, until it is worth a warning
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
 LOADING_PERIOD_S = 10.0  # between two lines of the log
@@ -51,10 +50,8 @@ class AopsamNode(LifecycleNode):
         """
         super().__init__("aopsam", **options)
         self._pipeline: Pipeline | None = None
-        self._inputs: list[CameraSubscription] = []
+        self._inputs: Inputs | None = None
         self._problem = ""
-        self._heard = 0.0
-        self._warned = False
         self.parameters = Parameters(self, lambda: self._pipeline is not None)
         self._statistics = Statistics()
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -92,10 +89,11 @@ class AopsamNode(LifecycleNode):
         try:
             self.parameters.follow(segmenter.options)
             warm_up(segmenter)
+            outputs = Outputs(self)
         except BaseException:
             segmenter.close()
             raise
-        self._pipeline = Pipeline(segmenter, Outputs(self), self._statistics, self._warn)
+        self._pipeline = Pipeline(segmenter, outputs, self._statistics, self._warn)
         self.get_logger().info(
             f"configured: model {segmenter.model}, engine {segmenter.engine} "
             f"({segmenter.precision}), prompts from {segmenter.prompt_source}"
@@ -104,24 +102,15 @@ class AopsamNode(LifecycleNode):
 
     @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let results out, then images in."""
-        result = super().on_activate(state)
+        """Subscribe, and let results out."""
+        pipeline = self._running()
+        transport = self.parameters.startup().image_transport
+        # First what may fail. Nothing is received before this callback has returned.
+        self._inputs = Inputs(self, transport, self._on_image, pipeline.on_camera_info)
         self._statistics.reset()
-        self._heard, self._warned = time.monotonic(), False
-        self._running().start()
-        self._inputs = [
-            self._image_subscription(),
-            CameraSubscription(self, CameraInfo, "camera_info", self._on_camera_info),
-        ]
-        self.get_logger().info(f"active: segmenting images of {self._inputs[0].topic}")
-        return result
-
-    def _image_subscription(self) -> CameraSubscription:
-        """Listen to images as image_transport's subscribers do: compressed ones beside the raw."""
-        if self.parameters.startup().image_transport == "compressed":
-            topic = f"{self.resolve_topic_name('image')}/compressed"
-            return CameraSubscription(self, CompressedImage, topic, self._on_image)
-        return CameraSubscription(self, Image, "image", self._on_image)
+        pipeline.start()
+        self.get_logger().info(f"active: segmenting images of {self._inputs.image_topic}")
+        return super().on_activate(state)
 
     @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -161,9 +150,9 @@ class AopsamNode(LifecycleNode):
         super().destroy_node()
 
     def _stop(self) -> None:
-        for subscription in self._inputs:
-            subscription.destroy()
-        self._inputs = []
+        if self._inputs is not None:
+            self._inputs.destroy()
+            self._inputs = None
         if self._pipeline is not None:
             self._pipeline.stop()
 
@@ -175,15 +164,9 @@ class AopsamNode(LifecycleNode):
 
     # Messages
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._pipeline is not None:
-            self._pipeline.calibration = message
-
     def _on_image(self, message: Image | CompressedImage) -> None:
-        received = time.monotonic()
-        self._heard, self._warned = received, False
-        if self._pipeline is not None:
-            self._pipeline.put(Frame(message, received, self.parameters.configuration()))
+        frame = Frame(message, time.monotonic(), self.parameters.configuration())
+        self._running().put(frame)
 
     def _warn(self, message: str) -> None:
         if self.context.ok():  # everything fails once ROS is being shut down
@@ -192,13 +175,9 @@ class AopsamNode(LifecycleNode):
     # Once a second
 
     def _report(self) -> None:
-        for subscription in self._inputs:
-            subscription.adapt()
-        silent = bool(self._inputs) and time.monotonic() - self._heard > SILENCE_S
-        if silent and not self._warned:
-            self._warned = True
-            self.get_logger().warning(self._inputs[0].silence(SILENCE_S))
-        self._publish_diagnostics(self._condition(silent))
+        if self._inputs is not None:
+            self._inputs.adapt()
+        self._publish_diagnostics(self._condition())
 
     def _report_loading(self, what: str, share: float | None, seconds: float) -> None:
         """Say in log and diagnostics that configure goes on; called once a second meanwhile."""
@@ -213,18 +192,18 @@ class AopsamNode(LifecycleNode):
         report = self._statistics.report()
         self._diagnostics.publish(diagnostic_array(name, stamp, report, condition))
 
-    def _condition(self, silent: bool) -> Condition:
+    def _condition(self) -> Condition:
         if self._pipeline is None:
             return Condition(problem=self._problem)
         segmenter = self._pipeline.segmenter
         return Condition(
-            active=bool(self._inputs),
+            active=self._inputs is not None,
             model=segmenter.model,
             engine=segmenter.engine,
             precision=segmenter.precision,
             prompt_source=segmenter.prompt_source,
             problem=self._problem,
-            silent=silent,
+            silent=self._inputs is not None and self._inputs.silent,
         )
 
 

@@ -12,17 +12,15 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import MarkerArray
 
+from aopsam_ros.errors import OptionError
 from aopsam_ros.msg import MaskArray, PromptArray
 from aopsam_ros.ros import messages
 from aopsam_ros.ros.conversions import RgbImage, array_to_image
 from aopsam_ros.ros.markers import PromptMarkers
 from aopsam_ros.ros.parameters import Configuration
+from aopsam_ros.ros.quality import overridable, refused_in_words
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.visualization import draw_overlay
-
-# Reliable: results are few and wanted. Shallow: nobody wants old ones.
-QUALITY = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -40,27 +38,32 @@ class Outputs:
     """Publishes segmentations; what nobody has subscribed to is not even computed."""
 
     def __init__(self, node: LifecycleNode) -> None:
-        """Create the publishers, silent until the node is active."""
-        self._node = node
-        self._publishers: list[Any] = []
-        self._masks = self._publisher("masks")
-        self._prompts = self._publisher("prompts")
-        self._prompt_markers = self._publisher("prompt_markers")
-        self._labels = self._publisher("labels")
-        self._overlay = self._publisher("overlay")
-        self._confidence_map = self._publisher("confidence_map")
-        self._detections = self._publisher("detections")
-        self._markers = PromptMarkers()
+        """Create the publishers, silent until the node is active.
 
-    def _publisher(self, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
-        kind, _ = TOPICS[topic]
-        publisher = self._node.create_lifecycle_publisher(kind, f"~/{topic}", QUALITY)
-        self._publishers.append(publisher)
-        return publisher
+        Raises:
+            OptionError: if the user's quality of service is impossible.
+        """
+        self._node = node
+        self._publishers: dict[str, Any] = {}
+        self._markers = PromptMarkers()
+        try:
+            for topic, (kind, _) in TOPICS.items():
+                self._publishers[topic] = self._publisher(kind, f"~/{topic}")
+        except OptionError:
+            self.destroy()
+            raise
+
+    def _publisher(self, kind: type, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+        # Reliable: results are few and wanted. Shallow: nobody wants old ones.
+        quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+        with refused_in_words(self._node.resolve_topic_name(topic)):
+            return self._node.create_lifecycle_publisher(
+                kind, topic, quality, qos_overriding_options=overridable()
+            )
 
     def publish_masks(self, segmentation: Segmentation, header: Header) -> None:
         """Publish what planners wait for."""
-        self._masks.publish(messages.mask_array(segmentation, header))
+        self._publishers["masks"].publish(messages.mask_array(segmentation, header))
 
     def publish_views(
         self,
@@ -71,34 +74,35 @@ class Outputs:
         configuration: Configuration,
     ) -> None:
         """Publish everything else, as far as somebody listens."""
-        _offer(self._prompts, lambda: messages.prompt_array(segmentation, header))
-        _offer(
-            self._prompt_markers,
+        self._offer("prompts", lambda: messages.prompt_array(segmentation, header))
+        self._offer(
+            "prompt_markers",
             lambda: self._markers.message(segmentation, header, calibration, configuration.markers),
         )
-        _offer(self._detections, lambda: messages.detections(segmentation, header))
-        _offer(self._labels, lambda: messages.label_map(segmentation, header))
-        _offer(self._confidence_map, lambda: messages.confidence_map(segmentation, header))
-        _offer(self._overlay, lambda: _overlay(rgb, segmentation, header, configuration))
+        self._offer("detections", lambda: messages.detections(segmentation, header))
+        self._offer("labels", lambda: messages.label_map(segmentation, header))
+        self._offer("confidence_map", lambda: messages.confidence_map(segmentation, header))
+        self._offer("overlay", lambda: _overlay(rgb, segmentation, header, configuration))
+
+    def wanted(self, *topics: str) -> bool:
+        """Tell whether somebody listens to any of these topics."""
+        return any(self._publishers[topic].get_subscription_count() for topic in topics)
+
+    def _offer(self, topic: str, make: Callable[[], Any]) -> None:
+        """Make and publish a message if somebody listens; `make` may have none to give."""
+        message = make() if self.wanted(topic) else None
+        if message is not None:
+            self._publishers[topic].publish(message)
 
     def clear(self) -> None:
         """Take the markers away that are being shown."""
-        self._prompt_markers.publish(self._markers.clear())
+        self._publishers["prompt_markers"].publish(self._markers.clear())
 
     def destroy(self) -> None:
         """Remove the topics."""
-        for publisher in self._publishers:
+        for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
-
-
-def _offer(publisher: Any, make: Callable[[], Any]) -> None:  # noqa: ANN401
-    """Make and publish a message if somebody listens; `make` may have none to give."""
-    if publisher.get_subscription_count() == 0:
-        return
-    message = make()
-    if message is not None:
-        publisher.publish(message)
 
 
 def _overlay(

@@ -54,7 +54,7 @@ class Pipeline:
     ) -> None:
         """Take over segmenter and outputs; `on_failure` is told why an image was skipped."""
         self.segmenter = segmenter
-        self.calibration: CameraInfo | None = None
+        self._calibration: CameraInfo | None = None
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
@@ -67,7 +67,7 @@ class Pipeline:
     def stop(self) -> None:
         """Finish the image that is being worked on."""
         self._worker.stop()
-        self.calibration = None
+        self._calibration = None
 
     def clear(self) -> None:
         """Take away what stays on a screen."""
@@ -83,6 +83,10 @@ class Pipeline:
         """Hand over an image; the one that waits is dropped."""
         self._statistics.on_received()
         self._worker.put(frame)
+
+    def on_camera_info(self, message: CameraInfo) -> None:
+        """Take the camera's calibration for the frames to come."""
+        self._calibration = message
 
     def _work(self, frame: Frame) -> None:
         """Segment an image; whatever is wrong with it, the next one gets its chance."""
@@ -104,7 +108,7 @@ class Pipeline:
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
         self._outputs.publish_views(
-            segmentation, rgb, header, self.calibration, frame.configuration
+            segmentation, rgb, header, self._calibration, frame.configuration
         )
 
 
