@@ -11,10 +11,17 @@ from aopsam_ros.weights.known import Weights
 
 
 def cache_folder() -> Path:
-    """Return `$XDG_CACHE_HOME/aopsam_ros/weights`, or the same under `~/.cache`; may not exist."""
+    """Return `$XDG_CACHE_HOME/aopsam_ros/weights`, or the same under `~/.cache`; may not exist.
+
+    Raises:
+        WeightsError: The user has no home, as some users of containers have none.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():  # the XDG specification: a relative path is to be ignored
-        base = Path.home() / ".cache"
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise WeightsError("no home folder: set XDG_CACHE_HOME to a folder of yours") from error
     return base / "aopsam_ros" / "weights"
 
 
