@@ -147,7 +147,7 @@ class Segmenter:
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Decode N prompts of K points on an encoded image, in one call of the graph.
+        """Decode N prompts of K points on an encoded image.
 
         Args:
             frame: from `encode`.
@@ -161,7 +161,7 @@ class Segmenter:
             InputError: if the shapes do not fit together or a coordinate is not finite.
             InferenceError: if the graph fails.
         """
-        return self._model.decode(frame, coords, labels)
+        return self._model.decode_all(frame, coords, labels)
 
     def close(self) -> None:
         """Free the graphs; the segmenter cannot be used afterwards."""
@@ -201,6 +201,7 @@ class Segmenter:
             prompts=prompts,
             geometry=frame.geometry,
             low_size=self._model.bundle.low_res_mask_size,
+            largest_batch=self._model.runtime.largest_batch,
             stability_offset=self._model.bundle.stability_offset,
             options=options,
             adaptive=self._source.adaptive,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.runtime.decoded import DecodedOnHost
 from aopsam_ros.runtime.signatures import Signature, check_graph, check_output, signatures
 
 # The newest first; the CPU is always there.
@@ -26,6 +27,7 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    largest_batch: int | None = None
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         """Load and check the bundle's graphs.
@@ -94,16 +96,13 @@ class OnnxRuntime:
         handle: Any,  # noqa: ANN401
         coords: NDArray[np.float32],
         labels: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> DecodedOnHost:
         """Decode N prompts of K points.
 
         Args:
             handle: from `encode`.
             coords: `[N, K, 2]` in pixels of the padded square.
             labels: `[N, K]`.
-
-        Returns:
-            low-resolution logits `[N, 3, M, M]` and predicted IoU `[N, 3]`, float32.
 
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
@@ -112,7 +111,7 @@ class OnnxRuntime:
         logits, iou = outputs["low_res_logits"], outputs["predicted_iou"]
         if not len(logits) == len(iou) == len(coords):
             raise InferenceError(f"{DECODER} gave {len(logits)} results for {len(coords)} prompts")
-        return logits, iou
+        return DecodedOnHost(logits, iou)
 
     def close(self) -> None:
         """Free the graphs; the object cannot be used afterwards."""
