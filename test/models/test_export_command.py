@@ -159,6 +159,7 @@ def not_ours(path, checkpoint, kind):
         path.write_bytes(content[kind])
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
