@@ -38,7 +38,7 @@ class SinglePromptSet(nn.Module):
     def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Map `[1, C, h, w]`, `[N, K, 2]`, `[N, K]` to logits `[N, 3, M, M]`, IoU `[N, 3]`."""
         logits, iou = self.decoder(embedding, coords.unsqueeze(0), labels.unsqueeze(0))
-        return logits.squeeze(0), iou.squeeze(0)
+        return logits[0], iou[0]  # `squeeze` would be exported as a branch
 
 
 @dataclass(frozen=True)

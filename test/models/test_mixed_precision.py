@@ -4,14 +4,17 @@ import numpy as np
 import onnxruntime
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from random_weights import uniform  # noqa: E402
 
 from aopsam_ros.errors import BundleError  # noqa: E402
+from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
 from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
+from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter  # noqa: E402
+from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
@@ -120,6 +123,16 @@ def test_they_run_and_are_near(exported, name):
 def run(path, name):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(None, inputs_of(name))
+
+
+def test_nano_can_be_converted_as_well(tmp_path):
+    torch.manual_seed(0)
+    parts = nano_parts(NanoSegmenter().eval(), PromptPredictor(EMBEDDING_CHANNELS).eval(), 96)
+    facts = {"name": "n", "version": "1", "licence": "-", "defaults": {}, "provenance": {}}
+    comparison = export_bundle(parts, tmp_path / "n", facts, mixed=True)
+    assert min(comparison.cosines.values()) > 0.999
+    decoder = onnx.load(str(tmp_path / "n" / "mask_decoder.onnx"))
+    assert not {"If", "Loop"} & {node.op_type for node in decoder.graph.node}
 
 
 # ------------------------------------------------------------------ graphs made by hand
