@@ -38,3 +38,10 @@ def partial(cache):
     """Where an interrupted download is kept."""
     cache.mkdir(parents=True, mode=0o700)
     return cache / "small.pt.partial"
+
+
+@pytest.fixture
+def at_hand(tmp_path):
+    """A copy of the file outside of the cache."""
+    (tmp_path / "copy.pt").write_bytes(CONTENT)
+    return tmp_path / "copy.pt"

@@ -9,3 +9,10 @@ SHA256 = "f8b0585eb91f58c007a5634362c9f90d8543822c113f702523bc7b73408a9392"
 
 def small_weights(url):
     return Weights("small", "small.pt", url, len(CONTENT), GIT_BLOB, "MIT", "for tests")
+
+
+INSTALLED = ["small.pt", "small.pt.lock", "small.pt.sha256"]  # what is left in the cache
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())

@@ -1,4 +1,4 @@
-"""The cache: copies at hand, whole or not at all, never where others can write, one at a time."""
+"""Files come into the cache whole or not at all, stay what they are, and one process at a time."""
 
 import os
 import subprocess
@@ -6,28 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_weights import CONTENT, GIT_BLOB, SHA256
+from small_weights import CONTENT, GIT_BLOB, INSTALLED, SHA256, names
 
-import aopsam_ros
 from aopsam_ros.errors import InputError, WeightsError
-from aopsam_ros.weights import cache as caching
 from aopsam_ros.weights import fetching
-from aopsam_ros.weights.cache import cache_folder, cached_path
 from aopsam_ros.weights.fetching import fetch, resolve_checkpoint, take
 from aopsam_ros.weights.identity import check_file
 from aopsam_ros.weights.known import KNOWN
-
-INSTALLED = ["small.pt", "small.pt.lock", "small.pt.sha256"]
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def at_hand(tmp_path):
-    (tmp_path / "copy.pt").write_bytes(CONTENT)
-    return tmp_path / "copy.pt"
 
 
 def test_a_copy_at_hand_is_taken(weights, server, cache, at_hand):
@@ -121,6 +106,19 @@ def test_another_record_is_noticed_and_made_good(weights, server, cache, at_hand
     assert (cache / "small.pt.sha256").read_text().split() == [SHA256, "small.pt"]
 
 
+def test_a_stop_before_the_record_leaves_no_old_one(weights, cache, at_hand, monkeypatch):
+    stored = take(weights, at_hand)
+    (cache / "small.pt.sha256").write_bytes(b"0" * 64)
+
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fetching, "_record", full_disk)
+    with pytest.raises(WeightsError, match="No space left on device"):
+        take(weights, at_hand)
+    check_file(weights, stored)  # which an old record would contradict
+
+
 def test_a_missing_record_is_made(weights, server, cache, at_hand):
     check_file(weights, take(weights, at_hand))
     (cache / "small.pt.sha256").unlink()
@@ -132,98 +130,6 @@ def test_the_record_is_for_sha256sum(weights, cache, at_hand):
     take(weights, at_hand)
     words = ["sha256sum", "--check", "small.pt.sha256"]
     assert subprocess.run(words, cwd=cache, capture_output=True, check=False).returncode == 0
-
-
-def test_the_cache_is_the_users(monkeypatch, tmp_path, weights):
-    assert cached_path(weights) == tmp_path / "cache" / "aopsam_ros" / "weights" / "small.pt"
-    for relative in ("", "relative/folder"):
-        monkeypatch.setenv("XDG_CACHE_HOME", relative)
-        assert cache_folder() == tmp_path / "home" / ".cache" / "aopsam_ros" / "weights"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    fetch(weights)
-    assert (tmp_path / "home" / ".cache" / "aopsam_ros" / "weights" / "small.pt").exists()
-    for package in aopsam_ros.__path__:
-        assert Path(package) not in cache_folder().parents
-        assert not list(Path(package).rglob("small.pt*"))
-
-
-def test_without_a_home_it_says_what_to_set(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # no such user
-    with pytest.raises(WeightsError, match="set XDG_CACHE_HOME"):
-        cache_folder()
-
-
-def test_a_new_cache_is_private(weights, cache):
-    fetch(weights)
-    assert cache.stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.parametrize("above", [0, 1, 2])
-def test_a_cache_where_everyone_writes_is_refused(weights, server, cache, partial, above):
-    folder = [cache, *cache.parents][above]
-    folder.chmod(0o777)
-    with pytest.raises(WeightsError, match="every user can write there") as raised:
-        fetch(weights)
-    assert f"`chmod o-w {folder}`" in str(raised.value)
-    assert names(cache) == [] and server.ranges == []
-    folder.chmod(0o755)
-    fetch(weights)
-    folder.chmod(0o777)
-    with pytest.raises(WeightsError, match="every user can write there"):
-        resolve_checkpoint("small")
-
-
-def test_a_folder_such_as_tmp_may_be_above_it(weights, cache, partial):
-    cache.parent.chmod(0o1777)
-    assert fetch(weights).exists()
-
-
-def test_somebody_elses_cache_is_refused(weights, cache, partial, monkeypatch):
-    if os.getuid() == 0:
-        os.chown(cache, 4_000_000, -1)  # root's own folders are everybody's
-    other = cache.stat().st_uid + 1
-    monkeypatch.setattr(caching.os, "getuid", lambda: other)
-    with pytest.raises(WeightsError, match="belongs to another user"):
-        fetch(weights)
-
-
-@pytest.mark.skipif(os.getuid() == 0, reason="nothing is read-only for root")
-def test_a_read_only_cache_is_one_clear_line(weights, cache, partial):
-    cache.chmod(0o500)
-    with pytest.raises(WeightsError) as raised:
-        fetch(weights)
-    cache.chmod(0o700)
-    assert "Permission denied" in str(raised.value) and "XDG_CACHE_HOME" in str(raised.value)
-
-
-@pytest.mark.parametrize("call", ["mkdir", "open", "replace"])
-def test_a_cache_that_cannot_be_written_is_one_clear_line(
-    weights, at_hand, cache, monkeypatch, call
-):
-    # What a read-only folder or disk does, for root as well.
-    real = getattr(Path, call)
-
-    def refused(path, *words, **options):
-        if cache in (path, *path.parents) or cache == path:
-            raise PermissionError(30, "Read-only file system", str(path))
-        return real(path, *words, **options)
-
-    monkeypatch.setattr(Path, call, refused)
-    for store in (lambda: fetch(weights), lambda: take(weights, at_hand)):
-        with pytest.raises(WeightsError) as raised:
-            store()
-        message = str(raised.value)
-        assert message.startswith(f"small.pt cannot be stored under {cache}: ")
-        assert "Read-only file system" in message and "XDG_CACHE_HOME" in message
-        assert "\n" not in message
-
-
-def test_a_file_in_the_caches_place_is_one_clear_line(weights, tmp_path):
-    (tmp_path / "cache").write_text("")
-    with pytest.raises(WeightsError, match=r"small\.pt cannot be stored under"):
-        fetch(weights)
 
 
 def test_a_name_means_the_fetched_file_and_a_path_itself(weights, cache, tmp_path, monkeypatch):
