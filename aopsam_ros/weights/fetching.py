@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aopsam_ros.errors import InputError, WeightsError
-from aopsam_ros.weights.cache import cache_folder, cached_path, check_private, prepare_cache
+from aopsam_ros.user_folders import check_private
+from aopsam_ros.weights.cache import cache_folder, cached_path, prepare_cache
 from aopsam_ros.weights.download import download
 from aopsam_ros.weights.identity import (
     CHUNK,
@@ -31,6 +32,7 @@ def fetch(weights: Weights) -> Path:
 
     Raises:
         WeightsError: It cannot be had or stored, or what came is not the published file.
+        FolderError: Others could replace it in the cache.
     """
     with _locked_cache(weights) as folder:
         target, partial = folder / weights.file, _partial_of(folder, weights)
@@ -45,6 +47,7 @@ def take(weights: Weights, source: Path) -> Path:
 
     Raises:
         WeightsError: That is not the published file, or it cannot be stored; nothing is then.
+        FolderError: Others could replace it in the cache.
         InputError: There is no such file.
         OSError: It cannot be opened.
     """
@@ -67,6 +70,7 @@ def resolve_checkpoint(name_or_path: str) -> Path:
 
     Raises:
         WeightsError: The named weights are not there, or not what they were.
+        FolderError: Others could replace them.
     """
     path = Path(name_or_path)
     if name_or_path not in KNOWN or path.is_file():  # a folder may be the bundle of that name
@@ -137,7 +141,8 @@ def _locked_cache(weights: Weights) -> Iterator[Path]:
     """Make the cache's folder, to store a file in it that no other process stores meanwhile.
 
     Raises:
-        WeightsError: Another process does, others could put files there, or it cannot be written.
+        WeightsError: Another process does, or it cannot be written.
+        FolderError: Others could put files there.
     """
     try:
         folder = prepare_cache()

@@ -50,6 +50,7 @@ def aopsam(monkeypatch, tmp_path, capfd):
     """Run the command in a folder and with a cache of the test's own, for small images."""
     monkeypatch.setattr("aopsam_ros.models.loading.MobileSam", lambda: MobileSam(64))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
 
     def run(*words):
@@ -70,12 +71,14 @@ def test_from_the_published_file_to_masks(
     )
     monkeypatch.setitem(KNOWN, "mobile_sam", published)
     assert aopsam("models", "fetch", "mobile_sam", "--from", checkpoint).code == 0
-    result = aopsam("export", "--checkpoint", "mobile_sam", "--out", "mobile_sam")
+    result = aopsam("export", "--checkpoint", "mobile_sam")
     assert result.code == 0
     assert "encoder: differs from torch by at most " in result.out
     assert "mask_decoder: differs from torch by at most " in result.out
-    assert result.out.splitlines()[-1] == "mobile_sam" and "precision" not in result.out
-    bundle = load_bundle(tmp_path / "mobile_sam")
+    folder = tmp_path / "data" / "aopsam_ros" / "bundles" / "mobile_sam"
+    assert result.out.splitlines()[-1] == str(folder) and "precision" not in result.out
+    bundle = load_bundle("mobile_sam")
+    assert bundle.folder == folder
     assert set(bundle.graphs) == {"encoder", "mask_decoder"} and not bundle.mixed_graphs
     assert bundle.options().mask.predicted_iou_threshold == 0.88
     assert bundle.options("grid").mask.stability_threshold == 0.95
@@ -86,7 +89,7 @@ def test_from_the_published_file_to_masks(
     }
     write_rgb(tmp_path / "photo.png", np.ascontiguousarray(picture[:48]))
     accept = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
-    words = ["photo.png", "--model", "./mobile_sam", "--out", "out", "--threads", 1]
+    words = ["photo.png", "--model", "mobile_sam", "--out", "out", "--threads", 1]
     result = aopsam("segment", *words, "--set", *accept)
     assert result.code == 0
     assert "model 'mobile_sam' has no prompt predictor: prompts from grid16" in caplog.text
@@ -190,24 +193,25 @@ def test_other_files_are_one_clear_line(aopsam, checkpoint, tmp_path, kind, reas
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("--checkpoint none.pt", "none.pt: no such checkpoint"),
-        ("--checkpoint .", ".: not a readable checkpoint"),
-        ("--checkpoint mobile_sam", "run `aopsam models fetch mobile_sam`"),
-        ("--checkpoint CHECKPOINT --predictor none.pt", "none.pt: no such checkpoint"),
-        ("--checkpoint CHECKPOINT --predictor CHECKPOINT", "holds no model weights"),
-        ("--checkpoint CHECKPOINT --defaults mask.no=1", "mask.no"),
-        ("--checkpoint CHECKPOINT --defaults other.x=1", "--defaults takes"),
+        ("--checkpoint none.pt --out b", "none.pt: no such checkpoint"),
+        ("--checkpoint . --out b", ".: not a readable checkpoint"),
+        ("--checkpoint mobile_sam --out b", "run `aopsam models fetch mobile_sam`"),
+        ("--checkpoint CHECKPOINT --predictor none.pt --out b", "none.pt: no such checkpoint"),
+        ("--checkpoint CHECKPOINT --predictor CHECKPOINT --out b", "holds no model weights"),
+        ("--checkpoint CHECKPOINT --defaults mask.no=1 --out b", "mask.no"),
+        ("--checkpoint CHECKPOINT --defaults other.x=1 --out b", "--defaults takes"),
         ("--checkpoint CHECKPOINT --out CHECKPOINT", "is a file; choose a folder"),
         ("--checkpoint CHECKPOINT --out full", "full: holds other files"),
-        ("--segmenter x.pt", "--segmenter needs --predictor"),
-        ("--segmenter x.pt --predictor PREDICTOR", "x.pt: no such checkpoint"),
+        ("--checkpoint CHECKPOINT", "say where to: --out FOLDER"),
+        ("--segmenter x.pt --out b", "--segmenter needs --predictor"),
+        ("--segmenter x.pt --predictor PREDICTOR --out b", "x.pt: no such checkpoint"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(aopsam, checkpoint, trained, tmp_path, text, reason):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     named = {"CHECKPOINT": checkpoint, "PREDICTOR": trained}
-    result = aopsam("export", "--out", "b", *(named.get(word, word) for word in text.split()))
+    result = aopsam("export", *(named.get(word, word) for word in text.split()))
     assert result.code == 2 and result.out == ""
     assert result.err.count("\n") == 1 and reason in result.err
     assert not (tmp_path / "b").exists()

@@ -7,8 +7,7 @@ import pytest
 from small_weights import names
 
 import aopsam_ros
-from aopsam_ros.errors import WeightsError
-from aopsam_ros.weights import cache as caching
+from aopsam_ros.errors import FolderError, WeightsError
 from aopsam_ros.weights.cache import cache_folder, cached_path
 from aopsam_ros.weights.fetching import fetch, resolve_checkpoint, take
 
@@ -26,12 +25,17 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path, weights):
         assert not list(Path(package).rglob("small.pt*"))
 
 
-def test_without_a_home_it_says_what_to_set(monkeypatch):
+def test_a_user_without_a_home_is_told_what_to_set(weights, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # no such user
-    with pytest.raises(WeightsError, match="set XDG_CACHE_HOME"):
-        cache_folder()
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(WeightsError, match=r"XDG_CACHE_HOME can name another folder") as raised:
+        fetch(weights)
+    assert "small.pt cannot be stored under /nonexistent/" in str(raised.value)
 
 
 def test_a_new_cache_is_private(weights, cache):
@@ -43,14 +47,14 @@ def test_a_new_cache_is_private(weights, cache):
 def test_a_cache_where_everyone_writes_is_refused(weights, server, cache, partial, above):
     folder = [cache, *cache.parents][above]
     folder.chmod(0o777)
-    with pytest.raises(WeightsError, match="every user can write there") as raised:
+    with pytest.raises(FolderError, match="every user can write there") as raised:
         fetch(weights)
     assert f"`chmod o-w {folder}`" in str(raised.value)
     assert names(cache) == [] and server.ranges == []
     folder.chmod(0o755)
     fetch(weights)
     folder.chmod(0o777)
-    with pytest.raises(WeightsError, match="every user can write there"):
+    with pytest.raises(FolderError, match="every user can write there"):
         resolve_checkpoint("small")
 
 
@@ -63,8 +67,8 @@ def test_somebody_elses_cache_is_refused(weights, cache, partial, monkeypatch):
     if os.getuid() == 0:
         os.chown(cache, 4_000_000, -1)  # root's own folders are everybody's
     other = cache.stat().st_uid + 1
-    monkeypatch.setattr(caching.os, "getuid", lambda: other)
-    with pytest.raises(WeightsError, match="belongs to another user"):
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    with pytest.raises(FolderError, match="belongs to another user"):
         fetch(weights)
 
 
