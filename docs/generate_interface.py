@@ -1,7 +1,8 @@
 """Writes docs/interface.md from what the node itself is made of.
 
-Run it as python docs/generate_interface.py. Topics come from `aopsam_ros.ros.outputs`, parameters
-from `aopsam_ros.ros.parameters`, messages from msg/. A test fails when the file is stale.
+Run it as python docs/generate_interface.py. Topics come from `aopsam_ros.ros.inputs` and `outputs`,
+parameters from `aopsam_ros.ros.parameter_table`, messages from msg/ and srv/. A test fails when the
+file is stale.
 """
 
 from __future__ import annotations
@@ -12,15 +13,23 @@ from pathlib import Path
 from aopsam_ros.options import OptionSpec
 from aopsam_ros.ros.inputs import INPUTS
 from aopsam_ros.ros.outputs import TOPICS
-from aopsam_ros.ros.parameters import FIXED, TABLE
+from aopsam_ros.ros.parameter_table import FIXED, TABLE
 
-DOCS = Path(__file__).resolve().parent
-TARGET = DOCS / "interface.md"
-MESSAGES = DOCS.parent / "msg"
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "docs" / "interface.md"
 DIAGNOSTICS = (
     "/diagnostics",
     "diagnostic_msgs/DiagnosticArray",
     "1 Hz (REP 107): rates, latency, drops, decoder calls, model, engine, last error",
+)
+
+SERVICES = (
+    (
+        "~/segment",
+        "aopsam_ros/Segment",
+        "masks for points or a box of your own, on the newest or a given image; answered between "
+        "two frames, while at most 8 requests wait",
+    ),
 )
 
 
@@ -40,6 +49,8 @@ def generate() -> str:
         "parameters: `qos_overrides.<full topic>.subscription.reliability`, or `publisher`, and "
         "`durability`, `history`, `depth`. A reliability of `system_default` stands for the choice "
         "described above.",
+        "## Services",
+        table(("Service", "Type", "What"), SERVICES),
         "## Parameters fixed while the node is configured",
         parameters(name for name in TABLE if name in FIXED),
         "## Parameters that may change at any time",
@@ -47,8 +58,8 @@ def generate() -> str:
         "`mask` follow the model bundle's own defaults until they are set; the table shows the "
         "general ones.",
         parameters(name for name in TABLE if name not in FIXED),
-        "## Messages",
-        *(message(file) for file in sorted(MESSAGES.glob("*.msg"))),
+        "## Messages and services",
+        *(definition(file) for file in sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -88,8 +99,8 @@ def meaning(spec: OptionSpec) -> str:
     return f"{spec.description} ({spec.minimum:.10g} to {spec.maximum:.10g})"
 
 
-def message(file: Path) -> str:
-    """Return a message's definition under its name."""
+def definition(file: Path) -> str:
+    """Return a message's or a service's definition under its name."""
     return f"### aopsam_ros/{file.stem}\n\n```\n{file.read_text(encoding='utf-8').strip()}\n```"
 
 

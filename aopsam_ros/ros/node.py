@@ -23,12 +23,14 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
+from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.inputs import Inputs
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
 from aopsam_ros.ros.log_bridge import LogBridge
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Parameters
-from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
+from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.segment_service import SegmentService
 from aopsam_ros.segmenter import Segmenter
 
 WARNING_PERIOD_S = 5.0
@@ -58,6 +60,11 @@ class AopsamNode(LifecycleNode):
         # Simulated time may stand still; diagnostics go on.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
+        self._segment_service = SegmentService(
+            self,
+            lambda: self._pipeline,
+            lambda: self.parameters.configuration().segment_timeout_ms,
+        )
         answer_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
         self._log_bridge.open()
@@ -155,6 +162,7 @@ class AopsamNode(LifecycleNode):
             self._inputs = None
         if self._pipeline is not None:
             self._pipeline.stop()
+        self._segment_service.refuse_all()
 
     def _running(self) -> Pipeline:
         """Return the pipeline, which a configured node has."""
@@ -177,6 +185,7 @@ class AopsamNode(LifecycleNode):
     def _report(self) -> None:
         if self._inputs is not None:
             self._inputs.adapt()
+        self._segment_service.expire()
         self._publish_diagnostics(self._condition())
 
     def _report_loading(self, what: str, share: float | None, seconds: float) -> None:

@@ -17,7 +17,7 @@ from aopsam_ros.msg import MaskArray, PromptArray
 from aopsam_ros.ros import messages
 from aopsam_ros.ros.conversions import RgbImage, array_to_image
 from aopsam_ros.ros.markers import PromptMarkers
-from aopsam_ros.ros.parameters import Configuration
+from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.quality import overridable, refused_in_words
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.visualization import draw_overlay
@@ -111,7 +111,7 @@ def _overlay(
     picture = draw_overlay(
         rgb,
         segmentation,
-        show_prompts=configuration.overlay_prompts,
-        show_legend=configuration.overlay_legend,
+        show_prompts=configuration.overlay.prompts,
+        show_legend=configuration.overlay.legend,
     )
     return array_to_image(picture, "rgb8", header)

@@ -5,41 +5,18 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.compressed import compressed_to_rgb
-from aopsam_ros.ros.conversions import RgbImage, image_to_rgb
+from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.diagnostics import Statistics
+from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.outputs import Outputs
-from aopsam_ros.ros.parameters import Configuration
-from aopsam_ros.ros.worker import NewestWorker
+from aopsam_ros.ros.worker import Job, NewestWorker
 from aopsam_ros.segmenter import Segmenter
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image, when it came (monotonic seconds), and the configuration to work on it with.
-
-    They travel together: whatever is published for an image comes from exactly one configuration.
-    """
-
-    image: Image | CompressedImage
-    received: float
-    configuration: Configuration
-
-    def rgb(self) -> RgbImage:
-        """Return the image's pixels, uint8 `[H, W, 3]`.
-
-        Raises:
-            InputError: if the message is damaged or in a format not known here.
-        """
-        if isinstance(self.image, CompressedImage):
-            return compressed_to_rgb(self.image)
-        return image_to_rgb(self.image)
+from aopsam_ros.srv import Segment
 
 
 class Pipeline:
@@ -54,7 +31,9 @@ class Pipeline:
     ) -> None:
         """Take over segmenter and outputs; `on_failure` is told why an image was skipped."""
         self.segmenter = segmenter
+        self.running = False
         self._calibration: CameraInfo | None = None
+        self._newest: Frame | None = None
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
@@ -63,11 +42,13 @@ class Pipeline:
     def start(self) -> None:
         """Begin to work."""
         self._worker.start()
+        self.running = True
 
     def stop(self) -> None:
-        """Finish the image that is being worked on."""
+        """Finish the image or request that is being worked on."""
+        self.running = False
         self._worker.stop()
-        self._calibration = None
+        self._calibration = self._newest = None
 
     def clear(self) -> None:
         """Take away what stays on a screen."""
@@ -82,7 +63,22 @@ class Pipeline:
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
         self._statistics.on_received()
+        self._newest = frame
         self._worker.put(frame)
+
+    def submit(self, task: Job) -> bool:
+        """Have something done between two images; False where too much waits already."""
+        return self._worker.submit(task)
+
+    def answer(self, request: Segment.Request) -> Segment.Response:
+        """Answer a request of `~/segment`; to be called in a task, where nothing else runs."""
+        try:
+            return prompt_requests.answer(self.segmenter, request, self._newest)
+        except AopsamError as error:
+            return Segment.Response(success=False, message=str(error))
+        except Exception as error:
+            self._on_failure(f"a request failed: {traceback.format_exc()}")
+            return Segment.Response(success=False, message=repr(error))
 
     def on_camera_info(self, message: CameraInfo) -> None:
         """Take the camera's calibration for the frames to come."""

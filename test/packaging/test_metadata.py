@@ -16,7 +16,8 @@ def package(root):
 
 
 def cmake_messages(folder):
-    return set(re.findall(r'"(msg/\w+\.msg)"', (folder / "CMakeLists.txt").read_text()))
+    text = (folder / "CMakeLists.txt").read_text()
+    return set(re.findall(r'"(msg/\w+\.msg|srv/\w+\.srv)"', text))
 
 
 def requirement_names(lines):
@@ -84,12 +85,12 @@ def test_every_requirement_has_an_exact_version(root, group):
 @pytest.mark.parametrize("folder", [".", "interfaces/vision_msgs"])
 def test_cmake_lists_every_message(root, folder):
     package = root / folder
-    files = {f"msg/{file.name}" for file in (package / "msg").glob("*.msg")}
+    files = {f"{kind}/{f.name}" for kind in ("msg", "srv") for f in package.glob(f"{kind}/*")}
     assert cmake_messages(package) == files
 
 
 def test_packages_of_the_message_fields_are_dependencies(root, package):
-    text = "\n".join(file.read_text() for file in (root / "msg").glob("*.msg"))
+    text = "\n".join(file.read_text() for file in [*root.glob("msg/*"), *root.glob("srv/*")])
     used = set(re.findall(r"^(\w+)/\w+", text, re.M)) - {"aopsam_ros"}
     assert used == {"std_msgs", "sensor_msgs"}
     assert used <= {d.text for d in package.findall("depend")}

@@ -144,6 +144,7 @@ def test_wheels_name_this_python_after_the_repair(tmp_path):
     ("path", "changes"),
     [
         ("msg/Mask.msg", True),
+        ("srv/Segment.srv", True),
         ("CMakeLists.txt", True),
         ("aopsam_ros/cli.py", False),  # installed as a link
         ("aopsam_ros/new.py", True),

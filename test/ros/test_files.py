@@ -7,7 +7,7 @@ import pytest
 import yaml
 from live import TOPICS
 
-from aopsam_ros.ros.parameters import TABLE
+from aopsam_ros.ros.parameter_table import TABLE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))

@@ -10,7 +10,8 @@ from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, SegmenterOptions
-from aopsam_ros.ros.parameters import TABLE, Parameters
+from aopsam_ros.ros.parameter_table import TABLE
+from aopsam_ros.ros.parameters import Parameters
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_a_change_makes_a_new_configuration_and_no_change_the_same(owner):
     after = owner.parameters.configuration()
     assert before.options.asf.confidence_threshold == 0.2
     assert after.options.asf.confidence_threshold == 0.3
-    assert after.overlay_legend
+    assert after.overlay.legend
     assert after.markers == before.markers
 
 

@@ -1,0 +1,108 @@
+"""The table of the node's parameters, and the immutable objects that their values make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
+from aopsam_ros.ros.markers import MarkerOptions
+from aopsam_ros.runtime.engines import AUTO, ENGINES
+
+FIXED: Mapping[str, OptionSpec] = {
+    "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
+    "engine": OptionSpec(
+        str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
+    ),
+    "precision": OptionSpec(
+        str,
+        AUTO,
+        None,
+        None,
+        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
+    ),
+    "prompt_source": OptionSpec(
+        str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
+    ),
+    "threads": OptionSpec(
+        int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
+    ),
+    "image_transport": OptionSpec(
+        str,
+        "raw",
+        None,
+        None,
+        "how images arrive: raw, or compressed (JPEG and PNG, on <image topic>/compressed)",
+        ("raw", "compressed"),
+    ),
+    "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
+}
+CHANGEABLE: Mapping[str, OptionSpec] = {
+    "markers.depth": OptionSpec(
+        float, 1.0, 0.01, 1000.0, "where markers stand on their pixels' rays, metres"
+    ),
+    "markers.pixel_size": OptionSpec(
+        float, 0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
+    ),
+    "markers.size": OptionSpec(float, 8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
+    "markers.rectified": OptionSpec(
+        bool, False, None, None, "images are rectified: use CameraInfo's P without distortion"
+    ),
+    "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
+    "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
+    "segment.timeout_ms": OptionSpec(
+        int, 5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
+    ),
+}
+TABLE: Mapping[str, OptionSpec] = {**FIXED, **OPTIONS, **CHANGEABLE}
+
+
+@dataclass(frozen=True)
+class Startup:
+    """What is fixed once the node is configured."""
+
+    model: str
+    engine: str
+    precision: str
+    prompt_source: str
+    threads: int
+    image_transport: str
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
+    """What the overlay picture shows beside the masks."""
+
+    prompts: bool = True
+    legend: bool = False
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What may change between two frames; a frame is worked on with exactly one of these."""
+
+    options: SegmenterOptions
+    markers: MarkerOptions = field(default_factory=MarkerOptions)
+    overlay: OverlayOptions = field(default_factory=OverlayOptions)
+    segment_timeout_ms: int = 5000
+
+
+def configuration_of(values: Mapping[str, Any]) -> Configuration:
+    """Make a configuration of the values of all parameters that may change.
+
+    Raises:
+        OptionError: if a value is impossible.
+    """
+    return Configuration(
+        options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
+        markers=MarkerOptions(**_group(values, "markers")),
+        overlay=OverlayOptions(**_group(values, "overlay")),
+        segment_timeout_ms=values["segment.timeout_ms"],
+    )
+
+
+def _group(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values named `<name>.<key>` by key."""
+    split = {key.partition("."): value for key, value in values.items()}
+    return {key: value for (group, _, key), value in split.items() if group == name}
