@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.ros.compressed import compressed_to_rgb
 from aopsam_ros.ros.conversions import RgbImage, image_to_rgb
@@ -21,6 +22,7 @@ class Frame:
     image: Image | CompressedImage
     received: float
     configuration: Configuration
+    boxes: Detection2DArray | None = None  # a detector's, where prompts come from one
 
     def rgb(self) -> RgbImage:
         """Return the image's pixels, uint8 `[H, W, 3]`.

@@ -8,6 +8,7 @@ from typing import Any
 
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.markers import MarkerOptions
+from aopsam_ros.ros.stamps import PairingOptions
 from aopsam_ros.runtime.engines import AUTO, ENGINES
 
 FIXED: Mapping[str, OptionSpec] = {
@@ -51,6 +52,12 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     ),
     "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
     "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
+    "pairing.tolerance_ms": OptionSpec(
+        float, 10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
+    ),
+    "pairing.timeout_ms": OptionSpec(
+        int, 500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
+    ),
     "segment.timeout_ms": OptionSpec(
         int, 5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
     ),
@@ -85,6 +92,7 @@ class Configuration:
     options: SegmenterOptions
     markers: MarkerOptions = field(default_factory=MarkerOptions)
     overlay: OverlayOptions = field(default_factory=OverlayOptions)
+    pairing: PairingOptions = field(default_factory=PairingOptions)
     segment_timeout_ms: int = 5000
 
 
@@ -98,6 +106,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
         markers=MarkerOptions(**_group(values, "markers")),
         overlay=OverlayOptions(**_group(values, "overlay")),
+        pairing=PairingOptions(**_group(values, "pairing")),
         segment_timeout_ms=values["segment.timeout_ms"],
     )
 
