@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +18,15 @@ FEWEST_POINTS = 8
 OUTLIER_DEVIATIONS = 3.0  # robust standard deviations from the mask's median depth
 TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution, from its median absolute deviation
 LEAST_SPREAD = 0.005  # of the median depth: what any depth camera errs by
+MOST_SKEW = 1.02  # ratio of the aspects of depth and image: sizes are rounded
+OPTICAL = "optical"
+
+
+class Camera(Protocol):
+    """Where an image's pixels look."""
+
+    def rays(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return pixels `[n, 2]` (x, y) as points `[n, 2]` of the plane at one metre."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,51 @@ class Pinhole:
         if not all(np.isfinite(values)) or self.fx <= 0 or self.fy <= 0:
             raise InputError("the camera is not calibrated: its focal lengths must be above 0")
 
-    def deproject(
-        self, columns: NDArray[np.int64], rows: NDArray[np.int64], depth: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
-        """Points in metres `[n, 3]` (x right, y down, z forward) of pixels and their depth."""
-        x = (columns - self.cx) / self.fx * depth
-        y = (rows - self.cy) / self.fy * depth
-        return np.stack([x, y, depth], 1).astype(np.float64)
+    def rays(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return pixels `[n, 2]` (x, y) as points `[n, 2]` of the plane at one metre."""
+        return np.asarray((pixels - [self.cx, self.cy]) / [self.fx, self.fy], np.float64)
+
+
+class DepthMap:
+    """The depth of an image: of the same field of view, not necessarily of the same size.
+
+    A depth pixel belongs to the image pixel that its middle lies in.
+    """
+
+    def __init__(self, metres: NDArray[np.float32], height: int, width: int) -> None:
+        """Lay depth `[h, w]`, metres, NaN where unknown, over an image of `height` x `width`.
+
+        Raises:
+            InputError: if their shapes are too different to show the same view.
+        """
+        rows, columns = metres.shape
+        skew = columns * height / (rows * width)
+        if not 1 / MOST_SKEW < skew < MOST_SKEW:
+            raise InputError(
+                f"depth of {columns}x{rows} pixels does not show the view of an image of "
+                f"{width}x{height}"
+            )
+        self.metres = metres
+        # Middles of the depth image's rows and columns, as coordinates of the image.
+        self.y = (np.arange(rows) + 0.5) * (height / rows) - 0.5
+        self.x = (np.arange(columns) + 0.5) * (width / columns) - 0.5
+
+    def of(self, mask: InstanceMask) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return the image coordinates `[n, 2]` and depths `[n]` of a mask's known pixels.
+
+        At most `MOST_POINTS`, at even distances.
+        """
+        left, top, width, height = mask.bbox
+        y, x = np.rint(self.y).astype(np.int64) - top, np.rint(self.x).astype(np.int64) - left
+        rows = np.flatnonzero((y >= 0) & (y < height))
+        columns = np.flatnonzero((x >= 0) & (x < width))
+        window = np.ix_(rows, columns)
+        inside = mask.crop()[np.ix_(y[rows], x[columns])] & ~np.isnan(self.metres[window])
+        at_rows, at_columns = np.nonzero(inside)
+        chosen = np.linspace(0, len(at_rows) - 1, min(len(at_rows), MOST_POINTS)).astype(np.int64)
+        at_rows, at_columns = rows[at_rows[chosen]], columns[at_columns[chosen]]
+        pixels = np.stack([self.x[at_columns], self.y[at_rows]], 1)
+        return pixels, self.metres[at_rows, at_columns]
 
 
 @dataclass(frozen=True)
@@ -79,27 +129,21 @@ def metres(depth: NDArray[np.float32] | NDArray[np.uint16]) -> NDArray[np.float3
     return np.asarray(np.where(known, depth, np.nan), np.float32)
 
 
-def points_of(
-    mask: InstanceMask, depth: NDArray[np.float32], camera: Pinhole
-) -> NDArray[np.float64]:
+def points_of(mask: InstanceMask, depth: DepthMap, camera: Camera) -> NDArray[np.float64]:
     """Return the points in space of a mask's pixels, what is far off the others left out.
 
     Args:
-        mask: of an image of the depth image's size.
-        depth: metres `[H, W]`, NaN where unknown.
+        mask: of the image that the depth was laid over.
+        depth: of that image.
         camera: of that image.
 
     Returns:
-        `[n, 3]` metres, at most `MOST_POINTS`; pixels at even distances, not the first ones.
+        `[n, 3]` metres, x right, y down, z forward.
     """
-    x, y, width, height = mask.bbox
-    inside = mask.crop() & ~np.isnan(depth[y : y + height, x : x + width])
-    rows, columns = np.nonzero(inside)
-    chosen = np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).astype(np.int64)
-    rows, columns = rows[chosen] + y, columns[chosen] + x
-    values = depth[rows, columns]
-    kept = _inliers(values)
-    return camera.deproject(columns[kept], rows[kept], values[kept])
+    pixels, depths = depth.of(mask)
+    kept = _inliers(depths)
+    along = depths[kept].astype(np.float64)[:, None]
+    return np.concatenate([camera.rays(pixels[kept]) * along, along], 1)
 
 
 def _inliers(depths: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -112,19 +156,33 @@ def _inliers(depths: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(distance <= OUTLIER_DEVIATIONS * spread, np.bool_)
 
 
-def fit_box(points: NDArray[np.float64], oriented: bool) -> Box3D | None:
+def fit_box(points: NDArray[np.float64], axes: str = OPTICAL) -> Box3D | None:
     """Put a box around points; None where there are too few.
 
     Args:
         points: `[n, 3]`, metres.
-        oriented: along the points' principal axes (longest first), else along the frame's.
+        axes: the box's own: one of `AXES`.
     """
     if len(points) < FEWEST_POINTS:
         return None
-    rotation = _principal_axes(points) if oriented else np.eye(3)
+    rotation = AXES[axes](points)
     own = points @ rotation
     low, high = own.min(0), own.max(0)
     return Box3D(rotation @ ((low + high) / 2), high - low, rotation, len(points))
+
+
+def _optical_axes(_points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.eye(3)
+
+
+def _upright_axes(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn about the camera's y axis only: the smallest rectangle around the points from above."""
+    _, _, degrees = cv2.minAreaRect(points[:, [0, 2]].astype(np.float32))
+    # A rectangle is the same after a quarter turn; fixed here, so that boxes do not flip.
+    angle = np.deg2rad((degrees + 45.0) % 90.0 - 45.0)
+    across = np.array([np.cos(angle), 0.0, np.sin(angle)])
+    down = np.array([0.0, 1.0, 0.0])
+    return np.stack([across, down, np.cross(across, down)], 1)
 
 
 def _principal_axes(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,3 +195,10 @@ def _principal_axes(points: NDArray[np.float64]) -> NDArray[np.float64]:
             rotation[:, axis] *= -1
     rotation[:, 2] = np.cross(rotation[:, 0], rotation[:, 1])
     return np.asarray(rotation, np.float64)
+
+
+AXES: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    OPTICAL: _optical_axes,
+    "upright": _upright_axes,
+    "principal": _principal_axes,  # longest first
+}

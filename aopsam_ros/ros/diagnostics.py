@@ -28,8 +28,10 @@ class Report:
     segmented: int = 0
     dropped: int = 0
     failed: int = 0
+    not_located: int = 0
     new_segmented: int = 0
     new_failed: int = 0
+    new_not_located: int = 0
     input_rate_hz: float = 0.0
     output_rate_hz: float = 0.0
     latency_p50_ms: float = float("nan")
@@ -53,6 +55,7 @@ class Statistics:
             self._received = self._segmented = self._dropped = self._failed = 0
             self._latencies: deque[float] = deque(maxlen=_WINDOW)
             self._decoder_calls = self._masks = 0
+            self._not_located = 0
             self._last_error = ""
             self._reported = Report()
             self._reported_at = time.monotonic()
@@ -71,6 +74,12 @@ class Statistics:
         """Count an image that could not be segmented."""
         with self._lock:
             self._failed += 1
+            self._last_error = reason
+
+    def on_not_located(self, reason: str) -> None:
+        """Count an image whose masks could not be put into space, though somebody listens."""
+        with self._lock:
+            self._not_located += 1
             self._last_error = reason
 
     def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
@@ -100,6 +109,8 @@ class Statistics:
                 failed=self._failed,
                 new_segmented=self._segmented - before.segmented,
                 new_failed=self._failed - before.failed,
+                not_located=self._not_located,
+                new_not_located=self._not_located - before.not_located,
                 input_rate_hz=(self._received - before.received) / period,
                 output_rate_hz=(self._segmented - before.segmented) / period,
                 latency_p50_ms=float(p50),
@@ -142,6 +153,8 @@ def judge(report: Report, condition: Condition) -> tuple[bytes, str]:
         return DiagnosticStatus.ERROR, f"images cannot be segmented: {report.last_error}"
     if report.new_failed:
         return DiagnosticStatus.WARN, f"some images failed: {report.last_error}"
+    if report.new_not_located:
+        return DiagnosticStatus.WARN, f"no boxes in space: {report.last_error}"
     if condition.silent:
         return DiagnosticStatus.WARN, "no images arrive"
     return DiagnosticStatus.OK, "segmenting"
@@ -174,6 +187,7 @@ def _values(report: Report, condition: Condition) -> list[tuple[str, str]]:
         ("frames_segmented", str(report.segmented)),
         ("frames_dropped", str(report.dropped)),
         ("frames_failed", str(report.failed)),
+        ("frames_not_located", str(report.not_located)),
         ("input_rate_hz", f"{report.input_rate_hz:.1f}"),
         ("output_rate_hz", f"{report.output_rate_hz:.1f}"),
         ("latency_p50_ms", f"{report.latency_p50_ms:.1f}"),

@@ -9,9 +9,11 @@ from typing import Any
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from aopsam_ros.errors import OptionError
 from aopsam_ros.ros.subscription import CameraSubscription
 
 SILENCE_S = 5.0  # without images, until it is worth a warning
+ERROR_PERIOD_S = 10.0
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 INPUTS: Mapping[str, tuple[type, str]] = {
@@ -20,45 +22,76 @@ INPUTS: Mapping[str, tuple[type, str]] = {
         CompressedImage,
         "instead, where `image_transport` is `compressed`: JPEG or PNG",
     ),
-    "camera_info": (CameraInfo, "optional: puts markers into the optical frame"),
+    "camera_info": (CameraInfo, "optional: puts markers and boxes into the optical frame"),
+    "depth": (
+        Image,
+        "optional: registered to the image; 32FC1 metres or 16UC1 millimetres. Listened to only "
+        "while somebody wants `~/detections_3d` or `~/points`",
+    ),
 }
 Callback = Callable[[Any], None]
 
 
 class Inputs:
-    """Listens to the camera, and notices when it is silent."""
+    """Listens to the camera and what belongs to it, and notices when it is silent."""
 
     def __init__(
-        self, node: Node, transport: str, on_image: Callback, on_camera_info: Callback
+        self,
+        node: Node,
+        transport: str,
+        callbacks: Mapping[str, Callback],
+        wants: Callable[[str], bool],
     ) -> None:
         """Subscribe.
+
+        Args:
+            node: that listens.
+            transport: of the images: raw or compressed.
+            callbacks: by topic; `image` stands for either transport.
+            wants: whether a topic is needed at the moment; asked again once a second.
 
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
         self._node = node
-        self._on_image = on_image
+        self._wants = wants
+        self._on_image = callbacks["image"]
+        self._callbacks = {**callbacks, "image": self._heard_image}
+        if transport == "compressed":
+            self._callbacks["image/compressed"] = self._callbacks.pop("image")
         self._heard = time.monotonic()
         self._warned = False
         self._subscriptions: dict[str, CameraSubscription] = {}
         try:
-            self._image = self._listen(_image_topic(transport), self._heard_image)
-            self._listen("camera_info", on_camera_info)
+            self._subscribe()
         except BaseException:
             self.destroy()
             raise
 
-    def _listen(self, name: str, callback: Callback) -> CameraSubscription:
+    def _subscribe(self) -> None:
+        """Listen to what is wanted, and to nothing else."""
+        for name, callback in self._callbacks.items():
+            if not self._wants(name):
+                subscription = self._subscriptions.pop(name, None)
+                if subscription is not None:
+                    subscription.destroy()
+            elif name not in self._subscriptions:
+                self._listen(name, callback)
+
+    def _listen(self, name: str, callback: Callback) -> None:
         # As image_transport's subscribers do: the compressed topic lies below the raw one's name.
         base, _, transport = name.partition("/")
         topic = f"{self._node.resolve_topic_name(base)}/{transport}" if transport else base
-        subscription = CameraSubscription(self._node, INPUTS[name][0], topic, callback)
-        self._subscriptions[name] = subscription
-        return subscription
+        kind, _ = INPUTS[name]
+        self._subscriptions[name] = CameraSubscription(self._node, kind, topic, callback)
 
     def _heard_image(self, message: Image | CompressedImage) -> None:
         self._heard, self._warned = time.monotonic(), False
         self._on_image(message)
+
+    @property
+    def _image(self) -> CameraSubscription:
+        return next(s for name, s in self._subscriptions.items() if name.startswith("image"))
 
     @property
     def image_topic(self) -> str:
@@ -71,7 +104,11 @@ class Inputs:
         return time.monotonic() - self._heard > SILENCE_S
 
     def adapt(self) -> None:
-        """Follow the publishers there are now, and warn once of silence; called once a second."""
+        """Follow what is offered and wanted now, and warn once of silence; called once a second."""
+        try:
+            self._subscribe()
+        except OptionError as error:
+            self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
         for subscription in self._subscriptions.values():
             subscription.adapt()
         if self.silent and not self._warned:
@@ -83,7 +120,3 @@ class Inputs:
         for subscription in self._subscriptions.values():
             subscription.destroy()
         self._subscriptions.clear()
-
-
-def _image_topic(transport: str) -> str:
-    return "image/compressed" if transport == "compressed" else "image"

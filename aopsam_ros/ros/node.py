@@ -113,7 +113,8 @@ class AopsamNode(LifecycleNode):
         pipeline = self._running()
         transport = self.parameters.startup().image_transport
         # First what may fail. Nothing is received before this callback has returned.
-        self._inputs = Inputs(self, transport, self._on_image, pipeline.on_camera_info)
+        callbacks = {**pipeline.callbacks, "image": self._on_image}
+        self._inputs = Inputs(self, transport, callbacks, pipeline.wants)
         self._statistics.reset()
         pipeline.start()
         self.get_logger().info(f"active: segmenting images of {self._inputs.image_topic}")

@@ -7,14 +7,14 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2DArray
+from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.msg import MaskArray, PromptArray
-from aopsam_ros.ros import messages
+from aopsam_ros.ros import messages, space
 from aopsam_ros.ros.conversions import RgbImage, array_to_image
 from aopsam_ros.ros.markers import PromptMarkers
 from aopsam_ros.ros.parameter_table import Configuration
@@ -31,6 +31,14 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
     "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
+    "detections_3d": (
+        Detection3DArray,
+        "the masks' boxes in space, where `depth` and `camera_info` come; `id` is the mask's",
+    ),
+    "points": (
+        PointCloud2,
+        "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
+    ),
 }
 
 
@@ -83,6 +91,32 @@ class Outputs:
         self._offer("labels", lambda: messages.label_map(segmentation, header))
         self._offer("confidence_map", lambda: messages.confidence_map(segmentation, header))
         self._offer("overlay", lambda: _overlay(rgb, segmentation, header, configuration))
+
+    @property
+    def want_depth(self) -> bool:
+        """Whether somebody listens to what only depth can give."""
+        return self.wanted("detections_3d", "points")
+
+    def publish_space(
+        self,
+        segmentation: Segmentation,
+        header: Header,
+        depth: Image,
+        calibration: CameraInfo | None,
+        configuration: Configuration,
+    ) -> None:
+        """Publish where the masks are in space.
+
+        Raises:
+            InputError: if depth or calibration are none of this image, or damaged.
+        """
+        rectified = configuration.markers.rectified
+        points = space.locate(segmentation, header, depth, calibration, rectified)
+        axes = configuration.boxes_3d_axes
+        self._offer(
+            "detections_3d", lambda: space.detections_3d(segmentation, points, header, axes)
+        )
+        self._offer("points", lambda: space.labelled_points(segmentation, points, header))
 
     def wanted(self, *topics: str) -> bool:
         """Tell whether somebody listens to any of these topics."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aopsam_ros.boxes_3d import AXES, OPTICAL
+from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.markers import MarkerOptions
 from aopsam_ros.ros.stamps import PairingOptions
@@ -48,10 +50,23 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     ),
     "markers.size": OptionSpec(float, 8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
     "markers.rectified": OptionSpec(
-        bool, False, None, None, "images are rectified: use CameraInfo's P without distortion"
+        bool,
+        False,
+        None,
+        None,
+        "images are rectified: use CameraInfo's P without distortion, for boxes in space as well",
     ),
     "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
     "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
+    "boxes_3d.axes": OptionSpec(
+        str,
+        OPTICAL,
+        None,
+        None,
+        "how boxes in space lie: along the optical frame, turned about its vertical, or along the "
+        "object's own axes",
+        tuple(AXES),
+    ),
     "pairing.tolerance_ms": OptionSpec(
         float, 10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
     ),
@@ -92,6 +107,7 @@ class Configuration:
     options: SegmenterOptions
     markers: MarkerOptions = field(default_factory=MarkerOptions)
     overlay: OverlayOptions = field(default_factory=OverlayOptions)
+    boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
     segment_timeout_ms: int = 5000
 
@@ -106,9 +122,18 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
         markers=MarkerOptions(**_group(values, "markers")),
         overlay=OverlayOptions(**_group(values, "overlay")),
+        boxes_3d_axes=_choice(values, "boxes_3d.axes"),
         pairing=PairingOptions(**_group(values, "pairing")),
         segment_timeout_ms=values["segment.timeout_ms"],
     )
+
+
+def _choice(values: Mapping[str, Any], name: str) -> str:
+    if values[name] not in TABLE[name].choices:
+        raise OptionError(
+            f"{name} must be one of {', '.join(TABLE[name].choices)}, not {values[name]!r}"
+        )
+    return str(values[name])
 
 
 def _group(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros import prompt_requests
+from aopsam_ros.ros.depth import DepthImages
 from aopsam_ros.ros.diagnostics import Statistics
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.worker import Job, NewestWorker
+from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.srv import Segment
 
@@ -34,6 +37,7 @@ class Pipeline:
         self.running = False
         self._calibration: CameraInfo | None = None
         self._newest: Frame | None = None
+        self._depth = DepthImages()
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
@@ -47,6 +51,7 @@ class Pipeline:
     def stop(self) -> None:
         """Finish the image or request that is being worked on."""
         self.running = False
+        self._depth.clear()  # nobody waits for it any more
         self._worker.stop()
         self._calibration = self._newest = None
 
@@ -80,8 +85,19 @@ class Pipeline:
             self._on_failure(f"a request failed: {traceback.format_exc()}")
             return Segment.Response(success=False, message=repr(error))
 
-    def on_camera_info(self, message: CameraInfo) -> None:
-        """Take the camera's calibration for the frames to come."""
+    @property
+    def callbacks(self) -> dict[str, Callable[[Any], None]]:
+        """What takes the messages that come beside the images, by topic."""
+        return {"camera_info": self._on_camera_info, "depth": self._depth.put}
+
+    def wants(self, topic: str) -> bool:
+        """Tell whether a topic is needed at the moment."""
+        if topic == "depth":
+            self._depth.want(self._outputs.want_depth)
+            return self._outputs.want_depth
+        return True
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
         self._calibration = message
 
     def _work(self, frame: Frame) -> None:
@@ -106,6 +122,21 @@ class Pipeline:
         self._outputs.publish_views(
             segmentation, rgb, header, self._calibration, frame.configuration
         )
+        if self._outputs.want_depth:
+            self._locate(frame, segmentation)
+
+    def _locate(self, frame: Frame, segmentation: Segmentation) -> None:
+        """Publish where the masks are in space; the masks themselves are out already."""
+        header, configuration = frame.image.header, frame.configuration
+        try:
+            depth = self._depth.wait_for(header, configuration.pairing, frame.received)
+            if depth is not None:
+                self._outputs.publish_space(
+                    segmentation, header, depth, self._calibration, configuration
+                )
+        except InputError as error:
+            self._statistics.on_not_located(str(error))
+            self._on_failure(f"no boxes in space: {error}")
 
 
 def warm_up(segmenter: Segmenter) -> None:

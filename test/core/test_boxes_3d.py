@@ -1,12 +1,13 @@
 """Boxes in space from depth images rendered of known objects."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from aopsam_ros.boxes_3d import MOST_POINTS, Box3D, Pinhole, fit_box, metres, points_of
+from aopsam_ros.boxes_3d import MOST_POINTS, Box3D, DepthMap, Pinhole, fit_box, metres, points_of
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks import encode_full
 from aopsam_ros.segmentation import InstanceMask
@@ -30,7 +31,7 @@ def plate(distance, x0, x1, y0, y1, size=(240, 320)):
 
 def test_a_plate_has_its_place_and_size():
     mask, depth = plate(2.0, -0.3, 0.5, -0.2, 0.4)
-    box = fit_box(points_of(mask, depth, CAMERA), oriented=False)
+    box = fit_box(points_of(mask, DepthMap(depth, 240, 320), CAMERA), "optical")
     np.testing.assert_allclose(box.center, [0.1, 0.1, 2.0], atol=0.01)
     np.testing.assert_allclose(box.size, [0.8, 0.6, 0.0], atol=0.02)
     assert box.quaternion() == (0, 0, 0, 1)
@@ -45,7 +46,7 @@ def test_background_at_the_outline_is_left_out():
     x, y, width, height = mask.bbox
     depth[y : y + 4, x : x + width] = 4.0
     depth[y : y + height, x] = np.nan
-    box = fit_box(points_of(mask, depth, CAMERA), oriented=False)
+    box = fit_box(points_of(mask, DepthMap(depth, 240, 320), CAMERA), "optical")
     assert box.size[2] < 0.05 and box.center[2] == pytest.approx(2.0, abs=0.01)
 
 
@@ -56,7 +57,7 @@ def test_oriented_boxes_are_those_of_turned_cuboids(seed):
     rotation = Rotation.random(random_state=seed).as_matrix()
     center = rng.uniform(-2, 2, 3)
     corners = np.array(np.meshgrid(*[np.linspace(-0.5, 0.5, 8)] * 3)).reshape(3, -1).T
-    box = fit_box((corners * size) @ rotation.T + center, oriented=True)
+    box = fit_box((corners * size) @ rotation.T + center, "principal")
     np.testing.assert_allclose(box.center, center, atol=1e-6)
     np.testing.assert_allclose(box.size, size, atol=1e-6)
     assert np.linalg.det(box.rotation) == pytest.approx(1)
@@ -67,11 +68,16 @@ def test_oriented_boxes_are_those_of_turned_cuboids(seed):
 
 def test_too_few_points_are_no_box():
     mask, depth = plate(2.0, -0.3, 0.3, -0.3, 0.3)
-    assert fit_box(points_of(mask, np.full_like(depth, np.nan), CAMERA), oriented=True) is None
+    assert (
+        fit_box(
+            points_of(mask, DepthMap(np.full_like(depth, np.nan), 240, 320), CAMERA), "principal"
+        )
+        is None
+    )
 
 
 def test_a_point_cloud_without_extent():
-    box = fit_box(np.ones((20, 3)), oriented=True)
+    box = fit_box(np.ones((20, 3)), "principal")
     np.testing.assert_allclose(box.size, 0, atol=1e-9)
     assert isinstance(box, Box3D)
 
@@ -94,3 +100,58 @@ def test_other_depth_images_are_refused(shape_type):
 def test_an_uncalibrated_camera_is_refused(values):
     with pytest.raises(InputError, match="calibrated"):
         Pinhole(*values)
+
+
+@pytest.mark.parametrize("size", [(120, 160), (480, 640), (239, 319), (60, 80)])
+def test_depth_of_another_size_gives_the_same_box(size):
+    mask, depth = plate(2.0, -0.3, 0.5, -0.2, 0.4)
+    resized = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST)
+    box = fit_box(points_of(mask, DepthMap(resized, 240, 320), CAMERA))
+    cell = 2.0 * 320 / size[1] / 300  # metres a depth pixel, at least
+    np.testing.assert_allclose(box.center, [0.1, 0.1, 2.0], atol=max(0.02, cell))
+    np.testing.assert_allclose(box.size, [0.8, 0.6, 0.0], atol=max(0.03, 3 * cell))
+
+
+@given(st.integers(0, 10_000))
+def test_every_depth_pixel_inside_the_mask_counts_and_no_other(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 60, 2)
+    factor = rng.choice([0.5, 1, 1.5, 2])
+    rows, columns = int(height * factor), int(width * factor)
+    pixels = rng.random((height, width)) < 0.5
+    depth = rng.uniform(1, 2, (rows, columns)).astype(np.float32)
+    depth[rng.random(depth.shape) < 0.2] = np.nan
+    try:
+        coordinates, depths = DepthMap(depth, height, width).of(mask_of(pixels))
+    except InputError:  # rounding made the shapes too different
+        return
+    expected = []
+    for row in range(rows):
+        for column in range(columns):
+            y = np.rint((row + 0.5) * (height / rows) - 0.5).astype(int)
+            x = np.rint((column + 0.5) * (width / columns) - 0.5).astype(int)
+            if pixels[min(y, height - 1), min(x, width - 1)] and not np.isnan(depth[row, column]):
+                expected.append(depth[row, column])
+    if len(expected) <= MOST_POINTS:
+        np.testing.assert_array_equal(depths, expected)
+    assert coordinates.shape == (len(depths), 2)
+
+
+def test_depth_of_another_shape_is_refused():
+    with pytest.raises(InputError, match="depth of 320x240 pixels does not show the view"):
+        DepthMap(np.ones((240, 320), np.float32), 720, 1280)
+
+
+@given(st.integers(0, 10_000))
+def test_upright_boxes_are_those_of_cuboids_turned_about_the_vertical(seed):
+    rng = np.random.default_rng(seed)
+    size = rng.uniform(0.2, 1.0, 3)
+    rotation = Rotation.from_euler("y", rng.uniform(-np.pi, np.pi)).as_matrix()
+    center = rng.uniform(-2, 2, 3)
+    corners = np.array(np.meshgrid(*[np.linspace(-0.5, 0.5, 8)] * 3)).reshape(3, -1).T
+    box = fit_box((corners * size) @ rotation.T + center, "upright")
+    np.testing.assert_allclose(box.center, center, atol=1e-4)
+    assert box.size[1] == pytest.approx(size[1])
+    np.testing.assert_allclose(np.sort(box.size), np.sort(size), atol=1e-3)
+    np.testing.assert_allclose(box.rotation[:, 1], [0, 1, 0], atol=1e-9)
+    assert np.linalg.det(box.rotation) == pytest.approx(1)

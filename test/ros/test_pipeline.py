@@ -24,6 +24,8 @@ PATIENCE_S = 20.0
 class Recorder:
     """Takes results as `Outputs` does."""
 
+    want_depth = False
+
     def __init__(self):
         self.masks, self.views, self.calls = [], [], []
         self.arrived = threading.Semaphore(0)
