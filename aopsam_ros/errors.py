@@ -35,3 +35,7 @@ class DatasetError(AopsamError):
 
 class WeightsError(AopsamError):
     """Published weights cannot be had, or a file is not the published one."""
+
+
+class VerificationError(AopsamError):
+    """An engine's numbers are too far from the reference's."""
