@@ -136,9 +136,9 @@ class CudaDevice:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute without gradients, on the own stream."""
-        with torch.cuda.device(self.place), torch.cuda.stream(self._stream):
-            with torch.inference_mode():
-                yield
+        place, stream = torch.cuda.device(self.place), torch.cuda.stream(self._stream)
+        with place, stream, torch.inference_mode():
+            yield
 
     def upload(self, array: Floats) -> Tensor:
         """Copy through pinned memory, which torch keeps and hands out again."""

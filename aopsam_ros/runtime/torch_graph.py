@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from aopsam_ros.errors import BundleError, EngineError
 from aopsam_ros.runtime.signatures import Signature, check_graph
+from aopsam_ros.runtime.torch_fusion import fused
+from aopsam_ros.runtime.torch_nodes import Body, Node, evaluate, first_line
 from aopsam_ros.runtime.torch_operator import Operator, UnsupportedError
 from aopsam_ros.runtime.torch_operators import OPERATORS
 
@@ -20,41 +22,6 @@ BRANCH = "If"
 _DOMAINS = ("", "ai.onnx")
 # Element types as they are called in messages, by ONNX's numbers.
 _TYPES = {1: "float", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "double"}
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operator of a graph.
-
-    `compute` is its function with the attributes bound; `dropped` are the values that nothing after
-    it uses. A branch (`If`) has its two bodies instead, the one for true first.
-    """
-
-    op: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    compute: Callable[..., Any]
-    operator: Operator
-    bodies: tuple[Body, ...] = ()
-    dropped: tuple[str, ...] = ()
-
-    def uses(self) -> set[str]:
-        """Return the names it reads, in its branches too."""
-        return set(self.inputs).union(*(body.uses() for body in self.bodies))
-
-
-@dataclass(frozen=True)
-class Body:
-    """Nodes in an order in which they can run, constants on the host, and names of outputs."""
-
-    nodes: Sequence[Node]
-    constants: Mapping[str, Tensor]
-    outputs: tuple[str, ...]
-
-    def uses(self) -> set[str]:
-        """Return the names its nodes read, and its outputs."""
-        return set(self.outputs).union(*(node.uses() for node in self.nodes))
 
 
 @dataclass(frozen=True)
@@ -92,33 +59,8 @@ def load_graph(content: bytes, file: str, signature: Signature) -> TorchGraph:
     check_graph(file, "input", signature.inputs, inputs)
     check_graph(file, "output", signature.outputs, outputs)
     body = replace(_body(graph, file), outputs=tuple(signature.outputs))
-    return TorchGraph(file, tuple(signature.inputs), _with_drops(_folded(body, file)))
-
-
-def evaluate(node: Node, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-    """Compute a node whose inputs are all known, on the host."""
-    return results(node.compute(*[as_argument(node, i, x) for i, x in enumerate(inputs)]))
-
-
-def as_argument(node: Node, place: int, known: Tensor | None) -> Any:  # noqa: ANN401
-    """Return a known input as the node's function takes it: a tensor, numbers or None."""
-    if known is None:
-        return None
-    is_index = known.ndim == 0 and not known.is_floating_point()
-    if place in node.operator.host or (place in node.operator.scalars and is_index):
-        return known.tolist()
-    return known
-
-
-def results(computed: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
-    """Return what a node's function gave as a tuple."""
-    return (computed,) if isinstance(computed, Tensor) else tuple(computed)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of torch's message; they are long."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    ready = _channels_last(fused(_folded(body, file)))
+    return TorchGraph(file, tuple(signature.inputs), _with_drops(ready))
 
 
 def _parse(content: bytes, file: str) -> Any:  # noqa: ANN401
@@ -212,7 +154,7 @@ def _tensor(proto: Any) -> Tensor:  # noqa: ANN401
 
 
 def _folded(body: Body, file: str) -> Body:
-    """Compute the nodes that depend on constants only, and keep the constants still in use."""
+    """Compute the nodes that depend on constants only."""
     known, rest = dict(body.constants), []
     for node in body.nodes:
         if node.bodies or not all(name in known for name in node.inputs if name):
@@ -223,9 +165,17 @@ def _folded(body: Body, file: str) -> Body:
         except (UnsupportedError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise _error(file, node.op, node.name, first_line(error)) from error
         known.update(zip(node.outputs, values, strict=True))
-    folded = Body(rest, {}, body.outputs)
-    used = folded.uses()
-    return replace(folded, constants={k: value for k, value in known.items() if k in used})
+    return Body(rest, known, body.outputs)
+
+
+def _channels_last(body: Body) -> Body:
+    """Store the weights of convolutions with the channels innermost, as fast kernels want them."""
+    constants = dict(body.constants)
+    for node in body.nodes:
+        weight = constants.get(node.inputs[1]) if node.op == "Conv" else None
+        if weight is not None and weight.ndim == 4:
+            constants[node.inputs[1]] = weight.contiguous(memory_format=torch.channels_last)
+    return replace(body, constants=constants)
 
 
 def _with_drops(body: Body) -> Body:

@@ -13,14 +13,8 @@ import torch
 from torch import Tensor
 
 from aopsam_ros.runtime.precision import FULL_PRECISION, PROMPTS
-from aopsam_ros.runtime.torch_graph import (
-    Body,
-    Node,
-    TorchGraph,
-    as_argument,
-    evaluate,
-    results,
-)
+from aopsam_ros.runtime.torch_graph import TorchGraph
+from aopsam_ros.runtime.torch_nodes import Body, Node, as_argument, evaluate, results
 from aopsam_ros.runtime.torch_operator import UnsupportedError
 
 FLOATS = (torch.float32, torch.float16)

@@ -20,7 +20,8 @@ from aopsam_ros.errors import AopsamError, EngineError, InferenceError, Verifica
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.runtime.signatures import Shape, check_output, signatures
 from aopsam_ros.runtime.torch_device import CUDA, Device, open_device
-from aopsam_ros.runtime.torch_graph import TorchGraph, first_line, load_graph
+from aopsam_ros.runtime.torch_graph import TorchGraph, load_graph
+from aopsam_ros.runtime.torch_nodes import first_line
 from aopsam_ros.runtime.torch_program import Program, Weights, record
 from aopsam_ros.runtime.verification import answers, check, sample_inputs
 

@@ -32,6 +32,8 @@ def conv(
     only("auto_pad", auto_pad, "NOTSET", "VALID")
     rank = x.ndim - 2
     x, border = _padded(x, pads, rank)
+    if rank == 2:  # the weights are laid out like this too; depthwise kernels gain most
+        x = x.contiguous(memory_format=torch.channels_last)
     return torch.convolution(
         x, weight, bias, _sizes(strides, rank), border, _sizes(dilations, rank), False,
         [0] * rank, group,
@@ -176,12 +178,10 @@ def resize(
     """Resample height and width."""
     only("axes", x.ndim, 4)
     only("exclude_outside", exclude_outside, 0)
-    wanted = {"size": sizes} if sizes else {"scale_factor": scales}
-    factors = sizes or scales
-    unchanged = x.shape[:2] if sizes else (1.0, 1.0)
-    if factors is None or tuple(factors[:2]) != tuple(unchanged):
+    factors, unchanged = (sizes, x.shape[:2]) if sizes else (scales, (1, 1))
+    if not factors or tuple(factors[:2]) != tuple(unchanged):
         raise UnsupportedError("other axes than height and width")
-    wanted = {name: list((values or ())[2:]) for name, values in wanted.items()}
+    wanted = {"size" if sizes else "scale_factor": list(factors[2:])}
     if mode == "nearest":
         only("coordinate_transformation_mode", coordinate_transformation_mode, "asymmetric")
         only("nearest_mode", nearest_mode, "floor")
