@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch.nn.functional as F  # noqa: N812
@@ -79,8 +80,7 @@ class _Patterns:
         return value is not None and value.numel() == 1 and abs(value.item() - number) < CLOSE
 
 
-def _node(last: Node, op: str, compute: object, inputs: tuple[str, ...]) -> Node:
-    assert callable(compute)
+def _node(last: Node, op: str, compute: Callable[..., Tensor], inputs: tuple[str, ...]) -> Node:
     return replace(last, op=op, inputs=inputs, compute=compute, operator=Operator(compute))
 
 

@@ -22,7 +22,8 @@ from aopsam_ros.runtime.signatures import Shape, check_output, signatures
 from aopsam_ros.runtime.torch_device import CUDA, Device, open_device
 from aopsam_ros.runtime.torch_graph import TorchGraph, load_graph
 from aopsam_ros.runtime.torch_nodes import first_line
-from aopsam_ros.runtime.torch_program import Program, Weights, record
+from aopsam_ros.runtime.torch_program import Program
+from aopsam_ros.runtime.torch_recording import Weights, record
 from aopsam_ros.runtime.verification import answers, check, sample_inputs
 
 AUTO, FP32, FP16 = "auto", "fp32", "fp16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -139,7 +140,7 @@ def instance_normalization(
     x: Tensor, scale: Tensor, bias: Tensor, *, epsilon: float = 1e-5
 ) -> Tensor:
     """Normalise each channel of each image."""
-    # As groups of one channel: torch's own instance norm is many times slower for long rows.
+    # As groups of one channel: torch's own instance norm took several times as long on a CPU.
     return torch.group_norm(x, x.shape[1], scale, bias, epsilon)
 
 
@@ -181,7 +182,7 @@ def resize(
     factors, unchanged = (sizes, x.shape[:2]) if sizes else (scales, (1, 1))
     if not factors or tuple(factors[:2]) != tuple(unchanged):
         raise UnsupportedError("other axes than height and width")
-    wanted = {"size" if sizes else "scale_factor": list(factors[2:])}
+    wanted: dict[str, Any] = {"size" if sizes else "scale_factor": list(factors[2:])}
     if mode == "nearest":
         only("coordinate_transformation_mode", coordinate_transformation_mode, "asymmetric")
         only("nearest_mode", nearest_mode, "floor")
