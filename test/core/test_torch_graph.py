@@ -213,8 +213,9 @@ def test_branch_that_depends_on_data_is_refused():
 
 def test_unknown_operator_in_a_branch_is_refused():
     made = raised_if_single()
-    made.graph.node[-1].attribute[1].g.node[0].CopyFrom(einsum())
-    made.graph.node[-1].attribute[1].g.node[0].output[0] = "same"
+    (several,) = [item.g for item in made.graph.node[-1].attribute if item.name == "else_branch"]
+    several.node[0].CopyFrom(einsum())
+    several.node[0].output[0] = "same"
     with pytest.raises(BundleError, match="operator Einsum"):
         load(made)
 
