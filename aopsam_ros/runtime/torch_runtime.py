@@ -105,8 +105,7 @@ class TorchRuntime:
         Raises:
             InferenceError: if it has another shape or values that are not finite.
         """
-        with self._device.active():
-            (array,) = self._device.download([handle])
+        (array,) = self._to_host(ENCODER, [handle], is_kept=True)
         return check_output("embedding", array, self._signatures[ENCODER].outputs["embedding"])
 
     def predict(self, image: NDArray[np.float32], handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
@@ -173,17 +172,23 @@ class TorchRuntime:
 
     def _answer(self, graph: str, inputs: dict[str, Any]) -> list[NDArray[np.float32]]:
         """Run a graph and bring its outputs to the host, checked."""
-        values = self._run(graph, inputs)
-        try:
-            with self._device.active():
-                arrays = self._device.download(values)
-        except Exception as error:
-            raise _failure(graph, first_line(error)) from error
+        arrays = self._to_host(graph, self._run(graph, inputs))
         wanted = self._signatures[graph].outputs
         return [
             check_output(name, array, shape)
             for array, (name, shape) in zip(arrays, wanted.items(), strict=True)
         ]
+
+    def _to_host(
+        self, graph: str, values: list[Tensor], is_kept: bool = False
+    ) -> list[NDArray[np.float32]]:
+        """Copy a graph's outputs; what is kept on the device does not become the caller's."""
+        try:
+            with self._device.active():
+                owned = [value.clone() for value in values] if is_kept else values
+                return self._device.download(owned)
+        except Exception as error:  # a CUDA device tells now what went wrong before
+            raise _failure(graph, first_line(error)) from error
 
     def _try(self, bundle: Bundle) -> None:
         """Run every graph once: what cannot be run is said now, and the first frame is fast."""

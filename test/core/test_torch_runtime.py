@@ -143,7 +143,8 @@ def test_two_frames_do_not_mix(tiny_runtime):
     first, second = tiny_runtime.encode(IMAGE), tiny_runtime.encode(-IMAGE)
     before = tiny_runtime.embedding(first).copy()
     np.testing.assert_allclose(before, -tiny_runtime.embedding(second), atol=1e-6)
-    tiny_runtime.embedding(second)[:] = 0.0
+    for handle in (first, second):
+        tiny_runtime.embedding(handle)[:] = 0.0  # the caller's own copy
     np.testing.assert_array_equal(tiny_runtime.embedding(first), before)
 
 
