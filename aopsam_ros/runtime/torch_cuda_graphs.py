@@ -1,7 +1,8 @@
 """CUDA graphs: a program's kernels are recorded once and launched together from then on.
 
-Small models spend more time launching kernels than computing. Not run on a CUDA device by this
-project's tests, which give these classes a stand-in for `torch.cuda`.
+Small models spend more time launching kernels than computing. No CUDA device was at hand when this
+was written: the tests use a stand-in for `torch.cuda`, and those that need a device are skipped
+without one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where the torch engine computes: a CPU, or a CUDA device with a stream of its own.
 
-What concerns CUDA was written against torch's documentation and has not been run on a device.
+What concerns CUDA was written against torch's documentation and has not been run on a device yet.
 """
 
 from __future__ import annotations

@@ -63,4 +63,4 @@ def only(name: str, value: object, *allowed: object) -> None:
         UnsupportedError: if the value is another one.
     """
     if value not in allowed:
-        raise UnsupportedError(f"{name} {value!r}")
+        raise UnsupportedError(f"{name} {value!r} is unknown")

@@ -2,8 +2,8 @@
 
 The bundle's ONNX graphs are followed operator by operator: no second set of weights is needed. On
 CUDA, everything but norms, sums and what depends on prompts alone runs in 16 bits, once that has
-been found to give the same answers. The parts that concern CUDA have not been run on a device: the
-tests run the same programs on the CPU, in both precisions, and CUDA graphs with a stand-in.
+been found to give nearly the same answers. On CUDA it has not been run yet: the tests run the same
+programs on the CPU, in both precisions, and CUDA graphs with a stand-in.
 """
 
 from __future__ import annotations

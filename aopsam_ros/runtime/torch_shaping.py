@@ -35,7 +35,7 @@ def constant(
     ):
         if given is not None:
             return torch.tensor(given, dtype=dtype)
-    raise UnsupportedError("no value")
+    raise UnsupportedError("it has no value")
 
 
 @SHAPING.add("ConstantOfShape", host=(0,))
@@ -105,7 +105,7 @@ def squeeze(x: Tensor, axes: Ints | None = None) -> Tensor:
         return x.squeeze()
     for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
         if x.shape[axis] != 1:
-            raise UnsupportedError(f"axis of size {x.shape[axis]}")
+            raise UnsupportedError(f"an axis of size {x.shape[axis]} cannot be removed")
         x = x.squeeze(axis)
     return x
 
@@ -133,7 +133,7 @@ def split(x: Tensor, sizes: Ints | None = None, *, axis: int = 0, outputs: int) 
     """Cut along an axis, into equal parts by default."""
     if sizes is None:
         if x.shape[axis] % outputs:
-            raise UnsupportedError(f"{outputs} parts of {x.shape[axis]}")
+            raise UnsupportedError(f"{x.shape[axis]} has no {outputs} equal parts")
         sizes = [x.shape[axis] // outputs] * outputs
     return x.split(list(sizes), axis)
 
@@ -179,7 +179,7 @@ def pad(x: Tensor, pads: Ints, value: float | None = None, *, mode: str = "const
         return F.pad(x, amounts, value=value or 0)
     spatial = amounts[: 2 * (x.ndim - 2)]
     if any(amounts[len(spatial) :]):
-        raise UnsupportedError(f"mode {mode!r} of the first two axes")
+        raise UnsupportedError(f"mode {mode!r} is unknown for the first two axes")
     return F.pad(x, spatial, mode="replicate" if mode == "edge" else mode)
 
 

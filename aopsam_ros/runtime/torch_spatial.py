@@ -60,7 +60,7 @@ def conv_transpose(
     rank = x.ndim - 2
     border = _symmetric(pads, rank)
     if border is None:
-        raise UnsupportedError(f"pads {list(pads or ())}")
+        raise UnsupportedError(f"pads {list(pads or ())} are unequal")
     return torch.convolution(
         x, weight, bias, _sizes(strides, rank), border, _sizes(dilations, rank), True,
         list(output_padding or [0] * rank), group,
@@ -81,7 +81,7 @@ def max_pool(
 ) -> Tensor:
     """Take each window's largest value."""
     only("auto_pad", auto_pad, "NOTSET", "VALID")
-    only("axes", x.ndim, 4)
+    only("rank", x.ndim, 4)
     only("ceil_mode", ceil_mode, 0)
     x, border = _padded(x, pads, 2, float("-inf"))
     steps, gaps = _sizes(strides, 2), _sizes(dilations, 2)
@@ -101,11 +101,11 @@ def average_pool(
 ) -> Tensor:
     """Average each window."""
     only("auto_pad", auto_pad, "NOTSET", "VALID")
-    only("axes", x.ndim, 4)
+    only("rank", x.ndim, 4)
     only("ceil_mode", ceil_mode, 0)
     border = _symmetric(pads, 2)
     if border is None:
-        raise UnsupportedError(f"pads {list(pads or ())}")
+        raise UnsupportedError(f"pads {list(pads or ())} are unequal")
     steps = _sizes(strides, 2)
     return F.avg_pool2d(
         x, list(kernel_shape), steps, border, count_include_pad=bool(count_include_pad)
@@ -158,7 +158,7 @@ def layer_normalization(
     only("stash_type", stash_type, 1)
     shape = x.shape[axis:]
     if scale.shape != shape or (bias is not None and bias.shape != shape):
-        raise UnsupportedError(f"scale {list(scale.shape)} for {list(shape)}")
+        raise UnsupportedError(f"a scale of {list(scale.shape)} for {list(shape)}")
     return F.layer_norm(x, shape, scale, bias, epsilon)
 
 
@@ -177,11 +177,11 @@ def resize(
     nearest_mode: str = "round_prefer_floor",
 ) -> Tensor:
     """Resample height and width."""
-    only("axes", x.ndim, 4)
+    only("rank", x.ndim, 4)
     only("exclude_outside", exclude_outside, 0)
     factors, unchanged = (sizes, x.shape[:2]) if sizes else (scales, (1, 1))
     if not factors or tuple(factors[:2]) != tuple(unchanged):
-        raise UnsupportedError("other axes than height and width")
+        raise UnsupportedError("it resizes other axes than height and width")
     wanted: dict[str, Any] = {"size" if sizes else "scale_factor": list(factors[2:])}
     if mode == "nearest":
         only("coordinate_transformation_mode", coordinate_transformation_mode, "asymmetric")

@@ -166,6 +166,19 @@ def test_program_holds_only_what_works_on_data():
     )
 
 
+def test_weights_are_brought_to_the_device_once():
+    graph = load(rows_of_any_number())
+    weights = Weights(graph.body.constants, CPU)
+    used = []
+    for count in (1, 2):
+        x = torch.from_numpy(numbers(count, 2, 3))
+        program, _ = record(graph, weights, {"x": x}, half=True)
+        tensors = [a for step in program.steps for a in step.arguments if torch.is_tensor(a)]
+        used.append([tensor for tensor in tensors if tensor.ndim == 2 and len(tensor) == 6])
+    ((first,), (second,)) = used
+    assert first is second and first.dtype == torch.float16
+
+
 def test_size_that_depends_on_data_is_refused():
     nodes = [
         node("Cast", ["x"], ["sizes"], to=TensorProto.INT64),
