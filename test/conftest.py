@@ -3,7 +3,12 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tiny_bundle import write_tiny_bundle
+
+# The same examples every time, no time limit: a test must not fail because the machine is busy.
+settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
+settings.load_profile("aopsam")
 
 
 @pytest.fixture(scope="session")

@@ -126,7 +126,7 @@ def _automatic(request: _Request) -> Runtime:
 def _check(engine: str, precision: str) -> None:
     if engine not in (AUTO, *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
-    if engine not in _MAKERS:
+    if engine not in (AUTO, *_MAKERS):
         raise EngineError(
             f"engine '{engine}' is not available in this build; use {AUTO} or {', '.join(_MAKERS)}"
         )

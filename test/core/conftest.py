@@ -1,13 +1,8 @@
-"""The hand-made bundle, once for all tests."""
+"""The hand-made bundle with another prompt source."""
 
 import pytest
-from hypothesis import settings
 
 from aopsam_ros.segmenter import Segmenter
-
-# The same examples every time, no time limit: a test must not fail because the machine is busy.
-settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
-settings.load_profile("aopsam")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from aopsam_ros.preprocessing import preprocess  # noqa: E402
 from aopsam_ros.runtime import torch_runtime  # noqa: E402
 from aopsam_ros.runtime.bundle import DECODER, load_bundle  # noqa: E402
 from aopsam_ros.runtime.decoded import all_logits  # noqa: E402
+from aopsam_ros.runtime.engines import create_runtime  # noqa: E402
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime  # noqa: E402
 from aopsam_ros.runtime.torch_runtime import TorchRuntime  # noqa: E402
 from aopsam_ros.runtime.verification import answers, check, sample_inputs  # noqa: E402
@@ -404,4 +405,15 @@ def test_cuda_equals_onnx_runtime(bundles, references, name, precision):
     for _ in range(3):  # recorded, captured, replayed
         check(name, answers(runtime, samples), wanted, 0.9999 if precision == "fp32" else 0.999)
     assert not runtime._device._graphs._is_broken
+    runtime.close()
+
+
+PRECISION_OF = {"cpu": "fp32", "cuda": "fp16"}
+
+
+def test_torch_is_an_engine_by_name(bundles, caplog):
+    caplog.set_level("INFO")
+    runtime = create_runtime(bundles["tiny"], "torch", threads=1)
+    assert (runtime.name, runtime.precision) == ("torch", PRECISION_OF[runtime.device])
+    assert f"engine torch on {runtime.device} (as requested)" in caplog.text
     runtime.close()
