@@ -64,7 +64,7 @@ class BundleParts:
     std: tuple[float, float, float]
 
 
-def nano_parts(model: NanoSegmenter, predictor: nn.Module, image_size: int) -> BundleParts:
+def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
     """Return the parts of a `nano` bundle."""
     from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD
 
