@@ -118,7 +118,7 @@ def export_bundle(
     Raises:
         BundleError: A graph differs, or the folder holds something else than a bundle.
     """
-    _check_target(folder)
+    check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = Path(temporary)
@@ -223,7 +223,7 @@ def _listed(work: Path, files: list[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
     """Refuse to write among files that are not a bundle's."""
     if not folder.exists():
         return

@@ -12,6 +12,7 @@ from torch import nn
 
 from aopsam_ros.models.export import BundleParts, Comparison, export_bundle
 
+EMBEDDING_STRIDE = 16  # pixels of the image to one of the embedding, in every bundle
 Defaults = Mapping[str, Mapping[str, object]]
 
 
@@ -32,6 +33,12 @@ class FrozenModel:
     embedding_channels: int
     defaults: Defaults
     provenance: Mapping[str, Any]
+
+    @property
+    def embedding_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an embedding."""
+        side = self.parts.image_size // EMBEDDING_STRIDE
+        return self.embedding_channels, side, side
 
     def encoder_key(self) -> str:
         """Return a hash of all that an embedding depends on but the picture."""
@@ -71,6 +78,8 @@ class FrozenModel:
             "provenance": dict(self.provenance),
         }
         parts = replace(self.parts, predictor=predictor)
+        for module in filter(None, (parts.encoder, parts.decoder, predictor)):
+            module.cpu()
         return export_bundle(parts, folder, {**own, **(facts or {})}, mixed)
 
 

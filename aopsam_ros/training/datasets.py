@@ -10,7 +10,16 @@ from aopsam_ros.training.coco_formats import CocoFile, Sa1bFolder
 from aopsam_ros.training.label_maps import LabelMapFolder
 from aopsam_ros.training.labelled_images import InstanceDataset, LabelledImage, stack_layers
 
-__all__ = ["InstanceDataset", "LabelledImage", "open_dataset", "split_by_group", "stack_layers"]
+__all__ = [
+    "InstanceDataset",
+    "LabelledImage",
+    "least_fraction",
+    "open_dataset",
+    "split_by_group",
+    "stack_layers",
+]
+
+_PLACES = 10_000  # groups are spread over so many
 
 
 def open_dataset(path: str | Path) -> InstanceDataset:
@@ -57,6 +66,16 @@ def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int]
     training: list[int] = []
     held: list[int] = []
     for index in range(len(dataset)):
-        out = zlib.crc32(dataset.group(index).encode()) % 10_000 < fraction * 10_000
+        out = _place(dataset.group(index)) < fraction * _PLACES
         (held if out else training).append(index)
     return training, held
+
+
+def least_fraction(datasets: list[InstanceDataset]) -> float:
+    """Return the smallest share that holds out a group and leaves one; 0 where none does."""
+    places = {_place(data.group(index)) for data in datasets for index in range(len(data))}
+    return (min(places) + 1) / _PLACES if len(places) > 1 else 0.0
+
+
+def _place(group: str) -> int:
+    return zlib.crc32(group.encode()) % _PLACES
