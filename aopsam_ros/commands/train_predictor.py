@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_arguments(parser, minutes=15.0)
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument(
+        "--steps", type=int, default=0, help="end after so many, if the time is not spent before"
+    )
+    parser.add_argument(
         "--no-flips",
         action="store_true",
         help="with --model, leave out mirror images: half the encoding, half the disk space",
@@ -96,6 +99,7 @@ def _options(arguments: argparse.Namespace, model: FrozenModel) -> PredictorTrai
 
     return PredictorTrainingOptions(
         minutes=arguments.minutes,
+        steps=arguments.steps,
         image_size=model.parts.image_size,
         batch_size=arguments.batch_size,
         seed=arguments.seed,

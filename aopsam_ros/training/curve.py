@@ -73,6 +73,7 @@ def _draw(rows: list[Row]) -> bytes:
     prompts = recall.twinx()
     _plot(prompts, rows, "held_out_prompts", "C2", "prompts")
     prompts.set_ylabel("prompts an image, held out", color="C2")
+    prompts.set_ylim(bottom=0)
     for axes in (losses, recall):
         axes.grid(alpha=0.3)
     content = io.BytesIO()

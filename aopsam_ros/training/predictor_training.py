@@ -54,6 +54,7 @@ class PredictorTrainingOptions:
 
     Attributes:
         minutes: Training time, over all resumed parts.
+        steps: Most steps, over all resumed parts; 0 leaves the time to decide.
         image_size: The encoder's input size, pixels.
         batch_size: Images a step.
         learning_rate: Peak of Adam's.
@@ -62,6 +63,7 @@ class PredictorTrainingOptions:
     """
 
     minutes: float = 15.0
+    steps: int = 0
     image_size: int = 512
     batch_size: int = 8
     learning_rate: float = 2e-3
@@ -71,6 +73,8 @@ class PredictorTrainingOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise OptionError("the batch size must be at least 1")
+        if self.steps < 0:
+            raise OptionError("the steps must be 0 or more")
 
 
 def predictor_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -124,19 +128,23 @@ class PredictorTrainer:
         if not self.step:
             self._validate(data)
         with tqdm(total=round(60 * self.options.minutes), unit="s", desc="train-predictor") as bar:
-            if not self._is_over():
+            if self.progress < 1.0:
                 self._train(data, bar)
         self.save()
         return self._validate(data)
 
-    def _is_over(self) -> bool:
-        return self.seconds >= 60.0 * self.options.minutes
+    @property
+    def progress(self) -> float:
+        """Share of the time, or of the steps, that is spent, 0-1."""
+        options = self.options
+        steps = self.step / options.steps if options.steps else 0.0
+        return min(1.0, max(steps, self.seconds / (60.0 * options.minutes)))
 
     def _train(self, data: PredictorData, bar: tqdm) -> None:
         batches = endless_batches(data.batches(self.options.seed + self.step))
         batch = next(batches)  # starting the loader is no training time
         saved = started = time.monotonic()
-        while not self._is_over():
+        while self.progress < 1.0:
             self._train_step(batch)
             batch = next(batches)
             now = time.monotonic()
@@ -151,8 +159,7 @@ class PredictorTrainer:
                 saved = started = time.monotonic()
 
     def _train_step(self, batch: PredictorBatch) -> None:
-        progress = self.seconds / (60.0 * self.options.minutes)
-        rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
             group["lr"] = max(rate, 1e-5)
         _, loss = self._forward(batch)
