@@ -24,6 +24,7 @@ from aopsam_ros.prompting.sources import AUTO, PromptSet, check_source, choose_s
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
+from aopsam_ros.runtime.progress import OnProgress, silent
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.stopwatch import Stopwatch
 
@@ -51,6 +52,8 @@ class Segmenter:
         engine: str = "auto",
         prompt_source: str = AUTO,
         threads: int = 0,
+        precision: str = "auto",
+        on_progress: OnProgress = silent,
     ) -> Segmenter:
         """Load a model bundle.
 
@@ -60,6 +63,8 @@ class Segmenter:
             prompt_source: "predictor", "grid16", "grid32" or any "gridN"; "auto" takes the
                 predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
+            precision: "auto", "fp16" or "fp32"; see `create_runtime`.
+            on_progress: told once a second while an engine is built, which takes minutes.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
@@ -68,7 +73,8 @@ class Segmenter:
         """
         check_source(prompt_source)  # a wrong name is told before seconds of loading
         bundle = load_bundle(name_or_path)
-        return cls(bundle, create_runtime(bundle, engine, threads), prompt_source)
+        runtime = create_runtime(bundle, engine, threads, precision, on_progress)
+        return cls(bundle, runtime, prompt_source)
 
     @property
     def options(self) -> SegmenterOptions:
@@ -88,6 +94,11 @@ class Segmenter:
     def engine(self) -> str:
         """Name of the engine that runs it."""
         return self._model.runtime.name
+
+    @property
+    def precision(self) -> str:
+        """How the engine computes: "fp32", "fp16", "fp16 but encoder"."""
+        return self._model.runtime.precision
 
     @property
     def prompt_source(self) -> str:

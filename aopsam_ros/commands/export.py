@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
 from aopsam_ros.errors import EngineError, InputError, OptionError
 from aopsam_ros.options import parse
+from aopsam_ros.user_folders import user_data
+from aopsam_ros.weights.known import KNOWN
 
 if TYPE_CHECKING:
     from aopsam_ros.models.frozen import Defaults, FrozenModel
@@ -39,7 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write graphs in mixed 16 and 32 bit precision, for engines that take the"
         " precision from the graph (TensorRT 11)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the bundle's folder (for mobile_sam: the user's own, where it is found by name)",
+    )
     parser.add_argument("--name", help="of the model (the folder's)")
     parser.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights (%(default)s)")
@@ -64,23 +70,40 @@ def run(arguments: argparse.Namespace) -> int:
     _require_torch()
     from aopsam_ros.runtime.bundle import load_bundle
 
+    out = _target(arguments)
     load = _nano if arguments.checkpoint is None else _mobile_sam
     model, predictor, trained = load(arguments)
     facts = {
-        "name": arguments.name or arguments.out.resolve().name,
+        "name": arguments.name or out.resolve().name,
         "version": arguments.version,
         "licence": arguments.licence,
         "defaults": _merged(model.defaults, defaults),
         "provenance": {**model.provenance, **_provenance(trained)},
     }
-    comparison = model.export(arguments.out, predictor, facts, arguments.mixed)
-    load_bundle(arguments.out)
+    comparison = model.export(out, predictor, facts, arguments.mixed)
+    load_bundle(out)
     for name, difference in comparison.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
     for name, cosine in comparison.cosines.items():
         print(f"{name} in mixed precision: cosine with 32 bits at least {cosine:.6f}")
-    print(arguments.out)
+    print(out)
     return 0
+
+
+def _target(arguments: argparse.Namespace) -> Path:
+    """Return the folder to write: what the user gave, or where names are looked up.
+
+    Raises:
+        OptionError: if neither tells.
+    """
+    if arguments.out is not None:
+        return Path(arguments.out)
+    name = arguments.name or (arguments.checkpoint if arguments.checkpoint in KNOWN else None)
+    if name is None:
+        raise OptionError("say where to: --out FOLDER")
+    folder = user_data("bundles") / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _require_torch() -> None:

@@ -25,6 +25,13 @@ _FIXED: Mapping[str, OptionSpec] = {
     "engine": OptionSpec(
         str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
     ),
+    "precision": OptionSpec(
+        str,
+        AUTO,
+        None,
+        None,
+        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
+    ),
     "prompt_source": OptionSpec(
         str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
     ),
@@ -64,6 +71,7 @@ class Startup:
 
     model: str
     engine: str
+    precision: str
     prompt_source: str
     threads: int
 
@@ -145,7 +153,7 @@ class Parameters:
             OptionError: if images are asked for in a way that this release cannot take.
         """
         _check_choice("image_transport", self._value("image_transport"))
-        fields = ("model", "engine", "prompt_source", "threads")
+        fields = ("model", "engine", "precision", "prompt_source", "threads")
         return Startup(**{name: self._value(name) for name in fields})
 
     def configuration(self) -> Configuration:

@@ -120,9 +120,7 @@ def test_coco_targets_follow_their_image_only(tmp_path, targets):
     images = [{"id": i, "file_name": f"{i}.png"} for i in range(2)]
     keys = []
     for first in (square, other):
-        annotations = [
-            {"image_id": i, "segmentation": [s]} for i, s in enumerate((first, square))
-        ]
+        annotations = [{"image_id": i, "segmentation": [s]} for i, s in enumerate((first, square))]
         for index in range(2):
             cv2.imwrite(str(tmp_path / f"{index}.png"), draw_scene(index)[0])
         content = json.dumps({"images": images, "annotations": annotations})
