@@ -56,7 +56,7 @@ class TemporaryBundle:
         """The bundle."""
         print("exporting the frozen model, to run it fast", file=sys.stderr)
         self._parent.mkdir(parents=True, exist_ok=True)
-        folder = self._stack.enter_context(TemporaryDirectory(dir=self._parent))
+        folder = self._stack.enter_context(TemporaryDirectory(prefix="frozen-", dir=self._parent))
         self.model.export(Path(folder) / "bundle")
         return load_bundle(Path(folder) / "bundle")
 

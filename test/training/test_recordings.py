@@ -4,7 +4,13 @@ import cv2
 import numpy as np
 import pytest
 from drawn_scenes import draw_scene
-from written_bags import compressed_message, image_message, text_message, write_bag
+from written_bags import (
+    compressed_message,
+    image_message,
+    text_message,
+    write_bag,
+    write_ros1_bag,
+)
 
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.images import write_rgb
@@ -113,6 +119,15 @@ def test_recording(tmp_path, storage, as_file):
     assert list(found) == ["frame_000000", "frame_000002", "frame_000004"]
     for rgb, index in zip(found.values(), (0, 2, 4), strict=True):
         np.testing.assert_array_equal(rgb, pictures[index])
+
+
+def test_recording_of_ros_1(tmp_path):
+    pytest.importorskip("rosbags")
+    pictures = [draw_scene(index)[0] for index in range(3)]
+    source = open_frames(write_ros1_bag(tmp_path / "drive.bag", "/camera", pictures))
+    assert len(source) == 3
+    for found, wanted in zip(read_all(source).values(), pictures, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_topic_is_chosen(tmp_path):
