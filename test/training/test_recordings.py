@@ -1,5 +1,7 @@
 """Pictures from folders, videos and recordings, and what is said of those that have none."""
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from written_bags import (
     write_ros1_bag,
 )
 
-from aopsam_ros.errors import DatasetError, InputError, OptionError
+from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
 from aopsam_ros.images import write_rgb
 from aopsam_ros.training.recordings import open_frames
 
@@ -257,6 +259,14 @@ def test_what_cannot_be_opened_is_named(tmp_path, make, reason):
     with pytest.raises(DatasetError, match=reason) as raised:
         open_frames(path)
     assert str(tmp_path / "source") in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_without_rosbags_it_says_what_to_install(tmp_path, monkeypatch):
+    for name in ("rosbags", "rosbags.highlevel"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "drive.mcap").write_bytes(b"")
+    with pytest.raises(EngineError, match=r"drive\.mcap: reading recordings needs rosbags"):
+        open_frames(tmp_path / "drive.mcap")
 
 
 def test_every_must_be_a_number_of_frames(tmp_path):
