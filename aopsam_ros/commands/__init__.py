@@ -18,7 +18,7 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "segment": Command("aopsam_ros.commands.segment", "find the masks of pictures"),
-    "models": Command("aopsam_ros.commands.models", "list the model bundles, or verify one"),
+    "models": Command("aopsam_ros.commands.models", "list, fetch or verify models"),
     "evaluate": Command("aopsam_ros.commands.evaluate", "measure on labelled photographs"),
     "train-segmenter": Command(
         "aopsam_ros.commands.train_segmenter", "train a small SAM-shaped model (needs torch)"

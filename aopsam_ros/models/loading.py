@@ -67,9 +67,12 @@ def _check_tensors(path: Path, wanted: Mapping[str, Any], found: Mapping[str, An
     if not wrong:
         wrong, problem = [name for name in found if name not in wanted], "unknown"
     if not wrong:
-        wrong, problem = [n for n in wanted if not _fits(wanted[n], found[n])], "of another shape"
+        wrong = [name for name in wanted if not _fits(wanted[name], found[name])]
+        problem = "of another shape or type"
     if not wrong:
-        wrong, problem = [n for n in found if not torch.isfinite(found[n]).all()], "not finite"
+        # As float32: a larger number is one there, and becomes infinite here.
+        wrong = [name for name in wanted if not torch.isfinite(found[name].float()).all()]
+        problem = "not finite"
     if wrong:
         raise InputError(
             f"{path}: not MobileSAM's weights: of {len(wanted)} tensors, {len(wrong)} "
@@ -78,7 +81,16 @@ def _check_tensors(path: Path, wanted: Mapping[str, Any], found: Mapping[str, An
 
 
 def _fits(wanted: torch.Tensor, found: object) -> bool:
-    return isinstance(found, torch.Tensor) and found.shape == wanted.shape
+    """Return whether a value is a plain tensor of real numbers, such as `wanted`."""
+    return (
+        isinstance(found, torch.Tensor)
+        and found.shape == wanted.shape
+        and found.layout == torch.strided
+        and not found.is_meta
+        and (
+            found.is_floating_point() if wanted.is_floating_point() else found.dtype == wanted.dtype
+        )
+    )
 
 
 def _fill(model: nn.Module, path: Path) -> dict[str, Any]:
