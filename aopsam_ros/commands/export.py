@@ -136,7 +136,8 @@ def _mobile_sam(arguments: argparse.Namespace) -> Source:
     if arguments.predictor is None:
         return mobile_sam_model(arguments.checkpoint), None, {}
     predictor, trained = load_predictor(arguments.predictor, EMBEDDING_CHANNELS)
-    model = mobile_sam_model(arguments.checkpoint, trained["options"]["image_size"])
+    size = trained.get("options", {}).get("image_size")
+    model = mobile_sam_model(arguments.checkpoint, size)
     return _fitting(model, predictor, trained, arguments.predictor)
 
 
