@@ -123,6 +123,8 @@ OPTIONAL = {
     "tensorrt",
     "pycocotools",
     "skimage",
+    "rosbags",
+    "matplotlib",
 }
 
 
