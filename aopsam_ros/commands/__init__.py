@@ -24,7 +24,8 @@ COMMANDS: dict[str, Command] = {
         "aopsam_ros.commands.train_segmenter", "train a small SAM-shaped model (needs torch)"
     ),
     "train-predictor": Command(
-        "aopsam_ros.commands.train_predictor", "train the Prompt Predictor for it (needs torch)"
+        "aopsam_ros.commands.train_predictor",
+        "train a Prompt Predictor for it or for MobileSAM (needs torch)",
     ),
     "export": Command(
         "aopsam_ros.commands.export", "turn checkpoints into a model bundle (needs torch)"

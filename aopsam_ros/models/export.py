@@ -65,7 +65,7 @@ class BundleParts:
     std: tuple[float, float, float]
 
 
-def nano_parts(model: NanoSegmenter, predictor: nn.Module, image_size: int) -> BundleParts:
+def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
     """Return the parts of a `nano` bundle."""
     from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD
 
@@ -120,7 +120,7 @@ def export_bundle(
         BundleError: A graph differs, or the folder holds something else than a bundle.
         VerificationError: A graph in mixed precision is too far from the one in float32.
     """
-    _check_target(folder)
+    check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = Path(temporary)
@@ -224,7 +224,7 @@ def _listed(work: Path, files: list[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
     """Refuse to write among files that are not a bundle's."""
     if not folder.exists():
         return

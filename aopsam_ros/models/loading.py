@@ -11,7 +11,7 @@ from torch import nn
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.models.checkpoints import load_checkpoint, load_state
-from aopsam_ros.models.mobile_sam import MobileSam
+from aopsam_ros.models.mobile_sam import IMAGE_SIZE, MobileSam
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 
@@ -42,13 +42,18 @@ def load_predictor(
     return model, _fill(model, path)
 
 
-def load_mobile_sam(path: Path) -> MobileSam:
+def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
     """Load MobileSAM from its published checkpoint, or one of the same tensors.
+
+    Args:
+        path: the checkpoint.
+        image_size: side of the encoder's square, pixels; the weights fit any multiple of 16, and
+            were trained for the default.
 
     Raises:
         InputError: There is no such file, it holds other tensors, or values that are not finite.
     """
-    model = MobileSam()
+    model = MobileSam(image_size)
     state = load_state(path)
     _check_tensors(path, model.state_dict(), state)
     model.load_state_dict(state)

@@ -87,6 +87,15 @@ def test_only_prompts_and_points_are_dynamic(exported, kind):
     )
 
 
+@pytest.mark.parametrize("name", ["encoder", "mask_decoder"])
+def test_no_large_constant_is_stored_twice(exported, name):
+    graph = onnx.load(str(exported.folder / f"{name}.onnx")).graph
+    tensors = [*graph.initializer]
+    tensors += [node.attribute[0].t for node in graph.node if node.op_type == "Constant"]
+    large = [t.raw_data for t in tensors if len(t.raw_data) > 10_000]
+    assert len(large) > 20 and len(set(large)) == len(large)
+
+
 @pytest.fixture(scope="module")
 def segmenter(exported):
     with Segmenter.from_bundle(exported.folder, "onnxruntime", threads=1) as segmenter:

@@ -48,7 +48,7 @@ def picture():
 @pytest.fixture
 def aopsam(monkeypatch, tmp_path, capfd):
     """Run the command in a folder and with a cache of the test's own, for small images."""
-    monkeypatch.setattr("aopsam_ros.models.loading.MobileSam", lambda: MobileSam(64))
+    monkeypatch.setattr("aopsam_ros.models.loading.MobileSam", lambda _: MobileSam(64))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)

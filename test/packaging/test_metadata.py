@@ -124,6 +124,8 @@ OPTIONAL = {
     "tensorrt",
     "pycocotools",
     "skimage",
+    "rosbags",
+    "matplotlib",
 }
 
 

@@ -15,7 +15,7 @@ from tiny_bundle import write_tiny_bundle
 from aopsam_ros.errors import BundleError, EngineError
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.engines import create_runtime
-from aopsam_ros.runtime.tensorrt_api import Precision, TensorRt
+from aopsam_ros.runtime.tensorrt_engine.api import Precision, TensorRt
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
 OUTPUTS = ["embedding", "confidence_map", "low_res_logits"]
@@ -213,8 +213,10 @@ def test_auto_falls_back_and_says_why(modern_gpu, bundle, monkeypatch, caplog):
     modern_gpu.faults.out_of_memory = True
     runtime = create_runtime(bundle)
     assert runtime.name == "onnxruntime"
-    assert "engine tensorrt cannot be used: encoder: TensorRT 10.3.0 cannot build" in caplog.text
-    assert "WARNING" in {record.levelname for record in caplog.records}
+    (record,) = [record for record in caplog.records if record.name.endswith(".engines")]
+    assert record.levelname == "WARNING"  # the GPU stays idle
+    assert "engine onnxruntime on cpu (auto; tensorrt: encoder: TensorRT 10.3.0" in record.message
+    assert "; torch: engine 'torch' " in record.message
     runtime.close()
 
 
