@@ -20,6 +20,7 @@ from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
+from aopsam_ros.prompting.filtering import FeatureMap
 from aopsam_ros.prompting.sources import AUTO, PromptSet, check_source, choose_source
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
@@ -123,9 +124,17 @@ class Segmenter:
             InputError: if the image is not such an array.
             InferenceError: if a graph fails.
         """
-        chosen = options or self._options
         stopwatch = Stopwatch()
-        frame = self._model.encode(rgb, stopwatch)
+        return self.segment_frame(self._model.encode(rgb, stopwatch), options, stopwatch)
+
+    def segment_frame(
+        self,
+        frame: FrameEmbedding,
+        options: SegmenterOptions | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> Segmentation:
+        """Find the masks of an image that is encoded already; see `segment` and `encode`."""
+        chosen, stopwatch = options or self._options, stopwatch or Stopwatch()
         confidence_map = self._confidence_map(frame, stopwatch)
         with stopwatch.stage("sampling"):
             prompts = self._source.propose(frame.geometry, confidence_map, chosen.asf)
@@ -146,14 +155,22 @@ class Segmenter:
             prompt_source=self.prompt_source,
         )
 
-    def encode(self, rgb: NDArray[np.uint8]) -> FrameEmbedding:
+    def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch | None = None) -> FrameEmbedding:
         """Encode an image once, to decode prompts on it.
 
         Raises:
             InputError: if the image is not uint8 `[H, W, 3]` or is empty.
             InferenceError: if the graph fails.
         """
-        return self._model.encode(rgb, Stopwatch())
+        return self._model.encode(rgb, stopwatch or Stopwatch())
+
+    def features(self, frame: FrameEmbedding) -> FeatureMap:
+        """Return what the last encoded image looks like, pixel by pixel of the embedding.
+
+        Raises:
+            InferenceError: if the embedding is not what it must be.
+        """
+        return self._model.features(frame)
 
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]

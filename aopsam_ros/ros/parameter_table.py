@@ -12,6 +12,7 @@ from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.markers import MarkerOptions
 from aopsam_ros.ros.stamps import PairingOptions
 from aopsam_ros.runtime.engines import AUTO, ENGINES
+from aopsam_ros.tracking import TrackingOptions
 
 FIXED: Mapping[str, OptionSpec] = {
     "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
@@ -58,6 +59,22 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     ),
     "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
     "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
+    "tracking.enabled": OptionSpec(
+        bool, False, None, None, "ids stay with objects from frame to frame"
+    ),
+    "tracking.min_iou": OptionSpec(
+        float,
+        0.3,
+        0.0,
+        1.0,
+        "least IoU of a mask and where an object should be, to be taken for it",
+    ),
+    "tracking.min_similarity": OptionSpec(
+        float, 0.9, 0.0, 1.0, "least likeness (cosine) at which an object is found again elsewhere"
+    ),
+    "tracking.max_lost": OptionSpec(
+        int, 15, 0, 10_000, "frames without an object after which it is forgotten"
+    ),
     "boxes_3d.axes": OptionSpec(
         str,
         OPTICAL,
@@ -107,6 +124,7 @@ class Configuration:
     options: SegmenterOptions
     markers: MarkerOptions = field(default_factory=MarkerOptions)
     overlay: OverlayOptions = field(default_factory=OverlayOptions)
+    tracking: TrackingOptions | None = None  # None: switched off
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
     segment_timeout_ms: int = 5000
@@ -122,10 +140,15 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
         markers=MarkerOptions(**_group(values, "markers")),
         overlay=OverlayOptions(**_group(values, "overlay")),
+        tracking=_tracking(**_group(values, "tracking")),
         boxes_3d_axes=_choice(values, "boxes_3d.axes"),
         pairing=PairingOptions(**_group(values, "pairing")),
         segment_timeout_ms=values["segment.timeout_ms"],
     )
+
+
+def _tracking(enabled: bool, **options: Any) -> TrackingOptions | None:  # noqa: ANN401
+    return TrackingOptions(**options) if enabled else None
 
 
 def _choice(values: Mapping[str, Any], name: str) -> str:

@@ -12,14 +12,18 @@ from sensor_msgs.msg import CameraInfo
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros import prompt_requests
+from aopsam_ros.ros.conversions import RgbImage
 from aopsam_ros.ros.depth import DepthImages
 from aopsam_ros.ros.diagnostics import Statistics
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.outputs import Outputs
+from aopsam_ros.ros.stamps import nanoseconds
 from aopsam_ros.ros.worker import Job, NewestWorker
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.srv import Segment
+from aopsam_ros.stopwatch import Stopwatch
+from aopsam_ros.tracking import StreamTracker
 
 
 class Pipeline:
@@ -38,6 +42,7 @@ class Pipeline:
         self._calibration: CameraInfo | None = None
         self._newest: Frame | None = None
         self._depth = DepthImages()
+        self._tracker = StreamTracker()
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
@@ -53,6 +58,7 @@ class Pipeline:
         self.running = False
         self._depth.clear()  # nobody waits for it any more
         self._worker.stop()
+        self._tracker.reset()
         self._calibration = self._newest = None
 
     def clear(self) -> None:
@@ -116,7 +122,7 @@ class Pipeline:
     def _segment(self, frame: Frame) -> None:
         header = frame.image.header
         rgb = frame.rgb()
-        segmentation = self.segmenter.segment(rgb, frame.configuration.options)
+        segmentation = self._identified(frame, rgb)
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
         self._outputs.publish_views(
@@ -124,6 +130,18 @@ class Pipeline:
         )
         if self._outputs.want_depth:
             self._locate(frame, segmentation)
+
+    def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
+        """Segment an image; where tracking is on, the masks have their objects' ids."""
+        options, tracking = frame.configuration.options, frame.configuration.tracking
+        if tracking is None:
+            return self.segmenter.segment(rgb, options)
+        stopwatch = Stopwatch()
+        encoded = self.segmenter.encode(rgb, stopwatch)
+        segmentation = self.segmenter.segment_frame(encoded, options, stopwatch=stopwatch)
+        features = self.segmenter.features(encoded)
+        stamp = nanoseconds(frame.image.header)
+        return self._tracker.update(rgb, segmentation, features, stamp, tracking)
 
     def _locate(self, frame: Frame, segmentation: Segmentation) -> None:
         """Publish where the masks are in space; the masks themselves are out already."""

@@ -15,11 +15,14 @@ HEIGHT, WIDTH = 240, 320
 EYE = np.eye(8, dtype=np.float32)
 
 
+def mask_of(pixels):
+    box, counts = encode_full(pixels)
+    return InstanceMask(0, box, int(pixels.sum()), 1.0, 1.0, (0, 0), 1.0, "", counts)
+
+
 def disc(x, y, radius=20, size=(HEIGHT, WIDTH)):
     rows, columns = np.mgrid[: size[0], : size[1]]
-    pixels = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
-    box, counts = encode_full(pixels)
-    return InstanceMask(0, box, int(pixels.sum()), 1.0, 1.0, (x, y), 1.0, "", counts)
+    return mask_of((rows - y) ** 2 + (columns - x) ** 2 <= radius**2)
 
 
 def ids(found):
@@ -125,17 +128,57 @@ def test_sampled_iou_is_about_the_real_one(seed):
     rng = np.random.default_rng(seed)
     (x, y), (dx, dy) = rng.integers(60, 180, 2), rng.integers(-30, 30, 2)
     first, second = disc(x, y, 40), disc(x + dx, y + dy, 40)
-    grid = SampleGrid(HEIGHT, WIDTH)
+    grid = SampleGrid.over(HEIGHT, WIDTH)
     a, b = first.full(HEIGHT, WIDTH), second.full(HEIGHT, WIDTH)
     real = (a & b).sum() / (a | b).sum()
-    found = iou_table([grid.sample(first)], [grid.sample(second)])[0, 0]
+    everywhere = [grid.shown((0, 0), HEIGHT, WIDTH)]
+    found = iou_table([grid.sample(first)], [grid.sample(second)], everywhere)[0, 0]
     assert found == pytest.approx(real, abs=0.06)
     moved = grid.sample(first, (float(dx), float(dy)))
-    assert iou_table([moved], [grid.sample(second)])[0, 0] > 0.9
+    assert iou_table([moved], [grid.sample(second)], everywhere)[0, 0] > 0.9
 
 
 @given(st.integers(0, 1000))
 def test_small_masks_are_not_lost_between_the_points(seed):
     x, y = np.random.default_rng(seed).integers(3, 200, 2)
-    grid = SampleGrid(2400, 3200)
+    grid = SampleGrid.over(2400, 3200)
     assert grid.sample(disc(x, y, 1, (210, 210))).sum() == 1
+
+
+def test_what_the_frame_before_did_not_show_does_not_count():
+    """A wall that reaches beyond the image: the camera moves, and more of it comes into view."""
+    wall = np.zeros((HEIGHT, WIDTH), bool)
+    wall[100:] = True
+    mask, grid = mask_of(wall), SampleGrid.over(HEIGHT, WIDTH)
+    shift = (0.0, -60.0)
+    now = np.zeros((HEIGHT, WIDTH), bool)
+    now[40:] = True
+    moved, shown = grid.sample(mask, shift), grid.shown(shift, HEIGHT, WIDTH)
+    assert iou_table([grid.sample(mask_of(now))], [moved], [shown])[0, 0] == 1.0
+    everywhere = np.ones_like(shown)
+    assert iou_table([grid.sample(mask_of(now))], [moved], [everywhere])[0, 0] < 0.8
+
+
+def test_the_cameras_motion_is_not_the_objects_own():
+    """A camera that jerks to and fro: nothing overlaps, and every object is where it should be."""
+    tracking = Tracker(TrackingOptions(min_similarity=1.0))
+    looks = EYE[[0, 0, 0]]
+    place, before = 0, None
+    for move in (0, 70, -50, 45, -60, 30, 55):
+        place += move
+        masks = [disc(90 + 50 * n + place, 60 + 50 * n, 12) for n in range(3)]
+        found = ids(tracking.update(masks, looks, HEIGHT, WIDTH, (float(move), 0.0)))
+        assert found == (before or found)
+        before = found
+
+
+def test_an_object_keeps_its_id_beside_a_fitful_one_that_overlaps_it():
+    """The whole and its part: while the part is not found, the whole must not take its track."""
+    tracking = Tracker()
+    whole, part = disc(150, 100, 40), disc(150, 100, 32)
+    looks = EYE[[0, 0]]
+    assert ids(tracking.update([whole, part], looks, HEIGHT, WIDTH)) == [1, 2]
+    assert ids(tracking.update([whole], looks[:1], HEIGHT, WIDTH)) == [1]
+    between = disc(150, 100, 36)
+    assert ids(tracking.update([whole, between], looks, HEIGHT, WIDTH))[0] == 1
+    assert ids(tracking.update([whole, part], looks, HEIGHT, WIDTH))[0] == 1
