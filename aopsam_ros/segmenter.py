@@ -97,6 +97,11 @@ class Segmenter:
         return self._model.runtime.name
 
     @property
+    def device(self) -> str:
+        """Where the engine runs it: "cpu" or "cuda"."""
+        return self._model.runtime.device
+
+    @property
     def precision(self) -> str:
         """How the engine computes: "fp32", "fp16", "fp16 but encoder"."""
         return self._model.runtime.precision

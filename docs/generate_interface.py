@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticStatus
+
 from aopsam_ros.options import OptionSpec
+from aopsam_ros.ros.diagnostics import VALUES, VERDICTS
 from aopsam_ros.ros.inputs import INPUTS
 from aopsam_ros.ros.outputs import TOPICS
 from aopsam_ros.ros.parameter_table import FIXED, TABLE
@@ -23,6 +26,11 @@ DIAGNOSTICS = (
     "1 Hz (REP 107): rates, latency, drops, decoder calls, model, engine, last error",
 )
 
+LEVELS = {
+    DiagnosticStatus.OK: "OK",
+    DiagnosticStatus.WARN: "WARN",
+    DiagnosticStatus.ERROR: "ERROR",
+}
 SERVICES = (
     (
         "~/segment",
@@ -58,6 +66,11 @@ def generate() -> str:
         "`mask` follow the model bundle's own defaults until they are set; the table shows the "
         "general ones.",
         parameters(name for name in TABLE if name not in FIXED),
+        "## Diagnostics",
+        "One status, `<node>: segmentation`, once a second (REP 107). The first line that applies "
+        "gives its level:",
+        table(("Level", "When"), [(LEVELS[v.level], v.when) for v in VERDICTS]),
+        table(("Value", "What"), [(f"`{key}`", what) for key, (what, _) in VALUES.items()]),
         "## Messages and services",
         *(definition(file) for file in sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])),
     ]

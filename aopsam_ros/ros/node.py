@@ -22,15 +22,17 @@ from rclpy.logging import get_logger
 from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
+from aopsam_ros.ros.diagnostics import Condition, diagnostic_array
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.inputs import Inputs
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
 from aopsam_ros.ros.log_bridge import LogBridge
+from aopsam_ros.ros.memory import resident_mb
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.segment_service import SegmentService
+from aopsam_ros.ros.statistics import Statistics
 from aopsam_ros.segmenter import Segmenter
 
 WARNING_PERIOD_S = 5.0
@@ -206,6 +208,7 @@ class AopsamNode(LifecycleNode):
         if self._pipeline is None:
             return Condition(problem=self._problem)
         segmenter = self._pipeline.segmenter
+        limits = self.parameters.configuration().limits
         return Condition(
             active=self._inputs is not None,
             model=segmenter.model,
@@ -214,6 +217,10 @@ class AopsamNode(LifecycleNode):
             prompt_source=segmenter.prompt_source,
             problem=self._problem,
             silent=self._inputs is not None and self._inputs.silent,
+            memory_mb=resident_mb(),
+            gpu_memory_mb=self._pipeline.gpu_memory.used_mb(),
+            max_latency_ms=limits.max_latency_ms,
+            min_rate_hz=limits.min_rate_hz,
         )
 
 

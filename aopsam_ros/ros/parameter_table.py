@@ -90,6 +90,12 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "pairing.timeout_ms": OptionSpec(
         int, 500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
     ),
+    "diagnostics.max_latency_ms": OptionSpec(
+        int, 0, 0, 600_000, "diagnostics warn where 95 of 100 images take longer; 0 = no limit"
+    ),
+    "diagnostics.min_rate_hz": OptionSpec(
+        float, 0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
+    ),
     "segment.timeout_ms": OptionSpec(
         int, 5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
     ),
@@ -118,6 +124,14 @@ class OverlayOptions:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the user wants to be warned of; 0 is no limit."""
+
+    max_latency_ms: int = 0
+    min_rate_hz: float = 0.0
+
+
+@dataclass(frozen=True)
 class Configuration:
     """What may change between two frames; a frame is worked on with exactly one of these."""
 
@@ -127,6 +141,7 @@ class Configuration:
     tracking: TrackingOptions | None = None  # None: switched off
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
+    limits: Limits = field(default_factory=Limits)
     segment_timeout_ms: int = 5000
 
 
@@ -143,6 +158,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         tracking=_tracking(**_group(values, "tracking")),
         boxes_3d_axes=_choice(values, "boxes_3d.axes"),
         pairing=PairingOptions(**_group(values, "pairing")),
+        limits=Limits(**_group(values, "diagnostics")),
         segment_timeout_ms=values["segment.timeout_ms"],
     )
 

@@ -14,10 +14,11 @@ from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.conversions import RgbImage
 from aopsam_ros.ros.depth import DepthImages
-from aopsam_ros.ros.diagnostics import Statistics
 from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.memory import GpuMemory
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.stamps import nanoseconds
+from aopsam_ros.ros.statistics import Statistics
 from aopsam_ros.ros.worker import Job, NewestWorker
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
@@ -42,6 +43,7 @@ class Pipeline:
         self._calibration: CameraInfo | None = None
         self._newest: Frame | None = None
         self._depth = DepthImages()
+        self.gpu_memory = GpuMemory(segmenter.device)
         self._tracker = StreamTracker()
         self._outputs = outputs
         self._statistics = statistics
@@ -69,6 +71,7 @@ class Pipeline:
         """Stop, and free the topics and the model."""
         self.stop()
         self._outputs.destroy()
+        self.gpu_memory.close()
         self.segmenter.close()
 
     def put(self, frame: Frame) -> None:

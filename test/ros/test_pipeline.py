@@ -10,11 +10,11 @@ from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.ros.diagnostics import Statistics
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.lifecycle import told
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.statistics import Statistics
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
 from aopsam_ros.segmenter import Segmenter
 
