@@ -49,14 +49,11 @@ def faults(tree):
     imported = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.split(".")[0] == "rclpy":
-                    imported[(alias.asname or alias.name).split(".")[0]] = "rclpy"
+            imported |= {alias.name: "rclpy" for alias in node.names if alias.name == "rclpy"}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rclpy":
-            for alias in node.names:
-                imported[alias.asname or alias.name] = alias.name
-                if f"{node.module}.{alias.name}" not in BOTH:
-                    yield f"from {node.module} import {alias.name}"
+            imported |= {alias.asname or alias.name: alias.name for alias in node.names}
+            names = [(f"{node.module}.{alias.name}", alias.name) for alias in node.names]
+            yield from (f"from {node.module} import {n}" for full, n in names if full not in BOTH)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             yield from _attribute_faults(node, imported)
