@@ -10,11 +10,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, Detection3DArray
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.msg import MaskArray, PromptArray
-from aopsam_ros.ros import messages, space
+from aopsam_ros.ros import annotations, messages, space
 from aopsam_ros.ros.conversions import RgbImage, array_to_image
 from aopsam_ros.ros.markers import PromptMarkers
 from aopsam_ros.ros.parameter_table import Configuration
@@ -27,6 +27,8 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "masks": (MaskArray, "every instance, run-length encoded inside its box"),
     "prompts": (PromptArray, "every prompt, and what became of it"),
     "prompt_markers": (MarkerArray, "the prompts for RViz, in the camera's optical frame"),
+    "outlines": (ImageMarker, "the masks' outlines, to be drawn over the image by Foxglove"),
+    "prompt_points": (ImageMarker, "the prompts, likewise"),
     "labels": (Image, "mono16 label map: ids of the masks, small ones on top; 0 where none is"),
     "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
@@ -88,6 +90,8 @@ class Outputs:
             lambda: self._markers.message(segmentation, header, calibration, configuration.markers),
         )
         self._offer("detections", lambda: messages.detections(segmentation, header))
+        self._offer("outlines", lambda: annotations.outlines(segmentation, header))
+        self._offer("prompt_points", lambda: annotations.prompt_points(segmentation, header))
         self._offer("labels", lambda: messages.label_map(segmentation, header))
         self._offer("confidence_map", lambda: messages.confidence_map(segmentation, header))
         self._offer("overlay", lambda: _overlay(rgb, segmentation, header, configuration))
