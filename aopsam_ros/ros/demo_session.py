@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from aopsam_ros.ros.demo_bag import record_topics, recording_into
 from aopsam_ros.ros.demo_interrupts import Check
 from aopsam_ros.ros.demo_photographs import Photograph
 from aopsam_ros.ros.demo_processes import (
@@ -42,6 +43,7 @@ class Plan:
     repeat: int
     model: str
     engine: str
+    bag: Path | None = None  # MCAP file to record everything into
 
     @property
     def frames(self) -> int:
@@ -75,6 +77,8 @@ def record(plan: Plan, check: Check) -> Recording:
         stack.callback(rclpy.try_shutdown)
         collector = Collector(NODE, recording)
         stack.callback(collector.destroy_node)
+        if plan.bag is not None:
+            record_topics(collector, stack.enter_context(recording_into(plan.bag)), _topics())
         executor = SingleThreadedExecutor()
         executor.add_node(collector)
         stack.callback(executor.shutdown)
@@ -88,6 +92,18 @@ def record(plan: Plan, check: Check) -> Recording:
     return recording
 
 
+def _topics() -> dict[str, type]:
+    """Return what is recorded: the camera, everything the node makes of its images alone."""
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
+
+    results = {f"{NODE}/{name}": kind for name, (kind, _) in TOPICS.items() if name not in OF_DEPTH}
+    camera = {IMAGE_TOPIC: Image, INFO_TOPIC: CameraInfo}
+    return {**camera, **results, "/diagnostics": DiagnosticArray}
+
+
 def _start_node(plan: Plan) -> Child:
     arguments = ["--ros-args", "-r", f"__node:={NODE[1:]}", "-p", "autostart:=false"]
     arguments += ["-p", f"model:={plan.model}", "-p", f"engine:={plan.engine}"]
@@ -99,6 +115,8 @@ def _start_camera(plan: Plan, recording: Recording) -> Child:
     arguments = [str(photograph.path.resolve()) for photograph in plan.photographs]
     arguments += ["--fps", str(plan.fps), "--repeat", str(plan.repeat)]
     arguments += ["--topic", IMAGE_TOPIC, "--info-topic", INFO_TOPIC]
+    # The node, and who records: neither is to miss the first frame.
+    arguments += ["--subscribers", "1" if plan.bag is None else "2"]
     arguments += ["--patience", str(APPEARANCE_TIMEOUT_S + CONFIGURE_TIMEOUT_S)]
     log = plan.out / "camera.log"
     module = "aopsam_ros.ros.demo_publisher"

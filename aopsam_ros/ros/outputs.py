@@ -14,7 +14,7 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.msg import MaskArray, PromptArray
-from aopsam_ros.ros import annotations, messages, space
+from aopsam_ros.ros import image_markers, messages, space
 from aopsam_ros.ros.conversions import RgbImage, array_to_image
 from aopsam_ros.ros.markers import PromptMarkers
 from aopsam_ros.ros.parameter_table import Configuration
@@ -42,6 +42,9 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
+
+
+OF_DEPTH = ("detections_3d", "points")  # what only depth can give
 
 
 class Outputs:
@@ -90,8 +93,8 @@ class Outputs:
             lambda: self._markers.message(segmentation, header, calibration, configuration.markers),
         )
         self._offer("detections", lambda: messages.detections(segmentation, header))
-        self._offer("outlines", lambda: annotations.outlines(segmentation, header))
-        self._offer("prompt_points", lambda: annotations.prompt_points(segmentation, header))
+        self._offer("outlines", lambda: image_markers.outlines(segmentation, header))
+        self._offer("prompt_points", lambda: image_markers.prompt_points(segmentation, header))
         self._offer("labels", lambda: messages.label_map(segmentation, header))
         self._offer("confidence_map", lambda: messages.confidence_map(segmentation, header))
         self._offer("overlay", lambda: _overlay(rgb, segmentation, header, configuration))
@@ -99,7 +102,7 @@ class Outputs:
     @property
     def want_depth(self) -> bool:
         """Whether somebody listens to what only depth can give."""
-        return self.wanted("detections_3d", "points")
+        return self.wanted(*OF_DEPTH)
 
     def publish_space(
         self,

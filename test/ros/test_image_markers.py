@@ -6,7 +6,7 @@ from visualization_msgs.msg import ImageMarker
 
 from aopsam_ros.glyphs import PROMPT_STYLES
 from aopsam_ros.masks import encode_full
-from aopsam_ros.ros.annotations import TOLERANCE, outlines, prompt_points
+from aopsam_ros.ros.image_markers import TOLERANCE, outlines, prompt_points
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.visualization import colour_of
 
@@ -26,9 +26,7 @@ def pixels_of(*boxes):
 
 
 MASKS = (mask_of(3, pixels_of((5, 6, 20, 10), (40, 30, 8, 9))), mask_of(7, pixels_of((2, 2, 1, 1))))
-PROMPTS = tuple(
-    Prompt(3.5 * number, 2.25, 0.5, state) for number, state in enumerate(PromptState)
-)
+PROMPTS = tuple(Prompt(3.5 * number, 2.25, 0.5, state) for number, state in enumerate(PromptState))
 FRAME = Segmentation(60, 80, MASKS, PROMPTS, 0, {}, None, "", "")
 
 
@@ -63,7 +61,7 @@ def test_a_round_outline_strays_by_the_tolerance_at_most():
     disc = (rows - 30) ** 2 + (columns - 40) ** 2 <= 20**2
     marker = outlines(Segmentation(60, 80, (mask_of(1, disc),), (), 0, {}, None, "", ""), HEADER)
     radius = np.hypot(*(coordinates(marker) - [40, 30]).T)
-    assert 20 - TOLERANCE - 0.8 < radius.min() and radius.max() <= 20
+    assert radius.min() > 20 - TOLERANCE - 0.8 and radius.max() <= 20
     assert len(marker.points) < 60
 
 
