@@ -1,12 +1,15 @@
 """What is shipped beside the code: parameter files and the RViz configuration say what is true."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
-from live import TOPICS
+from visualization_msgs.msg import ImageMarker
 
+from aopsam_ros.ros.demo_session import IMAGE_TOPIC, INFO_TOPIC
+from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
 from aopsam_ros.ros.parameter_table import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +58,24 @@ def test_the_rviz_configuration_shows_topics_of_the_node():
     topics = {topic for display in manager["Displays"] for topic in topics_of(display)}
     assert {"/aopsam/overlay", "/aopsam/prompt_markers"} <= topics
     assert topics <= {f"/aopsam/{topic}" for topic in TOPICS}
+    shown = {t for d in manager["Displays"] if d["Enabled"] for t in topics_of(d)}
+    assert not shown & {f"/aopsam/{topic}" for topic in OF_DEPTH}  # a robot may have no depth
+
+
+def panels_of(layout):
+    """Names of the panels in the order they are laid out."""
+    if isinstance(layout, str):
+        return [layout]
+    return panels_of(layout["first"]) + panels_of(layout["second"])
+
+
+def test_the_foxglove_layout_shows_topics_of_the_node():
+    layout = json.loads((ROOT / "rviz" / "aopsam_foxglove.json").read_text())
+    panels = layout["configById"]
+    assert sorted(panels_of(layout["layout"])) == sorted(panels)
+    topics = set(re.findall(r'"(/[a-z_/]+)"', json.dumps(layout)))
+    known = {f"/aopsam/{topic}" for topic in TOPICS} | {IMAGE_TOPIC, INFO_TOPIC, "/diagnostics"}
+    assert topics <= known
+    annotated = panels["Image!masks"]["imageMode"]["annotations"]
+    kinds = {TOPICS[topic.removeprefix("/aopsam/")][0] for topic in annotated}
+    assert kinds == {ImageMarker}  # of what Foxglove draws over an image, the one ROS has itself
