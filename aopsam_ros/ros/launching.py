@@ -12,6 +12,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+_TOPICS = ("image", "camera_info", "depth")  # each has its argument, as image_topic
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ARGUMENTS = {
     "namespace": ("", "namespace of the nodes and their topics"),
@@ -21,6 +22,7 @@ _ARGUMENTS = {
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "image_topic": ("image", "topic of the camera's images, in the node's namespace or absolute"),
     "camera_info_topic": ("camera_info", "topic of the camera's calibration"),
+    "depth_topic": ("depth", "topic of depth images registered to the camera's"),
     "engine": ("", "what runs the model; empty = as the parameter file says"),
     "model": ("", "model bundle, name or folder; empty = as the parameter file says"),
 }
@@ -75,12 +77,11 @@ def namespaces(namespace: str, cameras: str, topics: Iterable[str]) -> list[str]
 
 
 def _nodes(context: LaunchContext) -> list[LifecycleNode]:
-    chosen = {
-        name: LaunchConfiguration(name).perform(context)
-        for name in ("namespace", "cameras", "image_topic", "camera_info_topic")
-    }
-    topics = {"image": chosen["image_topic"], "camera_info": chosen["camera_info_topic"]}
-    spaces = namespaces(chosen["namespace"], chosen["cameras"], topics.values())
+    def chosen(name: str) -> str:
+        return str(LaunchConfiguration(name).perform(context))
+
+    topics = {name: chosen(f"{name}_topic") for name in _TOPICS}
+    spaces = namespaces(chosen("namespace"), chosen("cameras"), topics.values())
     return [_node(context, namespace, topics) for namespace in spaces]
 
 

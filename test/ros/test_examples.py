@@ -1,15 +1,18 @@
-"""The example planner runs beside the real node and understands its masks."""
+"""The examples run beside the real node and understand its masks."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 from live import image_of, scene
 
-PLANNER = Path(__file__).resolve().parents[2] / "examples" / "planner.py"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PLANNER = EXAMPLES / "planner.py"
 
 
 @pytest.fixture
@@ -47,3 +50,32 @@ def test_the_planner_sees_every_object(active, planner):
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0
     assert "Traceback" not in log.read_text()
+
+
+def click(active, *words):
+    """Run the example to its end; its exit code and what it said."""
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "click.py"), *map(str, words)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
+    active.answer(image_of(scene()))
+    code, said = click(active, 30, 35)
+    assert code == 0, said
+    assert re.search(
+        r"\d+ pixels in \((19|2[012]), (29|3[012]), \d+, \d+\), predicted IoU 0.9", said
+    )
+    file = tmp_path / "picture.png"
+    cv2.imwrite(str(file), scene(((60, 10, 50, 30),))[..., ::-1])
+    code, said = click(active, 70, 15, file)
+    assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
+    code, said = click(active, 999, 15)
+    assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"

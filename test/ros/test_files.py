@@ -10,7 +10,7 @@ from visualization_msgs.msg import ImageMarker
 
 from aopsam_ros.ros.demo_session import IMAGE_TOPIC, INFO_TOPIC
 from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
-from aopsam_ros.ros.parameter_table import TABLE
+from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -34,6 +34,10 @@ def test_parameter_files_hold_possible_values_of_parameters_that_exist(file):
     wrong = {name: v for name, v in values.items() if not is_possible(v, TABLE[name])}
     assert not wrong
     assert sum(name.startswith(("asf.", "mask.")) for name in values) >= 12
+    assert set(CHANGEABLE) <= set(values)
+    assert {name: values[name] for name in CHANGEABLE} == {
+        name: spec.default for name, spec in CHANGEABLE.items()
+    }
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
