@@ -6,17 +6,15 @@ the pipeline's worker thread segments and publishes.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-import traceback
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from sensor_msgs.msg import CompressedImage, Image
@@ -31,6 +29,7 @@ from aopsam_ros.ros.memory import resident_mb
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.process import finish, spin
 from aopsam_ros.ros.segment_service import SegmentService
 from aopsam_ros.ros.statistics import Statistics
 from aopsam_ros.segmenter import Segmenter
@@ -243,31 +242,6 @@ def main(args: list[str] | None = None) -> int:
     finally:
         finish(node)
     return 0
-
-
-def spin(node: AopsamNode) -> None:
-    """Serve the node's callbacks; one that fails is logged and does not end the node."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    if node.parameters.autostart:
-        node.autostart()
-    while rclpy.ok():
-        try:
-            executor.spin_once()
-        except ExternalShutdownException:
-            return
-        except Exception:
-            node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
-
-
-def finish(node: AopsamNode | None) -> None:
-    """End the worker and ROS; a second Ctrl-C must not turn a clean end into a traceback."""
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)
-    if node is not None:
-        node.release()
-        node.destroy_node()
-    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":
