@@ -63,7 +63,12 @@ OPTIONS: Mapping[str, OptionSpec] = {
         float, 0.7, 0.0, 1.0, "least stability score of a mask that is kept"
     ),
     "mask.overlap_threshold": OptionSpec(
-        float, 0.7, 0.0, 1.0, "a mask whose IoU with a better one is above this is dropped"
+        float,
+        0.7,
+        0.0,
+        1.0,
+        "a mask whose IoU with a better one is above this is dropped"
+        " (merging: shared pixels over the smaller mask's)",
     ),
     "mask.min_area": OptionSpec(
         int, 16, 0, 1_000_000_000, "smallest mask that is kept, in source image pixels"
@@ -81,8 +86,28 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "nms",
         None,
         None,
-        "how overlapping masks are resolved: suppression by mask IoU or by box IoU",
-        ("nms", "box_nms"),
+        "how overlapping masks are resolved: suppression by mask IoU or by box IoU, or merging",
+        ("nms", "box_nms", "merge"),
+    ),
+    "clusters.preset": OptionSpec(
+        str,
+        "high_quality",
+        None,
+        None,
+        "min_samples and min_cluster_size of the prompt source clusters, by Efficient SAM2's names",
+        ("low_latency", "high_quality", "sam3d", "sam1"),
+    ),
+    "clusters.min_samples": OptionSpec(
+        int, 0, 0, 1000, "cells that make a cell's neighbourhood dense; 0 = the preset's"
+    ),
+    "clusters.min_cluster_size": OptionSpec(
+        int, 0, 0, 4096, "cells of the smallest cluster, at least 2; 0 = the preset's"
+    ),
+    "clusters.side": OptionSpec(
+        int, 32, 2, 64, "the embedding is pooled to at most this many cells a side"
+    ),
+    "grid.crop_layers": OptionSpec(
+        int, 0, 0, 3, "further passes of a grid over 4, 16, 64 overlapping crops of the image"
     ),
 }
 
@@ -95,7 +120,9 @@ def check(name: str, value: object) -> Value:
     """
     spec = OPTIONS.get(name)
     if spec is None:
-        raise OptionError(f"unknown option '{name}'; known: {', '.join(OPTIONS)}")
+        group = name.partition(".")[0]
+        near = [n for n in OPTIONS if n.startswith(f"{group}.")]
+        raise OptionError(f"unknown option '{name}'; known: {', '.join(near or OPTIONS)}")
     if spec.type is str:
         return _check_word(name, value, spec)
     return _check_number(name, value, spec)
@@ -187,11 +214,38 @@ class MaskOptions:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """Prompts from clusters of features; each field is the option `clusters.<field>`."""
+
+    preset: str = _default("clusters.preset")
+    min_samples: int = _default("clusters.min_samples")
+    min_cluster_size: int = _default("clusters.min_cluster_size")
+    side: int = _default("clusters.side")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("clusters", self)
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """Prompts from a grid; each field is the option `grid.<field>`."""
+
+    crop_layers: int = _default("grid.crop_layers")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("grid", self)
+
+
+@dataclass(frozen=True)
 class SegmenterOptions:
     """All options of a segmentation; immutable, so a whole set can be swapped at once."""
 
     asf: AsfOptions = field(default_factory=AsfOptions)
     mask: MaskOptions = field(default_factory=MaskOptions)
+    clusters: ClusterOptions = field(default_factory=ClusterOptions)
+    grid: GridOptions = field(default_factory=GridOptions)
 
     def flat(self) -> dict[str, Value]:
         """Return `{"asf.smoothing_sigma": 2.0, ...}`, in the table's order."""
@@ -204,11 +258,20 @@ class SegmenterOptions:
         Raises:
             OptionError: as `check`; nothing is changed then.
         """
-        groups: dict[str, dict[str, Any]] = {"asf": {}, "mask": {}}
+        changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             checked = check(name, value)
             group, key = name.split(".")
-            groups[group][key] = checked
-        return SegmenterOptions(
-            replace(self.asf, **groups["asf"]), replace(self.mask, **groups["mask"])
-        )
+            changes.setdefault(group, {})[key] = checked
+        groups = {name: replace(getattr(self, name), **keys) for name, keys in changes.items()}
+        return replace(self, **groups)
+
+
+def name_in_group(group: str, key: str) -> str:
+    """Name the option that `key` stands for in a bundle's group of defaults.
+
+    A group called after a prompt source (grid, boxes, clusters, ...) holds that source's own
+    options, `group.key`, and what it takes in place of `mask.key`.
+    """
+    own = f"{group}.{key}"
+    return own if own in OPTIONS or group in ("asf", "mask") else f"mask.{key}"

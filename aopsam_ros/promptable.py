@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
-from aopsam_ros.prompting.filtering import FeatureMap
+from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.engines import Runtime
 from aopsam_ros.stopwatch import Stopwatch

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from aopsam_ros.masks.selection import LowResMasks, concatenate, select
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
-from aopsam_ros.prompting.filtering import RULES, Evidence, FeatureMap, Rule, eliminated
-from aopsam_ros.prompting.sources import PromptSet
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.filtering import RULES, Evidence, Rule, eliminated
+from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.segmentation import PromptState
 from aopsam_ros.stopwatch import Stopwatch
 

@@ -14,21 +14,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import OptionError
-from aopsam_ros.masks.suppression import SUPPRESSION
+from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.masks.combining import combine
 from aopsam_ros.masks.survivors import describe_survivors
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.prompting.sources import PromptSet, make_source
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet
+from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.stopwatch import Stopwatch
 
-__all__ = ["AsfOptions", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
+__all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
 
 
 class Segmenter:
@@ -63,7 +65,7 @@ class Segmenter:
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
             engine: "auto" or the name of an engine.
-            prompt_source: "predictor", "grid16", "grid32" or any "gridN".
+            prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN".
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
 
         Raises:
@@ -104,37 +106,63 @@ class Segmenter:
         """The bundle's description."""
         return self._model.bundle
 
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the prompt source needs boxes with every frame."""
+        return self._source.needs_boxes
+
     def segment(
-        self, rgb: NDArray[np.uint8], options: SegmenterOptions | None = None
+        self,
+        rgb: NDArray[np.uint8],
+        options: SegmenterOptions | None = None,
+        boxes: Boxes | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> Segmentation:
         """Find the masks of an image.
 
         Args:
             rgb: uint8 `[H, W, 3]`, from 1 x 1 pixel.
             options: for this frame; the `options` property where None.
+            boxes: a detector's, in source pixels, for the prompt sources that need them.
+            stopwatch: told of every stage as it begins and ends; one of its own where None.
 
         Raises:
-            InputError: if the image is not such an array.
+            InputError: if the image is not such an array, or boxes are needed and not given.
             InferenceError: if a graph fails.
+            EngineError: if the prompt source needs a package that is not installed.
         """
-        chosen = options or self._options
-        stopwatch = Stopwatch()
-        frame = self._model.encode(rgb, stopwatch)
-        confidence_map = self._confidence_map(frame, stopwatch)
-        with stopwatch.stage("sampling"):
-            prompts = self._source.propose(frame.geometry, confidence_map, chosen.asf)
-        rounds = self._rounds(frame, prompts, chosen, stopwatch)
+        watch = stopwatch or Stopwatch()
+        return self.segment_frame(self._model.encode(rgb, watch), options, boxes, watch)
+
+    def segment_frame(
+        self,
+        frame: FrameEmbedding,
+        options: SegmenterOptions | None = None,
+        boxes: Boxes | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> Segmentation:
+        """Find the masks of an image that is encoded already; see `segment` and `encode`."""
+        chosen, watch = options or self._options, stopwatch or Stopwatch()
+        if self._source.needs_boxes and boxes is None:
+            raise InputError(f"the prompt source '{self.prompt_source}' needs boxes")
+        confidence_map = self._confidence_map(frame, watch)
+        with watch.stage("sampling"):
+            features = self._model.features(frame) if self._source.needs_features else None
+            prompts = self._source.propose(
+                FrameInput(frame.geometry, chosen, confidence_map, features, boxes)
+            )
+        rounds = self._rounds(frame, prompts, chosen, watch)
         rounds.run()
-        with stopwatch.stage("postprocess"):
-            masks, decoded = self._survivors(rounds, chosen.mask)
-        rounds.states[decoded] = PromptState.DECODED
+        with watch.stage("postprocess"):
+            masks, useful = self._survivors(rounds, chosen.mask)
+        rounds.states[useful] = PromptState.DECODED
         return Segmentation(
             height=frame.geometry.height,
             width=frame.geometry.width,
             masks=masks,
             prompts=_describe_prompts(prompts, rounds.states),
             decoder_calls=rounds.decoder_calls,
-            timings_ms=stopwatch.timings_ms(),
+            timings_ms=watch.timings_ms(),
             confidence_map=_crop(confidence_map, frame.geometry),
             model=self.model,
             prompt_source=self.prompt_source,
@@ -215,16 +243,13 @@ class Segmenter:
     def _survivors(
         self, rounds: Rounds, options: MaskOptions
     ) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
-        """Suppress, upscale and encode; return the masks and the prompts they came from."""
-        found = rounds.masks()
+        """Resolve overlaps, upscale and encode; return the masks and the prompts behind them."""
         valid = rounds.geometry.valid_cells(rounds.low_size)
-        kept = SUPPRESSION[options.combine](
-            found.binary(*valid), found.predicted_iou, options.overlap_threshold
-        )
+        combined = combine(rounds.masks(), valid, options)
         upscale = Upscaler(rounds.geometry, rounds.low_size)
         prompts = rounds.prompts
         return describe_survivors(
-            found.take(kept), prompts.anchors, prompts.confidence, upscale, options.min_area
+            combined, prompts.anchors, prompts.confidence, upscale, options.min_area
         )
 
 

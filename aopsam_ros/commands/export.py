@@ -8,7 +8,8 @@ from typing import Any
 
 from aopsam_ros.commands.training_data import prepare_torch
 from aopsam_ros.errors import OptionError
-from aopsam_ros.options import parse
+from aopsam_ros.options import name_in_group, parse
+from aopsam_ros.runtime.bundle import DEFAULT_GROUPS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="options that suit this model: asf.NAME, mask.NAME, and grid.NAME for what a grid"
-        " takes in place of mask.NAME",
+        help="options that suit this model: asf.NAME, mask.NAME, and for what one prompt source"
+        " takes in place of mask.NAME: grid.NAME, boxes.NAME, box_centres.NAME, clusters.NAME",
     )
 
 
@@ -78,10 +79,10 @@ def _defaults(words: list[str]) -> dict[str, dict[str, object]]:
     for word in words:
         name, separator, value = word.partition("=")
         group, _, option = name.partition(".")
-        if not separator or group not in ("asf", "mask", "grid"):
-            raise OptionError(f"{word}: --defaults takes asf.NAME, mask.NAME or grid.NAME=VALUE")
-        table = "mask" if group == "grid" else group
-        groups.setdefault(group, {})[option] = parse(f"{table}.{option}", value)
+        if not separator or group not in DEFAULT_GROUPS:
+            known = ", ".join(f"{group}.NAME" for group in DEFAULT_GROUPS)
+            raise OptionError(f"{word}: --defaults takes NAME=VALUE, with names {known}")
+        groups.setdefault(group, {})[option] = parse(name_in_group(group, option), value)
     return groups
 
 

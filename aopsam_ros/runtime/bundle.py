@@ -12,13 +12,16 @@ from typing import Any
 import yaml
 
 from aopsam_ros.errors import BundleError, OptionError
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import SegmenterOptions, name_in_group
 from aopsam_ros.runtime.bundle_fields import Fields
 
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
 MAX_YAML_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
+# Groups of `defaults`: the options of all prompt sources, then those of one source each.
+SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
+DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -50,7 +53,7 @@ class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
 
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
-    `defaults` maps asf, mask and grid to option values.
+    `defaults` maps the groups of `DEFAULT_GROUPS` to option values.
     """
 
     folder: Path
@@ -75,7 +78,7 @@ class Bundle:
         """Return the default options for a prompt source.
 
         Args:
-            group: a group of mask options in `defaults` that goes before `defaults.mask`.
+            group: a prompt source's own group in `defaults`, which goes before `defaults.mask`.
             source: options the source sets itself, between those two.
 
         Raises:
@@ -85,7 +88,8 @@ class Bundle:
         values |= {f"mask.{key}": value for key, value in self.defaults.get("mask", {}).items()}
         values |= source or {}
         if group:
-            values |= {f"mask.{key}": v for key, v in self.defaults.get(group, {}).items()}
+            own = self.defaults.get(group, {})
+            values |= {name_in_group(group, key): value for key, value in own.items()}
         try:
             return SegmenterOptions().updated(values)
         except OptionError as error:
@@ -171,9 +175,10 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         confidence_map_size=fields.integer("confidence_map_size", 8, 4096),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=_graphs(folder, fields),
-        defaults=fields.groups("defaults", ("asf", "mask", "grid")),
+        defaults=fields.groups("defaults", DEFAULT_GROUPS),
     )
-    bundle.options("grid")  # a wrong default is the bundle's fault: say so now
+    for group in SOURCE_GROUPS:
+        bundle.options(group)  # a wrong default is the bundle's fault: say so now
     return bundle
 
 

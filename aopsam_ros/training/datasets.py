@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import DatasetError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from aopsam_ros.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

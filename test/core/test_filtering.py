@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.options import OPTIONS
 from aopsam_ros.preprocessing import resized_geometry
-from aopsam_ros.prompting.filtering import RULES, Evidence, FeatureMap, eliminated
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
 
 SQUARE, LOW, SIDE = 128, 32, 8
 GEOMETRY = resized_geometry(300, 400, SQUARE)  # 96 x 128 valid: 24 x 32 low, 6 x 8 features
@@ -105,11 +106,44 @@ def test_inside_rule_looks_up_the_masks(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_both_means_both(seed):
-    given_evidence, _ = evidence(seed, remaining=40)
-    each = [eliminated(RULES[name], given_evidence, 0.7) for name in ("max", "inside")]
-    both = eliminated(RULES["max_inside"], given_evidence, 0.7)
-    np.testing.assert_array_equal(both, each[0] & each[1])
+def test_both_means_both_of_one_mask(seed):
+    whole, _ = evidence(seed, remaining=40)
+    expected = np.zeros(40, bool)
+    for row in range(3):
+        one = Evidence(
+            whole.features,
+            whole.geometry,
+            whole.low_size,
+            whole.masks[row : row + 1],
+            whole.predicted_iou[row : row + 1],
+            whole.points[row : row + 1],
+            whole.remaining,
+        )
+        expected |= eliminated(RULES["max"], one, 0.7) & eliminated(RULES["inside"], one, 0.7)
+    assert expected.any()
+    assert eliminated(RULES["max_inside"], whole, 0.7).tolist() == expected.tolist()
+
+
+def test_a_bottle_on_a_shelf_stays():
+    """Two alike bottles on one shelf; the shelf and the left bottle are found."""
+    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
+    embedding[0, 0] = 1.0  # shelf
+    embedding[0, :, :, 1] = embedding[0, :, :, 6] = np.array([[0.0], [1.0]])  # bottles
+    masks = np.zeros((2, 24, 32), bool)
+    masks[0] = True
+    masks[1, :, 4:8] = True
+    scene = Evidence(
+        FeatureMap(embedding, GEOMETRY, 2),
+        GEOMETRY,
+        LOW,
+        masks,
+        np.float32([0.7, 0.7]),
+        np.array([[200.0, 150.0], [75.0, 150.0]]),
+        np.array([[325.0, 150.0], [75.0, 40.0]]),
+    )
+    assert eliminated(RULES["inside"], scene, 1.3).tolist() == [True, True]
+    assert eliminated(RULES["max"], scene, 1.3).tolist() == [True, True]
+    assert eliminated(RULES["max_inside"], scene, 1.3).tolist() == [False, True]
 
 
 @given(

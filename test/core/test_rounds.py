@@ -5,7 +5,7 @@ import pytest
 
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import resized_geometry
-from aopsam_ros.prompting.sources import point_prompts
+from aopsam_ros.prompting.prompts import point_prompts
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.segmentation import PromptState
 from aopsam_ros.stopwatch import STAGES, Stopwatch
