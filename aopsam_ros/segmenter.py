@@ -97,6 +97,11 @@ class Segmenter:
         return self._model.runtime.name
 
     @property
+    def device(self) -> str:
+        """Where the engine runs it: "cpu" or "cuda"."""
+        return self._model.runtime.device
+
+    @property
     def prompt_source(self) -> str:
         """Name of the prompt source."""
         return self._source.name

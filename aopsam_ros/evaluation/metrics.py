@@ -1,4 +1,4 @@
-"""Mask metrics: IoU matrices and greedy mean IoU in both readings of the paper."""
+"""Mask metrics: IoU matrices, greedy mean IoU in both readings of the paper, coverage."""
 
 from __future__ import annotations
 
@@ -56,3 +56,13 @@ def one_to_one(iou: NDArray[np.float64]) -> float:
 def closest(iou: NDArray[np.float64]) -> float:
     """The paper's reading: every predicted mask with its closest true one, averaged."""
     return float(iou.max(1).mean()) if iou.size else 0.0
+
+
+def coverage(iou: NDArray[np.float64], threshold: float) -> float:
+    """Share of the true masks that some predicted mask reaches with at least this IoU.
+
+    Args:
+        iou: `[predicted, truth]`, truth >= 1.
+        threshold: IoU in 0-1.
+    """
+    return float((iou.max(0) >= threshold).mean()) if iou.size else 0.0

@@ -1,4 +1,7 @@
-"""Boxes of many pictures in a JSON file: `{"set/photo.jpg": [[left, top, right, bottom, score]]}`."""
+"""Boxes of many pictures in a JSON file, `{"set/photo.jpg": [[left, top, right, bottom]]}`.
+
+A confidence and then a class may follow the corners.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,206 @@
+"""The one way every configuration is measured: the same photographs, the same loaded model.
+
+Photographs are the outer loop: what else the machine does then touches all configurations alike,
+and an interrupted run has compared them all on the photographs it came to.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.evaluation.automatic import measure
+from aopsam_ros.evaluation.coco_metrics import CocoImage, compress, found_masks
+from aopsam_ros.evaluation.coco_metrics import recall_and_precision as coco_metrics
+from aopsam_ros.evaluation.configurations import Configuration
+from aopsam_ros.evaluation.metrics import instance_masks
+from aopsam_ros.evaluation.store import Store, Stored, configuration_key, image_key
+from aopsam_ros.evaluation.summary import Row, summarize
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.training.datasets import InstanceDataset, LabelledImage
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A photograph that counts: it has a true mask of at least 0.1 % of its area."""
+
+    dataset: InstanceDataset
+    index: int
+    image: LabelledImage
+    truth: list[NDArray[np.bool_]]
+
+    @property
+    def key(self) -> str:
+        """Its name in a `Store`."""
+        return image_key(self.dataset.name, self.image)
+
+
+@dataclass
+class Measured:
+    """A configuration, ready to be run, and what it gave."""
+
+    configuration: Configuration
+    segmenter: Segmenter
+    options: SegmenterOptions
+    store: Store
+    key: str
+    warm: bool = False
+
+
+@dataclass
+class Harness:
+    """Measures configurations on photographs.
+
+    Args:
+        boxes: for the sources that need them.
+        detector_ms: what those boxes had cost for each photograph.
+        with_coco: whether AR@1000 and AP are wanted; needs pycocotools.
+    """
+
+    boxes: BoxFile | None = None
+    detector_ms: float = 0.0
+    with_coco: bool = False
+    by_set: dict[str, list[str]] = field(default_factory=dict)
+    places: dict[str, tuple[InstanceDataset, int]] = field(default_factory=dict)
+    _truth: dict[str, tuple[int, int, tuple[str, ...]]] = field(default_factory=dict)
+
+    def run(
+        self, datasets: Sequence[InstanceDataset], limit: int, measured: Sequence[Measured]
+    ) -> None:
+        """Measure every configuration on every photograph that is not in its store yet.
+
+        Args:
+            datasets: whose names are all different.
+            limit: most images of each; 0 for all.
+            measured: the configurations.
+
+        Raises:
+            DatasetError: if no image counts, or one cannot be read.
+            InputError: if a photograph has no entry in the file of boxes.
+            InferenceError: if a graph fails.
+        """
+        chosen = choose(datasets, limit)
+        total = len(chosen) * len(measured)
+        with tqdm(total=total, unit="run", desc="evaluate", file=sys.stderr) as bar:
+            for dataset, index in chosen:
+                photograph = read(dataset, index)
+                if photograph is not None:
+                    self._note(photograph)
+                    for one in measured:
+                        self._measure(one, photograph)
+                        bar.update()
+                else:
+                    bar.update(len(measured))
+        if not self.by_set:
+            raise DatasetError("no image has an instance of at least 0.1 % of its area")
+
+    def rows(self, one: Measured) -> dict[str, Row]:
+        """Return a row for each data set, and one over all photographs."""
+        keys = dict(self.by_set)
+        keys[ALL] = [key for names in self.by_set.values() for key in names]
+        return {name: self._row(one, some) for name, some in keys.items()}
+
+    def results(self, one: Measured) -> Iterator[tuple[str, Stored]]:
+        """List each photograph's key and results, in the order of the data."""
+        for keys in self.by_set.values():
+            for key in keys:
+                stored = one.store.get(key)
+                if stored is not None:
+                    yield key, stored
+
+    def _note(self, photograph: Photograph) -> None:
+        key, image = photograph.key, photograph.image
+        self.by_set.setdefault(photograph.dataset.name, []).append(key)
+        self.places[key] = photograph.dataset, photograph.index
+        if self.with_coco:
+            height, width = image.rgb.shape[:2]
+            self._truth[key] = height, width, tuple(compress(mask) for mask in photograph.truth)
+
+    def _measure(self, one: Measured, photograph: Photograph) -> None:
+        if one.store.get(photograph.key) is not None:
+            return
+        boxes = None
+        if one.segmenter.needs_boxes and self.boxes is not None:
+            boxes = self.boxes.find(photograph.image.name, [photograph.dataset.name])
+        for _ in range(1 if one.warm else 2):  # the first run only warms up
+            segmentation = one.segmenter.segment(photograph.image.rgb, one.options, boxes)
+        one.warm = True
+        found, scores = found_masks(segmentation) if self.with_coco else ((), ())
+        result = measure(segmentation, photograph.truth)
+        one.store.put(photograph.key, Stored(result, found, scores))
+
+    def _row(self, one: Measured, keys: Sequence[str]) -> Row:
+        stored = [one.store.get(key) for key in keys]
+        results = [s.result for s in stored if s is not None]
+        coco = self._coco(one, keys) if self.with_coco else None
+        return summarize(results, self.detector_ms if one.segmenter.needs_boxes else 0.0, coco)
+
+    def _coco(self, one: Measured, keys: Sequence[str]) -> tuple[float, float]:
+        images = []
+        for key in keys:
+            stored = one.store.get(key)
+            if stored is not None:
+                images.append(CocoImage(*self._truth[key], stored.found, stored.scores))
+        return coco_metrics(images)
+
+
+def choose(datasets: Sequence[InstanceDataset], limit: int) -> list[tuple[InstanceDataset, int]]:
+    """List the images to measure on; a limit spreads them evenly over each data set."""
+    chosen = []
+    for dataset in datasets:
+        count = min(len(dataset), limit or len(dataset))
+        chosen += [(dataset, i * len(dataset) // count) for i in range(count)]
+    return chosen
+
+
+def read(dataset: InstanceDataset, index: int) -> Photograph | None:
+    """Read a photograph; None if it has no instance that counts."""
+    image = dataset.read(index)
+    truth = instance_masks(image.layers)
+    return Photograph(dataset, index, image, truth) if truth else None
+
+
+def prepare(
+    configuration: Configuration,
+    segmenter: Segmenter,
+    settings: dict[str, object],
+    folder: Path | None,
+    boxes: str = "",
+) -> Measured:
+    """Put a configuration and a segmenter together, with what an earlier run left.
+
+    Args:
+        configuration: what to measure.
+        segmenter: of its prompt source.
+        settings: options for every configuration, over the bundle's own.
+        folder: of the stores; None keeps results in memory.
+        boxes: digest of the file of boxes.
+
+    Raises:
+        OptionError: if an option is wrong.
+    """
+    options = segmenter.options.updated({**settings, **configuration.changes})
+    bundle = segmenter.bundle
+    key = configuration_key(
+        {
+            "graphs": {name: graph.sha256 for name, graph in bundle.graphs.items()},
+            "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
+            "engine": f"{segmenter.engine} on {segmenter.device}",
+            "source": segmenter.prompt_source,
+            "options": options.flat(),
+            "boxes": boxes if segmenter.needs_boxes else "",
+        }
+    )
+    store = Store(folder / f"{key}.jsonl" if folder else None)
+    return Measured(configuration, segmenter, options, store, key)
