@@ -80,7 +80,7 @@ def _ablation() -> list[Configuration]:
         "asf.min_spacing": 1,
         "asf.filtering": "none",
     }
-    steps = [
+    steps: list[tuple[str, dict[str, Value]]] = [
         ("predictor only", plain),
         ("+ sampling", {"asf.filtering": "none"}),
         ("+ filtering", {}),

@@ -7,9 +7,10 @@ and an interrupted run has compared them all on the photographs it came to.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from aopsam_ros.evaluation.store import Store, Stored, configuration_key, image_
 from aopsam_ros.evaluation.summary import Row, summarize
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.training.datasets import InstanceDataset, LabelledImage
 
@@ -63,17 +65,49 @@ class Harness:
     """Measures configurations on photographs.
 
     Args:
+        folder: where results are kept between runs; None keeps them in memory.
+        settings: options for every configuration, over the bundle's own.
         boxes: for the sources that need them.
         detector_ms: what those boxes had cost for each photograph.
         with_coco: whether AR@1000 and AP are wanted; needs pycocotools.
     """
 
+    folder: Path | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
     boxes: BoxFile | None = None
     detector_ms: float = 0.0
     with_coco: bool = False
     by_set: dict[str, list[str]] = field(default_factory=dict)
     places: dict[str, tuple[InstanceDataset, int]] = field(default_factory=dict)
     _truth: dict[str, tuple[int, int, tuple[str, ...]]] = field(default_factory=dict)
+    _stores: dict[str, Store] = field(default_factory=dict)
+
+    def prepare(self, configuration: Configuration, segmenter: Segmenter) -> Measured:
+        """Put a configuration and a segmenter of its source together.
+
+        Two configurations that come to the same options share their results.
+
+        Raises:
+            OptionError: if an option is wrong.
+        """
+        options = segmenter.options.updated({**self.settings, **configuration.changes})
+        key = configuration_key(self._description(segmenter, options))
+        if key not in self._stores:
+            self._stores[key] = Store(self.folder / f"{key}.jsonl" if self.folder else None)
+        return Measured(configuration, segmenter, options, self._stores[key], key)
+
+    def _description(self, segmenter: Segmenter, options: SegmenterOptions) -> dict[str, Any]:
+        """Return all that results depend on, but for the photograph."""
+        bundle = segmenter.bundle
+        return {
+            "graphs": {name: graph.sha256 for name, graph in bundle.graphs.items()},
+            "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
+            "engine": f"{segmenter.engine} on {segmenter.device}",
+            "source": segmenter.prompt_source,
+            "options": options.flat(),
+            "boxes": self.boxes.digest if self.boxes and segmenter.needs_boxes else "",
+            "coco": self.with_coco,
+        }
 
     def run(
         self, datasets: Sequence[InstanceDataset], limit: int, measured: Sequence[Measured]
@@ -119,6 +153,16 @@ class Harness:
                 if stored is not None:
                     yield key, stored
 
+    def boxes_of(self, one: Measured, photograph: Photograph) -> Boxes | None:
+        """Return a photograph's boxes, if the configuration's source needs them.
+
+        Raises:
+            InputError: if the file of boxes has no entry for it.
+        """
+        if not one.segmenter.needs_boxes or self.boxes is None:
+            return None
+        return self.boxes.find(photograph.image.name, [photograph.dataset.name])
+
     def _note(self, photograph: Photograph) -> None:
         key, image = photograph.key, photograph.image
         self.by_set.setdefault(photograph.dataset.name, []).append(key)
@@ -130,9 +174,7 @@ class Harness:
     def _measure(self, one: Measured, photograph: Photograph) -> None:
         if one.store.get(photograph.key) is not None:
             return
-        boxes = None
-        if one.segmenter.needs_boxes and self.boxes is not None:
-            boxes = self.boxes.find(photograph.image.name, [photograph.dataset.name])
+        boxes = self.boxes_of(one, photograph)
         for _ in range(1 if one.warm else 2):  # the first run only warms up
             segmentation = one.segmenter.segment(photograph.image.rgb, one.options, boxes)
         one.warm = True
@@ -169,38 +211,3 @@ def read(dataset: InstanceDataset, index: int) -> Photograph | None:
     image = dataset.read(index)
     truth = instance_masks(image.layers)
     return Photograph(dataset, index, image, truth) if truth else None
-
-
-def prepare(
-    configuration: Configuration,
-    segmenter: Segmenter,
-    settings: dict[str, object],
-    folder: Path | None,
-    boxes: str = "",
-) -> Measured:
-    """Put a configuration and a segmenter together, with what an earlier run left.
-
-    Args:
-        configuration: what to measure.
-        segmenter: of its prompt source.
-        settings: options for every configuration, over the bundle's own.
-        folder: of the stores; None keeps results in memory.
-        boxes: digest of the file of boxes.
-
-    Raises:
-        OptionError: if an option is wrong.
-    """
-    options = segmenter.options.updated({**settings, **configuration.changes})
-    bundle = segmenter.bundle
-    key = configuration_key(
-        {
-            "graphs": {name: graph.sha256 for name, graph in bundle.graphs.items()},
-            "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
-            "engine": f"{segmenter.engine} on {segmenter.device}",
-            "source": segmenter.prompt_source,
-            "options": options.flat(),
-            "boxes": boxes if segmenter.needs_boxes else "",
-        }
-    )
-    store = Store(folder / f"{key}.jsonl" if folder else None)
-    return Measured(configuration, segmenter, options, store, key)

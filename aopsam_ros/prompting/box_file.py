@@ -5,6 +5,7 @@ A confidence and then a class may follow the corners.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ class BoxFile:
 
     A key of the file is a picture's name, with or without its suffix, after any of the folders that
     the picture lies in: `set/photo.jpg` names `set/images/photo.jpg`, and so does `photo`.
+    `digest` is the sha256 of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +31,9 @@ class BoxFile:
         """
         self.path = path
         self._by_name: dict[str, list[tuple[tuple[str, ...], Boxes]]] = {}
-        for key, rows in _read(path).items():
+        content = _read(path)
+        self.digest = hashlib.sha256(content).hexdigest()
+        for key, rows in _parse(path, content).items():
             *folders, name = PurePosixPath(key).parts or ("",)
             entry = (tuple(folders), _boxes(path, key, rows))
             self._by_name.setdefault(_without_suffix(name), []).append(entry)
@@ -59,16 +63,21 @@ class BoxFile:
         return self.find(absolute.name, absolute.parts[:-1])
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> bytes:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _parse(path: Path, content: bytes) -> dict[str, object]:
+    try:
+        entries = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(content, dict):
+    if not isinstance(entries, dict):
         raise InputError(f"{path}: must map pictures to lists of boxes")
-    return content
+    return entries
 
 
 def _boxes(path: Path, key: str, rows: object) -> Boxes:
