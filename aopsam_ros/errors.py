@@ -31,3 +31,11 @@ class InferenceError(AopsamError):
 
 class DatasetError(AopsamError):
     """A data set or an annotation file cannot be read, or holds nothing to learn from."""
+
+
+class WeightsError(AopsamError):
+    """Published weights cannot be had, or a file is not the published one."""
+
+
+class VerificationError(AopsamError):
+    """An engine's numbers are too far from the reference's."""

@@ -38,6 +38,15 @@ OPTIONS: Mapping[str, OptionSpec] = {
     "asf.min_spacing": OptionSpec(
         int, 6, 1, 256, "least distance between candidate prompts, in confidence map pixels"
     ),
+    "asf.sampling": OptionSpec(
+        str,
+        "peaks",
+        None,
+        None,
+        "where prompts are sampled: at the map's peaks, or at these and then wherever else it is"
+        " above the threshold, at the least distance",
+        ("peaks", "fill"),
+    ),
     "asf.elimination_threshold": OptionSpec(
         float, 1.3, 0.0, 10.0, "factor k of the elimination threshold; lower drops more prompts"
     ),
@@ -186,6 +195,7 @@ class AsfOptions:
     smoothing_sigma: float = _default("asf.smoothing_sigma")
     confidence_threshold: float = _default("asf.confidence_threshold")
     min_spacing: int = _default("asf.min_spacing")
+    sampling: str = _default("asf.sampling")
     elimination_threshold: float = _default("asf.elimination_threshold")
     filtering: str = _default("asf.filtering")
     batch_size: int = _default("asf.batch_size")

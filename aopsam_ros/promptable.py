@@ -12,6 +12,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle
+from aopsam_ros.runtime.decoded import Decoded, all_logits
 from aopsam_ros.runtime.engines import Runtime
 from aopsam_ros.stopwatch import Stopwatch
 
@@ -52,18 +53,16 @@ class PromptableModel:
         with stopwatch.stage("encoder"):
             return FrameEmbedding(image, self.runtime.encode(image.tensor))
 
-    def decode(
-        self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def decode(self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]) -> Decoded:
         """Decode N prompts of K points on an encoded image, in one call of the graph.
 
         Args:
-            frame: from `encode`.
-            coords: `[N, K, 2]`, x and y in source pixels.
+            frame: from `encode`, the last one.
+            coords: `[N, K, 2]`, x and y in source pixels; N at most `largest_batch`.
             labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
 
         Returns:
-            logits float32 `[N, 3, M, M]` over the padded square, predicted IoU float32 `[N, 3]`.
+            Masks over the padded square, valid until the next call.
 
         Raises:
             InputError: if the shapes do not fit together or a coordinate is not finite.
@@ -80,6 +79,31 @@ class PromptableModel:
         return self.runtime.decode(
             frame.handle, frame.geometry.to_resized(points), kinds.astype(np.float32)
         )
+
+    def decode_all(
+        self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Decode any number of prompts, and return every logit of every mask.
+
+        Returns:
+            logits float32 `[N, 3, M, M]` over the padded square, predicted IoU float32 `[N, 3]`.
+
+        Raises:
+            InputError, InferenceError: as `decode`.
+        """
+        step = self.runtime.largest_batch or max(1, len(coords))
+        parts = [
+            self._all_of(frame, coords[start : start + step], labels[start : start + step])
+            for start in range(0, max(1, len(coords)), step)
+        ]
+        logits, predicted_iou = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(predicted_iou)
+
+    def _all_of(
+        self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        decoded = self.decode(frame, coords, labels)
+        return all_logits(decoded), decoded.predicted_iou
 
     def confidence_map(self, frame: FrameEmbedding) -> NDArray[np.float32]:
         """Return the prompt confidence map, float32 `[P, P]` over the padded square.

@@ -15,12 +15,11 @@ from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import RULES, Evidence, Rule, eliminated
 from aopsam_ros.prompting.prompts import PromptSet
+from aopsam_ros.runtime.decoded import Decoded
 from aopsam_ros.segmentation import PromptState
 from aopsam_ros.stopwatch import Stopwatch
 
-Decoder = Callable[
-    [NDArray[np.float64], NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]
-]
+Decoder = Callable[[NDArray[np.float64], NDArray[np.float32]], Decoded]
 
 
 @dataclass
@@ -32,7 +31,7 @@ class Rounds:
     what passed the filters.
 
     Args:
-        decode: source coordinates `[n, K, 2]` and labels `[n, K]` to logits and predicted IoU.
+        decode: source coordinates `[n, K, 2]` and labels `[n, K]` to masks.
         features: makes the feature map, called only if the filtering rule needs it.
         prompts: of the frame, best first.
         geometry: of the frame.
@@ -40,6 +39,7 @@ class Rounds:
         stability_offset: in logits.
         options: of the frame.
         adaptive: whether `max_prompts` and ASF filtering apply.
+        largest_batch: the most prompts the decoder takes at once; None: any number.
         stopwatch: of the frame; its start is the start of the time budget.
         clock: seconds, for the time budget.
     """
@@ -54,6 +54,7 @@ class Rounds:
     adaptive: bool
     stopwatch: Stopwatch
     clock: Callable[[], float] = time.perf_counter
+    largest_batch: int | None = None
     decoder_calls: int = 0
     states: NDArray[np.int64] = field(init=False)
     _found: list[LowResMasks] = field(default_factory=list)
@@ -88,18 +89,17 @@ class Rounds:
             ends = self.clock() - self.stopwatch.start + self._last_round
             if ends * 1e3 >= asf.time_budget_ms:
                 return 0
-        if not self.adaptive:
-            return asf.batch_size
-        return min(asf.batch_size, asf.max_prompts - self.decoder_calls)
+        size = min(asf.batch_size, self.largest_batch or asf.batch_size)
+        return min(size, asf.max_prompts - self.decoder_calls) if self.adaptive else size
 
     def _decode(self, batch: NDArray[np.int64]) -> LowResMasks:
         with self.stopwatch.stage("decoder"):
-            logits, iou = self.decode(self.prompts.coords[batch], self.prompts.labels[batch])
+            decoded = self.decode(self.prompts.coords[batch], self.prompts.labels[batch])
         self.decoder_calls += len(batch)
         self.states[batch] = PromptState.REJECTED
         with self.stopwatch.stage("postprocess"):
             valid = self.geometry.valid_cells(self.low_size)
-            found = select(logits, iou, batch, valid, self.options.mask, self.stability_offset)
+            found = select(decoded, batch, valid, self.options.mask, self.stability_offset)
         if len(found):
             self._found.append(found)
         return found

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.errors import InputError
 from aopsam_ros.masks.combining import combine
 from aopsam_ros.masks.survivors import describe_survivors
 from aopsam_ros.masks.upscaling import Upscaler
@@ -22,8 +22,8 @@ from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet
-from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
@@ -36,7 +36,7 @@ __all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", 
 class Segmenter:
     """A loaded bundle and a prompt source. One thread at a time may use it."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = "predictor") -> None:
+    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.
 
         Raises:
@@ -44,12 +44,7 @@ class Segmenter:
             BundleError: if the bundle's defaults are out of range.
         """
         self._model = PromptableModel(bundle, runtime)
-        self._source = make_source(prompt_source)
-        if self._source.needs_confidence_map and not runtime.has_predictor:
-            raise OptionError(
-                f"model '{bundle.name}' has no prompt predictor: choose another prompt source than "
-                f"'{prompt_source}', such as grid16"
-            )
+        self._source = choose_source(prompt_source, bundle.name, runtime.has_predictor)
         self._options = bundle.options(self._source.defaults_group, self._source.mask_options)
 
     @classmethod
@@ -57,7 +52,7 @@ class Segmenter:
         cls,
         name_or_path: str | Path,
         engine: str = "auto",
-        prompt_source: str = "predictor",
+        prompt_source: str = AUTO,
         threads: int = 0,
     ) -> Segmenter:
         """Load a model bundle.
@@ -65,15 +60,16 @@ class Segmenter:
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
             engine: "auto" or the name of an engine.
-            prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN".
+            prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
+                "auto" takes the predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
             EngineError: if the engine cannot be used.
-            OptionError: if the prompt source is unknown.
+            OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
         """
-        make_source(prompt_source)  # a wrong name is told before seconds of loading
+        check_source(prompt_source)  # a wrong name is told before seconds of loading
         bundle = load_bundle(name_or_path)
         return cls(bundle, create_runtime(bundle, engine, threads), prompt_source)
 
@@ -185,7 +181,7 @@ class Segmenter:
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Decode N prompts of K points on an encoded image, in one call of the graph.
+        """Decode N prompts of K points on an encoded image.
 
         Args:
             frame: from `encode`.
@@ -199,7 +195,7 @@ class Segmenter:
             InputError: if the shapes do not fit together or a coordinate is not finite.
             InferenceError: if the graph fails.
         """
-        return self._model.decode(frame, coords, labels)
+        return self._model.decode_all(frame, coords, labels)
 
     def close(self) -> None:
         """Free the graphs; the segmenter cannot be used afterwards."""
@@ -239,6 +235,7 @@ class Segmenter:
             prompts=prompts,
             geometry=frame.geometry,
             low_size=self._model.bundle.low_res_mask_size,
+            largest_batch=self._model.runtime.largest_batch,
             stability_offset=self._model.bundle.stability_offset,
             options=options,
             adaptive=self._source.adaptive,

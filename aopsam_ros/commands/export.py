@@ -1,24 +1,50 @@
-"""`aopsam export`: checkpoints in, a model bundle out."""
+"""`aopsam export`: checkpoints of nano or MobileSAM in, a model bundle out."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aopsam_ros.commands.training_data import prepare_torch
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import EngineError, OptionError
 from aopsam_ros.options import name_in_group, parse
 from aopsam_ros.runtime.bundle import DEFAULT_GROUPS
+from aopsam_ros.weights.fetching import resolve_checkpoint
+from aopsam_ros.weights.identity import digests_of
+from aopsam_ros.weights.known import KNOWN
+
+if TYPE_CHECKING:
+    from aopsam_ros.models.export import BundleParts
+
+Defaults = dict[str, dict[str, object]]
+# Modules, provenance, and the model's own default options.
+Source = tuple["BundleParts", dict[str, Any], Defaults]
+
+# SAM's own, for its automatic mask generator. They are not measured with this checkpoint here.
+_SAM_THRESHOLDS: dict[str, object] = {"predicted_iou_threshold": 0.88, "stability_threshold": 0.95}
+MOBILE_SAM_DEFAULTS: Defaults = {"mask": _SAM_THRESHOLDS, "grid": _SAM_THRESHOLDS}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "--segmenter", type=Path, required=True, help="segmenter.pt of `aopsam train-segmenter`"
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--segmenter", type=Path, help="segmenter.pt of `aopsam train-segmenter`")
+    source.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="mobile_sam.pt, or mobile_sam for the one that `aopsam models fetch` stored",
     )
     parser.add_argument(
-        "--predictor", type=Path, required=True, help="predictor.pt of `aopsam train-predictor`"
+        "--predictor",
+        type=Path,
+        help="predictor.pt of `aopsam train-predictor`, trained for this model; a bundle of"
+        " MobileSAM may do without, and takes its prompts from elsewhere",
+    )
+    parser.add_argument(
+        "--mixed",
+        action="store_true",
+        help="also write graphs in mixed 16 and 32 bit precision, for engines that take the"
+        " precision from the graph (TensorRT 11)",
     )
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     parser.add_argument("--name", help="of the model (the folder's)")
@@ -41,41 +67,93 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a checkpoint or an option is wrong, a graph differs, or torch is missing.
     """
-    prepare_torch(1)
-    from aopsam_ros.models.export import export_nano
-    from aopsam_ros.models.loading import load_predictor, load_segmenter
+    defaults = _defaults(arguments.defaults)
+    _require_torch()
+    from aopsam_ros.models.export import export_bundle
     from aopsam_ros.runtime.bundle import load_bundle
 
-    segmenter, segmenter_facts = load_segmenter(arguments.segmenter)
-    predictor, predictor_facts = load_predictor(arguments.predictor)
+    parts, provenance, own_defaults = (
+        _nano(arguments) if arguments.checkpoint is None else _mobile_sam(arguments)
+    )
     facts = {
         "name": arguments.name or arguments.out.resolve().name,
         "version": arguments.version,
         "licence": arguments.licence,
-        "defaults": _defaults(arguments.defaults),
-        "provenance": {
-            "segmenter": _provenance(segmenter_facts),
-            "predictor": _provenance(predictor_facts),
-        },
+        "defaults": _merged(own_defaults, defaults),
+        "provenance": provenance,
     }
-    differences = export_nano(
-        segmenter.encoder,
-        segmenter.decoder,
-        predictor,
-        arguments.out,
-        facts,
-        segmenter_facts["options"]["image_size"],
-    )
+    comparison = export_bundle(parts, arguments.out, facts, arguments.mixed)
     load_bundle(arguments.out)
-    for name, difference in differences.items():
+    for name, difference in comparison.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
+    for name, cosine in comparison.cosines.items():
+        print(f"{name} in mixed precision: cosine with 32 bits at least {cosine:.6f}")
     print(arguments.out)
     return 0
 
 
-def _defaults(words: list[str]) -> dict[str, dict[str, object]]:
+def _require_torch() -> None:
+    try:
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            f"exporting needs PyTorch and onnx ({error}): `make setup EXTRAS=train` or"
+            " `pip install .[train]`"
+        ) from error
+
+
+def _nano(arguments: argparse.Namespace) -> Source:
+    from aopsam_ros.models.export import nano_parts
+    from aopsam_ros.models.loading import load_predictor, load_segmenter
+
+    if arguments.predictor is None:
+        raise OptionError("--segmenter needs --predictor")
+    segmenter, segmenter_facts = load_segmenter(arguments.segmenter)
+    predictor, predictor_facts = load_predictor(arguments.predictor)
+    provenance = {
+        "segmenter": _provenance(segmenter_facts),
+        "predictor": _provenance(predictor_facts),
+    }
+    size = segmenter_facts["options"]["image_size"]
+    return nano_parts(segmenter, predictor, size), provenance, {}
+
+
+def _mobile_sam(arguments: argparse.Namespace) -> Source:
+    from aopsam_ros.models.export import mobile_sam_parts
+    from aopsam_ros.models.loading import load_mobile_sam, load_predictor
+    from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
+
+    checkpoint = resolve_checkpoint(arguments.checkpoint)
+    model = load_mobile_sam(checkpoint)
+    provenance: dict[str, Any] = {"checkpoint": _identity(checkpoint)}
+    predictor = None
+    if arguments.predictor is not None:
+        predictor, predictor_facts = load_predictor(arguments.predictor, EMBEDDING_CHANNELS)
+        provenance["predictor"] = _provenance(predictor_facts)
+    return mobile_sam_parts(model, predictor), provenance, MOBILE_SAM_DEFAULTS
+
+
+def _identity(checkpoint: Path) -> dict[str, str]:
+    """Say which file this was, and whether it is the published one."""
+    found = digests_of(checkpoint)
+    published = found.git_blob == KNOWN["mobile_sam"].git_blob
+    origin = "as published by its authors" if published else "not the published file"
+    return {"file": checkpoint.name, "sha256": found.sha256, "origin": origin}
+
+
+def _merged(own: Defaults, given: Defaults) -> Defaults:
+    """Let what the user gave go before the model's own defaults, option by option."""
+    return {
+        group: {**own.get(group, {}), **given.get(group, {})}
+        for group in DEFAULT_GROUPS
+        if group in own or group in given
+    }
+
+
+def _defaults(words: list[str]) -> Defaults:
     """Sort `group.name=value` into groups, with the values' own types."""
-    groups: dict[str, dict[str, object]] = {}
+    groups: Defaults = {}
     for word in words:
         name, separator, value = word.partition("=")
         group, _, option = name.partition(".")

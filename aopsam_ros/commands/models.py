@@ -1,40 +1,102 @@
-"""`aopsam models`: which bundles there are, and whether they are whole."""
+"""`aopsam models`: bundles and published weights: which there are, fetched, and whole."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from aopsam_ros.runtime.bundle import Bundle, available, load_bundle
+from aopsam_ros.errors import BundleError, InputError, OptionError
+from aopsam_ros.runtime.bundle import Bundle, available, find_bundle, load_bundle
 from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.weights.cache import cached_path
+from aopsam_ros.weights.fetching import fetch, take
+from aopsam_ros.weights.identity import check_file
+from aopsam_ros.weights.known import KNOWN, Weights, find_weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("action", choices=["list", "verify"], help="what to do")
+    parser.add_argument("action", choices=["list", "fetch", "verify"], help="what to do")
     parser.add_argument(
-        "model", nargs="*", help="names or folders of bundles to verify (default: all by name)"
+        "model",
+        nargs="*",
+        help="list, verify: bundles by name or folder, weights by name (default: all);"
+        f" fetch: weights by name ({', '.join(KNOWN)})",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="fetch: take this copy instead of downloading; it is checked as well",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List the bundles, or load each one as the segmenter would.
+    """List bundles and weights, fetch weights, or check both as far as they are there.
 
     Raises:
-        BundleError: if a bundle is malformed, altered or cannot be loaded.
+        BundleError: A bundle is malformed, altered or cannot be loaded.
+        WeightsError: Weights cannot be had, or are not the published ones.
+        InputError: A name is unknown.
     """
-    bundles = [load_bundle(name) for name in arguments.model or available()]
+    if arguments.source is not None and (arguments.action != "fetch" or len(arguments.model) != 1):
+        raise OptionError("--from goes with `fetch` and one name")
+    if arguments.action == "fetch":
+        return _fetch(arguments.model, arguments.source)
+    bundles, weights = _sort(arguments.model)
+    is_check = arguments.action == "verify"
+    end = "  verified" if is_check else ""
     for bundle in bundles:
-        if arguments.action == "verify":
+        if is_check:
             create_runtime(bundle).close()
-        print(_line(bundle) + ("  verified" if arguments.action == "verify" else ""))
-    if not bundles:
-        print("no model bundle is installed")
+        print(_describe_bundle(bundle) + end)
+    for entry in weights:
+        if is_check and not arguments.model and not cached_path(entry).exists():
+            continue  # nobody asked for these
+        if is_check:
+            check_file(entry, cached_path(entry))
+        print(_describe_weights(entry) + end)
     return 0
 
 
-def _line(bundle: Bundle) -> str:
+def _fetch(names: list[str], source: Path | None) -> int:
+    if not names:
+        raise InputError(f"say what to fetch: {', '.join(KNOWN)}")
+    for weights in [find_weights(name) for name in names]:
+        path = fetch(weights) if source is None else take(weights, source)
+        print(f"{path}  {weights.licence}  verified")
+    return 0
+
+
+def _sort(names: list[str]) -> tuple[list[Bundle], list[Weights]]:
+    """Tell bundles from weights: one name can be both. Without names, all there are."""
+    if not names:
+        return [load_bundle(name) for name in available()], list(KNOWN.values())
+    bundles = [load_bundle(name) for name in names if name not in KNOWN or _is_bundle(name)]
+    return bundles, [KNOWN[name] for name in names if name in KNOWN]
+
+
+def _is_bundle(name: str) -> bool:
+    try:
+        find_bundle(name)
+    except BundleError:
+        return False
+    return True
+
+
+def _describe_bundle(bundle: Bundle) -> str:
     size = sum(graph.path.stat().st_size for graph in bundle.graphs.values() if graph.path.exists())
     return (
         f"{bundle.name} {bundle.version}  {bundle.image_size} px  {size / 1e6:.1f} MB  "
         f"{bundle.licence}  {bundle.folder}"
+    )
+
+
+def _describe_weights(weights: Weights) -> str:
+    path = cached_path(weights)
+    where = str(path) if path.exists() else f"not fetched: aopsam models fetch {weights.name}"
+    return (
+        f"{weights.file}  {weights.description}  {weights.size / 1e6:.1f} MB  "
+        f"{weights.licence}  {where}"
     )

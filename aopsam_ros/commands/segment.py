@@ -15,7 +15,8 @@ from aopsam_ros.images import read_rgb, write_bytes, write_rgb
 from aopsam_ros.json_format import to_json
 from aopsam_ros.options import OPTIONS, parse
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.sources import KNOWN, make_source
+from aopsam_ros.prompting.choosing import needs_boxes
+from aopsam_ros.prompting.sources import KNOWN
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
 
@@ -34,9 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument(
         "--prompts",
-        default="predictor",
+        default="auto",
         metavar="SOURCE",
-        help=f"where prompts come from: {KNOWN} (%(default)s)",
+        help=f"where prompts come from: auto, {KNOWN} (%(default)s)",
     )
     parser.add_argument(
         "--boxes",
@@ -124,7 +125,7 @@ class _Job:
 
 def _box_file(arguments: argparse.Namespace) -> BoxFile | None:
     """Read the boxes, if the prompt source takes any."""
-    if not make_source(arguments.prompts).needs_boxes:
+    if not needs_boxes(arguments.prompts):
         return None
     if arguments.boxes is None:
         raise OptionError(f"--prompts {arguments.prompts} needs --boxes FILE")

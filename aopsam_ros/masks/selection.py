@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.options import MaskOptions
+from aopsam_ros.runtime.decoded import Decoded
 
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
 STABILITY_OFFSET = 1.0  # SAM's, used where a bundle names no other
@@ -91,8 +92,7 @@ def count_pixels(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def select(
-    logits: NDArray[np.float32],
-    predicted_iou: NDArray[np.float32],
+    decoded: Decoded,
     prompts: NDArray[np.int64],
     valid: tuple[int, int],
     options: MaskOptions,
@@ -105,26 +105,22 @@ def select(
     SAM's automatic generator. Then predicted IoU and stability must reach their thresholds.
 
     Args:
-        logits: `[N, 3, M, M]`.
-        predicted_iou: `[N, 3]`.
+        decoded: the masks of N prompts; only logits of those of enough predicted IoU are fetched.
         prompts: `[N]`, the prompts' numbers, kept beside the masks.
         valid: rows and columns of M x M that show the image.
         options: thresholds and `candidates`.
         offset: of the stability score, in logits.
     """
+    predicted_iou = decoded.predicted_iou
     rows, columns = _candidates(predicted_iou, options.candidates)
     good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
     rows, columns = rows[good], columns[good]
-    # Views, one by one: most candidates end here and need not be copied.
-    shown = (
-        logits[row, column, : valid[0], : valid[1]]
-        for row, column in zip(rows, columns, strict=True)
-    )
-    stability = stability_score(shown, offset)
+    logits = decoded.logits(rows, columns)
+    stability = stability_score(logits[:, : valid[0], : valid[1]], offset)
     stable = stability >= options.stability_threshold
     rows, columns = rows[stable], columns[stable]
     iou = np.clip(predicted_iou[rows, columns], 0.0, 1.0)
-    return LowResMasks(logits[rows, columns], iou, stability[stable], prompts[rows])
+    return LowResMasks(logits[stable], iou, stability[stable], prompts[rows])
 
 
 def _candidates(

@@ -1,11 +1,11 @@
-"""From trained weights to a bundle: three ONNX graphs and bundle.yaml."""
+"""From trained weights to a bundle: ONNX graphs and bundle.yaml."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,20 @@ import yaml
 from torch import Tensor, nn
 
 from aopsam_ros.errors import BundleError
-from aopsam_ros.models.nano import EMBEDDING_CHANNELS, FEATURE_CHANNELS, STRIDE, NanoMaskDecoder
+from aopsam_ros.models import mobile_sam
+from aopsam_ros.models.mixed_precision import write_mixed
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder
+from aopsam_ros.models.nano import FEATURE_CHANNELS, NanoMaskDecoder, NanoSegmenter
+from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
+from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR
 
-OPSET = 17
-LARGEST_DIFFERENCE = 1e-3
+MIXED_SUFFIX = ".mixed.onnx"
+LEAST_COSINE = 0.99  # of a mixed-precision output with the float32 one
+PROMPTS, POINTS = "prompts", "points"  # the names of the decoder's dynamic sizes
 
 
 class SinglePromptSet(nn.Module):
-    """The decoder with the bundle's signature: one image, `N` prompts of `K` points."""
+    """nano's decoder with the bundle's signature: one image, `N` prompts of `K` points."""
 
     def __init__(self, decoder: NanoMaskDecoder) -> None:
         super().__init__()
@@ -34,132 +40,205 @@ class SinglePromptSet(nn.Module):
         return logits.squeeze(0), iou.squeeze(0)
 
 
-def export_nano(
-    encoder: nn.Module,
-    decoder: NanoMaskDecoder,
-    predictor: nn.Module,
-    folder: Path,
-    facts: Mapping[str, Any],
-    image_size: int = 512,
-) -> dict[str, float]:
-    """Write a bundle and compare every graph with torch on random input.
+@dataclass(frozen=True)
+class BundleParts:
+    """The modules of a bundle, with the bundle's signatures, and what their shapes do not tell.
 
     Args:
-        encoder: Image `[1, 3, S, S]` to embedding.
-        decoder: See `NanoMaskDecoder`.
-        predictor: See `PromptPredictor`.
-        folder: Replaced as a whole once everything is checked; untouched on failure.
-        facts: Further keys of bundle.yaml: name, version, licence, provenance, defaults.
+        encoder: image `[1, 3, S, S]` to embedding `[1, C, S', S']`.
+        decoder: embedding, coordinates `[N, K, 2]` and labels `[N, K]` to logits `[N, 3, M, M]` and
+            predicted IoU `[N, 3]`.
+        predictor: image and embedding to confidence `[1, 1, P, P]`; a bundle may do without.
         image_size: S, pixels.
+        similarity_channels: how many of the embedding's first channels say what a pixel shows.
+        mean: what is taken off an image, per channel on the 0-255 scale, before it is
+        std: divided by this.
+    """
 
-    Returns:
-        Largest absolute difference to torch by graph.
+    encoder: nn.Module
+    decoder: nn.Module
+    predictor: nn.Module | None
+    image_size: int
+    similarity_channels: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def nano_parts(model: NanoSegmenter, predictor: nn.Module, image_size: int) -> BundleParts:
+    """Return the parts of a `nano` bundle."""
+    from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD
+
+    return BundleParts(
+        encoder=model.encoder,
+        decoder=SinglePromptSet(model.decoder),
+        predictor=predictor,
+        image_size=image_size,
+        similarity_channels=FEATURE_CHANNELS,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+    )
+
+
+def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> BundleParts:
+    """Return the parts of a MobileSAM bundle."""
+    return BundleParts(
+        encoder=model.image_encoder,
+        decoder=PointDecoder(model),
+        predictor=predictor,
+        image_size=model.image_size,
+        similarity_channels=mobile_sam.EMBEDDING_CHANNELS,
+        mean=mobile_sam.MEAN,
+        std=mobile_sam.STD,
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What checking an exported bundle showed, by graph.
+
+    `differences`: largest absolute difference of the float32 graph to torch. `cosines`: least
+    cosine between an output in mixed precision and in float32; empty without mixed graphs.
+    """
+
+    differences: Mapping[str, float]
+    cosines: Mapping[str, float]
+
+
+def export_bundle(
+    parts: BundleParts, folder: Path, facts: Mapping[str, Any], mixed: bool = False
+) -> Comparison:
+    """Write a bundle, every graph of it compared with torch.
+
+    Args:
+        parts: what to export.
+        folder: made, or the bundle in it replaced, once everything is checked; untouched before.
+        facts: further keys of bundle.yaml: name, version, licence, provenance, defaults.
+        mixed: also write graphs in mixed precision, listed as `mixed_graphs`.
 
     Raises:
-        BundleError: A graph differs from torch by more than 1e-3.
+        BundleError: A graph differs, or the folder holds something else than a bundle.
     """
+    _check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = Path(temporary)
-        differences = _export_graphs(encoder, decoder, predictor, work, image_size)
-        _write_description(work, facts, image_size)
-        folder.mkdir(exist_ok=True)
-        for file in work.iterdir():
-            shutil.move(file, folder / file.name)
-    return differences
+        plans = _plans(parts)
+        exported = {plan.name: export_graph(plan, work) for plan in plans}
+        cosines = {plan.name: _write_mixed(plan, work) for plan in plans} if mixed else {}
+        _write_description(work, parts, exported, facts)
+        _install(work, folder)
+    return Comparison({name: graph.difference for name, graph in exported.items()}, cosines)
 
 
-def _export_graphs(
-    encoder: nn.Module, decoder: NanoMaskDecoder, predictor: nn.Module, work: Path, size: int
-) -> dict[str, float]:
+def _plans(parts: BundleParts) -> list[GraphPlan]:
+    """Plan the graphs, with inputs that look like an image's."""
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, size, size, generator=generator)
+    image = _picture(parts.image_size, generator)
     with torch.no_grad():
-        embedding = encoder.eval()(image)
-    coords = torch.rand(3, 2, 2, generator=generator) * size
-    labels = torch.tensor([[1.0, -1.0], [1.0, 0.0], [2.0, 3.0]])
-    graphs: list[tuple[str, nn.Module, dict[str, Tensor], list[str], tuple[str, ...]]] = [
-        ("encoder", encoder, {"image": image}, ["embedding"], ()),
-        (
-            "prompt_predictor",
-            predictor,
-            {"image": image, "embedding": embedding},
-            ["confidence_map"],
-            (),
-        ),
-        (
-            "mask_decoder",
-            SinglePromptSet(decoder),
-            {"embedding": embedding, "point_coords": coords, "point_labels": labels},
-            ["low_res_logits", "predicted_iou"],
-            ("point_coords", "point_labels"),
-        ),
+        embedding = parts.encoder.eval()(image)
+    seen = {"image": image, "embedding": embedding}
+    plans = [GraphPlan(ENCODER, parts.encoder, ("embedding",), [{"image": image}], {})]
+    if parts.predictor is not None:
+        plans.append(GraphPlan(PREDICTOR, parts.predictor, ("confidence_map",), [seen], {}))
+    samples = [
+        {"embedding": embedding, **_prompts(count, points, parts.image_size, generator)}
+        for count, points in ((3, 2), (1, 1), (5, 4))
     ]
-    return {
-        name: _export(module, inputs, outputs, dynamic, work / f"{name}.onnx")
-        for name, module, inputs, outputs, dynamic in graphs
+    per_point, per_prompt = {0: PROMPTS, 1: POINTS}, {0: PROMPTS}
+    dynamic = {
+        "point_coords": per_point,
+        "point_labels": per_point,
+        "low_res_logits": per_prompt,
+        "predicted_iou": per_prompt,
     }
+    outputs = ("low_res_logits", "predicted_iou")
+    return [*plans, GraphPlan(DECODER, parts.decoder, outputs, samples, dynamic)]
 
 
-def _export(
-    module: nn.Module,
-    inputs: dict[str, Tensor],
-    outputs: list[str],
-    dynamic: tuple[str, ...],
-    path: Path,
-) -> float:
-    """Export one graph with the TorchScript exporter (the newer one gave slower graphs)."""
-    import onnx
-
-    axes: dict[str, dict[int, str]] = {name: {0: "prompts", 1: "points"} for name in dynamic}
-    if dynamic:
-        axes.update({name: {0: "prompts"} for name in outputs})
-    torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
-        str(path),
-        input_names=list(inputs),
-        output_names=outputs,
-        dynamic_axes=axes,
-        opset_version=OPSET,
-        dynamo=False,
-    )
-    onnx.checker.check_model(onnx.load(str(path)))
-    return _difference(module, inputs, path)
+def _picture(size: int, generator: torch.Generator) -> Tensor:
+    """Draw a normalised image that is smooth with some noise, as photographs are."""
+    coarse = torch.randn(1, 3, 16, 16, generator=generator)
+    smooth = nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
+    return smooth + 0.2 * torch.randn(1, 3, size, size, generator=generator)
 
 
-def _difference(module: nn.Module, inputs: dict[str, Tensor], path: Path) -> float:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    got = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-    with torch.no_grad():
-        wanted = module(*inputs.values())
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    worst = max(float(np.abs(g - w.numpy()).max()) for g, w in zip(got, wanted, strict=True))
-    if not worst <= LARGEST_DIFFERENCE:
-        raise BundleError(f"{path.name}: differs from torch by {worst:.2g}")
-    return worst
+def _prompts(count: int, points: int, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    coords = torch.rand(count, points, 2, generator=generator) * size
+    labels = torch.randint(-1, 4, (count, points), generator=generator)
+    return {"point_coords": coords, "point_labels": labels.float()}
 
 
-def _write_description(work: Path, facts: Mapping[str, Any], size: int) -> None:
-    from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD
+def _write_mixed(plan: GraphPlan, work: Path) -> float:
+    """Write a graph in mixed precision; return the least cosine of an output with float32's."""
+    full, mixed = work / f"{plan.name}.onnx", work / f"{plan.name}{MIXED_SUFFIX}"
+    write_mixed(full, mixed)
+    pairs = [
+        (found.ravel().astype(np.float64), wanted.ravel().astype(np.float64))
+        for results in zip(
+            run_graph(mixed, plan.samples), run_graph(full, plan.samples), strict=True
+        )
+        for found, wanted in zip(*results, strict=True)
+    ]
+    cosines = [a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12) for a, b in pairs]
+    least = float(np.min(cosines))
+    if not least >= LEAST_COSINE:
+        raise BundleError(f"{mixed.name}: its cosine with float32 is only {least:.3g}")
+    return least
 
-    graphs = {
-        file.stem: {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-        for file in sorted(work.glob("*.onnx"))
-    }
+
+def _write_description(
+    work: Path,
+    parts: BundleParts,
+    exported: Mapping[str, ExportedGraph],
+    facts: Mapping[str, Any],
+) -> None:
     description = {
         **{key: facts[key] for key in ("name", "version", "licence")},
-        "image_size": size,
-        "mean": list(IMAGENET_MEAN),
-        "std": list(IMAGENET_STD),
-        "embedding_shape": [1, EMBEDDING_CHANNELS, size // STRIDE, size // STRIDE],
-        "similarity_channels": FEATURE_CHANNELS,
-        "low_res_mask_size": size // 4,
-        "confidence_map_size": size // 4,
-        "graphs": graphs,
-        "defaults": facts["defaults"],
-        "provenance": facts["provenance"],
+        "image_size": parts.image_size,
+        "mean": list(parts.mean),
+        "std": list(parts.std),
+        "embedding_shape": list(exported[ENCODER].shapes["embedding"]),
+        "similarity_channels": parts.similarity_channels,
+        "low_res_mask_size": exported[DECODER].shapes["low_res_logits"][-1],
     }
-    (work / "bundle.yaml").write_text(yaml.safe_dump(description, sort_keys=False, width=100))
+    if PREDICTOR in exported:
+        description["confidence_map_size"] = exported[PREDICTOR].shapes["confidence_map"][-1]
+    description["graphs"] = _listed(work, [f"{name}.onnx" for name in exported])
+    if mixed := _listed(work, [f"{name}{MIXED_SUFFIX}" for name in exported]):
+        description["mixed_graphs"] = mixed
+    description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
+    text = yaml.safe_dump(description, sort_keys=False, width=100)
+    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+
+
+def _listed(work: Path, files: list[str]) -> dict[str, dict[str, str]]:
+    """Name the graphs that were written, with their hashes."""
+    return {
+        file.partition(".")[0]: {
+            "file": file,
+            "sha256": hashlib.sha256((work / file).read_bytes()).hexdigest(),
+        }
+        for file in sorted(files)
+        if (work / file).exists()
+    }
+
+
+def _check_target(folder: Path) -> None:
+    """Refuse to write among files that are not a bundle's."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: is a file; choose a folder for the bundle")
+    if any(folder.iterdir()) and not (folder / BUNDLE_FILE).exists():
+        raise BundleError(f"{folder}: holds other files; choose a new folder, or a bundle's")
+
+
+def _install(work: Path, folder: Path) -> None:
+    """Put the finished files in place, bundle.yaml last, and remove graphs of a former bundle."""
+    folder.mkdir(exist_ok=True)
+    files = {file.name for file in work.iterdir()}
+    for name in sorted(files, key=lambda name: name == BUNDLE_FILE):
+        (work / name).replace(folder / name)
+    for file in folder.glob("*.onnx"):
+        if file.name not in files:
+            file.unlink()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from aopsam_ros.errors import InputError
-from aopsam_ros.models.checkpoints import load_checkpoint
+from aopsam_ros.models.checkpoints import load_checkpoint, load_state
+from aopsam_ros.models.mobile_sam import MobileSam
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 
@@ -21,21 +26,61 @@ def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:
     return model, _fill(model, path)
 
 
-def load_predictor(path: Path) -> tuple[PromptPredictor, dict[str, Any]]:
+def load_predictor(
+    path: Path, embedding_channels: int = EMBEDDING_CHANNELS
+) -> tuple[PromptPredictor, dict[str, Any]]:
     """Load `predictor.pt` of `aopsam train-predictor`; return the model and how it was trained.
 
+    Args:
+        path: the checkpoint.
+        embedding_channels: of the model that it was trained for; nano's by default.
+
     Raises:
-        InputError: There is no such file, or it is not one.
+        InputError: There is no such file, or it is not one for such a model.
     """
-    model = PromptPredictor(EMBEDDING_CHANNELS)
+    model = PromptPredictor(embedding_channels)
     return model, _fill(model, path)
 
 
-def _fill(model: NanoSegmenter | PromptPredictor, path: Path) -> dict[str, Any]:
+def load_mobile_sam(path: Path) -> MobileSam:
+    """Load MobileSAM from its published checkpoint, or one of the same tensors.
+
+    Raises:
+        InputError: There is no such file, it holds other tensors, or values that are not finite.
+    """
+    model = MobileSam()
+    state = load_state(path)
+    _check_tensors(path, model.state_dict(), state)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def _check_tensors(path: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Compare names and shapes, all of them, and look at every value."""
+    wrong = [name for name in wanted if name not in found]
+    problem = "missing"
+    if not wrong:
+        wrong, problem = [name for name in found if name not in wanted], "unknown"
+    if not wrong:
+        wrong, problem = [n for n in wanted if not _fits(wanted[n], found[n])], "of another shape"
+    if not wrong:
+        wrong, problem = [n for n in found if not torch.isfinite(found[n]).all()], "not finite"
+    if wrong:
+        raise InputError(
+            f"{path}: not MobileSAM's weights: of {len(wanted)} tensors, {len(wrong)} "
+            f"{'is' if len(wrong) == 1 else 'are'} {problem}, such as {wrong[0]}"
+        )
+
+
+def _fits(wanted: torch.Tensor, found: object) -> bool:
+    return isinstance(found, torch.Tensor) and found.shape == wanted.shape
+
+
+def _fill(model: nn.Module, path: Path) -> dict[str, Any]:
     state = load_checkpoint(path)
     try:
         model.load_state_dict(state["model"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: weights of another model ({reason})") from error
     model.eval()

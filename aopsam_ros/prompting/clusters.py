@@ -104,6 +104,15 @@ def medoids(
     return np.array(cells, np.int64), np.clip(np.array(alike, np.float32), 0.0, 1.0)
 
 
+def installed() -> bool:
+    """Return whether the package that clusters is there."""
+    try:
+        _hdbscan()
+    except EngineError:
+        return False
+    return True
+
+
 def _hdbscan() -> type:
     try:
         from sklearn.cluster import HDBSCAN

@@ -33,7 +33,12 @@ def local_maxima(values: NDArray[np.float32], threshold: float) -> NDArray[np.in
         rows and columns, int64 `[n, 2]`, by descending value, equals in row-major order.
     """
     neighbours = cv2.dilate(values, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
-    flat = np.flatnonzero((values >= neighbours) & (values >= threshold))
+    return _by_value(values, (values >= neighbours) & (values >= threshold))
+
+
+def _by_value(values: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows and columns `[n, 2]` of the chosen pixels, by descending value, equals in row order."""
+    flat = np.flatnonzero(chosen)
     order = np.argsort(-values.ravel()[flat], kind="stable")
     rows, columns = np.divmod(flat[order], values.shape[1])
     return np.stack((rows, columns), axis=1).astype(np.int64)
@@ -70,20 +75,32 @@ def space_out(
 
 
 def sample(
-    confidence_map: NDArray[np.float32], sigma: float, threshold: float, min_spacing: int
+    confidence_map: NDArray[np.float32],
+    sigma: float,
+    threshold: float,
+    min_spacing: int,
+    fill: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Sample point prompts from a PCM (AoP-SAM, adaptive sampling).
+
+    The paper takes the map's peaks. `fill` goes on where the map is high but has no peak of its
+    own: on the slopes between objects that a small predictor does not tell apart.
 
     Args:
         confidence_map: float32 `[rows, columns]` in 0-1, only the part that shows the image.
         sigma: of the Gaussian filter, in pixels of the map.
         threshold: least smoothed confidence.
         min_spacing: least distance between two prompts, in pixels of the map.
+        fill: whether to sample beside the peaks, too: every place that is confident enough is then
+            nearer than `min_spacing` to a prompt.
 
     Returns:
-        rows and columns `[n, 2]`, best first, and their smoothed confidences, float32 `[n]`.
+        rows and columns `[n, 2]`, peaks first, each kind by descending confidence, and their
+        smoothed confidences, float32 `[n]`.
     """
     smoothed = smooth(np.ascontiguousarray(confidence_map, np.float32), sigma)
-    maxima = local_maxima(smoothed, threshold)[:MAX_MAXIMA]
-    points = maxima[space_out(maxima, min_spacing, smoothed.shape)]
+    candidates = local_maxima(smoothed, threshold)[:MAX_MAXIMA]
+    if fill:
+        candidates = np.concatenate((candidates, _by_value(smoothed, smoothed >= threshold)))
+    points = candidates[space_out(candidates, min_spacing, smoothed.shape)]
     return points, np.clip(smoothed[points[:, 0], points[:, 1]], 0.0, 1.0)

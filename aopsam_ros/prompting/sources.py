@@ -1,7 +1,7 @@
 """The prompt sources by name.
 
 A new source is one more class here and one more line in `make_source`; how it finds its prompts has
-a module of its own beside this one.
+a module of its own beside this one. What "auto" stands for is decided in `choosing`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class PredictorSource(_Source):
             asf.smoothing_sigma,
             asf.confidence_threshold,
             asf.min_spacing,
+            fill=asf.sampling == "fill",
         )
         points = frame.geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
         return point_prompts(points, confidence)
@@ -146,7 +147,7 @@ class ClusterSource(_Source):
 
 
 def make_source(name: str) -> PromptSource:
-    """Return the source a user named.
+    """Return the source of a name; "auto" is none before it is resolved.
 
     Raises:
         OptionError: unknown name, or a grid of no or too many points.
@@ -162,7 +163,7 @@ def make_source(name: str) -> PromptSource:
             return source
     match = re.fullmatch(r"grid([0-9]{1,4})", name)
     if match is None:
-        raise OptionError(f"unknown prompt source '{name}'; known: {KNOWN}")
+        raise OptionError(f"unknown prompt source '{name}'; known: auto, {KNOWN}")
     side = int(match.group(1))
     if not 1 <= side <= MAX_SIDE:
         raise OptionError(f"prompt source '{name}': a grid has 1 to {MAX_SIDE} points a side")

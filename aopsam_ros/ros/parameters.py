@@ -26,7 +26,7 @@ _FIXED: Mapping[str, OptionSpec] = {
         str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
     ),
     "prompt_source": OptionSpec(
-        str, "predictor", None, None, "where prompts come from: predictor, or gridN as grid16"
+        str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
     ),
     "threads": OptionSpec(
         int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"

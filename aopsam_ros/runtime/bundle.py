@@ -53,7 +53,9 @@ class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
 
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
-    `defaults` maps the groups of `DEFAULT_GROUPS` to option values.
+    `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
+    mixed precision, for engines that take it from the graph, and may be empty; `defaults` maps the
+    groups of `DEFAULT_GROUPS` to option values.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Bundle:
     confidence_map_size: int
     stability_offset: float
     graphs: Mapping[str, Graph]
+    mixed_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
 
     def options(
@@ -160,6 +163,8 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
     shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
     if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
         raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))
+    graphs = _graphs(folder, fields, "graphs", fields.any("graphs"))
+    mixed = fields.any("mixed_graphs")
     bundle = Bundle(
         folder=folder,
         name=fields.text("name"),
@@ -172,9 +177,12 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         embedding_shape=(shape[0], shape[1], shape[2], shape[3]),
         similarity_channels=fields.integer("similarity_channels", 1, shape[1], shape[1]),
         low_res_mask_size=fields.integer("low_res_mask_size", 8, 2048),
-        confidence_map_size=fields.integer("confidence_map_size", 8, 4096),
+        confidence_map_size=(
+            fields.integer("confidence_map_size", 8, 4096) if PREDICTOR in graphs else 0
+        ),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
-        graphs=_graphs(folder, fields),
+        graphs=graphs,
+        mixed_graphs={} if mixed is None else _graphs(folder, fields, "mixed_graphs", mixed),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
     )
     for group in SOURCE_GROUPS:
@@ -182,13 +190,14 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
     return bundle
 
 
-def _graphs(folder: Path, fields: Fields) -> dict[str, Graph]:
+def _graphs(folder: Path, fields: Fields, key: str, listed: object) -> dict[str, Graph]:
+    """Read the files listed at `key`; only the prompt predictor may be missing."""
     graphs = {}
-    listed = fields.mapping("graphs")
+    entries = Fields(fields.file, listed, key)
     for name in (ENCODER, PREDICTOR, DECODER):
-        if name == PREDICTOR and name not in listed:
+        if name == PREDICTOR and entries.any(name) is None:
             continue  # grids and boxes need none
-        entry = Fields(fields.file, listed.get(name), f"graphs.{name}")
+        entry = Fields(fields.file, entries.any(name), f"{key}.{name}")
         file, digest = entry.text("file"), entry.text("sha256")
         # Only a plain name: nothing outside the bundle's folder is ever opened.
         if not _NAME.fullmatch(file):

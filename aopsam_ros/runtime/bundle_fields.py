@@ -79,13 +79,6 @@ class Fields:
             raise self.error(name, f"three numbers from {low:g} to 10000", values)
         return float(values[0]), float(values[1]), float(values[2])
 
-    def mapping(self, name: str) -> dict[str, Any]:
-        """Return a field that must be a mapping."""
-        value = self._content.get(name)
-        if not isinstance(value, dict):
-            raise self.error(name, "a mapping", value)
-        return value
-
     def groups(self, name: str, known: tuple[str, ...]) -> dict[str, Mapping[str, object]]:
         """Return a mapping of known names to mappings; empty where it is missing."""
         value = self._content.get(name, {})

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import EngineError
 from aopsam_ros.runtime.bundle import Bundle
+from aopsam_ros.runtime.decoded import Decoded
 
 AUTO = "auto"
 # Every name the interface knows, in the order of preference of "auto".
@@ -23,6 +24,10 @@ class Runtime(Protocol):
     """Runs a bundle's graphs; embeddings are opaque handles that stay on the device."""
 
     name: str
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most prompts `decode` takes at once; None: any number."""
 
     @property
     def device(self) -> str:
@@ -46,8 +51,8 @@ class Runtime(Protocol):
         handle: Any,  # noqa: ANN401
         coords: NDArray[np.float32],
         labels: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Decode prompts `[N, K, 2]`, `[N, K]` to logits `[N, 3, M, M]` and IoU `[N, 3]`."""
+    ) -> Decoded:
+        """Decode at most `largest_batch` prompts `[N, K, 2]`, `[N, K]`."""
 
     def close(self) -> None:
         """Free everything."""

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.runtime.decoded import DecodedOnHost
 from aopsam_ros.runtime.signatures import Signature, check_graph, check_output, signatures
 
 # The newest first; the CPU is always there.
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _ERRORS_ONLY = 3
+# Its fused kernel took five times as long as an addition and a norm, on maps of 4096 cells.
+_SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
 
 class OnnxRuntime:
@@ -24,6 +27,7 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    largest_batch: int | None = None
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         """Load and check the bundle's graphs.
@@ -92,16 +96,13 @@ class OnnxRuntime:
         handle: Any,  # noqa: ANN401
         coords: NDArray[np.float32],
         labels: NDArray[np.float32],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> DecodedOnHost:
         """Decode N prompts of K points.
 
         Args:
             handle: from `encode`.
             coords: `[N, K, 2]` in pixels of the padded square.
             labels: `[N, K]`.
-
-        Returns:
-            low-resolution logits `[N, 3, M, M]` and predicted IoU `[N, 3]`, float32.
 
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
@@ -110,7 +111,7 @@ class OnnxRuntime:
         logits, iou = outputs["low_res_logits"], outputs["predicted_iou"]
         if not len(logits) == len(iou) == len(coords):
             raise InferenceError(f"{DECODER} gave {len(logits)} results for {len(coords)} prompts")
-        return logits, iou
+        return DecodedOnHost(logits, iou)
 
     def close(self) -> None:
         """Free the graphs; the object cannot be used afterwards."""
@@ -151,7 +152,9 @@ def _load(bundle: Bundle, graph: str, threads: int, signature: Signature) -> ort
     file = str(bundle.graphs[graph].path)
     content = bundle.graphs[graph].read()
     try:
-        session = ort.InferenceSession(content, options, providers=providers)
+        session = ort.InferenceSession(
+            content, options, providers=providers, disabled_optimizers=_SLOW_FUSIONS
+        )
     except Exception as error:
         raise BundleError(f"{file}: ONNX Runtime cannot load it: {_line(error)}") from error
     check_graph(file, "input", signature.inputs, _described(session.get_inputs()))

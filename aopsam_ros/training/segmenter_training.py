@@ -130,10 +130,12 @@ class SegmenterTrainer:
         """Train at one crop size until the schedule asks for the next."""
         canvas = self._canvas()
         loader = iter(self._loader(canvas))
+        batch = next(loader)  # starting the loader is no training time
         saved = validated = started = time.monotonic()
         running: dict[str, float] = {}
         while self.progress < 1.0 and canvas == self._canvas():
-            figures = self._train_step(next(loader))
+            figures = self._train_step(batch)
+            batch = next(loader)
             now = time.monotonic()
             self.seconds, started = self.seconds + now - started, now
             running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
@@ -273,7 +275,8 @@ class SegmenterTrainer:
 
 def endless_loader(batches: torch.utils.data.IterableDataset) -> torch.utils.data.DataLoader:
     """Prepare batches in one process of their own, a few ahead of the training."""
+    # Spawned: a fork of a process that has threads, as of OpenMP, can wait for their locks forever.
     loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
-        batches, batch_size=None, num_workers=1, prefetch_factor=4
+        batches, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
     )
     return loader

@@ -29,6 +29,26 @@ def test_fields_are_read(tiny_folder):
     assert bundle.options().asf.min_spacing == 2
     assert bundle.options().asf.elimination_threshold == 1.3
     assert set(bundle.graphs) == {"encoder", "prompt_predictor", "mask_decoder"}
+    assert bundle.mixed_graphs == {}
+
+
+def test_mixed_graphs_are_read_and_checked_as_the_others_are(tmp_path):
+    folder = write_tiny_bundle(tmp_path / "b")
+    listed = yaml.safe_load((folder / "bundle.yaml").read_text())["graphs"]
+    edit(folder, lambda fields: fields.update(mixed_graphs=listed))
+    bundle = load_bundle(folder)
+    assert bundle.mixed_graphs == bundle.graphs
+    listed["mask_decoder"]["file"] = "../mask_decoder.onnx"
+    edit(folder, lambda fields: fields.update(mixed_graphs=listed))
+    with pytest.raises(BundleError, match=r"mixed_graphs\.mask_decoder\.file"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("mixed", [[], "encoder.onnx", {"encoder": {}}, {}])
+def test_malformed_mixed_graphs_are_refused(tmp_path, mixed):
+    folder = write_tiny_bundle(tmp_path / "b", mixed_graphs=mixed)
+    with pytest.raises(BundleError, match="mixed_graphs"):
+        load_bundle(folder)
 
 
 def test_similarity_channels_default_to_all(tmp_path):

@@ -7,6 +7,7 @@ from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import resized_geometry
 from aopsam_ros.prompting.prompts import point_prompts
 from aopsam_ros.rounds import Rounds
+from aopsam_ros.runtime.decoded import DecodedOnHost
 from aopsam_ros.segmentation import PromptState
 from aopsam_ros.stopwatch import STAGES, Stopwatch
 
@@ -38,10 +39,10 @@ class Decoder:
         for row, (x, y) in enumerate(coords[:, 0].astype(int)):
             top, left = y // 32 * 8, x // 32 * 8
             logits[row, :, top : top + 8, left : left + 8] = 5.0
-        return logits, np.full((len(coords), 3), 0.9, np.float32)
+        return DecodedOnHost(logits, np.full((len(coords), 3), 0.9, np.float32))
 
 
-def run(points, seconds=0.0, adaptive=True, **asf):
+def run(points, seconds=0.0, adaptive=True, largest_batch=None, **asf):
     clock = Clock()
     stopwatch = Stopwatch(clock)
     decoder = Decoder(clock, seconds)
@@ -58,6 +59,7 @@ def run(points, seconds=0.0, adaptive=True, **asf):
         adaptive=adaptive,
         stopwatch=stopwatch,
         clock=clock,
+        largest_batch=largest_batch,
     )
     rounds.run()
     return rounds, decoder, stopwatch
@@ -84,6 +86,11 @@ def test_filtering_shortens_the_next_round():
 def test_filtering_does_not_touch_a_grid():
     rounds, _, _ = run(POINTS, adaptive=False, filtering="inside", max_prompts=1)
     assert rounds.decoder_calls == 5
+
+
+def test_a_round_is_never_larger_than_the_engine_takes():
+    _, decoder, _ = run(POINTS, batch_size=8, largest_batch=3)
+    assert decoder.batches == [POINTS[:3], POINTS[3:]]
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])

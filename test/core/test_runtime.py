@@ -11,6 +11,7 @@ from tiny_bundle import MAP, SIZE, write_tiny_bundle
 
 from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.decoded import all_logits
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.runtime.signatures import check_output
 from aopsam_ros.segmenter import Segmenter
@@ -36,12 +37,13 @@ def test_graphs_share_the_embedding(runtime):
 def test_any_number_of_prompts_and_points(runtime, prompts, points):
     handle = runtime.encode(IMAGE)
     coords = np.random.default_rng(1).random((prompts, points, 2)).astype(np.float32) * SIZE
-    logits, iou = runtime.decode(handle, coords, np.ones((prompts, points), np.float32))
+    decoded = runtime.decode(handle, coords, np.ones((prompts, points), np.float32))
+    logits = all_logits(decoded)
     assert logits.shape == (prompts, 3, MAP, MAP)
-    assert iou.shape == (prompts, 3)
+    assert decoded.predicted_iou.shape == (prompts, 3)
     # One by one gives the same as together.
-    alone, _ = runtime.decode(handle, coords[-1:], np.ones((1, points), np.float32))
-    np.testing.assert_allclose(alone[0], logits[-1], atol=1e-5)
+    alone = runtime.decode(handle, coords[-1:], np.ones((1, points), np.float32))
+    np.testing.assert_allclose(all_logits(alone)[0], logits[-1], atol=1e-5)
 
 
 def test_two_frames_do_not_mix(runtime):
@@ -56,7 +58,7 @@ def test_inputs_of_any_layout(runtime):
         handle, np.full((4, 1, 2), 9, np.float32), np.ones((4, 1), np.float32)
     )
     found = runtime.decode(handle, coords, np.ones((4, 1), np.int64))
-    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(all_logits(found), all_logits(expected))
 
 
 def test_graph_failure_is_an_inference_error(runtime):

@@ -67,6 +67,20 @@ def test_spacing_confidence_and_order_always_hold(values, sigma, threshold, min_
     assert squared.min(initial=10**6) >= min_spacing**2
 
 
+@given(MAPS, st.floats(0, 1), st.integers(1, 9))
+def test_filling_adds_prompts_until_every_confident_place_is_near_one(values, threshold, spacing):
+    peaks, _ = sample(values, 0.0, threshold, spacing)
+    points, confidence = sample(values, 0.0, threshold, spacing, fill=True)
+    np.testing.assert_array_equal(points[: len(peaks)], peaks)
+    assert (np.diff(confidence[len(peaks) :]) <= 0).all()
+    squared = ((points[:, None] - points[None]) ** 2).sum(-1) + 10**6 * np.eye(len(points))
+    assert squared.min(initial=10**6) >= spacing**2
+    confident = np.argwhere(values >= threshold)
+    distance = ((confident[:, None] - points[None]) ** 2).sum(-1)
+    assert len(confident) == 0 or (distance.min(1) < spacing**2).all()
+    assert (values[points[:, 0], points[:, 1]] >= threshold).all()
+
+
 @given(MAPS, st.integers(1, 9))
 def test_spacing_leaves_out_only_what_is_too_near_a_better_point(values, min_spacing):
     maxima = local_maxima(values, 0.1)

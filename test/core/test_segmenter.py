@@ -280,18 +280,41 @@ def test_bad_prompts_are_an_input_error(tiny, coords, labels):
         tiny.decode(frame, coords, labels)
 
 
-def test_bundle_without_predictor_serves_grids_only(tmp_path):
+@pytest.fixture
+def without_predictor(tmp_path):
     import yaml
 
-    folder = write_tiny_bundle(tmp_path / "b")
+    folder = write_tiny_bundle(tmp_path / "bare", confidence_map_size=None)
     fields = yaml.safe_load((folder / "bundle.yaml").read_text())
     del fields["graphs"]["prompt_predictor"]
     (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    return folder
+
+
+def test_bundle_without_predictor_serves_grids_only(without_predictor):
     rgb, objects = coloured_scene(240, 320)
-    with Segmenter.from_bundle(folder, prompt_source="grid8") as grid:
+    with Segmenter.from_bundle(without_predictor, prompt_source="grid8") as grid:
         assert min(best_ious(grid.segment(rgb), objects)) > 0.8
-    with pytest.raises(OptionError, match="has no prompt predictor"):
-        Segmenter.from_bundle(folder)
+    with pytest.raises(OptionError, match=r"no prompt predictor: .*grid16.*train-predictor"):
+        Segmenter.from_bundle(without_predictor, prompt_source="predictor")
+
+
+def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
+    tiny_folder, without_predictor, caplog
+):
+    caplog.set_level("INFO", "aopsam_ros.prompting.choosing")
+    with Segmenter.from_bundle(tiny_folder, prompt_source="auto") as segmenter:
+        assert segmenter.prompt_source == "predictor"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "prompts from predictor (auto)")
+    ]
+    caplog.clear()
+    with Segmenter.from_bundle(without_predictor) as segmenter:
+        result = segmenter.segment(coloured_scene(120, 160)[0])
+        segmenter.segment(coloured_scene(60, 80)[0])
+    assert (result.prompt_source, result.decoder_calls) == ("grid16", 256)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no prompt predictor: prompts from grid16" in caplog.text
 
 
 def test_options_can_be_set_for_all_frames(tmp_path):

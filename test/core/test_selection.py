@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks.selection import concatenate, select, stability_score
 from aopsam_ros.options import MaskOptions
+from aopsam_ros.runtime.decoded import DecodedOnHost
 
 EVERYTHING = MaskOptions(predicted_iou_threshold=0.0, stability_threshold=0.0)
 LOGITS = hnp.arrays(np.float32, (4, 3, 6, 6), elements=st.floats(-4, 4, width=16))
@@ -28,7 +29,7 @@ def test_stability_is_the_iou_of_two_thresholds(logits, offset):
 
 @given(LOGITS, IOUS)
 def test_best_takes_the_highest_predicted_iou(logits, ious):
-    found = select(logits, ious, np.arange(10, 14), (6, 6), EVERYTHING)
+    found = select(DecodedOnHost(logits, ious), np.arange(10, 14), (6, 6), EVERYTHING)
     assert found.prompt.tolist() == [10, 11, 12, 13]
     for row in range(4):
         best = ious[row].tolist().index(max(ious[row]))  # the first of equals
@@ -39,7 +40,7 @@ def test_best_takes_the_highest_predicted_iou(logits, ious):
 @given(LOGITS, IOUS, SHARES, SHARES, st.sampled_from(["best", "all"]))
 def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stability, which):
     options = MaskOptions(least_iou, least_stability, candidates=which)
-    found = select(logits, ious, np.arange(4), (5, 4), options, offset=1.0)
+    found = select(DecodedOnHost(logits, ious), np.arange(4), (5, 4), options, offset=1.0)
     wanted = []
     for prompt in range(4):
         masks = range(3) if which == "all" else [int(np.argmax(ious[prompt]))]
@@ -55,21 +56,25 @@ def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stabi
 def test_padding_has_no_say_in_stability():
     logits = np.full((1, 3, 4, 4), 5.0, np.float32)
     logits[:, :, 2:] = 0.5  # uncertain, but in the padding
-    found = select(logits, np.ones((1, 3), np.float32), np.arange(1), (2, 4), EVERYTHING)
+    found = select(
+        DecodedOnHost(logits, np.ones((1, 3), np.float32)), np.arange(1), (2, 4), EVERYTHING
+    )
     assert found.stability.tolist() == [1.0]
 
 
 def test_predicted_iou_above_one_is_reported_as_one():
     logits = np.ones((1, 3, 4, 4), np.float32)
-    found = select(logits, np.float32([[1.2, 1.3, 0]]), np.arange(1), (4, 4), EVERYTHING)
+    found = select(
+        DecodedOnHost(logits, np.float32([[1.2, 1.3, 0]])), np.arange(1), (4, 4), EVERYTHING
+    )
     assert found.predicted_iou.tolist() == [1.0]
 
 
 def test_concatenate_keeps_the_order_and_copes_with_nothing():
     logits = np.arange(3 * 3 * 4, dtype=np.float32).reshape(1, 9, 2, 2)[:, :3]
     ious = np.float32([[0.5, 0.2, 0.1]])
-    a = select(logits, ious, np.array([4]), (2, 2), EVERYTHING)
-    b = select(logits, ious, np.array([2]), (2, 2), EVERYTHING)
+    a = select(DecodedOnHost(logits, ious), np.array([4]), (2, 2), EVERYTHING)
+    b = select(DecodedOnHost(logits, ious), np.array([2]), (2, 2), EVERYTHING)
     assert concatenate([a, b], 2).prompt.tolist() == [4, 2]
     nothing = concatenate([], 2)
     assert len(nothing) == 0

@@ -78,6 +78,13 @@ def test_the_command_runs_without_activation(path, tmp_path):
     assert "segment" in done.stdout
 
 
+@pytest.mark.parametrize("path", ["lib/aopsam_ros/aopsam_node", "bin/aopsam"])
+def test_processes_that_a_command_starts_do_not_run_it_again(path):
+    """A spawned process first reads its parent's main file, under this name."""
+    code = f"import runpy; runpy.run_path({str(prefix() / path)!r}, run_name='__mp_main__')"
+    subprocess.run([sys.executable, "-c", code, "--help"], timeout=60, check=True)
+
+
 def test_sources_and_messages_are_one_package_in_the_repository(root):
     """A program started in the repository finds the source folder first, and the messages too."""
     pytest.importorskip("rclpy", reason="needs ROS")

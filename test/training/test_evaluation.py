@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopsam_ros.evaluation import automatic, points
+from aopsam_ros.evaluation import points
 from aopsam_ros.evaluation.metrics import closest, instance_masks, iou_matrix, one_to_one
 from aopsam_ros.masks.encoding import encode_full
 from aopsam_ros.segmentation import InstanceMask, Segmentation
@@ -92,5 +92,3 @@ def test_points_lie_in_their_masks():
 def test_every_photograph_counts_once():
     rows = [points.PointResult(0.8, 0.6, 9), points.PointResult(0.4, 0.4, 1)]
     assert points.mean(rows) == points.PointResult(pytest.approx(0.6), pytest.approx(0.5), 10)
-    runs = [automatic.AutomaticResult(0.2, 0.4, 3, 10, 50.0)] * 2
-    assert automatic.mean(runs) == runs[0]

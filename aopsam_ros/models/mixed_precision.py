@@ -1,0 +1,148 @@
+"""A graph in 16 bits, but for what needs 32: for engines that take precisions from the graph.
+
+Strongly typed TensorRT networks have no switch for 16 bits. Converters that turn a whole graph to
+16 bits and cast around exceptions also send the points' coordinates through 16 bits, which at 1024
+pixels is a raster of half a pixel; so this project has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from aopsam_ros.errors import BundleError
+
+# Norms and sums overflow or lose digits in 16 bits; the others take or make 32 bits by definition.
+FULL_PRECISION = frozenset(
+    {
+        "LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax",
+        "ReduceMean", "ReduceSum", "Pow", "Exp", "Log", "Sin", "Cos",
+        "Cast", "ConstantOfShape", "Range", "Resize",
+    }
+)  # fmt: skip
+PROMPTS = ("point_coords", "point_labels")
+
+
+def write_mixed(path: Path, target: Path) -> None:
+    """Convert a float32 graph; inputs, outputs and what depends on prompts alone stay float32.
+
+    Raises:
+        BundleError: A weight does not fit into 16 bits, or the graph has branches or loops.
+    """
+    model = onnx.load(str(path))
+    converted = _Conversion(model, path.name).run()
+    onnx.checker.check_model(converted, full_check=True)
+    onnx.save(converted, str(target))
+
+
+class _Conversion:
+    """One pass over a graph, which knows every value's precision when it comes to its use."""
+
+    def __init__(self, model: ModelProto, name: str) -> None:
+        self.model = model
+        self.name = name
+        self.floats = _float_values(model)
+        self.constants = {item.name: numpy_helper.to_array(item) for item in _initializers(model)}
+        # Where a float value can be had: (value, in 16 bits) to its name in the new graph.
+        self.known = {(item.name, False): item.name for item in model.graph.input}
+        self.prompt_values = {item.name for item in model.graph.input if item.name in PROMPTS}
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
+
+    def run(self) -> ModelProto:
+        for node in self.model.graph.node:
+            if not self._absorb(node):
+                self._convert(node)
+        for output in self.model.graph.output:
+            self._value(output.name, half=False)
+        graph = helper.make_graph(
+            self.nodes,
+            self.model.graph.name,
+            self.model.graph.input,
+            self.model.graph.output,
+            self.initializers,
+        )
+        return helper.make_model(
+            graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version
+        )
+
+    def _absorb(self, node: NodeProto) -> bool:
+        """Take constants, and copies of constants, out of the nodes."""
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        elif node.op_type == "Identity" and node.input[0] in self.constants:
+            self.constants[node.output[0]] = self.constants[node.input[0]]
+        else:
+            return False
+        return True
+
+    def _convert(self, node: NodeProto) -> None:
+        if any(a.type in (a.GRAPH, a.GRAPHS) for a in node.attribute):
+            raise BundleError(f"{self.name}: {node.op_type} cannot be converted to mixed precision")
+        half = not (self._is_of_prompts(node) or node.op_type in FULL_PRECISION)
+        copy = NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [self._value(value, half) for value in node.input]
+        copy.output[:] = [self._produce(value, half) for value in node.output]
+        self.nodes.append(copy)
+
+    def _is_of_prompts(self, node: NodeProto) -> bool:
+        values = [v for v in node.input if v and v not in self.constants]
+        if not values or not all(value in self.prompt_values for value in values):
+            return False
+        self.prompt_values.update(node.output)
+        return True
+
+    def _produce(self, value: str, half: bool) -> str:
+        """Name a node's output; `_half` marks 16 bits, so that graph outputs keep their names."""
+        if value not in self.floats:
+            return value
+        self.known[value, half] = f"{value}_half" if half else value
+        return self.known[value, half]
+
+    def _value(self, value: str, half: bool) -> str:
+        """Return a value's name in the wanted precision; add what makes it."""
+        if value in self.constants:
+            return self._constant(value, half)
+        if value not in self.floats:
+            return value
+        if (value, half) not in self.known:
+            kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+            made_of, name = self.known[value, not half], f"{value}_half" if half else value
+            self.nodes.append(helper.make_node("Cast", [made_of], [name], to=kind))
+            self.known[value, half] = name
+        return self.known[value, half]
+
+    def _constant(self, value: str, half: bool) -> str:
+        array = self.constants[value]
+        half = half and array.dtype == np.float32
+        if (value, half) not in self.known:
+            name = f"{value}_half" if half else value
+            array = self._in_half(value, array) if half else array
+            self.initializers.append(numpy_helper.from_array(array, name))
+            self.known[value, half] = name
+        return self.known[value, half]
+
+    def _in_half(self, value: str, array: NDArray[Any]) -> NDArray[np.float16]:
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise BundleError(f"{self.name}: {value} does not fit into 16 bits")
+        return half
+
+
+def _initializers(model: ModelProto) -> Iterable[TensorProto]:
+    return model.graph.initializer  # type: ignore[no-any-return]
+
+
+def _float_values(model: ModelProto) -> set[str]:
+    """Return the names of all float32 values that nodes give or take."""
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = [*graph.input, *graph.value_info, *graph.output]
+    return {v.name for v in values if v.type.tensor_type.elem_type == TensorProto.FLOAT}

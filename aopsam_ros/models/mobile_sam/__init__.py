@@ -1,0 +1,9 @@
+"""MobileSAM (arXiv 2306.14289): TinyViT encoder, prompt encoder and mask decoder of SAM.
+
+Attributes carry the names of the published checkpoint's tensors, so that it loads as it is.
+"""
+
+from aopsam_ros.models.mobile_sam.model import MEAN, STD, MobileSam, PointDecoder
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
+
+__all__ = ["EMBEDDING_CHANNELS", "MEAN", "STD", "MobileSam", "PointDecoder"]

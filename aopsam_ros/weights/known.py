@@ -1,0 +1,48 @@
+"""The table of published weights. Addresses on the internet stand here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aopsam_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published file.
+
+    `size` in bytes; `git_blob` is what git calls the content: the SHA-1 of "blob <size>", a zero
+    byte and the file, as the publisher's repository lists it.
+    """
+
+    name: str
+    file: str
+    url: str
+    size: int
+    git_blob: str
+    licence: str
+    description: str
+
+
+KNOWN: dict[str, Weights] = {
+    "mobile_sam": Weights(
+        name="mobile_sam",
+        file="mobile_sam.pt",
+        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+        size=40_728_226,
+        git_blob="7ef2d090979fd9853adf17b7a99c8b94a1c5a6a7",
+        licence="Apache-2.0",
+        description="MobileSAM, for `aopsam export --checkpoint`",
+    )
+}
+
+
+def find_weights(name: str) -> Weights:
+    """Return the entry of a name.
+
+    Raises:
+        InputError: There is none.
+    """
+    if name not in KNOWN:
+        raise InputError(f"unknown weights '{name}'; known: {', '.join(KNOWN)}")
+    return KNOWN[name]

@@ -1,0 +1,210 @@
+"""MobileSAM equals its published implementation: by stored values, and beside it where it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_weights import published_shapes
+
+torch = pytest.importorskip("torch")
+
+import mobile_sam_cases as cases  # noqa: E402
+
+from aopsam_ros.errors import InputError  # noqa: E402
+from aopsam_ros.models.loading import load_mobile_sam  # noqa: E402
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
+
+REFERENCE = Path(__file__).with_name("mobile_sam_reference.npz")
+# Activations are about 1; another order of summation changes them by about 1e-5.
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return cases.load_random_weights(MobileSam())
+
+
+@pytest.fixture(scope="module")
+def answers(model):
+    with torch.no_grad():
+        return cases.our_decoder_answers(model)
+
+
+@pytest.fixture(scope="module")
+def embedding(model):
+    with torch.no_grad():
+        return model.image_encoder(cases.image())
+
+
+@pytest.fixture(scope="module")
+def official():
+    package = pytest.importorskip("mobile_sam", exc_type=ImportError)
+    return cases.load_random_weights(package.sam_model_registry["vit_t"]())
+
+
+def test_tensors_are_the_published_ones():
+    state = MobileSam().state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == published_shapes()
+    assert len(state) == 439
+
+
+@pytest.mark.parametrize(
+    ("part", "parameters"),
+    [("image_encoder", 6_065_532), ("prompt_encoder", 6_220), ("mask_decoder", 4_058_340)],
+)
+def test_parameters_are_as_many_as_published(model, part, parameters):
+    assert sum(p.numel() for p in getattr(model, part).parameters()) == parameters
+
+
+def test_encoder_gives_the_stored_values(embedding):
+    assert embedding.shape == (1, 256, 64, 64)
+    with np.load(REFERENCE) as stored:
+        found = cases.sampled("embedding", embedding)
+        np.testing.assert_allclose(found, stored["embedding"], **CLOSE)
+
+
+def test_decoder_gives_the_stored_values(answers):
+    with np.load(REFERENCE) as stored:
+        assert set(stored) == set(answers) | {"embedding"}
+        for name, answer in answers.items():
+            np.testing.assert_allclose(
+                cases.sampled(name, answer), stored[name], **CLOSE, err_msg=name
+            )
+        # What is compared varies: no answer is constant, and they differ from each other.
+        assert min(stored[name].std() for name in stored) > 0.05
+
+
+def test_encoder_equals_the_published_one(official, embedding):
+    with torch.no_grad():
+        wanted = official.image_encoder(cases.image())
+    np.testing.assert_allclose(embedding.numpy(), wanted.numpy(), **CLOSE)
+
+
+def test_decoder_equals_the_published_one(official, answers):
+    with torch.no_grad():
+        wanted = cases.official_decoder_answers(official)
+    assert set(wanted) == set(answers)
+    for name, answer in answers.items():
+        np.testing.assert_allclose(answer.numpy(), wanted[name].numpy(), **CLOSE, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The same weights for images of 64 pixels."""
+    return cases.load_random_weights(MobileSam(64))
+
+
+def test_attention_biases_are_never_stale(small):
+    image = cases.tensor("small image", (1, 3, 64, 64))
+    with torch.no_grad():
+        before = small.image_encoder(image)
+        changed = cases.load_random_weights(MobileSam(64))
+        for name, parameter in changed.named_parameters():
+            if name.endswith("attention_biases"):
+                parameter.copy_(2.0 * parameter)
+        assert not torch.allclose(before, changed.image_encoder(image), atol=1e-3)
+        changed.load_state_dict(small.state_dict())  # without a call of eval() after it
+        assert torch.equal(before, changed.image_encoder(image))
+
+
+def test_images_of_a_batch_do_not_mix(small):
+    images = cases.tensor("two images", (2, 3, 64, 64))
+    with torch.no_grad():
+        together = small.image_encoder(images)
+        alone = torch.cat([small.image_encoder(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def decode(small):
+    decoder = PointDecoder(small).eval()
+    seen = cases.tensor("small embedding", (1, 256, 4, 4), -2.0, 2.0)
+
+    def run(coords, labels):
+        with torch.no_grad():
+            return decoder(seen, coords, labels)
+
+    return run
+
+
+MIXED_LABELS = torch.tensor(
+    [[1.0, -1, -1, -1], [2, 3, -1, -1], [1, 0, 1, -1], [2, 3, 1, 0], [0, -1, -1, -1]]
+)
+
+
+def test_padding_and_neighbours_do_not_change_an_answer(decode):
+    coords = cases.tensor("mixed", (5, 4, 2), 0.0, 64.0)
+    logits, iou = decode(coords, MIXED_LABELS)
+    for row, labels in enumerate(MIXED_LABELS):
+        count = int((labels >= 0).sum())
+        alone, score = decode(coords[row : row + 1, :count], labels[None, :count])
+        torch.testing.assert_close(logits[row : row + 1], alone, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(iou[row : row + 1], score, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_every_point_that_counts_changes_the_answer(decode, place):
+    coords = cases.tensor("mixed", (5, 4, 2), 0.0, 64.0)
+    moved = coords.clone()
+    moved[:, place] = 64.0 - moved[:, place]
+    before, after = decode(coords, MIXED_LABELS)[0], decode(moved, MIXED_LABELS)[0]
+    changed = ((before - after).abs().amax((1, 2, 3)) > 1e-4).tolist()
+    assert changed == (MIXED_LABELS[:, place] >= 0).tolist()
+
+
+def test_label_of_a_point_matters(decode):
+    coords = cases.tensor("labelled", (1, 1, 2), 0.0, 64.0).expand(4, 1, 2)
+    logits, _ = decode(coords, torch.tensor([[0.0], [1], [2], [3]]))
+    apart = (logits[:, None] - logits[None]).abs().amax((2, 3, 4)) > 1e-3
+    assert (apart | torch.eye(4, dtype=torch.bool)).all()
+
+
+def save(tmp_path, state):
+    torch.save(state, tmp_path / "checkpoint.pt")
+    return tmp_path / "checkpoint.pt"
+
+
+def test_checkpoint_is_loaded_and_ready(tmp_path, model):
+    loaded = load_mobile_sam(save(tmp_path, model.state_dict()))
+    assert not loaded.training
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+def without(state):
+    del state["mask_decoder.iou_token.weight"]
+
+
+def with_more(state):
+    state["mask_decoder.extra"] = torch.zeros(1)
+
+
+def with_other_shape(state):
+    state["image_encoder.neck.0.weight"] = torch.zeros(256, 320)
+
+
+def with_no_tensor(state):
+    state["image_encoder.neck.0.weight"] = 3
+
+
+def with_nan(state):
+    state["image_encoder.neck.1.bias"] = torch.full((256,), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without, r"1 is missing, such as mask_decoder\.iou_token\.weight"),
+        (with_more, r"1 is unknown, such as mask_decoder\.extra"),
+        (with_other_shape, r"1 is of another shape, such as image_encoder\.neck\.0\.weight"),
+        (with_no_tensor, r"1 is of another shape"),
+        (with_nan, r"1 is not finite, such as image_encoder\.neck\.1\.bias"),
+        (dict.clear, "439 are missing"),
+    ],
+)
+def test_other_checkpoints_are_refused(tmp_path, model, change, reason):
+    state = dict(model.state_dict())
+    change(state)
+    with pytest.raises(InputError, match=f"of 439 tensors, {reason}") as raised:
+        load_mobile_sam(save(tmp_path, state))
+    assert "checkpoint.pt" in str(raised.value) and "\n" not in str(raised.value)
