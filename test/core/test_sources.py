@@ -9,6 +9,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.options import AsfOptions, SegmenterOptions
 from aopsam_ros.preprocessing import resized_geometry
 from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.prompting.choosing import choose_source, needs_boxes
 from aopsam_ros.prompting.sources import make_source
 
 
@@ -67,3 +68,30 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
     assert (prompts.anchors >= 0).all()
     assert (prompts.anchors <= [[width - 1, height - 1]]).all()
     assert prompts.confidence.tolist() == pytest.approx([0.9])
+
+
+@pytest.mark.parametrize(
+    ("has_predictor", "can_cluster", "name"),
+    [
+        (True, True, "predictor"),
+        (True, False, "predictor"),
+        (False, True, "clusters"),
+        (False, False, "grid16"),
+    ],
+)
+def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster, name):
+    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: can_cluster)
+    assert choose_source("auto", "some", has_predictor).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [("auto", False), ("clusters", False), ("grid3", False), ("boxes", True), ("box_centres", True)],
+)
+def test_which_sources_need_boxes(name, needed):
+    assert needs_boxes(name) == needed
+
+
+def test_sources_of_boxes_are_known_by_name_only():
+    with pytest.raises(OptionError, match="unknown prompt source 'box'; known: auto, predictor, "):
+        needs_boxes("box")
