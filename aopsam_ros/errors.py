@@ -25,6 +25,14 @@ class EngineError(AopsamError):
     """The requested engine cannot be used on this machine."""
 
 
+class CudaError(EngineError):
+    """The GPU's driver is missing, or refused something."""
+
+
+class FolderError(AopsamError):
+    """Others could change what is in a folder, so nothing is loaded from it."""
+
+
 class InferenceError(AopsamError):
     """A graph failed, or gave an output of the wrong shape or with values that are not finite."""
 

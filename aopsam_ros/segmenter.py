@@ -27,6 +27,7 @@ from aopsam_ros.prompting.prompts import FrameInput, PromptSet
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
+from aopsam_ros.runtime.progress import OnProgress, silent
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.stopwatch import Stopwatch
 
@@ -54,6 +55,8 @@ class Segmenter:
         engine: str = "auto",
         prompt_source: str = AUTO,
         threads: int = 0,
+        precision: str = "auto",
+        on_progress: OnProgress = silent,
     ) -> Segmenter:
         """Load a model bundle.
 
@@ -63,6 +66,8 @@ class Segmenter:
             prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
                 "auto" takes the predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
+            precision: "auto", "fp16" or "fp32"; see `create_runtime`.
+            on_progress: told once a second while an engine is built, which takes minutes.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
@@ -71,7 +76,8 @@ class Segmenter:
         """
         check_source(prompt_source)  # a wrong name is told before seconds of loading
         bundle = load_bundle(name_or_path)
-        return cls(bundle, create_runtime(bundle, engine, threads), prompt_source)
+        runtime = create_runtime(bundle, engine, threads, precision, on_progress)
+        return cls(bundle, runtime, prompt_source)
 
     @property
     def options(self) -> SegmenterOptions:
@@ -96,6 +102,11 @@ class Segmenter:
     def device(self) -> str:
         """Where the engine runs it: "cpu" or "cuda"."""
         return self._model.runtime.device
+
+    @property
+    def precision(self) -> str:
+        """How the engine computes: "fp32", "fp16", "fp16 but encoder"."""
+        return self._model.runtime.precision
 
     @property
     def prompt_source(self) -> str:

@@ -29,5 +29,8 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "aopsam_ros.commands.export", "turn checkpoints into a model bundle (needs torch)"
     ),
+    "build-engines": Command(
+        "aopsam_ros.commands.build_engines", "build a bundle's TensorRT engines beforehand"
+    ),
     "demo": Command("aopsam_ros.ros.demo", "run the ROS node on photographs, leave a report"),
 }

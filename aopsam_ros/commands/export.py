@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aopsam_ros.errors import EngineError, OptionError
 from aopsam_ros.options import name_in_group, parse
 from aopsam_ros.runtime.bundle import DEFAULT_GROUPS
+from aopsam_ros.user_folders import user_data
 from aopsam_ros.weights.fetching import resolve_checkpoint
 from aopsam_ros.weights.identity import digests_of
 from aopsam_ros.weights.known import KNOWN
@@ -46,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write graphs in mixed 16 and 32 bit precision, for engines that take the"
         " precision from the graph (TensorRT 11)",
     )
-    parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the bundle's folder (for mobile_sam: the user's own, where it is found by name)",
+    )
     parser.add_argument("--name", help="of the model (the folder's)")
     parser.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
     parser.add_argument("--licence", default="Apache-2.0", help="of the weights (%(default)s)")
@@ -72,24 +77,41 @@ def run(arguments: argparse.Namespace) -> int:
     from aopsam_ros.models.export import export_bundle
     from aopsam_ros.runtime.bundle import load_bundle
 
+    out = _target(arguments)
     parts, provenance, own_defaults = (
         _nano(arguments) if arguments.checkpoint is None else _mobile_sam(arguments)
     )
     facts = {
-        "name": arguments.name or arguments.out.resolve().name,
+        "name": arguments.name or out.resolve().name,
         "version": arguments.version,
         "licence": arguments.licence,
         "defaults": _merged(own_defaults, defaults),
         "provenance": provenance,
     }
-    comparison = export_bundle(parts, arguments.out, facts, arguments.mixed)
-    load_bundle(arguments.out)
+    comparison = export_bundle(parts, out, facts, arguments.mixed)
+    load_bundle(out)
     for name, difference in comparison.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
     for name, cosine in comparison.cosines.items():
         print(f"{name} in mixed precision: cosine with 32 bits at least {cosine:.6f}")
-    print(arguments.out)
+    print(out)
     return 0
+
+
+def _target(arguments: argparse.Namespace) -> Path:
+    """Return the folder to write: what the user gave, or where names are looked up.
+
+    Raises:
+        OptionError: if neither tells.
+    """
+    if arguments.out is not None:
+        return Path(arguments.out)
+    name = arguments.name or (arguments.checkpoint if arguments.checkpoint in KNOWN else None)
+    if name is None:
+        raise OptionError("say where to: --out FOLDER")
+    folder = user_data("bundles") / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _require_torch() -> None:

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     end = "  verified" if is_check else ""
     for bundle in bundles:
         if is_check:
-            create_runtime(bundle).close()
+            create_runtime(bundle, "onnxruntime").close()
         print(_describe_bundle(bundle) + end)
     for entry in weights:
         if is_check and not arguments.model and not cached_path(entry).exists():

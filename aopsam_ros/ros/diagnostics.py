@@ -118,8 +118,10 @@ class Condition:
     active: bool = False
     model: str = ""
     engine: str = ""
+    precision: str = ""
     prompt_source: str = ""
     problem: str = ""
+    loading: str = ""  # what is being done before it can begin
     silent: bool = False  # active, but no image came for some seconds
 
 
@@ -127,10 +129,13 @@ def judge(report: Report, condition: Condition) -> tuple[bytes, str]:
     """Return level and summary.
 
     ERROR: it could not be configured, or every image of the last second failed. WARN: some failed,
-    or none arrive. Drops alone are no fault: a camera may well be faster than the model.
+    none arrive, or an engine is still being built. Drops alone are no fault: a camera may well be
+    faster than the model.
     """
     if condition.problem:
         return DiagnosticStatus.ERROR, condition.problem
+    if condition.loading:
+        return DiagnosticStatus.WARN, f"not ready: {condition.loading}"
     if not condition.active:
         return DiagnosticStatus.OK, "not active"
     if report.new_failed and not report.new_segmented:
@@ -163,6 +168,7 @@ def _values(report: Report, condition: Condition) -> list[tuple[str, str]]:
     return [
         ("model", condition.model),
         ("engine", condition.engine),
+        ("precision", condition.precision),
         ("prompt_source", condition.prompt_source),
         ("frames_received", str(report.received)),
         ("frames_segmented", str(report.segmented)),

@@ -25,6 +25,7 @@ from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
 from aopsam_ros.ros.inputs import CameraSubscription
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
+from aopsam_ros.ros.log_bridge import LogBridge
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
@@ -33,6 +34,7 @@ from aopsam_ros.segmenter import Segmenter
 SILENCE_S = 5.0  # without images, until it is worth a warning
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
+LOADING_PERIOD_S = 10.0  # between two lines of the log
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 
@@ -60,6 +62,8 @@ class AopsamNode(LifecycleNode):
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
         answer_impossible_transitions(self)
+        self._log_bridge = LogBridge(self.get_logger())
+        self._log_bridge.open()
 
     def set_problem(self, problem: str) -> None:
         """Keep why a transition failed, for the diagnostics."""
@@ -76,8 +80,14 @@ class AopsamNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the result topics."""
         startup = self.parameters.startup()
+        self._problem = ""
         segmenter = Segmenter.from_bundle(
-            startup.model, startup.engine, startup.prompt_source, startup.threads
+            startup.model,
+            startup.engine,
+            startup.prompt_source,
+            startup.threads,
+            startup.precision,
+            self._report_loading,
         )
         try:
             self.parameters.follow(segmenter.options)
@@ -86,10 +96,9 @@ class AopsamNode(LifecycleNode):
             segmenter.close()
             raise
         self._pipeline = Pipeline(segmenter, Outputs(self), self._statistics, self._warn)
-        self._problem = ""
         self.get_logger().info(
-            f"configured: model {segmenter.model}, engine {segmenter.engine}, "
-            f"prompts from {segmenter.prompt_source}"
+            f"configured: model {segmenter.model}, engine {segmenter.engine} "
+            f"({segmenter.precision}), prompts from {segmenter.prompt_source}"
         )
         return super().on_configure(state)
 
@@ -139,6 +148,11 @@ class AopsamNode(LifecycleNode):
             self._pipeline.close()
             self._pipeline = None
 
+    def destroy_node(self) -> None:
+        """Free the node; what the library logs goes to Python's logging again."""
+        self._log_bridge.close()
+        super().destroy_node()
+
     def _stop(self) -> None:
         for subscription in self._inputs:
             subscription.destroy()
@@ -177,9 +191,19 @@ class AopsamNode(LifecycleNode):
         if silent and not self._warned:
             self._warned = True
             self.get_logger().warning(self._inputs[0].silence(SILENCE_S))
+        self._publish_diagnostics(self._condition(silent))
+
+    def _report_loading(self, what: str, share: float | None, seconds: float) -> None:
+        """Say in log and diagnostics that configure goes on; called once a second meanwhile."""
+        done = "" if share is None else f", {share:.0%}"
+        message = f"{what}: {seconds:.0f} s{done}"
+        self.get_logger().info(message, throttle_duration_sec=LOADING_PERIOD_S)
+        self._publish_diagnostics(Condition(loading=message))
+
+    def _publish_diagnostics(self, condition: Condition) -> None:
         stamp = self.get_clock().now().to_msg()
         name = self.get_fully_qualified_name().lstrip("/")
-        report, condition = self._statistics.report(), self._condition(silent)
+        report = self._statistics.report()
         self._diagnostics.publish(diagnostic_array(name, stamp, report, condition))
 
     def _condition(self, silent: bool) -> Condition:
@@ -190,6 +214,7 @@ class AopsamNode(LifecycleNode):
             active=bool(self._inputs),
             model=segmenter.model,
             engine=segmenter.engine,
+            precision=segmenter.precision,
             prompt_source=segmenter.prompt_source,
             problem=self._problem,
             silent=silent,

@@ -26,6 +26,13 @@ _FIXED: Mapping[str, OptionSpec] = {
     "engine": OptionSpec(
         str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
     ),
+    "precision": OptionSpec(
+        str,
+        AUTO,
+        None,
+        None,
+        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
+    ),
     "prompt_source": OptionSpec(
         str, "auto", None, None, "where prompts come from: auto, predictor, clusters, or gridN"
     ),
@@ -65,6 +72,7 @@ class Startup:
 
     model: str
     engine: str
+    precision: str
     prompt_source: str
     threads: int
 
@@ -147,7 +155,7 @@ class Parameters:
         """
         _check_choice("image_transport", self._value("image_transport"))
         _check_source(self._value("prompt_source"))
-        fields = ("model", "engine", "prompt_source", "threads")
+        fields = ("model", "engine", "precision", "prompt_source", "threads")
         return Startup(**{name: self._value(name) for name in fields})
 
     def configuration(self) -> Configuration:

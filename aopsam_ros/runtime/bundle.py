@@ -14,6 +14,7 @@ import yaml
 from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.options import SegmenterOptions, name_in_group
 from aopsam_ros.runtime.bundle_fields import Fields
+from aopsam_ros.user_folders import user_data
 
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
@@ -22,6 +23,11 @@ MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can 
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
 SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
 DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
+# Bundles that are not shipped: what makes them, in the folder where they are found by name.
+RECIPES = {
+    "mobile_sam": "`aopsam models fetch mobile_sam`, then `aopsam export --checkpoint mobile_sam "
+    "--mixed`; or choose model 'nano', which is built in"
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -100,10 +106,11 @@ class Bundle:
 
 
 def search_folders() -> list[Path]:
-    """Return the folders that hold bundles: the installed package's, then the source checkout's."""
+    """Return the folders that hold bundles: the package's, the source checkout's, the user's."""
     package = Path(__file__).resolve().parents[1]
     installed = Path(__file__).parents[1]
     folders = [installed / "bundles", package / "bundles", package.parent / "bundles"]
+    folders.append(user_data("bundles"))
     return list(dict.fromkeys(folders))
 
 
@@ -134,9 +141,15 @@ def find_bundle(name_or_path: str | Path) -> Path:
         return path
     if text and _exists(path):
         raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
+    raise BundleError(_not_found(text))
+
+
+def _not_found(name: str) -> str:
+    if name in RECIPES:
+        return f"model bundle '{name}' not found; make it first: {RECIPES[name]}"
     names = ", ".join(available()) or "none is installed"
-    shown = text if len(text) <= 100 else text[:97] + "..."
-    raise BundleError(
+    shown = name if len(name) <= 100 else name[:97] + "..."
+    return (
         f"model bundle '{shown}' not found; give one of these names ({names}) "
         f"or the path of a folder with a {BUNDLE_FILE}"
     )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import EngineError
+from aopsam_ros.errors import CudaError, EngineError
 from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.decoded import Decoded
+from aopsam_ros.runtime.progress import OnProgress, silent
 
 AUTO = "auto"
-# Every name the interface knows, in the order of preference of "auto".
+# Every name the interface knows; those of this build in the order of preference of "auto".
 ENGINES = ("tensorrt", "openvino", "onnxruntime", "torch")
-BUILT_IN = ("onnxruntime",)
+BUILT_IN = ("tensorrt", "onnxruntime")
+PRECISIONS = (AUTO, "fp16", "fp32")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -32,6 +36,10 @@ class Runtime(Protocol):
     @property
     def device(self) -> str:
         """Where the graphs run: "cpu", "cuda"."""
+
+    @property
+    def precision(self) -> str:
+        """How it computes, for people: "fp32", "fp16 but encoder"."""
 
     @property
     def has_predictor(self) -> bool:
@@ -58,39 +66,87 @@ class Runtime(Protocol):
         """Free everything."""
 
 
-def create_runtime(bundle: Bundle, engine: str = AUTO, threads: int = 0) -> Runtime:
+@dataclass(frozen=True)
+class _Request:
+    """What a user asked for, as every engine's maker takes it."""
+
+    bundle: Bundle
+    threads: int
+    precision: str
+    on_progress: OnProgress
+
+
+def create_runtime(
+    bundle: Bundle,
+    engine: str = AUTO,
+    threads: int = 0,
+    precision: str = AUTO,
+    on_progress: OnProgress = silent,
+) -> Runtime:
     """Load a bundle's graphs into an engine.
 
     Args:
         bundle: from `load_bundle`.
-        engine: a name of `ENGINES`, or "auto" for the best one of this build.
+        engine: a name of `ENGINES`, or "auto" for the best one that works on this machine.
         threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
+        precision: of engines on a GPU: "fp16" and "auto" take 16 bits where results stay right,
+            "fp32" never does.
+        on_progress: told once a second while an engine is built.
 
     Raises:
-        EngineError: if the engine is unknown, not in this build or not installed.
+        EngineError: if engine or precision is unknown, or cannot be used on this machine.
         BundleError: if a graph is missing, altered or of another signature.
     """
-    chosen = _choose(engine)
-    try:
-        from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
-    except ImportError as error:
-        raise EngineError(
-            f"engine '{chosen}' cannot be imported ({error}); install it with: "
-            "pip install onnxruntime"
-        ) from error
-    runtime = OnnxRuntime(bundle, threads)
-    why = "as requested" if engine != AUTO else "auto: the only engine in this build"
+    _check(engine, precision)
+    request = _Request(bundle, threads, precision, on_progress)
+    if engine != AUTO:
+        return _told(_MAKERS[engine](request), "as requested")
+    why = "auto"
+    for name in BUILT_IN[:-1]:
+        try:
+            return _told(_MAKERS[name](request), why)
+        except EngineError as error:
+            # That there is no GPU is nothing to warn of; that it stays idle is.
+            level = logging.INFO if isinstance(error, CudaError) else logging.WARNING
+            _LOGGER.log(level, "engine %s cannot be used: %s", name, error)
+            why += f"; {name}: {error}"
+    return _told(_MAKERS[BUILT_IN[-1]](request), why)
+
+
+def _told(runtime: Runtime, why: str) -> Runtime:
     _LOGGER.info("engine %s on %s (%s)", runtime.name, runtime.device, why)
     return runtime
 
 
-def _choose(engine: str) -> str:
-    if engine == AUTO:
-        return BUILT_IN[0]
-    if engine not in ENGINES:
+def _check(engine: str, precision: str) -> None:
+    if engine not in (AUTO, *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
-    if engine not in BUILT_IN:
+    if engine not in (AUTO, *BUILT_IN):
         raise EngineError(
             f"engine '{engine}' is not available in this build; use {AUTO} or {', '.join(BUILT_IN)}"
         )
-    return engine
+    if precision not in PRECISIONS:
+        raise EngineError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
+
+
+def _onnxruntime(request: _Request) -> Runtime:
+    try:
+        from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+    except ImportError as error:
+        raise EngineError(
+            f"engine 'onnxruntime' cannot be imported ({error}); install it with: "
+            "pip install onnxruntime"
+        ) from error
+    return OnnxRuntime(request.bundle, request.threads)
+
+
+def _tensorrt(request: _Request) -> Runtime:
+    from aopsam_ros.runtime.tensorrt_runtime import TensorRtRuntime
+
+    return TensorRtRuntime(request.bundle, request.precision, request.on_progress)
+
+
+_MAKERS: Mapping[str, Callable[[_Request], Runtime]] = {
+    "tensorrt": _tensorrt,
+    "onnxruntime": _onnxruntime,
+}

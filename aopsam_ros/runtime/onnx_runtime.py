@@ -27,6 +27,7 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
+    precision = "fp32"
     largest_batch: int | None = None
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:

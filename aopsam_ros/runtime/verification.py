@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import VerificationError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.runtime.decoded import all_logits
 from aopsam_ros.runtime.engines import Runtime
 
 LEAST_COSINE = 0.99
@@ -84,9 +85,10 @@ def answers(
         found["confidence_map"] = runtime.predict(image, handle)
     for batch in samples[DECODER]:
         coords, labels = batch["point_coords"], batch["point_labels"]
-        logits, iou = runtime.decode(handle, coords, labels)
+        decoded = runtime.decode(handle, coords, labels)
         what = f"of {labels.shape[0]} x {labels.shape[1]} points"
-        found |= {f"low_res_logits {what}": logits, f"predicted_iou {what}": iou}
+        found[f"low_res_logits {what}"] = all_logits(decoded)
+        found[f"predicted_iou {what}"] = decoded.predicted_iou
     return found
 
 

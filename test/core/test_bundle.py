@@ -9,7 +9,7 @@ from tiny_bundle import write_tiny_bundle
 
 from aopsam_ros.errors import BundleError
 from aopsam_ros.runtime import bundle as bundle_module
-from aopsam_ros.runtime.bundle import available, find_bundle, load_bundle
+from aopsam_ros.runtime.bundle import available, find_bundle, load_bundle, search_folders
 from aopsam_ros.runtime.engines import create_runtime
 
 
@@ -217,3 +217,18 @@ def test_oversized_graph_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(bundle_module, "MAX_GRAPH_BYTES", 100)
     with pytest.raises(BundleError, match="more than the 100 allowed"):
         create_runtime(load_bundle(folder))
+
+
+def test_a_bundle_in_the_users_folder_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(BundleError, match=r"'mobile_sam' not found.*--checkpoint mobile_sam.*nano"):
+        load_bundle("mobile_sam")
+    folder = write_tiny_bundle(tmp_path / "aopsam_ros" / "bundles" / "mobile_sam")
+    assert load_bundle("mobile_sam").folder == folder
+    assert "mobile_sam" in available()
+
+
+def test_a_relative_users_folder_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert search_folders()[-1] == tmp_path / ".local/share/aopsam_ros/bundles"

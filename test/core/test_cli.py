@@ -175,7 +175,7 @@ def test_grey_16_bit_and_transparent_pictures(segment, tmp_path, flags):
         (("x.png", "--set", "asf.min_spacing=no"), "must be a number"),
         (("x.png", "--set", "asf.min_spacing=0"), "between 1 and 256"),
         (("x.png", "--prompts", "stars"), "unknown prompt source 'stars'"),
-        (("x.png", "--engine", "tensorrt"), "not available in this build"),
+        (("x.png", "--engine", "tensorrt"), "no NVIDIA driver"),
         (("x.png", "--threads", "-1"), "--threads must be 0 or more"),
     ],
 )

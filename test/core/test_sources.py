@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import AsfOptions, SegmenterOptions
 from aopsam_ros.preprocessing import resized_geometry
-from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.choosing import choose_source, needs_boxes
+from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import make_source
 
 
@@ -86,7 +86,13 @@ def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster,
 
 @pytest.mark.parametrize(
     ("name", "needed"),
-    [("auto", False), ("clusters", False), ("grid3", False), ("boxes", True), ("box_centres", True)],
+    [
+        ("auto", False),
+        ("clusters", False),
+        ("grid3", False),
+        ("boxes", True),
+        ("box_centres", True),
+    ],
 )
 def test_which_sources_need_boxes(name, needed):
     assert needs_boxes(name) == needed

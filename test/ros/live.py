@@ -114,9 +114,9 @@ class Robot:
 
     # The process
 
-    def start_node(self, *ros_arguments, wait=True, **parameters):
-        """Start the node with these parameters (`asf__x` is `asf.x`)."""
-        arguments = [sys.executable, "-u", "-m", "aopsam_ros.ros.node", "--ros-args"]
+    def start_node(self, *ros_arguments, wait=True, module="aopsam_ros.ros.node", **parameters):
+        """Start the node, or another module, with these parameters (`asf__x` is `asf.x`)."""
+        arguments = [sys.executable, "-u", "-m", module, "--ros-args"]
         arguments += ros_arguments
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else value
@@ -126,6 +126,7 @@ class Robot:
             "ROS_DOMAIN_ID": str(self.domain),
             "ROS_LOG_DIR": str(self.folder / "ros_log"),
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),  # the modules beside the tests, too
         }
         with self.log.open("a") as log:
             self.process = subprocess.Popen(

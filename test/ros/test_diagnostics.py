@@ -61,6 +61,12 @@ def test_latency_forgets_old_frames():
             "cannot be segmented: empty",
         ),
         (Report(), Condition(active=True, silent=True), DiagnosticStatus.WARN, "no images"),
+        (
+            Report(),
+            Condition(loading="building: 7 s"),
+            DiagnosticStatus.WARN,
+            "not ready: building",
+        ),
         (Report(), Condition(problem="no bundle"), DiagnosticStatus.ERROR, "no bundle"),
     ],
 )

@@ -1,0 +1,55 @@
+"""`aopsam build-engines`: TensorRT engines built beforehand, as for a robot's image."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.engine_cache import EngineCache
+from aopsam_ros.runtime.engines import PRECISIONS
+from aopsam_ros.runtime.tensorrt_runtime import TensorRtRuntime
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("model", help="bundle's name or folder")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="auto and fp16: 16 bits where results stay right; fp32: never (%(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="for the engines, instead of the user's cache; programs find them there when"
+        " AOPSAM_ENGINE_CACHE names it",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build what is not there yet, on the GPU that is to run it, and verify it.
+
+    Raises:
+        BundleError: if the bundle is missing, malformed or altered.
+        EngineError: if there is no GPU or TensorRT, or an engine cannot be built.
+    """
+    bundle = load_bundle(arguments.model)
+    cache = EngineCache(arguments.out)
+    with tqdm(total=100, unit="%", file=sys.stderr, bar_format="{desc}: {elapsed}{postfix}") as bar:
+
+        def show(what: str, share: float | None, _: float) -> None:
+            bar.set_description_str(what, refresh=False)
+            bar.set_postfix_str("" if share is None else f"{share:.0%}")
+
+        runtime = TensorRtRuntime(bundle, arguments.precision, show, cache)
+    runtime.close()
+    for graph, precision in runtime.precisions.items():
+        print(f"{graph}: {precision.value}")
+    print(cache.folder)
+    return 0

@@ -1,0 +1,208 @@
+"""The few things an engine needs of a GPU, through the driver's own C interface.
+
+The driver's library has one name on every JetPack and every desktop, comes with the GPU, and works
+beside any CUDA toolkit: memory and a stream do not need a framework of gigabytes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import CudaError
+
+LIBRARY = "libcuda.so.1"
+_NON_BLOCKING = 1  # a stream that does not wait for the default stream
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
+_NAME_LENGTH = 256
+
+
+def load_driver() -> Any:  # noqa: ANN401  (a ctypes library)
+    """Return the driver's library.
+
+    Raises:
+        CudaError: There is none: no NVIDIA GPU, or no driver.
+    """
+    try:
+        return ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        raise CudaError(f"no NVIDIA driver ({error})") from error
+
+
+class Device:
+    """The first GPU and its primary context, which TensorRT and PyTorch use as well.
+
+    A context belongs to a thread: whoever calls anything here calls `make_current` before.
+    """
+
+    def __init__(self, driver: Any = None) -> None:  # noqa: ANN401
+        """Open the GPU.
+
+        Args:
+            driver: what `load_driver` gives; loaded if None.
+
+        Raises:
+            CudaError: There is no driver or no GPU.
+        """
+        self._driver = load_driver() if driver is None else driver
+        self._call("cuInit", 0)
+        self._device = ctypes.c_int()
+        self._call("cuDeviceGet", ctypes.byref(self._device), 0)
+        self._context = ctypes.c_void_p()
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
+
+    @property
+    def name(self) -> str:
+        """Name of the GPU, such as "Orin"."""
+        text = ctypes.create_string_buffer(_NAME_LENGTH)
+        self._call("cuDeviceGetName", text, _NAME_LENGTH, self._device)
+        return text.value.decode(errors="replace")
+
+    @property
+    def compute_capability(self) -> str:
+        """Generation of the GPU, such as "8.7"."""
+        return ".".join(str(self._attribute(a)) for a in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
+
+    @property
+    def driver_version(self) -> str:
+        """The newest CUDA that the driver knows, such as "12.6"."""
+        version = ctypes.c_int()
+        self._call("cuDriverGetVersion", ctypes.byref(version))
+        return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+    def memory_used(self) -> int:
+        """Return the bytes of GPU memory in use, by anybody."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return total.value - free.value
+
+    def make_current(self) -> None:
+        """Let the calling thread use this GPU.
+
+        Raises:
+            CudaError: The GPU is gone, or in an error state.
+        """
+        self._call("cuCtxSetCurrent", self._context)
+
+    def close(self) -> None:
+        """Let go of the GPU; buffers and streams must have been closed before."""
+        if self._context:
+            self._call("cuDevicePrimaryCtxRelease_v2", self._device)
+            self._context = ctypes.c_void_p()
+
+    def _attribute(self, attribute: int) -> int:
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
+        return value.value
+
+    def _call(self, function: str, *arguments: Any) -> None:  # noqa: ANN401
+        status = getattr(self._driver, function)(*arguments)
+        if status:
+            raise CudaError(f"{function} failed: {self._describe(status)}")
+
+    def _describe(self, status: int) -> str:
+        text = ctypes.c_char_p()
+        self._driver.cuGetErrorString(status, ctypes.byref(text))
+        return text.value.decode(errors="replace") if text.value else f"error {status}"
+
+
+class Buffer:
+    """GPU memory for one float32 array."""
+
+    def __init__(self, device: Device, shape: Sequence[int]) -> None:
+        """Allocate.
+
+        Raises:
+            CudaError: There is not enough memory.
+        """
+        self._device = device
+        self.shape = tuple(shape)
+        self._address = ctypes.c_uint64()
+        device._call("cuMemAlloc_v2", ctypes.byref(self._address), ctypes.c_size_t(self.nbytes))
+
+    @property
+    def address(self) -> int:
+        """Where it is, on the GPU."""
+        return self._address.value
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return 4 * int(np.prod(self.shape))
+
+    def close(self) -> None:
+        """Free the memory; harmless when repeated."""
+        if self._address:
+            self._device._call("cuMemFree_v2", self._address)
+            self._address = ctypes.c_uint64()
+
+
+class Stream:
+    """Work for the GPU in order, copies included."""
+
+    def __init__(self, device: Device) -> None:
+        """Create a stream.
+
+        Raises:
+            CudaError: The GPU refuses.
+        """
+        self._device = device
+        self._handle = ctypes.c_void_p()
+        device._call("cuStreamCreate", ctypes.byref(self._handle), _NON_BLOCKING)
+
+    @property
+    def handle(self) -> int:
+        """The stream as TensorRT takes it."""
+        return self._handle.value or 0
+
+    def copy_in(self, array: NDArray[np.float32], buffer: Buffer) -> None:
+        """Copy a contiguous array to the start of a buffer.
+
+        The driver reads ordinary memory before it returns, so the array may change afterwards.
+
+        Raises:
+            CudaError: The array is larger than the buffer, or the GPU failed.
+        """
+        if array.nbytes > buffer.nbytes:
+            raise CudaError(f"{array.nbytes} bytes do not fit into a buffer of {buffer.nbytes}")
+        self._device._call(
+            "cuMemcpyHtoDAsync_v2",
+            ctypes.c_uint64(buffer.address),
+            ctypes.c_void_p(array.ctypes.data),
+            ctypes.c_size_t(array.nbytes),
+            self._handle,
+        )
+
+    def copy_out(self, buffer: Buffer, array: NDArray[np.float32], offset: int = 0) -> None:
+        """Copy into a contiguous array from `offset` values on; `synchronize` before reading it.
+
+        Raises:
+            CudaError: The buffer ends before, or the GPU failed.
+        """
+        if 4 * offset + array.nbytes > buffer.nbytes:
+            raise CudaError(f"value {offset} and what follows is not in a buffer of {buffer.shape}")
+        self._device._call(
+            "cuMemcpyDtoHAsync_v2",
+            ctypes.c_void_p(array.ctypes.data),
+            ctypes.c_uint64(buffer.address + 4 * offset),
+            ctypes.c_size_t(array.nbytes),
+            self._handle,
+        )
+
+    def synchronize(self) -> None:
+        """Wait until everything is done.
+
+        Raises:
+            CudaError: Something of it failed.
+        """
+        self._device._call("cuStreamSynchronize", self._handle)
+
+    def close(self) -> None:
+        """Destroy the stream; harmless when repeated."""
+        if self._handle:
+            self._device._call("cuStreamDestroy_v2", self._handle)
+            self._handle = ctypes.c_void_p()

@@ -1,0 +1,61 @@
+"""A machine with a GPU: driver, TensorRT and engine cache."""
+
+import hashlib
+import sys
+
+import yaml
+from stand_in_cuda import StandInDriver
+from stand_in_tensorrt import make_module
+
+from aopsam_ros.models.mixed_precision import write_mixed
+from aopsam_ros.runtime.cuda import Device
+from aopsam_ros.runtime.engine_cache import EngineCache
+from aopsam_ros.runtime.progress import silent
+from aopsam_ros.runtime.tensorrt_api import TensorRt
+from aopsam_ros.runtime.tensorrt_runtime import TensorRtRuntime
+
+
+class Gpu:
+    def __init__(self, version, folder, name=b"Orin"):
+        self.driver = StandInDriver(name)
+        self.module = make_module(version, self.driver)
+        self.cache = EngineCache(folder)
+
+    @property
+    def faults(self):
+        return self.module.faults
+
+    @property
+    def builds(self):
+        return self.module.faults.builds
+
+    def start(self, bundle, precision="auto", on_progress=silent):
+        """Load a bundle, as a node's start does."""
+        return TensorRtRuntime(
+            bundle, precision, on_progress, self.cache, TensorRt(self.module), Device(self.driver)
+        )
+
+    def start_and_stop(self, bundle, **options):
+        """Return how each graph computes."""
+        runtime = self.start(bundle, **options)
+        runtime.close()
+        return {graph: precision.name for graph, precision in runtime.precisions.items()}
+
+    def install(self, monkeypatch):
+        """Let the package find this machine's TensorRT and driver by itself."""
+        monkeypatch.setitem(sys.modules, "tensorrt", self.module)
+        monkeypatch.setattr("aopsam_ros.runtime.cuda.load_driver", lambda: self.driver)
+        monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(self.cache.folder))
+
+
+def add_mixed_graphs(folder):
+    """Write mixed-precision graphs beside a bundle's."""
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    mixed = {}
+    for name, entry in fields["graphs"].items():
+        target = folder / f"{name}.mixed.onnx"
+        write_mixed(folder / entry["file"], target)
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        mixed[name] = {"file": target.name, "sha256": digest}
+    (folder / "bundle.yaml").write_text(yaml.safe_dump({**fields, "mixed_graphs": mixed}))
+    return folder
