@@ -41,6 +41,11 @@ class PromptableModel:
         self.bundle = bundle
         self.runtime = runtime
 
+    @property
+    def largest_batch(self) -> int | None:
+        """The most prompts `decode` takes at once; None: any number."""
+        return self.runtime.largest_batch
+
     def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
         """Encode an image, uint8 `[H, W, 3]`.
 

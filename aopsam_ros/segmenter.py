@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,21 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import InputError
-from aopsam_ros.masks.combining import combine
-from aopsam_ros.masks.survivors import describe_survivors
-from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.crops import segment_crops
+from aopsam_ros.frame_segmentation import segment_frame
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
-from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.preprocessing import check_image
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
-from aopsam_ros.prompting.prompts import FrameInput, PromptSet
-from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
 from aopsam_ros.runtime.progress import OnProgress, silent
-from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.stopwatch import Stopwatch
 
 __all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
@@ -143,8 +138,15 @@ class Segmenter:
             InferenceError: if a graph fails.
             EngineError: if the prompt source needs a package that is not installed.
         """
-        watch = stopwatch or Stopwatch()
-        return self.segment_frame(self._model.encode(rgb, watch), options, boxes, watch)
+        chosen, watch = options or self._options, stopwatch or Stopwatch()
+
+        def whole(image: NDArray[np.uint8]) -> Segmentation:
+            return self.segment_frame(self._model.encode(image, watch), chosen, boxes, watch)
+
+        layers = self._source.crop_layers(chosen)
+        if layers == 0:
+            return whole(rgb)
+        return segment_crops(whole, check_image(rgb), layers, chosen.mask.overlap_threshold)
 
     def segment_frame(
         self,
@@ -153,31 +155,17 @@ class Segmenter:
         boxes: Boxes | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> Segmentation:
-        """Find the masks of an image that is encoded already; see `segment` and `encode`."""
-        chosen, watch = options or self._options, stopwatch or Stopwatch()
-        if self._source.needs_boxes and boxes is None:
-            raise InputError(f"the prompt source '{self.prompt_source}' needs boxes")
-        confidence_map = self._confidence_map(frame, watch)
-        with watch.stage("sampling"):
-            features = self._model.features(frame) if self._source.needs_features else None
-            prompts = self._source.propose(
-                FrameInput(frame.geometry, chosen, confidence_map, features, boxes)
-            )
-        rounds = self._rounds(frame, prompts, chosen, watch)
-        rounds.run()
-        with watch.stage("postprocess"):
-            masks, useful = self._survivors(rounds, chosen.mask)
-        rounds.states[useful] = PromptState.DECODED
-        return Segmentation(
-            height=frame.geometry.height,
-            width=frame.geometry.width,
-            masks=masks,
-            prompts=_describe_prompts(prompts, rounds.states),
-            decoder_calls=rounds.decoder_calls,
-            timings_ms=watch.timings_ms(),
-            confidence_map=_crop(confidence_map, frame.geometry),
-            model=self.model,
-            prompt_source=self.prompt_source,
+        """Find the masks of an image that is encoded already; see `segment` and `encode`.
+
+        Crops would have to be encoded anew: `grid.crop_layers` plays no part here.
+        """
+        return segment_frame(
+            self._model,
+            self._source,
+            frame,
+            options or self._options,
+            boxes,
+            stopwatch or Stopwatch(),
         )
 
     def encode(self, rgb: NDArray[np.uint8]) -> FrameEmbedding:
@@ -224,57 +212,3 @@ class Segmenter:
     ) -> None:
         """Free the graphs."""
         self.close()
-
-    def _confidence_map(
-        self, frame: FrameEmbedding, stopwatch: Stopwatch
-    ) -> NDArray[np.float32] | None:
-        if not self._source.needs_confidence_map:
-            return None
-        with stopwatch.stage("predictor"):
-            return self._model.confidence_map(frame)
-
-    def _rounds(
-        self,
-        frame: FrameEmbedding,
-        prompts: PromptSet,
-        options: SegmenterOptions,
-        stopwatch: Stopwatch,
-    ) -> Rounds:
-        return Rounds(
-            decode=functools.partial(self._model.decode, frame),
-            features=functools.partial(self._model.features, frame),
-            prompts=prompts,
-            geometry=frame.geometry,
-            low_size=self._model.bundle.low_res_mask_size,
-            largest_batch=self._model.runtime.largest_batch,
-            stability_offset=self._model.bundle.stability_offset,
-            options=options,
-            adaptive=self._source.adaptive,
-            stopwatch=stopwatch,
-        )
-
-    def _survivors(
-        self, rounds: Rounds, options: MaskOptions
-    ) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
-        """Resolve overlaps, upscale and encode; return the masks and the prompts behind them."""
-        valid = rounds.geometry.valid_cells(rounds.low_size)
-        combined = combine(rounds.masks(), valid, options)
-        upscale = Upscaler(rounds.geometry, rounds.low_size)
-        prompts = rounds.prompts
-        return describe_survivors(
-            combined, prompts.anchors, prompts.confidence, upscale, options.min_area
-        )
-
-
-def _describe_prompts(prompts: PromptSet, states: NDArray[np.int64]) -> tuple[Prompt, ...]:
-    rows = zip(prompts.anchors.tolist(), prompts.confidence.tolist(), states.tolist(), strict=True)
-    return tuple(Prompt(x, y, confidence, PromptState(s)) for (x, y), confidence, s in rows)
-
-
-def _crop(
-    confidence_map: NDArray[np.float32] | None, geometry: FrameGeometry
-) -> NDArray[np.float32] | None:
-    if confidence_map is None:
-        return None
-    rows, columns = geometry.valid_cells(len(confidence_map))
-    return np.ascontiguousarray(confidence_map[:rows, :columns])

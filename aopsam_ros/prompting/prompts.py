@@ -98,5 +98,8 @@ class PromptSource(Protocol):
     def mask_options(self) -> dict[str, object]:
         """Mask options this source sets where the bundle says nothing."""
 
+    def crop_layers(self, options: SegmenterOptions) -> int:
+        """Return how many layers of crops of the image it is to be asked for, too."""
+
     def propose(self, frame: FrameInput) -> PromptSet:
         """Return the prompts of a frame, best first."""

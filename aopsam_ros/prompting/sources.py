@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.clusters import cluster_points
 from aopsam_ros.prompting.grid import MAX_SIDE, grid_points
@@ -40,6 +41,10 @@ class _Source:
     def mask_options(self) -> dict[str, object]:
         """None of its own."""
         return {}
+
+    def crop_layers(self, options: SegmenterOptions) -> int:  # noqa: ARG002
+        """No crops."""
+        return 0
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,10 @@ class GridSource(_Source):
     def mask_options(self) -> dict[str, object]:
         """All three masks of a point compete, by box IoU, as in SAM's generator."""
         return {"mask.candidates": "all", "mask.combine": "box_nms"}
+
+    def crop_layers(self, options: SegmenterOptions) -> int:
+        """As many as asked for: small things get a grid of their own."""
+        return options.grid.crop_layers
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """Lay the grid over the image; every point has confidence 1."""
