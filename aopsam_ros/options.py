@@ -50,6 +50,9 @@ OPTIONS: Mapping[str, OptionSpec] = {
     "asf.elimination_threshold": OptionSpec(
         float, 1.3, 0.0, 10.0, "factor k of the elimination threshold; lower drops more prompts"
     ),
+    "asf.elimination_iou": OptionSpec(
+        float, 0.0, 0.0, 1.0, "least predicted IoU of a mask that may drop remaining prompts"
+    ),
     "asf.filtering": OptionSpec(
         str,
         "paper",
@@ -197,6 +200,7 @@ class AsfOptions:
     min_spacing: int = _default("asf.min_spacing")
     sampling: str = _default("asf.sampling")
     elimination_threshold: float = _default("asf.elimination_threshold")
+    elimination_iou: float = _default("asf.elimination_iou")
     filtering: str = _default("asf.filtering")
     batch_size: int = _default("asf.batch_size")
     max_prompts: int = _default("asf.max_prompts")
