@@ -11,6 +11,7 @@ import numpy as np
 
 from aopsam_ros.commands.measuring import (
     add_measuring_arguments,
+    model_choice,
     open_boxes,
     open_datasets,
     settings,
@@ -20,7 +21,8 @@ from aopsam_ros.evaluation import points
 from aopsam_ros.evaluation.configurations import PARTS, Configuration
 from aopsam_ros.evaluation.results import Evaluation, Outcome
 from aopsam_ros.images import write_bytes
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.prompting.sources import KNOWN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("centre", "random"),
         help="measure the promptable model with one point a mask, instead of the pipeline",
     )
-    parser.add_argument("--prompts", default="predictor", help="sources, separated by commas")
+    parser.add_argument(
+        "--prompts",
+        default=AUTO,
+        metavar="SOURCES",
+        help=f"separated by commas: {AUTO}, {KNOWN} (%(default)s)",
+    )
     parser.add_argument(
         "--parts",
         default=",".join(PARTS),
@@ -74,7 +81,7 @@ def _points(arguments: argparse.Namespace) -> None:
     rng = np.random.default_rng(arguments.seed)
     by_set: dict[str, list[points.PointResult]] = {}
     chosen = choose(open_datasets(arguments), arguments.limit)
-    with Segmenter.from_bundle(arguments.model, arguments.engine, "grid1") as segmenter:
+    with model_choice(arguments).segmenter("grid1") as segmenter:
         for dataset, index in progress(chosen, "image"):
             image = dataset.read(index)
             result = points.evaluate_points(segmenter, image, arguments.points, rng)
@@ -99,8 +106,7 @@ def _automatic(arguments: argparse.Namespace) -> None:
     from aopsam_ros.evaluation.comparison import Comparison
 
     comparison = Comparison(
-        model=arguments.model,
-        engine=arguments.engine,
+        choice=model_choice(arguments),
         datasets=open_datasets(arguments),
         limit=arguments.limit,
         sources=arguments.prompts.split(","),

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.options import parse
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.sources import make_source
+from aopsam_ros.prompting.choosing import needs_boxes
 from aopsam_ros.training.datasets import InstanceDataset, open_dataset
 
 
 def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `--data`, `--model`, `--engine`, `--limit`, `--boxes` and `--set`."""
+    """Declare `--data`, what `model_choice` reads, `--limit`, `--boxes` and `--set`."""
     parser.add_argument(
         "--data",
         nargs="+",
@@ -24,6 +25,10 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", help="of engines on a GPU: auto, fp16, fp32 (%(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument(
         "--limit", type=int, default=0, help="images of each data set, spread evenly (0: all)"
     )
@@ -37,6 +42,17 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="set options"
     )
+
+
+def model_choice(arguments: argparse.Namespace) -> ModelChoice:
+    """Read `--model`, `--engine`, `--precision` and `--threads`.
+
+    Raises:
+        OptionError: if the number of threads is negative.
+    """
+    if arguments.threads < 0:
+        raise OptionError("--threads must be 0 or more")
+    return ModelChoice(arguments.model, arguments.engine, arguments.precision, arguments.threads)
 
 
 def open_datasets(arguments: argparse.Namespace) -> list[InstanceDataset]:
@@ -63,7 +79,7 @@ def open_boxes(file: Path | None, sources: Sequence[str]) -> BoxFile | None:
         OptionError: if a source is unknown, or needs boxes and no file is given.
         InputError: if the file cannot be used.
     """
-    needing = [name for name in sources if make_source(name).needs_boxes]
+    needing = [name for name in sources if needs_boxes(name)]
     if not needing:
         return None
     if file is None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from aopsam_ros.evaluation.configurations import PREDICTOR, configurations
-from aopsam_ros.evaluation.harness import Harness, Measured
+from aopsam_ros.evaluation.harness import Harness, Measured, described_engine
 from aopsam_ros.evaluation.memory_probe import MemoryFigures
 from aopsam_ros.evaluation.memory_store import MemoryStore
+from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.plots import require_matplotlib
 from aopsam_ros.evaluation.results import Evaluation, Outcome, describe_machine
 from aopsam_ros.images import write_bytes
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.runtime.bundle import load_bundle
-from aopsam_ros.runtime.engines import Runtime, create_runtime
+from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.runtime.engines import Runtime
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.training.datasets import InstanceDataset
 
@@ -31,11 +32,10 @@ class Comparison:
     """Prompt sources side by side, on one loaded model.
 
     Args:
-        model: a bundle's name or folder.
-        engine: that runs it.
+        choice: the model and its engine.
         datasets: whose names are all different.
         limit: most images of each; 0 for all.
-        sources: names of prompt sources.
+        sources: names of prompt sources; "auto" is resolved.
         parts: of the report, see `configurations.PARTS`.
         settings: options for every configuration.
         boxes: for the sources that need them.
@@ -43,8 +43,7 @@ class Comparison:
         out: folder of the report; None measures for the console only.
     """
 
-    model: str
-    engine: str
+    choice: ModelChoice
     datasets: Sequence[InstanceDataset]
     limit: int
     sources: Sequence[str]
@@ -66,18 +65,18 @@ class Comparison:
         if self.out is not None:
             require_matplotlib()
             (self.out / RESULTS).mkdir(parents=True, exist_ok=True)
-        configurations(self.sources, self.parts, SegmenterOptions().updated(self.settings))
-        bundle = load_bundle(self.model)
-        self._runtime = create_runtime(bundle, self.engine)
-        self._segmenters = {
-            source: Segmenter(bundle, self._runtime, source) for source in self.sources
-        }
+        named = [source for source in self.sources if source != AUTO]
+        configurations(named, self.parts, SegmenterOptions().updated(self.settings))
+        bundle, self._runtime = self.choice.load()
+        segmenters = [Segmenter(bundle, self._runtime, source) for source in self.sources]
+        self._segmenters = {segmenter.prompt_source: segmenter for segmenter in segmenters}
         self._harness = Harness(
             folder=self.out / RESULTS if self.out else None,
             settings=self.settings,
             boxes=self.boxes,
             detector_ms=self.detector_ms,
             with_coco=self.out is not None,
+            threads=self.choice.threads,
         )
 
     def __enter__(self) -> Comparison:
@@ -104,7 +103,7 @@ class Comparison:
         own = self._segmenters.get(PREDICTOR, first).options.updated(self.settings)
         self._measured = [
             harness.prepare(one, self._segmenters[one.source])
-            for one in configurations(self.sources, self.parts, own)
+            for one in configurations(list(self._segmenters), self.parts, own)
         ]
         harness.run(self.datasets, self.limit, self._measured)
         memory = self._memory()
@@ -141,7 +140,7 @@ class Comparison:
         bundle = segmenter.bundle
         about = {
             "model": f"{bundle.name} {bundle.version}",
-            "engine": f"{segmenter.engine} on {segmenter.device}",
+            "engine": described_engine(segmenter, self.choice.threads),
             "machine": describe_machine(),
         }
         if self.boxes is not None:
@@ -161,9 +160,7 @@ class Comparison:
 
     def _request(self, one: Measured, images: list[list[Any]]) -> dict[str, Any]:
         return {
-            "model": str(one.segmenter.bundle.folder),
-            "engine": self.engine,
-            "threads": 0,
+            "choice": asdict(self.choice),
             "source": one.segmenter.prompt_source,
             "options": one.options.flat(),
             "boxes": str(self.boxes.path) if self.boxes else None,

@@ -15,13 +15,17 @@ from aopsam_ros.prompting.sources import make_source
 
 PARTS = ("sources", "ablation", "rules", "sweeps")
 PREDICTOR = "predictor"
+PAPERS_RULE = "paper"
+WITHOUT_K = ("none", "inside")  # rules that the elimination threshold plays no part in
 
-# Around the paper's values: a bundle's own best may lie beside them.
+# Around the paper's values: a bundle's own best may lie beside them. The paper has no budget, whose
+# sweep shows what each further prompt is worth.
 SWEEPS: dict[str, tuple[Value, ...]] = {
     "asf.smoothing_sigma": (0.0, 1.0, 2.0, 3.0, 4.0),
     "asf.confidence_threshold": (0.05, 0.1, 0.2, 0.3, 0.4),
     "asf.min_spacing": (2, 4, 5, 6, 7),
     "asf.elimination_threshold": (1.0, 1.25, 1.3, 1.35, 1.4),
+    "asf.max_prompts": (8, 16, 32, 64, 128),
 }
 
 
@@ -67,23 +71,26 @@ def configurations(
         make_source(source)
     found = [Configuration("sources", source, source) for source in sources]
     if PREDICTOR in sources:
-        found += _ablation() if "ablation" in parts else []
+        found += _ablation(predictor) if "ablation" in parts else []
         found += _rules() if "rules" in parts else []
         found += _sweeps(predictor) if "sweeps" in parts else []
     return found
 
 
-def _ablation() -> list[Configuration]:
+def _ablation(predictor: SegmenterOptions) -> list[Configuration]:
     """Table 2: every peak of the map; thinned by sampling; and by filtering, too."""
     plain: dict[str, Value] = {
         "asf.smoothing_sigma": 0.0,
         "asf.min_spacing": 1,
+        "asf.sampling": "peaks",
         "asf.filtering": "none",
     }
+    own = predictor.asf.filtering
+    rule = PAPERS_RULE if own == "none" else own
     steps: list[tuple[str, dict[str, Value]]] = [
         ("predictor only", plain),
         ("+ sampling", {"asf.filtering": "none"}),
-        ("+ filtering", {}),
+        (f"+ filtering ({rule})", {"asf.filtering": rule}),
     ]
     return [Configuration("ablation", title, PREDICTOR, changes) for title, changes in steps]
 
@@ -108,4 +115,4 @@ def _sweeps(predictor: SegmenterOptions) -> list[Configuration]:
 
 def _rule_with_k(predictor: SegmenterOptions) -> dict[str, Value]:
     """Fall back to the paper's rule where the model's own one makes no use of k."""
-    return {"asf.filtering": "paper"} if predictor.asf.filtering in ("none", "inside") else {}
+    return {"asf.filtering": PAPERS_RULE} if predictor.asf.filtering in WITHOUT_K else {}

@@ -69,6 +69,7 @@ class Harness:
         settings: options for every configuration, over the bundle's own.
         boxes: for the sources that need them.
         detector_ms: what those boxes had cost for each photograph.
+        threads: of the engine, for the record.
         with_coco: whether AR@1000 and AP are wanted; needs pycocotools.
     """
 
@@ -76,6 +77,7 @@ class Harness:
     settings: Mapping[str, object] = field(default_factory=dict)
     boxes: BoxFile | None = None
     detector_ms: float = 0.0
+    threads: int = 0
     with_coco: bool = False
     by_set: dict[str, list[str]] = field(default_factory=dict)
     places: dict[str, tuple[InstanceDataset, int]] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class Harness:
         return {
             "graphs": {name: graph.sha256 for name, graph in bundle.graphs.items()},
             "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
-            "engine": f"{segmenter.engine} on {segmenter.device}",
+            "engine": described_engine(segmenter, self.threads),
             "source": segmenter.prompt_source,
             "options": options.flat(),
             "boxes": self.boxes.digest if self.boxes and segmenter.needs_boxes else "",
@@ -195,6 +197,12 @@ class Harness:
             if stored is not None:
                 images.append(CocoImage(*self._truth[key], stored.found, stored.scores))
         return coco_metrics(images)
+
+
+def described_engine(segmenter: Segmenter, threads: int) -> str:
+    """Say what runs the model, and how."""
+    count = f"{threads} threads" if threads else "threads by its own choice"
+    return f"{segmenter.engine} on {segmenter.device}, {segmenter.precision}, {count}"
 
 
 def choose(datasets: Sequence[InstanceDataset], limit: int) -> list[tuple[InstanceDataset, int]]:

@@ -46,8 +46,8 @@ def probe(request: Mapping[str, Any]) -> MemoryFigures:
     """Measure in a fresh process.
 
     Args:
-        request: model, engine, threads, source, options (name to value), boxes (file or None) and
-            images: pairs of a data set's path and an index.
+        request: choice (fields of `ModelChoice`), source, options (name to value), boxes (file or
+            None) and images: pairs of a data set's path and an index.
 
     Raises:
         InferenceError: if that process fails.
@@ -69,8 +69,8 @@ def probe(request: Mapping[str, Any]) -> MemoryFigures:
 
 def measure_here(request: Mapping[str, Any]) -> MemoryFigures:
     """Do in this process what the request says; see `probe`."""
+    from aopsam_ros.evaluation.model_choice import ModelChoice
     from aopsam_ros.prompting.box_file import BoxFile
-    from aopsam_ros.segmenter import Segmenter
     from aopsam_ros.training.datasets import open_dataset
 
     names = {path: open_dataset(path) for path, _ in request["images"]}
@@ -78,9 +78,7 @@ def measure_here(request: Mapping[str, Any]) -> MemoryFigures:
     boxes = BoxFile(Path(request["boxes"])) if request["boxes"] else None
     process, device = ProcessMemory(), device_memory()
     before = [process.reset(), device.reset() if device else 0.0]
-    with Segmenter.from_bundle(
-        request["model"], request["engine"], request["source"], request["threads"]
-    ) as segmenter:
+    with ModelChoice(**request["choice"]).segmenter(request["source"]) as segmenter:
         segmenter.options = segmenter.options.updated(request["options"])
         meters: list[Meter] = [process]
         if segmenter.device == "cuda" and "torch" in sys.modules:  # the engine has imported it

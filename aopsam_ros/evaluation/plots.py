@@ -75,7 +75,9 @@ def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
             axes.annotate(
                 point.label, (point.x, point.y), textcoords="offset points", xytext=(5, 4)
             )
-    axes.set(xscale="log", xlabel=x_label, ylabel=y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False)
     return _svg(figure)
 

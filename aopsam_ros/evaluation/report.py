@@ -22,7 +22,7 @@ LEGEND = (
     "it had before the model was loaded. Shares in percent."
 )
 _STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;max-width:76rem;margin:2rem auto;padding:0 1rem;"
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:88rem;margin:2rem auto;padding:0 1rem;"
     "color:#222;background:#fff}table{border-collapse:collapse;font-size:13px;"
     "font-variant-numeric:tabular-nums}th,td{padding:.25rem .6rem;text-align:right;"
     "border-bottom:1px solid #ddd;white-space:nowrap}th:first-child,td:first-child{text-align:left}"
@@ -34,6 +34,7 @@ _SWEEP_TITLES = {
     "asf.confidence_threshold": "Table 3: confidence",
     "asf.min_spacing": "Table 3: spacing",
     "asf.elimination_threshold": "Table 3: elimination",
+    "asf.max_prompts": "Budget of prompts",
 }
 
 
@@ -48,10 +49,14 @@ def to_html(evaluation: Evaluation, examples: Sequence[Sequence[Example]]) -> st
     """Return the whole report as one page; its pictures lie beside it."""
     about = "".join(f"<li>{name}: {html.escape(text)}</li>" for name, text in _about(evaluation))
     body = [f"<h1>Evaluation</h1><ul>{about}</ul><p>{html.escape(LEGEND)}</p>"]
-    body.append(f"<h2>mIoU against decoder calls</h2>{_front(evaluation)}")
+    body.append("<h2>mIoU against decoder calls</h2>")
+    body.append("<p>Points without a name are the other configurations of the tables below.</p>")
+    body.append(_front(evaluation))
     for table in tables(evaluation):
         body.append(table.html())
         body.append(_curves(evaluation, table.title))
+    if examples:
+        body.append("<h2>Best, median and worst photograph of the first source</h2>")
     body += [_row_of_examples(row) for row in examples]
     content = "\n".join(body)
     return (

@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,17 @@ class Stored:
 
 def configuration_key(description: Mapping[str, Any]) -> str:
     """Return a short name that differs for whatever gives other results."""
-    content = json.dumps({"format": FORMAT, **description}, sort_keys=True)
+    basis = {"format": FORMAT, "release": _release(), **description}
+    content = json.dumps(basis, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _release() -> str:
+    """Return this package's version; another release may find other masks."""
+    try:
+        return version("aopsam_ros")
+    except PackageNotFoundError:  # run from its sources
+        return ""
 
 
 def image_key(dataset: str, image: LabelledImage) -> str:
