@@ -63,7 +63,7 @@ def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
     Returns:
         an SVG element.
     """
-    figure, axes = _figure(7.0, 4.2)
+    figure, (axes,) = _figure(7.0, 4.2, 1)
     for number, series in enumerate(dict.fromkeys(point.series for point in points)):
         own = [point for point in points if point.series == series]
         colour = _COLOURS[number % len(_COLOURS)]
@@ -96,15 +96,15 @@ def draw_sweep(values: Sequence[float], curves: Mapping[str, Sequence[float]], n
     return _svg(figure)
 
 
-def _figure(width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
-    """Make a figure that no screen shows; one axes, or an array of them."""
+def _figure(width: float, height: float, panels: int) -> tuple[Any, Sequence[Any]]:
+    """Make a figure that no screen shows, and its panels."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, panels, squeeze=False)[0]
-    return figure, axes[0] if panels == 1 else axes
+    return figure, axes
 
 
 def _svg(figure: Any) -> str:  # noqa: ANN401  (matplotlib has no types)

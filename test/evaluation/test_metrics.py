@@ -14,8 +14,8 @@ from aopsam_ros.evaluation.metrics import (
     iou_matrix,
     one_to_one,
 )
-from aopsam_ros.masks.encoding import encode_full
 from aopsam_ros.evaluation.summary import summarize
+from aopsam_ros.masks.encoding import encode_full
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 
 
