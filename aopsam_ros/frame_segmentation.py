@@ -54,7 +54,33 @@ def segment_frame(
     boxes: Boxes | None,
     stopwatch: Stopwatch,
 ) -> Segmentation:
-    """Find the masks of an encoded image.
+    """Find the masks of an encoded image; arguments and errors as `decode_frame`."""
+    rounds, confidence_map = decode_frame(model, source, frame, options, boxes, stopwatch)
+    with stopwatch.stage("postprocess"):
+        masks, useful = _survivors(rounds, options.mask)
+    rounds.states[useful] = PromptState.DECODED
+    return Segmentation(
+        height=frame.geometry.height,
+        width=frame.geometry.width,
+        masks=masks,
+        prompts=_describe_prompts(rounds.prompts, rounds.states),
+        decoder_calls=rounds.decoder_calls,
+        timings_ms=stopwatch.timings_ms(),
+        confidence_map=_crop(confidence_map, frame.geometry),
+        model=model.bundle.name,
+        prompt_source=source.name,
+    )
+
+
+def decode_frame(
+    model: FrameModel,
+    source: PromptSource,
+    frame: FrameEmbedding,
+    options: SegmenterOptions,
+    boxes: Boxes | None,
+    stopwatch: Stopwatch,
+) -> tuple[Rounds, NDArray[np.float32] | None]:
+    """Propose prompts for an encoded image and decode them.
 
     Args:
         model: that encoded it.
@@ -63,6 +89,9 @@ def segment_frame(
         options: of this frame.
         boxes: a detector's, for the sources that need them.
         stopwatch: of the frame.
+
+    Returns:
+        the rounds, with every mask that passed the filters, and the confidence map.
 
     Raises:
         InputError: if boxes are needed and not given.
@@ -79,20 +108,7 @@ def segment_frame(
         )
     rounds = _rounds(model, source, frame, prompts, options, stopwatch)
     rounds.run()
-    with stopwatch.stage("postprocess"):
-        masks, useful = _survivors(rounds, options.mask)
-    rounds.states[useful] = PromptState.DECODED
-    return Segmentation(
-        height=frame.geometry.height,
-        width=frame.geometry.width,
-        masks=masks,
-        prompts=_describe_prompts(prompts, rounds.states),
-        decoder_calls=rounds.decoder_calls,
-        timings_ms=stopwatch.timings_ms(),
-        confidence_map=_crop(confidence_map, frame.geometry),
-        model=model.bundle.name,
-        prompt_source=source.name,
-    )
+    return rounds, confidence_map
 
 
 def _confidence_map(

@@ -39,7 +39,8 @@ def low_res(*masks, scores):
     logits = np.where(np.stack(masks), 3.0, -2.0).astype(np.float32)
     count = len(masks)
     stability = np.linspace(0.5, 0.9, count, dtype=np.float32)
-    return LowResMasks(logits, np.float32(scores), stability, np.arange(10, 10 + count))
+    numbers = np.arange(count)
+    return LowResMasks(logits, np.float32(scores), stability, 10 + numbers, numbers % 3)
 
 
 def boxed(top, bottom, left, right):
@@ -74,7 +75,7 @@ def test_suppression_keeps_each_masks_own_prompt():
 
 def test_nothing_to_merge():
     empty = LowResMasks(
-        np.zeros((0, 8, 8), np.float32), *[np.zeros(0, np.float32)] * 2, np.zeros(0, np.int64)
+        np.zeros((0, 8, 8), np.float32), *np.zeros((2, 0), np.float32), *np.zeros((2, 0), np.int64)
     )
     assert len(combine(empty, (8, 8), MaskOptions(combine="merge")).masks) == 0
 
