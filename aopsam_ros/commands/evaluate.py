@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _points(arguments: argparse.Namespace) -> None:
-    from aopsam_ros.evaluation.harness import choose
+    from aopsam_ros.evaluation.photographs import choose
     from aopsam_ros.evaluation.progress import progress
 
     rng = np.random.default_rng(arguments.seed)

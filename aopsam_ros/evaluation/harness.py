@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aopsam_ros.errors import DatasetError
@@ -21,31 +19,16 @@ from aopsam_ros.evaluation.automatic import measure
 from aopsam_ros.evaluation.coco_metrics import CocoImage, compress, found_masks
 from aopsam_ros.evaluation.coco_metrics import recall_and_precision as coco_metrics
 from aopsam_ros.evaluation.configurations import Configuration
-from aopsam_ros.evaluation.metrics import instance_masks
-from aopsam_ros.evaluation.store import Store, Stored, configuration_key, image_key
+from aopsam_ros.evaluation.photographs import Photograph, choose, read
+from aopsam_ros.evaluation.store import Store, Stored, configuration_key
 from aopsam_ros.evaluation.summary import Row, summarize
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import InstanceDataset, LabelledImage
+from aopsam_ros.training.datasets import InstanceDataset
 
 ALL = "all"
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A photograph that counts: it has a true mask of at least 0.1 % of its area."""
-
-    dataset: InstanceDataset
-    index: int
-    image: LabelledImage
-    truth: list[NDArray[np.bool_]]
-
-    @property
-    def key(self) -> str:
-        """Its name in a `Store`."""
-        return image_key(self.dataset.name, self.image)
 
 
 @dataclass
@@ -203,19 +186,3 @@ def described_engine(segmenter: Segmenter, threads: int) -> str:
     """Say what runs the model, and how."""
     count = f"{threads} threads" if threads else "threads by its own choice"
     return f"{segmenter.engine} on {segmenter.device}, {segmenter.precision}, {count}"
-
-
-def choose(datasets: Sequence[InstanceDataset], limit: int) -> list[tuple[InstanceDataset, int]]:
-    """List the images to measure on; a limit spreads them evenly over each data set."""
-    chosen = []
-    for dataset in datasets:
-        count = min(len(dataset), limit or len(dataset))
-        chosen += [(dataset, i * len(dataset) // count) for i in range(count)]
-    return chosen
-
-
-def read(dataset: InstanceDataset, index: int) -> Photograph | None:
-    """Read a photograph; None if it has no instance that counts."""
-    image = dataset.read(index)
-    truth = instance_masks(image.layers)
-    return Photograph(dataset, index, image, truth) if truth else None

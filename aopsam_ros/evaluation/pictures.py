@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aopsam_ros.evaluation.harness import Harness, Measured, read
+from aopsam_ros.evaluation.harness import Harness, Measured
+from aopsam_ros.evaluation.photographs import read
 from aopsam_ros.images import write_rgb
 from aopsam_ros.visualization import draw_overlay
 

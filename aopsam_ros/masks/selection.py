@@ -23,8 +23,8 @@ class LowResMasks:
     """Masks that passed the filters: one row each.
 
     `logits` float32 `[n, M, M]` over the padded square, `predicted_iou` and `stability` float32
-    `[n]` in 0-1, `prompt` int64 `[n]`: which prompt a mask comes from, `candidate` int64 `[n]`: which
-    of that prompt's masks it is.
+    `[n]` in 0-1, `prompt` int64 `[n]`: which prompt a mask comes from, `candidate` int64 `[n]`:
+    which of that prompt's masks it is.
     """
 
     logits: NDArray[np.float32]

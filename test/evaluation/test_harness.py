@@ -5,7 +5,8 @@ from scenes import write_scenes
 
 from aopsam_ros.evaluation.automatic import measure
 from aopsam_ros.evaluation.configurations import Configuration
-from aopsam_ros.evaluation.harness import ALL, Harness, choose, read
+from aopsam_ros.evaluation.harness import ALL, Harness
+from aopsam_ros.evaluation.photographs import choose, read
 from aopsam_ros.evaluation.store import Store, Stored, configuration_key
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.training.datasets import open_dataset
