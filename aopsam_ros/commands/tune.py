@@ -21,7 +21,8 @@ from aopsam_ros.prompting.choosing import AUTO
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import METRICS, Budget
 from aopsam_ros.tuning.study import require_optuna
-from aopsam_ros.tuning.tuner import Task, Tuner
+from aopsam_ros.tuning.task import Task
+from aopsam_ros.tuning.tuner import Tuner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

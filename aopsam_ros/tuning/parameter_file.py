@@ -8,7 +8,7 @@ import yaml
 
 from aopsam_ros.options import OPTIONS, Value
 from aopsam_ros.tuning.score import Score
-from aopsam_ros.tuning.tuner import Side, Tuned
+from aopsam_ros.tuning.task import Side, Tuned
 
 
 def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:

@@ -6,93 +6,28 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from tqdm import tqdm
 
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
-from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.photographs import Photograph, read, spread
 from aopsam_ros.images import write_bytes
 from aopsam_ros.options import SegmenterOptions, Value
 from aopsam_ros.promptable import PromptableModel
-from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.choosing import choose_source
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.training.datasets import InstanceDataset, split_by_group
 from aopsam_ros.tuning.recording import Recording
 from aopsam_ros.tuning.replay import Replay, Replayed
-from aopsam_ros.tuning.score import Budget, Score, TimeModel, mean, score
+from aopsam_ros.tuning.score import Score, TimeModel, mean, score
 from aopsam_ros.tuning.search_space import SearchSpace
 from aopsam_ros.tuning.study import Study, Tried
+from aopsam_ros.tuning.task import Side, Task, Tuned
 from aopsam_ros.tuning.timing import FRAMES, Frame, measure_times, median_time
-
-_TIMED_WINNERS = 10  # best trials that are timed until one keeps its time
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to tune, on what, and within which limits.
-
-    Attributes:
-        choice: the model and its engine.
-        prompt_source: a source's name.
-        datasets: whose names are all different.
-        limit: most photographs of each to search on; 0 for all.
-        held_out: share of each data set that only checks the result.
-        settings: options that are not searched.
-        boxes: for the sources that need them.
-        budget: what a photograph may cost.
-        metric: what is searched for, a name of `score.METRICS`.
-        trials: how many, those of earlier runs included.
-        seed: of the suggestions.
-        out: folder for all files.
-    """
-
-    choice: ModelChoice
-    prompt_source: str
-    datasets: Sequence[InstanceDataset]
-    limit: int
-    held_out: float
-    settings: Mapping[str, object]
-    boxes: BoxFile | None
-    budget: Budget
-    metric: str
-    trials: int
-    seed: int
-    out: Path
-
-
-@dataclass(frozen=True)
-class Side:
-    """One set of options: on the photographs of the search, and on others (None: there are none).
-
-    `milliseconds` is the median of some photographs, measured.
-    """
-
-    searched: Score
-    checked: Score | None
-    milliseconds: float
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The outcome: the options found, and the model's own beside them.
-
-    `options` holds what the search chose, and is empty where the model's own were the best.
-    """
-
-    model: str
-    prompt_source: str
-    options: Mapping[str, Value]
-    found: Side
-    own: Side
-    photographs: int
-    others: int
 
 
 class Tuner:
@@ -225,11 +160,15 @@ class Tuner:
         kept = [one for one in tried if one.excess <= 0]
         metric, limit = self._task.metric, self._task.budget.time_ms
         ranked = sorted(kept, key=lambda one: (-one.score.value(metric), one.score.decoder_calls))
-        for one in ranked[:_TIMED_WINNERS]:
+        while ranked:
+            one = ranked[0]
             options = self._own.updated(one.values)
             milliseconds = median_time(self._segmenter, frames, options)
             if limit is None or milliseconds <= limit:
                 return one, milliseconds
+            # The estimate was wrong: what decodes as much will not keep the limit either.
+            calls = one.score.decoder_calls
+            ranked = [other for other in ranked if other.score.decoder_calls < calls]
         raise OptionError(
             f"no setting keeps the budget of {self._task.budget.describe()}: allow more, or search "
             "longer with more --trials"
