@@ -48,7 +48,20 @@ OPTIONS: Mapping[str, OptionSpec] = {
         ("peaks", "fill"),
     ),
     "asf.elimination_threshold": OptionSpec(
-        float, 1.3, 0.0, 10.0, "factor k of the elimination threshold; lower drops more prompts"
+        float,
+        1.3,
+        0.0,
+        10.0,
+        "factor k of the elimination threshold of the rules paper, max and max_inside; lower drops"
+        " more prompts",
+    ),
+    "asf.elimination_cosine": OptionSpec(
+        float,
+        0.75,
+        0.0,
+        1.0,
+        "how alike two prompts' features are that the rule duplicates takes for the same; lower"
+        " drops more prompts",
     ),
     "asf.elimination_iou": OptionSpec(
         float, 0.0, 0.0, 1.0, "least predicted IoU of a mask that may drop remaining prompts"
@@ -59,7 +72,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
         None,
         None,
         "rule that drops remaining prompts after each batch of masks",
-        ("paper", "none", "inside", "max", "max_inside"),
+        ("paper", "none", "inside", "max", "max_inside", "inside_all", "duplicates"),
     ),
     "asf.batch_size": OptionSpec(int, 8, 1, 1024, "prompts decoded in one call of the decoder"),
     "asf.max_prompts": OptionSpec(
@@ -200,6 +213,7 @@ class AsfOptions:
     min_spacing: int = _default("asf.min_spacing")
     sampling: str = _default("asf.sampling")
     elimination_threshold: float = _default("asf.elimination_threshold")
+    elimination_cosine: float = _default("asf.elimination_cosine")
     elimination_iou: float = _default("asf.elimination_iou")
     filtering: str = _default("asf.filtering")
     batch_size: int = _default("asf.batch_size")

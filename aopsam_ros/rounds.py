@@ -113,7 +113,7 @@ class Rounds:
             return np.zeros(len(remaining), np.bool_)
         with self.stopwatch.stage("filtering"):
             evidence = self._evidence(rule, found, sure, remaining)
-            return eliminated(rule, evidence, asf.elimination_threshold)
+            return eliminated(rule, evidence, asf)
 
     def _evidence(
         self,
@@ -130,6 +130,7 @@ class Rounds:
             low_size=self.low_size,
             masks=found.binary(*self.geometry.valid_cells(self.low_size))[sure],
             predicted_iou=found.predicted_iou[sure],
+            prompts=found.prompt[sure],
             points=self.prompts.anchors[found.prompt[sure]],
             remaining=self.prompts.anchors[remaining],
         )

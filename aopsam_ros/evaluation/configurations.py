@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, SegmenterOptions, Value
+from aopsam_ros.prompting.filtering import RULES
 from aopsam_ros.prompting.sources import make_source
 
 PARTS = ("sources", "ablation", "rules", "sweeps")
 PREDICTOR = "predictor"
 PAPERS_RULE = "paper"
-WITHOUT_K = ("none", "inside")  # rules that the elimination threshold plays no part in
 
 # Around the paper's values: a bundle's own best may lie beside them. The paper has no budget, whose
 # sweep shows what each further prompt is worth.
@@ -25,6 +25,7 @@ SWEEPS: dict[str, tuple[Value, ...]] = {
     "asf.confidence_threshold": (0.05, 0.1, 0.2, 0.3, 0.4),
     "asf.min_spacing": (2, 4, 5, 6, 7),
     "asf.elimination_threshold": (1.0, 1.25, 1.3, 1.35, 1.4),
+    "asf.elimination_cosine": (0.5, 0.65, 0.75, 0.85, 0.95),
     "asf.max_prompts": (8, 16, 32, 64, 128),
 }
 
@@ -106,13 +107,16 @@ def _sweeps(predictor: SegmenterOptions) -> list[Configuration]:
     for name, values in SWEEPS.items():
         own = predictor.flat()[name]
         for value in sorted({*values, own}, key=float):
-            changes: dict[str, Value] = {name: value}
-            if name == "asf.elimination_threshold":
-                changes |= _rule_with_k(predictor)
+            changes = {name: value, **_rule_for(name, predictor.asf.filtering)}
             found.append(Configuration("sweeps", f"{name} = {value:g}", PREDICTOR, changes, name))
     return found
 
 
-def _rule_with_k(predictor: SegmenterOptions) -> dict[str, Value]:
-    """Fall back to the paper's rule where the model's own one makes no use of k."""
-    return {"asf.filtering": PAPERS_RULE} if predictor.asf.filtering in WITHOUT_K else {}
+def _rule_for(swept: str, own: str) -> dict[str, Value]:
+    """Choose a rule that makes use of the swept option, where the model's own one does not."""
+    rule = RULES.get(own)
+    if swept == "asf.elimination_threshold" and not (rule and rule.uses_threshold):
+        return {"asf.filtering": PAPERS_RULE}
+    if swept == "asf.elimination_cosine" and not (rule and rule.uses_cosine):
+        return {"asf.filtering": "duplicates"}
+    return {}

@@ -34,6 +34,7 @@ _SWEEP_TITLES = {
     "asf.confidence_threshold": "Table 3: confidence",
     "asf.min_spacing": "Table 3: spacing",
     "asf.elimination_threshold": "Table 3: elimination",
+    "asf.elimination_cosine": "Elimination by cosine",
     "asf.max_prompts": "Budget of prompts",
 }
 

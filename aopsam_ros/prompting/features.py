@@ -69,6 +69,10 @@ class FeatureMap:
         blocks = np.einsum("ij,jkc,lk->ilc", down, grid, across, optimize=True)
         return _unit(blocks.reshape(rows * columns, -1)), columns
 
+    def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the unit feature at source points `[n, 2]`, bilinearly, `[n, channels]`."""
+        return _unit(self.lookup(np.ascontiguousarray(self.unit.T), points).T)
+
     def lookup(self, maps: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
         """Read maps `[..., rows * columns]` at source points `[n, 2]`, bilinearly: `[..., n]`."""
         cells = self.geometry.to_cells(points, self.size)

@@ -3,7 +3,8 @@
 The paper's rule compares features: each mask's mean feature against every pixel of the feature map
 gives the Prompt Elimination Map (PEM), whose high values mean "looks like what is segmented
 already" (AoP-SAM, adaptive filtering). The evidence is that of the batch just decoded; earlier
-batches have already had their say on the prompts that remain.
+batches have already had their say on the prompts that remain. docs/evaluation.md has the figures
+of every rule.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.options import AsfOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.products import matmul
 from aopsam_ros.prompting.features import FeatureMap
@@ -24,7 +26,8 @@ class Evidence:
     """The kept masks of one batch, and the prompts still waiting.
 
     `masks` bool `[n, rows, columns]` at low resolution over the image, of a `low_size` square;
-    `predicted_iou` `[n]`; `points` `[n, 2]` and `remaining` `[q, 2]` in source pixels.
+    `predicted_iou` `[n]`; `prompts` int64 `[n]`, equal for masks of one prompt; `points` `[n, 2]`
+    and `remaining` `[q, 2]` in source pixels.
     """
 
     features: FeatureMap | None
@@ -32,56 +35,82 @@ class Evidence:
     low_size: int
     masks: NDArray[np.bool_]
     predicted_iou: NDArray[np.float32]
+    prompts: NDArray[np.int64]
     points: NDArray[np.float64]
     remaining: NDArray[np.float64]
 
-    def similarity(self) -> tuple[FeatureMap, NDArray[np.float32]]:
-        """Return the feature map and each mask's cosine with every pixel, `[n, pixels]`."""
+    def feature_map(self) -> FeatureMap:
+        """Return the features, which a rule that `needs_features` has."""
         if self.features is None:
             raise ValueError("this rule needs the feature map")
-        pooled = self.features.pool(self.masks, self.points, self.low_size)
-        return self.features, matmul(pooled, self.features.unit.T)
+        return self.features
+
+    def similarity(self) -> tuple[FeatureMap, NDArray[np.float32]]:
+        """Return the feature map and each mask's cosine with every pixel, `[n, pixels]`."""
+        features = self.feature_map()
+        pooled = features.pool(self.masks, self.points, self.low_size)
+        return features, matmul(pooled, features.unit.T)
 
 
-def drop_by_mean_map(evidence: Evidence, k: float) -> NDArray[np.bool_]:
+def drop_by_mean_map(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
     """The paper's rule: the mean map C is the PEM; drop q where C(q) > k * mean(IoU_i * C(p_i))."""
     features, similarity = evidence.similarity()
     elimination_map = similarity.mean(axis=0)
     at_prompts = features.lookup(elimination_map, evidence.points)
     threshold = max(0.0, float(np.mean(evidence.predicted_iou * at_prompts)))
-    return features.lookup(elimination_map, evidence.remaining) > k * threshold
+    at_remaining = features.lookup(elimination_map, evidence.remaining)
+    return at_remaining > asf.elimination_threshold * threshold
 
 
-def drop_by_any_map(evidence: Evidence, k: float) -> NDArray[np.bool_]:
+def drop_by_any_map(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
     """The same test for each mask by itself: drop q where any C_i(q) > k * IoU_i * C_i(p_i).
 
     A mean over many masks dilutes each one's signal; the maximum does not.
     """
-    return np.asarray(_looks_like(evidence, k).any(axis=0), np.bool_)
+    return np.asarray(_looks_like(evidence, asf).any(axis=0), np.bool_)
 
 
-def drop_inside(evidence: Evidence, k: float) -> NDArray[np.bool_]:  # noqa: ARG001
-    """Drop prompts that already lie in a kept mask; `k` plays no part.
+def drop_inside(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:  # noqa: ARG001
+    """Drop prompts that already lie in a kept mask.
 
     Look-alikes elsewhere in the image, such as the next bottle of a row, stay.
     """
     return np.asarray(_lies_in(evidence).any(axis=0), np.bool_)
 
 
-def drop_any_map_inside(evidence: Evidence, k: float) -> NDArray[np.bool_]:
+def drop_any_map_inside(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
     """Drop q only where it lies in a kept mask and looks like that same mask.
 
     A bottle on a shelf stays although the shelf's mask covers it and the next bottle looks alike.
     """
-    return np.asarray((_looks_like(evidence, k) & _lies_in(evidence)).any(axis=0), np.bool_)
+    return np.asarray((_looks_like(evidence, asf) & _lies_in(evidence)).any(axis=0), np.bool_)
 
 
-def _looks_like(evidence: Evidence, k: float) -> NDArray[np.bool_]:
+def drop_inside_all(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:  # noqa: ARG001
+    """Drop q only where it lies in every kept mask of one prompt.
+
+    Of a part, its whole and the whole's surroundings, the largest mask says little about q.
+    """
+    return _by_prompt(evidence, _lies_in(evidence))
+
+
+def drop_duplicates(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
+    """Drop q where it lies in every kept mask of one prompt p, and the features at both are alike.
+
+    Such a q would give p's masks again. What lies on a large thing without being a part of it, as
+    a cup on a table, differs from it at the point itself, where no mean over a mask blurs it.
+    """
+    features = evidence.feature_map()
+    cosine = matmul(features.at(evidence.points), features.at(evidence.remaining).T)
+    return _by_prompt(evidence, _lies_in(evidence) & (cosine > asf.elimination_cosine))
+
+
+def _looks_like(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
     """Return which prompt passes which mask's own threshold, `[n, q]`."""
     features, similarity = evidence.similarity()
     own = features.lookup(similarity, evidence.points).diagonal()
-    thresholds = np.maximum(0.0, evidence.predicted_iou * own)
-    return np.asarray(features.lookup(similarity, evidence.remaining) > k * thresholds[:, None])
+    thresholds = asf.elimination_threshold * np.maximum(0.0, evidence.predicted_iou * own)
+    return np.asarray(features.lookup(similarity, evidence.remaining) > thresholds[:, None])
 
 
 def _lies_in(evidence: Evidence) -> NDArray[np.bool_]:
@@ -93,25 +122,41 @@ def _lies_in(evidence: Evidence) -> NDArray[np.bool_]:
     return np.asarray(evidence.masks[:, y, x], np.bool_)
 
 
+def _by_prompt(evidence: Evidence, passed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return for which of the remaining a test `[n, q]` passed with all masks of some prompt."""
+    _, group = np.unique(evidence.prompts, return_inverse=True)
+    failures = np.zeros((group.max() + 1, passed.shape[1]), np.int64)
+    np.add.at(failures, group, ~passed)
+    return np.asarray((failures == 0).any(axis=0), np.bool_)
+
+
 @dataclass(frozen=True)
 class Rule:
-    """How `asf.filtering` drops prompts, and whether it needs the features on the host."""
+    """How `asf.filtering` drops prompts, and what it looks at.
 
-    drop: Callable[[Evidence, float], NDArray[np.bool_]]
-    needs_features: bool
+    `needs_features` asks for the embedding on the host; `uses_threshold` and `uses_cosine` tell
+    whether `asf.elimination_threshold` and `asf.elimination_cosine` play a part.
+    """
+
+    drop: Callable[[Evidence, AsfOptions], NDArray[np.bool_]]
+    needs_features: bool = False
+    uses_threshold: bool = False
+    uses_cosine: bool = False
 
 
 # "none" has no rule.
 RULES: dict[str, Rule] = {
-    "paper": Rule(drop_by_mean_map, needs_features=True),
-    "max": Rule(drop_by_any_map, needs_features=True),
-    "inside": Rule(drop_inside, needs_features=False),
-    "max_inside": Rule(drop_any_map_inside, needs_features=True),
+    "paper": Rule(drop_by_mean_map, needs_features=True, uses_threshold=True),
+    "max": Rule(drop_by_any_map, needs_features=True, uses_threshold=True),
+    "inside": Rule(drop_inside),
+    "max_inside": Rule(drop_any_map_inside, needs_features=True, uses_threshold=True),
+    "inside_all": Rule(drop_inside_all),
+    "duplicates": Rule(drop_duplicates, needs_features=True, uses_cosine=True),
 }
 
 
-def eliminated(rule: Rule, evidence: Evidence, k: float) -> NDArray[np.bool_]:
+def eliminated(rule: Rule, evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
     """Return which of the remaining prompts the rule drops, bool `[q]`; none without masks."""
     if len(evidence.masks) == 0 or len(evidence.remaining) == 0:
         return np.zeros(len(evidence.remaining), np.bool_)
-    return rule.drop(evidence, k)
+    return rule.drop(evidence, asf)

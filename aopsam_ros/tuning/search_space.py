@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aopsam_ros.evaluation.configurations import WITHOUT_K
 from aopsam_ros.options import OPTIONS, Value
+from aopsam_ros.prompting.filtering import RULES
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ NUMBERS: Mapping[str, Steps] = {
     "asf.confidence_threshold": Steps(0.02, 0.6, 0.02),
     "asf.min_spacing": Steps(2, 16, 1),
     "asf.elimination_threshold": Steps(0.5, 2.0, 0.05),
+    "asf.elimination_cosine": Steps(0.4, 0.95, 0.05),
     "asf.elimination_iou": Steps(0.0, 0.9, 0.1),
     "mask.predicted_iou_threshold": Steps(0.0, 0.95, 0.05),
     "mask.stability_threshold": Steps(0.0, 0.95, 0.05),
@@ -115,7 +116,11 @@ class SearchSpace:
 
 def _needless(name: str, values: Mapping[str, Value]) -> bool:
     """Return whether an option changes nothing with the rule that was chosen."""
-    rule = values.get("asf.filtering")
-    if name == "asf.elimination_iou":
-        return rule == "none"
-    return name == "asf.elimination_threshold" and rule in WITHOUT_K
+    if "asf.filtering" not in values:  # the user's own, or none at all
+        return False
+    rule = RULES.get(str(values["asf.filtering"]))
+    return {
+        "asf.elimination_iou": rule is None,
+        "asf.elimination_threshold": rule is None or not rule.uses_threshold,
+        "asf.elimination_cosine": rule is None or not rule.uses_cosine,
+    }.get(name, False)
