@@ -22,7 +22,16 @@ def user_data(kind: str) -> Path:
 def _base(variable: str, default: str) -> Path:
     base = Path(os.environ.get(variable, ""))
     # The XDG specification: a relative path is to be ignored.
-    return base if base.is_absolute() else Path.home() / default
+    return base if base.is_absolute() else _home() / default
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        # A user of a container may have none. Debian's name for that: nothing is found there, and
+        # what wants to write is told that it cannot.
+        return Path("/nonexistent")
 
 
 def make_private(folder: Path) -> None:

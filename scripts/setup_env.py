@@ -13,6 +13,9 @@ if sys.version_info < OLDEST:
         "run make PYTHON=<its name>".format(*sys.version_info[:2])
     )
 
+# Where PYTHONSAFEPATH is set, Python leaves out the folder of the file that it runs.
+sys.path.insert(0, __file__.rpartition("/")[0] or ".")
+
 from provision.main import main  # noqa: E402  (only after the version check)
 
 sys.exit(main())

@@ -18,14 +18,15 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "segment": Command("aopsam_ros.commands.segment", "find the masks of pictures"),
-    "models": Command("aopsam_ros.commands.models", "list the model bundles, or verify one"),
+    "models": Command("aopsam_ros.commands.models", "list, fetch or verify models"),
     "evaluate": Command("aopsam_ros.commands.evaluate", "measure on labelled photographs"),
     "tune": Command("aopsam_ros.commands.tune", "search the options for your own photographs"),
     "train-segmenter": Command(
         "aopsam_ros.commands.train_segmenter", "train a small SAM-shaped model (needs torch)"
     ),
     "train-predictor": Command(
-        "aopsam_ros.commands.train_predictor", "train the Prompt Predictor for it (needs torch)"
+        "aopsam_ros.commands.train_predictor",
+        "train a Prompt Predictor for it or for MobileSAM (needs torch)",
     ),
     "export": Command(
         "aopsam_ros.commands.export", "turn checkpoints into a model bundle (needs torch)"

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aopsam_ros.errors import EngineError, OptionError
+from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
+from aopsam_ros.errors import EngineError, InputError, OptionError
 from aopsam_ros.options import name_in_group, parse
 from aopsam_ros.runtime.bundle import DEFAULT_GROUPS
 from aopsam_ros.user_folders import user_data
-from aopsam_ros.weights.fetching import resolve_checkpoint
-from aopsam_ros.weights.identity import digests_of
 from aopsam_ros.weights.known import KNOWN
 
 if TYPE_CHECKING:
-    from aopsam_ros.models.export import BundleParts
+    from aopsam_ros.models.frozen import Defaults, FrozenModel
+    from aopsam_ros.models.prompt_predictor import PromptPredictor
 
-Defaults = dict[str, dict[str, object]]
-# Modules, provenance, and the model's own default options.
-Source = tuple["BundleParts", dict[str, Any], Defaults]
-
-# SAM's own, for its automatic mask generator. They are not measured with this checkpoint here.
-_SAM_THRESHOLDS: dict[str, object] = {"predicted_iou_threshold": 0.88, "stability_threshold": 0.95}
-MOBILE_SAM_DEFAULTS: Defaults = {"mask": _SAM_THRESHOLDS, "grid": _SAM_THRESHOLDS}
+# Model, predictor, and what the predictor's checkpoint says of its training.
+Source = tuple["FrozenModel", "PromptPredictor | None", dict[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,26 +70,25 @@ def run(arguments: argparse.Namespace) -> int:
     """
     defaults = _defaults(arguments.defaults)
     _require_torch()
-    from aopsam_ros.models.export import export_bundle
     from aopsam_ros.runtime.bundle import load_bundle
 
     out = _target(arguments)
-    parts, provenance, own_defaults = (
-        _nano(arguments) if arguments.checkpoint is None else _mobile_sam(arguments)
-    )
+    load = _nano if arguments.checkpoint is None else _mobile_sam
+    model, predictor, trained = load(arguments)
     facts = {
         "name": arguments.name or out.resolve().name,
         "version": arguments.version,
         "licence": arguments.licence,
-        "defaults": _merged(own_defaults, defaults),
-        "provenance": provenance,
+        "defaults": _merged(model.defaults, defaults),
+        "provenance": {**model.provenance, **_provenance(trained)},
     }
-    comparison = export_bundle(parts, out, facts, arguments.mixed)
+    comparison = model.export(out, predictor, facts, arguments.mixed)
     load_bundle(out)
     for name, difference in comparison.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
     for name, cosine in comparison.cosines.items():
-        print(f"{name} in mixed precision: cosine with 32 bits at least {cosine:.6f}")
+        least = math.floor(cosine * 1e6) / 1e6  # not rounded up: it is a bound
+        print(f"{name} in mixed precision: cosine with 32 bits at least {least:.6f}")
     print(out)
     return 0
 
@@ -126,45 +121,43 @@ def _require_torch() -> None:
 
 
 def _nano(arguments: argparse.Namespace) -> Source:
-    from aopsam_ros.models.export import nano_parts
-    from aopsam_ros.models.loading import load_predictor, load_segmenter
+    from aopsam_ros.models.loading import load_predictor
 
     if arguments.predictor is None:
         raise OptionError("--segmenter needs --predictor")
-    segmenter, segmenter_facts = load_segmenter(arguments.segmenter)
-    predictor, predictor_facts = load_predictor(arguments.predictor)
-    provenance = {
-        "segmenter": _provenance(segmenter_facts),
-        "predictor": _provenance(predictor_facts),
-    }
-    size = segmenter_facts["options"]["image_size"]
-    return nano_parts(segmenter, predictor, size), provenance, {}
+    model = nano_model(arguments.segmenter)
+    predictor, trained = load_predictor(arguments.predictor, model.embedding_channels)
+    return _fitting(model, predictor, trained, arguments.predictor)
 
 
 def _mobile_sam(arguments: argparse.Namespace) -> Source:
-    from aopsam_ros.models.export import mobile_sam_parts
-    from aopsam_ros.models.loading import load_mobile_sam, load_predictor
+    from aopsam_ros.models.loading import load_predictor
     from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 
-    checkpoint = resolve_checkpoint(arguments.checkpoint)
-    model = load_mobile_sam(checkpoint)
-    provenance: dict[str, Any] = {"checkpoint": _identity(checkpoint)}
-    predictor = None
-    if arguments.predictor is not None:
-        predictor, predictor_facts = load_predictor(arguments.predictor, EMBEDDING_CHANNELS)
-        provenance["predictor"] = _provenance(predictor_facts)
-    return mobile_sam_parts(model, predictor), provenance, MOBILE_SAM_DEFAULTS
+    if arguments.predictor is None:
+        return mobile_sam_model(arguments.checkpoint), None, {}
+    predictor, trained = load_predictor(arguments.predictor, EMBEDDING_CHANNELS)
+    size = trained.get("options", {}).get("image_size")
+    model = mobile_sam_model(arguments.checkpoint, size)
+    return _fitting(model, predictor, trained, arguments.predictor)
 
 
-def _identity(checkpoint: Path) -> dict[str, str]:
-    """Say which file this was, and whether it is the published one."""
-    found = digests_of(checkpoint)
-    published = found.git_blob == KNOWN["mobile_sam"].git_blob
-    origin = "as published by its authors" if published else "not the published file"
-    return {"file": checkpoint.name, "sha256": found.sha256, "origin": origin}
+def _fitting(
+    model: FrozenModel, predictor: PromptPredictor, trained: dict[str, Any], file: Path
+) -> Source:
+    """Refuse a predictor that was trained on other embeddings than the model's."""
+    if trained.get("encoder", model.encoder_key()) != model.encoder_key():
+        raise InputError(f"{file}: trained for another model than this one")
+    return model, predictor, trained
 
 
-def _merged(own: Defaults, given: Defaults) -> Defaults:
+def _provenance(trained: dict[str, Any]) -> dict[str, Any]:
+    from aopsam_ros.training.provenance import summarise_run
+
+    return {"predictor": summarise_run(trained)} if trained else {}
+
+
+def _merged(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:
     """Let what the user gave go before the model's own defaults, option by option."""
     return {
         group: {**own.get(group, {}), **given.get(group, {})}
@@ -173,9 +166,9 @@ def _merged(own: Defaults, given: Defaults) -> Defaults:
     }
 
 
-def _defaults(words: list[str]) -> Defaults:
+def _defaults(words: list[str]) -> dict[str, dict[str, object]]:
     """Sort `group.name=value` into groups, with the values' own types."""
-    groups: Defaults = {}
+    groups: dict[str, dict[str, object]] = {}
     for word in words:
         name, separator, value = word.partition("=")
         group, _, option = name.partition(".")
@@ -184,15 +177,3 @@ def _defaults(words: list[str]) -> Defaults:
             raise OptionError(f"{word}: --defaults takes NAME=VALUE, with names {known}")
         groups.setdefault(group, {})[option] = parse(name_in_group(group, option), value)
     return groups
-
-
-def _provenance(facts: dict[str, Any]) -> dict[str, Any]:
-    """Pick what a user wants to know of a training run."""
-    options = facts["options"]
-    told: dict[str, Any] = {
-        "minutes": round(facts["seconds"] / 60, 1),
-        "steps": facts["step"],
-        "images": facts["step"] * options["batch_size"],
-        "seed": options["seed"],
-    }
-    return told | {key: facts[key] for key in ("backbone", "machine", "data") if facts.get(key)}

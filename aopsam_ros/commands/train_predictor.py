@@ -1,50 +1,151 @@
-"""`aopsam train-predictor`: labelled photographs and a segmenter in, its Prompt Predictor out."""
+"""`aopsam train-predictor`: photographs and a promptable model in, its Prompt Predictor out."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from aopsam_ros.commands.frozen_models import MOBILE_SAM, mobile_sam_model, nano_model
+from aopsam_ros.commands.self_labelling import add_self_label_arguments, label_all
 from aopsam_ros.commands.training_data import (
     add_training_arguments,
+    check_training_arguments,
     open_training_data,
     prepare_torch,
+    weighted_paths,
 )
+from aopsam_ros.errors import OptionError
+
+if TYPE_CHECKING:
+    from aopsam_ros.models.frozen import FrozenModel
+    from aopsam_ros.training.predictor_training import (
+        PredictorData,
+        PredictorTrainer,
+        PredictorTrainingOptions,
+    )
+
+BUNDLE = "bundle"  # the folder of a run's result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_training_arguments(parser, minutes=15.0)
-    parser.add_argument(
-        "--segmenter", type=Path, required=True, help="segmenter.pt of `aopsam train-segmenter`"
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", choices=[MOBILE_SAM], help="the model to train for")
+    model.add_argument(
+        "--segmenter", type=Path, help="or a model of your own: segmenter.pt of train-segmenter"
     )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="of --model (the one that `aopsam models fetch` stored)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        help="of --model's encoder, pixels (1024, which the published weights are for)",
+    )
+    add_training_arguments(parser, minutes=15.0)
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="end after so many, if the time is not spent before"
+    )
+    parser.add_argument(
+        "--no-flips",
+        action="store_true",
+        help="with --model, leave out mirror images: half the encoding, half the disk space",
+    )
+    add_self_label_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on where a run in `--out` stopped.
+    """Train, or go on where a run in `--out` stopped, and write a bundle.
 
     Raises:
         AopsamError: if a data set, an option or a checkpoint is wrong, or torch is missing.
     """
+    check_training_arguments(arguments)
+    paths = weighted_paths(arguments.data)
     prepare_torch(arguments.threads)
-    from aopsam_ros.models.loading import load_segmenter
-    from aopsam_ros.models.nano import EMBEDDING_CHANNELS
-    from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
+    from aopsam_ros.models.export import check_target
+    from aopsam_ros.training.predictor_training import PredictorTrainer
 
-    segmenter, facts = load_segmenter(arguments.segmenter)
-    options = PredictorTrainingOptions(
+    model = _model(arguments)
+    options = _options(arguments, model)
+    check_target(arguments.out / BUNDLE)
+    trainer = PredictorTrainer(options, model, arguments.out)
+    if trainer.resume():
+        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+    figures = trainer.run(_data(arguments, paths, model, options))
+    print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{_told(figures)}")
+    _export(trainer, model, arguments.out / BUNDLE)
+    return 0
+
+
+def _model(arguments: argparse.Namespace) -> FrozenModel:
+    if arguments.model is not None:
+        size = arguments.image_size
+        if size is not None and (size % 16 or not 64 <= size <= 2048):
+            raise OptionError("--image-size must be a multiple of 16 between 64 and 2048")
+        return mobile_sam_model(arguments.checkpoint or MOBILE_SAM, size)
+    if arguments.checkpoint or arguments.image_size:
+        raise OptionError("--checkpoint and --image-size go with --model")
+    return nano_model(arguments.segmenter)
+
+
+def _options(arguments: argparse.Namespace, model: FrozenModel) -> PredictorTrainingOptions:
+    from aopsam_ros.training.predictor_training import PredictorTrainingOptions
+
+    return PredictorTrainingOptions(
         minutes=arguments.minutes,
-        image_size=facts["options"]["image_size"],
+        steps=arguments.steps,
+        image_size=model.parts.image_size,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    training, held = open_training_data(arguments)
-    trainer = PredictorTrainer(
-        options, segmenter.encoder, EMBEDDING_CHANNELS, training, arguments.out, held
+
+
+def _data(
+    arguments: argparse.Namespace,
+    paths: list[tuple[str, float]],
+    model: FrozenModel,
+    options: PredictorTrainingOptions,
+) -> PredictorData:
+    """Label, split and, for a slow encoder, encode."""
+    from aopsam_ros.training.predictor_data import encoded_beforehand, encoded_on_the_fly
+    from aopsam_ros.training.preparation import TemporaryBundle
+
+    out = arguments.out
+    with TemporaryBundle(model, out, arguments.threads) as bundle:
+        if arguments.self_label:
+            paths = label_all(arguments, paths, bundle)
+        training, held = open_training_data(paths, arguments.held_out)
+        if arguments.model is None:
+            return encoded_on_the_fly(training, held, options, out)
+        flips = not arguments.no_flips
+        return encoded_beforehand(training, held, options, out, bundle, flips)
+
+
+def _told(figures: Mapping[str, float]) -> str:
+    """Put the last figures in words."""
+    words = {
+        "loss": "loss {:.4f}",
+        "held_out_loss": "held out {:.4f}",
+        "held_out_recall": "{:.0%} of held-out masks hit",
+        "held_out_prompts": "{:.1f} prompts an image",
+    }
+    return "".join(
+        f", {text.format(figures[name])}" for name, text in words.items() if name in figures
     )
-    if trainer.resume():
-        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
-    trainer.run()
-    print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps")
-    return 0
+
+
+def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:
+    """Write the bundle of model and predictor, and check it by loading it."""
+    from aopsam_ros.runtime.bundle import load_bundle
+    from aopsam_ros.training.provenance import summarise_run
+
+    provenance = {**model.provenance, "predictor": summarise_run(trainer.state())}
+    model.export(folder, trainer.model.eval(), {"provenance": provenance})
+    load_bundle(folder)
+    print(f"{folder}: ready, as in `aopsam segment photo.jpg --model {folder}`")

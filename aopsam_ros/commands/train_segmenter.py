@@ -7,8 +7,10 @@ from pathlib import Path
 
 from aopsam_ros.commands.training_data import (
     add_training_arguments,
+    check_training_arguments,
     open_training_data,
     prepare_torch,
+    weighted_paths,
 )
 
 
@@ -52,7 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    training, held = open_training_data(arguments)
+    check_training_arguments(arguments)
+    paths = weighted_paths(arguments.data)
+    training, held = open_training_data(paths, arguments.held_out)
     trainer = SegmenterTrainer(options, training, arguments.out, arguments.backbone, held)
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")

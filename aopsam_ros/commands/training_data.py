@@ -66,29 +66,42 @@ def prepare_torch(threads: int) -> None:
     keep_freed_memory()
 
 
-def open_training_data(
-    arguments: argparse.Namespace,
-) -> tuple[list[WeightedDataset], list[WeightedDataset]]:
-    """Open the data sets and split them into training and held-out parts.
+def check_training_arguments(arguments: argparse.Namespace) -> None:
+    """Look at the numbers before anything takes long.
 
     Raises:
-        DatasetError: A data set cannot be read, or nothing is left to train on.
-        OptionError: A weight or the share is out of range.
+        OptionError: The time or the share is out of range.
     """
-    from aopsam_ros.training.batches import hold_out
-    from aopsam_ros.training.datasets import open_dataset
-
     if not 0 <= arguments.held_out < 1:
         raise OptionError("--held-out must be at least 0 and below 1")
     if not arguments.minutes > 0:
         raise OptionError("--minutes must be above 0")
-    pairs = [_weighted(word) for word in arguments.data]
-    training, held = hold_out(
-        [(open_dataset(path), weight) for path, weight in pairs], arguments.held_out
-    )
+
+
+def open_training_data(
+    pairs: list[tuple[str, float]], held_out: float
+) -> tuple[list[WeightedDataset], list[WeightedDataset]]:
+    """Open data sets, each with its weight, and split them into training and held-out parts.
+
+    Raises:
+        DatasetError: A data set cannot be read, or nothing is left to train on.
+    """
+    from aopsam_ros.training.batches import hold_out
+    from aopsam_ros.training.datasets import open_dataset
+
+    training, held = hold_out([(open_dataset(path), weight) for path, weight in pairs], held_out)
     count = sum(len(part.indices) for part in training)
     print(f"{count} images to train on, {sum(len(p.indices) for p in held)} held out")
     return training, held
+
+
+def weighted_paths(words: list[str]) -> list[tuple[str, float]]:
+    """Take the weights off paths.
+
+    Raises:
+        OptionError: A weight is not above 0.
+    """
+    return [_weighted(word) for word in words]
 
 
 def _weighted(word: str) -> tuple[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,24 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
         InputError: There is no such file, or it is something else.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that are then refused
+            state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable checkpoint ({reason})") from error
+    except Exception as error:  # damaged bytes can make torch raise anything
+        raise InputError(f"{path}: not a readable checkpoint ({_reason(error)})") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint, it holds a {type(state).__name__}")
     return state
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+        # Torch's own words explain how to load the file nevertheless, and so run code in it.
+        return "it is damaged, or holds more than tensors and plain values"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aopsam_ros.errors import BundleError
@@ -20,10 +21,10 @@ from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder
 from aopsam_ros.models.nano import FEATURE_CHANNELS, NanoMaskDecoder, NanoSegmenter
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
+from aopsam_ros.runtime import verification
 from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR
 
 MIXED_SUFFIX = ".mixed.onnx"
-LEAST_COSINE = 0.99  # of a mixed-precision output with the float32 one
 PROMPTS, POINTS = "prompts", "points"  # the names of the decoder's dynamic sizes
 
 
@@ -37,7 +38,7 @@ class SinglePromptSet(nn.Module):
     def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Map `[1, C, h, w]`, `[N, K, 2]`, `[N, K]` to logits `[N, 3, M, M]`, IoU `[N, 3]`."""
         logits, iou = self.decoder(embedding, coords.unsqueeze(0), labels.unsqueeze(0))
-        return logits.squeeze(0), iou.squeeze(0)
+        return logits[0], iou[0]  # `squeeze` would be exported as a branch
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class BundleParts:
     std: tuple[float, float, float]
 
 
-def nano_parts(model: NanoSegmenter, predictor: nn.Module, image_size: int) -> BundleParts:
+def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
     """Return the parts of a `nano` bundle."""
     from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD
 
@@ -117,8 +118,9 @@ def export_bundle(
 
     Raises:
         BundleError: A graph differs, or the folder holds something else than a bundle.
+        VerificationError: A graph in mixed precision is too far from the one in float32.
     """
-    _check_target(folder)
+    check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = Path(temporary)
@@ -172,18 +174,17 @@ def _write_mixed(plan: GraphPlan, work: Path) -> float:
     """Write a graph in mixed precision; return the least cosine of an output with float32's."""
     full, mixed = work / f"{plan.name}.onnx", work / f"{plan.name}{MIXED_SUFFIX}"
     write_mixed(full, mixed)
-    pairs = [
-        (found.ravel().astype(np.float64), wanted.ravel().astype(np.float64))
-        for results in zip(
-            run_graph(mixed, plan.samples), run_graph(full, plan.samples), strict=True
-        )
-        for found, wanted in zip(*results, strict=True)
-    ]
-    cosines = [a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12) for a, b in pairs]
-    least = float(np.min(cosines))
-    if not least >= LEAST_COSINE:
-        raise BundleError(f"{mixed.name}: its cosine with float32 is only {least:.3g}")
-    return least
+    matches = verification.check(mixed.name, _answers(plan, mixed), _answers(plan, full))
+    return min(match.cosine for match in matches)
+
+
+def _answers(plan: GraphPlan, path: Path) -> dict[str, NDArray[np.float32]]:
+    """Run a plan's samples; return every output by its name and the sample's number."""
+    return {
+        f"{name} of sample {number}": array
+        for number, arrays in enumerate(run_graph(path, plan.samples))
+        for name, array in zip(plan.outputs, arrays, strict=True)
+    }
 
 
 def _write_description(
@@ -223,7 +224,7 @@ def _listed(work: Path, files: list[str]) -> dict[str, dict[str, str]]:
     }
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
     """Refuse to write among files that are not a bundle's."""
     if not folder.exists():
         return

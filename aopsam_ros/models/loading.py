@@ -11,7 +11,7 @@ from torch import nn
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.models.checkpoints import load_checkpoint, load_state
-from aopsam_ros.models.mobile_sam import MobileSam
+from aopsam_ros.models.mobile_sam import IMAGE_SIZE, MobileSam
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 
@@ -42,13 +42,18 @@ def load_predictor(
     return model, _fill(model, path)
 
 
-def load_mobile_sam(path: Path) -> MobileSam:
+def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
     """Load MobileSAM from its published checkpoint, or one of the same tensors.
+
+    Args:
+        path: the checkpoint.
+        image_size: side of the encoder's square, pixels; the weights fit any multiple of 16, and
+            were trained for the default.
 
     Raises:
         InputError: There is no such file, it holds other tensors, or values that are not finite.
     """
-    model = MobileSam()
+    model = MobileSam(image_size)
     state = load_state(path)
     _check_tensors(path, model.state_dict(), state)
     model.load_state_dict(state)
@@ -62,9 +67,12 @@ def _check_tensors(path: Path, wanted: Mapping[str, Any], found: Mapping[str, An
     if not wrong:
         wrong, problem = [name for name in found if name not in wanted], "unknown"
     if not wrong:
-        wrong, problem = [n for n in wanted if not _fits(wanted[n], found[n])], "of another shape"
+        wrong = [name for name in wanted if not _fits(wanted[name], found[name])]
+        problem = "of another shape or type"
     if not wrong:
-        wrong, problem = [n for n in found if not torch.isfinite(found[n]).all()], "not finite"
+        # As float32: a larger number is one there, and becomes infinite here.
+        wrong = [name for name in wanted if not torch.isfinite(found[name].float()).all()]
+        problem = "not finite"
     if wrong:
         raise InputError(
             f"{path}: not MobileSAM's weights: of {len(wanted)} tensors, {len(wrong)} "
@@ -73,7 +81,16 @@ def _check_tensors(path: Path, wanted: Mapping[str, Any], found: Mapping[str, An
 
 
 def _fits(wanted: torch.Tensor, found: object) -> bool:
-    return isinstance(found, torch.Tensor) and found.shape == wanted.shape
+    """Return whether a value is a plain tensor of real numbers, such as `wanted`."""
+    return (
+        isinstance(found, torch.Tensor)
+        and found.shape == wanted.shape
+        and found.layout == torch.strided
+        and not found.is_meta
+        and (
+            found.is_floating_point() if wanted.is_floating_point() else found.dtype == wanted.dtype
+        )
+    )
 
 
 def _fill(model: nn.Module, path: Path) -> dict[str, Any]:

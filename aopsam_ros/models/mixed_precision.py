@@ -17,16 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from aopsam_ros.errors import BundleError
-
-# Norms and sums overflow or lose digits in 16 bits; the others take or make 32 bits by definition.
-FULL_PRECISION = frozenset(
-    {
-        "LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax",
-        "ReduceMean", "ReduceSum", "Pow", "Exp", "Log", "Sin", "Cos",
-        "Cast", "ConstantOfShape", "Range", "Resize",
-    }
-)  # fmt: skip
-PROMPTS = ("point_coords", "point_labels")
+from aopsam_ros.runtime.precision import FULL_PRECISION, PROMPTS
 
 
 def write_mixed(path: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,13 +13,12 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import CudaError, EngineError
 from aopsam_ros.runtime.bundle import Bundle
+from aopsam_ros.runtime.cuda import load_driver
 from aopsam_ros.runtime.decoded import Decoded
 from aopsam_ros.runtime.progress import OnProgress, silent
 
 AUTO = "auto"
-# Every name the interface knows; those of this build in the order of preference of "auto".
-ENGINES = ("tensorrt", "openvino", "onnxruntime", "torch")
-BUILT_IN = ("tensorrt", "onnxruntime")
+ENGINES = ("tensorrt", "openvino", "onnxruntime", "torch")  # every name the interface knows
 PRECISIONS = (AUTO, "fp16", "fp32")
 
 _LOGGER = logging.getLogger(__name__)
@@ -99,34 +99,47 @@ def create_runtime(
     """
     _check(engine, precision)
     request = _Request(bundle, threads, precision, on_progress)
-    if engine != AUTO:
-        return _told(_MAKERS[engine](request), "as requested")
-    why = "auto"
-    for name in BUILT_IN[:-1]:
+    if engine == AUTO:
+        return _automatic(request)
+    runtime = _MAKERS[engine](request)
+    _LOGGER.info("engine %s on %s (as requested)", runtime.name, runtime.device)
+    return runtime
+
+
+def _automatic(request: _Request) -> Runtime:
+    """Return the first engine that works: TensorRT, another one on a GPU, one on a CPU."""
+    reasons = ""
+    for name, make in (("tensorrt", _tensorrt), ("torch", _torch_on_gpu)):
         try:
-            return _told(_MAKERS[name](request), why)
+            runtime = make(request)
+            break
         except EngineError as error:
-            # That there is no GPU is nothing to warn of; that it stays idle is.
-            level = logging.INFO if isinstance(error, CudaError) else logging.WARNING
-            _LOGGER.log(level, "engine %s cannot be used: %s", name, error)
-            why += f"; {name}: {error}"
-    return _told(_MAKERS[BUILT_IN[-1]](request), why)
-
-
-def _told(runtime: Runtime, why: str) -> Runtime:
-    _LOGGER.info("engine %s on %s (%s)", runtime.name, runtime.device, why)
+            reasons += f"; {name}: {error}"
+    else:
+        runtime = _onnxruntime(request)
+    # A GPU that stays idle is worth a warning; that there is none is not.
+    level = logging.WARNING if runtime.device == "cpu" and _has_gpu() else logging.INFO
+    _LOGGER.log(level, "engine %s on %s (auto%s)", runtime.name, runtime.device, reasons)
     return runtime
 
 
 def _check(engine: str, precision: str) -> None:
     if engine not in (AUTO, *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
-    if engine not in (AUTO, *BUILT_IN):
+    if engine not in (AUTO, *_MAKERS):
         raise EngineError(
-            f"engine '{engine}' is not available in this build; use {AUTO} or {', '.join(BUILT_IN)}"
+            f"engine '{engine}' is not available in this build; use {AUTO} or {', '.join(_MAKERS)}"
         )
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
+
+
+def _has_gpu() -> bool:
+    try:
+        load_driver()
+    except CudaError:
+        return False
+    return True
 
 
 def _onnxruntime(request: _Request) -> Runtime:
@@ -146,7 +159,29 @@ def _tensorrt(request: _Request) -> Runtime:
     return TensorRtRuntime(request.bundle, request.precision, request.on_progress)
 
 
+def _torch(request: _Request, device: str | None = None) -> Runtime:
+    try:
+        from aopsam_ros.runtime.torch_runtime import TorchRuntime
+    except ImportError as error:
+        raise EngineError(
+            f"engine 'torch' cannot be imported ({error}); install it with: pip install torch onnx"
+        ) from error
+    return TorchRuntime(request.bundle, request.threads, request.precision, device)
+
+
+def _torch_on_gpu(request: _Request) -> Runtime:
+    """Make torch's engine where nothing lighter uses the GPU."""
+    load_driver()  # torch is slow to import: not for nothing
+    with contextlib.suppress(ImportError):
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            raise EngineError("not needed, onnxruntime uses the GPU")
+    return _torch(request, "cuda")
+
+
 _MAKERS: Mapping[str, Callable[[_Request], Runtime]] = {
     "tensorrt": _tensorrt,
     "onnxruntime": _onnxruntime,
+    "torch": _torch,
 }

@@ -14,9 +14,9 @@ from aopsam_ros.runtime.cuda import Device
 from aopsam_ros.runtime.engine_cache import EngineCache
 from aopsam_ros.runtime.progress import OnProgress, silent
 from aopsam_ros.runtime.signatures import MASKS, check_output, signatures
-from aopsam_ros.runtime.tensorrt_api import Precision, TensorRt
-from aopsam_ros.runtime.tensorrt_engine import LARGEST_BATCH, MOST_POINTS, Engine, Memory
-from aopsam_ros.runtime.tensorrt_plans import Plans
+from aopsam_ros.runtime.tensorrt_engine.api import Precision, TensorRt
+from aopsam_ros.runtime.tensorrt_engine.engine import LARGEST_BATCH, MOST_POINTS, Engine, Memory
+from aopsam_ros.runtime.tensorrt_engine.plans import Plans
 
 
 class TensorRtRuntime:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
-from aopsam_ros.training.datasets import InstanceDataset
+from aopsam_ros.training.datasets import InstanceDataset, least_fraction, split_by_group
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
 
@@ -173,10 +173,16 @@ def normalise(images: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tenso
 def hold_out(
     datasets: list[tuple[InstanceDataset, float]], fraction: float
 ) -> tuple[list[WeightedDataset], list[WeightedDataset]]:
-    """Split every data set by group into training and held-out parts."""
-    from aopsam_ros.training.datasets import split_by_group
+    """Split every data set by group into training and held-out parts.
 
+    Of a share that is too small for the groups there are, one group is held out all the same.
+
+    Raises:
+        DatasetError: Nothing is left to train on.
+    """
     training, held = [], []
+    if fraction > 0:
+        fraction = max(fraction, least_fraction([dataset for dataset, _ in datasets]))
     for dataset, weight in datasets:
         kept, out = split_by_group(dataset, fraction)
         if kept:

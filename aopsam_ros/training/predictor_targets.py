@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,56 @@ from aopsam_ros.training.prompt_sampling import innermost_pixel_and_depth
 # person could name the one right pixel, nor does it matter.
 SIGMA_OF_DEPTH = 0.5
 LEAST_SIGMA, MOST_SIGMA = 1.0, 5.0  # map pixels
+# Points that come with the data lie anywhere in their masks, and are all spread alike.
+ANNOTATED_SIGMA = 2.0  # map pixels
+
+
+@dataclass(frozen=True)
+class PromptTarget:
+    """What the predictor is to learn of one view.
+
+    Attributes:
+        points: `float32 [N, 3]`: x, y and depth (distance to the outside of the mask), in pixels
+            of the map.
+        known: `bool [P, P]`, where the data says what is there.
+    """
+
+    points: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+    def map(self) -> NDArray[np.float32]:
+        """Return the target map, `float32 [P, P]`."""
+        return spread_points(self.points, (self.known.shape[0], self.known.shape[1]))
+
+
+def view_target(
+    layers: NDArray[np.uint16],
+    canvas: int,
+    stride: int,
+    smallest: int,
+    points: NDArray[np.float32] | None = None,
+) -> PromptTarget:
+    """Find the points of a view that lies top left on a square canvas.
+
+    Args:
+        layers: labels `[L, h, w]`, h and w at most the canvas.
+        canvas: side of the canvas, pixels.
+        stride: pixels of the canvas to one of the map.
+        smallest: instances of fewer pixels of the view give no point.
+        points: the data's own prompt points `[N, 2]` (x, y in pixels of the view), which then take
+            the place of the instances' innermost ones.
+    """
+    labelled = np.zeros((canvas, canvas), bool)
+    labelled[: layers.shape[1], : layers.shape[2]] = layers.any(0)
+    side = canvas // stride
+    known = labelled.reshape(side, stride, side, stride).any((1, 3))
+    if points is None:
+        found = prompt_points(layers, smallest)
+    else:
+        depth = np.full((len(points), 1), stride * ANNOTATED_SIGMA / SIGMA_OF_DEPTH)
+        found = np.hstack([points, depth]).astype(np.float32)
+    centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
+    return PromptTarget((found + centre) / np.float32(stride) - centre, np.asarray(known))
 
 
 def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

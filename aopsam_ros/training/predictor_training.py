@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
-from aopsam_ros.models.prompt_predictor import MAP_STRIDE, PromptPredictor
-from aopsam_ros.training.augmentation import AS_AT_INFERENCE, AugmentationOptions, random_view
-from aopsam_ros.training.batches import SegmenterBatches, WeightedDataset, normalise
-from aopsam_ros.training.predictor_targets import prompt_points, spread_points
-from aopsam_ros.training.provenance import describe_data, describe_machine
-from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD, endless_loader
+from aopsam_ros.models.frozen import FrozenModel
+from aopsam_ros.models.prompt_predictor import PromptPredictor
+from aopsam_ros.training import curve
+from aopsam_ros.training.batches import normalise
+from aopsam_ros.training.loader import endless_batches
+from aopsam_ros.training.predictor_batches import PredictorBatch, PredictorBatches
+from aopsam_ros.training.predictor_validation import HeldOut
+from aopsam_ros.training.provenance import describe_machine
 
 # Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good
 # answer.
 TARGET_EMPHASIS = 8.0
 UNLABELLED_WEIGHT = 0.35
 CHECKPOINT_SECONDS = 120.0
-VALIDATION_BATCHES = 8
+LOGGED_STEPS = 50
+CHECKPOINT = "predictor.pt"
+
+
+@dataclass(frozen=True)
+class PredictorData:
+    """What a run trains on.
+
+    Attributes:
+        batches: Makes endless batches from a seed.
+        description: The data sets in words.
+        held_out: Photographs that validate.
+    """
+
+    batches: Callable[[int], PredictorBatches]
+    description: list[str]
+    held_out: HeldOut
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class PredictorTrainingOptions:
 
     Attributes:
         minutes: Training time, over all resumed parts.
+        steps: Most steps, over all resumed parts; 0 leaves the time to decide.
         image_size: The encoder's input size, pixels.
         batch_size: Images a step.
         learning_rate: Peak of Adam's.
@@ -47,40 +63,18 @@ class PredictorTrainingOptions:
     """
 
     minutes: float = 15.0
+    steps: int = 0
     image_size: int = 512
     batch_size: int = 8
     learning_rate: float = 2e-3
     smallest: int = 96
     seed: int = 0
 
-
-class PredictorBatches(SegmenterBatches):
-    """Endless random views with their target and weight maps."""
-
-    smallest = 96
-
-    def _sample(self, rng: np.random.Generator) -> tuple[NDArray, ...]:
-        source = self.data[rng.choice(len(self.data), p=self.share)]
-        labelled = source.dataset.read(source.indices[rng.integers(len(source.indices))])
-        view = random_view(labelled, self.canvas, self.image_size, self.augmentation, rng)
-        height, width = view.rgb.shape[:2]
-        image = np.zeros((self.canvas, self.canvas, 3), np.uint8)
-        image[:height, :width] = view.rgb
-        labels = np.zeros((self.canvas, self.canvas), bool)
-        labels[:height, :width] = view.layers.any(0)
-        side = self.canvas // MAP_STRIDE
-        centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
-        points = (prompt_points(view.layers, self.smallest) + centre) / MAP_STRIDE - centre
-        target = spread_points(points.astype(np.float32), (side, side))
-        known = labels.reshape(side, MAP_STRIDE, side, MAP_STRIDE).any((1, 3))
-        return image, np.array([height, width]), target, np.asarray(known)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
-        info = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, info.id if info else 0])
-        while True:
-            samples = [self._sample(rng) for _ in range(self.batch_size)]
-            yield tuple(torch.from_numpy(np.stack(c)) for c in zip(*samples, strict=True))
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise OptionError("the batch size must be at least 1")
+        if self.steps < 0:
+            raise OptionError("the steps must be 0 or more")
 
 
 def predictor_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
@@ -97,113 +91,129 @@ def predictor_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
 
 
 class PredictorTrainer:
-    """Trains on a frozen encoder; can stop and resume at any step."""
+    """Trains on a frozen model; can stop and resume at any step.
 
-    def __init__(
-        self,
-        options: PredictorTrainingOptions,
-        encoder: nn.Module,
-        embedding_channels: int,
-        data: list[WeightedDataset],
-        out: Path,
-        held_out: list[WeightedDataset] | None = None,
-    ) -> None:
+    Args:
+        options: of the run.
+        frozen: the model whose embeddings the predictor reads.
+        out: folder for the checkpoint and the curve.
+    """
+
+    def __init__(self, options: PredictorTrainingOptions, frozen: FrozenModel, out: Path) -> None:
         torch.manual_seed(options.seed)
-        self.options, self.data, self.out = options, data, out
-        self.held_out = held_out or []
+        self.options, self.out = options, out
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.encoder = encoder.to(self.device).eval().requires_grad_(False)
-        self.model = PromptPredictor(embedding_channels).to(self.device)
+        self.encoder = frozen.parts.encoder.eval().requires_grad_(False)
+        self.encoder_key = frozen.encoder_key()
+        self.model = PromptPredictor(frozen.embedding_channels).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), options.learning_rate)
         self.step, self.seconds = 0, 0.0
-        self.mean = torch.tensor(IMAGENET_MEAN, device=self.device)
-        self.std = torch.tensor(IMAGENET_STD, device=self.device)
+        self.description: list[str] = []  # of the data
+        self.loss: float | None = None  # running mean
+        self.mean = torch.tensor(frozen.parts.mean, device=self.device)
+        self.std = torch.tensor(frozen.parts.std, device=self.device)
 
-    def run(self) -> None:
-        """Train until the time is spent; writes `predictor.pt` and `training.jsonl` into `out`."""
+    def run(self, data: PredictorData) -> Mapping[str, float]:
+        """Train until the time is spent; writes the checkpoint and the curve into `out`.
+
+        Args:
+            data: to train on.
+
+        Returns:
+            The last figures: `loss` and those of the held-out photographs.
+        """
         self.out.mkdir(parents=True, exist_ok=True)
-        budget = 60.0 * self.options.minutes
-        batches = iter(self._loader())
+        self.description = data.description
+        self.encoder.to(self.device)
+        if not self.step:
+            self._validate(data)
+        with tqdm(total=round(60 * self.options.minutes), unit="s", desc="train-predictor") as bar:
+            if self.progress < 1.0:
+                self._train(data, bar)
+        self.save()
+        return self._validate(data)
+
+    @property
+    def progress(self) -> float:
+        """Share of the time, or of the steps, that is spent, 0-1."""
+        options = self.options
+        steps = self.step / options.steps if options.steps else 0.0
+        return min(1.0, max(steps, self.seconds / (60.0 * options.minutes)))
+
+    def _train(self, data: PredictorData, bar: tqdm) -> None:
+        batches = endless_batches(data.batches(self.options.seed + self.step))
         batch = next(batches)  # starting the loader is no training time
         saved = started = time.monotonic()
-        running = None
-        with tqdm(total=round(budget), unit="s", desc="train-predictor") as bar:
-            while self.seconds < budget:
-                loss = self._train_step(batch, self.seconds / budget)
-                batch = next(batches)
-                running = loss if running is None else 0.98 * running + 0.02 * loss
-                now = time.monotonic()
-                self.seconds, started = self.seconds + now - started, now
-                bar.n = min(round(self.seconds), round(budget))
-                bar.set_postfix(loss=f"{running:.4f}", step=self.step)
-                if self.step % 50 == 0:
-                    self._log({"loss": running})
-                if now - saved > CHECKPOINT_SECONDS:
-                    saved = now
-                    self.save()
-                    self._log(self.validate())
-        self.save()
-        self._log(self.validate())
+        while self.progress < 1.0:
+            self._train_step(batch)
+            batch = next(batches)
+            now = time.monotonic()
+            self.seconds, started = self.seconds + now - started, now
+            bar.n = min(round(self.seconds), round(60 * self.options.minutes))
+            bar.set_postfix(loss=f"{self.loss:.4f}", step=self.step)
+            if self.step % LOGGED_STEPS == 0:
+                self._log({})
+            if now - saved > CHECKPOINT_SECONDS:
+                self.save()
+                self._validate(data)
+                saved = started = time.monotonic()
 
-    def _loader(self) -> torch.utils.data.DataLoader:
-        batches = self._batches(self.data, self.options.seed + self.step, AugmentationOptions())
-        return endless_loader(batches)
-
-    def _batches(
-        self, data: list[WeightedDataset], seed: int, augmentation: AugmentationOptions
-    ) -> PredictorBatches:
-        options = self.options
-        batches = PredictorBatches(
-            data, options.image_size, options.image_size, options.batch_size,
-            0, 0, seed, augmentation,
-        )  # fmt: skip
-        batches.smallest = options.smallest
-        return batches
-
-    @torch.no_grad()
-    def validate(self) -> dict[str, float]:
-        """`held_out_loss` on held-out photographs, always the same; {} without any."""
-        if not self.held_out:
-            return {}
-        batches = self._batches(self.held_out, 0, AS_AT_INFERENCE)
-        losses = [self._loss(b).item() for b in itertools.islice(batches, VALIDATION_BATCHES)]
-        return {"held_out_loss": sum(losses) / len(losses)}
-
-    def _train_step(self, batch: tuple[Tensor, ...], progress: float) -> float:
-        rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    def _train_step(self, batch: PredictorBatch) -> None:
+        rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
             group["lr"] = max(rate, 1e-5)
-        loss = self._loss(batch)
+        _, loss = self._forward(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.step += 1
-        return loss.item()
+        value = loss.item()
+        self.loss = value if self.loss is None else 0.98 * self.loss + 0.02 * value
 
-    def _loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        images, sizes, target, known = (part.to(self.device) for part in batch)
-        image = normalise(images, sizes, self.mean, self.std).contiguous()
-        with torch.no_grad():
-            embedding = self.encoder(image.contiguous(memory_format=torch.channels_last))
-        return predictor_loss(self.model(image, embedding), target, known)
+    def _forward(self, batch: PredictorBatch) -> tuple[Tensor, Tensor]:
+        """Return the confidence maps `[B, 1, P, P]` and their loss."""
+        sizes, targets, known = (
+            part.to(self.device) for part in (batch.sizes, batch.targets, batch.known)
+        )
+        image = normalise(batch.images.to(self.device), sizes, self.mean, self.std).contiguous()
+        confidence = self.model(image, self._embedding(image, batch.embeddings))
+        return confidence, predictor_loss(confidence, targets, known)
+
+    @torch.no_grad()
+    def _embedding(self, image: Tensor, cached: Tensor | None) -> Tensor:
+        if cached is not None:
+            return cached.to(self.device).float()
+        return self.encoder(image.contiguous(memory_format=torch.channels_last))
+
+    def _validate(self, data: PredictorData) -> Mapping[str, float]:
+        """Measure, log and draw; return the figures."""
+        figures = data.held_out.measure(self._forward)
+        self._log(figures)
+        curve.write(self.out)
+        return figures if self.loss is None else {"loss": self.loss, **figures}
 
     def _log(self, figures: Mapping[str, float]) -> None:
-        line = {"step": self.step, "seconds": round(self.seconds, 1)}
-        with (self.out / "training.jsonl").open("a") as file:
-            file.write(json.dumps({**line, **figures}) + "\n")
+        loss = {} if self.loss is None else {"loss": self.loss}
+        where = {"step": self.step, "seconds": round(self.seconds, 1)}
+        curve.append(self.out, {**where, **loss, **figures})
 
     def save(self) -> None:
-        """Write `predictor.pt`: weights, optimiser and how far the run is."""
-        state = {
+        """Write `predictor.pt`."""
+        save_atomically(self.out / CHECKPOINT, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Return weights, optimiser and how far the run is."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "loss": self.loss,
             "options": asdict(self.options),
-            "data": describe_data(self.data),
+            "encoder": self.encoder_key,
+            "data": self.description,
             "machine": describe_machine(self.device),
         }
-        save_atomically(self.out / "predictor.pt", state)
 
     def resume(self) -> bool:
         """Continue from `predictor.pt` in `out`, if there is one.
@@ -211,14 +221,18 @@ class PredictorTrainer:
         Raises:
             InputError: The file is damaged or belongs to another model.
         """
-        file = self.out / "predictor.pt"
+        file = self.out / CHECKPOINT
         if not file.is_file():
             return False
         state = load_checkpoint(file, self.device)
+        if state.get("encoder", self.encoder_key) != self.encoder_key:
+            raise InputError(f"{file}: trained for another model; choose another --out")
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(f"{file}: not a checkpoint of this predictor ({error})") from error
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{file}: not a checkpoint of this predictor ({reason})") from error
         self.step, self.seconds = state["step"], state["seconds"]
+        self.loss = state.get("loss")
         return True

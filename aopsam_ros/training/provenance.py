@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from aopsam_ros.training.batches import WeightedDataset
+
+
+def summarise_run(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick from a checkpoint's facts what a user wants to know of a training run."""
+    options = facts["options"]
+    told: dict[str, Any] = {
+        "minutes": round(facts["seconds"] / 60, 1),
+        "steps": facts["step"],
+        "images": facts["step"] * options["batch_size"],
+        "seed": options["seed"],
+    }
+    return told | {key: facts[key] for key in ("backbone", "machine", "data") if facts.get(key)}
 
 
 def describe_data(data: list[WeightedDataset]) -> list[str]:

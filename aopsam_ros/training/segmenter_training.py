@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from aopsam_ros.models.mobilenet_v2 import load_imagenet
 from aopsam_ros.models.nano import NanoSegmenter
 from aopsam_ros.training.augmentation import AS_AT_INFERENCE
 from aopsam_ros.training.batches import Batch, SegmenterBatches, WeightedDataset, normalise
+from aopsam_ros.training.loader import endless_batches
 from aopsam_ros.training.losses import low_resolution_iou, segmenter_loss
 from aopsam_ros.training.provenance import describe_data, describe_machine
 
@@ -129,7 +130,7 @@ class SegmenterTrainer:
     def _run_phase(self, bar: tqdm) -> None:
         """Train at one crop size until the schedule asks for the next."""
         canvas = self._canvas()
-        loader = iter(self._loader(canvas))
+        loader = self._loader(canvas)
         batch = next(loader)  # starting the loader is no training time
         saved = validated = started = time.monotonic()
         running: dict[str, float] = {}
@@ -150,13 +151,13 @@ class SegmenterTrainer:
                 validated = now
                 self._log(self.validate())
 
-    def _loader(self, canvas: int) -> torch.utils.data.DataLoader:
+    def _loader(self, canvas: int) -> Iterator[Batch]:
         options = self.options
         batches = SegmenterBatches(
             self.data, options.image_size, canvas, options.batch_size,
             options.points, options.boxes, seed=options.seed + self.step,
         )  # fmt: skip
-        return endless_loader(batches)
+        return endless_batches(batches)
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         self._set_rates()
@@ -271,12 +272,3 @@ class SegmenterTrainer:
             raise InputError(f"{file}: not a checkpoint of this model ({error})") from error
         self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
         return True
-
-
-def endless_loader(batches: torch.utils.data.IterableDataset) -> torch.utils.data.DataLoader:
-    """Prepare batches in one process of their own, a few ahead of the training."""
-    # Spawned: a fork of a process that has threads, as of OpenMP, can wait for their locks forever.
-    loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
-        batches, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
-    )
-    return loader

@@ -8,9 +8,11 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from aopsam_ros.errors import InputError, WeightsError
-from aopsam_ros.weights.cache import cached_path, check_private, prepare_cache
+from aopsam_ros.user_folders import check_private
+from aopsam_ros.weights.cache import cache_folder, cached_path, prepare_cache
 from aopsam_ros.weights.download import download
 from aopsam_ros.weights.identity import (
     CHUNK,
@@ -18,6 +20,7 @@ from aopsam_ros.weights.identity import (
     Hasher,
     check_file,
     check_identity,
+    check_size,
     digests_of,
     record_of,
 )
@@ -28,12 +31,11 @@ def fetch(weights: Weights) -> Path:
     """Return the checked file, downloaded unless it is there.
 
     Raises:
-        WeightsError: It cannot be had, or what came is not the published file.
-        OSError: The cache cannot be written.
+        WeightsError: It cannot be had or stored, or what came is not the published file.
+        FolderError: Others could replace it in the cache.
     """
-    folder = prepare_cache()
-    target, partial = folder / weights.file, folder / f"{weights.file}.partial"
-    with _locked(folder, weights):
+    with _locked_cache(weights) as folder:
+        target, partial = folder / weights.file, _partial_of(folder, weights)
         if _is_whole(weights, target):
             return target
         _install(partial, target, _download_checked(weights, partial))
@@ -44,20 +46,23 @@ def take(weights: Weights, source: Path) -> Path:
     """Return the checked file, copied from one at hand.
 
     Raises:
-        WeightsError: That is not the published file; nothing is stored then.
+        WeightsError: That is not the published file, or it cannot be stored; nothing is then.
+        FolderError: Others could replace it in the cache.
         InputError: There is no such file.
-        OSError: It cannot be read, or the cache not be written.
+        OSError: It cannot be opened.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    folder = prepare_cache()
-    with _locked(folder, weights), tempfile.TemporaryDirectory(dir=folder) as temporary:
-        # The copy is what is checked: the source may change meanwhile.
-        copy = Path(temporary) / weights.file
-        found = _copy(source, copy)
-        check_identity(weights, found, source)
-        _install(copy, folder / weights.file, found)
-    return folder / weights.file
+    check_size(weights, source.stat().st_size, source)
+    with source.open("rb") as reader, _locked_cache(weights) as folder:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            # The copy is what is checked: the source may change meanwhile.
+            copy = Path(temporary) / weights.file
+            found = _copy(reader, copy)
+            check_identity(weights, found, source)
+            _install(copy, folder / weights.file, found)
+        _partial_of(folder, weights).unlink(missing_ok=True)  # of a download that was given up
+        return folder / weights.file
 
 
 def resolve_checkpoint(name_or_path: str) -> Path:
@@ -65,9 +70,10 @@ def resolve_checkpoint(name_or_path: str) -> Path:
 
     Raises:
         WeightsError: The named weights are not there, or not what they were.
+        FolderError: Others could replace them.
     """
     path = Path(name_or_path)
-    if name_or_path not in KNOWN or path.exists():
+    if name_or_path not in KNOWN or path.is_file():  # a folder may be the bundle of that name
         return path
     weights = KNOWN[name_or_path]
     stored = cached_path(weights)
@@ -91,6 +97,10 @@ def _download_checked(weights: Weights, partial: Path) -> Digests:
     return found
 
 
+def _partial_of(folder: Path, weights: Weights) -> Path:
+    return folder / f"{weights.file}.partial"
+
+
 def _is_whole(weights: Weights, target: Path) -> bool:
     try:
         found = check_file(weights, target)
@@ -101,8 +111,8 @@ def _is_whole(weights: Weights, target: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path) -> Digests:
-    with source.open("rb") as reader, target.open("wb") as writer:
+def _copy(reader: BinaryIO, target: Path) -> Digests:
+    with target.open("wb") as writer:
         hasher = Hasher(os.fstat(reader.fileno()).st_size)
         while piece := reader.read(CHUNK):
             hasher.update(piece)
@@ -127,13 +137,31 @@ def _record(target: Path, found: Digests) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, weights: Weights) -> Iterator[None]:
-    """Keep other processes from fetching the same file; the lock ends with the process."""
-    with (folder / f"{weights.file}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WeightsError(
-                f"{weights.file} is being fetched by another process; wait for it to end"
-            ) from error
+def _locked_cache(weights: Weights) -> Iterator[Path]:
+    """Make the cache's folder, to store a file in it that no other process stores meanwhile.
+
+    Raises:
+        WeightsError: Another process does, or it cannot be written.
+        FolderError: Others could put files there.
+    """
+    try:
+        folder = prepare_cache()
+        with _locked(folder / f"{weights.file}.lock"):
+            yield folder
+    except BlockingIOError as error:
+        raise WeightsError(
+            f"{weights.file} is being fetched by another process; wait for it to end"
+        ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"{weights.file} cannot be stored under {cache_folder()}: {error}; "
+            "XDG_CACHE_HOME can name another folder of yours"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock, which ends with the process at the latest."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -60,15 +60,24 @@ def check_identity(weights: Weights, found: Digests, origin: object) -> None:
     Raises:
         WeightsError: It is another one; the message says what differs.
     """
-    if found.size != weights.size:
-        state = "truncated" if found.size < weights.size else "another file"
-        raise WeightsError(
-            f"{origin}: {state}: it has {found.size} bytes, {weights.file} has {weights.size}"
-        )
+    check_size(weights, found.size, origin)
     if found.git_blob != weights.git_blob:
         raise WeightsError(
             f"{origin}: damaged, or not the published {weights.file}: its content is "
             f"{found.git_blob[:12]}..., not {weights.git_blob[:12]}..."
+        )
+
+
+def check_size(weights: Weights, size: int, origin: object) -> None:
+    """Compare only a file's size with the published one's, before all of it is read.
+
+    Raises:
+        WeightsError: It is another one.
+    """
+    if size != weights.size:
+        state = "truncated" if size < weights.size else "another file"
+        raise WeightsError(
+            f"{origin}: {state}: it has {size} bytes, {weights.file} has {weights.size}"
         )
 
 
@@ -86,10 +95,11 @@ def check_file(weights: Weights, path: Path) -> Digests:
     """
     if not path.exists():
         raise WeightsError(f"{path}: not there; run `aopsam models fetch {weights.name}`")
+    check_size(weights, path.stat().st_size, path)
     found = digests_of(path)
     check_identity(weights, found, path)
     record = record_of(path)
-    if record.exists() and record.read_text(encoding="utf-8").split()[:1] != [found.sha256]:
+    if record.exists() and record.read_bytes().split()[:1] != [found.sha256.encode()]:
         raise WeightsError(
             f"{path}: differs from the SHA-256 beside it in {record.name}; remove both and fetch "
             "again"

@@ -1,25 +1,8 @@
-"""The hand-made bundle, once for all tests."""
+"""The hand-made bundle with another prompt source."""
 
 import pytest
-from hypothesis import settings
-from tiny_bundle import write_tiny_bundle
 
 from aopsam_ros.segmenter import Segmenter
-
-# The same examples every time, no time limit: a test must not fail because the machine is busy.
-settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
-settings.load_profile("aopsam")
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory):
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def tiny(tiny_folder):
-    with Segmenter.from_bundle(tiny_folder, threads=1) as segmenter:
-        yield segmenter
 
 
 @pytest.fixture(scope="session")

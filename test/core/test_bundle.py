@@ -232,3 +232,14 @@ def test_a_relative_users_folder_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert search_folders()[-1] == tmp_path / ".local/share/aopsam_ros/bundles"
+
+
+def test_a_user_without_a_home_finds_what_is_installed(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    before = available()
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    assert "nano" in available() and set(available()) <= set(before)
+    assert load_bundle("nano").name == "nano"

@@ -44,15 +44,21 @@ def test_sweeps_change_one_option_and_hold_the_models_own_value():
         "asf.confidence_threshold": [0.05, 0.1, 0.2, 0.3, 0.4],
         "asf.min_spacing": [2, 4, 5, 6, 7, 8],
         "asf.elimination_threshold": [1.0, 1.25, 1.3, 1.35, 1.4],
+        "asf.elimination_cosine": [0.5, 0.65, 0.75, 0.85, 0.95],
         "asf.max_prompts": [8, 16, 32, 64, 128, 256],
     }
-    # The factor k means nothing to the model's own rule: there the paper's is swept.
-    rules = {one.changes.get("asf.filtering") for one in found if "elimination" in one.swept}
-    assert rules == {"paper"}
+    # Where the model's own rule makes no use of an option, one that does is taken.
+    assert rules_of(OWN) == {"elimination_threshold": "paper", "elimination_cosine": "duplicates"}
     own = OWN.updated({"asf.filtering": "max"})
-    assert all(
-        "asf.filtering" not in one.changes for one in configurations(["predictor"], ["sweeps"], own)
-    )
+    assert rules_of(own) == {"elimination_cosine": "duplicates"}
+    own = OWN.updated({"asf.filtering": "duplicates"})
+    assert rules_of(own) == {"elimination_threshold": "paper"}
+
+
+def rules_of(own):
+    found = configurations(["predictor"], ["sweeps"], own)[1:]
+    changed = [one for one in found if "asf.filtering" in one.changes]
+    return {one.swept.partition(".")[2]: one.changes["asf.filtering"] for one in changed}
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,11 @@ def test_what_changes_nothing_is_not_searched():
     assert all(len(names) == 1 for names in asked.values())
     everything = {*NUMBERS, *WORDS, "asf.max_prompts"}
     for rule, (names,) in asked.items():
-        without = {"asf.elimination_iou"} if rule == "none" else set()
-        without |= {"asf.elimination_threshold"} if rule in ("none", "inside") else set()
-        assert names == everything - without
+        used = set() if rule == "none" else {"asf.elimination_iou"}
+        used |= {"asf.elimination_threshold"} if rule in ("paper", "max", "max_inside") else set()
+        used |= {"asf.elimination_cosine"} if rule == "duplicates" else set()
+        assert {name for name in names if "elimination" in name} == used
+        assert {name for name in everything if "elimination" not in name} <= names
     assert set(asked) == set(OPTIONS["asf.filtering"].choices)
 
 

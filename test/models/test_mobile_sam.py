@@ -187,6 +187,26 @@ def with_no_tensor(state):
     state["image_encoder.neck.0.weight"] = 3
 
 
+def with_whole_numbers(state):
+    state["image_encoder.neck.0.weight"] = torch.zeros(256, 320, 1, 1, dtype=torch.int32)
+
+
+def with_complex_numbers(state):
+    state["image_encoder.neck.0.weight"] = torch.zeros(256, 320, 1, 1, dtype=torch.complex64)
+
+
+def with_sparse(state):
+    state["image_encoder.neck.0.weight"] = torch.zeros(256, 320, 1, 1).to_sparse()
+
+
+def with_no_values(state):
+    state["image_encoder.neck.0.weight"] = torch.zeros(256, 320, 1, 1, device="meta")
+
+
+def with_too_large(state):
+    state["image_encoder.neck.1.bias"] = torch.full((256,), 1e300, dtype=torch.float64)
+
+
 def with_nan(state):
     state["image_encoder.neck.1.bias"] = torch.full((256,), float("nan"))
 
@@ -196,8 +216,16 @@ def with_nan(state):
     [
         (without, r"1 is missing, such as mask_decoder\.iou_token\.weight"),
         (with_more, r"1 is unknown, such as mask_decoder\.extra"),
-        (with_other_shape, r"1 is of another shape, such as image_encoder\.neck\.0\.weight"),
-        (with_no_tensor, r"1 is of another shape"),
+        (
+            with_other_shape,
+            r"1 is of another shape or type, such as image_encoder\.neck\.0\.weight",
+        ),
+        (with_no_tensor, r"1 is of another shape or type"),
+        (with_whole_numbers, r"1 is of another shape or type"),
+        (with_complex_numbers, r"1 is of another shape or type"),
+        (with_sparse, r"1 is of another shape or type"),
+        (with_no_values, r"1 is of another shape or type"),
+        (with_too_large, r"1 is not finite, such as image_encoder\.neck\.1\.bias"),
         (with_nan, r"1 is not finite, such as image_encoder\.neck\.1\.bias"),
         (dict.clear, "439 are missing"),
     ],

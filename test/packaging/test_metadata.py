@@ -127,6 +127,7 @@ OPTIONAL = {
     "pynvml",
     "skimage",
     "sklearn",
+    "rosbags",
 }
 
 

@@ -52,6 +52,19 @@ def test_entry_script_parses_on_python_2(root):
     assert "annotations" not in before_check
 
 
+@pytest.mark.parametrize("safe_path", ["", "1"])
+def test_it_starts_from_any_folder_and_in_safe_mode(root, tmp_path, safe_path):
+    done = subprocess.run(
+        [sys.executable, str(root / "scripts" / "setup_env.py"), "--help"],
+        cwd=tmp_path,
+        env={"PYTHONSAFEPATH": safe_path, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--rebuild" in done.stdout, done.stderr
+
+
 def test_missing_compiler_is_told(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

@@ -3,14 +3,13 @@
 import pytest
 from gpu import Gpu
 from stand_in_tensorrt import VERSIONS
-from tiny_bundle import write_tiny_bundle
 
 from aopsam_ros.runtime.bundle import load_bundle
 
 
 @pytest.fixture(scope="session")
-def bundle(tmp_path_factory):
-    return load_bundle(write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny"))
+def bundle(tiny_folder):
+    return load_bundle(tiny_folder)
 
 
 @pytest.fixture(params=VERSIONS)

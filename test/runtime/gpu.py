@@ -11,7 +11,7 @@ from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.runtime.cuda import Device
 from aopsam_ros.runtime.engine_cache import EngineCache
 from aopsam_ros.runtime.progress import silent
-from aopsam_ros.runtime.tensorrt_api import TensorRt
+from aopsam_ros.runtime.tensorrt_engine.api import TensorRt
 from aopsam_ros.runtime.tensorrt_runtime import TensorRtRuntime
 
 
@@ -44,7 +44,8 @@ class Gpu:
     def install(self, monkeypatch):
         """Let the package find this machine's TensorRT and driver by itself."""
         monkeypatch.setitem(sys.modules, "tensorrt", self.module)
-        monkeypatch.setattr("aopsam_ros.runtime.cuda.load_driver", lambda: self.driver)
+        for module in ("cuda", "engines"):
+            monkeypatch.setattr(f"aopsam_ros.runtime.{module}.load_driver", lambda: self.driver)
         monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(self.cache.folder))
 
 

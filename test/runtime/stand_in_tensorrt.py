@@ -23,6 +23,7 @@ class Faults:
     def __init__(self):
         self.wrong_half = ()  # graphs by their output's name whose 16 bits are NaN
         self.wrong_full = ()
+        self.kept_full = []  # layers in 32 bits of engines whose other bits TensorRT chooses
         self.builds = []  # of every build: (graph's outputs, precision)
         self.out_of_memory = False
         self.refuses_to_run = False
@@ -57,16 +58,17 @@ def make_module(version, driver):
         trt.IProgressMonitor = type("IProgressMonitor", (), {})
 
     class ITensor:
-        def __init__(self, dtype):
-            self.dtype = dtype
+        def __init__(self, name, dtype):
+            self.name, self.dtype = name, dtype
 
     class ILayer:
         """A layer; it has a precision of its own only before TensorRT 11."""
 
         def __init__(self, node):
-            self._op = node.op_type
-            is_size = self._op == "Shape"
-            self._output = ITensor(trt.DataType.INT32 if is_size else trt.DataType.FLOAT)
+            self._op, self.name = node.op_type, f"{node.op_type} of {node.output[0]}"
+            dtype = trt.DataType.INT32 if self._op == "Shape" else trt.DataType.FLOAT
+            self._inputs = [ITensor(name, dtype) if name else None for name in node.input]
+            self._outputs = [ITensor(name, dtype) for name in node.output]
             if major < 11:
                 self.precision = None
 
@@ -74,8 +76,19 @@ def make_module(version, driver):
         def type(self):
             return trt.LayerType[_LAYERS.get(self._op, "ELEMENTWISE")]
 
+        @property
+        def num_inputs(self):
+            return len(self._inputs)
+
+        @property
+        def num_outputs(self):
+            return len(self._outputs)
+
+        def get_input(self, index):
+            return self._inputs[index]
+
         def get_output(self, index):
-            return self._output if index == 0 else None
+            return self._outputs[index]
 
     if major < 11:
         ILayer.set_output_type = lambda self, index, dtype: None
@@ -110,7 +123,9 @@ def make_module(version, driver):
                 self._errors = [ParserError("Failed to parse\nthe ONNX model")]
                 return False
             self._network._graph = bytes(model)
-            self._network._layers = [ILayer(node) for node in graph.node]
+            # Constants are layers without inputs, as in the real parser's networks.
+            constants = [onnx.helper.make_node("Constant", [], [c.name]) for c in graph.initializer]
+            self._network._layers = [ILayer(node) for node in (*constants, *graph.node)]
             return True
 
         @property
@@ -179,9 +194,8 @@ def make_module(version, driver):
                 return self._fail("strongly typed networks take no precision flags")
             if "FP16" in chosen:
                 assert "OBEY_PRECISION_CONSTRAINTS" in chosen
-                for layer in network._layers:
-                    if layer.type in (trt.LayerType.NORMALIZATION, trt.LayerType.SOFTMAX):
-                        assert layer.precision == trt.DataType.FLOAT
+                kept = [x.name for x in network._layers if x.precision == trt.DataType.FLOAT]
+                trt.faults.kept_full += kept
             outputs = [output.name for output in model.graph.output]
             trt.faults.builds.append((outputs[0], "half" if half else "full"))
             if trt.faults.out_of_memory:

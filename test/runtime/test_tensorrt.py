@@ -9,7 +9,7 @@ from tiny_bundle import MAP, SIZE, coloured_scene
 
 from aopsam_ros.errors import EngineError, InferenceError
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
-from aopsam_ros.runtime.tensorrt_engine import LARGEST_BATCH, MOST_POINTS
+from aopsam_ros.runtime.tensorrt_engine.engine import LARGEST_BATCH, MOST_POINTS
 from aopsam_ros.runtime.verification import answers, check, sample_inputs
 from aopsam_ros.segmenter import Segmenter
 

@@ -4,16 +4,18 @@ import hashlib
 import multiprocessing
 import shutil
 
+import numpy as np
 import pytest
 import yaml
 from gpu import Gpu, add_mixed_graphs
+from onnx import TensorProto, helper, numpy_helper
 from other_process import start_on_a_gpu
 from tiny_bundle import write_tiny_bundle
 
 from aopsam_ros.errors import BundleError, EngineError
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.engines import create_runtime
-from aopsam_ros.runtime.tensorrt_api import TensorRt
+from aopsam_ros.runtime.tensorrt_engine.api import Precision, TensorRt
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
 OUTPUTS = ["embedding", "confidence_map", "low_res_logits"]
@@ -33,6 +35,37 @@ def test_the_best_precision_with_mixed_graphs(gpu, mixed):
     name = "CHOSEN_HALF" if gpu.module.__version__.startswith("8") else "TYPED_HALF"
     assert gpu.start_and_stop(mixed) == dict.fromkeys(GRAPHS, name)
     assert gpu.builds == [(output, "half") for output in OUTPUTS]
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_norms_sums_and_coordinates_stay_in_32_bits(tmp_path, version):
+    gpu = Gpu(version, tmp_path)
+    nodes = [
+        helper.make_node("Mul", ["point_coords", "scale"], ["scaled"]),
+        helper.make_node("Sin", ["scaled"], ["position"]),
+        helper.make_node("Mul", ["embedding", "scale"], ["features"]),
+        helper.make_node("LayerNormalization", ["features", "weight"], ["normed"]),
+        helper.make_node("Softmax", ["normed"], ["shares"]),
+        helper.make_node("Add", ["shares", "position"], ["out"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2])
+        for name in ("point_coords", "embedding")
+    ]
+    constants = [
+        numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("scale", "weight")
+    ]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4, 2])
+    graph = helper.make_graph(nodes, "graph", inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    trt = TensorRt(gpu.module)
+    trt.build(model.SerializeToString(), Precision.CHOSEN_HALF, {}, lambda share: None)
+    assert gpu.faults.kept_full == [
+        "Mul of scaled",
+        "Sin of position",
+        "LayerNormalization of normed",
+        "Softmax of shares",
+    ]
 
 
 def test_full_precision_on_demand(gpu, mixed):
@@ -134,8 +167,6 @@ def test_a_graph_with_a_wrong_hash_is_never_built(modern_gpu, bundle, tmp_path):
 
 
 def test_a_graph_that_tensorrt_cannot_read_is_a_clear_error(modern_gpu):
-    from aopsam_ros.runtime.tensorrt_api import Precision
-
     with pytest.raises(EngineError, match="cannot read the graph: Failed to parse the ONNX model"):
         TensorRt(modern_gpu.module).build(b"no graph", Precision.FULL, {}, lambda share: None)
 
@@ -182,8 +213,10 @@ def test_auto_falls_back_and_says_why(modern_gpu, bundle, monkeypatch, caplog):
     modern_gpu.faults.out_of_memory = True
     runtime = create_runtime(bundle)
     assert runtime.name == "onnxruntime"
-    assert "engine tensorrt cannot be used: encoder: TensorRT 10.3.0 cannot build" in caplog.text
-    assert "WARNING" in {record.levelname for record in caplog.records}
+    (record,) = [record for record in caplog.records if record.name.endswith(".engines")]
+    assert record.levelname == "WARNING"  # the GPU stays idle
+    assert "engine onnxruntime on cpu (auto; tensorrt: encoder: TensorRT 10.3.0" in record.message
+    assert "; torch: engine 'torch' " in record.message
     runtime.close()
 
 

@@ -51,3 +51,29 @@ def write_json(path: Path, content: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def write_sa1b(folder: Path, count: int, points: bool = True) -> Path:
+    """Write `sa_N.jpg` and `sa_N.json`, with a prompt point near the left end of each mask."""
+    from pycocotools import mask as coder
+
+    folder.mkdir(parents=True)
+    for index in range(count):
+        rgb, labels = draw_scene(index)
+        cv2.imwrite(str(folder / f"sa_{index}.jpg"), rgb[:, :, ::-1])
+        annotations = []
+        for label in np.unique(labels[labels > 0]).tolist():
+            runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
+            annotation = {"segmentation": {**runs, "counts": runs["counts"].decode()}}
+            if points:
+                annotation["point_coords"] = [left_point(labels == label)]
+            annotations.append(annotation)
+        write_json(folder / f"sa_{index}.json", {"annotations": annotations})
+    return folder
+
+
+def left_point(mask: NDArray[np.bool_]) -> list[float]:
+    """Pick the pixel in the middle of a mask's third column, far from its innermost one."""
+    columns = np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask[:, columns[2]])
+    return [float(columns[2]), float(rows[len(rows) // 2])]

@@ -62,6 +62,16 @@ def test_held_out_photographs_are_measured(trained):
     assert log_of(trained / "pred")[-1]["held_out_loss"] > 0
 
 
+def test_the_predictors_run_leaves_a_bundle_and_its_curve(trained):
+    bundle = load_bundle(trained / "pred" / "bundle")
+    assert (bundle.name, bundle.image_size) == ("nano", 96)
+    assert "held_out_recall" in (trained / "pred" / "curve.csv").read_text()
+    first, *_, last = log_of(trained / "pred")
+    assert first["step"] == 0 and first["held_out_recall"] == 0 and last["loss"] > 0
+    assert 0 <= last["held_out_recall"] <= 1 and last["held_out_prompts"] >= 0
+    assert not (trained / "pred" / "embeddings").exists()  # its encoder is fast
+
+
 def test_a_run_goes_on_where_it_stopped(trained, pictures, capfd):
     before = log_of(trained / "seg")[-1]
     words = ["--data", str(pictures), "--out", str(trained / "seg"), "--minutes", "0.05", *SMALL]

@@ -3,7 +3,13 @@
 Attributes carry the names of the published checkpoint's tensors, so that it loads as it is.
 """
 
-from aopsam_ros.models.mobile_sam.model import MEAN, STD, MobileSam, PointDecoder
+from aopsam_ros.models.mobile_sam.model import (
+    IMAGE_SIZE,
+    MEAN,
+    STD,
+    MobileSam,
+    PointDecoder,
+)
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
-__all__ = ["EMBEDDING_CHANNELS", "MEAN", "STD", "MobileSam", "PointDecoder"]
+__all__ = ["EMBEDDING_CHANNELS", "IMAGE_SIZE", "MEAN", "STD", "MobileSam", "PointDecoder"]

@@ -1,4 +1,4 @@
-"""What the encoder and the decoder share: layers, and reshaping that exports without sizes."""
+"""What the encoder and the decoder share: layers, and operations that export without sizes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 CHANNEL_NORM_EPS = 1e-6  # SAM's norms over the channels of a map; its token norms keep torch's 1e-5
@@ -55,3 +56,30 @@ class _OnnxReshape(torch.autograd.Function):
     @staticmethod
     def symbolic(g: Any, x: Any, *sizes: int) -> Any:  # noqa: ANN401
         return g.op("Reshape", x, g.op("Constant", value_t=torch.tensor(sizes)))
+
+
+def pad(x: Tensor, count: int) -> Tensor:
+    """Append `count` rows and columns of zeros to a map `[B, H, W, C]`.
+
+    Exported, this is a single node with a constant, other than torch's own `pad`; see `reshape`.
+    """
+    if torch.onnx.is_in_onnx_export():
+        return _OnnxPad.apply(x, count)
+    return _append(x, count)
+
+
+def _append(x: Tensor, count: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, count, 0, count))
+
+
+class _OnnxPad(torch.autograd.Function):
+    """`pad` while a graph is being exported."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, count: int) -> Tensor:  # noqa: ANN401, ARG004
+        return _append(x, count)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, count: int) -> Any:  # noqa: ANN401
+        before_and_after = torch.tensor([0, 0, 0, 0, 0, count, count, 0])
+        return g.op("Pad", x, g.op("Constant", value_t=before_and_after), mode_s="constant")

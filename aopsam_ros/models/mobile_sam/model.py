@@ -37,7 +37,8 @@ class PointDecoder(nn.Module):
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
         position = model.prompt_encoder.image_position().detach()
-        self.register_buffer("image_position", position, persistent=False)
+        # Persistent: the exporter would store one that is not once for each use.
+        self.register_buffer("image_position", position)
 
     def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Decode N prompts of K points.

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from aopsam_ros.models.mobile_sam.layers import ChannelNorm, conv_norm
+from aopsam_ros.models.mobile_sam.layers import ChannelNorm, conv_norm, pad
 
 EMBEDDING_CHANNELS = 256
 STEM_WIDTH = 64
@@ -131,8 +131,7 @@ class Block(nn.Module):
         # Sizes are fixed numbers, so that the exported graph computes none.
         side, window, width = self.side, self.window, self.width
         count = -(-side // window)
-        padding = count * window - side
-        x = F.pad(x, (0, 0, 0, padding, 0, padding))
+        x = pad(x, count * window - side)
         x = x.reshape(-1, count, window, count, window, width).transpose(2, 3)
         x = self.attn(x.reshape(-1, window * window, width))
         x = x.reshape(-1, count, count, window, window, width).transpose(2, 3)

@@ -182,7 +182,7 @@ def test_output_of_another_shape_is_an_inference_error(shape):
         check_output("x", np.zeros(shape, np.float32), (None, 2))
 
 
-@pytest.mark.parametrize("engine", ["openvino", "torch"])
+@pytest.mark.parametrize("engine", ["openvino"])
 def test_engine_of_another_build_is_refused(tiny_folder, engine):
     with pytest.raises(EngineError, match=f"'{engine}' is not available in this build"):
         create_runtime(load_bundle(tiny_folder), engine)

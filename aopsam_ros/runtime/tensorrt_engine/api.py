@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aopsam_ros.errors import EngineError
 
 WORKSPACE_BYTES = 1 << 30  # for one layer; a board shares its memory with everything else
 # In 16 bits these overflow or lose digits: a norm's sum of squares, a softmax's exponentials.
-_FULL_PRECISION_LAYERS = ("NORMALIZATION", "SOFTMAX", "REDUCE", "UNARY")
+_FULL_PRECISION_LAYERS = ("NORMALIZATION", "SOFTMAX", "REDUCE")
+# In 16 bits, coordinates would be a raster of half a pixel at 1024 pixels.
+_PROMPTS = ("point_coords", "point_labels")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -167,12 +169,29 @@ class TensorRt:
         config.set_flag(flags.FP16)
         config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
         kinds = {getattr(self.module.LayerType, name) for name in _FULL_PRECISION_LAYERS}
-        for index in range(network.num_layers):
-            layer = network.get_layer(index)
+        layers = [network.get_layer(index) for index in range(network.num_layers)]
+        of_prompts = _layers_of_prompts(layers)
+        for layer in layers:
             # Sizes and indices pass through such layers too: only numbers have a precision.
-            if layer.type in kinds and layer.get_output(0).dtype == float32:
+            is_kept = layer.type in kinds or layer.name in of_prompts
+            if is_kept and layer.get_output(0).dtype == float32:
                 layer.precision = float32
                 layer.set_output_type(0, float32)
+
+
+def _layers_of_prompts(layers: Sequence[Any]) -> set[str]:
+    """Return the names of the layers that depend on prompts, and on nothing else but constants."""
+    prompts, constants, found = set(_PROMPTS), set[str](), set[str]()
+    for layer in layers:  # in the order of their computation
+        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
+        inputs = {tensor.name for tensor in tensors if tensor is not None}
+        outputs = {layer.get_output(i).name for i in range(layer.num_outputs)}
+        if inputs <= constants:
+            constants |= outputs
+        elif inputs <= prompts | constants:
+            prompts |= outputs
+            found.add(layer.name)
+    return found
 
 
 def _import() -> Any:  # noqa: ANN401

@@ -16,9 +16,9 @@ from aopsam_ros.runtime.cuda import Device
 from aopsam_ros.runtime.engine_cache import EngineCache, EngineKey
 from aopsam_ros.runtime.progress import Heartbeat, OnProgress
 from aopsam_ros.runtime.signatures import Shape, signatures
-from aopsam_ros.runtime.tensorrt_api import WORKSPACE_BYTES, Precision, Range, TensorRt
-from aopsam_ros.runtime.tensorrt_engine import LARGEST_BATCH, largest
-from aopsam_ros.runtime.tensorrt_verifier import Verifier
+from aopsam_ros.runtime.tensorrt_engine.api import WORKSPACE_BYTES, Precision, Range, TensorRt
+from aopsam_ros.runtime.tensorrt_engine.engine import LARGEST_BATCH, largest
+from aopsam_ros.runtime.tensorrt_engine.verifier import Verifier
 
 FP32 = "fp32"
 

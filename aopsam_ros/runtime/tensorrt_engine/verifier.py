@@ -14,8 +14,8 @@ from aopsam_ros.errors import EngineError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, Bundle
 from aopsam_ros.runtime.cuda import Device
 from aopsam_ros.runtime.signatures import signatures
-from aopsam_ros.runtime.tensorrt_api import TensorRt
-from aopsam_ros.runtime.tensorrt_engine import Engine, Memory
+from aopsam_ros.runtime.tensorrt_engine.api import TensorRt
+from aopsam_ros.runtime.tensorrt_engine.engine import Engine, Memory
 from aopsam_ros.runtime.verification import check, sample_inputs
 
 _LOGGER = logging.getLogger(__name__)

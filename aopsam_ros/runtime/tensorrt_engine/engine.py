@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import EngineError, InferenceError
 from aopsam_ros.runtime.cuda import Buffer, Device, Stream
 from aopsam_ros.runtime.signatures import Shape, Signature, check_graph
-from aopsam_ros.runtime.tensorrt_api import TensorRt
+from aopsam_ros.runtime.tensorrt_engine.api import TensorRt
 
 LARGEST_BATCH = 32  # prompts in one call; 25 MB of logits at 256 x 256
 MOST_POINTS = 8  # of one prompt

@@ -1,0 +1,74 @@
+"""The models that bundles are exported of and predictors are trained for, from what users name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aopsam_ros.weights.fetching import resolve_checkpoint
+from aopsam_ros.weights.identity import digests_of
+from aopsam_ros.weights.known import KNOWN
+
+if TYPE_CHECKING:
+    from aopsam_ros.models.frozen import FrozenModel
+
+MOBILE_SAM = "mobile_sam"
+# SAM's own, for its automatic mask generator. They are not measured with this checkpoint here.
+_SAM_THRESHOLDS: dict[str, object] = {"predicted_iou_threshold": 0.88, "stability_threshold": 0.95}
+
+
+def nano_model(segmenter: Path) -> FrozenModel:
+    """Read `segmenter.pt` of `aopsam train-segmenter`.
+
+    Raises:
+        InputError: There is no such file, or it is another.
+    """
+    from aopsam_ros.models.export import nano_parts
+    from aopsam_ros.models.frozen import FrozenModel
+    from aopsam_ros.models.loading import load_segmenter
+    from aopsam_ros.models.nano import EMBEDDING_CHANNELS
+    from aopsam_ros.training.provenance import summarise_run
+
+    model, facts = load_segmenter(segmenter)
+    return FrozenModel(
+        name="nano",
+        parts=nano_parts(model, None, facts["options"]["image_size"]),
+        embedding_channels=EMBEDDING_CHANNELS,
+        defaults={},
+        provenance={"segmenter": summarise_run(facts)},
+    )
+
+
+def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenModel:
+    """Read MobileSAM's checkpoint: a file, or the name of weights that were fetched.
+
+    Args:
+        checkpoint: `mobile_sam`, or a path.
+        image_size: side of the encoder's square, pixels; None: what the weights were trained for.
+
+    Raises:
+        WeightsError: The named weights are not there, or not what they were.
+        InputError: There is no such file, or it holds other tensors.
+    """
+    from aopsam_ros.models.export import mobile_sam_parts
+    from aopsam_ros.models.frozen import FrozenModel
+    from aopsam_ros.models.loading import load_mobile_sam
+    from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS, IMAGE_SIZE
+
+    path = resolve_checkpoint(checkpoint)
+    model = load_mobile_sam(path, image_size or IMAGE_SIZE)
+    return FrozenModel(
+        name=MOBILE_SAM,
+        parts=mobile_sam_parts(model),
+        embedding_channels=EMBEDDING_CHANNELS,
+        defaults={"mask": _SAM_THRESHOLDS, "grid": _SAM_THRESHOLDS},
+        provenance={"checkpoint": _identity(path)},
+    )
+
+
+def _identity(checkpoint: Path) -> dict[str, str]:
+    """Say which file this was, and whether it is the published one."""
+    found = digests_of(checkpoint)
+    published = found.git_blob == KNOWN[MOBILE_SAM].git_blob
+    origin = "as published by its authors" if published else "not the published file"
+    return {"file": checkpoint.name, "sha256": found.sha256, "origin": origin}

@@ -1,0 +1,91 @@
+"""Pictures that nobody labelled in, data sets out: for `aopsam train-predictor --self-label`."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aopsam_ros.commands.settings import parse_settings
+
+if TYPE_CHECKING:
+    from aopsam_ros.segmenter import Segmenter
+    from aopsam_ros.training.preparation import TemporaryBundle
+    from aopsam_ros.training.recordings import FrameSource
+
+FOLDER = "self-labels"
+
+
+def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--self-label` and what belongs to it."""
+    group = parser.add_argument_group("without labels")
+    group.add_argument(
+        "--self-label",
+        action="store_true",
+        help="--data are pictures without labels: folders of them, videos, or recordings (rosbag2"
+        " folders, .mcap, .db3); the model's own masks are the labels",
+    )
+    group.add_argument(
+        "--grid", type=int, choices=(16, 32), default=16, help="its prompts, a side (%(default)s)"
+    )
+    group.add_argument(
+        "--every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="take every N-th frame of a video or a recording (%(default)s)",
+    )
+    group.add_argument(
+        "--topic", default="", help="of the images in a recording (the only one there is)"
+    )
+    group.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="options of the labelling, such as mask.predicted_iou_threshold",
+    )
+
+
+def label_all(
+    arguments: argparse.Namespace, paths: list[tuple[str, float]], bundle: TemporaryBundle
+) -> list[tuple[str, float]]:
+    """Label pictures with the model's masks; return the data sets made, with their weights.
+
+    Raises:
+        AopsamError: A source cannot be read or gave nothing, or an option is wrong.
+    """
+    from aopsam_ros.training.recordings import open_frames
+    from aopsam_ros.training.self_labels import SelfLabeller
+
+    settings = parse_settings(arguments.set)
+    sources = [(open_frames(p, arguments.topic, arguments.every), w) for p, w in paths]
+
+    @functools.cache
+    def segmenter() -> Segmenter:
+        made = bundle.segmenter(f"grid{arguments.grid}")
+        made.options = made.options.updated(settings)
+        return made
+
+    size = bundle.model.parts.image_size
+    data = []
+    for source, weight in sources:
+        folder = _folder(arguments, source, bundle)
+        count = SelfLabeller(segmenter, size, folder).label(source)
+        print(f"{folder}: {count.masks} masks in {count.frames} frames")
+        if count.broken:
+            print(f"{source.name}: {count.broken} left out: {count.reason}", file=sys.stderr)
+        data.append((str(folder), weight))
+    return data
+
+
+def _folder(arguments: argparse.Namespace, source: FrameSource, bundle: TemporaryBundle) -> Path:
+    """Name the folder by all that the labels depend on."""
+    from aopsam_ros.training.cache_files import content_key
+
+    facts = (bundle.model.key(), source.key(), arguments.grid, sorted(arguments.set))
+    key = content_key(repr(facts).encode())[:8]
+    return Path(arguments.out) / FOLDER / f"{source.name}-{key}"

@@ -1,0 +1,93 @@
+"""A promptable model as it was trained: what predictors are trained for and bundles made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from aopsam_ros.models.export import BundleParts, Comparison, export_bundle
+
+EMBEDDING_STRIDE = 16  # pixels of the image to one of the embedding, in every bundle
+Defaults = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class FrozenModel:
+    """Encoder and decoder whose weights stay as they are.
+
+    Args:
+        name: of a bundle made of it.
+        parts: the modules, without a predictor.
+        embedding_channels: of the encoder's embedding.
+        defaults: the model's own default options, by group.
+        provenance: where its weights come from, by part.
+    """
+
+    name: str
+    parts: BundleParts
+    embedding_channels: int
+    defaults: Defaults
+    provenance: Mapping[str, Any]
+
+    @property
+    def embedding_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an embedding."""
+        side = self.parts.image_size // EMBEDDING_STRIDE
+        return self.embedding_channels, side, side
+
+    def encoder_key(self) -> str:
+        """Return a hash of all that an embedding depends on but the picture."""
+        parts = self.parts
+        return weights_key([parts.encoder], parts.image_size, parts.mean, parts.std)
+
+    def key(self) -> str:
+        """Return a hash of all that a mask depends on but the picture and the prompt."""
+        parts = self.parts
+        modules = [parts.encoder, parts.decoder]
+        return weights_key(modules, parts.image_size, parts.mean, parts.std)
+
+    def export(
+        self,
+        folder: Path,
+        predictor: nn.Module | None = None,
+        facts: Mapping[str, Any] | None = None,
+        mixed: bool = False,
+    ) -> Comparison:
+        """Write a bundle; see `export_bundle`.
+
+        Args:
+            folder: the bundle's.
+            predictor: a Prompt Predictor trained for this model.
+            facts: what bundle.yaml says instead of the model's own name, version, licence,
+                defaults and provenance.
+            mixed: also write graphs in mixed precision.
+
+        Raises:
+            BundleError: A graph differs, or the folder holds something else than a bundle.
+        """
+        own = {
+            "name": self.name,
+            "version": "0.1.0",
+            "licence": "Apache-2.0",
+            "defaults": {group: dict(options) for group, options in self.defaults.items()},
+            "provenance": dict(self.provenance),
+        }
+        parts = replace(self.parts, predictor=predictor)
+        for module in filter(None, (parts.encoder, parts.decoder, predictor)):
+            module.cpu()
+        return export_bundle(parts, folder, {**own, **(facts or {})}, mixed)
+
+
+def weights_key(modules: list[nn.Module], *facts: object) -> str:
+    """Hash the weights of modules, and plain values beside them."""
+    digest = hashlib.sha256(repr(facts).encode())
+    for module in modules:
+        for name, value in module.state_dict().items():
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

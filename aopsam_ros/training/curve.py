@@ -1,0 +1,87 @@
+"""The course of a training: from its log to a table and a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aopsam_ros.images import write_bytes
+
+LOG_FILE, TABLE_FILE, PICTURE_FILE = "training.jsonl", "curve.csv", "curve.png"
+COLUMNS = (
+    "step", "seconds", "loss", "held_out_loss", "held_out_recall", "held_out_prompts",
+)  # fmt: skip
+Row = Mapping[str, Any]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def append(out: Path, figures: Row) -> None:
+    """Add a line to the log."""
+    with (out / LOG_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(figures) + "\n")
+
+
+def read(out: Path) -> list[Row]:
+    """Read the log; what a resumed run did again counts once, a line cut short does not."""
+    rows: list[Row] = []
+    for line in (out / LOG_FILE).read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+            step = row["step"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        while rows and rows[-1]["step"] >= step:
+            rows.pop()
+        rows.append(row)
+    return rows
+
+
+def write(out: Path) -> None:
+    """Write `curve.csv`, and `curve.png` where Matplotlib is installed."""
+    rows = read(out)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(out / TABLE_FILE, table.getvalue().encode())
+    try:
+        picture = _draw(rows)
+    except ImportError as error:
+        _LOGGER.info("%s is not drawn: %s", PICTURE_FILE, error)
+    else:
+        write_bytes(out / PICTURE_FILE, picture)
+
+
+def _draw(rows: list[Row]) -> bytes:
+    """Draw losses above, recall and prompts below, over steps; return a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    losses, recall = figure.subplots(2, sharex=True)
+    _plot(losses, rows, "loss", "C0", "training")
+    _plot(losses, rows, "held_out_loss", "C1", "held out")
+    losses.set(ylabel="loss", yscale="log")
+    losses.legend()
+    _plot(recall, rows, "held_out_recall", "C1", "masks hit")
+    recall.set(xlabel="step", ylabel="masks hit by a prompt, held out", ylim=(0, 1))
+    prompts = recall.twinx()
+    _plot(prompts, rows, "held_out_prompts", "C2", "prompts")
+    prompts.set_ylabel("prompts an image, held out", color="C2")
+    prompts.set_ylim(bottom=0)
+    for axes in (losses, recall):
+        axes.grid(alpha=0.3)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return content.getvalue()
+
+
+def _plot(axes: Any, rows: list[Row], name: str, colour: str, label: str) -> None:  # noqa: ANN401
+    points = [(row["step"], row[name]) for row in rows if name in row]
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    axes.plot(steps, values, color=colour, label=label, marker="o", markersize=2)

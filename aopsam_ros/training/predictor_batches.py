@@ -1,0 +1,133 @@
+"""Batches for the predictor: random views to encode, or whole photographs already encoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from aopsam_ros.models.prompt_predictor import MAP_STRIDE
+from aopsam_ros.training.augmentation import AugmentationOptions, random_view
+from aopsam_ros.training.batches import WeightedDataset
+from aopsam_ros.training.labelled_images import read_rgb
+from aopsam_ros.training.predictor_targets import PromptTarget, view_target
+from aopsam_ros.training.prepared_images import (
+    EmbeddingCache,
+    PreparedImage,
+    PreparedSet,
+    TargetCache,
+    fit,
+)
+
+
+@dataclass(frozen=True)
+class PredictorBatch:
+    """One step's worth.
+
+    Attributes:
+        images: `uint8 [B, S, S, 3]`, zero outside the view.
+        sizes: Height and width of each view, `[B, 2]`.
+        targets: `float32 [B, P, P]` in 0-1.
+        known: Where the data says what is there, `bool [B, P, P]`.
+        embeddings: `float16 [B, C, h, w]`, or None where the views are yet to be encoded.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Tensor
+    known: Tensor
+    embeddings: Tensor | None = None
+
+
+Sample = tuple[np.ndarray, ...]  # one row of each tensor of a batch
+
+
+class PredictorBatches(torch.utils.data.IterableDataset):
+    """Endless random batches; worker `k` of seed `s` always yields the same ones."""
+
+    def __init__(self, shares: list[float], batch_size: int, seed: int) -> None:
+        total = np.array(shares, np.float64)
+        self.share = total / total.sum()
+        self.batch_size, self.seed = batch_size, seed
+
+    def __iter__(self) -> Iterator[PredictorBatch]:
+        info = torch.utils.data.get_worker_info()
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self.seed, info.id if info else 0])
+        while True:
+            samples = [self._sample(self._pick(rng), rng) for _ in range(self.batch_size)]
+            columns = zip(*samples, strict=True)
+            yield PredictorBatch(*(torch.from_numpy(np.stack(column)) for column in columns))
+
+    def _pick(self, rng: np.random.Generator) -> int:
+        return int(rng.choice(len(self.share), p=self.share))
+
+    def _sample(self, source: int, rng: np.random.Generator) -> Sample:
+        """Draw a sample of one of the data sets."""
+        raise NotImplementedError
+
+
+class ViewBatches(PredictorBatches):
+    """Random crops at random scale and colour, for an encoder that is fast enough for each."""
+
+    def __init__(
+        self,
+        data: list[WeightedDataset],
+        image_size: int,
+        batch_size: int,
+        smallest: int,
+        seed: int,
+    ) -> None:
+        super().__init__([len(d.indices) * d.weight for d in data], batch_size, seed)
+        self.data, self.image_size, self.smallest = data, image_size, smallest
+        self.augmentation = AugmentationOptions()
+
+    def _sample(self, source: int, rng: np.random.Generator) -> Sample:
+        part = self.data[source]
+        labelled = part.dataset.read(part.indices[rng.integers(len(part.indices))])
+        view = random_view(labelled, self.image_size, self.image_size, self.augmentation, rng)
+        height, width = view.rgb.shape[:2]
+        canvas = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        canvas[:height, :width] = view.rgb
+        target = view_target(view.layers, self.image_size, MAP_STRIDE, self.smallest)
+        return canvas, np.array([height, width]), *_maps(target)
+
+
+class CachedBatches(PredictorBatches):
+    """Whole photographs and their mirror images, with embeddings from the cache."""
+
+    def __init__(
+        self,
+        data: list[PreparedSet],
+        targets: TargetCache,
+        embeddings: EmbeddingCache,
+        flips: bool,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__([len(d.images) * d.weight for d in data], batch_size, seed)
+        self.data, self.targets, self.embeddings, self.flips = data, targets, embeddings, flips
+
+    def _sample(self, source: int, rng: np.random.Generator) -> Sample:
+        images = self.data[source].images
+        image = images[rng.integers(len(images))]
+        return read_sample(image, self.flips and rng.random() < 0.5, self.targets, self.embeddings)
+
+
+def read_sample(
+    image: PreparedImage, flipped: bool, targets: TargetCache, embeddings: EmbeddingCache | None
+) -> Sample:
+    """Read a whole photograph as it is at inference, or its mirror image."""
+    rgb = read_rgb(image.picture)
+    canvas, geometry = fit(rgb[:, ::-1] if flipped else rgb, targets.image_size)
+    size = np.array([geometry.valid_height, geometry.valid_width])
+    sample = canvas, size, *_maps(targets.target(image, flipped))
+    return sample if embeddings is None else (*sample, embeddings.load(image, flipped))
+
+
+def _maps(target: PromptTarget) -> Sample:
+    return target.map(), target.known

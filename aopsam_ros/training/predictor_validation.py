@@ -1,0 +1,101 @@
+"""How good are the prompts on photographs that are not trained on?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.prompting.sources import PredictorSource
+from aopsam_ros.training.predictor_batches import PredictorBatch, read_sample
+from aopsam_ros.training.prepared_images import (
+    EmbeddingCache,
+    PreparedImage,
+    PreparedSet,
+    TargetCache,
+)
+
+MOST_IMAGES = 64  # a validation should take seconds
+
+# A batch to the confidence maps `[B, 1, P, P]` and their loss.
+Forward = Callable[[PredictorBatch], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Photographs that validate, whole and as at inference.
+
+    Args:
+        images: which.
+        targets: what they should give.
+        embeddings: of the photographs; None where they are encoded anew every time.
+    """
+
+    images: list[PreparedImage]
+    targets: TargetCache
+    embeddings: EmbeddingCache | None
+
+    @torch.no_grad()
+    def measure(self, forward: Forward) -> dict[str, float]:
+        """Return `held_out_loss`, `held_out_recall` and `held_out_prompts`; {} without images.
+
+        Recall is the share of all masks that at least one prompt hits, prompts are counted per
+        image; both as sampled with the default options.
+        """
+        losses, hits, prompts = [], [], []
+        for image in self.images:
+            sample = read_sample(image, False, self.targets, self.embeddings)
+            batch = PredictorBatch(*(torch.from_numpy(part[None]) for part in sample))
+            confidence, loss = forward(batch)
+            points = sampled_points(confidence[0, 0].cpu().numpy(), *map(int, batch.sizes[0]))
+            hit = masks_hit(self.targets.layers(image), points, self.targets.smallest)
+            losses.append(loss.item())
+            hits += hit
+            prompts.append(len(points))
+        if not losses:
+            return {}
+        figures = {"held_out_loss": float(np.mean(losses))}
+        if hits:
+            figures["held_out_recall"] = float(np.mean(hits))
+        return figures | {"held_out_prompts": float(np.mean(prompts))}
+
+
+def choose(sets: list[PreparedSet]) -> list[PreparedImage]:
+    """Choose the images that validate: always the same ones, of all sets."""
+    images = [image for part in sets for image in part.images]
+    return sorted(images, key=lambda image: image.target_key)[:MOST_IMAGES]
+
+
+def sampled_points(confidence: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
+    """Sample prompts as at inference, with the default options.
+
+    Args:
+        confidence: `[P, P]` over the padded square.
+        height: of the resized image, pixels.
+        width: of the resized image, pixels.
+
+    Returns:
+        x and y in pixels of the resized image, `[N, 2]`.
+    """
+    options = SegmenterOptions()
+    geometry = FrameGeometry(height, width, height, width, max(height, width))
+    prompts = PredictorSource().propose(FrameInput(geometry, options, confidence))
+    return prompts.anchors[: options.asf.max_prompts]
+
+
+def masks_hit(layers: NDArray[np.uint16], points: NDArray[np.float64], smallest: int) -> list[bool]:
+    """Tell for every instance of at least `smallest` pixels whether a point lies in it."""
+    x, y = np.rint(points).astype(np.int64).T
+    hits: list[bool] = []
+    for layer in layers:
+        counts = np.bincount(layer.ravel())
+        found = set(layer[y, x].tolist())
+        hits += [label in found for label in range(1, len(counts)) if counts[label] >= smallest]
+    return hits

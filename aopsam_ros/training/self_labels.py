@@ -1,0 +1,154 @@
+"""Labels without anyone who labels: the model's own masks, prompted by a grid.
+
+What is written has SA-1B's format, so that it can be looked at, corrected and trained on like any
+other data set.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from aopsam_ros.errors import DatasetError, InputError
+from aopsam_ros.images import write_bytes, write_rgb
+from aopsam_ros.preprocessing import resize_image, resized_geometry
+from aopsam_ros.segmentation import InstanceMask, Segmentation
+from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.training.recordings import Frame, FrameSource
+
+MANIFEST = "manifest.csv"
+
+
+@dataclass
+class LabelCount:
+    """How a labelling went: frames with labels, masks in them, broken frames and why."""
+
+    frames: int = 0
+    masks: int = 0
+    broken: int = 0
+    reason: str = ""
+
+
+class SelfLabeller:
+    """Labels the frames of one source into a folder; goes on where a former run stopped.
+
+    Args:
+        segmenter: returns the model; called only if there is something to label.
+        image_size: the encoder's: frames are stored no larger than it sees them.
+        folder: for `<frame>.jpg`, `<frame>.json` and the frames' groups.
+    """
+
+    def __init__(self, segmenter: Callable[[], Segmenter], image_size: int, folder: Path) -> None:
+        self.segmenter, self.image_size, self.folder = segmenter, image_size, folder
+
+    def label(self, source: FrameSource) -> LabelCount:
+        """Label every frame; a broken one is counted and left out.
+
+        Raises:
+            DatasetError: No frame could be read, or no mask was found.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        count, groups = LabelCount(), {}
+        title = f"labelling {source.name}"
+        bar = tqdm(source.frames(), title, len(source), unit="frame", file=sys.stderr)
+        for frame in bar:
+            try:
+                count.masks += self._label_frame(frame)
+            except InputError as error:
+                count.broken, count.reason = count.broken + 1, f"{frame.name}: {error}"
+                continue
+            count.frames += 1
+            groups[frame.name] = frame.group
+            bar.set_postfix(masks=f"{count.masks / count.frames:.1f}")
+        self._finish(groups)
+        _check(source, count)
+        return count
+
+    def _label_frame(self, frame: Frame) -> int:
+        """Label a frame unless it is done; return how many masks it has."""
+        labels = self.folder / f"{frame.name}.json"
+        done = _count_masks(labels)
+        if done is not None:
+            return done
+        rgb = _shrink(frame.read(), self.image_size)
+        segmentation = self.segmenter().segment(rgb)
+        # The picture first: a frame is done when its labels are there.
+        write_rgb(labels.with_suffix(".jpg"), rgb)
+        write_bytes(labels, json.dumps(to_sa1b(segmentation, frame.name)).encode())
+        return len(segmentation.masks)
+
+    def _finish(self, groups: dict[str, str]) -> None:
+        """Write the frames' groups, and remove frames that the source no longer has."""
+        for file in [*self.folder.glob("*.jpg"), *self.folder.glob("*.json")]:
+            if file.stem not in groups:
+                file.unlink()
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["set", "id", "group"])
+        writer.writerows([self.folder.name, name, group] for name, group in groups.items())
+        write_bytes(self.folder / MANIFEST, table.getvalue().encode())
+
+
+def to_sa1b(segmentation: Segmentation, name: str) -> dict[str, Any]:
+    """Write a segmentation as SA-1B does.
+
+    `point_coords` are left out: SA-1B has the points there that prompted the masks, and those of
+    the grid lie anywhere in theirs. Without them, training takes each mask's innermost point.
+    """
+    height, width = segmentation.height, segmentation.width
+    return {
+        "image": {"file_name": f"{name}.jpg", "height": height, "width": width},
+        "annotations": [_annotation(mask, height, width) for mask in segmentation.masks],
+        "model": segmentation.model,
+        "prompt_source": segmentation.prompt_source,
+    }
+
+
+def _annotation(mask: InstanceMask, height: int, width: int) -> dict[str, Any]:
+    from pycocotools import mask as coco
+
+    runs = coco.encode(np.asfortranarray(mask.full(height, width).astype(np.uint8)))
+    return {
+        "id": mask.id,
+        "segmentation": {"size": [height, width], "counts": runs["counts"].decode("ascii")},
+        "bbox": list(mask.bbox),
+        "area": mask.area,
+        "predicted_iou": round(mask.predicted_iou, 4),
+        "stability_score": round(mask.stability_score, 4),
+    }
+
+
+def _count_masks(labels: Path) -> int | None:
+    """Count the masks of a frame; None where it is not labelled yet."""
+    try:
+        content = json.loads(labels.read_text(encoding="utf-8"))
+        return len(content["annotations"]) if labels.with_suffix(".jpg").is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _shrink(rgb: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    if max(rgb.shape[:2]) <= image_size:
+        return rgb
+    geometry = resized_geometry(rgb.shape[0], rgb.shape[1], image_size)
+    return resize_image(rgb, geometry.valid_height, geometry.valid_width)
+
+
+def _check(source: FrameSource, count: LabelCount) -> None:
+    if not count.frames:
+        raise DatasetError(f"{source.name}: no frame could be read ({count.reason or 'none came'})")
+    if not count.masks:
+        raise DatasetError(
+            f"{source.name}: no mask in any of {count.frames} frames was good enough; lower the"
+            " thresholds, such as --set mask.predicted_iou_threshold=0.7"
+        )

@@ -1,0 +1,93 @@
+"""Checkpoint files: damaged in any way they are refused, and nothing in them is run."""
+
+import io
+import random
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from aopsam_ros.errors import InputError  # noqa: E402
+from aopsam_ros.models.checkpoints import load_checkpoint, load_state, save_atomically  # noqa: E402
+
+STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "step": 3, "names": ["a", "b"]}
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    save_atomically(tmp_path / "x.pt", STATE)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+    loaded = load_checkpoint(tmp_path / "x.pt")
+    assert torch.equal(loaded["model"]["weight"], STATE["model"]["weight"])
+    assert (loaded["step"], loaded["names"]) == (3, ["a", "b"])
+
+
+def damaged(content, generator):
+    """Change some bytes, or cut the end off."""
+    changed = bytearray(content)
+    if generator.random() < 0.3:
+        changed = changed[: generator.randrange(len(changed))]
+    for _ in range(generator.choice((1, 3, 20))):
+        if changed:
+            changed[generator.randrange(len(changed))] = generator.randrange(256)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_damaged_files_are_refused_or_read_but_never_raise_otherwise(tmp_path, is_zip):
+    buffer, generator, refusals = io.BytesIO(), random.Random(0), []
+    torch.save(STATE, buffer, _use_new_zipfile_serialization=is_zip)
+    for _ in range(300):
+        (tmp_path / "x.pt").write_bytes(damaged(buffer.getvalue(), generator))
+        try:
+            assert isinstance(load_state(tmp_path / "x.pt"), dict)
+        except InputError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 150
+    assert all(line.startswith(f"{tmp_path / 'x.pt'}: ") for line in refusals)
+    assert not any("\n" in line for line in refusals)
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_code_is_not_run_nor_recommended(tmp_path, is_zip):
+    state = {"model": Trap(tmp_path / "trapped")}
+    torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(InputError) as raised:
+        load_state(tmp_path / "x.pt")
+    assert not (tmp_path / "trapped").exists()
+    assert "more than tensors and plain values" in str(raised.value)
+    assert "trust" not in str(raised.value) and "weights_only" not in str(raised.value)
+
+
+def test_the_trap_would_have_worked(tmp_path):
+    torch.save({"model": Trap(tmp_path / "trapped")}, tmp_path / "x.pt")
+    torch.load(tmp_path / "x.pt", weights_only=False)["model"].close()
+    assert (tmp_path / "trapped").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ([1, 2], "it holds a list"),
+        (torch.zeros(1), "it holds a Tensor"),
+        ({"step": 1}, "no model weights"),
+    ],
+)
+def test_other_contents_are_refused(tmp_path, value, reason):
+    torch.save(value, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=reason):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load_state(tmp_path / "x.pt")

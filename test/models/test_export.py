@@ -1,0 +1,153 @@
+"""MobileSAM with random weights, exported, is what torch computes, in plain operators."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from random_weights import uniform  # noqa: E402
+
+from aopsam_ros.models.mobile_sam import PointDecoder  # noqa: E402
+from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
+from aopsam_ros.segmenter import Segmenter  # noqa: E402
+
+SIZE = 64  # pixels of the small model's image
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def graph_of(folder, name):
+    """Return a graph with the shapes and types of all its values."""
+    loaded = onnx.load(str(folder / f"{name}.onnx"))
+    return onnx.shape_inference.infer_shapes(loaded, strict_mode=True, data_prop=True).graph
+
+
+def sizes_of(values):
+    return {
+        v.name: [size.dim_param or size.dim_value for size in v.type.tensor_type.shape.dim]
+        for v in values
+    }
+
+
+def test_the_description_fits_the_model(exported):
+    bundle = load_bundle(exported.folder)
+    assert (bundle.name, bundle.image_size, bundle.low_res_mask_size) == ("small", SIZE, SIZE // 4)
+    assert bundle.embedding_shape == (1, 256, SIZE // 16, SIZE // 16)
+    assert (bundle.similarity_channels, bundle.confidence_map_size) == (256, SIZE // 4)
+    assert bundle.mean == (123.675, 116.28, 103.53) and bundle.std == (58.395, 57.12, 57.375)
+    for graphs in (bundle.graphs, bundle.mixed_graphs):
+        assert set(graphs) == {"encoder", "prompt_predictor", "mask_decoder"}
+        for graph in graphs.values():
+            graph.read()  # and compare its hash
+
+
+def test_the_comparison_names_every_graph(exported):
+    graphs = {"encoder", "prompt_predictor", "mask_decoder"}
+    assert set(exported.comparison.differences) == set(exported.comparison.cosines) == graphs
+    assert 0 < max(exported.comparison.differences.values()) < 1e-4
+    assert 0.999 < min(exported.comparison.cosines.values()) < 1
+
+
+# Nodes whose sizes an engine must compute, and those that repeat_interleave and branches make.
+UNWANTED = {
+    "OneHot", "Tile", "Loop", "If", "Scan", "Shape", "Size", "Range", "Expand", "ConstantOfShape",
+    "NonZero", "Where", "ScatterND", "GatherND", "Resize",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["encoder", "mask_decoder"])
+@pytest.mark.parametrize("kind", ["", ".mixed"])
+def test_graphs_hold_plain_operators_only(exported, name, kind):
+    nodes = onnx.load(str(exported.folder / f"{name}{kind}.onnx")).graph.node
+    operators = {node.op_type for node in nodes}
+    assert not operators & UNWANTED
+    assert {"MatMul", "LayerNormalization", "Softmax"} <= operators
+    assert {node.domain for node in nodes} == {""}
+
+
+@pytest.mark.parametrize("kind", ["", ".mixed"])
+def test_only_prompts_and_points_are_dynamic(exported, kind):
+    decoder = graph_of(exported.folder, f"mask_decoder{kind}")
+    assert sizes_of(decoder.input) == {
+        "embedding": [1, 256, 4, 4],
+        "point_coords": ["prompts", "points", 2],
+        "point_labels": ["prompts", "points"],
+    }
+    assert sizes_of(decoder.output) == {
+        "low_res_logits": ["prompts", 3, 16, 16],
+        "predicted_iou": ["prompts", 3],
+    }
+    encoder = graph_of(exported.folder, f"encoder{kind}")
+    assert sizes_of(encoder.input) == {"image": [1, 3, SIZE, SIZE]}
+    assert sizes_of(encoder.output) == {"embedding": [1, 256, 4, 4]}
+    assert all(
+        isinstance(size, int) and size > 0
+        for sizes in sizes_of(encoder.value_info).values()
+        for size in sizes
+    )
+
+
+@pytest.mark.parametrize("name", ["encoder", "mask_decoder"])
+def test_no_large_constant_is_stored_twice(exported, name):
+    graph = onnx.load(str(exported.folder / f"{name}.onnx")).graph
+    tensors = [*graph.initializer]
+    tensors += [node.attribute[0].t for node in graph.node if node.op_type == "Constant"]
+    large = [t.raw_data for t in tensors if len(t.raw_data) > 10_000]
+    assert len(large) > 20 and len(set(large)) == len(large)
+
+
+@pytest.fixture(scope="module")
+def segmenter(exported):
+    with Segmenter.from_bundle(exported.folder, "onnxruntime", threads=1) as segmenter:
+        yield segmenter
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return uniform("picture", (SIZE, SIZE, 3), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def frame(segmenter, picture):
+    return segmenter.encode(picture)
+
+
+@pytest.fixture(scope="module")
+def embedding(model, picture):
+    """Torch's, of the picture as SAM normalises it."""
+    mean, std = (torch.tensor(v) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    image = (torch.from_numpy(picture).float() - mean) / std
+    with torch.no_grad():
+        return model.image_encoder(image.permute(2, 0, 1)[None])
+
+
+def test_the_encoder_in_the_runtime_equals_torch(segmenter, frame, embedding):
+    found = segmenter._model.runtime.embedding(frame.handle)
+    assert embedding.std() > 0.1
+    np.testing.assert_allclose(found, embedding.numpy(), **CLOSE)
+
+
+@pytest.mark.parametrize("points", [1, 2, 4])
+@pytest.mark.parametrize("prompts", [1, 2, 7])
+def test_the_decoder_in_the_runtime_equals_torch(
+    segmenter, frame, model, embedding, prompts, points
+):
+    shape = (prompts, points)
+    coords = uniform(f"coords {shape}", (*shape, 2), -5.0, SIZE + 5.0)
+    labels = np.floor(uniform(f"labels {shape}", shape, -1.0, 4.0))
+    labels[0] = [1, -1, -1, -1][:points]
+    logits, iou = segmenter.decode(frame, coords, labels)
+    with torch.no_grad():
+        decoder = PointDecoder(model).eval()
+        wanted, score = decoder(embedding, torch.from_numpy(coords), torch.from_numpy(labels))
+    assert logits.shape == (prompts, 3, SIZE // 4, SIZE // 4) and iou.shape == (prompts, 3)
+    np.testing.assert_allclose(logits, wanted.numpy(), **CLOSE)
+    np.testing.assert_allclose(iou, score.numpy(), **CLOSE)
+
+
+def test_the_predictor_in_the_runtime_equals_torch(segmenter, frame, predictor, embedding):
+    found = segmenter._model.confidence_map(frame)
+    with torch.no_grad():
+        wanted = predictor(torch.from_numpy(frame.image.tensor), embedding)[0, 0]
+    assert wanted.std() > 0.005
+    np.testing.assert_allclose(found, wanted.numpy(), **CLOSE)

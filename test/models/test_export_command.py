@@ -1,0 +1,226 @@
+"""`aopsam export` for MobileSAM, from a checkpoint to masks, and what it refuses."""
+
+import dataclasses
+import json
+import pickle
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from random_weights import uniform  # noqa: E402
+
+from aopsam_ros.cli import main  # noqa: E402
+from aopsam_ros.images import write_rgb  # noqa: E402
+from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
+from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
+from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
+from aopsam_ros.weights.identity import digests_of  # noqa: E402
+from aopsam_ros.weights.known import KNOWN  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, model):
+    path = tmp_path_factory.mktemp("checkpoint") / "random.pt"
+    torch.save(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, predictor):
+    """The predictor's checkpoint, as a training leaves it."""
+    path = tmp_path_factory.mktemp("predictor") / "predictor.pt"
+    told = {"options": {"batch_size": 2, "seed": 7}, "seconds": 90.0, "step": 5}
+    torch.save({"model": predictor.state_dict(), **told}, path)
+    return path
+
+
+@pytest.fixture
+def picture():
+    return uniform("picture", (64, 64, 3), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def aopsam(monkeypatch, tmp_path, capfd):
+    """Run the command in a folder and with a cache of the test's own, for small images."""
+    monkeypatch.setattr("aopsam_ros.models.loading.MobileSam", lambda _: MobileSam(64))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        code = main([*map(str, words)])
+        streams = capfd.readouterr()
+        assert "Traceback" not in streams.err
+        return SimpleNamespace(code=code, out=streams.out, err=streams.err)
+
+    return run
+
+
+def test_from_the_published_file_to_masks(
+    aopsam, checkpoint, tmp_path, monkeypatch, picture, caplog
+):
+    found = digests_of(checkpoint)
+    published = dataclasses.replace(
+        KNOWN["mobile_sam"], size=found.size, git_blob=found.git_blob, url="http://127.0.0.1:9/"
+    )
+    monkeypatch.setitem(KNOWN, "mobile_sam", published)
+    assert aopsam("models", "fetch", "mobile_sam", "--from", checkpoint).code == 0
+    result = aopsam("export", "--checkpoint", "mobile_sam")
+    assert result.code == 0
+    assert "encoder: differs from torch by at most " in result.out
+    assert "mask_decoder: differs from torch by at most " in result.out
+    folder = tmp_path / "data" / "aopsam_ros" / "bundles" / "mobile_sam"
+    assert result.out.splitlines()[-1] == str(folder) and "precision" not in result.out
+    bundle = load_bundle("mobile_sam")
+    assert bundle.folder == folder
+    assert set(bundle.graphs) == {"encoder", "mask_decoder"} and not bundle.mixed_graphs
+    assert bundle.options().mask.predicted_iou_threshold == 0.88
+    assert bundle.options("grid").mask.stability_threshold == 0.95
+    assert bundle.provenance["checkpoint"] == {
+        "file": "mobile_sam.pt",
+        "sha256": found.sha256,
+        "origin": "as published by its authors",
+    }
+    write_rgb(tmp_path / "photo.png", np.ascontiguousarray(picture[:48]))
+    accept = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
+    words = ["photo.png", "--model", "mobile_sam", "--out", "out", "--threads", 1]
+    result = aopsam("segment", *words, "--set", *accept)
+    assert result.code == 0
+    assert "model 'mobile_sam' has no prompt predictor: prompts from grid16" in caplog.text
+    told = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert (told["prompt_source"], told["decoder_calls"]) == ("grid16", 256)
+    assert (told["width"], told["height"]) == (64, 48) and len(told["masks"]) > 0
+    assert (tmp_path / "out" / "photo_overlay.png").exists()
+
+
+def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path, picture, caplog):
+    words = ["--checkpoint", checkpoint, "--predictor", trained, "--mixed", "--name", "mine"]
+    given = ["--defaults", "mask.predicted_iou_threshold=0", "asf.confidence_threshold=0"]
+    result = aopsam("export", *words, *given, "--out", "b")
+    assert result.code == 0
+    for name in ("encoder", "prompt_predictor", "mask_decoder"):
+        assert f"{name}: differs from torch by at most " in result.out
+        assert f"{name} in mixed precision: cosine with 32 bits at least 0.99" in result.out
+    made = yaml.safe_load((tmp_path / "b" / "bundle.yaml").read_text())
+    assert made["name"] == "mine" and set(made["mixed_graphs"]) == set(made["graphs"])
+    assert made["defaults"]["mask"] == {"predicted_iou_threshold": 0.0, "stability_threshold": 0.95}
+    assert made["defaults"]["grid"] == {
+        "predicted_iou_threshold": 0.88,
+        "stability_threshold": 0.95,
+    }
+    assert made["provenance"]["checkpoint"]["origin"] == "not the published file"
+    assert made["provenance"]["predictor"] == {
+        "minutes": 1.5,
+        "steps": 5,
+        "images": 10,
+        "seed": 7,
+    }
+    write_rgb(tmp_path / "photo.png", picture)
+    result = aopsam("segment", "photo.png", "--model", "b", "--out", "out", "--no-overlay")
+    assert result.code == 0 and "no prompt predictor" not in caplog.text
+    told = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert told["prompt_source"] == "predictor" and told["decoder_calls"] > 0
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def not_ours(path, checkpoint, kind):
+    """Write a file that is no checkpoint of MobileSAM."""
+    whole = checkpoint.read_bytes()
+    trap = {"image_encoder.neck.0.weight": Trap(path.with_name("trapped"))}
+    if kind == "trapped":
+        torch.save(trap, path)
+    elif kind == "trapped, old format":
+        torch.save(trap, path, _use_new_zipfile_serialization=False)
+    elif kind == "trapped, plain pickle":
+        path.write_bytes(pickle.dumps(trap))
+    elif kind == "program":
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    elif kind == "list":
+        torch.save([torch.zeros(1)], path)
+    elif kind == "wrong model":
+        torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+    elif kind == "damaged":
+        with zipfile.ZipFile(checkpoint) as archive:
+            pickled = next(n for n in archive.namelist() if n.endswith("data.pkl"))
+            place = whole.index(archive.read(pickled)[:1000])
+        path.write_bytes(whole[: place + 500] + b"\xff" * 100 + whole[place + 600 :])
+    else:
+        content = {"empty": b"", "truncated": whole[:-1000], "text": b"<html>404</html>"}
+        path.write_bytes(content[kind])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("trapped", "it is damaged, or holds more than tensors and plain values"),
+        ("trapped, old format", "it is damaged, or holds more than tensors and plain values"),
+        ("trapped, plain pickle", "it is damaged, or holds more than tensors and plain values"),
+        ("program", "it is damaged, or holds more than tensors and plain values"),
+        ("list", "not a checkpoint, it holds a list"),
+        ("wrong model", "not MobileSAM's weights: of 439 tensors, 439 are missing, such as"),
+        ("damaged", "not a readable checkpoint"),
+        ("truncated", "not a readable checkpoint"),
+        ("empty", "not a readable checkpoint"),
+        ("text", "not a readable checkpoint"),
+    ],
+)
+def test_other_files_are_one_clear_line(aopsam, checkpoint, tmp_path, kind, reason):
+    path = tmp_path / "x.pt"
+    not_ours(path, checkpoint, kind)
+    result = aopsam("export", "--checkpoint", path, "--out", "b")
+    assert result.code == 2 and result.out == ""
+    assert result.err.count("\n") == 1
+    assert result.err.startswith(f"aopsam: error: {path}: ") and reason in result.err
+    # Torch explains how to load such a file nevertheless; nobody should.
+    assert "weights_only" not in result.err and "\x1b" not in result.err
+    assert not (tmp_path / "trapped").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("--checkpoint none.pt --out b", "none.pt: no such checkpoint"),
+        ("--checkpoint . --out b", ".: not a readable checkpoint"),
+        ("--checkpoint mobile_sam --out b", "run `aopsam models fetch mobile_sam`"),
+        ("--checkpoint CHECKPOINT --predictor none.pt --out b", "none.pt: no such checkpoint"),
+        ("--checkpoint CHECKPOINT --predictor CHECKPOINT --out b", "holds no model weights"),
+        ("--checkpoint CHECKPOINT --defaults mask.no=1 --out b", "mask.no"),
+        ("--checkpoint CHECKPOINT --defaults other.x=1 --out b", "--defaults takes"),
+        ("--checkpoint CHECKPOINT --out CHECKPOINT", "is a file; choose a folder"),
+        ("--checkpoint CHECKPOINT --out full", "full: holds other files"),
+        ("--checkpoint CHECKPOINT", "say where to: --out FOLDER"),
+        ("--segmenter x.pt --out b", "--segmenter needs --predictor"),
+        ("--segmenter x.pt --predictor PREDICTOR --out b", "x.pt: no such checkpoint"),
+    ],
+)
+def test_wrong_arguments_are_one_clear_line(aopsam, checkpoint, trained, tmp_path, text, reason):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    named = {"CHECKPOINT": checkpoint, "PREDICTOR": trained}
+    result = aopsam("export", *(named.get(word, word) for word in text.split()))
+    assert result.code == 2 and result.out == ""
+    assert result.err.count("\n") == 1 and reason in result.err
+    assert not (tmp_path / "b").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
+
+
+def test_a_predictor_of_another_model_is_refused(aopsam, checkpoint, tmp_path):
+    torch.save({"model": PromptPredictor(384).state_dict()}, tmp_path / "p.pt")
+    words = ["--checkpoint", checkpoint, "--predictor", tmp_path / "p.pt", "--out", "b"]
+    result = aopsam("export", *words)
+    assert result.code == 2 and "p.pt: weights of another model" in result.err
+    assert not (tmp_path / "b").exists()

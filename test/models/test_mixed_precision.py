@@ -1,0 +1,229 @@
+"""Graphs in mixed precision: what stays in 32 bits, what does not, and that they still compute."""
+
+import numpy as np
+import onnxruntime
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from random_weights import uniform  # noqa: E402
+
+from aopsam_ros.errors import BundleError  # noqa: E402
+from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
+from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
+from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter  # noqa: E402
+from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
+# Whatever else the converter may keep in 32 bits, these must be, and those must not.
+DELICATE = {"LayerNormalization", "Softmax"}
+HEAVY = {"Conv", "MatMul", "Gemm", "Erf", "Relu"}
+
+
+class Types:
+    """A graph with the element type of every value, and where its values come from."""
+
+    def __init__(self, path):
+        model = onnx.shape_inference.infer_shapes(onnx.load(str(path)), strict_mode=True)
+        self.graph = model.graph
+        values = [*self.graph.input, *self.graph.value_info, *self.graph.output]
+        self.types = {v.name: v.type.tensor_type.elem_type for v in values}
+        self.types |= {item.name: item.data_type for item in self.graph.initializer}
+
+    def of(self, node):
+        """Return the types of a node's floating-point inputs and outputs."""
+        types = {self.types[name] for name in [*node.input, *node.output] if name}
+        return types & {FLOAT, HALF}
+
+    def descendants(self, names):
+        """Return every value that depends on one of these."""
+        found = set(names)
+        for node in self.graph.node:
+            if found & set(node.input):
+                found.update(node.output)
+        return found
+
+
+@pytest.fixture(scope="module", params=GRAPHS)
+def mixed(request, exported):
+    return Types(exported.folder / f"{request.param}.mixed.onnx")
+
+
+def test_inputs_and_outputs_are_float32(mixed):
+    assert {mixed.types[v.name] for v in [*mixed.graph.input, *mixed.graph.output]} == {FLOAT}
+
+
+def test_norms_and_softmax_are_float32(mixed):
+    for node in mixed.graph.node:
+        if node.op_type in DELICATE:
+            assert mixed.of(node) == {FLOAT}, node.name
+
+
+def test_what_sees_the_image_is_float16(mixed):
+    seeing = mixed.descendants({"image", "embedding"})
+    nodes = [n for n in mixed.graph.node if n.op_type in HEAVY and seeing & set(n.output)]
+    assert len(nodes) >= 8
+    assert {frozenset(mixed.of(node)) for node in nodes} == {frozenset({HALF})}
+
+
+def test_other_nodes_in_float32_are_few_and_known(mixed):
+    seeing = mixed.descendants({"image", "embedding"})
+    full = {
+        node.op_type
+        for node in mixed.graph.node
+        if seeing & set(node.output) and FLOAT in mixed.of(node)
+    }
+    assert full <= DELICATE | {"Cast", "Resize"}
+
+
+def test_weights_are_stored_in_float16(exported):
+    for name in GRAPHS:
+        sizes = [(exported.folder / f"{name}{kind}.onnx").stat().st_size for kind in ("", ".mixed")]
+        assert sizes[1] < 0.6 * sizes[0], name
+
+
+def test_coordinates_never_pass_through_float16(exported):
+    # In 16 bits, a pixel of 1024 has no fractions.
+    decoder = Types(exported.folder / "mask_decoder.mixed.onnx")
+    seeing = decoder.descendants({"embedding"})
+    waves = [n for n in decoder.graph.node if n.op_type in ("Sin", "Cos")]
+    assert len(waves) == 2
+    wanted, before = {name for node in waves for name in node.input}, []
+    for node in reversed(decoder.graph.node):
+        if wanted & set(node.output):
+            wanted.update(node.input)
+            before.append(node)
+    assert "point_coords" in wanted and not seeing & wanted
+    assert all(HALF not in decoder.of(node) for node in [*before, *waves])
+
+
+def inputs_of(name):
+    """Other inputs than those that the export compares."""
+    image = {"image": uniform("other image", (1, 3, 64, 64), -2.0, 2.0)}
+    embedding = {"embedding": uniform("other embedding", (1, 256, 4, 4), -2.0, 2.0)}
+    if name != "mask_decoder":
+        return image if name == "encoder" else image | embedding
+    coords = uniform("other coords", (6, 3, 2), 0.0, 64.0)
+    labels = np.floor(uniform("other labels", (6, 3), -1.0, 4.0))
+    return embedding | {"point_coords": coords, "point_labels": labels}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_they_run_and_are_near(exported, name):
+    full, mixed = (run(exported.folder / f"{name}{kind}.onnx", name) for kind in ("", ".mixed"))
+    for a, b in zip(full, mixed, strict=True):
+        assert b.dtype == np.float32 and a.std() > 0.001
+        assert a.ravel() @ b.ravel() / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
+        assert not np.array_equal(a, b)  # it is another precision
+
+
+def run(path, name):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, inputs_of(name))
+
+
+def test_nano_can_be_converted_as_well(tmp_path):
+    torch.manual_seed(0)
+    parts = nano_parts(NanoSegmenter().eval(), PromptPredictor(EMBEDDING_CHANNELS).eval(), 96)
+    facts = {"name": "n", "version": "1", "licence": "-", "defaults": {}, "provenance": {}}
+    comparison = export_bundle(parts, tmp_path / "n", facts, mixed=True)
+    assert min(comparison.cosines.values()) > 0.999
+    decoder = onnx.load(str(tmp_path / "n" / "mask_decoder.onnx"))
+    assert not {"If", "Loop"} & {node.op_type for node in decoder.graph.node}
+
+
+# ------------------------------------------------------------------ graphs made by hand
+
+
+def save(
+    path, nodes, constants=(), inputs=(("x", FLOAT, [2, 2]),), outputs=(("y", FLOAT, [2, 2]),)
+):
+    described = [
+        [helper.make_tensor_value_info(*v) for v in values] for values in (inputs, outputs)
+    ]
+    items = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants]
+    graph = helper.make_graph(nodes, "graph", *described, items)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(path))
+
+
+def convert(tmp_path, *words, **named):
+    save(tmp_path / "graph.onnx", *words, **named)
+    write_mixed(tmp_path / "graph.onnx", tmp_path / "mixed.onnx")
+    return Types(tmp_path / "mixed.onnx")
+
+
+def computed(tmp_path, file="mixed.onnx", **inputs):
+    session = onnxruntime.InferenceSession(str(tmp_path / file))
+    return session.run(None, {name: np.asarray(v, np.float32) for name, v in inputs.items()})
+
+
+@pytest.mark.parametrize("value", [7e4, -1e6, np.inf, np.nan])
+def test_weights_that_do_not_fit_are_refused(tmp_path, value):
+    weights = np.array([[1.0, value], [0.0, 1.0]], np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
+    with pytest.raises(BundleError, match=r"graph\.onnx: weights does not fit into 16 bits"):
+        convert(tmp_path, nodes, [("weights", weights)])
+    assert not (tmp_path / "mixed.onnx").exists()
+
+
+def test_large_weights_of_what_stays_in_float32_are_kept(tmp_path):
+    norm = helper.make_node("LayerNormalization", ["x", "scale"], ["y"])
+    types = convert(tmp_path, [norm], [("scale", np.float32([7e4, 1.0]))])
+    assert types.types["scale"] == FLOAT
+    found = computed(tmp_path, x=[[0, 1], [1, 0]])[0]
+    np.testing.assert_allclose(found, [[-7e4, 1], [7e4, -1]], rtol=1e-3)
+
+
+def test_the_largest_weight_that_fits_is_kept(tmp_path):
+    nodes = [helper.make_node("Mul", ["x", "weight"], ["y"])]
+    convert(tmp_path, nodes, [("weight", np.float32(65504.0))])
+    np.testing.assert_array_equal(computed(tmp_path, x=np.eye(2))[0], 65504.0 * np.eye(2))
+
+
+def test_branches_are_refused(tmp_path):
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["same"])],
+        "branch", [], [helper.make_tensor_value_info("same", FLOAT, [2, 2])],
+    )  # fmt: skip
+    node = helper.make_node("If", ["choice"], ["y"], then_branch=branch, else_branch=branch)
+    with pytest.raises(BundleError, match=r"graph\.onnx: If cannot be converted"):
+        convert(tmp_path, [node], [("choice", np.array(True))])
+
+
+def test_a_value_used_in_both_precisions_is_cast_once(tmp_path):
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["s"]),
+        helper.make_node("Mul", ["s", "s"], ["a"]),
+        helper.make_node("Add", ["s", "a"], ["b"]),
+        helper.make_node("Softmax", ["b"], ["y"]),
+    ]
+    types = convert(tmp_path, nodes)
+    assert [n.op_type for n in types.graph.node].count("Cast") == 2
+    before, after = (computed(tmp_path, f, x=[[1, 2], [3, 5]])[0] for f in FILES)
+    np.testing.assert_allclose(after, before, atol=1e-3)
+
+
+FILES = ("graph.onnx", "mixed.onnx")
+
+
+def test_integers_and_constants_pass_through(tmp_path):
+    shape = numpy_helper.from_array(np.array([4]), "shape")
+    nodes = [
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("Reshape", ["x", "shape"], ["flat"]),
+        helper.make_node("Gather", ["flat", "order"], ["y"]),
+        helper.make_node("Identity", ["fixed"], ["z"]),
+    ]
+    outputs = [("y", FLOAT, [3]), ("z", FLOAT, [1])]
+    constants = [("order", np.array([3, 0, 1])), ("fixed", np.float32([1e6]))]
+    types = convert(tmp_path, nodes, constants, outputs=outputs)
+    assert {types.types[n] for n in ("shape", "order")} == {TensorProto.INT64}
+    for before, after in zip(
+        *(computed(tmp_path, f, x=[[1, 2], [3, 4]]) for f in FILES), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)

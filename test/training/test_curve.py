@@ -1,0 +1,67 @@
+"""The course of a training, as a table and as a picture."""
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+from aopsam_ros.training import curve
+
+ROWS = [
+    {"step": 0, "seconds": 0.0, "held_out_loss": 0.4, "held_out_recall": 0.0},
+    {"step": 50, "seconds": 5.0, "loss": 0.3},
+    {"step": 80, "seconds": 8.0, "loss": 0.2, "held_out_loss": 0.2, "held_out_prompts": 3.5},
+]
+
+
+def write_log(folder, rows):
+    for row in rows:
+        curve.append(folder, row)
+
+
+def table(folder):
+    with (folder / "curve.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_table(tmp_path):
+    write_log(tmp_path, ROWS)
+    curve.write(tmp_path)
+    rows = table(tmp_path)
+    assert [row["step"] for row in rows] == ["0", "50", "80"]
+    assert [row["loss"] for row in rows] == ["", "0.3", "0.2"]
+    assert [row["held_out_prompts"] for row in rows] == ["", "", "3.5"]
+
+
+def test_what_was_done_again_counts_once(tmp_path):
+    again = [{"step": 50, "seconds": 6.0, "loss": 0.25}, {"step": 100, "seconds": 9.0, "loss": 0.1}]
+    write_log(tmp_path, ROWS + again)
+    with (tmp_path / "training.jsonl").open("a") as file:
+        file.write('{"step": 150, "los')  # as a full disk leaves it
+    curve.write(tmp_path)
+    rows = table(tmp_path)
+    assert [(row["step"], row["seconds"]) for row in rows] == [
+        ("0", "0.0"),
+        ("50", "6.0"),
+        ("100", "9.0"),
+    ]
+
+
+def test_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_log(tmp_path, ROWS[:1])
+    curve.write(tmp_path)
+    first = cv2.imread(str(tmp_path / "curve.png"))
+    write_log(tmp_path, ROWS[1:])
+    curve.write(tmp_path)
+    second = cv2.imread(str(tmp_path / "curve.png"))
+    assert first.shape == second.shape and min(first.shape[:2]) > 400
+    assert not np.array_equal(first, second)
+
+
+def test_without_matplotlib_there_is_a_table(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    write_log(tmp_path, ROWS)
+    curve.write(tmp_path)
+    assert len(table(tmp_path)) == 3 and not (tmp_path / "curve.png").exists()

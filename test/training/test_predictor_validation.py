@@ -1,0 +1,170 @@
+"""Figures on held-out photographs, against cases whose answers are known."""
+
+import numpy as np
+import pytest
+from drawn_scenes import draw_scene, write_label_maps
+
+torch = pytest.importorskip("torch")
+
+from aopsam_ros.errors import DatasetError  # noqa: E402
+from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
+from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
+from aopsam_ros.training.datasets import open_dataset  # noqa: E402
+from aopsam_ros.training.labelled_images import read_rgb  # noqa: E402
+from aopsam_ros.training.loader import endless_batches  # noqa: E402
+from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
+from aopsam_ros.training.predictor_training import predictor_loss  # noqa: E402
+from aopsam_ros.training.predictor_validation import (  # noqa: E402
+    HeldOut,
+    choose,
+    masks_hit,
+    sampled_points,
+)
+from aopsam_ros.training.preparation import prepare_targets  # noqa: E402
+from aopsam_ros.training.prepared_images import (  # noqa: E402
+    EmbeddingCache,
+    PreparedImage,
+    PreparedSet,
+    TargetCache,
+    fit,
+)
+
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("held out")
+    data = open_dataset(write_label_maps(folder / "drawn", 4))
+    targets = TargetCache(folder / "targets", SIZE, MAP_STRIDE, 96)
+    images = choose(prepare_targets([WeightedDataset(data, [0, 1, 2, 3])], targets))
+    return HeldOut(images, targets, None)
+
+
+def as_confidence(change):
+    """A predictor that answers with the target itself, changed."""
+
+    def forward(batch):
+        confidence = change(batch.targets)[:, None]
+        return confidence, predictor_loss(confidence, batch.targets, batch.known)
+
+    return forward
+
+
+def test_the_target_itself_hits_nearly_every_mask(held_out):
+    figures = held_out.measure(as_confidence(lambda target: target))
+    assert figures["held_out_loss"] == 0
+    assert figures["held_out_recall"] > 0.9  # the smallest ones are smoothed away
+    objects = np.mean([len(np.unique(draw_scene(i)[1])) - 1 for i in range(4)])
+    assert figures["held_out_prompts"] == pytest.approx(objects, abs=1)
+
+
+def test_a_predictor_of_nothing_hits_nothing(held_out):
+    figures = held_out.measure(as_confidence(torch.zeros_like))
+    assert figures["held_out_recall"] == figures["held_out_prompts"] == 0
+    assert figures["held_out_loss"] > 0
+
+
+def test_peaks_elsewhere_hit_little(held_out):
+    flipped = held_out.measure(as_confidence(lambda target: target.flip(1)))
+    assert flipped["held_out_recall"] < 0.7 and flipped["held_out_prompts"] > 1
+
+
+def test_without_images_there_are_no_figures(held_out):
+    assert HeldOut([], held_out.targets, None).measure(None) == {}
+
+
+def test_points_lie_at_the_peaks_of_the_map():
+    confidence = np.zeros((64, 64), np.float32)
+    confidence[10:15, 20:25] = 1.0
+    confidence[60:64, 20:25] = 1.0  # below the image: padding
+    (point,) = sampled_points(confidence, 192, 256)
+    # The centre of cell 22, 12 of four pixels each, by SAM's rule that half a pixel is added later.
+    np.testing.assert_allclose(point, [22.5 * 4 - 0.5, 12.5 * 4 - 0.5])
+
+
+def test_masks_are_hit_by_any_point_in_any_layer():
+    layers = np.zeros((2, 10, 20), np.uint16)
+    layers[0, 0:5, 0:5], layers[0, 0:5, 10:15] = 1, 2
+    layers[1, 0:10, 0:20] = 3
+    layers[1, 9, 19] = 4  # too small to count
+    points = np.array([[2.4, 3.6], [2.0, 2.0], [19.0, 9.0]])
+    assert masks_hit(layers, points, 5) == [True, False, True]
+    assert masks_hit(layers, points[:0], 5) == [False, False, False]
+
+
+def test_the_same_images_validate_every_time(held_out):
+    images = held_out.images
+    assert choose([PreparedSet(images[2:]), PreparedSet(images[:2])]) == images
+    many = [PreparedImage(images[0].picture, "", f"{i:03}") for i in range(200)]
+    assert len(choose([PreparedSet(many[::-1])])) < 100
+    assert choose([PreparedSet(many[::-1])]) == choose([PreparedSet(many)])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1e-4, 0.3])
+def test_a_share_above_nothing_holds_something_out(tmp_path, fraction):
+    data = open_dataset(write_label_maps(tmp_path / "drawn", 6))
+    training, held = hold_out([(data, 1.0)], fraction)
+    count = sum(len(part.indices) for part in held)
+    assert count + sum(len(part.indices) for part in training) == 6
+    assert (count == 0) == (fraction == 0)
+    assert fraction > 0.1 or count <= 1
+
+
+def test_a_single_image_is_trained_on(tmp_path):
+    data = open_dataset(write_label_maps(tmp_path / "drawn", 1))
+    training, held = hold_out([(data, 1.0)], 0.02)
+    assert [part.indices for part in training] == [[0]] and not held
+
+
+@pytest.fixture
+def cached(held_out, tmp_path):
+    """Batches whose embeddings tell which view they are of: the image's number, and its side."""
+    cache = EmbeddingCache(tmp_path, "e" * 16, (2, 1, 1))
+    for number, image in enumerate(held_out.images):
+        for flipped in (False, True):
+            cache.store(image, flipped, np.array([number, flipped], np.float32).reshape(2, 1, 1))
+
+    def make(flips, weights=(1.0, 1.0)):
+        sets = [PreparedSet(held_out.images[:1], weights[0])]
+        sets += [PreparedSet(held_out.images[1:], weights[1])]
+        return CachedBatches(sets, held_out.targets, cache, flips, 6, seed=0)
+
+    return make
+
+
+def test_picture_target_and_embedding_are_of_one_view(held_out, cached):
+    batches = iter(cached(flips=True))
+    seen = set()
+    for batch in (next(batches) for _ in range(8)):
+        for row, (number, flipped) in enumerate(batch.embeddings[:, :, 0, 0].int().tolist()):
+            seen.add((number, flipped))
+            image = held_out.images[number]
+            rgb = read_rgb(image.picture)[:, :: -1 if flipped else 1]
+            canvas, _ = fit(np.ascontiguousarray(rgb), SIZE)
+            target = held_out.targets.target(image, bool(flipped))
+            np.testing.assert_array_equal(batch.images[row].numpy(), canvas)
+            np.testing.assert_array_equal(batch.targets[row].numpy(), target.map())
+            np.testing.assert_array_equal(batch.known[row].numpy(), target.known)
+            assert batch.sizes[row].tolist() == [192, 256]
+    assert seen == {(number, flipped) for number in range(4) for flipped in (0, 1)}
+
+
+def test_without_flips_there_are_no_mirror_images(cached):
+    batch = next(iter(cached(flips=False)))
+    assert (batch.embeddings[:, 1] == 0).all()
+
+
+def test_sets_are_seen_as_often_as_their_weight_says(cached):
+    batches = iter(cached(flips=False, weights=(9.0, 1.0)))
+    numbers = np.concatenate([next(batches).embeddings[:, 0, 0, 0].numpy() for _ in range(30)])
+    assert np.mean(numbers == 0) == pytest.approx(9 / (9 + 3), abs=0.1)
+
+
+def test_what_fails_in_the_loader_is_told_in_its_own_words(tmp_path):
+    targets = TargetCache(tmp_path, SIZE, MAP_STRIDE, 96)
+    gone = PreparedSet([PreparedImage(tmp_path / "gone.png", "a", "b")])
+    cache = EmbeddingCache(tmp_path, "e" * 16, (1, 1, 1))
+    with pytest.raises(DatasetError) as raised:
+        next(endless_batches(CachedBatches([gone], targets, cache, False, 1, 0)))
+    assert str(raised.value) == f"{tmp_path / 'gone.png'}: not a readable image"

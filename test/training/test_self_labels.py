@@ -1,0 +1,147 @@
+"""The model's own masks as labels: complete, resumable, and read back like any data set."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_bundle import SIZE, coloured_scene, write_tiny_bundle
+
+from aopsam_ros.errors import DatasetError, InputError
+from aopsam_ros.images import read_rgb
+from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.training.datasets import open_dataset
+from aopsam_ros.training.recordings import Frame
+from aopsam_ros.training.self_labels import SelfLabeller
+
+pytest.importorskip("pycocotools")
+
+
+class Scenes:
+    """A source of coloured scenes that counts how often each is read."""
+
+    name = "scenes"
+
+    def __init__(self, sizes, broken=()):
+        self.sizes, self.broken, self.reads = sizes, broken, []
+
+    def __len__(self):
+        return len(self.sizes)
+
+    def key(self):
+        return "scenes"
+
+    def frames(self):
+        for index in range(len(self.sizes)):
+            yield Frame(f"frame_{index}", f"part_{index // 2}", lambda i=index: self.read(i))
+
+    def read(self, index):
+        self.reads.append(index)
+        if index in self.broken:
+            raise InputError("cut short")
+        return coloured_scene(*self.sizes[index])[0]
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    folder = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+    with Segmenter.from_bundle(folder, prompt_source="grid16", threads=1) as model:
+        yield model
+
+
+@pytest.fixture
+def labeller(segmenter, tmp_path):
+    return SelfLabeller(lambda: segmenter, SIZE, tmp_path / "labels")
+
+
+def test_labels_are_the_models_masks(labeller, tmp_path):
+    count = labeller.label(Scenes([(90, 120), (60, 100)]))
+    dataset = open_dataset(tmp_path / "labels")
+    assert (count.frames, count.broken, len(dataset)) == (2, 0, 2)
+    found = [dataset.read(index) for index in range(2)]
+    assert count.masks == sum(len(image.instances()) for image in found)
+    for image, size in zip(found, [(90, 120), (60, 100)], strict=True):
+        rgb, objects = coloured_scene(*size)
+        assert image.rgb.shape == rgb.shape
+        assert image.points is None  # so that training takes the masks' innermost points
+        masks = [image.layers[layer] == label for layer, label in image.instances()]
+        for wanted, _ in objects:
+            ious = [(mask & wanted).sum() / (mask | wanted).sum() for mask in masks]
+            assert max(ious) > 0.8
+
+
+def test_frames_are_no_larger_than_the_model_sees_them(labeller, tmp_path):
+    labeller.label(Scenes([(480, 640)]))
+    assert read_rgb(tmp_path / "labels" / "frame_0.jpg").shape == (96, SIZE, 3)
+    content = json.loads((tmp_path / "labels" / "frame_0.json").read_text())
+    assert content["image"] == {"file_name": "frame_0.jpg", "height": 96, "width": SIZE}
+    for annotation in content["annotations"]:
+        assert 0 < annotation["predicted_iou"] <= 1 and 0 < annotation["stability_score"] <= 1
+
+
+def test_groups_go_with_the_frames(labeller, tmp_path):
+    labeller.label(Scenes([(60, 80)] * 4))
+    dataset = open_dataset(tmp_path / "labels")
+    assert [dataset.group(i) for i in range(4)] == ["part_0", "part_0", "part_1", "part_1"]
+
+
+def test_what_is_labelled_is_not_labelled_again(labeller, tmp_path):
+    first = labeller.label(Scenes([(60, 80)] * 3))
+    folder = tmp_path / "labels"
+    before = (folder / "frame_2.json").read_bytes()
+    (folder / "frame_0.json").write_bytes(before[: len(before) // 2])  # as a full disk leaves it
+    (folder / "frame_1.jpg").unlink()
+    again = Scenes([(60, 80)] * 3)
+    assert labeller.label(again) == first
+    assert again.reads == [0, 1]
+    assert (folder / "frame_0.json").read_text() == before.decode().replace("frame_2", "frame_0")
+
+
+def test_the_model_is_not_needed_when_all_is_labelled(labeller, tmp_path):
+    first = labeller.label(Scenes([(60, 80)] * 2))
+    assert SelfLabeller(None, SIZE, tmp_path / "labels").label(Scenes([(60, 80)] * 2)) == first
+
+
+def test_frames_that_are_gone_are_removed(labeller, tmp_path):
+    labeller.label(Scenes([(60, 80)] * 3))
+    labeller.label(Scenes([(60, 80)]))
+    names = sorted(file.name for file in (tmp_path / "labels").iterdir())
+    assert names == ["frame_0.jpg", "frame_0.json", "manifest.csv"]
+
+
+def test_broken_frames_are_counted_and_left_out(labeller, tmp_path):
+    count = labeller.label(Scenes([(60, 80)] * 3, broken=(1,)))
+    assert (count.frames, count.broken, count.reason) == (2, 1, "frame_1: cut short")
+    assert [image.stem for image in open_dataset(tmp_path / "labels").files] == [
+        "frame_0",
+        "frame_2",
+    ]
+
+
+def test_nothing_but_broken_frames(labeller):
+    with pytest.raises(DatasetError, match=r"no frame could be read \(frame_1: cut short\)"):
+        labeller.label(Scenes([(60, 80)] * 2, broken=(0, 1)))
+
+
+def test_no_mask_at_all(segmenter, tmp_path):
+    strict = segmenter.options.updated({"mask.predicted_iou_threshold": 1.0})
+    plain = segmenter.options
+    segmenter.options = strict
+    try:
+        with pytest.raises(DatasetError, match="no mask in any of 2 frames"):
+            SelfLabeller(lambda: segmenter, SIZE, tmp_path / "none").label(Scenes([(60, 80)] * 2))
+    finally:
+        segmenter.options = plain
+
+
+def test_masks_survive_the_round_trip(segmenter):
+    from pycocotools import mask as coco
+
+    from aopsam_ros.training.self_labels import to_sa1b
+
+    segmentation = segmenter.segment(coloured_scene()[0])
+    written = json.loads(json.dumps(to_sa1b(segmentation, "x")))
+    assert len(written["annotations"]) == len(segmentation.masks) >= 3
+    for mask, annotation in zip(segmentation.masks, written["annotations"], strict=True):
+        decoded = coco.decode(annotation["segmentation"]).astype(bool)
+        np.testing.assert_array_equal(decoded, mask.full(90, 120))
+        assert annotation["area"] == decoded.sum()

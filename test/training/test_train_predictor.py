@@ -1,0 +1,319 @@
+"""`aopsam train-predictor --model mobile_sam`, from data to a bundle that proposes prompts.
+
+The weights are random: what is shown is that everything fits together and that the predictor
+learns, not how good MobileSAM is.
+"""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from drawn_scenes import draw_scene, write_label_maps
+from random_weights import random_state
+from written_bags import image_message, write_bag
+
+from aopsam_ros.cli import main
+from aopsam_ros.images import write_rgb
+from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.training.datasets import open_dataset, split_by_group
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("skimage")
+
+SIZE = 128
+STEPS = 80
+ANY_MASK = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
+
+
+def write_checkpoint(path, **changes):
+    """Write random weights under MobileSAM's names, confident of every mask."""
+    state = {name: torch.from_numpy(np.array(value)) for name, value in random_state().items()}
+    state["mask_decoder.iou_prediction_head.layers.2.weight"] *= 0.02
+    state["mask_decoder.iou_prediction_head.layers.2.bias"][:] = 0.9
+    torch.save(state | changes, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "random.pt")
+
+
+def words(checkpoint, data, out, *more):
+    sources = [str(source) for source in data]
+    model = ["--model", "mobile_sam", "--checkpoint", str(checkpoint), "--threads", "1"]
+    return ["train-predictor", *model, "--data", *sources, "--out", str(out), *map(str, more)]
+
+
+def train(checkpoint, data, out, *more):
+    assert main(words(checkpoint, data, out, *more)) == 0
+    return out
+
+
+LONG = ("--image-size", SIZE, "--held-out", 0.25)
+SHORT = ("--image-size", 64, "--steps", 2, "--batch-size", 2)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", 24)
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint, scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    return train(checkpoint, [scenes], out, *LONG, "--steps", STEPS)
+
+
+def rows_of(out):
+    with (out / "curve.csv").open(newline="") as file:
+        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def random_recall(points, draws=200):
+    """Share of the scenes' masks that as many points, anywhere, hit on average."""
+    rng = np.random.default_rng(0)
+    hits = []
+    for index in range(draws):
+        labels = draw_scene(index % 24)[1]
+        y, x = rng.integers(0, 96, points), rng.integers(0, 128, points)
+        hits += [label in labels[y, x] for label in np.unique(labels) if label]
+    return np.mean(hits)
+
+
+def test_the_predictor_learns(trained):
+    first, *_, last = rows_of(trained)
+    assert (first["step"], last["step"]) == (0, STEPS)
+    assert first["held_out_recall"] == first["held_out_prompts"] == 0
+    assert last["held_out_loss"] < 0.5 * first["held_out_loss"]
+    assert last["loss"] < first["held_out_loss"]
+    assert 1 <= last["held_out_prompts"] <= 10  # there are up to four objects
+    assert last["held_out_recall"] > 0.5
+    assert last["held_out_recall"] > 1.5 * random_recall(round(last["held_out_prompts"]))
+
+
+def test_the_bundle_is_ready(trained):
+    with Segmenter.from_bundle(trained / "bundle", threads=1) as segmenter:
+        assert segmenter.prompt_source == "predictor" and segmenter.model == "mobile_sam"
+        inside = []
+        for index in range(100, 110):  # scenes that it never saw
+            rgb, labels = draw_scene(index)
+            prompts = segmenter.segment(rgb).prompts
+            inside += [labels[round(p.y), round(p.x)] > 0 for p in prompts]
+    assert len(inside) >= 10 and np.mean(inside) > 0.7
+
+
+def test_the_bundle_segments_from_the_command_line(trained, tmp_path):
+    write_rgb(tmp_path / "scene.png", draw_scene(100)[0])
+    model = ["--model", str(trained / "bundle"), "--out", str(tmp_path), "--set", *ANY_MASK]
+    assert main(["segment", str(tmp_path / "scene.png"), *model]) == 0
+    found = json.loads((tmp_path / "scene.json").read_text())
+    assert found["decoder_calls"] >= 1 and found["masks"]
+
+
+def test_the_bundle_says_how_it_was_made(trained):
+    made = yaml.safe_load((trained / "bundle" / "bundle.yaml").read_text())
+    assert made["provenance"]["predictor"]["steps"] == STEPS
+    assert made["provenance"]["checkpoint"]["origin"] == "not the published file"
+    assert made["defaults"]["mask"]["predicted_iou_threshold"] == 0.88
+    assert str(trained) not in json.dumps(made)
+
+
+def cached(out):
+    return sorted((out / "embeddings").glob("*/*.npy"))
+
+
+def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
+    from aopsam_ros.models.loading import load_mobile_sam
+    from aopsam_ros.models.mobile_sam import MEAN, STD
+    from aopsam_ros.preprocessing import preprocess
+
+    encoder = load_mobile_sam(checkpoint, SIZE).image_encoder
+    training, held = split_by_group(open_dataset(scenes), 0.25)
+    # Those that validate have no mirror image.
+    assert held and len(cached(trained)) == 2 * len(training) + len(held)
+    stored = np.stack([np.load(file) for file in cached(trained)])
+    assert stored.dtype == np.float16 and stored.shape[1:] == (256, 8, 8)
+    for flip in (1, -1):
+        rgb = np.ascontiguousarray(draw_scene(0)[0][:, ::flip])
+        with torch.no_grad():
+            image = torch.from_numpy(preprocess(rgb, SIZE, MEAN, STD).tensor)
+            wanted = encoder(image)[0].numpy()
+        assert np.abs(stored - wanted).max((1, 2, 3)).min() < 0.02
+
+
+def test_a_run_goes_on_without_encoding_again(trained, checkpoint, scenes, capfd):
+    times = {file: file.stat().st_mtime_ns for file in cached(trained)}
+    broken = cached(trained)[3]
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:-100])
+    more = ("--steps", STEPS + 5)
+    train(checkpoint, [scenes], trained, *LONG, *more)
+    said = capfd.readouterr().out
+    assert f"resumed at step {STEPS}, " in said and "1 views to encode" in said
+    assert broken.read_bytes() == whole
+    assert {f for f, time in times.items() if f.stat().st_mtime_ns != time} == {broken}
+    train(checkpoint, [scenes], trained, *LONG, *more)
+    said = capfd.readouterr()
+    assert "to encode" not in said.out and "exporting" not in said.err
+    assert [row["step"] for row in rows_of(trained)][-1] == STEPS + 5
+
+
+def test_another_checkpoint_is_not_mixed_in(trained, scenes, tmp_path, capfd):
+    bias = {"image_encoder.neck.1.bias": torch.full((256,), 0.5)}
+    other = write_checkpoint(tmp_path / "other.pt", **bias)
+    assert main(words(other, [scenes], trained, *LONG)) == 2
+    assert "predictor.pt: trained for another model" in capfd.readouterr().err
+    predictor = ["--predictor", str(trained / "predictor.pt"), "--out", str(tmp_path / "b")]
+    assert main(["export", "--checkpoint", str(other), *predictor]) == 2
+    assert "trained for another model" in capfd.readouterr().err
+    assert not (tmp_path / "b").exists()
+    fresh = tmp_path / "run"
+    train(other, [scenes], fresh, *LONG, "--steps", 1, "--no-flips")
+    folders = {file.parent.name for out in (trained, fresh) for file in cached(out)}
+    assert len(folders) == 2 and len(cached(fresh)) == 24
+
+
+def test_export_takes_the_predictors_image_size(trained, checkpoint, tmp_path):
+    predictor = ["--predictor", str(trained / "predictor.pt"), "--out", str(tmp_path / "b")]
+    assert main(["export", "--checkpoint", str(checkpoint), *predictor]) == 0
+    made = yaml.safe_load((tmp_path / "b" / "bundle.yaml").read_text())
+    assert (made["image_size"], made["confidence_map_size"]) == (SIZE, SIZE // 4)
+
+
+def write_sources(folder):
+    """Write scenes as a folder of pictures, as a video and as a recording."""
+    (folder / "pictures").mkdir(parents=True)
+    for index in range(2):
+        write_rgb(folder / "pictures" / f"{index}.png", draw_scene(index)[0])
+    video = folder / "drive.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 96))
+    for index in range(4):
+        writer.write(draw_scene(index)[0][:, :, ::-1])
+    writer.release()
+    images = [image_message(draw_scene(index)[0], "rgb8") for index in range(4)]
+    bag = write_bag(folder / "recording", {"/camera": images, "/rear": images})
+    return [folder / "pictures", video, bag]
+
+
+def test_self_labels_of_pictures_videos_and_recordings(checkpoint, tmp_path, capfd):
+    pytest.importorskip("rosbags")
+    sources = write_sources(tmp_path / "sources")
+    more = ("--self-label", "--every", 2, "--topic", "/rear", "--set", *ANY_MASK)
+    out = train(checkpoint, sources, tmp_path / "run", *SHORT, *more)
+    folders = sorted((out / "self-labels").iterdir())
+    assert [folder.name.rpartition("-")[0] for folder in folders] == [
+        "drive",
+        "pictures",
+        "recording",
+    ]
+    for folder in folders:
+        labels = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+        assert len(labels) == 2 and all(label["annotations"] for label in labels)
+        assert labels[0]["prompt_source"] == "grid16"
+    assert "6 images" not in capfd.readouterr().out  # one of them validates
+    assert main(["models", "verify", str(out / "bundle")]) == 0
+    times = {file: file.stat().st_mtime_ns for file in out.glob("self-labels/*/*.json")}
+    train(checkpoint, sources, out, *SHORT, *more)
+    assert "exporting" not in capfd.readouterr().err
+    assert {file: file.stat().st_mtime_ns for file in times} == times
+
+
+def empty(tmp_path):
+    (tmp_path / "source").mkdir()
+
+
+def video(tmp_path):
+    (tmp_path / "source").write_bytes(b"RIFF\x00\x00\x00\x00AVI nothing")
+
+
+def bag(tmp_path):
+    pytest.importorskip("rosbags")
+    image = image_message(draw_scene(0)[0], "rgb8")
+    write_bag(tmp_path / "source", {"/camera": [image]})
+
+
+def nothing(tmp_path):
+    """There is no source."""
+
+
+@pytest.mark.parametrize(
+    ("make", "more", "reason"),
+    [
+        (nothing, [], "no such data set"),
+        (empty, [], "expected images/ and masks/"),
+        (nothing, ["--self-label"], "no such folder, video or recording"),
+        (empty, ["--self-label"], "no picture in this folder"),
+        (video, ["--self-label"], "neither a video"),
+        (bag, ["--self-label", "--topic", "/front"], "no images on topic /front"),
+        (bag, ["--self-label", "--set", "mask.area=3"], "unknown option 'mask.area'"),
+        (empty, ["--self-label", "--every", "0"], "--every"),
+        (empty, ["--image-size", "100"], "--image-size"),
+        (empty, ["--batch-size", "0"], "batch size"),
+        (empty, ["--minutes", "0"], "--minutes"),
+        (empty, ["--held-out", "1"], "--held-out"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(checkpoint, tmp_path, capfd, make, more, reason):
+    make(tmp_path)
+    small = [] if "--image-size" in more else ["--image-size", "64"]
+    given = words(checkpoint, [tmp_path / "source"], tmp_path / "run", *small, *more)
+    assert main(given) == 2
+    error = capfd.readouterr().err.splitlines()
+    assert error[-1].startswith("aopsam: error: ") and reason in error[-1]
+    assert "Traceback" not in "".join(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "no such checkpoint"), (b"PK nothing", "not a readable checkpoint"), ("nano", "439")],
+)
+def test_a_wrong_checkpoint_is_one_clear_line(scenes, tmp_path, capfd, content, reason):
+    path = tmp_path / "weights.pt"
+    if content == "nano":
+        torch.save({"model": {}}, path)
+    elif content:
+        path.write_bytes(content)
+    assert main(words(path, [scenes], tmp_path / "run")) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("aopsam: error: ") and "weights.pt" in error and reason in error
+
+
+def test_weights_that_were_not_fetched_are_named(scenes, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    given = ["--model", "mobile_sam", "--data", str(scenes), "--out", str(tmp_path / "run")]
+    assert main(["train-predictor", *given]) == 2
+    assert "aopsam models fetch mobile_sam" in capfd.readouterr().err
+
+
+def test_model_or_segmenter_but_not_both(scenes, tmp_path, capfd):
+    common = ["--data", str(scenes), "--out", str(tmp_path)]
+    for chosen in ([], ["--model", "mobile_sam", "--segmenter", "x.pt"], ["--model", "sam"]):
+        with pytest.raises(SystemExit) as raised:
+            main(["train-predictor", *chosen, *common])
+        assert raised.value.code == 2
+    assert main(["train-predictor", "--segmenter", "x.pt", "--image-size", "64", *common]) == 2
+    assert "--image-size go with --model" in capfd.readouterr().err
+
+
+def test_a_folder_of_something_else_is_left_alone(checkpoint, scenes, tmp_path, capfd):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "thesis.tex").write_text("mine")
+    assert main(words(checkpoint, [scenes], tmp_path, "--image-size", 64)) == 2
+    assert "holds other files" in capfd.readouterr().err
+    assert not (tmp_path / "targets").exists()
+
+
+def test_a_disk_that_is_too_small_is_told_beforehand(
+    checkpoint, scenes, tmp_path, capfd, monkeypatch
+):
+    from aopsam_ros.training import preparation
+
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(preparation.shutil, "disk_usage", lambda folder: usage)
+    assert main(words(checkpoint, [scenes], tmp_path / "run", "--image-size", 64)) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "the embeddings need" in error and "--no-flips" in error

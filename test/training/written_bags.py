@@ -1,0 +1,76 @@
+"""Recordings as a robot makes them, written with the rosbags library."""
+
+import numpy as np
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+def types():
+    from rosbags.typesys import Stores, get_typestore
+
+    return get_typestore(Stores.ROS2_JAZZY)
+
+
+def header(index=0):
+    store = types()
+    stamp = store.types["builtin_interfaces/msg/Time"](sec=index, nanosec=0)
+    return store.types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+
+
+def image_message(pixels, encoding, padding=0, big_endian=False):
+    """Make a sensor_msgs/Image; `padding` bytes of 0xAA follow each row."""
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    rows = rows.astype(rows.dtype.newbyteorder(">" if big_endian else "<")).view(np.uint8)
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xAA)
+    return types().types[IMAGE](
+        header=header(),
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        encoding=encoding,
+        is_bigendian=int(big_endian),
+        step=padded.shape[1],
+        data=padded.ravel(),
+    )
+
+
+def compressed_message(content):
+    data = np.frombuffer(content, np.uint8)
+    return types().types[COMPRESSED](header=header(), format="jpeg", data=data)
+
+
+def text_message(text):
+    return types().types["std_msgs/msg/String"](data=text)
+
+
+def write_bag(path, topics, storage="MCAP"):
+    """Write `{topic: messages}` as a rosbag2 folder, the messages of all topics in turn."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    store = types()
+    with Writer(path, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+        stamp = 0
+        for topic, messages in topics.items():
+            kind = messages[0].__msgtype__ if messages else IMAGE
+            connection = writer.add_connection(topic, kind, typestore=store)
+            for message in messages:
+                stamp += 1_000_000
+                writer.write(connection, stamp, store.serialize_cdr(message, kind))
+    return path
+
+
+def write_ros1_bag(path, topic, pictures):
+    """Write RGB pictures as a bag of ROS 1."""
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    kinds = store.types
+    with Writer(path) as writer:
+        connection = writer.add_connection(topic, IMAGE, typestore=store)
+        for index, rgb in enumerate(pictures):
+            stamp = kinds["builtin_interfaces/msg/Time"](sec=index, nanosec=0)
+            head = kinds["std_msgs/msg/Header"](seq=index, stamp=stamp, frame_id="camera")
+            height, width = rgb.shape[:2]
+            message = kinds[IMAGE](head, height, width, "rgb8", 0, 3 * width, rgb.ravel())
+            writer.write(connection, index, store.serialize_ros1(message, IMAGE))
+    return path

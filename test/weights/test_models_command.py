@@ -1,0 +1,117 @@
+"""`aopsam models`: what is printed, and one clear line with exit code 2 for each fault."""
+
+import pytest
+from small_weights import CONTENT, SHA256
+
+from aopsam_ros.cli import main
+from aopsam_ros.weights.known import KNOWN
+
+
+@pytest.fixture
+def models(weights, capfd, monkeypatch):
+    monkeypatch.setattr("aopsam_ros.commands.models.available", lambda: [])  # bundles: test/core
+
+    def run(*words):
+        code = main(["models", *map(str, words)])
+        streams = capfd.readouterr()
+        assert "Traceback" not in streams.err
+        return code, streams.out, streams.err
+
+    return run
+
+
+def refused(result):
+    """Return the one line of a command that failed, besides its progress."""
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line and not line.startswith("small.pt:")]
+    assert code == 2 and out == ""
+    assert len(lines) == 1 and lines[0].startswith("aopsam: error: ")
+    return lines[0]
+
+
+def test_fetch_list_verify(models, cache, server):
+    code, out, _ = models("list", "small")
+    assert code == 0 and "not fetched: aopsam models fetch small" in out and not cache.exists()
+    code, out, _ = models("fetch", "small")
+    assert code == 0 and out == f"{cache / 'small.pt'}  MIT  verified\n"
+    code, out, _ = models("list", "small")
+    assert code == 0 and str(cache / "small.pt") in out and "verified" not in out
+    code, out, _ = models("verify", "small")
+    assert code == 0 and out.startswith("small.pt  ") and out.endswith("  verified\n")
+    assert server.ranges == [None]
+
+
+def test_without_names_it_is_about_all(models):
+    code, out, _ = models("list")
+    assert code == 0
+    for name in KNOWN:
+        assert f"aopsam models fetch {name}" in out
+    assert models("verify") == (0, "", "")  # nothing is there, and nobody asked for it
+    models("fetch", "small")
+    code, out, _ = models("verify")
+    assert code == 0 and out.startswith("small.pt  ") and out.endswith("  verified\n")
+
+
+def test_verify_names_what_is_wrong(models, cache):
+    assert "not there; run `aopsam models fetch small`" in refused(models("verify", "small"))
+    models("fetch", "small")
+    (cache / "small.pt").write_bytes(CONTENT[:-1])
+    for words in (["verify"], ["verify", "small"]):
+        assert "small.pt: truncated" in refused(models(*words))
+    (cache / "small.pt").write_bytes(CONTENT)
+    (cache / "small.pt.sha256").write_text(SHA256[::-1])
+    assert "differs from the SHA-256" in refused(models("verify", "small"))
+
+
+def test_fetch_from_a_file(models, cache, tmp_path, server):
+    (tmp_path / "copy").write_bytes(CONTENT)
+    code, out, _ = models("fetch", "small", "--from", tmp_path / "copy")
+    assert code == 0 and out == f"{cache / 'small.pt'}  MIT  verified\n"
+    (tmp_path / "copy").write_bytes(CONTENT[::-1])
+    line = refused(models("fetch", "small", "--from", tmp_path / "copy"))
+    assert f"{tmp_path / 'copy'}: damaged" in line
+    assert "no such file" in refused(models("fetch", "small", "--from", tmp_path / "none"))
+    assert (cache / "small.pt").read_bytes() == CONTENT and server.ranges == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["fetch"], "say what to fetch: mobile_sam"),
+        (["fetch", "nothing"], "unknown weights 'nothing'; known: mobile_sam"),
+        (["fetch", "--from", "x"], "--from goes with `fetch` and one name"),
+        (["fetch", "small", "mobile_sam", "--from", "x"], "--from goes with `fetch` and one name"),
+        (["verify", "small", "--from", "x"], "--from goes with `fetch` and one name"),
+        (["verify", "nothing"], "model bundle 'nothing' not found"),
+    ],
+)
+def test_wrong_words_are_one_clear_line(models, words, reason):
+    assert reason in refused(models(*words))
+
+
+def test_a_server_that_fails_is_one_clear_line(models, server):
+    server.most = 1000
+    assert "interrupted after 3000 of 76800 bytes" in refused(models("fetch", "small"))
+    server.status = 404
+    assert "404 Not Found" in refused(models("fetch", "small"))
+    server.__exit__()
+    assert "cannot be reached" in refused(models("fetch", "small"))
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(models, cache, monkeypatch):
+    def refuse(path, *_, **__):
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    line = refused(models("fetch", "small"))
+    assert f"small.pt cannot be stored under {cache}" in line and "Read-only" in line
+
+
+def test_without_a_home_nothing_is_there(models, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    assert "not fetched" in models("list", "small")[1]
+    assert "not there" in refused(models("verify", "small"))
