@@ -76,21 +76,25 @@ def measure_here(request: Mapping[str, Any]) -> MemoryFigures:
     names = {path: open_dataset(path) for path, _ in request["images"]}
     images = [(names[path].name, names[path].read(index)) for path, index in request["images"]]
     boxes = BoxFile(Path(request["boxes"])) if request["boxes"] else None
-    process, device = ProcessMemory(), device_memory()
-    before = [process.reset(), device.reset() if device else 0.0]
+    process, gpu = ProcessMemory(), device_memory()
+    before = [process.reset(), gpu.reset() if gpu else 0.0]
     with ModelChoice(**request["choice"]).segmenter(request["source"]) as segmenter:
         segmenter.options = segmenter.options.updated(request["options"])
-        meters: list[Meter] = [process]
-        if segmenter.device == "cuda" and "torch" in sys.modules:  # the engine has imported it
-            meters.append(TorchMemory())
-            before[1] = 0.0
-        elif segmenter.device == "cuda" and device:
-            meters.append(device)
-        watch = MemoryStopwatch(meters)
+        meter = device_meter(segmenter.engine, segmenter.device, gpu)
+        if isinstance(meter, TorchMemory):
+            before[1] = 0.0  # its allocator had nothing before the model was loaded
+        watch = MemoryStopwatch([process, meter] if meter else [process])
         for name, image in images:
             needed = boxes.find(image.name, [name]) if boxes and segmenter.needs_boxes else None
             segmenter.segment(image.rgb, boxes=needed, stopwatch=watch)
     return _figures(watch, before)
+
+
+def device_meter(engine: str, device: str, gpu: Meter | None) -> Meter | None:
+    """Return what meters an engine's GPU: its own allocator, else what the driver sees."""
+    if not device.startswith("cuda"):
+        return None
+    return TorchMemory() if engine == "torch" else gpu
 
 
 def _figures(watch: MemoryStopwatch, before: list[float]) -> MemoryFigures:

@@ -8,7 +8,7 @@ import pytest
 
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.evaluation.memory import MemoryStopwatch, TorchMemory
-from aopsam_ros.evaluation.memory_probe import MemoryFigures, _figures, probe
+from aopsam_ros.evaluation.memory_probe import MemoryFigures, _figures, device_meter, probe
 from aopsam_ros.evaluation.memory_store import MemoryStore
 
 
@@ -89,6 +89,15 @@ def test_torchs_allocator_is_asked(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     meter = TorchMemory()
     assert (meter.reset(), meter.peak(), asked) == (3.0, 7.0, ["reset"])
+
+
+def test_each_engine_has_its_meter():
+    driver = Readings()
+    assert device_meter("onnxruntime", "cpu", driver) is None
+    assert device_meter("tensorrt", "cuda", driver) is driver
+    assert isinstance(device_meter("torch", "cuda", driver), TorchMemory)
+    assert device_meter("torch", "cpu", driver) is None
+    assert device_meter("tensorrt", "cuda", None) is None
 
 
 def request(tiny_folder, data, source="predictor", **changes):
