@@ -27,7 +27,12 @@ FIXED: Mapping[str, OptionSpec] = {
         "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
     ),
     "prompt_source": OptionSpec(
-        str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
+        str,
+        "auto",
+        None,
+        None,
+        "where prompts come from: auto, predictor, clusters, gridN as grid16, or a detector's boxes"
+        " or box_centres",
     ),
     "threads": OptionSpec(
         int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
