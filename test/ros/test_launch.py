@@ -46,7 +46,7 @@ def arguments_of(description):
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
 def test_arguments_are_as_nav2s_and_described(name):
     arguments = arguments_of(description_of(name))
-    own = {"cameras", "image_topic", "camera_info_topic", "depth_topic", "engine", "model"}
+    own = {"cameras", "engine", "model"} | {f"{topic}_topic" for topic in TOPICS}
     assert NAV2 | own == set(arguments)
     assert all(argument.description for argument in arguments.values())
 
@@ -63,7 +63,7 @@ def test_only_what_the_user_gives_goes_before_the_parameter_file(engine, model, 
     assert overrides(context) == expected
 
 
-TOPICS = ("image", "camera_info", "depth")
+TOPICS = ("image", "camera_info", "depth", "boxes")
 
 
 @pytest.mark.parametrize(
