@@ -36,6 +36,11 @@ class Detector:
         message.header.stamp, message.header.frame_id = stamp, "camera_optical_frame"
         self.publisher.publish(message)
 
+    def classes(self):
+        """Those of the newest result."""
+        results = [message.detections for message in self.robot.received["detections"][-1:]]
+        return {found.results[0].hypothesis.class_id for found in sum(results, [])}
+
     def taken(self, picture):
         """Send an image and wait until the node has it: its queue holds one; the stamp."""
         before = self._received()
@@ -79,11 +84,8 @@ def test_each_box_becomes_a_mask_with_its_class(detector):
     detector.robot.forget()
     both = detector.answer(detection(BLUE, "cup"), detection(GREEN, "shelf"))
     assert {mask.label for mask in both.masks} == {"cup", "shelf"}
-    classes = {
-        d.results[0].hypothesis.class_id
-        for d in detector.robot.received["detections"][-1].detections
-    }
-    assert classes == {"cup", "shelf"}
+    detector.robot.wait(lambda: "shelf" in detector.classes(), "the boxes have no classes")
+    assert detector.classes() == {"cup", "shelf"}
 
     detector.robot.forget()
     assert detector.answer().masks == []  # the detector found nothing: an answer as any other
