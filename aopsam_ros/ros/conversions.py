@@ -119,8 +119,12 @@ def _names() -> str:
     return ", ".join(ENCODINGS)
 
 
-def _check_size(message: Image, encoding: Encoding, name: str) -> None:
-    width, height = message.width, message.height
+def check_size(width: int, height: int) -> None:
+    """Refuse an image that is empty or of absurd size.
+
+    Raises:
+        InputError: if it is.
+    """
     size = f"{width}x{height}"
     if width == 0 or height == 0:
         raise InputError(f"the image is empty: {size} pixels")
@@ -128,6 +132,12 @@ def _check_size(message: Image, encoding: Encoding, name: str) -> None:
         raise InputError(
             f"{size} pixels are too large an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
         )
+
+
+def _check_size(message: Image, encoding: Encoding, name: str) -> None:
+    width, height = message.width, message.height
+    check_size(width, height)
+    size = f"{width}x{height}"
     least = encoding.least_side
     if min(width, height) < least:
         raise InputError(f"an image in {name} needs at least {least}x{least} pixels, not {size}")

@@ -15,7 +15,7 @@ from provision.machine import Machine
 # Folders whose files are linked into the environment one by one: an edit is live at once, only a
 # file that comes or goes needs a build.
 LINKED = ("aopsam_ros", "bundles", "launch", "config", "rviz", "photographs")
-COMPILED = ("CMakeLists.txt", "package.xml", "msg", "scripts/cmake")
+COMPILED = ("CMakeLists.txt", "package.xml", "msg", "srv", "scripts/cmake")
 COLCON = "import sys; from colcon_core.command import main; sys.exit(main())"
 
 

@@ -10,11 +10,11 @@ from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.ros.diagnostics import Statistics
+from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.lifecycle import told
-from aopsam_ros.ros.markers import MarkerOptions
-from aopsam_ros.ros.parameters import Configuration
-from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
+from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.statistics import Statistics
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
 from aopsam_ros.segmenter import Segmenter
 
@@ -23,6 +23,8 @@ PATIENCE_S = 20.0
 
 class Recorder:
     """Takes results as `Outputs` does."""
+
+    want_depth = False
 
     def __init__(self):
         self.masks, self.views, self.calls = [], [], []
@@ -42,14 +44,10 @@ class Recorder:
         self.calls.append("destroy")
 
 
-def configuration_of(options):
-    return Configuration(options, MarkerOptions(), overlay_prompts=True, overlay_legend=False)
-
-
 def frame_of(number, options, image=None):
     image = image or image_of(scene())
     image.header.stamp.sec = number
-    return Frame(image, 0.0, configuration_of(options))
+    return Frame(image, 0.0, Configuration(options))
 
 
 @pytest.fixture
