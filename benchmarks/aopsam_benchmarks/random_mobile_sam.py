@@ -1,10 +1,10 @@
 """MobileSAM's shapes with random weights: a bundle, and the same weights for other programs.
 
-Nothing is downloaded. Times do not depend on what weights a graph has; which masks come out does, so
-thresholds are set to let a known number through:
+Nothing is downloaded. A graph's time does not depend on its weights; which masks come out does.
+So thresholds are set to let a known number through:
 
-- The predictor's prompts are wherever its map is highest, PROMPTS of them; filtering is computed and
-  drops none; each prompt's best mask is kept. AoP-SAM then delivers about PROMPTS masks.
+- The predictor's prompts are wherever its map is highest, PROMPTS of them; filtering is computed
+  and drops none; each prompt's best mask is kept. AoP-SAM then delivers about PROMPTS masks.
 - Of a 32 x 32 grid's 3,072 masks as many pass, by their predicted IoU.
 - No mask suppresses another.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import tempfile
 import timeit
@@ -115,7 +116,7 @@ def _matrix_graph() -> bytes:
     nodes = [helper.make_node("Slice", ["image", "from", "to", "axis"], names[:1])]
     nodes += [
         helper.make_node("MatMul", [name, "matrix"], [following])
-        for name, following in zip(names, names[1:], strict=False)
+        for name, following in itertools.pairwise(names)
     ]
     weights = {"from": np.array([0]), "to": np.array([1]), "axis": np.array([1])}
     graph = helper.make_graph(
