@@ -50,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if the benchmarks or what they need are not installed, or an argument is wrong.
     """
     _require()
+    from aopsam_benchmarks.model_parts import RANDOM, Settings
     from aopsam_benchmarks.pictures import parse_size
     from aopsam_benchmarks.report import as_text
-    from aopsam_benchmarks.run import RANDOM, Settings, measure
+    from aopsam_benchmarks.run import measure
 
     parse_size(arguments.size)
     if arguments.threads < 0:

@@ -87,7 +87,7 @@ def _with_cameras(loading: Loading, count: int, seconds: float) -> dict[str, Any
 
 
 def _meet_at(barrier: Barrier) -> None:
-    global _together  # noqa: PLW0603  (a barrier can be handed over only while a process starts)
+    global _together  # a barrier can be handed over only while a process starts
     _together = barrier
 
 

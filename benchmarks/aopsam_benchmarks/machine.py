@@ -9,8 +9,16 @@ from typing import Any
 import psutil
 import pyperf
 
-PACKAGES = ("aopsam_ros", "onnxruntime", "openvino", "tensorrt", "torch", "numpy")
-PACKAGES += ("opencv-python-headless", "pyperf")
+PACKAGES = (
+    "aopsam_ros",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "torch",
+    "numpy",
+    "opencv-python-headless",
+    "pyperf",
+)
 # Of what pyperf collects: what decides about speed, and nothing about whose machine it is.
 FACTS = (
     "cpu_model_name",

@@ -71,6 +71,8 @@ def _batch(row: Found) -> int:
 def as_text(results: Found) -> str:
     """Return the whole report."""
     parts = [_machine(results["machine"]), _table("Ratios", _ratio_lines(results["ratios"]))]
+    if results["settings"]["quick"]:
+        parts.insert(0, "A quick run shows that everything works. Its figures mean nothing.")
     for model, found in results["models"].items():
         parts += list(_model_tables(model, found))
     if results["left_out"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyperf
 
-from aopsam_benchmarks.frame import BenchmarkFrame
+from aopsam_benchmarks.benchmark_frame import BenchmarkFrame
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_benchmarks.stages import BATCHES, Stage, stages_of
 from aopsam_ros.runtime.bundle import load_bundle

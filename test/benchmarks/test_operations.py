@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from aopsam_benchmarks.operations import Work, graph_work, multiplications
 
 onnx = pytest.importorskip("onnx")
