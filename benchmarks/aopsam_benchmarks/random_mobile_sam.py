@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts
-from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS, MEAN, STD, MobileSam, PointDecoder
+from aopsam_ros.models.mobile_sam import (
+    EMBEDDING_CHANNELS,
+    IMAGE_SIZE,
+    MEAN,
+    STD,
+    MobileSam,
+    PointDecoder,
+)
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.prompting.grid import grid_points
@@ -44,10 +51,10 @@ def main() -> int:
     return 0
 
 
-def write(folder: Path, rgb: np.ndarray) -> None:
+def write(folder: Path, rgb: np.ndarray, image_size: int = IMAGE_SIZE) -> None:
     """Make the model, set its thresholds on a picture, export it and save its weights."""
     torch.manual_seed(0)
-    model, predictor = MobileSam(), PromptPredictor(EMBEDDING_CHANNELS)
+    model, predictor = MobileSam(image_size), PromptPredictor(EMBEDDING_CHANNELS)
     for part in (model, predictor):
         smooth_kernels(part)
     model.eval()  # only now: the encoder keeps copies of some weights from this call

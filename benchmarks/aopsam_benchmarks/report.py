@@ -45,22 +45,22 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
         yield "prompt stage (predictor, ASF) of a frame", 100.0 * ours["prompt_share"], "%"
     yield from _stage_ratios(found.get("stages", {}).get("rows", []))
     if "memory" in found:
-        yield "prompt stage above the encoder", found["memory"]["prompt_stage_mb"], "MB"
+        yield "prompt stage's memory above the encoder's", found["memory"]["prompt_stage_mb"], "MB"
     for row in found.get("node", []):
         yield f"ROS overhead, {row['size']}", row["overhead_ms"], "ms"
         yield f"live node, {row['size']}", row["stream_fps"], "frames/s"
 
 
 def _stage_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
-    """Compare the engine's graphs, and the slowest stage of all, with their floors."""
+    """Compare the engine's graphs with their floors, and the decoder's batches."""
     for row in rows:
-        if row["stage"].startswith(WHOLE_GRAPHS):
+        if row["stage"].startswith(WHOLE_GRAPHS) and row["times_floor"] is not None:
             yield f"{row['stage']} to its floor", row["times_floor"], "x"
     decoders = [row for row in rows if row["stage"].startswith("decoder")]
     if len(decoders) > 1:
         per_prompt = {_batch(row): row["ms"] / _batch(row) for row in decoders}
         best = min(per_prompt, key=lambda size: per_prompt[size])
-        yield f"decoder, milliseconds a prompt at its best batch, {best}", per_prompt[best], "ms"
+        yield f"decoder, a prompt at the best batch, {best}", per_prompt[best], "ms"
 
 
 def _batch(row: Found) -> int:
@@ -128,7 +128,8 @@ def _spread(row: Found) -> list[str]:
 def _stage_lines(rows: Sequence[Found]) -> list[list[str]]:
     lines = [["stage", "ms", "+-", "floor ms", "x floor", "by", "GFLOP", "MB", ""]]
     for row in rows:
-        numbers = [f"{row[key]:.3g}" for key in ("ms", "scatter_ms", "floor_ms", "times_floor")]
+        numbers = [f"{row[key]:.3g}" for key in ("ms", "scatter_ms", "floor_ms")]
+        numbers.append("" if row["times_floor"] is None else f"{row['times_floor']:.3g}")
         sizes = [f"{row['gflop']:.3g}", f"{row['mb']:.3g}", row["amount"]]
         lines.append([row["stage"], *numbers, row["floor_by"], *sizes])
     return lines

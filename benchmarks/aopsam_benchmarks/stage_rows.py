@@ -22,7 +22,7 @@ class StageRow:
     ms: float
     scatter_ms: float
     floor_ms: float
-    times_floor: float
+    times_floor: float | None
     floor_by: str
     gflop: float
     mb: float
@@ -62,7 +62,7 @@ def make_row(
         ms=1e3 * seconds[0],
         scatter_ms=1e3 * seconds[1],
         floor_ms=1e3 * floor,
-        times_floor=seconds[0] / floor if floor else float("inf"),
+        times_floor=seconds[0] / floor if floor else None,
         floor_by="operations" if rates.computing_s(work) > rates.moving_s(work) else "bytes",
         gflop=2e-9 * work.macs,
         mb=1e-6 * work.moved,
