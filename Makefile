@@ -1,7 +1,7 @@
 # Everything a developer or a visitor runs. `make help` lists it.
 PYTHON ?= python3
-# Further groups of requirements/ to install: EXTRAS=train for training and model export (torch),
-# EXTRAS=bench for benchmarks without it.
+# Further groups of requirements/ to install: EXTRAS="train evaluate" for training and model export
+# (torch), and for measuring and tuning; EXTRAS=bench for benchmarks without torch.
 EXTRAS ?=
 DEMO_OUT ?= out/demo
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.frame_segmentation import decode_frame
+from aopsam_ros.masks.combining import Combined, combine
 from aopsam_ros.masks.encoding import Box
 from aopsam_ros.masks.selection import LowResMasks
-from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.prompting.filtering import Evidence, FeatureMap
-from aopsam_ros.prompting.sources import PromptSet, choose_source
-from aopsam_ros.rounds import Rounds
+from aopsam_ros.prompting.choosing import AUTO, choose_source
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.filtering import Evidence
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet
 from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.engines import Runtime
 from aopsam_ros.segmenter import Segmenter, SegmenterOptions
@@ -34,7 +35,7 @@ class BenchmarkFrame:
         self.runtime = runtime
         self.rgb = rgb
         self.model = PromptableModel(bundle, runtime)
-        self.source = choose_source("auto", bundle.name, runtime.has_predictor)
+        self.source = choose_source(AUTO, bundle.name, runtime.has_predictor)
         self.segmenter = Segmenter(bundle, runtime)
         self.options: SegmenterOptions = self.segmenter.options
 
@@ -56,9 +57,15 @@ class BenchmarkFrame:
         return self.model.confidence_map(self.embedding)
 
     @cached_property
+    def seen(self) -> FrameInput:
+        """What the prompt source looks at."""
+        features = self.features if self.source.needs_features else None
+        return FrameInput(self.geometry, self.options, self.confidence_map, features)
+
+    @cached_property
     def prompts(self) -> PromptSet:
         """The frame's prompts."""
-        return self.source.propose(self.geometry, self.confidence_map, self.options.asf)
+        return self.source.propose(self.seen)
 
     def some_prompts(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return coordinates and labels of so many prompts, from the beginning again if need be."""
@@ -68,19 +75,9 @@ class BenchmarkFrame:
     @cached_property
     def found(self) -> LowResMasks:
         """All masks that passed the filters, before suppression."""
-        rounds = Rounds(
-            decode=functools.partial(self.model.decode, self.embedding),
-            features=lambda: self.features,
-            prompts=self.prompts,
-            geometry=self.geometry,
-            low_size=self.bundle.low_res_mask_size,
-            stability_offset=self.bundle.stability_offset,
-            options=self.options,
-            adaptive=self.source.adaptive,
-            stopwatch=Stopwatch(),
-            largest_batch=self.runtime.largest_batch,
+        rounds, _ = decode_frame(
+            self.model, self.source, self.embedding, self.options, None, Stopwatch()
         )
-        rounds.run()
         return rounds.masks()
 
     @cached_property
@@ -98,6 +95,7 @@ class BenchmarkFrame:
             low_size=self.bundle.low_res_mask_size,
             masks=masks.binary(*self.valid),
             predicted_iou=masks.predicted_iou,
+            prompts=masks.prompt,
             points=self.prompts.anchors[masks.prompt],
             remaining=self.prompts.anchors[FILTERED_BATCH:],
         )
@@ -107,17 +105,14 @@ class BenchmarkFrame:
         """Rows and columns of a low-resolution mask that show the image."""
         return self.geometry.valid_cells(self.bundle.low_res_mask_size)
 
-    def suppress(self) -> NDArray[np.int64]:
-        """Suppress among the masks found."""
-        options = self.options.mask
-        return SUPPRESSION[options.combine](
-            self.found.binary(*self.valid), self.found.predicted_iou, options.overlap_threshold
-        )
+    def combine(self) -> Combined:
+        """Resolve the overlaps of the masks found."""
+        return combine(self.found, self.valid, self.options.mask)
 
     @cached_property
     def kept(self) -> LowResMasks:
-        """The masks that survive suppression."""
-        return self.found.take(self.suppress())
+        """The masks that are left then."""
+        return self.combine().masks
 
     @cached_property
     def upscaler(self) -> Upscaler:

@@ -9,23 +9,24 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import part_parser, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.evaluation.memory import ProcessMemory
 from aopsam_ros.promptable import PromptableModel
+from aopsam_ros.prompting.choosing import choose_source
 from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
-from aopsam_ros.prompting.sources import choose_source
+from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.runtime.bundle import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.stopwatch import Stopwatch
 
 FRAMES = 5
+MIB = (1 << 20) / 1e6  # in MB
 MASKS = 8  # that filtering looks at
 Work = Callable[[NDArray[np.uint8]], object]
 
@@ -41,25 +42,12 @@ def main() -> int:
     rgb = picture(*parse_size(arguments.size))
     bundle = load_bundle(arguments.model)
     work = make(bundle, arguments.engine, arguments.threads, arguments.prompts)
-    loaded = psutil.Process().memory_info().rss
-    forget_peak()
+    memory = ProcessMemory()
+    loaded = memory.reset()  # loading a model takes more than running it
     for _ in range(FRAMES):
         work(rgb)
-    write_json(arguments.out, {"loaded_mb": loaded / 1e6, "peak_mb": peak_rss() / 1e6})
+    write_json(arguments.out, {"loaded_mb": MIB * loaded, "peak_mb": MIB * memory.peak()})
     return 0
-
-
-def forget_peak() -> None:
-    """Let the kernel measure the peak from now on: loading a model takes more than running it."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_rss() -> int:
-    """Return the most bytes in memory since `forget_peak`."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("the kernel tells no peak of memory")
 
 
 def _only(bundle: Bundle, *graphs: str) -> Bundle:
@@ -83,7 +71,7 @@ def _prompt_stage(bundle: Bundle, engine: str, threads: int, prompts: int) -> Wo
     def work(rgb: NDArray[np.uint8]) -> object:
         frame = model.encode(rgb, Stopwatch())
         confidence_map = model.confidence_map(frame)
-        prompts = source.propose(frame.geometry, confidence_map, options.asf)
+        prompts = source.propose(FrameInput(frame.geometry, options, confidence_map))
         rows, columns = frame.geometry.valid_cells(bundle.low_res_mask_size)
         evidence = Evidence(
             features=model.features(frame),
@@ -91,10 +79,11 @@ def _prompt_stage(bundle: Bundle, engine: str, threads: int, prompts: int) -> Wo
             low_size=bundle.low_res_mask_size,
             masks=np.tile(np.indices((rows, columns)).sum(0) % 3 == 0, (MASKS, 1, 1)),
             predicted_iou=np.ones(MASKS, np.float32),
+            prompts=np.arange(MASKS),
             points=prompts.anchors[:MASKS],
             remaining=prompts.anchors[MASKS:],
         )
-        return eliminated(RULES["paper"], evidence, options.asf.elimination_threshold)
+        return eliminated(RULES["paper"], evidence, options.asf)
 
     return work
 

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from aopsam_benchmarks.part import part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros.demo_interrupts import Check, interrupts
 from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
 from aopsam_ros.ros.demo_processes import Child
 from aopsam_ros.ros.demo_publisher import image_message
@@ -99,10 +100,11 @@ def _live(model: str, engine: str, threads: int) -> Iterator[LiveNode]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         log = Path(folder) / "node.log"
         # Before rclpy.init: processes are not to be forked beside the threads of DDS.
+        check = stack.enter_context(interrupts())
         process = stack.enter_context(Child("aopsam_ros.ros.node", arguments, os.environ, log))
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
-        live = LiveNode(process)
+        live = LiveNode(process, check)
         stack.callback(live.close)
         live.start()
         yield live
@@ -111,9 +113,10 @@ def _live(model: str, engine: str, threads: int) -> Iterator[LiveNode]:
 class LiveNode:
     """A client of the node: publishes images, waits for masks."""
 
-    def __init__(self, process: Child) -> None:
+    def __init__(self, process: Child, check: Check) -> None:
         self.masks = 0
         self._process = process
+        self._check = check
         self._arrived: dict[int, float] = {}
         self._stamp = 0
         self._node = rclpy.create_node("aopsam_benchmark")
@@ -124,7 +127,7 @@ class LiveNode:
 
     def start(self) -> None:
         """Configure and activate, and wait until images reach the node."""
-        LifecycleDriver(self._node, self._executor, NODE, self._process).start()
+        LifecycleDriver(self._node, self._executor, NODE, self._process, self._check).start()
         self._wait(lambda: self._images.get_subscription_count() > 0)
 
     def close(self) -> None:
@@ -160,9 +163,10 @@ class LiveNode:
         self._arrived[message.header.stamp.nanosec] = time.perf_counter()
         self.masks = len(message.masks)
 
-    def _wait(self, condition: Any) -> None:  # noqa: ANN401
+    def _wait(self, condition: Callable[[], bool]) -> None:
         end = time.perf_counter() + ANSWER_TIMEOUT_S
         while not condition():
+            self._check()
             if self._process.returncode is not None:
                 raise self._process.failure("the node ended")
             if time.perf_counter() > end:

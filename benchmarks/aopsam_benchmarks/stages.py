@@ -74,7 +74,7 @@ def _preprocess_work(frame: BenchmarkFrame) -> Work:
 
 def _sampling(frame: BenchmarkFrame) -> Stage:
     def run() -> object:
-        return frame.source.propose(frame.geometry, frame.confidence_map, frame.options.asf)
+        return frame.source.propose(frame.seen)
 
     def work() -> Work:
         seen = 0 if frame.confidence_map is None else frame.confidence_map.nbytes
@@ -114,7 +114,7 @@ def _filtering(frame: BenchmarkFrame) -> Stage:
     def run() -> object:
         if rule.needs_features:
             frame.model.features(frame.embedding)
-        return eliminated(rule, frame.evidence, options.elimination_threshold)
+        return eliminated(rule, frame.evidence, options)
 
     def work() -> Work:
         masks, channels = len(frame.evidence.masks), frame.bundle.similarity_channels
@@ -166,8 +166,8 @@ def _after_decoding(frame: BenchmarkFrame) -> list[Stage]:
 
     stages = [
         Stage(
-            "suppression",
-            frame.suppress,
+            "overlaps",
+            frame.combine,
             lambda: Work(moved=float(len(frame.found)) * np.prod(frame.valid) * FLOAT),
             lambda: f"{len(frame.found)} masks",
         ),
