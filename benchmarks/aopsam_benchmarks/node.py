@@ -9,6 +9,7 @@ filling the message.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import statistics
@@ -149,8 +150,11 @@ class LiveNode:
         while time.perf_counter() - began < seconds:
             count = len(self._arrived)
             self._publish(image)
-            self._wait(lambda seen=count: len(self._arrived) > seen)
+            self._wait(functools.partial(self._more_than, count))
         return (len(self._arrived) - before) / (time.perf_counter() - began)
+
+    def _more_than(self, count: int) -> bool:
+        return len(self._arrived) > count
 
     def _publish(self, image: Image) -> tuple[int, float]:
         self._stamp += 1
