@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.combining import Combined
-from aopsam_ros.masks.encoding import encode
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.segmentation import InstanceMask
@@ -54,15 +53,15 @@ def _describe(
     confidence: float,
     upscale: Upscaler,
 ) -> InstanceMask:
-    box, crop = upscale(masks.logits[index])
+    encoded = upscale(masks.logits[index])
     return InstanceMask(
         id=0,
-        bbox=box,
-        area=int(np.count_nonzero(crop)),
+        bbox=encoded.bbox,
+        area=encoded.area,
         predicted_iou=float(masks.predicted_iou[index]),
         stability_score=float(masks.stability[index]),
         prompt=(float(anchor[0]), float(anchor[1])),
         prompt_confidence=confidence,
         label="",
-        counts=encode(crop),
+        counts=encoded.counts,
     )

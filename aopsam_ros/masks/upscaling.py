@@ -1,130 +1,99 @@
-"""From low-resolution logits to a mask at the source's resolution, inside its box only.
+"""From low-resolution logits to a mask's run lengths at the source's resolution.
 
 SAM resizes twice: logits to the padded square, whose valid part is cropped, then to the source
 (segment-anything, `Sam.postprocess_masks`; bilinear, half-pixel centres, no antialiasing). Both
-steps are linear and separable, so their product is one small matrix for rows and one for columns,
-made once per image size. A mask then costs two matrix products of its own size.
+steps are linear and separable. So the source's logits are a bilinear surface over a mesh that is
+the same for every mask: along a row they are a line that bends at the mesh's columns only, and a
+run of the mask begins and ends where that line crosses zero. Pixels are never made: a mask's time
+depends on the mesh and on its outline, not on its area.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.encoding import Box, tight_box
-from aopsam_ros.masks.selection import MASK_THRESHOLD
+from aopsam_ros.masks.encoding import Box, EncodedMask, decode, encode_runs
+from aopsam_ros.masks.mesh import MeshAxis, mesh_axis
 from aopsam_ros.preprocessing import FrameGeometry
-from aopsam_ros.products import matmul
-
-# Source pixels along one axis that are made at a time. They need few low-resolution pixels, so the
-# products are small, and a huge mask needs no huge array of floats.
-_TILE = 64
 
 
 class Upscaler:
-    """Upscales masks of one frame geometry; the matrices are shared between frames."""
+    """Upscales masks of one frame geometry; the mesh is shared between frames.
+
+    A pixel belongs to a mask where its logit is above zero (`MASK_THRESHOLD`).
+    """
 
     def __init__(self, geometry: FrameGeometry, low_size: int) -> None:
         """Prepare for logits of `low_size` x `low_size` over the padded square."""
         square = geometry.image_size
-        self._rows = _weights(geometry.height, geometry.valid_height, square, low_size)
-        self._columns = _weights(geometry.width, geometry.valid_width, square, low_size)
+        self._rows = mesh_axis(geometry.height, geometry.valid_height, square, low_size)
+        self._columns = mesh_axis(geometry.width, geometry.valid_width, square, low_size)
 
-    def __call__(self, logits: NDArray[np.float32]) -> tuple[Box, NDArray[np.bool_]]:
+    def __call__(self, logits: NDArray[np.float32]) -> EncodedMask:
+        """Encode the mask of logits `[M, M]`, float32 and finite, in its tight box."""
+        positive = logits > 0.0
+        rows = self._rows.reach(positive.any(axis=1))
+        columns = self._columns.reach(positive.any(axis=0))
+        low = self._rows.needed(rows)
+        across = self._columns.interpolate(logits[low].T, columns)
+        mesh = self._rows.interpolate(across.T, rows, low.start)
+        return encode_runs(*_runs(mesh, self._rows, rows, self._columns, columns))
+
+    def pixels(self, logits: NDArray[np.float32]) -> tuple[Box, NDArray[np.bool_]]:
         """Return the tight box (x, y, w, h) in source pixels and the mask inside it, bool `[h, w]`.
 
-        Args:
-            logits: float32 `[M, M]`.
+        Arguments as for a call.
         """
-        positive = logits > MASK_THRESHOLD
-        top, bottom = self._rows.reach(positive, other=1)
-        left, right = self._columns.reach(positive, other=0)
-        region = self._region(logits, (top, bottom), (left, right))
-        x, y, w, h = tight_box(region)
-        return (left + x, top + y, w, h) if w else (0, 0, 0, 0), region[y : y + h, x : x + w]
-
-    def _region(
-        self, logits: NDArray[np.float32], rows: tuple[int, int], columns: tuple[int, int]
-    ) -> NDArray[np.bool_]:
-        """Upscale source rows and columns [first, last) and threshold them."""
-        height, width = rows[1] - rows[0], columns[1] - columns[0]
-        needed = self._rows.low_pixels(*rows)
-        wide = np.zeros((needed.stop - needed.start, width), np.float32)
-        for at, weights, low in self._columns.tiles(*columns):
-            wide[:, at] = matmul(logits[needed, low], weights.T)
-        region = np.zeros((height, width), np.bool_)
-        for at, weights, low in self._rows.tiles(*rows):
-            near = wide[low.start - needed.start : low.stop - needed.start]
-            np.greater(matmul(weights, near), MASK_THRESHOLD, out=region[at])
-        return region
+        mask = self(logits)
+        return mask.bbox, decode(mask)
 
 
-class _Weights:
-    """One axis: source pixel i is the sum of `matrix[i, j]` times low-resolution pixel j."""
+def _runs(
+    mesh: NDArray[np.float32], down: MeshAxis, rows: slice, across: MeshAxis, columns: slice
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Find the runs of pixels above zero in each row of the source.
 
-    def __init__(self, matrix: NDArray[np.float32]) -> None:
-        self.matrix = matrix
-        used = matrix > 0
-        self.first = used.argmax(axis=1)
-        self.last = matrix.shape[1] - used[:, ::-1].argmax(axis=1)
+    Args:
+        mesh: logits at the mesh's corners, `[rows, columns]`; not above zero at its sides.
+        down: the vertical axis.
+        rows: its corners that `mesh` has.
+        across: the horizontal axis.
+        columns: its corners that `mesh` has.
 
-    def reach(self, positive: NDArray[np.bool_], other: int) -> tuple[int, int]:
-        """Return the source pixels [first, last) that positive low-resolution pixels reach.
-
-        Args:
-            positive: `[M, M]`.
-            other: the axis that is not this one.
-        """
-        low = np.flatnonzero(positive.any(axis=other))
-        if low.size == 0:
-            return 0, 0
-        reached = np.flatnonzero((self.first <= low[-1]) & (self.last > low[0]))
-        return (int(reached[0]), int(reached[-1]) + 1) if reached.size else (0, 0)
-
-    def low_pixels(self, first: int, last: int) -> slice:
-        """Return the low-resolution pixels that source pixels [first, last) need."""
-        if first >= last:
-            return slice(0, 0)
-        return slice(int(self.first[first]), int(self.last[last - 1]))
-
-    def tiles(self, first: int, last: int) -> Iterator[tuple[slice, NDArray[np.float32], slice]]:
-        """Cut source pixels [first, last) into tiles.
-
-        Yields:
-            where the tile lies from `first` on, its weights, and the low pixels they belong to.
-        """
-        for start in range(first, last, _TILE):
-            end = min(start + _TILE, last)
-            low = self.low_pixels(start, end)
-            yield slice(start - first, end - first), self.matrix[start:end, low], low
+    Returns:
+        row, first pixel and the one behind the last of each run, in order; some end before they
+        begin.
+    """
+    y, at, cell = _outline(mesh, down, rows)
+    flat, width = mesh.ravel(), mesh.shape[1]
+    share = down.share[y]
+    left = flat[at] * (1.0 - share) + flat[at + width] * share
+    right = flat[at + 1] * (1.0 - share) + flat[at + width + 1] * share
+    changes = np.flatnonzero((left > 0.0) != (right > 0.0))
+    left, right, cell = left[changes], right[changes], cell[changes]
+    position = across.position[columns]
+    crossing = position[cell] + (position[cell + 1] - position[cell]) * left / (left - right)
+    # A row's crossings alternate. A pixel on the crossing itself is not above zero.
+    starts = np.floor(crossing[0::2]).astype(np.int64) + 1
+    ends = np.ceil(crossing[1::2]).astype(np.int64)
+    return y[changes[0::2]], starts, ends
 
 
-@functools.lru_cache(maxsize=16)
-def _weights(source: int, valid: int, square: int, low: int) -> _Weights:
-    """Compose both of SAM's resizes along one axis, float32 `[source, low]`."""
-    to_square = _bilinear(square, low)[:valid]
-    at, following, share = _taps(source, valid)
-    matrix = to_square[at] * (1.0 - share[:, None]) + to_square[following] * share[:, None]
-    return _Weights(matrix.astype(np.float32))
+def _outline(
+    mesh: NDArray[np.float32], down: MeshAxis, rows: slice
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Find the cells of the mesh that some rows of the source cross and that the outline may cross.
 
-
-def _bilinear(output: int, inputs: int) -> NDArray[np.float64]:
-    """Return the matrix of a bilinear resize along one axis, `[output, inputs]`."""
-    at, following, share = _taps(output, inputs)
-    matrix = np.zeros((output, inputs))
-    np.add.at(matrix, (np.arange(output), at), 1.0 - share)
-    np.add.at(matrix, (np.arange(output), following), share)
-    return matrix
-
-
-def _taps(
-    output: int, inputs: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the two input pixels of each output pixel and the second one's share."""
-    position = np.maximum((np.arange(output) + 0.5) * (inputs / output) - 0.5, 0.0)
-    at = np.minimum(position.astype(np.int64), inputs - 1)
-    following = np.minimum(at + 1, inputs - 1)
-    return at, following, position - at
+    Returns:
+        row of the source, the cell's upper left corner in the flat mesh, and the cell's column.
+    """
+    inside = mesh > 0.0
+    some, every = inside[:-1] | inside[1:], inside[:-1] & inside[1:]
+    mixed = (some[:, :-1] | some[:, 1:]) != (every[:, :-1] & every[:, 1:])
+    first, last = down.between(rows)
+    cells = down.cell[first:last] - rows.start
+    found = np.flatnonzero(mixed[cells])
+    row = found // max(1, mixed.shape[1])
+    column = found - row * mixed.shape[1]
+    return row + first, cells[row] * mesh.shape[1] + column, column

@@ -53,7 +53,7 @@ def assert_same(upscaled, expected):
 def test_same_as_sam(height, width, square, low):
     geometry = resized_geometry(height, width, square)
     logits = smooth_logits(height + low, low)
-    assert_same(Upscaler(geometry, low)(logits), sam_postprocess(logits, geometry))
+    assert_same(Upscaler(geometry, low).pixels(logits), sam_postprocess(logits, geometry))
 
 
 def test_reference_agrees_with_cv2():
@@ -70,12 +70,12 @@ def test_one_pixel_mask(at):
     logits = np.full((32, 32), -1.0, np.float32)
     logits[at] = 1.5
     expected = sam_postprocess(logits, geometry)
-    assert_same(Upscaler(geometry, 32)(logits), expected)
+    assert_same(Upscaler(geometry, 32).pixels(logits), expected)
 
 
 def test_empty_mask_has_an_empty_box():
     geometry = resized_geometry(300, 400, 128)
-    box, crop = Upscaler(geometry, 32)(np.full((32, 32), -1.0, np.float32))
+    box, crop = Upscaler(geometry, 32).pixels(np.full((32, 32), -1.0, np.float32))
     assert box == (0, 0, 0, 0)
     assert crop.size == 0
 
@@ -84,11 +84,11 @@ def test_mask_in_the_padding_only_is_empty():
     geometry = resized_geometry(100, 400, 128)
     logits = np.full((32, 32), -1.0, np.float32)
     logits[20:] = 5.0
-    assert Upscaler(geometry, 32)(logits)[0] == (0, 0, 0, 0)
+    assert Upscaler(geometry, 32)(logits).bbox == (0, 0, 0, 0)
 
 
 def test_full_mask_of_an_8k_image_is_whole():
     geometry = resized_geometry(4320, 7680, 512)
-    box, crop = Upscaler(geometry, 128)(np.ones((128, 128), np.float32))
+    box, crop = Upscaler(geometry, 128).pixels(np.ones((128, 128), np.float32))
     assert box == (0, 0, 7680, 4320)
     assert crop.all()
