@@ -57,43 +57,6 @@ def encode_full(mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.uint32]]:
     return box, encode(mask[y : y + h, x : x + w])
 
 
-def encode_runs(
-    rows: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> EncodedMask:
-    """Encode a mask that is given by its runs of pixels in each row.
-
-    A mask without a pixel gives the box (0, 0, 0, 0) and no runs.
-
-    Args:
-        rows: int64 `[n]`, ascending.
-        starts: first pixel of each run; ascending in a row.
-        ends: the pixel behind the last of each run; one that ends where it starts or before counts
-            for nothing.
-    """
-    some = ends > starts
-    rows, starts, ends = rows[some], starts[some], ends[some]
-    if rows.size == 0:
-        return EncodedMask((0, 0, 0, 0), 0, np.zeros(0, np.uint32))
-    x, y = int(starts.min()), int(rows[0])
-    w, h = int(ends.max()) - x, int(rows[-1]) + 1 - y
-    row_starts = (rows - y) * w - x
-    counts = _counts(row_starts + starts, row_starts + ends, w * h)
-    return EncodedMask((x, y, w, h), int((ends - starts).sum()), counts)
-
-
-def _counts(
-    starts: NDArray[np.int64], ends: NDArray[np.int64], size: int
-) -> NDArray[np.uint32]:
-    """Encode runs [start, end) of a flat mask; one may begin where the last one ends."""
-    parted = starts[1:] > ends[:-1]
-    starts = starts[np.concatenate(([True], parted))]
-    ends = ends[np.concatenate((parted, [True]))]
-    edges = np.empty(2 * len(starts) + 2, np.int64)
-    edges[0], edges[1:-1:2], edges[2:-1:2], edges[-1] = 0, starts, ends, size
-    counts = np.diff(edges).astype(np.uint32)
-    return counts[:-1] if ends[-1] == size else counts
-
-
 def tight_box(mask: NDArray[np.bool_]) -> Box:
     """Return the smallest box (x, y, w, h) around the pixels set; (0, 0, 0, 0) for none."""
     rows = np.flatnonzero(mask.any(axis=1))

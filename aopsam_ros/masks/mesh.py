@@ -19,9 +19,8 @@ class MeshAxis:
     A corner of logit zero stands before the first pixel and one behind the last: no run of pixels
     leaves the image, and what lies between them and their neighbours has its neighbour's sign.
 
-    `position` float64 `[corners]` in source pixels; for each source pixel, `cell` int64 is the
-    corner before it, and `share` float64, above 0 and up to 1, how far it is on the way to the
-    next.
+    `position` float64 `[corners]` in source pixels; `share` float32 `[source]` tells how far a
+    pixel is from the corner before it to the next: above 0 and up to 1.
     """
 
     def __init__(self, source: int, valid: int, square: int, low: int) -> None:
@@ -36,24 +35,30 @@ class MeshAxis:
         self._matrix[corner, following[bends]] += share[bends].astype(np.float32)
         self._first, self._last = np.pad(at[bends], 1, "edge"), np.pad(following[bends], 1, "edge")
         pixel = np.arange(source)
-        self.cell = np.searchsorted(self.position, pixel, side="left") - 1
-        before = self.position[self.cell]
-        self.share = (pixel - before) / (self.position[self.cell + 1] - before)
+        cell = np.searchsorted(self.position, pixel, side="left") - 1
+        before = self.position[cell]
+        share_of_way = (pixel - before) / (self.position[cell + 1] - before)
+        self.share = share_of_way.astype(np.float32)
+        # The first pixel behind each corner; a cell without a pixel has the next one's.
+        self._begin = np.searchsorted(cell, np.arange(len(self.position)))
 
-    def reach(self, positive: NDArray[np.bool_]) -> slice:
+    def reach(self, positive: NDArray[np.bool_]) -> list[slice]:
         """Return the corners that positive low-resolution pixels reach, and one on each side.
 
         Args:
-            positive: `[M]`, which rows or columns have a positive pixel.
+            positive: `[n, M]`, of each mask: which rows, or columns, have a positive pixel.
+
+        Returns:
+            of each mask; empty where only the padding is positive, or nothing.
         """
-        low = np.flatnonzero(positive)
-        if low.size == 0:
-            return slice(0, 0)
-        first = int(np.searchsorted(self._last, low[0]))
-        last = int(np.searchsorted(self._first, low[-1], side="right"))
-        if first >= last:  # positive in the padding only
-            return slice(0, 0)
-        return slice(max(0, first - 1), min(len(self.position), last + 1))
+        lowest = positive.argmax(axis=1)
+        highest = positive.shape[1] - 1 - positive[:, ::-1].argmax(axis=1)
+        first = np.searchsorted(self._last, lowest)
+        last = np.searchsorted(self._first, highest, side="right")
+        found = (first < last) & positive.any(axis=1)
+        start = np.where(found, np.maximum(0, first - 1), 0)
+        stop = np.where(found, np.minimum(len(self.position), last + 1), 0)
+        return [slice(*ends) for ends in zip(start.tolist(), stop.tolist(), strict=True)]
 
     def needed(self, corners: slice) -> slice:
         """Return the low-resolution pixels that some corners are made of."""
@@ -79,10 +84,19 @@ class MeshAxis:
             matmul(self._matrix[tile, low], near, result[begin - corners.start :][:_TILE])
         return result
 
-    def between(self, corners: slice) -> tuple[int, int]:
-        """Return the source pixels [first, last) between the first and the last of some corners."""
-        first, last = np.searchsorted(self.cell, (corners.start, corners.stop - 1))
-        return int(first), int(max(first, last))
+    def pixels_in(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return every source pixel in some cells, and which of `cells` it lies in.
+
+        Args:
+            cells: the corners they begin with, int64 `[n]`.
+
+        Returns:
+            index into `cells` and source pixel, one after another.
+        """
+        begin, counts = self._begin[cells], self._begin[cells + 1] - self._begin[cells]
+        which = np.repeat(np.arange(len(cells)), counts)
+        before = np.cumsum(counts) - counts  # pixels of the cells that come first
+        return which, np.arange(len(which)) + (begin - before)[which]
 
 
 mesh_axis = functools.lru_cache(maxsize=16)(MeshAxis)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.combining import Combined
+from aopsam_ros.masks.encoding import EncodedMask
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.segmentation import InstanceMask
@@ -36,8 +37,9 @@ def describe_survivors(
     masks = combined.masks
     described: list[InstanceMask] = []
     useful = [np.zeros(0, np.int64)]
+    encoded = upscale(masks.logits)
     for index, prompt in enumerate(masks.prompt.tolist()):
-        mask = _describe(masks, index, anchors[prompt], float(confidence[prompt]), upscale)
+        mask = _describe(masks, index, anchors[prompt], float(confidence[prompt]), encoded[index])
         if mask.area >= max(1, min_area):
             described.append(mask)
             useful.append(combined.prompts[index])
@@ -51,9 +53,8 @@ def _describe(
     index: int,
     anchor: NDArray[np.float64],
     confidence: float,
-    upscale: Upscaler,
+    encoded: EncodedMask,
 ) -> InstanceMask:
-    encoded = upscale(masks.logits[index])
     return InstanceMask(
         id=0,
         bbox=encoded.bbox,

@@ -1,4 +1,4 @@
-"""From low-resolution logits to a mask's run lengths at the source's resolution.
+"""From low-resolution logits to masks' run lengths at the source's resolution.
 
 SAM resizes twice: logits to the padded square, whose valid part is cropped, then to the source
 (segment-anything, `Sam.postprocess_masks`; bilinear, half-pixel centres, no antialiasing). Both
@@ -10,12 +10,19 @@ depends on the mesh and on its outline, not on its area.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.encoding import Box, EncodedMask, decode, encode_runs
-from aopsam_ros.masks.mesh import MeshAxis, mesh_axis
+from aopsam_ros.masks.encoding import Box, EncodedMask, decode
+from aopsam_ros.masks.mesh import mesh_axis
+from aopsam_ros.masks.runs import Runs, encode_runs
 from aopsam_ros.preprocessing import FrameGeometry
+
+# Masks whose outlines are followed at once. More would save calls, but not time: arrays of
+# megabytes come from the kernel and cost it a page at a time.
+_AT_ONCE = 8
 
 
 class Upscaler:
@@ -27,73 +34,102 @@ class Upscaler:
     def __init__(self, geometry: FrameGeometry, low_size: int) -> None:
         """Prepare for logits of `low_size` x `low_size` over the padded square."""
         square = geometry.image_size
-        self._rows = mesh_axis(geometry.height, geometry.valid_height, square, low_size)
-        self._columns = mesh_axis(geometry.width, geometry.valid_width, square, low_size)
+        self._height, self._width = geometry.height, geometry.width
+        self._down = mesh_axis(geometry.height, geometry.valid_height, square, low_size)
+        self._across = mesh_axis(geometry.width, geometry.valid_width, square, low_size)
 
-    def __call__(self, logits: NDArray[np.float32]) -> EncodedMask:
-        """Encode the mask of logits `[M, M]`, float32 and finite, in its tight box."""
-        positive = logits > 0.0
-        rows = self._rows.reach(positive.any(axis=1))
-        columns = self._columns.reach(positive.any(axis=0))
-        low = self._rows.needed(rows)
-        across = self._columns.interpolate(logits[low].T, columns)
-        mesh = self._rows.interpolate(across.T, rows, low.start)
-        return encode_runs(*_runs(mesh, self._rows, rows, self._columns, columns))
+    def __call__(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
+        """Encode the masks of logits `[n, M, M]`, float32 and finite, each in its tight box."""
+        return [
+            mask
+            for start in range(0, len(logits), _AT_ONCE)
+            for mask in self._encode(logits[start : start + _AT_ONCE])
+        ]
 
     def pixels(self, logits: NDArray[np.float32]) -> tuple[Box, NDArray[np.bool_]]:
         """Return the tight box (x, y, w, h) in source pixels and the mask inside it, bool `[h, w]`.
 
-        Arguments as for a call.
+        Args:
+            logits: of one mask, `[M, M]`.
         """
-        mask = self(logits)
+        (mask,) = self(logits[None])
         return mask.bbox, decode(mask)
 
+    def _encode(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
+        positive = logits > 0.0
+        rows = self._down.reach(positive.any(axis=2))
+        columns = self._across.reach(positive.any(axis=1))
+        outlines = map(self._outline, logits, rows, columns)
+        return encode_runs(self._runs(_joined(list(outlines)), len(logits)))
 
-def _runs(
-    mesh: NDArray[np.float32], down: MeshAxis, rows: slice, across: MeshAxis, columns: slice
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Find the runs of pixels above zero in each row of the source.
+    def _outline(self, logits: NDArray[np.float32], rows: slice, columns: slice) -> _Cells:
+        """Find the cells of the mesh, between some rows and columns, that a mask's outline cuts."""
+        low = self._down.needed(rows)
+        across = self._across.interpolate(logits[low].T, columns)
+        mesh = self._down.interpolate(across.T, rows, low.start)
+        inside = mesh > 0.0
+        some, every = inside[:-1] | inside[1:], inside[:-1] & inside[1:]
+        mixed = (some[:, :-1] | some[:, 1:]) != (every[:, :-1] & every[:, 1:])
+        found = np.flatnonzero(mixed)
+        row = found // max(1, mixed.shape[1])
+        width = mesh.shape[1]
+        corner = found + row  # a row of cells has one less than one of corners
+        return _Cells(
+            row=row + rows.start,
+            column=corner - row * width + columns.start,
+            corners=mesh.ravel().take(corner + np.array([[0], [1], [width], [width + 1]])),
+            mask=np.zeros(len(found), np.int64),
+        )
 
-    Args:
-        mesh: logits at the mesh's corners, `[rows, columns]`; not above zero at its sides.
-        down: the vertical axis.
-        rows: its corners that `mesh` has.
-        across: the horizontal axis.
-        columns: its corners that `mesh` has.
+    def _runs(self, cells: _Cells, masks: int) -> Runs:
+        """Find the runs of pixels above zero in each row of the source, of so many masks."""
+        cell, y = self._down.pixels_in(cells.row)
+        top_left, top_right, low_left, low_right = cells.corners[:, cell]
+        share = self._down.share[y]
+        left = top_left * (1 - share) + low_left * share
+        right = top_right * (1 - share) + low_right * share
+        enters = right > 0.0
+        changes = np.flatnonzero((left > 0.0) != enters)
+        cell, enters = cell[changes], enters[changes]
+        crossing = self._crossing(left[changes], right[changes], cells.column[cell])
+        # A pixel on the crossing itself is not above zero.
+        pixel = np.where(enters, np.floor(crossing) + 1, np.ceil(crossing)).astype(np.int64)
+        # In a row starts and ends take turns: sorted by themselves they still belong together.
+        stride = self._width + 1
+        flat = (cells.mask[cell] * self._height + y[changes]) * stride + pixel
+        starts, ends = np.sort(flat[enters]), np.sort(flat[~enters])
+        line = starts // stride
+        before = line * stride
+        bounds = np.searchsorted(line, np.arange(masks + 1) * self._height)
+        return Runs(line % self._height, starts - before, ends - before, bounds)
 
-    Returns:
-        row, first pixel and the one behind the last of each run, in order; some end before they
-        begin.
-    """
-    y, at, cell = _outline(mesh, down, rows)
-    flat, width = mesh.ravel(), mesh.shape[1]
-    share = down.share[y]
-    left = flat[at] * (1.0 - share) + flat[at + width] * share
-    right = flat[at + 1] * (1.0 - share) + flat[at + width + 1] * share
-    changes = np.flatnonzero((left > 0.0) != (right > 0.0))
-    left, right, cell = left[changes], right[changes], cell[changes]
-    position = across.position[columns]
-    crossing = position[cell] + (position[cell + 1] - position[cell]) * left / (left - right)
-    # A row's crossings alternate. A pixel on the crossing itself is not above zero.
-    starts = np.floor(crossing[0::2]).astype(np.int64) + 1
-    ends = np.ceil(crossing[1::2]).astype(np.int64)
-    return y[changes[0::2]], starts, ends
+    def _crossing(
+        self,
+        left: NDArray[np.float32],
+        right: NDArray[np.float32],
+        column: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Return where logits of different sign at a column's corners cross zero, source pixels."""
+        before = self._across.position[column]
+        way = self._across.position[column + 1] - before
+        return before + way * (left / (left.astype(np.float64) - right))
 
 
-def _outline(
-    mesh: NDArray[np.float32], down: MeshAxis, rows: slice
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Find the cells of the mesh that some rows of the source cross and that the outline may cross.
+@dataclass(frozen=True)
+class _Cells:
+    """Cells of the mesh: row, column, logits `[4, n]` at the corners, number of the mask."""
 
-    Returns:
-        row of the source, the cell's upper left corner in the flat mesh, and the cell's column.
-    """
-    inside = mesh > 0.0
-    some, every = inside[:-1] | inside[1:], inside[:-1] & inside[1:]
-    mixed = (some[:, :-1] | some[:, 1:]) != (every[:, :-1] & every[:, 1:])
-    first, last = down.between(rows)
-    cells = down.cell[first:last] - rows.start
-    found = np.flatnonzero(mixed[cells])
-    row = found // max(1, mixed.shape[1])
-    column = found - row * mixed.shape[1]
-    return row + first, cells[row] * mesh.shape[1] + column, column
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    corners: NDArray[np.float32]
+    mask: NDArray[np.int64]
+
+
+def _joined(masks: list[_Cells]) -> _Cells:
+    """Join the cells of some masks, numbered in their order."""
+    return _Cells(
+        row=np.concatenate([cells.row for cells in masks]),
+        column=np.concatenate([cells.column for cells in masks]),
+        corners=np.concatenate([cells.corners for cells in masks], axis=1),
+        mask=np.repeat(np.arange(len(masks)), [len(cells.row) for cells in masks]),
+    )

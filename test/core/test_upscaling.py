@@ -84,7 +84,7 @@ def test_mask_in_the_padding_only_is_empty():
     geometry = resized_geometry(100, 400, 128)
     logits = np.full((32, 32), -1.0, np.float32)
     logits[20:] = 5.0
-    assert Upscaler(geometry, 32)(logits).bbox == (0, 0, 0, 0)
+    assert Upscaler(geometry, 32).pixels(logits)[0] == (0, 0, 0, 0)
 
 
 def test_full_mask_of_an_8k_image_is_whole():
