@@ -25,8 +25,8 @@ class MeshAxis:
 
     def __init__(self, source: int, valid: int, square: int, low: int) -> None:
         """Make the axis of `source` pixels, which fill the first `valid` pixels of the square."""
-        at, following, share = (taps[:valid] for taps in _taps(square, low))
-        bends = _bends(at, share)
+        at, following, share = _taps(square, low)
+        bends = _bends(at[:valid], share[:valid])
         pixels = (bends + 0.5) * (source / valid) - 0.5
         self.position = np.concatenate(([-0.5], pixels, [source - 0.5]))
         corner = np.arange(1, len(bends) + 1)
@@ -34,6 +34,7 @@ class MeshAxis:
         self._matrix[corner, at[bends]] = 1.0 - share[bends]
         self._matrix[corner, following[bends]] += share[bends].astype(np.float32)
         self._first, self._last = np.pad(at[bends], 1, "edge"), np.pad(following[bends], 1, "edge")
+        self._needed = list(zip(self._first.tolist(), (self._last + 1).tolist(), strict=True))
         pixel = np.arange(source)
         cell = np.searchsorted(self.position, pixel, side="left") - 1
         before = self.position[cell]
@@ -64,7 +65,7 @@ class MeshAxis:
         """Return the low-resolution pixels that some corners are made of."""
         if corners.start >= corners.stop:
             return slice(0, 0)
-        return slice(int(self._first[corners.start]), int(self._last[corners.stop - 1]) + 1)
+        return slice(self._needed[corners.start][0], self._needed[corners.stop - 1][1])
 
     def interpolate(
         self, logits: NDArray[np.float32], corners: slice, start: int = 0

@@ -57,8 +57,8 @@ class Upscaler:
 
     def _encode(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
         positive = logits > 0.0
-        rows = self._down.reach(positive.any(axis=2))
-        columns = self._across.reach(positive.any(axis=1))
+        rows = self._down.reach(np.asarray(positive.any(axis=2)))
+        columns = self._across.reach(np.asarray(positive.any(axis=1)))
         outlines = map(self._outline, logits, rows, columns)
         return encode_runs(self._runs(_joined(list(outlines)), len(logits)))
 
@@ -67,18 +67,18 @@ class Upscaler:
         low = self._down.needed(rows)
         across = self._across.interpolate(logits[low].T, columns)
         mesh = self._down.interpolate(across.T, rows, low.start)
-        inside = mesh > 0.0
-        some, every = inside[:-1] | inside[1:], inside[:-1] & inside[1:]
-        mixed = (some[:, :-1] | some[:, 1:]) != (every[:, :-1] & every[:, 1:])
-        found = np.flatnonzero(mixed)
-        row = found // max(1, mixed.shape[1])
-        width = mesh.shape[1]
-        corner = found + row  # a row of cells has one less than one of corners
+        # Flat, as neither side of the mesh is inside: what a row's end and the next one's begin
+        # with are no cell, but they never differ.
+        flat, width = mesh.ravel(), max(1, mesh.shape[1])
+        inside = flat > 0.0
+        beside, below = inside[1:] != inside[:-1], inside[width:] != inside[:-width]
+        corner = np.flatnonzero(beside[:-width] | beside[width:] | below[:-1])
+        row = corner // width
         return _Cells(
             row=row + rows.start,
             column=corner - row * width + columns.start,
-            corners=mesh.ravel().take(corner + np.array([[0], [1], [width], [width + 1]])),
-            mask=np.zeros(len(found), np.int64),
+            corners=flat.take(corner + np.array([[0], [1], [width], [width + 1]])),
+            mask=np.zeros(len(row), np.int64),
         )
 
     def _runs(self, cells: _Cells, masks: int) -> Runs:

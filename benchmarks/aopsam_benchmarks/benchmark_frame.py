@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.frame_segmentation import decode_frame
 from aopsam_ros.masks.combining import Combined, combine
-from aopsam_ros.masks.encoding import Box
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.preprocessing import FrameGeometry
@@ -21,6 +19,7 @@ from aopsam_ros.prompting.filtering import Evidence
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet
 from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.engines import Runtime
+from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter, SegmenterOptions
 from aopsam_ros.stopwatch import Stopwatch
 
@@ -120,11 +119,6 @@ class BenchmarkFrame:
         return Upscaler(self.geometry, self.bundle.low_res_mask_size)
 
     @cached_property
-    def upscaled(self) -> list[tuple[Box, NDArray[np.bool_]]]:
-        """Box and pixels of each of them, at the image's resolution."""
-        return [self.upscaler(logits) for logits in self.kept.logits]
-
-    @cached_property
-    def segmentation(self) -> Any:  # noqa: ANN401
+    def segmentation(self) -> Segmentation:
         """The whole result."""
         return self.segmenter.segment(self.rgb)

@@ -103,7 +103,7 @@ class ModelParts:
         rates = measure_rates(settings.engine, settings.threads, 1 if quick else REPEATS)
         times, work = self._file("stages_pyperf"), self._file("stages_work")
         thoroughness = ["--debug-single-value"] if quick else ["-p", "3", "-n", "5", "-w", "1"]
-        few = ["--only", "encoder", "decoder, 8 at once", "upscaling"] if quick else []
+        few = ["--only", "encoder", "decoder, 8 at once", "overlaps"] if quick else []
         self._script(
             "time_stages",
             *("--copy-env", "--quiet", "-o", times, "--work", work, "--size", settings.size),

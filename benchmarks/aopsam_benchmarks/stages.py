@@ -12,7 +12,6 @@ import numpy as np
 
 from aopsam_benchmarks.benchmark_frame import FILTERED_BATCH, BenchmarkFrame
 from aopsam_benchmarks.operations import Work, graph_work
-from aopsam_ros.masks.encoding import encode
 from aopsam_ros.masks.selection import select
 from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.prompting.filtering import RULES, eliminated
@@ -149,11 +148,10 @@ def _selection(frame: BenchmarkFrame) -> Stage:
         )
 
     def work() -> Work:
-        rows, columns = frame.valid
         best = frame.options.mask.candidates == "best"
         iou = decoded().predicted_iou
         good = (iou.max(axis=1) if best else iou) >= frame.options.mask.predicted_iou_threshold
-        return Work(moved=float(good.sum()) * rows * columns * FLOAT)
+        return Work(moved=_valid_bytes(frame, int(good.sum())))
 
     return Stage("selection", run, work, lambda: f"{size} prompts")
 
@@ -168,19 +166,13 @@ def _after_decoding(frame: BenchmarkFrame) -> list[Stage]:
         Stage(
             "overlaps",
             frame.combine,
-            lambda: Work(moved=float(len(frame.found)) * np.prod(frame.valid) * FLOAT),
+            lambda: Work(moved=_valid_bytes(frame, len(frame.found))),
             lambda: f"{len(frame.found)} masks",
         ),
         Stage(
-            "upscaling",
-            lambda: [frame.upscaler(logits) for logits in frame.kept.logits],
-            lambda: _upscaling_work(frame),
-            kept,
-        ),
-        Stage(
-            "run lengths",
-            lambda: [encode(crop) for _, crop in frame.upscaled],
-            lambda: Work(moved=_box_pixels(frame) + _count_bytes(frame)),
+            "upscaling and run lengths",
+            lambda: frame.upscaler(frame.kept.logits),
+            lambda: Work(moved=_valid_bytes(frame, len(frame.kept)) + _count_bytes(frame)),
             kept,
         ),
     ]
@@ -189,14 +181,10 @@ def _after_decoding(frame: BenchmarkFrame) -> list[Stage]:
     return stages
 
 
-def _upscaling_work(frame: BenchmarkFrame) -> Work:
-    """Two multiplications a pixel, for the second axis of a bilinear resize; the first has few."""
-    pixels = _box_pixels(frame)
-    return Work(macs=2.0 * pixels, moved=pixels + float(frame.kept.logits.nbytes))
-
-
-def _box_pixels(frame: BenchmarkFrame) -> float:
-    return float(sum(crop.size for _, crop in frame.upscaled))
+def _valid_bytes(frame: BenchmarkFrame, masks: int) -> float:
+    """Return the bytes of so many masks' logits that show the image."""
+    rows, columns = frame.valid
+    return float(masks * rows * columns * FLOAT)
 
 
 def _count_bytes(frame: BenchmarkFrame) -> float:

@@ -50,7 +50,7 @@ def test_results_name_no_path_and_no_host(measured, tiny_folder):
 def test_stages_stand_beside_their_floors(measured):
     stages = measured[1]["models"]["tiny"]["stages"]
     rows = {row["stage"]: row for row in stages["rows"]}
-    assert list(rows) == ["encoder", "decoder, 8 at once", "upscaling"]
+    assert list(rows) == ["encoder", "decoder, 8 at once", "overlaps"]
     # The encoder's one product: a 1 x 1 convolution of 3 to 3 channels over 128 x 128 pixels.
     assert rows["encoder"]["gflop"] == pytest.approx(2e-9 * 9 * 128 * 128)
     for row in rows.values():

@@ -3,7 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from aopsam_ros.masks import encode_full
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.preprocessing import resized_geometry
 
@@ -92,3 +95,42 @@ def test_full_mask_of_an_8k_image_is_whole():
     box, crop = Upscaler(geometry, 128).pixels(np.ones((128, 128), np.float32))
     assert box == (0, 0, 7680, 4320)
     assert crop.all()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 90), st.integers(1, 90), st.sampled_from([0.3, 1, 3]))
+@pytest.mark.parametrize(("square", "low"), [(64, 16), (48, 32), (40, 16), (20, 20), (16, 40)])
+def test_ragged_masks_in_any_size(square, low, seed, height, width, spread):
+    """Also where square and logits are no whole multiples of each other."""
+    geometry = resized_geometry(height, width, square)
+    logits = smooth_logits(seed, low, spread)
+    assert_same(Upscaler(geometry, low).pixels(logits), sam_postprocess(logits, geometry))
+
+
+def test_zero_is_outside():
+    geometry = resized_geometry(96, 128, 128)
+    logits = np.zeros((32, 32), np.float32)
+    logits[10:14, 5:9] = logits[20, 20:25] = logits[:3, 30:] = 1.0
+    expected = sam_postprocess(logits, geometry)
+    (x, y, w, h), crop = Upscaler(geometry, 32).pixels(logits)  # every weight is exact here
+    np.testing.assert_array_equal(crop, (expected > 0)[y : y + h, x : x + w])
+    assert crop.sum() == (expected > 0).sum()
+
+
+def test_many_at_once_are_the_same_as_pixels_encoded_one_by_one():
+    geometry = resized_geometry(180, 320, 128)
+    logits = np.stack([smooth_logits(seed, 32, 1.0 + seed % 4) for seed in range(21)])
+    logits[[3, 17, 20]] = -1.0
+    logits[8] = 1.0
+    found = Upscaler(geometry, 32)(logits)
+    assert len(found) == len(logits)
+    for mask, values in zip(found, logits, strict=True):
+        expected = sam_postprocess(values, geometry)
+        assert np.abs(expected).min() > 1e-6  # nothing is left to rounding
+        box, counts = encode_full(expected > 0)
+        assert mask.bbox == box
+        assert mask.area == (expected > 0).sum()
+        assert mask.counts.tolist() == counts.tolist()
+
+
+def test_no_masks():
+    assert Upscaler(resized_geometry(30, 40, 128), 32)(np.zeros((0, 32, 32), np.float32)) == []
