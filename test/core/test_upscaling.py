@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aopsam_ros.masks import encode_full
@@ -97,6 +97,7 @@ def test_full_mask_of_an_8k_image_is_whole():
     assert crop.all()
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 90), st.integers(1, 90), st.sampled_from([0.3, 1, 3]))
 @pytest.mark.parametrize(("square", "low"), [(64, 16), (48, 32), (40, 16), (20, 20), (16, 40)])
 def test_ragged_masks_in_any_size(square, low, seed, height, width, spread):
