@@ -19,7 +19,7 @@ class MeshAxis:
     A corner of logit zero stands before the first pixel and one behind the last: no run of pixels
     leaves the image, and what lies between them and their neighbours has its neighbour's sign.
 
-    `position` float64 `[corners]` in source pixels; `share` float32 `[source]` tells how far a
+    `position` float64 `[corners]` in source pixels; `share` float64 `[source]` tells how far a
     pixel is from the corner before it to the next: above 0 and up to 1.
     """
 
@@ -38,8 +38,7 @@ class MeshAxis:
         pixel = np.arange(source)
         cell = np.searchsorted(self.position, pixel, side="left") - 1
         before = self.position[cell]
-        share_of_way = (pixel - before) / (self.position[cell + 1] - before)
-        self.share = share_of_way.astype(np.float32)
+        self.share = (pixel - before) / (self.position[cell + 1] - before)
         # The first pixel behind each corner; a cell without a pixel has the next one's.
         self._begin = np.searchsorted(cell, np.arange(len(self.position)))
 

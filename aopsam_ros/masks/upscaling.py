@@ -85,7 +85,7 @@ class Upscaler:
         """Find the runs of pixels above zero in each row of the source, of so many masks."""
         cell, y = self._down.pixels_in(cells.row)
         top_left, top_right, low_left, low_right = cells.corners[:, cell]
-        share = self._down.share[y]
+        share = self._down.share[y]  # in 64 bits no product vanishes: what is inside stays inside
         left = top_left * (1 - share) + low_left * share
         right = top_right * (1 - share) + low_right * share
         enters = right > 0.0
@@ -105,14 +105,14 @@ class Upscaler:
 
     def _crossing(
         self,
-        left: NDArray[np.float32],
-        right: NDArray[np.float32],
+        left: NDArray[np.float64],
+        right: NDArray[np.float64],
         column: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Return where logits of different sign at a column's corners cross zero, source pixels."""
         before = self._across.position[column]
         way = self._across.position[column + 1] - before
-        return before + way * (left / (left.astype(np.float64) - right))
+        return before + way * (left / (left - right))
 
 
 @dataclass(frozen=True)

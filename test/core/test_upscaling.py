@@ -117,6 +117,18 @@ def test_zero_is_outside():
     assert crop.sum() == (expected > 0).sum()
 
 
+@pytest.mark.parametrize("tiny", [1e-45, 1e-42, 1e-38])
+def test_the_least_of_numbers_is_inside(tiny):
+    geometry = resized_geometry(75, 100, 128)
+    logits = np.full((32, 32), -1.0, np.float32)
+    logits[4:20, 3:25] = tiny
+    logits[8:12, 8:12] = 2.0
+    (x, y, w, h), crop = Upscaler(geometry, 32).pixels(logits)
+    expected = sam_postprocess(logits, geometry) > 0
+    np.testing.assert_array_equal(crop, expected[y : y + h, x : x + w])
+    assert crop.sum() == expected.sum() > 3000
+
+
 def test_many_at_once_are_the_same_as_pixels_encoded_one_by_one():
     geometry = resized_geometry(180, 320, 128)
     logits = np.stack([smooth_logits(seed, 32, 1.0 + seed % 4) for seed in range(21)])
