@@ -38,7 +38,7 @@ def test_recorded_logits_pass_the_same_thresholds(values, offset):
         np.testing.assert_array_equal(found > threshold, logits > threshold)
     assert recorded.predicted_iou.tolist() == [prompt.predicted_iou.tolist()] * 2
     for mask in range(3):
-        (x, y, w, h), crop = upscale(logits[mask])
+        (x, y, w, h), crop = upscale.pixels(logits[mask])
         full = np.zeros((20, 28), bool)
         full[y : y + h, x : x + w] = crop
         assert prompt.area[mask] == full.sum()
