@@ -51,8 +51,8 @@ class OpenVinoRuntime:
             openvino: the package and its core; imported if None.
 
         Raises:
-            EngineError: if OpenVINO is missing, too old or cannot be used.
-            BundleError: if a graph is missing, altered, not ONNX, or of another signature.
+            EngineError: if OpenVINO is missing, too old, cannot be used or cannot load a graph.
+            BundleError: if a graph is missing, altered, or of another signature.
         """
         self._openvino = OpenVino(threads) if openvino is None else openvino
         self._signatures = signatures(bundle)

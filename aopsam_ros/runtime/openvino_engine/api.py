@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aopsam_ros.errors import EngineError
@@ -59,7 +62,8 @@ def reason(error: Exception) -> str:
 
 def _import() -> Any:  # noqa: ANN401
     try:
-        import openvino
+        with _without_telemetry():
+            import openvino
     except (ImportError, OSError) as error:
         raise EngineError(
             f"engine 'openvino' cannot be imported ({error}); install it with: pip install openvino"
@@ -69,6 +73,24 @@ def _import() -> Any:  # noqa: ANN401
         oldest = ".".join(map(str, OLDEST))
         raise EngineError(f"OpenVINO {version} is too old: {oldest} or newer is needed")
     return openvino
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hide the package through which OpenVINO reports its import over the network.
+
+    OpenVINO can do without it. A robot's node tells nobody that it was started.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
 
 
 def _number(version: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import BundleError, VerificationError
+from aopsam_ros.errors import EngineError, VerificationError
 from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
 from aopsam_ros.runtime.openvino_engine.prompts import cut_prompts
 from aopsam_ros.runtime.signatures import Shape, Signature, check_graph
@@ -87,7 +87,8 @@ def read_model(openvino: OpenVino, content: bytes, file: str, signature: Signatu
     """Read an ONNX graph and give its inputs the signature's sizes.
 
     Raises:
-        BundleError: if it is not ONNX, of another signature, or OpenVINO cannot read it.
+        BundleError: if it is of another signature.
+        EngineError: if it is not ONNX, or OpenVINO cannot read it.
     """
     try:
         model = openvino.core.read_model(content)
@@ -105,8 +106,8 @@ def read_model(openvino: OpenVino, content: bytes, file: str, signature: Signatu
     return model
 
 
-def _unloadable(file: str, error: Exception) -> BundleError:
-    return BundleError(f"{file}: OpenVINO cannot load it: {reason(error)}")
+def _unloadable(file: str, error: Exception) -> EngineError:
+    return EngineError(f"{file}: OpenVINO cannot load it: {reason(error)}")
 
 
 def _partial(openvino: OpenVino, shape: Shape) -> Any:  # noqa: ANN401
