@@ -8,16 +8,12 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-import mobile_sam_cases as cases  # noqa: E402
 import tiny_bundle  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
 from tiny_bundle import MAP, SIZE, write_tiny_bundle  # noqa: E402
 
 from aopsam_ros.errors import BundleError, EngineError, InferenceError  # noqa: E402
 from aopsam_ros.images import read_rgb  # noqa: E402
-from aopsam_ros.models.export import export_bundle, mobile_sam_parts  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
-from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
 from aopsam_ros.preprocessing import preprocess  # noqa: E402
 from aopsam_ros.runtime import torch_runtime  # noqa: E402
 from aopsam_ros.runtime.bundle import DECODER, load_bundle  # noqa: E402
@@ -39,16 +35,8 @@ def on_cpu(bundle, precision="fp32"):
 
 
 @pytest.fixture(scope="module")
-def bundles(tiny_folder, root, tmp_path_factory):
-    """Load the hand-made bundle, nano, and MobileSAM of random weights for images of 64 pixels."""
-    folder = tmp_path_factory.mktemp("bundles") / "mobile_sam"
-    torch.manual_seed(0)
-    model = cases.load_random_weights(MobileSam(64))
-    facts = {"name": "random", "version": "0", "licence": "Apache-2.0"}
-    facts |= {"provenance": {}, "defaults": {}}
-    export_bundle(mobile_sam_parts(model, PromptPredictor(256)), folder, facts)
-    folders = {"tiny": tiny_folder, "nano": root / "bundles" / "nano", "mobile_sam": folder}
-    return {name: load_bundle(place) for name, place in folders.items()}
+def bundles(bundle, nano_bundle, mobile_sam_bundle):
+    return {"tiny": bundle, "nano": nano_bundle, "mobile_sam": mobile_sam_bundle}
 
 
 @pytest.fixture(scope="module")
@@ -239,25 +227,15 @@ def test_wrong_element_type_is_refused(tmp_path):
         on_cpu(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder})))
 
 
-def with_last(model, output, op, constants, **attributes):
-    """Return a graph whose output goes through one more operator, first."""
-    for node in model.graph.node:
-        node.output[:] = ["before" if name == output else name for name in node.output]
-    for name, value in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    model.graph.node.append(
-        helper.make_node(op, ["before", *constants], [output], name="last", **attributes)
-    )
-    return model
-
-
 def test_unknown_operator_is_refused_with_its_graph(tmp_path):
-    encoder = with_last(tiny_bundle.encoder(), "embedding", "Gelu", {})
+    encoder = tiny_bundle.with_last(tiny_bundle.encoder(), "embedding", "Gelu", {})
     encoder.opset_import[0].version = 20
     folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
     with pytest.raises(BundleError, match=r"encoder\.onnx: operator set 20"):
         on_cpu(load_bundle(folder))
-    predictor = with_last(tiny_bundle.prompt_predictor(), "confidence_map", "Softplus", {})
+    predictor = tiny_bundle.with_last(
+        tiny_bundle.prompt_predictor(), "confidence_map", "Softplus", {}
+    )
     folder = write_tiny_bundle(tmp_path / "c", {"prompt_predictor": predictor})
     with pytest.raises(BundleError, match=r"prompt_predictor\.onnx: .* operator Softplus"):
         on_cpu(load_bundle(folder))
@@ -265,7 +243,9 @@ def test_unknown_operator_is_refused_with_its_graph(tmp_path):
 
 def test_unknown_use_of_an_operator_is_refused_when_loading(tmp_path):
     scales = {"roi": np.float32([]), "scales": np.float32([1, 1, 1, 1])}
-    encoder = with_last(tiny_bundle.encoder(), "embedding", "Resize", scales, mode="nearest")
+    encoder = tiny_bundle.with_last(
+        tiny_bundle.encoder(), "embedding", "Resize", scales, mode="nearest"
+    )
     folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
     with pytest.raises(BundleError, match=r"encoder\.onnx: .* Resize \(node 'last'\)"):
         on_cpu(load_bundle(folder))
@@ -280,7 +260,9 @@ def test_unknown_use_of_an_operator_is_refused_when_loading(tmp_path):
     ],
 )
 def test_output_that_is_not_finite_is_an_inference_error(tmp_path, caplog, graph, output):
-    model = with_last(getattr(tiny_bundle, graph)(), output, "Div", {"nothing": np.float32(0)})
+    model = tiny_bundle.with_last(
+        getattr(tiny_bundle, graph)(), output, "Div", {"nothing": np.float32(0)}
+    )
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {graph: model}))
     segmenter = Segmenter(bundle, on_cpu(bundle))
     assert "a trial of the model in torch failed" in caplog.text
@@ -289,7 +271,9 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, caplog, graph
 
 
 def test_embedding_that_is_not_finite_is_an_inference_error(tmp_path):
-    model = with_last(tiny_bundle.encoder(), "embedding", "Div", {"nothing": np.float32(0)})
+    model = tiny_bundle.with_last(
+        tiny_bundle.encoder(), "embedding", "Div", {"nothing": np.float32(0)}
+    )
     runtime = on_cpu(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
     with pytest.raises(InferenceError, match="embedding holds values"):
         runtime.embedding(runtime.encode(IMAGE))
@@ -350,7 +334,7 @@ LARGE, LOST = np.float32(1e5), np.float32(3e4)
     ids=["overflow", "lost digits"],
 )
 def test_half_precision_that_is_wrong_falls_back(tmp_path, caplog, op, undo, number, reason):
-    encoder = with_last(tiny_bundle.encoder(), "embedding", op, {"number": number})
+    encoder = tiny_bundle.with_last(tiny_bundle.encoder(), "embedding", op, {"number": number})
     encoder.graph.node[-1].output[0] = "large"
     encoder.graph.node.append(helper.make_node(undo, ["large", "number"], ["embedding"]))
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
