@@ -10,7 +10,7 @@ onnx = pytest.importorskip("onnx")
 
 import tiny_bundle  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
-from tiny_bundle import MAP, SIZE, write_tiny_bundle  # noqa: E402
+from tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle  # noqa: E402
 
 from aopsam_ros.errors import BundleError, EngineError, InferenceError  # noqa: E402
 from aopsam_ros.images import read_rgb  # noqa: E402
@@ -228,14 +228,12 @@ def test_wrong_element_type_is_refused(tmp_path):
 
 
 def test_unknown_operator_is_refused_with_its_graph(tmp_path):
-    encoder = tiny_bundle.with_last(tiny_bundle.encoder(), "embedding", "Gelu", {})
+    encoder = with_last(tiny_bundle.encoder(), "embedding", "Gelu", {})
     encoder.opset_import[0].version = 20
     folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
     with pytest.raises(BundleError, match=r"encoder\.onnx: operator set 20"):
         on_cpu(load_bundle(folder))
-    predictor = tiny_bundle.with_last(
-        tiny_bundle.prompt_predictor(), "confidence_map", "Softplus", {}
-    )
+    predictor = with_last(tiny_bundle.prompt_predictor(), "confidence_map", "Softplus", {})
     folder = write_tiny_bundle(tmp_path / "c", {"prompt_predictor": predictor})
     with pytest.raises(BundleError, match=r"prompt_predictor\.onnx: .* operator Softplus"):
         on_cpu(load_bundle(folder))
@@ -243,9 +241,7 @@ def test_unknown_operator_is_refused_with_its_graph(tmp_path):
 
 def test_unknown_use_of_an_operator_is_refused_when_loading(tmp_path):
     scales = {"roi": np.float32([]), "scales": np.float32([1, 1, 1, 1])}
-    encoder = tiny_bundle.with_last(
-        tiny_bundle.encoder(), "embedding", "Resize", scales, mode="nearest"
-    )
+    encoder = with_last(tiny_bundle.encoder(), "embedding", "Resize", scales, mode="nearest")
     folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
     with pytest.raises(BundleError, match=r"encoder\.onnx: .* Resize \(node 'last'\)"):
         on_cpu(load_bundle(folder))
@@ -260,9 +256,7 @@ def test_unknown_use_of_an_operator_is_refused_when_loading(tmp_path):
     ],
 )
 def test_output_that_is_not_finite_is_an_inference_error(tmp_path, caplog, graph, output):
-    model = tiny_bundle.with_last(
-        getattr(tiny_bundle, graph)(), output, "Div", {"nothing": np.float32(0)}
-    )
+    model = with_last(getattr(tiny_bundle, graph)(), output, "Div", {"nothing": np.float32(0)})
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {graph: model}))
     segmenter = Segmenter(bundle, on_cpu(bundle))
     assert "a trial of the model in torch failed" in caplog.text
@@ -271,9 +265,7 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, caplog, graph
 
 
 def test_embedding_that_is_not_finite_is_an_inference_error(tmp_path):
-    model = tiny_bundle.with_last(
-        tiny_bundle.encoder(), "embedding", "Div", {"nothing": np.float32(0)}
-    )
+    model = with_last(tiny_bundle.encoder(), "embedding", "Div", {"nothing": np.float32(0)})
     runtime = on_cpu(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
     with pytest.raises(InferenceError, match="embedding holds values"):
         runtime.embedding(runtime.encode(IMAGE))
@@ -334,7 +326,7 @@ LARGE, LOST = np.float32(1e5), np.float32(3e4)
     ids=["overflow", "lost digits"],
 )
 def test_half_precision_that_is_wrong_falls_back(tmp_path, caplog, op, undo, number, reason):
-    encoder = tiny_bundle.with_last(tiny_bundle.encoder(), "embedding", op, {"number": number})
+    encoder = with_last(tiny_bundle.encoder(), "embedding", op, {"number": number})
     encoder.graph.node[-1].output[0] = "large"
     encoder.graph.node.append(helper.make_node(undo, ["large", "number"], ["embedding"]))
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
