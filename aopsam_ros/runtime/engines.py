@@ -179,12 +179,20 @@ def _openvino(request: _Request) -> Runtime:
     return OpenVinoRuntime(request.bundle, request.threads, request.precision)
 
 
-def _openvino_on_x86(request: _Request) -> Runtime:
-    """Make OpenVINO's engine on the processors that it was measured on."""
+def _openvino_in_16_bits(request: _Request) -> Runtime:
+    """Make OpenVINO's engine where it is faster: in 32 bits it gains nothing."""
+    from aopsam_ros.runtime.openvino_engine.api import OpenVino
+    from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+
     if platform.machine().lower() not in _X86:
         raise EngineError(f"not measured on {platform.machine()}")
+    if request.precision == "fp32":
+        raise EngineError("not needed for fp32")
     _refuse_where_onnxruntime_has_a_gpu()
-    return _openvino(request)
+    openvino = OpenVino(request.threads)
+    if not openvino.has_bf16:
+        raise EngineError("not needed, this processor does not compute in bf16")
+    return OpenVinoRuntime(request.bundle, request.threads, request.precision, openvino)
 
 
 def _refuse_where_onnxruntime_has_a_gpu() -> None:
@@ -206,5 +214,5 @@ _MAKERS: Mapping[str, Callable[[_Request], Runtime]] = {
 _FIRST: Mapping[str, Callable[[_Request], Runtime]] = {
     "tensorrt": _tensorrt,
     "torch": _torch_on_gpu,
-    "openvino": _openvino_on_x86,
+    "openvino": _openvino_in_16_bits,
 }

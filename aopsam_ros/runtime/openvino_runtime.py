@@ -1,8 +1,8 @@
 """Running a bundle with OpenVINO on a CPU.
 
 Where the processor computes in bf16 (AMX, AVX-512 BF16), so does the engine, once that has been
-found to give nearly the same answers; coordinates of prompts stay in 32 bits. Elsewhere it is about
-as fast as ONNX Runtime, in 32 bits.
+found to give nearly the same answers; coordinates of prompts stay in 32 bits. Elsewhere it computes
+in 32 bits, about as fast as ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 from aopsam_ros.errors import BundleError, CudaError, EngineError
 from aopsam_ros.runtime import engines
 from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.runtime.openvino_engine import api
 
 VERSION = "2026.4.1-22982-stand-in"
 
@@ -87,31 +88,55 @@ def test_auto_does_without_an_unusable_openvino_and_says_why(bundle, monkeypatch
 
 
 class Chosen:
-    name, device, precision = "openvino", "cpu", "fp32"
+    name, device, precision = "openvino", "cpu", "bf16"
 
-    def __init__(self, bundle, threads, precision):
+    def __init__(self, bundle, threads, precision, openvino=None):
         self.asked = bundle, threads, precision
+        self.openvino = openvino
 
 
 @pytest.fixture
 def openvino(monkeypatch):
-    """OpenVINO's engine, which takes any bundle."""
+    """OpenVINO's engine, which takes any bundle, on a processor with bf16."""
+    package = SimpleNamespace(has_bf16=True)
+    monkeypatch.setattr(api, "OpenVino", lambda threads: package)
     module = SimpleNamespace(OpenVinoRuntime=Chosen)
     monkeypatch.setitem(sys.modules, "aopsam_ros.runtime.openvino_runtime", module)
+    return package
 
 
-def test_auto_takes_openvino_on_x86(bundle, openvino, caplog):
-    runtime = create_runtime(bundle, threads=3, precision="fp32")
-    assert runtime.asked == (bundle, 3, "fp32")
+@pytest.mark.parametrize("precision", ["auto", "fp16"])
+def test_auto_takes_openvino_on_x86_with_bf16(bundle, openvino, caplog, precision):
+    runtime = create_runtime(bundle, threads=3, precision=precision)
+    assert runtime.asked == (bundle, 3, precision)
+    assert runtime.openvino is openvino  # made once
     (record,) = caplog.records
     assert record.message.startswith("engine openvino on cpu (auto; tensorrt: ")
 
 
-def test_auto_takes_onnxruntime_on_other_processors(bundle, openvino, monkeypatch, caplog):
+def other_processor(monkeypatch, openvino):
     monkeypatch.setattr(engines.platform, "machine", lambda: "aarch64")
-    assert create_runtime(bundle).name == "onnxruntime"
-    assert "; openvino: not measured on aarch64)" in caplog.text
-    assert create_runtime(bundle, "openvino").name == "openvino"
+
+
+def without_bf16(monkeypatch, openvino):
+    openvino.has_bf16 = False
+
+
+@pytest.mark.parametrize(
+    ("change", "precision", "reason"),
+    [
+        (other_processor, "auto", "not measured on aarch64"),
+        (without_bf16, "auto", "not needed, this processor does not compute in bf16"),
+        (lambda *_: None, "fp32", "not needed for fp32"),
+    ],
+)
+def test_auto_takes_onnxruntime_where_openvino_gains_nothing(
+    bundle, openvino, monkeypatch, caplog, change, precision, reason
+):
+    change(monkeypatch, openvino)
+    assert create_runtime(bundle, precision=precision).name == "onnxruntime"
+    assert f"; openvino: {reason})" in caplog.text
+    assert create_runtime(bundle, "openvino", precision=precision).name == "openvino"
 
 
 def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog):
@@ -130,7 +155,7 @@ def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog)
     assert "; openvino: not needed, onnxruntime uses the GPU" in caplog.text
 
 
-def test_a_damaged_bundle_is_not_loaded_with_another_engine(bundle, monkeypatch, tmp_path):
+def test_a_damaged_bundle_is_not_loaded_with_another_engine(bundle, openvino, monkeypatch):
     class Refusing(Chosen):
         def __init__(self, *request):
             raise BundleError("encoder.onnx: altered")

@@ -19,10 +19,12 @@ from tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
 from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.images import read_rgb
 from aopsam_ros.preprocessing import preprocess
+from aopsam_ros.runtime import engines
 from aopsam_ros.runtime.bundle import DECODER, load_bundle
 from aopsam_ros.runtime.decoded import all_logits
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+from aopsam_ros.runtime.openvino_engine import api
 from aopsam_ros.runtime.openvino_engine.api import FP32, OpenVino
 from aopsam_ros.runtime.openvino_engine.graph import read_model
 from aopsam_ros.runtime.openvino_engine.prompts import cut_prompts
@@ -124,7 +126,7 @@ def test_photograph_is_segmented_as_by_onnx_runtime(bundles, runtimes, cat, name
 
 def test_masks_of_a_scene_are_the_same(bundle, openvino, tiny):
     rgb, objects = tiny_bundle.coloured_scene()
-    with Segmenter(bundle, OpenVinoRuntime(bundle, openvino=openvino)) as segmenter:
+    with Segmenter(bundle, OpenVinoRuntime(bundle, 1, FP32, openvino)) as segmenter:
         assert segmenter.engine == "openvino"
         found, wanted = segmenter.segment(rgb), tiny.segment(rgb)
     assert len(found.masks) == len(wanted.masks) >= len(objects)
@@ -294,15 +296,23 @@ def test_closed_runtime_says_so(bundle, openvino):
             call()
 
 
-def test_openvino_is_an_engine_by_name_and_the_one_of_auto_on_x86(bundle, monkeypatch, caplog):
+def test_openvino_is_an_engine_by_name(bundle, caplog):
     caplog.set_level("INFO")
     runtime = create_runtime(bundle, "openvino", threads=1, precision="fp32")
     assert (runtime.name, runtime.device, runtime.precision) == ("openvino", "cpu", "fp32")
     assert "engine openvino on cpu (as requested)" in caplog.text
-    monkeypatch.setattr("aopsam_ros.runtime.engines.platform.machine", lambda: "AMD64")
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_auto_takes_openvino_where_the_processor_has_bf16(bundle, with_bf16, monkeypatch, has_it):
+    monkeypatch.setattr(engines.platform, "machine", lambda: "AMD64")
     for name in ("tensorrt", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    assert create_runtime(bundle, threads=1).name == "openvino"
+    monkeypatch.setattr(with_bf16, "has_bf16", has_it)
+    monkeypatch.setattr(api, "OpenVino", lambda threads: with_bf16)
+    runtime = create_runtime(bundle, threads=1)
+    wanted = ("openvino", "bf16") if has_it else ("onnxruntime", "fp32")
+    assert (runtime.name, runtime.precision) == wanted
 
 
 def test_nothing_is_reported_over_the_network(openvino):
