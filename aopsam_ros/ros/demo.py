@@ -7,17 +7,15 @@ node's lifecycle, collects its results and writes pictures, summary.json and ind
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import math
 import os
 import random
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.ros.demo_interrupts import interrupts
 from aopsam_ros.ros.demo_photographs import read_folder, shipped_folder
 from aopsam_ros.ros.demo_recording import Recording
 from aopsam_ros.ros.demo_report import remove_report, results_of, summarise, write_report
@@ -75,9 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     _require_ros()
     os.environ.update(_network(arguments.domain_id))
     remove_report(plan.out)
-    with _sigterm_interrupts():
+    with interrupts() as check:
         try:
-            return _report(plan, record(plan))
+            return _report(plan, record(plan, check))
         except KeyboardInterrupt:
             print("interrupted; node and camera were ended", file=sys.stderr)
             return 130
@@ -120,20 +118,6 @@ def _network(domain_id: int | None) -> dict[str, str]:
     domain = random.SystemRandom().randint(1, _LAST_DOMAIN)
     transports = os.environ.get(_TRANSPORTS[0], _TRANSPORTS[1])
     return dict([("ROS_DOMAIN_ID", str(domain)), this_machine, (_TRANSPORTS[0], transports)])
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does: in order, with its children."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _report(plan: Plan, recording: Recording) -> int:

@@ -11,6 +11,7 @@ from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from aopsam_ros.ros.demo_interrupts import Check
 from aopsam_ros.ros.demo_processes import (
     APPEARANCE_TIMEOUT_S,
     CONFIGURE_TIMEOUT_S,
@@ -30,11 +31,20 @@ _VERBS = {
 
 
 class LifecycleDriver:
-    """Drives the node `name`, which runs in `process`, from `node` and its `executor`."""
+    """Drives the node `name`, which runs in `process`, from `node` and its `executor`.
+
+    `check` is called while it waits, and raises when the demo is to end.
+    """
 
     def __init__(
-        self, node: Node, executor: SingleThreadedExecutor, name: str, process: Child
+        self,
+        node: Node,
+        executor: SingleThreadedExecutor,
+        name: str,
+        process: Child,
+        check: Check,
     ) -> None:
+        self._check = check
         self._executor = executor
         self._name = name
         self._process = process
@@ -101,6 +111,7 @@ class LifecycleDriver:
         return future.result()
 
     def _check_alive(self) -> None:
+        self._check()
         code = self._process.returncode
         if code is not None:
             raise self._error(f"ended with exit code {code}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from aopsam_ros.ros.demo_interrupts import Check
 from aopsam_ros.ros.demo_photographs import Photograph
 from aopsam_ros.ros.demo_processes import (
     APPEARANCE_TIMEOUT_S,
@@ -48,8 +49,10 @@ class Plan:
         return self.repeat * len(self.photographs)
 
 
-def record(plan: Plan) -> Recording:
+def record(plan: Plan, check: Check) -> Recording:
     """Run node and camera to the end, and return what was recorded.
+
+    `check` is called now and then, and raises when the demo is to end.
 
     Raises:
         DemoError: if the node or the camera fails, or no masks arrive.
@@ -75,10 +78,10 @@ def record(plan: Plan) -> Recording:
         executor = SingleThreadedExecutor()
         executor.add_node(collector)
         stack.callback(executor.shutdown)
-        driver = LifecycleDriver(collector, executor, NODE, node)
+        driver = LifecycleDriver(collector, executor, NODE, node, check)
         print(f"configuring the node with model {plan.model} …", file=sys.stderr)
         driver.start()
-        _watch(plan, recording, executor, node, camera)
+        _watch(plan, recording, executor, node, camera, check)
         driver.finish()
     if not recording.segmented():
         raise DemoError(f"no masks arrived for {recording.published()} images; log: {node.log}")
@@ -103,7 +106,12 @@ def _start_camera(plan: Plan, recording: Recording) -> Child:
 
 
 def _watch(
-    plan: Plan, recording: Recording, executor: SingleThreadedExecutor, node: Child, camera: Child
+    plan: Plan,
+    recording: Recording,
+    executor: SingleThreadedExecutor,
+    node: Child,
+    camera: Child,
+    check: Check,
 ) -> None:
     """Collect until the camera has ended and the last results are in, with a progress bar.
 
@@ -112,12 +120,14 @@ def _watch(
     """
     with tqdm(total=plan.frames, desc="segmenting", unit="frame", mininterval=0.3) as bar:
         while camera.returncode is None:
+            check()
             _collect(executor, recording, node, bar)
         if camera.returncode != 0:
             raise camera.failure("the camera failed")
         camera.wait(_STRAGGLER_TIMEOUT_S)
         deadline = time.monotonic() + _STRAGGLER_TIMEOUT_S
         while not recording.is_complete() and time.monotonic() < deadline:
+            check()
             _collect(executor, recording, node, bar)
 
 

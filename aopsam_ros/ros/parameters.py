@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
+from aopsam_ros.prompting.choosing import needs_boxes
 from aopsam_ros.ros.markers import MarkerOptions
 from aopsam_ros.runtime.engines import AUTO, ENGINES
 
@@ -33,7 +34,7 @@ _FIXED: Mapping[str, OptionSpec] = {
         "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
     ),
     "prompt_source": OptionSpec(
-        str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
+        str, "auto", None, None, "where prompts come from: auto, predictor, clusters, or gridN"
     ),
     "threads": OptionSpec(
         int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
@@ -150,9 +151,10 @@ class Parameters:
         """Return what to configure with.
 
         Raises:
-            OptionError: if images are asked for in a way that this release cannot take.
+            OptionError: if images or prompts are asked for in a way that this release cannot take.
         """
         _check_choice("image_transport", self._value("image_transport"))
+        _check_source(self._value("prompt_source"))
         fields = ("model", "engine", "precision", "prompt_source", "threads")
         return Startup(**{name: self._value(name) for name in fields})
 
@@ -224,3 +226,11 @@ def _check_choice(name: str, value: str) -> None:
     choices = TABLE[name].choices
     if value not in choices:
         raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")
+
+
+def _check_source(name: str) -> None:
+    if needs_boxes(name):
+        raise OptionError(
+            f"prompt_source '{name}' needs a detector's boxes, and the node takes none: use auto, "
+            "predictor, clusters or gridN"
+        )

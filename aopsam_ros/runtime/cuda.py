@@ -7,6 +7,7 @@ beside any CUDA toolkit: memory and a stream do not need a framework of gigabyte
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ LIBRARY = "libcuda.so.1"
 _NON_BLOCKING = 1  # a stream that does not wait for the default stream
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
 _NAME_LENGTH = 256
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def load_driver() -> Any:  # noqa: ANN401  (a ctypes library)
@@ -91,7 +94,7 @@ class Device:
     def close(self) -> None:
         """Let go of the GPU; buffers and streams must have been closed before."""
         if self._context:
-            self._call("cuDevicePrimaryCtxRelease_v2", self._device)
+            self._free("cuDevicePrimaryCtxRelease_v2", self._device)
             self._context = ctypes.c_void_p()
 
     def _attribute(self, attribute: int) -> int:
@@ -103,6 +106,13 @@ class Device:
         status = getattr(self._driver, function)(*arguments)
         if status:
             raise CudaError(f"{function} failed: {self._describe(status)}")
+
+    def _free(self, function: str, *arguments: Any) -> None:  # noqa: ANN401
+        """Give something back; a GPU that has failed refuses even that, and no more can be done."""
+        try:
+            self._call(function, *arguments)
+        except CudaError as error:
+            _LOGGER.warning("%s", error)
 
     def _describe(self, status: int) -> str:
         text = ctypes.c_char_p()
@@ -137,7 +147,7 @@ class Buffer:
     def close(self) -> None:
         """Free the memory; harmless when repeated."""
         if self._address:
-            self._device._call("cuMemFree_v2", self._address)
+            self._device._free("cuMemFree_v2", self._address)
             self._address = ctypes.c_uint64()
 
 
@@ -204,5 +214,5 @@ class Stream:
     def close(self) -> None:
         """Destroy the stream; harmless when repeated."""
         if self._handle:
-            self._device._call("cuStreamDestroy_v2", self._handle)
+            self._device._free("cuStreamDestroy_v2", self._handle)
             self._handle = ctypes.c_void_p()

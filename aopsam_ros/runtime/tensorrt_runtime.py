@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -155,7 +156,8 @@ class TensorRtRuntime:
 
     def close(self) -> None:
         """Free the engines and the GPU's memory; the object cannot be used afterwards."""
-        self._gpu.make_current()
+        with contextlib.suppress(CudaError):  # it fails once the GPU has
+            self._gpu.make_current()
         for engine in self._engines.values():
             engine.close()
         self._engines.clear()

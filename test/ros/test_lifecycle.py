@@ -157,6 +157,7 @@ def test_what_this_release_lacks_is_refused_at_configure(robot, tiny_bundle):
         ("precision", "int3", "unknown precision 'int3'"),
         ("engine", "abacus", "unknown engine 'abacus'"),
         ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
+        ("prompt_source", "boxes", "prompt_source 'boxes' needs a detector's boxes"),
         ("image_transport", "compressed", "image_transport 'compressed' is not available"),
     ):
         usual = robot.get(name)

@@ -134,6 +134,16 @@ def test_a_transport_of_a_later_release_is_refused_with_a_reason(owner):
         owner.parameters.startup()
 
 
+@pytest.mark.parametrize("source", ["boxes", "box_centres"])
+def test_prompts_from_boxes_are_refused_until_the_node_takes_boxes(owner, source):
+    for usable in ("auto", "predictor", "clusters", "grid7"):
+        owner.set(prompt_source=usable)
+        assert owner.parameters.startup().prompt_source == usable
+    owner.set(prompt_source=source)
+    with pytest.raises(OptionError, match=f"'{source}' needs a detector's boxes.*: use auto"):
+        owner.parameters.startup()
+
+
 @pytest.mark.parametrize(
     ("given", "reason"),
     [

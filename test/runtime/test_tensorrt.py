@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from gpu import Gpu
 from stand_in_cuda import ILLEGAL_ADDRESS
 from tiny_bundle import MAP, SIZE, coloured_scene
 
@@ -152,6 +153,23 @@ def test_a_failing_gpu_is_an_inference_error(modern_gpu, modern, function):
         modern.encode(IMAGE)
     modern_gpu.driver.fails.clear()
     modern.embedding(modern.encode(IMAGE))
+
+
+def test_a_gpu_that_is_gone_can_be_let_go_of(bundle, tmp_path, caplog):
+    gpu = Gpu("10.3.0", tmp_path)
+    runtime = gpu.start(bundle)
+    for function in (
+        "cuCtxSetCurrent",
+        "cuMemFree_v2",
+        "cuStreamDestroy_v2",
+        "cuStreamSynchronize",
+    ):
+        gpu.driver.fails[function] = ILLEGAL_ADDRESS
+    with pytest.raises(InferenceError, match="encoder failed"):
+        runtime.encode(IMAGE)
+    runtime.close()
+    runtime.close()
+    assert "cuMemFree_v2 failed" in caplog.text
 
 
 def test_values_that_are_not_finite_are_refused(modern):
