@@ -1,7 +1,7 @@
 # Everything a developer or a visitor runs. `make help` lists it.
 PYTHON ?= python3
-# Further groups of requirements/ to install: EXTRAS="train evaluate" for
-# training and model export (torch), and for measuring and tuning.
+# Further groups of requirements/ to install: EXTRAS="train evaluate openvino" for training and
+# model export (torch), for measuring and tuning, and for the engine of that name.
 EXTRAS ?=
 DEMO_OUT ?= out/demo
 

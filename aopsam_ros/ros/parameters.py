@@ -31,7 +31,7 @@ _FIXED: Mapping[str, OptionSpec] = {
         AUTO,
         None,
         None,
-        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
+        "on a GPU and in OpenVINO: auto and fp16 take 16 bits where results stay right, fp32 never",
     ),
     "prompt_source": OptionSpec(
         str, "auto", None, None, "where prompts come from: auto, predictor, clusters, or gridN"
