@@ -1,7 +1,8 @@
 # Everything a developer or a visitor runs. `make help` lists it.
 PYTHON ?= python3
 # Further groups of requirements/ to install: EXTRAS="train evaluate" for training and model export
-# (torch), and for measuring and tuning; EXTRAS=bench for benchmarks without torch.
+# (torch), and for measuring and tuning; bench: benchmarks without torch; openvino: that engine;
+# record: recordings of the demo.
 EXTRAS ?=
 DEMO_OUT ?= out/demo
 

@@ -54,7 +54,7 @@ class Bench:
     """The real pipeline and its replay on one loaded model."""
 
     def __init__(self, folder, data, source, boxes_file):
-        bundle, self.runtime = ModelChoice(str(folder), threads=1).load()
+        bundle, self.runtime = ModelChoice(str(folder), "onnxruntime", threads=1).load()
         self.segmenter = Segmenter(bundle, self.runtime, source)
         self.dataset = open_dataset(data)
         chosen = choose_source(source, "tiny", True)

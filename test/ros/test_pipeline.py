@@ -112,7 +112,7 @@ def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monk
         monkeypatch.setattr(
             OnnxRuntime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
         )
-    with Segmenter.from_bundle(tiny_bundle) as segmenter:
+    with Segmenter.from_bundle(tiny_bundle, engine="onnxruntime") as segmenter:
         before = segmenter.options
         warm_up(segmenter)
         assert set(used) == {"encode", "predict", "decode"}
