@@ -80,7 +80,7 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
 def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
     options, failed = parts.pipeline.segmenter.options, threading.Event()
 
-    def fail(rgb, options):
+    def fail(rgb, options, boxes):
         failed.set()
         raise error
 
@@ -103,6 +103,12 @@ def test_a_bad_image_is_told_in_one_line(parts):
         threading.Event().wait(0.01)
     send(parts, frame_of(2, options))
     assert "\n" not in parts.failures[0]
+
+
+@pytest.mark.parametrize("source", ["boxes", "box_centres", "grid3"])
+def test_warm_up_with_other_prompts(tiny_bundle, source):
+    with Segmenter.from_bundle(tiny_bundle, prompt_source=source) as segmenter:
+        warm_up(segmenter)
 
 
 def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
