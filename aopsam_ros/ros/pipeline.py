@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -48,7 +49,9 @@ class Pipeline:
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
-        self._worker = NewestWorker(self._work, statistics.on_dropped, "aopsam_worker")
+        self._worker = NewestWorker(
+            self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker"
+        )
 
     def start(self) -> None:
         """Begin to work."""
@@ -69,10 +72,15 @@ class Pipeline:
 
     def close(self) -> None:
         """Stop, and free the topics and the model."""
-        self.stop()
-        self._outputs.destroy()
-        self.gpu_memory.close()
-        self.segmenter.close()
+        with contextlib.ExitStack() as parts:  # each is freed, whatever another one raises
+            for part in (self.segmenter.close, self.gpu_memory.close, self._outputs.destroy):
+                parts.callback(part)
+            self.stop()
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the image or request at hand has been worked on; 0 where none is."""
+        return self._worker.busy_s
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""

@@ -27,6 +27,7 @@ class Report:
     dropped: int = 0
     failed: int = 0
     not_located: int = 0
+    failing: bool = False  # the newest image that was finished failed
     new_segmented: int = 0
     new_failed: int = 0
     new_not_located: int = 0
@@ -54,6 +55,7 @@ class Statistics:
             self._latencies: deque[float] = deque(maxlen=_WINDOW)
             self._decoder_calls = self._masks = 0
             self._not_located = 0
+            self._failing = False
             self._last_error = ""
             self._reported = Report()
             self._reported_at = time.monotonic()
@@ -72,6 +74,7 @@ class Statistics:
         """Count an image that could not be segmented."""
         with self._lock:
             self._failed += 1
+            self._failing = True
             self._last_error = reason
 
     def on_not_located(self, reason: str) -> None:
@@ -84,6 +87,7 @@ class Statistics:
         """Count an image whose masks were published."""
         with self._lock:
             self._segmented += 1
+            self._failing = False
             self._latencies.append(1000.0 * latency_s)
             self._decoder_calls = segmentation.decoder_calls
             self._masks = len(segmentation.masks)
@@ -105,6 +109,7 @@ class Statistics:
                 segmented=self._segmented,
                 dropped=self._dropped,
                 failed=self._failed,
+                failing=self._failing,
                 new_segmented=self._segmented - before.segmented,
                 new_failed=self._failed - before.failed,
                 not_located=self._not_located,
