@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros import prompt_requests
+from aopsam_ros.ros.camera import misfit
 from aopsam_ros.ros.conversions import RgbImage
 from aopsam_ros.ros.depth import DepthImages
 from aopsam_ros.ros.frame import Frame
@@ -139,8 +141,17 @@ class Pipeline:
         self._outputs.publish_views(
             segmentation, rgb, header, self._calibration, frame.configuration
         )
+        if self._outputs.wanted("prompt_markers"):
+            self._check_calibration(segmentation, header)
         if self._outputs.want_depth:
             self._locate(frame, segmentation)
+
+    def _check_calibration(self, segmentation: Segmentation, header: Header) -> None:
+        """Say why markers do not stand in space, though a calibration came."""
+        if self._calibration is None:
+            return
+        if reason := misfit(self._calibration, segmentation.height, segmentation.width, header):
+            self._on_failure(f"markers without a calibration: {reason}")
 
     def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
         """Segment an image; where tracking is on, the masks have their objects' ids."""
