@@ -10,7 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from aopsam_ros.ros.statistics import Report
 
-STALLED_S = 10.0  # with one image or request: far beyond any model that a robot waits for
+STALLED_S = 10.0  # at one image or request: far beyond any model that a robot waits for
 
 
 @dataclass(frozen=True)

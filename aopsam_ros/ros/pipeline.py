@@ -73,11 +73,12 @@ class Pipeline:
         self._outputs.clear()
 
     def close(self) -> None:
-        """Stop, and free the topics and the model."""
+        """Stop, and free the topics and the model; a model still in use is not freed."""
         with contextlib.ExitStack() as parts:  # each is freed, whatever another one raises
-            for part in (self.segmenter.close, self.gpu_memory.close, self._outputs.destroy):
-                parts.callback(part)
+            parts.callback(self._outputs.destroy)
             self.stop()
+            parts.callback(self.gpu_memory.close)
+            parts.callback(self.segmenter.close)
 
     @property
     def busy_s(self) -> float:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 Job = Callable[[], None]
 
 MOST_TASKS = 8  # that wait
+PATIENCE_S = 60.0  # for the work at hand when it is to end; an engine may hang for ever
 
 
 class NewestWorker(Generic[T]):
@@ -48,6 +49,7 @@ class NewestWorker(Generic[T]):
         self._item: T | None = None
         self._tasks: deque[Job] = deque()
         self._running = False
+        self._given_up = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -79,14 +81,21 @@ class NewestWorker(Generic[T]):
         return accepted
 
     def stop(self) -> None:
-        """Let the thread finish what it works on and wait for it; what waits is let go."""
+        """Let the thread finish what it works on and wait for it; what waits is let go.
+
+        Raises:
+            TimeoutError: if it does not finish; from then on there is no more waiting for it.
+        """
         with self._changed:
             self._running = False
             self._item = None
             self._tasks.clear()
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(0.0 if self._given_up else PATIENCE_S)
+            self._given_up = self._thread.is_alive()
+            if self._given_up:
+                raise TimeoutError("the engine does not finish what it is working on")
             self._thread = None
 
     def _run(self) -> None:
