@@ -17,7 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from live import Robot, image_of, stamp_of
+from live import TIMEOUT_S, Robot, image_of, stamp_of
 from numpy.typing import NDArray
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 from .session import robot_with_node
 
 RATE_HZ = 100.0
+MOST_WAITING = 8  # DDS keeps ten requests of a service, and lets go of older ones
 FRAME_PERIOD_S = 0.01
 BRIGHT, FAINT = 255, 160  # red of a prompt's dot: a confidence above and below the threshold
 # Boxes of objects (x, y, width, height) with the red of their dots: small, middle, large.
@@ -59,6 +60,7 @@ class Outcome:
     """What was set and what came."""
 
     sets: int = 0
+    late: int = 0  # that were not sent, as too many waited
     refused: int = 0
     wrongly_judged: int = 0  # sets refused that are possible, or taken that are not
     messages: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -91,7 +93,7 @@ class Storm:
         return bool(self._robot.set_atomically(**names).successful)
 
     def run(self, seconds: float) -> Outcome:
-        """Set and listen for so long."""
+        """Set and listen for so long, and until each configuration was seen."""
         robot = self._robot
         timer = robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(self._image))
         setter = robot.node.create_timer(1.0 / RATE_HZ, self._set)
@@ -100,7 +102,8 @@ class Storm:
         robot.wait(self._one_by_one.service_is_ready, "no service")
         self._waiting: list[tuple[Any, bool]] = []
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end or not self._seen_enough():
+            assert time.monotonic() < end + TIMEOUT_S, self.outcome
             robot.forget()
             robot.spin(0.5)
             self._sort()
@@ -111,8 +114,16 @@ class Storm:
         self._judge()
         return self.outcome
 
+    def _seen_enough(self) -> bool:
+        seen = self.outcome.messages
+        return min(seen[name] for name in CONFIGURATIONS) > 2 and self.outcome.compared > 5
+
     def _set(self) -> None:
         """Set a configuration as a whole, or what has to be refused."""
+        self._judge()
+        if len(self._waiting) >= MOST_WAITING:
+            self.outcome.late += 1
+            return
         if self._random.random() < 0.8:
             values = self._random.choice(list(CONFIGURATIONS.values()))
             parameters = [Parameter(name, value=value) for name, value in values.items()]
@@ -127,7 +138,12 @@ class Storm:
         self.outcome.sets += 1
 
     def _judge(self) -> None:
-        for future, possible in self._waiting:
+        """Compare the answers that came with what they must be."""
+        done = [(future, possible) for future, possible in self._waiting if future.done()]
+        self._waiting = [
+            (future, possible) for future, possible in self._waiting if not future.done()
+        ]
+        for future, possible in done:
             answer = future.result()
             taken = (answer.result if possible else answer.results[0]).successful
             self.outcome.refused += not taken
@@ -165,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     outcome = storm(options.seconds, options.seed)
     print(f"{outcome.sets} sets in {options.seconds:.0f} s, {outcome.refused} refused, "
-          f"{outcome.wrongly_judged} judged wrongly")  # fmt: skip
+          f"{outcome.wrongly_judged} judged wrongly, {outcome.late} left out")  # fmt: skip
     print(f"mask messages by configuration: {dict(outcome.messages)}")
     print(f"frames compared with their prompts: {outcome.compared}, torn: {outcome.torn}")
     return int(set(outcome.messages) != set(CONFIGURATIONS) or bool(outcome.torn))
