@@ -102,10 +102,16 @@ class Flood:
             if len(self.outcome.latencies) > SETTLE_FRAMES:
                 self.outcome.footprints.append(footprint(robot.process.pid))
         robot.node.destroy_timer(timer)
-        values = robot.fresh_health()[2]
+        robot.wait(self._all_done, "images are unaccounted for")
+        return self.outcome
+
+    def _all_done(self) -> bool:
+        """Read the node's counts; tell whether every image is among them."""
+        values = self._robot.fresh_health()[2]
         names = ("received", "segmented", "dropped", "failed")
         self.outcome.counts = {name: int(values[f"frames_{name}"]) for name in names}
-        return self.outcome
+        received, *finished = self.outcome.counts.values()
+        return received == sum(finished)
 
     def _send(self) -> None:
         self._sent[self._robot.send(self._image).nanosec] = time.monotonic()
