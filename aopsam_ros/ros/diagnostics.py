@@ -99,6 +99,11 @@ VERDICTS = (
     ),
     Verdict(
         DiagnosticStatus.WARN,
+        "of an image of the last second, not all that is wanted beside the masks could be made",
+        lambda h: _if(h.report.new_not_shown, f"shown in part only: {h.report.last_error}"),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
         "no image came for 5 seconds",
         lambda h: _if(h.condition.silent, "no images arrive"),
     ),

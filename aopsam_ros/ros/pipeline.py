@@ -139,6 +139,15 @@ class Pipeline:
         segmentation = self._identified(frame, rgb)
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
+        try:
+            self._show(frame, rgb, segmentation)
+        except Exception as error:  # the masks are out: the image has not failed
+            self._statistics.on_not_shown(repr(error))
+            self._on_failure(f"shown in part only: {traceback.format_exc()}")
+
+    def _show(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
+        """Publish what is wanted beside the masks."""
+        header = frame.image.header
         self._outputs.publish_views(
             segmentation, rgb, header, self._calibration, frame.configuration
         )

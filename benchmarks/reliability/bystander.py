@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
 
-from .load import CAMERA
+from .session import CAMERA
 
 
 def main() -> int:

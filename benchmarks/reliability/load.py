@@ -15,16 +15,13 @@ import cv2
 import numpy as np
 from live import RELIABLE, TIMEOUT_S, Robot, image_of, scene, stamp_of
 from numpy.typing import NDArray
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
 
-from .session import Footprint, footprint, robot_with_node
+from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
 
 SIZE_4K = (2160, 3840)
 VGA = (480, 640)
-CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 SETTLE_FRAMES = 5  # before memory counts: allocators and DDS reach their size
 
 
@@ -67,14 +64,7 @@ class Flood:
         self._sent: dict[int, float] = {}
         self._newest = 0
         self._last = 0.0
-        for subscription in list(robot.node.subscriptions):
-            if subscription.topic_name.startswith("/aopsam/"):  # as a planner: masks alone
-                robot.node.destroy_subscription(subscription)
-        robot.listen("masks", MaskArray)
-        # As a camera's driver should: with more, the wire is busy with frames that are old.
-        robot.node.destroy_publisher(robot.images)
-        robot.images = robot.node.create_publisher(Image, "/image", CAMERA)
-        robot.wait_for_subscription()
+        become_camera_and_planner(robot)
         robot.node.create_subscription(MaskArray, "/aopsam/masks", self._on_masks, RELIABLE)
 
     def service_s(self, count: int = 7) -> float:

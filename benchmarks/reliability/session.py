@@ -10,9 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from live import Robot, image_of, scene
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 from tiny_bundle import write_tiny_bundle
 
+from aopsam_ros.msg import MaskArray
+
 GOOD = image_of(scene())
+# As a camera's driver should: with more, the wire is busy with frames that are old.
+CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def become_camera_and_planner(robot: Robot) -> None:
+    """Let a robot send as a camera does, and listen to masks alone; large images need that."""
+    for subscription in list(robot.node.subscriptions):
+        if subscription.topic_name.startswith("/aopsam/"):
+            robot.node.destroy_subscription(subscription)
+    robot.listen("masks", MaskArray)
+    robot.node.destroy_publisher(robot.images)
+    robot.images = robot.node.create_publisher(Image, "/image", CAMERA)
+    robot.wait_for_subscription()
 
 
 @contextlib.contextmanager

@@ -139,6 +139,12 @@ def test_a_failing_view_does_not_keep_masks_back(faulty):
     faulty.activate()
     assert faulty.set(fault="Outputs.publish_views:RuntimeError") == []
     assert len(faulty.answer(GOOD).masks) == 2
+    level, text, values = faulty.fresh_health()
+    assert (values["frames_segmented"], values["frames_failed"]) == ("1", "0")
+    faulty.answer(GOOD)
+    level, text, _ = faulty.health(len(faulty.diagnostics))
+    assert level == DiagnosticStatus.WARN
+    assert text == "shown in part only: RuntimeError('made up')"
 
 
 def test_a_request_that_breaks_is_answered(faulty):

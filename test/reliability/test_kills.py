@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from live import image_of, scene
-from reliability.session import footprint
+from reliability.session import become_camera_and_planner, footprint
 
 GOOD = image_of(scene())
 
@@ -92,16 +92,17 @@ def _answered(robot):
 def test_memory_that_runs_out_is_told_and_the_next_image_segmented(robot, tiny_folder):
     robot.start_node(model=tiny_folder)
     robot.activate()
+    become_camera_and_planner(robot)
     assert len(robot.answer(GOOD).masks) == 2
     huge = image_of(np.zeros((8, 8, 3), np.uint8))
-    huge.encoding, huge.height, huge.width, huge.step = "mono8", 4320, 7680, 7680
-    huge.data.frombytes(bytes(4320 * 7680 - len(huge.data)))
+    huge.encoding, huge.height, huge.width, huge.step = "mono8", 4096, 4096, 4096
+    huge.data.frombytes(bytes(4096 * 4096 - len(huge.data)))
     robot.answer(huge)  # there is room for it
     robot.forget()
     pid = robot.process.pid
-    # From now on, not for the 100 MB that it is in colour.
+    # From now on, not for the 48 MB that it is in colour.
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-    unlimited = resource.prlimit(pid, resource.RLIMIT_AS, (used + (64 << 20), -1))
+    unlimited = resource.prlimit(pid, resource.RLIMIT_AS, (used + (32 << 20), -1))
 
     def told():
         robot.send(huge)

@@ -97,6 +97,12 @@ def test_latency_forgets_old_frames():
             "no boxes in space: no depth",
         ),
         (
+            Report(new_segmented=5, new_not_shown=1, last_error="no room"),
+            ACTIVE,
+            DiagnosticStatus.WARN,
+            "shown in part only: no room",
+        ),
+        (
             Report(new_segmented=5, latency_p95_ms=120.4),
             replace(ACTIVE, max_latency_ms=120),
             DiagnosticStatus.WARN,
