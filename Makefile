@@ -1,6 +1,7 @@
 # Everything a developer or a visitor runs. `make help` lists it.
 PYTHON ?= python3
-# Further groups of requirements/ to install: EXTRAS=train for training and model export (torch).
+# Further groups of requirements/ to install: EXTRAS="train evaluate" for
+# training and model export (torch), and for measuring and tuning.
 EXTRAS ?=
 DEMO_OUT ?= out/demo
 

@@ -54,7 +54,7 @@ setup(
     package_data={"aopsam_ros": ["py.typed"]} | dict.fromkeys(bundles(), BUNDLE_FILES),
     python_requires=">=3.10",
     install_requires=RUNTIME,
-    extras_require={name: extra(name) for name in ("train", "record", "dev")},
+    extras_require={name: extra(name) for name in ("dev", "evaluate", "record", "train")},
     entry_points={"console_scripts": ["aopsam = aopsam_ros.cli:main"]},
     zip_safe=False,
 )

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read a picture as uint8 RGB `[H, W, 3]`, turned as its EXIF orientation says.

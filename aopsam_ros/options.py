@@ -1,8 +1,4 @@
-"""The one table of options, and the validated objects made from it.
-
-Ranges, defaults and descriptions are written here only: the dataclasses, the command line and the
-node's parameters are all made from `OPTIONS`.
-"""
+"""Options, checked against the one table of them: single values, and all that a frame takes."""
 
 from __future__ import annotations
 
@@ -12,88 +8,21 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from aopsam_ros.errors import OptionError
+from aopsam_ros.option_table import OPTIONS, OptionSpec, Value
 
-Value = float | int | str
-
-
-@dataclass(frozen=True)
-class OptionSpec:
-    """Type, default, closed range (numbers) or choices (words), and meaning of one option."""
-
-    type: type
-    default: Value
-    minimum: float | None
-    maximum: float | None
-    description: str
-    choices: tuple[str, ...] = ()
-
-
-OPTIONS: Mapping[str, OptionSpec] = {
-    "asf.smoothing_sigma": OptionSpec(
-        float, 2.0, 0.0, 32.0, "Gaussian smoothing of the prompt confidence map, in its pixels"
-    ),
-    "asf.confidence_threshold": OptionSpec(
-        float, 0.2, 0.0, 1.0, "a candidate prompt's least confidence after smoothing"
-    ),
-    "asf.min_spacing": OptionSpec(
-        int, 6, 1, 256, "least distance between candidate prompts, in confidence map pixels"
-    ),
-    "asf.sampling": OptionSpec(
-        str,
-        "peaks",
-        None,
-        None,
-        "where prompts are sampled: at the map's peaks, or at these and then wherever else it is"
-        " above the threshold, at the least distance",
-        ("peaks", "fill"),
-    ),
-    "asf.elimination_threshold": OptionSpec(
-        float, 1.3, 0.0, 10.0, "factor k of the elimination threshold; lower drops more prompts"
-    ),
-    "asf.filtering": OptionSpec(
-        str,
-        "paper",
-        None,
-        None,
-        "rule that drops remaining prompts after each batch of masks",
-        ("paper", "none", "inside", "max", "max_inside"),
-    ),
-    "asf.batch_size": OptionSpec(int, 8, 1, 1024, "prompts decoded in one call of the decoder"),
-    "asf.max_prompts": OptionSpec(
-        int, 256, 1, 4096, "most prompts decoded for one frame (a grid decodes all of its points)"
-    ),
-    "asf.time_budget_ms": OptionSpec(
-        int, 0, 0, 600_000, "no new decoder call after this many milliseconds of a frame; 0 = none"
-    ),
-    "mask.predicted_iou_threshold": OptionSpec(
-        float, 0.5, 0.0, 1.0, "least predicted IoU of a mask that is kept"
-    ),
-    "mask.stability_threshold": OptionSpec(
-        float, 0.7, 0.0, 1.0, "least stability score of a mask that is kept"
-    ),
-    "mask.overlap_threshold": OptionSpec(
-        float, 0.7, 0.0, 1.0, "a mask whose IoU with a better one is above this is dropped"
-    ),
-    "mask.min_area": OptionSpec(
-        int, 16, 0, 1_000_000_000, "smallest mask that is kept, in source image pixels"
-    ),
-    "mask.candidates": OptionSpec(
-        str,
-        "best",
-        None,
-        None,
-        "which of a prompt's three masks compete: the one with the best predicted IoU, or all",
-        ("best", "all"),
-    ),
-    "mask.combine": OptionSpec(
-        str,
-        "nms",
-        None,
-        None,
-        "how overlapping masks are resolved: suppression by mask IoU or by box IoU",
-        ("nms", "box_nms"),
-    ),
-}
+__all__ = [
+    "OPTIONS",
+    "AsfOptions",
+    "ClusterOptions",
+    "GridOptions",
+    "MaskOptions",
+    "OptionSpec",
+    "SegmenterOptions",
+    "Value",
+    "check",
+    "name_in_group",
+    "parse",
+]
 
 
 def check(name: str, value: object) -> Value:
@@ -104,7 +33,9 @@ def check(name: str, value: object) -> Value:
     """
     spec = OPTIONS.get(name)
     if spec is None:
-        raise OptionError(f"unknown option '{name}'; known: {', '.join(OPTIONS)}")
+        group = name.partition(".")[0]
+        near = [n for n in OPTIONS if n.startswith(f"{group}.")]
+        raise OptionError(f"unknown option '{name}'; known: {', '.join(near or OPTIONS)}")
     if spec.type is str:
         return _check_word(name, value, spec)
     return _check_number(name, value, spec)
@@ -170,6 +101,8 @@ class AsfOptions:
     min_spacing: int = _default("asf.min_spacing")
     sampling: str = _default("asf.sampling")
     elimination_threshold: float = _default("asf.elimination_threshold")
+    elimination_cosine: float = _default("asf.elimination_cosine")
+    elimination_iou: float = _default("asf.elimination_iou")
     filtering: str = _default("asf.filtering")
     batch_size: int = _default("asf.batch_size")
     max_prompts: int = _default("asf.max_prompts")
@@ -197,11 +130,38 @@ class MaskOptions:
 
 
 @dataclass(frozen=True)
+class ClusterOptions:
+    """Prompts from clusters of features; each field is the option `clusters.<field>`."""
+
+    preset: str = _default("clusters.preset")
+    min_samples: int = _default("clusters.min_samples")
+    min_cluster_size: int = _default("clusters.min_cluster_size")
+    side: int = _default("clusters.side")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("clusters", self)
+
+
+@dataclass(frozen=True)
+class GridOptions:
+    """Prompts from a grid; each field is the option `grid.<field>`."""
+
+    crop_layers: int = _default("grid.crop_layers")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("grid", self)
+
+
+@dataclass(frozen=True)
 class SegmenterOptions:
     """All options of a segmentation; immutable, so a whole set can be swapped at once."""
 
     asf: AsfOptions = field(default_factory=AsfOptions)
     mask: MaskOptions = field(default_factory=MaskOptions)
+    clusters: ClusterOptions = field(default_factory=ClusterOptions)
+    grid: GridOptions = field(default_factory=GridOptions)
 
     def flat(self) -> dict[str, Value]:
         """Return `{"asf.smoothing_sigma": 2.0, ...}`, in the table's order."""
@@ -214,11 +174,20 @@ class SegmenterOptions:
         Raises:
             OptionError: as `check`; nothing is changed then.
         """
-        groups: dict[str, dict[str, Any]] = {"asf": {}, "mask": {}}
+        changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             checked = check(name, value)
             group, key = name.split(".")
-            groups[group][key] = checked
-        return SegmenterOptions(
-            replace(self.asf, **groups["asf"]), replace(self.mask, **groups["mask"])
-        )
+            changes.setdefault(group, {})[key] = checked
+        groups = {name: replace(getattr(self, name), **keys) for name, keys in changes.items()}
+        return replace(self, **groups)
+
+
+def name_in_group(group: str, key: str) -> str:
+    """Name the option that `key` stands for in a bundle's group of defaults.
+
+    A group called after a prompt source (grid, boxes, clusters, ...) holds that source's own
+    options, `group.key`, and what it takes in place of `mask.key`.
+    """
+    own = f"{group}.{key}"
+    return own if own in OPTIONS or group in ("asf", "mask") else f"mask.{key}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
-from aopsam_ros.prompting.filtering import FeatureMap
+from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.decoded import Decoded, all_logits
 from aopsam_ros.runtime.engines import Runtime
@@ -40,6 +40,11 @@ class PromptableModel:
         """Put the parts together."""
         self.bundle = bundle
         self.runtime = runtime
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The most prompts `decode` takes at once; None: any number."""
+        return self.runtime.largest_batch
 
     def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
         """Encode an image, uint8 `[H, W, 3]`.

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from aopsam_ros.masks.selection import LowResMasks, concatenate, select
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
-from aopsam_ros.prompting.filtering import RULES, Evidence, FeatureMap, Rule, eliminated
-from aopsam_ros.prompting.sources import PromptSet
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.filtering import RULES, Evidence, Rule, eliminated
+from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.runtime.decoded import Decoded
 from aopsam_ros.segmentation import PromptState
 from aopsam_ros.stopwatch import Stopwatch
@@ -105,22 +106,31 @@ class Rounds:
 
     def _dropped(self, found: LowResMasks, remaining: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of the remaining prompts the batch's masks make needless."""
-        rule = RULES.get(self.options.asf.filtering) if self.adaptive else None
-        if rule is None or len(found) == 0 or len(remaining) == 0:
+        asf = self.options.asf
+        rule = RULES.get(asf.filtering) if self.adaptive else None
+        sure = np.flatnonzero(found.predicted_iou >= asf.elimination_iou)
+        if rule is None or len(sure) == 0 or len(remaining) == 0:
             return np.zeros(len(remaining), np.bool_)
         with self.stopwatch.stage("filtering"):
-            evidence = self._evidence(rule, found, remaining)
-            return eliminated(rule, evidence, self.options.asf.elimination_threshold)
+            evidence = self._evidence(rule, found, sure, remaining)
+            return eliminated(rule, evidence, asf)
 
-    def _evidence(self, rule: Rule, found: LowResMasks, remaining: NDArray[np.int64]) -> Evidence:
+    def _evidence(
+        self,
+        rule: Rule,
+        found: LowResMasks,
+        sure: NDArray[np.int64],
+        remaining: NDArray[np.int64],
+    ) -> Evidence:
         if rule.needs_features and self._feature_map is None:
             self._feature_map = self.features()
         return Evidence(
             features=self._feature_map,
             geometry=self.geometry,
             low_size=self.low_size,
-            masks=found.binary(*self.geometry.valid_cells(self.low_size)),
-            predicted_iou=found.predicted_iou,
-            points=self.prompts.anchors[found.prompt],
+            masks=found.binary(*self.geometry.valid_cells(self.low_size))[sure],
+            predicted_iou=found.predicted_iou[sure],
+            prompts=found.prompt[sure],
+            points=self.prompts.anchors[found.prompt[sure]],
             remaining=self.prompts.anchors[remaining],
         )

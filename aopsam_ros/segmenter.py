@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,22 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.suppression import SUPPRESSION
-from aopsam_ros.masks.survivors import describe_survivors
-from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.crops import segment_crops
+from aopsam_ros.frame_segmentation import segment_frame
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
-from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.preprocessing import check_image
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.prompting.filtering import FeatureMap
-from aopsam_ros.prompting.sources import AUTO, PromptSet, check_source, choose_source
-from aopsam_ros.rounds import Rounds
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
+from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
 from aopsam_ros.runtime.progress import OnProgress, silent
-from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.stopwatch import Stopwatch
 
-__all__ = ["AsfOptions", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
+__all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
 
 
 class Segmenter:
@@ -61,8 +59,8 @@ class Segmenter:
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
             engine: "auto" or the name of an engine.
-            prompt_source: "predictor", "grid16", "grid32" or any "gridN"; "auto" takes the
-                predictor where the bundle has one, else what works without.
+            prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
+                "auto" takes the predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
             precision: "auto", "fp16" or "fp32"; see `create_runtime`.
             on_progress: told once a second while an engine is built, which takes minutes.
@@ -116,48 +114,59 @@ class Segmenter:
         """The bundle's description."""
         return self._model.bundle
 
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the prompt source needs boxes with every frame."""
+        return self._source.needs_boxes
+
     def segment(
-        self, rgb: NDArray[np.uint8], options: SegmenterOptions | None = None
+        self,
+        rgb: NDArray[np.uint8],
+        options: SegmenterOptions | None = None,
+        boxes: Boxes | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> Segmentation:
         """Find the masks of an image.
 
         Args:
             rgb: uint8 `[H, W, 3]`, from 1 x 1 pixel.
             options: for this frame; the `options` property where None.
+            boxes: a detector's, in source pixels, for the prompt sources that need them.
+            stopwatch: told of every stage as it begins and ends; one of its own where None.
 
         Raises:
-            InputError: if the image is not such an array.
+            InputError: if the image is not such an array, or boxes are needed and not given.
             InferenceError: if a graph fails.
+            EngineError: if the prompt source needs a package that is not installed.
         """
-        stopwatch = Stopwatch()
-        return self.segment_frame(self._model.encode(rgb, stopwatch), options, stopwatch)
+        chosen, watch = options or self._options, stopwatch or Stopwatch()
+
+        def whole(image: NDArray[np.uint8]) -> Segmentation:
+            return self.segment_frame(self._model.encode(image, watch), chosen, boxes, watch)
+
+        layers = self._source.crop_layers(chosen)
+        if layers == 0:
+            return whole(rgb)
+        return segment_crops(whole, check_image(rgb), layers, chosen.mask.overlap_threshold)
 
     def segment_frame(
         self,
         frame: FrameEmbedding,
         options: SegmenterOptions | None = None,
+        boxes: Boxes | None = None,
         stopwatch: Stopwatch | None = None,
     ) -> Segmentation:
-        """Find the masks of an image that is encoded already; see `segment` and `encode`."""
-        chosen, stopwatch = options or self._options, stopwatch or Stopwatch()
-        confidence_map = self._confidence_map(frame, stopwatch)
-        with stopwatch.stage("sampling"):
-            prompts = self._source.propose(frame.geometry, confidence_map, chosen.asf)
-        rounds = self._rounds(frame, prompts, chosen, stopwatch)
-        rounds.run()
-        with stopwatch.stage("postprocess"):
-            masks, decoded = self._survivors(rounds, chosen.mask)
-        rounds.states[decoded] = PromptState.DECODED
-        return Segmentation(
-            height=frame.geometry.height,
-            width=frame.geometry.width,
-            masks=masks,
-            prompts=_describe_prompts(prompts, rounds.states),
-            decoder_calls=rounds.decoder_calls,
-            timings_ms=stopwatch.timings_ms(),
-            confidence_map=_crop(confidence_map, frame.geometry),
-            model=self.model,
-            prompt_source=self.prompt_source,
+        """Find the masks of an image that is encoded already; see `segment` and `encode`.
+
+        Crops would have to be encoded anew: `grid.crop_layers` plays no part here.
+        """
+        return segment_frame(
+            self._model,
+            self._source,
+            frame,
+            options or self._options,
+            boxes,
+            stopwatch or Stopwatch(),
         )
 
     def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch | None = None) -> FrameEmbedding:
@@ -212,60 +221,3 @@ class Segmenter:
     ) -> None:
         """Free the graphs."""
         self.close()
-
-    def _confidence_map(
-        self, frame: FrameEmbedding, stopwatch: Stopwatch
-    ) -> NDArray[np.float32] | None:
-        if not self._source.needs_confidence_map:
-            return None
-        with stopwatch.stage("predictor"):
-            return self._model.confidence_map(frame)
-
-    def _rounds(
-        self,
-        frame: FrameEmbedding,
-        prompts: PromptSet,
-        options: SegmenterOptions,
-        stopwatch: Stopwatch,
-    ) -> Rounds:
-        return Rounds(
-            decode=functools.partial(self._model.decode, frame),
-            features=functools.partial(self._model.features, frame),
-            prompts=prompts,
-            geometry=frame.geometry,
-            low_size=self._model.bundle.low_res_mask_size,
-            largest_batch=self._model.runtime.largest_batch,
-            stability_offset=self._model.bundle.stability_offset,
-            options=options,
-            adaptive=self._source.adaptive,
-            stopwatch=stopwatch,
-        )
-
-    def _survivors(
-        self, rounds: Rounds, options: MaskOptions
-    ) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
-        """Suppress, upscale and encode; return the masks and the prompts they came from."""
-        found = rounds.masks()
-        valid = rounds.geometry.valid_cells(rounds.low_size)
-        kept = SUPPRESSION[options.combine](
-            found.binary(*valid), found.predicted_iou, options.overlap_threshold
-        )
-        upscale = Upscaler(rounds.geometry, rounds.low_size)
-        prompts = rounds.prompts
-        return describe_survivors(
-            found.take(kept), prompts.anchors, prompts.confidence, upscale, options.min_area
-        )
-
-
-def _describe_prompts(prompts: PromptSet, states: NDArray[np.int64]) -> tuple[Prompt, ...]:
-    rows = zip(prompts.anchors.tolist(), prompts.confidence.tolist(), states.tolist(), strict=True)
-    return tuple(Prompt(x, y, confidence, PromptState(s)) for (x, y), confidence, s in rows)
-
-
-def _crop(
-    confidence_map: NDArray[np.float32] | None, geometry: FrameGeometry
-) -> NDArray[np.float32] | None:
-    if confidence_map is None:
-        return None
-    rows, columns = geometry.valid_cells(len(confidence_map))
-    return np.ascontiguousarray(confidence_map[:rows, :columns])

@@ -4,37 +4,60 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from aopsam_ros.errors import DatasetError, OptionError
-from aopsam_ros.evaluation import automatic, points
-from aopsam_ros.options import parse
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import LabelledImage, open_dataset
+from aopsam_ros.commands.measuring import (
+    add_measuring_arguments,
+    model_choice,
+    open_boxes,
+    open_datasets,
+    settings,
+)
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.evaluation import points
+from aopsam_ros.evaluation.configurations import PARTS, Configuration
+from aopsam_ros.evaluation.results import Evaluation, Outcome
+from aopsam_ros.images import write_bytes
+from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.prompting.sources import KNOWN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--data", nargs="+", required=True, metavar="DIR", help="data sets")
-    parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
-    parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
+    add_measuring_arguments(parser)
     parser.add_argument(
         "--points",
         choices=("centre", "random"),
         help="measure the promptable model with one point a mask, instead of the pipeline",
     )
-    parser.add_argument("--prompts", default="predictor", help="sources, separated by commas")
-    parser.add_argument("--limit", type=int, default=0, help="images of each data set (0: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of random points (%(default)s)")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="set options"
+        "--prompts",
+        default=AUTO,
+        metavar="SOURCES",
+        help=f"separated by commas: {AUTO}, {KNOWN} (%(default)s)",
+    )
+    parser.add_argument(
+        "--parts",
+        default=",".join(PARTS),
+        help="of a report, separated by commas (%(default)s); all but sources are about the source"
+        " predictor",
+    )
+    parser.add_argument(
+        "--boxes-ms",
+        type=float,
+        default=0.0,
+        help="milliseconds the detector took for a picture, added to the latencies of its boxes",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random points (%(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for results.json, results.csv, report.html and report.md (needs matplotlib and"
+        " pycocotools); an interrupted run goes on there",
     )
 
 
@@ -44,82 +67,79 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a data set, the model or an option is wrong.
     """
-    measure = _points if arguments.points else _automatic
-    figures = measure(arguments)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.points:
+        _points(arguments)
+    else:
+        _automatic(arguments)
     return 0
 
 
-def _images(arguments: argparse.Namespace) -> Iterator[tuple[str, LabelledImage]]:
-    datasets = [open_dataset(path) for path in arguments.data]
-    chosen = [
-        (dataset, index)
-        for dataset in datasets
-        for index in range(min(len(dataset), arguments.limit or len(dataset)))
-    ]
-    for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
-        yield dataset.name, dataset.read(index)
+def _points(arguments: argparse.Namespace) -> None:
+    from aopsam_ros.evaluation.photographs import choose
+    from aopsam_ros.evaluation.progress import progress
 
-
-def _points(arguments: argparse.Namespace) -> dict:
     rng = np.random.default_rng(arguments.seed)
     by_set: dict[str, list[points.PointResult]] = {}
-    with Segmenter.from_bundle(arguments.model, arguments.engine, "grid1") as segmenter:
-        for name, image in _images(arguments):
+    chosen = choose(open_datasets(arguments), arguments.limit)
+    with model_choice(arguments).segmenter("grid1") as segmenter:
+        for dataset, index in progress(chosen, "image"):
+            image = dataset.read(index)
             result = points.evaluate_points(segmenter, image, arguments.points, rng)
             if result is not None:
-                by_set.setdefault(name, []).append(result)
-    rows = {name: points.mean(results) for name, results in by_set.items()}
-    rows["all"] = points.mean(_all(by_set))
+                by_set.setdefault(dataset.name, []).append(result)
+    results = [result for some in by_set.values() for result in some]
+    if not results:
+        raise DatasetError("no image has an instance of at least 0.1 % of its area")
+    rows = {name: points.mean(some) for name, some in by_set.items()} | {
+        "all": points.mean(results)
+    }
     print(f"{'data set':20} {'best of 3':>10} {'chosen':>10} {'instances':>10}")
     for name, row in rows.items():
         print(f"{name:20} {row.best:10.3f} {row.chosen:10.3f} {row.instances:10d}")
-    return {name: asdict(row) for name, row in rows.items()}
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        figures = {name: asdict(row) for name, row in rows.items()}
+        _write(arguments.out / "points.json", json.dumps(figures, indent=1) + "\n")
 
 
-def _automatic(arguments: argparse.Namespace) -> dict:
-    figures = {}
+def _automatic(arguments: argparse.Namespace) -> None:
+    from aopsam_ros.evaluation.comparison import Comparison
+
+    comparison = Comparison(
+        choice=model_choice(arguments),
+        datasets=open_datasets(arguments),
+        limit=arguments.limit,
+        sources=arguments.prompts.split(","),
+        parts=arguments.parts.split(",") if arguments.out else ["sources"],
+        settings=settings(arguments),
+        boxes=open_boxes(arguments.boxes, arguments.prompts.split(",")),
+        detector_ms=arguments.boxes_ms,
+        out=arguments.out,
+    )
+    with comparison:
+        evaluation = comparison.run()
+        _print(evaluation)
+        if arguments.out:
+            comparison.write_report(evaluation)
+            print(arguments.out / "report.html")
+
+
+def _print(evaluation: Evaluation) -> None:
     print(
         f"{'prompts':12} {'data set':20} {'1-to-1':>8} {'closest':>8} {'masks':>7} {'calls':>7}"
         f" {'ms':>7}"
     )
-    for source in arguments.prompts.split(","):
-        rows = _automatic_rows(arguments, source)
-        for name, row in rows.items():
-            print(
-                f"{source:12} {name:20} {row.one_to_one:8.3f} {row.closest:8.3f} {row.masks:7.1f}"
-                f" {row.decoder_calls:7.1f} {row.total_ms:7.0f}"
-            )
-        figures[source] = {name: asdict(row) for name, row in rows.items()}
-    return figures
+    for outcome in evaluation.part("sources"):
+        _print_rows(outcome.configuration, outcome)
 
 
-def _automatic_rows(
-    arguments: argparse.Namespace, source: str
-) -> dict[str, automatic.AutomaticResult]:
-    by_set: dict[str, list[automatic.AutomaticResult]] = {}
-    with Segmenter.from_bundle(arguments.model, arguments.engine, source) as segmenter:
-        segmenter.options = segmenter.options.updated(_settings(arguments.set))
-        for name, image in _images(arguments):
-            result = automatic.evaluate_automatic(segmenter, image)
-            if result is not None:
-                by_set.setdefault(name, []).append(result)
-    rows = {name: automatic.mean(results) for name, results in by_set.items()}
-    rows["all"] = automatic.mean(_all(by_set))
-    return rows
+def _print_rows(what: Configuration, outcome: Outcome) -> None:
+    for name, row in outcome.rows.items():
+        print(
+            f"{what.title:12} {name:20} {row.one_to_one:8.3f} {row.closest:8.3f} {row.masks:7.1f}"
+            f" {row.decoder_calls:7.1f} {row.total_ms:7.0f}"
+        )
 
 
-def _all(by_set: dict[str, list]) -> list:
-    results = [result for results in by_set.values() for result in results]
-    if not results:
-        raise DatasetError("no image has an instance of at least 0.1 % of its area")
-    return results
-
-
-def _settings(words: list[str]) -> dict[str, object]:
-    pairs = [word.partition("=") for word in words]
-    if any(not separator for _, separator, _ in pairs):
-        raise OptionError("--set takes NAME=VALUE")
-    return {name: parse(name, value) for name, _, value in pairs}
+def _write(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
 from aopsam_ros.errors import EngineError, InputError, OptionError
-from aopsam_ros.options import parse
+from aopsam_ros.options import name_in_group, parse
+from aopsam_ros.runtime.bundle import DEFAULT_GROUPS
 from aopsam_ros.user_folders import user_data
 from aopsam_ros.weights.known import KNOWN
 
@@ -56,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="options that suit this model: asf.NAME, mask.NAME, and grid.NAME for what a grid"
-        " takes in place of mask.NAME",
+        help="options that suit this model: asf.NAME, mask.NAME, and for what one prompt source"
+        " takes in place of mask.NAME: grid.NAME, boxes.NAME, box_centres.NAME, clusters.NAME",
     )
 
 
@@ -160,7 +161,7 @@ def _merged(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:
     """Let what the user gave go before the model's own defaults, option by option."""
     return {
         group: {**own.get(group, {}), **given.get(group, {})}
-        for group in ("asf", "mask", "grid")
+        for group in DEFAULT_GROUPS
         if group in own or group in given
     }
 
@@ -171,8 +172,8 @@ def _defaults(words: list[str]) -> dict[str, dict[str, object]]:
     for word in words:
         name, separator, value = word.partition("=")
         group, _, option = name.partition(".")
-        if not separator or group not in ("asf", "mask", "grid"):
-            raise OptionError(f"{word}: --defaults takes asf.NAME, mask.NAME or grid.NAME=VALUE")
-        table = "mask" if group == "grid" else group
-        groups.setdefault(group, {})[option] = parse(f"{table}.{option}", value)
+        if not separator or group not in DEFAULT_GROUPS:
+            known = ", ".join(f"{group}.NAME" for group in DEFAULT_GROUPS)
+            raise OptionError(f"{word}: --defaults takes NAME=VALUE, with names {known}")
+        groups.setdefault(group, {})[option] = parse(name_in_group(group, option), value)
     return groups

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,6 +14,9 @@ from aopsam_ros.errors import AopsamError, InputError, OptionError
 from aopsam_ros.images import read_rgb, write_bytes, write_rgb
 from aopsam_ros.json_format import to_json
 from aopsam_ros.options import OPTIONS, parse
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.choosing import needs_boxes
+from aopsam_ros.prompting.sources import KNOWN
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
 
@@ -33,7 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompts",
         default="auto",
         metavar="SOURCE",
-        help="where prompts come from: auto, predictor, grid16, grid32, gridN (%(default)s)",
+        help=f"where prompts come from: auto, {KNOWN} (%(default)s)",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="a detector's boxes for the sources boxes and box_centres: JSON, a picture's name to a"
+        " list of [left, top, right, bottom, confidence]",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument("--no-overlay", action="store_true", help="write the JSON only")
@@ -55,16 +66,18 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = _output_stems(images)
     if arguments.threads < 0:
         raise OptionError("--threads must be 0 or more")
+    boxes = _box_file(arguments)
     with Segmenter.from_bundle(
         arguments.model, arguments.engine, arguments.prompts, arguments.threads
     ) as segmenter:
         segmenter.options = segmenter.options.updated(settings)
+        job = _Job(segmenter, boxes, frozenset(p.resolve() for p in images), arguments.no_overlay)
         arguments.out.mkdir(parents=True, exist_ok=True)
         bar = tqdm(images, unit="image", disable=len(images) == 1, file=sys.stderr)
         failures = [
             image
             for image, stem in zip(bar, outputs, strict=True)
-            if not _try_one(segmenter, image, arguments.out / stem, images, arguments.no_overlay)
+            if not _try_one(job, image, arguments.out / stem)
         ]
     if failures and len(images) > 1:
         print(f"aopsam: {len(failures)} of {len(images)} images failed", file=sys.stderr)
@@ -100,12 +113,29 @@ def _output_stems(images: Sequence[Path]) -> list[str]:
     return stems
 
 
-def _try_one(
-    segmenter: Segmenter, image: Path, output: Path, images: Sequence[Path], json_only: bool
-) -> bool:
+@dataclass(frozen=True)
+class _Job:
+    """What is the same for every picture."""
+
+    segmenter: Segmenter
+    boxes: BoxFile | None
+    inputs: frozenset[Path]
+    json_only: bool
+
+
+def _box_file(arguments: argparse.Namespace) -> BoxFile | None:
+    """Read the boxes, if the prompt source takes any."""
+    if not needs_boxes(arguments.prompts):
+        return None
+    if arguments.boxes is None:
+        raise OptionError(f"--prompts {arguments.prompts} needs --boxes FILE")
+    return BoxFile(arguments.boxes)
+
+
+def _try_one(job: _Job, image: Path, output: Path) -> bool:
     """Segment one picture and write its results; say in one line what came of it."""
     try:
-        segmentation = _segment_one(segmenter, image, output, images, json_only)
+        segmentation = _segment_one(job, image, output)
     except (AopsamError, OSError, MemoryError) as error:
         reason = str(error) or type(error).__name__
         named = reason if str(image) in reason else f"{image}: {reason}"
@@ -118,18 +148,17 @@ def _try_one(
     return True
 
 
-def _segment_one(
-    segmenter: Segmenter, image: Path, output: Path, images: Sequence[Path], json_only: bool
-) -> Segmentation:
+def _segment_one(job: _Job, image: Path, output: Path) -> Segmentation:
     # Not with_suffix: a stem such as "frame.0001" has a dot of its own.
     json_file = output.with_name(f"{output.name}.json")
     overlay_file = output.with_name(f"{output.name}_overlay.png")
     rgb = read_rgb(image)
-    if overlay_file.resolve() in {path.resolve() for path in images}:
+    if overlay_file.resolve() in job.inputs:
         raise InputError(f"{overlay_file} is one of the images and would be overwritten")
-    segmentation = segmenter.segment(rgb)
+    boxes = job.boxes.find_path(image) if job.boxes else None
+    segmentation = job.segmenter.segment(rgb, boxes=boxes)
     write_bytes(json_file, to_json(segmentation, str(image)).encode())
-    if not json_only:
+    if not job.json_only:
         # Imported here: drawing is needed by this command only, and only when asked for.
         from aopsam_ros.visualization import draw_overlay
 

@@ -1,4 +1,4 @@
-"""Mask metrics: IoU matrices and greedy mean IoU in both readings of the paper."""
+"""Mask metrics: IoU matrices, greedy mean IoU in both readings of the paper, coverage."""
 
 from __future__ import annotations
 
@@ -24,15 +24,31 @@ def instance_masks(
 
 def iou_matrix(segmentation: Segmentation, truth: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
     """IoU of every predicted mask with every true one, `[predicted, truth]`."""
-    areas = np.array([mask.sum() for mask in truth], np.float64)
-    result = np.zeros((len(segmentation.masks), len(truth)))
-    size = (0, segmentation.height, segmentation.width)
-    stack = np.stack(truth) if truth else np.zeros(size, bool)
-    for row, mask in enumerate(segmentation.masks):
-        x, y, w, h = mask.bbox
-        overlap = (stack[:, y : y + h, x : x + w] & mask.crop()).sum((1, 2))
-        result[row] = overlap / (areas + mask.area - overlap)
-    return result
+    if not truth or not segmentation.masks:
+        return np.zeros((len(segmentation.masks), len(truth)))
+    stack = np.stack(truth)
+    areas = stack.sum((1, 2))
+    return np.stack([iou_row(mask.bbox, mask.crop(), stack, areas) for mask in segmentation.masks])
+
+
+def iou_row(
+    box: tuple[int, int, int, int],
+    crop: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    areas: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """IoU of one mask with every true one, `[T]`.
+
+    Args:
+        box: x, y, width, height of the mask.
+        crop: the mask inside its box.
+        truth: bool `[T, H, W]`, none of them empty.
+        areas: their pixels, `[T]`, where they are known.
+    """
+    x, y, w, h = box
+    overlap = (truth[:, y : y + h, x : x + w] & crop).sum((1, 2))
+    sizes = truth.sum((1, 2)) if areas is None else areas
+    return np.asarray(overlap / (sizes + np.count_nonzero(crop) - overlap), np.float64)
 
 
 def one_to_one(iou: NDArray[np.float64]) -> float:
@@ -56,3 +72,13 @@ def one_to_one(iou: NDArray[np.float64]) -> float:
 def closest(iou: NDArray[np.float64]) -> float:
     """The paper's reading: every predicted mask with its closest true one, averaged."""
     return float(iou.max(1).mean()) if iou.size else 0.0
+
+
+def coverage(iou: NDArray[np.float64], threshold: float) -> float:
+    """Share of the true masks that some predicted mask reaches with at least this IoU.
+
+    Args:
+        iou: `[predicted, truth]`, truth >= 1.
+        threshold: IoU in 0-1.
+    """
+    return float((iou.max(0) >= threshold).mean()) if iou.size else 0.0

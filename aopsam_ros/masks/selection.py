@@ -23,13 +23,15 @@ class LowResMasks:
     """Masks that passed the filters: one row each.
 
     `logits` float32 `[n, M, M]` over the padded square, `predicted_iou` and `stability` float32
-    `[n]` in 0-1, `prompt` int64 `[n]`: which prompt a mask comes from.
+    `[n]` in 0-1, `prompt` int64 `[n]`: which prompt a mask comes from, `candidate` int64 `[n]`:
+    which of that prompt's masks it is.
     """
 
     logits: NDArray[np.float32]
     predicted_iou: NDArray[np.float32]
     stability: NDArray[np.float32]
     prompt: NDArray[np.int64]
+    candidate: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Return the number of masks."""
@@ -46,6 +48,7 @@ class LowResMasks:
             self.predicted_iou[indices],
             self.stability[indices],
             self.prompt[indices],
+            self.candidate[indices],
         )
 
 
@@ -54,12 +57,13 @@ def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
     if not parts:
         none = np.zeros(0, np.float32)
         empty = np.zeros((0, size, size), np.float32)
-        return LowResMasks(empty, none, none, np.zeros(0, np.int64))
+        return LowResMasks(empty, none, none, *np.zeros((2, 0), np.int64))
     return LowResMasks(
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.predicted_iou for part in parts]),
         np.concatenate([part.stability for part in parts]),
         np.concatenate([part.prompt for part in parts]),
+        np.concatenate([part.candidate for part in parts]),
     )
 
 
@@ -120,7 +124,7 @@ def select(
     stable = stability >= options.stability_threshold
     rows, columns = rows[stable], columns[stable]
     iou = np.clip(predicted_iou[rows, columns], 0.0, 1.0)
-    return LowResMasks(logits[stable], iou, stability[stable], prompts[rows])
+    return LowResMasks(logits[stable], iou, stability[stable], prompts[rows], columns)
 
 
 def _candidates(

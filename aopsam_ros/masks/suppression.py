@@ -1,6 +1,6 @@
 """Greedy non-maximum suppression of masks, at low resolution.
 
-Both functions visit masks by descending score (the first of equals first) and drop every later one
+All visit masks by descending score (the first of equals first) and drop every later one
 whose IoU with a kept mask is *above* the threshold.
 """
 
@@ -54,7 +54,17 @@ def suppress_boxes(
 
     Arguments and result as in `suppress_masks`; a mask without pixels overlaps nothing.
     """
-    left, top, right, bottom = _boxes(masks).T
+    return suppress_corners(_corners(masks), scores, threshold)
+
+
+def suppress_corners(
+    corners: NDArray[np.int64], scores: NDArray[np.float32], threshold: float
+) -> NDArray[np.int64]:
+    """Suppress by the IoU of boxes given as left, top, right, bottom (exclusive), `[n, 4]`.
+
+    Scores, threshold and result as in `suppress_masks`; an empty box overlaps nothing.
+    """
+    left, top, right, bottom = corners.T
     areas = (right - left) * (bottom - top)
 
     def overlapping(best: int, others: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -93,7 +103,7 @@ def _pack(flat: NDArray[np.bool_]) -> NDArray[np.uint16]:
     return packed.view(np.uint16)
 
 
-def _boxes(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _corners(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return left, top, right, bottom (exclusive) of each mask `[n, 4]`; zeros where empty."""
     rows = np.asarray(masks.any(axis=2), np.bool_)
     columns = np.asarray(masks.any(axis=1), np.bool_)

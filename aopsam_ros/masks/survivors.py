@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.combining import Combined
 from aopsam_ros.masks.encoding import encode
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
@@ -14,7 +15,7 @@ from aopsam_ros.segmentation import InstanceMask
 
 
 def describe_survivors(
-    masks: LowResMasks,
+    combined: Combined,
     anchors: NDArray[np.float64],
     confidence: NDArray[np.float32],
     upscale: Upscaler,
@@ -23,7 +24,7 @@ def describe_survivors(
     """Upscale each mask inside its box and encode it.
 
     Args:
-        masks: after suppression, by descending score.
+        combined: after suppression or merging, by descending score.
         anchors: each prompt's point, source pixels `[N, 2]`.
         confidence: each prompt's confidence `[N]`.
         upscale: of the frame's geometry.
@@ -31,16 +32,19 @@ def describe_survivors(
 
     Returns:
         the masks by descending area (the better of equals first), numbered from 1, and the prompts
-        that they come from, int64 `[k]`.
+        that had a part in them, int64 `[k]`.
     """
-    described: list[tuple[InstanceMask, int]] = []
+    masks = combined.masks
+    described: list[InstanceMask] = []
+    useful = [np.zeros(0, np.int64)]
     for index, prompt in enumerate(masks.prompt.tolist()):
         mask = _describe(masks, index, anchors[prompt], float(confidence[prompt]), upscale)
         if mask.area >= max(1, min_area):
-            described.append((mask, prompt))
-    described.sort(key=lambda pair: -pair[0].area)
-    numbered = tuple(replace(mask, id=i) for i, (mask, _) in enumerate(described, start=1))
-    return numbered, np.array([prompt for _, prompt in described], np.int64)
+            described.append(mask)
+            useful.append(combined.prompts[index])
+    described.sort(key=lambda mask: -mask.area)
+    numbered = tuple(replace(mask, id=i) for i, mask in enumerate(described, start=1))
+    return numbered, np.concatenate(useful)
 
 
 def _describe(

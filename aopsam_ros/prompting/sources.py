@@ -1,140 +1,84 @@
-"""The prompt sources: what they need of a frame, and the prompts they propose for it.
+"""The prompt sources by name.
 
-A new source (boxes of a detector, clusters of features) is one more class here and one more line in
-`make_source`; what "auto" takes is decided in `automatic_source`.
+A new source is one more class here and one more line in `make_source`; how it finds its prompts has
+a module of its own beside this one. What "auto" stands for is decided in `choosing`.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from aopsam_ros.errors import OptionError
-from aopsam_ros.options import AsfOptions
-from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.clusters import cluster_points
 from aopsam_ros.prompting.grid import MAX_SIDE, grid_points
+from aopsam_ros.prompting.prompts import (
+    FrameInput,
+    PromptSet,
+    PromptSource,
+    box_prompts,
+    point_prompts,
+)
 from aopsam_ros.prompting.sampling import sample
 
-FOREGROUND = 1.0
-AUTO = "auto"
-
-_LOGGER = logging.getLogger(__name__)
+KNOWN = "predictor, boxes, box_centres, clusters, grid16, grid32, gridN"
 
 
 @dataclass(frozen=True)
-class PromptSet:
-    """N prompts of K points each, best first.
+class _Source:
+    """What most sources have in common: nothing is needed, everything is decoded."""
 
-    `coords` float64 `[N, K, 2]` (x, y) in source pixels; `labels` float32 `[N, K]` (1 foreground,
-    0 background, 2 and 3 box corners, -1 padding); `anchors` float64 `[N, 2]`, the one point that
-    stands for each prompt in messages and in ASF filtering; `confidence` float32 `[N]` in 0-1.
-    """
-
-    coords: NDArray[np.float64]
-    labels: NDArray[np.float32]
-    anchors: NDArray[np.float64]
-    confidence: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        """Return the number of prompts."""
-        return len(self.anchors)
-
-
-def point_prompts(points: NDArray[np.float64], confidence: NDArray[np.float32]) -> PromptSet:
-    """Make one foreground prompt of each point `[N, 2]`."""
-    labels = np.full((len(points), 1), FOREGROUND, np.float32)
-    return PromptSet(points[:, None, :], labels, points, confidence)
-
-
-class PromptSource(Protocol):
-    """Proposes prompts for a frame.
-
-    `adaptive` sources are cut at `asf.max_prompts` and thinned by ASF filtering; the others are
-    decoded whole.
-    """
-
-    @property
-    def name(self) -> str:
-        """The name users type."""
-
-    @property
-    def needs_confidence_map(self) -> bool:
-        """Whether the prompt predictor has to run."""
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether max_prompts and ASF filtering apply."""
-
-    @property
-    def defaults_group(self) -> str:
-        """The group in the bundle's defaults with this source's own mask options, or ''."""
+    needs_confidence_map = False
+    needs_features = False
+    needs_boxes = False
+    adaptive = False
 
     @property
     def mask_options(self) -> dict[str, object]:
-        """Mask options this source sets where the bundle says nothing."""
+        """None of its own."""
+        return {}
 
-    def propose(
-        self,
-        geometry: FrameGeometry,
-        confidence_map: NDArray[np.float32] | None,
-        options: AsfOptions,
-    ) -> PromptSet:
-        """Return the prompts of a frame, best first.
-
-        Args:
-            geometry: of the frame.
-            confidence_map: the PCM, `[P, P]` over the padded square, where it was asked for.
-            options: of the sampling.
-        """
+    def crop_layers(self, options: SegmenterOptions) -> int:  # noqa: ARG002
+        """No crops."""
+        return 0
 
 
 @dataclass(frozen=True)
-class PredictorSource:
+class PredictorSource(_Source):
     """AoP-SAM: local maxima of the prompt confidence map."""
 
     name: str = "predictor"
-    needs_confidence_map: bool = True
-    adaptive: bool = True
-    defaults_group: str = ""
+    defaults_group: str = ""  # the bundle's mask options are meant for this source
+    needs_confidence_map = True
+    adaptive = True
 
-    @property
-    def mask_options(self) -> dict[str, object]:
-        """None of its own: the bundle's mask options are meant for this source."""
-        return {}
-
-    def propose(
-        self,
-        geometry: FrameGeometry,
-        confidence_map: NDArray[np.float32] | None,
-        options: AsfOptions,
-    ) -> PromptSet:
+    def propose(self, frame: FrameInput) -> PromptSet:
         """Sample the part of the map that shows the image."""
+        confidence_map = frame.confidence_map
         if confidence_map is None:
             raise OptionError("the prompt source 'predictor' needs a confidence map")
-        rows, columns = geometry.valid_cells(len(confidence_map))
+        rows, columns = frame.geometry.valid_cells(len(confidence_map))
+        asf = frame.options.asf
         cells, confidence = sample(
             confidence_map[:rows, :columns],
-            options.smoothing_sigma,
-            options.confidence_threshold,
-            options.min_spacing,
-            fill=options.sampling == "fill",
+            asf.smoothing_sigma,
+            asf.confidence_threshold,
+            asf.min_spacing,
+            fill=asf.sampling == "fill",
         )
-        points = geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
+        points = frame.geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
         return point_prompts(points, confidence)
 
 
 @dataclass(frozen=True)
-class GridSource:
+class GridSource(_Source):
     """SAM's automatic mask generator: every point of a grid, all three masks, box suppression."""
 
     side: int
-    needs_confidence_map: bool = False
-    adaptive: bool = False
     defaults_group: str = "grid"
 
     @property
@@ -147,47 +91,68 @@ class GridSource:
         """All three masks of a point compete, by box IoU, as in SAM's generator."""
         return {"mask.candidates": "all", "mask.combine": "box_nms"}
 
-    def propose(
-        self,
-        geometry: FrameGeometry,
-        confidence_map: NDArray[np.float32] | None,  # noqa: ARG002  (the interface has it)
-        options: AsfOptions,  # noqa: ARG002
-    ) -> PromptSet:
+    def crop_layers(self, options: SegmenterOptions) -> int:
+        """As many as asked for: small things get a grid of their own."""
+        return options.grid.crop_layers
+
+    def propose(self, frame: FrameInput) -> PromptSet:
         """Lay the grid over the image; every point has confidence 1."""
-        points = grid_points(self.side, geometry.height, geometry.width)
+        points = grid_points(self.side, frame.geometry.height, frame.geometry.width)
         return point_prompts(points, np.ones(len(points), np.float32))
 
 
-def automatic_source(has_predictor: bool) -> str:
-    """Name the source that "auto" stands for: the best one that a bundle can be used with."""
-    return "predictor" if has_predictor else "grid16"
+@dataclass(frozen=True)
+class BoxSource(_Source):
+    """Object-aware sampling: a detector's boxes as box prompts, the best mask for each."""
+
+    name: str = "boxes"
+    defaults_group: str = "boxes"
+    needs_boxes = True
+
+    @property
+    def mask_options(self) -> dict[str, object]:
+        """A box says what is meant: no three masks compete."""
+        return {"mask.candidates": "best"}
+
+    def propose(self, frame: FrameInput) -> PromptSet:
+        """Take each box that has a part inside the image."""
+        boxes = _boxes(frame, self.name)
+        return box_prompts(boxes, boxes.centres(frame.geometry))
 
 
-def choose_source(name: str, model: str, has_predictor: bool) -> PromptSource:
-    """Return the source a user named for a model, "auto" included, and say which it is.
+@dataclass(frozen=True)
+class BoxCentreSource(_Source):
+    """Object-aware sampling: the centres of a detector's boxes as point prompts."""
 
-    Raises:
-        OptionError: as `make_source`, or the source needs a predictor and the model has none.
-    """
-    chosen = automatic_source(has_predictor) if name == AUTO else name
-    source = make_source(chosen)
-    if source.needs_confidence_map and not has_predictor:
-        raise OptionError(
-            f"model '{model}' has no prompt predictor: choose another prompt source than "
-            f"'{name}', such as {automatic_source(has_predictor)}, or train one with "
-            "`aopsam train-predictor` and export the model again with --predictor"
-        )
-    if name == AUTO and not has_predictor:
-        _LOGGER.warning("model '%s' has no prompt predictor: prompts from %s", model, chosen)
-    else:
-        _LOGGER.info("prompts from %s (%s)", chosen, AUTO if name == AUTO else "as requested")
-    return source
+    name: str = "box_centres"
+    defaults_group: str = "box_centres"
+    needs_boxes = True
+
+    def propose(self, frame: FrameInput) -> PromptSet:
+        """Take the centre of each box that has a part inside the image."""
+        boxes = _boxes(frame, self.name)
+        return point_prompts(boxes.centres(frame.geometry), boxes.confidence)
 
 
-def check_source(name: str) -> None:
-    """Raise `make_source`'s error for a name that is no source, nor "auto"."""
-    if name != AUTO:
-        make_source(name)
+@dataclass(frozen=True)
+class ClusterSource(_Source):
+    """Efficient SAM2: the medoids of clusters of features; its masks are merged, not suppressed."""
+
+    name: str = "clusters"
+    defaults_group: str = "clusters"
+    needs_features = True
+
+    @property
+    def mask_options(self) -> dict[str, object]:
+        """Merge the masks that lie in one another."""
+        return {"mask.combine": "merge"}
+
+    def propose(self, frame: FrameInput) -> PromptSet:
+        """Cluster the features of the frame."""
+        if frame.features is None:
+            raise OptionError("the prompt source 'clusters' needs the features")
+        points, alike = cluster_points(frame.features, frame.geometry, frame.options.clusters)
+        return point_prompts(points, alike)
 
 
 def make_source(name: str) -> PromptSource:
@@ -196,14 +161,25 @@ def make_source(name: str) -> PromptSource:
     Raises:
         OptionError: unknown name, or a grid of no or too many points.
     """
-    if name == "predictor":
-        return PredictorSource()
+    named: tuple[PromptSource, ...] = (
+        PredictorSource(),
+        BoxSource(),
+        BoxCentreSource(),
+        ClusterSource(),
+    )
+    for source in named:
+        if source.name == name:
+            return source
     match = re.fullmatch(r"grid([0-9]{1,4})", name)
     if match is None:
-        raise OptionError(
-            f"unknown prompt source '{name}'; known: auto, predictor, grid16, grid32, gridN"
-        )
+        raise OptionError(f"unknown prompt source '{name}'; known: auto, {KNOWN}")
     side = int(match.group(1))
     if not 1 <= side <= MAX_SIDE:
         raise OptionError(f"prompt source '{name}': a grid has 1 to {MAX_SIDE} points a side")
     return GridSource(side)
+
+
+def _boxes(frame: FrameInput, name: str) -> Boxes:
+    if frame.boxes is None:
+        raise InputError(f"the prompt source '{name}' needs boxes with every frame")
+    return frame.boxes.inside(frame.geometry)

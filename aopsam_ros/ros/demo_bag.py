@@ -11,6 +11,7 @@ import functools
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,6 +74,7 @@ class Bag:
         """Write with `writer`; `types` describes the messages."""
         self._writer = writer
         self._types = types
+        self.counts: Counter[str] = Counter()  # messages by topic
 
     def topic(self, name: str, kind: type) -> Take:
         """Add a topic; what is returned takes its messages as they come over the wire."""
@@ -81,6 +83,7 @@ class Bag:
         return functools.partial(self._write, connection)
 
     def _write(self, connection: Any, data: bytes) -> None:  # noqa: ANN401
+        self.counts[connection.topic] += 1
         self._writer.write(connection, time.time_ns(), data)
 
 

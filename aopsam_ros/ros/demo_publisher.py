@@ -96,8 +96,9 @@ class PhotographCamera(Node):
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__("photograph_camera")
-        # Reliable suits best-effort subscribers, too; depth 1, as a camera keeps no old frames.
-        quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        # Reliable suits best-effort subscribers, too. The node takes the newest only, whatever the
+        # depth; who records is to get every frame.
+        quality = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._images = self.create_publisher(Image, options.topic, quality)
         self._infos = self.create_publisher(CameraInfo, options.info_topic, quality)
         self._options = options

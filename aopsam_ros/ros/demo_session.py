@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from aopsam_ros.ros.demo_bag import record_topics, recording_into
+from aopsam_ros.ros.demo_bag import Bag, record_topics, recording_into
 from aopsam_ros.ros.demo_interrupts import Check
 from aopsam_ros.ros.demo_photographs import Photograph
 from aopsam_ros.ros.demo_processes import (
@@ -77,15 +79,18 @@ def record(plan: Plan, check: Check) -> Recording:
         stack.callback(rclpy.try_shutdown)
         collector = Collector(NODE, recording)
         stack.callback(collector.destroy_node)
+        complete = recording.is_complete
         if plan.bag is not None:
-            record_topics(collector, stack.enter_context(recording_into(plan.bag)), _topics())
+            bag = stack.enter_context(recording_into(plan.bag))
+            record_topics(collector, bag, _topics())
+            complete = functools.partial(_is_recorded, recording, bag)
         executor = SingleThreadedExecutor()
         executor.add_node(collector)
         stack.callback(executor.shutdown)
         driver = LifecycleDriver(collector, executor, NODE, node, check)
         print(f"configuring the node with model {plan.model} …", file=sys.stderr)
         driver.start()
-        _watch(plan, recording, executor, node, camera, check)
+        _watch(plan, recording, executor, node, camera, check, complete)
         driver.finish()
     if not recording.segmented():
         raise DemoError(f"no masks arrived for {recording.published()} images; log: {node.log}")
@@ -102,6 +107,12 @@ def _topics() -> dict[str, type]:
     results = {f"{NODE}/{name}": kind for name, (kind, _) in TOPICS.items() if name not in OF_DEPTH}
     camera = {IMAGE_TOPIC: Image, INFO_TOPIC: CameraInfo}
     return {**camera, **results, "/diagnostics": DiagnosticArray}
+
+
+def _is_recorded(recording: Recording, bag: Bag) -> bool:
+    """Tell whether everything is in the bag that belongs to the newest masks."""
+    overlays, masks = bag.counts[f"{NODE}/overlay"], bag.counts[f"{NODE}/masks"]
+    return recording.is_complete() and overlays >= masks  # the overlay is published last
 
 
 def _start_node(plan: Plan) -> Child:
@@ -130,8 +141,11 @@ def _watch(
     node: Child,
     camera: Child,
     check: Check,
+    complete: Callable[[], bool],
 ) -> None:
     """Collect until the camera has ended and the last results are in, with a progress bar.
+
+    `complete` tells whether they are.
 
     Raises:
         DemoError: if the node or the camera fails.
@@ -144,7 +158,7 @@ def _watch(
             raise camera.failure("the camera failed")
         camera.wait(_STRAGGLER_TIMEOUT_S)
         deadline = time.monotonic() + _STRAGGLER_TIMEOUT_S
-        while not recording.is_complete() and time.monotonic() < deadline:
+        while not complete() and time.monotonic() < deadline:
             check()
             _collect(executor, recording, node, bar)
 

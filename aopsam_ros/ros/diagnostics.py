@@ -140,8 +140,14 @@ VALUES: Mapping[str, tuple[str, Callable[[Health], str]]] = {
         "those segmented, but not put into space though somebody listens",
         lambda h: str(h.report.not_located),
     ),
-    "input_rate_hz": ("images a second", lambda h: f"{h.report.input_rate_hz:.1f}"),
-    "output_rate_hz": ("mask messages a second", lambda h: f"{h.report.output_rate_hz:.1f}"),
+    "input_rate_hz": (
+        "images a second, over the last five",
+        lambda h: f"{h.report.input_rate_hz:.1f}",
+    ),
+    "output_rate_hz": (
+        "mask messages a second, likewise",
+        lambda h: f"{h.report.output_rate_hz:.1f}",
+    ),
     "latency_p50_ms": (
         "from an image's receipt to its masks, median of the last 100",
         lambda h: f"{h.report.latency_p50_ms:.1f}",

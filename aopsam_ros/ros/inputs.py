@@ -8,6 +8,7 @@ from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.ros.subscription import CameraSubscription
@@ -23,6 +24,11 @@ INPUTS: Mapping[str, tuple[type, str]] = {
         "instead, where `image_transport` is `compressed`: JPEG or PNG",
     ),
     "camera_info": (CameraInfo, "optional: puts markers and boxes into the optical frame"),
+    "boxes": (
+        Detection2DArray,
+        "a detector's, with the image's stamp, where `prompt_source` is `boxes` or `box_centres`: "
+        "a prompt each; the class becomes the mask's label",
+    ),
     "depth": (
         Image,
         "optional: registered to the image; 32FC1 metres or 16UC1 millimetres. Listened to only "

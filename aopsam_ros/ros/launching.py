@@ -12,7 +12,8 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-_TOPICS = ("image", "camera_info", "depth")  # each has its argument, as image_topic
+_TOPICS = ("image", "camera_info", "depth", "boxes")  # each has its argument, as image_topic
+_OVERRIDES = ("engine", "model", "prompt_source")  # of the parameter file
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ARGUMENTS = {
     "namespace": ("", "namespace of the nodes and their topics"),
@@ -23,8 +24,10 @@ _ARGUMENTS = {
     "image_topic": ("image", "topic of the camera's images, in the node's namespace or absolute"),
     "camera_info_topic": ("camera_info", "topic of the camera's calibration"),
     "depth_topic": ("depth", "topic of depth images registered to the camera's"),
+    "boxes_topic": ("boxes", "topic of a detector's boxes, where prompt_source is boxes"),
     "engine": ("", "what runs the model; empty = as the parameter file says"),
     "model": ("", "model bundle, name or folder; empty = as the parameter file says"),
+    "prompt_source": ("", "auto, predictor, boxes, ...; empty = as the parameter file says"),
 }
 
 
@@ -47,7 +50,7 @@ def describe(config: str) -> LaunchDescription:
 
 def overrides(context: LaunchContext) -> dict[str, str]:
     """Return what the user chose beside the parameter file; what was left empty stays with it."""
-    chosen = {name: LaunchConfiguration(name).perform(context) for name in ("engine", "model")}
+    chosen = {name: LaunchConfiguration(name).perform(context) for name in _OVERRIDES}
     return {name: value for name, value in chosen.items() if value}
 
 

@@ -103,7 +103,8 @@ class AopsamNode(LifecycleNode):
         except BaseException:
             segmenter.close()
             raise
-        self._pipeline = Pipeline(segmenter, outputs, self._statistics, self._warn)
+        boxes_topic = self.resolve_topic_name("boxes")
+        self._pipeline = Pipeline(segmenter, outputs, self._statistics, self._warn, boxes_topic)
         self.get_logger().info(
             f"configured: model {segmenter.model}, engine {segmenter.engine} "
             f"({segmenter.precision}), prompts from {segmenter.prompt_source}"
@@ -200,6 +201,8 @@ class AopsamNode(LifecycleNode):
         if self._inputs is not None:
             self._inputs.adapt()
         self._segment_service.expire()
+        if self._pipeline is not None:
+            self._pipeline.expire()
         self._publish_diagnostics(self._condition())
 
     def _report_loading(self, what: str, share: float | None, seconds: float) -> None:

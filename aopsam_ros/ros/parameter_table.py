@@ -27,7 +27,12 @@ FIXED: Mapping[str, OptionSpec] = {
         "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
     ),
     "prompt_source": OptionSpec(
-        str, "auto", None, None, "where prompts come from: auto, predictor, or gridN as grid16"
+        str,
+        "auto",
+        None,
+        None,
+        "where prompts come from: auto, predictor, clusters, gridN as grid16, or a detector's boxes"
+        " or box_centres",
     ),
     "threads": OptionSpec(
         int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
@@ -60,7 +65,11 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
     "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
     "tracking.enabled": OptionSpec(
-        bool, False, None, None, "ids stay with objects from frame to frame"
+        bool,
+        False,
+        None,
+        None,
+        "ids stay with objects from frame to frame; not with grid.crop_layers",
     ),
     "tracking.min_iou": OptionSpec(
         float,
@@ -151,8 +160,11 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
     Raises:
         OptionError: if a value is impossible.
     """
+    options = SegmenterOptions().updated({name: values[name] for name in OPTIONS})
+    if values["tracking.enabled"] and options.grid.crop_layers:
+        raise OptionError("tracking.enabled and grid.crop_layers above 0 exclude each other")
     return Configuration(
-        options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
+        options=options,
         markers=MarkerOptions(**_group(values, "markers")),
         overlay=OverlayOptions(**_group(values, "overlay")),
         tracking=_tracking(**_group(values, "tracking")),

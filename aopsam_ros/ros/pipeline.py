@@ -13,7 +13,10 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.ros import prompt_requests
+from aopsam_ros.ros.box_pairing import BoxPairing
+from aopsam_ros.ros.boxes import boxes_of, named
 from aopsam_ros.ros.camera import misfit
 from aopsam_ros.ros.conversions import RgbImage
 from aopsam_ros.ros.depth import DepthImages
@@ -39,6 +42,7 @@ class Pipeline:
         outputs: Outputs,
         statistics: Statistics,
         on_failure: Callable[[str], None],
+        boxes_topic: str = "boxes",
     ) -> None:
         """Take over segmenter and outputs; `on_failure` is told why an image was skipped."""
         self.segmenter = segmenter
@@ -54,6 +58,7 @@ class Pipeline:
         self._worker = NewestWorker(
             self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker"
         )
+        self._pairing = BoxPairing(boxes_topic, self._worker.put, statistics.on_dropped, self._miss)
 
     def start(self) -> None:
         """Begin to work."""
@@ -65,6 +70,7 @@ class Pipeline:
         self.running = False
         self._depth.clear()  # nobody waits for it any more
         self._worker.stop()
+        self._pairing.clear()
         self._tracker.reset()
         self._calibration = self._newest = None
 
@@ -89,7 +95,14 @@ class Pipeline:
         """Hand over an image; the one that waits is dropped."""
         self._statistics.on_received()
         self._newest = frame
-        self._worker.put(frame)
+        if self.segmenter.needs_boxes:
+            self._pairing.put_image(frame)
+        else:
+            self._worker.put(frame)
+
+    def expire(self) -> None:
+        """Give up images whose boxes did not come; called once a second."""
+        self._pairing.expire()
 
     def submit(self, task: Job) -> bool:
         """Have something done between two images; False where too much waits already."""
@@ -108,14 +121,18 @@ class Pipeline:
     @property
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
         """What takes the messages that come beside the images, by topic."""
-        return {"camera_info": self._on_camera_info, "depth": self._depth.put}
+        return {
+            "camera_info": self._on_camera_info,
+            "boxes": self._pairing.put_boxes,
+            "depth": self._depth.put,
+        }
 
     def wants(self, topic: str) -> bool:
         """Tell whether a topic is needed at the moment."""
         if topic == "depth":
             self._depth.want(self._outputs.want_depth)
             return self._outputs.want_depth
-        return True
+        return topic != "boxes" or self.segmenter.needs_boxes
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._calibration = message
@@ -128,6 +145,9 @@ class Pipeline:
             self._fail(str(error), str(error))
         except Exception as error:
             self._fail(repr(error), traceback.format_exc())
+
+    def _miss(self, reason: str) -> None:
+        self._fail(reason, reason)
 
     def _fail(self, reason: str, details: str) -> None:
         self._statistics.on_failed(reason)
@@ -166,11 +186,13 @@ class Pipeline:
     def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
         """Segment an image; where tracking is on, the masks have their objects' ids."""
         options, tracking = frame.configuration.options, frame.configuration.tracking
+        boxes = None if frame.boxes is None else boxes_of(frame.boxes)
         if tracking is None:
-            return self.segmenter.segment(rgb, options)
+            return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame)
         stopwatch = Stopwatch()
         encoded = self.segmenter.encode(rgb, stopwatch)
-        segmentation = self.segmenter.segment_frame(encoded, options, stopwatch=stopwatch)
+        segmentation = self.segmenter.segment_frame(encoded, options, boxes, stopwatch)
+        segmentation = _named(segmentation, boxes, frame)
         features = self.segmenter.features(encoded)
         stamp = nanoseconds(frame.image.header)
         return self._tracker.update(rgb, segmentation, features, stamp, tracking)
@@ -189,6 +211,12 @@ class Pipeline:
             self._on_failure(f"no boxes in space: {error}")
 
 
+def _named(segmentation: Segmentation, boxes: Boxes | None, frame: Frame) -> Segmentation:
+    if boxes is None or frame.boxes is None:
+        return segmentation
+    return named(segmentation, boxes, frame.boxes)
+
+
 def warm_up(segmenter: Segmenter) -> None:
     """Run every graph once: engines allocate and optimise on their first run.
 
@@ -203,6 +231,8 @@ def warm_up(segmenter: Segmenter) -> None:
             "asf.confidence_threshold": 0.0,
             "asf.max_prompts": segmenter.options.asf.batch_size,
             "asf.time_budget_ms": 1000,
+            "grid.crop_layers": 0,
         }
     )
-    segmenter.segment(image, options)
+    boxes = Boxes.from_rows([[0, 0, side, side]]) if segmenter.needs_boxes else None
+    segmenter.segment(image, options, boxes)

@@ -12,6 +12,7 @@ import numpy as np
 from aopsam_ros.segmentation import Segmentation
 
 _WINDOW = 100  # frames that latency is computed over
+_RATE_REPORTS = 5  # that rates are computed over: a model may take longer than a second
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Report:
     """Counts since the node was activated, and the latency of its newest frames.
 
     Latency runs from the receipt of an image to the publication of its masks, milliseconds; NaN
-    before the first. `new_*` and the rates count since the report before.
+    before the first. `new_*` count since the report before, rates over the last five.
     """
 
     received: int = 0
@@ -60,7 +61,8 @@ class Statistics:
             self._failing = False
             self._last_error = ""
             self._reported = Report()
-            self._reported_at = time.monotonic()
+            # Time, received, segmented at the beginning of each report's period.
+            self._periods = deque([(time.monotonic(), 0, 0)], maxlen=_RATE_REPORTS)
 
     def on_received(self) -> None:
         """Count an image that arrived."""
@@ -109,9 +111,10 @@ class Statistics:
         """Return the figures; the next report's new counts begin here."""
         with self._lock:
             before, now = self._reported, time.monotonic()
-            period = max(1e-3, now - self._reported_at)
+            since, received, segmented = self._periods[0]
+            period = max(1e-3, now - since)
             p50, p95 = np.percentile(list(self._latencies) or [float("nan")], [50, 95])
-            self._reported_at = now
+            self._periods.append((now, self._received, self._segmented))
             self._reported = Report(
                 received=self._received,
                 segmented=self._segmented,
@@ -124,8 +127,8 @@ class Statistics:
                 not_shown=self._not_shown,
                 new_not_shown=self._not_shown - before.not_shown,
                 new_not_located=self._not_located - before.not_located,
-                input_rate_hz=(self._received - before.received) / period,
-                output_rate_hz=(self._segmented - before.segmented) / period,
+                input_rate_hz=(self._received - received) / period,
+                output_rate_hz=(self._segmented - segmented) / period,
                 latency_p50_ms=float(p50),
                 latency_p95_ms=float(p95),
                 decoder_calls=self._decoder_calls,

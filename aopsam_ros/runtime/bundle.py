@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from aopsam_ros.errors import BundleError, OptionError
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import SegmenterOptions, name_in_group
 from aopsam_ros.runtime import plain_yaml
 from aopsam_ros.runtime.bundle_fields import Fields
 from aopsam_ros.user_folders import user_data
@@ -22,6 +22,9 @@ BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
 MAX_YAML_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
+# Groups of `defaults`: the options of all prompt sources, then those of one source each.
+SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
+DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
 # Bundles that are not shipped: what makes them, in the folder where they are found by name.
 RECIPES = {
     "mobile_sam": "`aopsam models fetch mobile_sam`, then `aopsam export --checkpoint mobile_sam "
@@ -59,8 +62,8 @@ class Bundle:
 
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
     `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
-    mixed precision, for engines that take it from the graph, and may be empty; `defaults` maps asf,
-    mask and grid to option values.
+    mixed precision, for engines that take it from the graph, and may be empty; `defaults` maps the
+    groups of `DEFAULT_GROUPS` to option values.
     """
 
     folder: Path
@@ -86,7 +89,7 @@ class Bundle:
         """Return the default options for a prompt source.
 
         Args:
-            group: a group of mask options in `defaults` that goes before `defaults.mask`.
+            group: a prompt source's own group in `defaults`, which goes before `defaults.mask`.
             source: options the source sets itself, between those two.
 
         Raises:
@@ -96,7 +99,8 @@ class Bundle:
         values |= {f"mask.{key}": value for key, value in self.defaults.get("mask", {}).items()}
         values |= source or {}
         if group:
-            values |= {f"mask.{key}": v for key, v in self.defaults.get(group, {}).items()}
+            own = self.defaults.get(group, {})
+            values |= {name_in_group(group, key): value for key, value in own.items()}
         try:
             return SegmenterOptions().updated(values)
         except OptionError as error:
@@ -195,9 +199,10 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=graphs,
         mixed_graphs={} if mixed is None else _graphs(folder, fields, "mixed_graphs", mixed),
-        defaults=fields.groups("defaults", ("asf", "mask", "grid")),
+        defaults=fields.groups("defaults", DEFAULT_GROUPS),
     )
-    bundle.options("grid")  # a wrong default is the bundle's fault: say so now
+    for group in SOURCE_GROUPS:
+        bundle.options(group)  # a wrong default is the bundle's fault: say so now
     return bundle
 
 

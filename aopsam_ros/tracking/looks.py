@@ -13,7 +13,7 @@ from aopsam_ros.segmentation import InstanceMask
 from aopsam_ros.tracking.overlap import SampleGrid
 
 if TYPE_CHECKING:
-    from aopsam_ros.prompting.filtering import FeatureMap
+    from aopsam_ros.prompting.features import FeatureMap
 
 
 def looks_of(masks: Sequence[InstanceMask], features: FeatureMap) -> NDArray[np.float32]:

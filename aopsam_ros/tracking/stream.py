@@ -14,7 +14,7 @@ from aopsam_ros.tracking.looks import looks_of
 from aopsam_ros.tracking.tracker import Tracker, TrackingOptions
 
 if TYPE_CHECKING:
-    from aopsam_ros.prompting.filtering import FeatureMap
+    from aopsam_ros.prompting.features import FeatureMap
 
 
 class StreamTracker:

@@ -73,6 +73,7 @@ class Sa1bFolder:
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
+        self.path = path
         self.files = sorted(f for f in path.glob("*.jpg") if f.with_suffix(".json").is_file())
         if not self.files:
             raise DatasetError(f"{path}: no *.jpg with a *.json of the same name")

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import DatasetError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from aopsam_ros.images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class InstanceDataset(Protocol):
     """What training and evaluation ask of a data set."""
 
     name: str
+    path: Path  # opens it again
 
     def __len__(self) -> int:
         """Count the images."""

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aopsam_ros.options import AsfOptions
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import PredictorSource
 from aopsam_ros.training.predictor_batches import PredictorBatch, read_sample
 from aopsam_ros.training.prepared_images import (
@@ -83,10 +84,10 @@ def sampled_points(confidence: NDArray[np.float32], height: int, width: int) -> 
     Returns:
         x and y in pixels of the resized image, `[N, 2]`.
     """
-    options = AsfOptions()
+    options = SegmenterOptions()
     geometry = FrameGeometry(height, width, height, width, max(height, width))
-    prompts = PredictorSource().propose(geometry, confidence, options)
-    return prompts.anchors[: options.max_prompts]
+    prompts = PredictorSource().propose(FrameInput(geometry, options, confidence))
+    return prompts.anchors[: options.asf.max_prompts]
 
 
 def masks_hit(layers: NDArray[np.uint16], points: NDArray[np.float64], smallest: int) -> list[bool]:

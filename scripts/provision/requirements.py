@@ -13,10 +13,12 @@ from provision.machine import Machine
 CONSTRAINTS = "constraints"
 BASE_GROUPS = ("runtime", "colcon")
 WHEEL_GROUPS = ("ros", "build")
-EXTRA_GROUPS = ("dev", "record", "train")
+EXTRA_GROUPS = ("dev", "evaluate", "record", "train")
 # Where the module is not called as the package is.
 MODULES = {
     "opencv-python-headless": "cv2",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
     "pyyaml": "yaml",
     "types-pyyaml": "yaml-stubs",
     "types-tqdm": "tqdm-stubs",

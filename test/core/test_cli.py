@@ -231,7 +231,7 @@ def test_models_list_and_verify(tiny_folder, tmp_path, capfd):
 
 
 def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("aopsam_ros.segmenter.Segmenter.segment", interrupted)

@@ -18,9 +18,8 @@ def test_default_passes_its_own_check(name):
 
 
 def test_table_and_dataclasses_name_the_same_options():
-    names = {f"asf.{key}" for key in vars(AsfOptions())} | {
-        f"mask.{key}" for key in vars(MaskOptions())
-    }
+    groups = vars(SegmenterOptions())
+    names = {f"{group}.{key}" for group, options in groups.items() for key in vars(options)}
     assert names == set(OPTIONS)
     assert list(SegmenterOptions().flat()) == list(OPTIONS)
 

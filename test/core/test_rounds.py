@@ -5,7 +5,7 @@ import pytest
 
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import resized_geometry
-from aopsam_ros.prompting.sources import point_prompts
+from aopsam_ros.prompting.prompts import point_prompts
 from aopsam_ros.rounds import Rounds
 from aopsam_ros.runtime.decoded import DecodedOnHost
 from aopsam_ros.segmentation import PromptState
@@ -39,7 +39,9 @@ class Decoder:
         for row, (x, y) in enumerate(coords[:, 0].astype(int)):
             top, left = y // 32 * 8, x // 32 * 8
             logits[row, :, top : top + 8, left : left + 8] = 5.0
-        return DecodedOnHost(logits, np.full((len(coords), 3), 0.9, np.float32))
+        # The further left, the surer: 0.9 at x = 0, 0.58 at 64.
+        iou = np.float32(0.9) - coords[:, :, 0].astype(np.float32) / 200
+        return DecodedOnHost(logits, np.repeat(iou, 3, axis=1))
 
 
 def run(points, seconds=0.0, adaptive=True, largest_batch=None, **asf):
@@ -81,6 +83,26 @@ def test_filtering_shortens_the_next_round():
     assert decoder.batches == [POINTS[:2], POINTS[2:4]]
     assert rounds.states[4] == PromptState.ELIMINATED
     assert rounds.decoder_calls == 4
+
+
+@pytest.mark.parametrize("least", [0.0, 0.6, 0.7, 0.75, 0.875, 0.876, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_only_sure_masks_drop_prompts(least, batch_size):
+    points = [[5, 5], [45, 45], [40, 40], [9, 9], [50, 50], [20, 60], [1, 40], [3, 3]]
+    rounds, decoder, _ = run(
+        points, filtering="inside", elimination_iou=least, batch_size=batch_size
+    )
+    waiting, batches = list(points), []
+    while waiting:
+        batch, waiting = waiting[:batch_size], waiting[batch_size:]
+        batches.append(batch)
+        # A mask is the quarter its prompt lies in.
+        sure = {(x // 32, y // 32) for x, y in batch if np.float32(0.9) - x / 200 >= least}
+        waiting = [(x, y) for x, y in waiting if (x // 32, y // 32) not in sure]
+    assert decoder.batches == [[list(map(float, point)) for point in b] for b in batches]
+    dropped = len(points) - sum(map(len, batches))
+    assert (rounds.states == PromptState.ELIMINATED).sum() == dropped
+    assert len(rounds.masks()) == len(points) - dropped  # none is left out of the result
 
 
 def test_filtering_does_not_touch_a_grid():

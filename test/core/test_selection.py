@@ -47,10 +47,10 @@ def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stabi
         for mask in masks:
             stability = stability_score(logits[prompt, mask : mask + 1, :5, :4], 1.0)[0]
             if ious[prompt, mask] >= least_iou and stability >= least_stability:
-                wanted.append((prompt, logits[prompt, mask]))
-    assert found.prompt.tolist() == [prompt for prompt, _ in wanted]
-    for row, (_, mask) in enumerate(wanted):
-        np.testing.assert_array_equal(found.logits[row], mask)
+                wanted.append((prompt, mask))
+    assert list(zip(found.prompt.tolist(), found.candidate.tolist(), strict=True)) == wanted
+    for row, (prompt, mask) in enumerate(wanted):
+        np.testing.assert_array_equal(found.logits[row], logits[prompt, mask])
 
 
 def test_padding_has_no_say_in_stability():
@@ -76,6 +76,7 @@ def test_concatenate_keeps_the_order_and_copes_with_nothing():
     a = select(DecodedOnHost(logits, ious), np.array([4]), (2, 2), EVERYTHING)
     b = select(DecodedOnHost(logits, ious), np.array([2]), (2, 2), EVERYTHING)
     assert concatenate([a, b], 2).prompt.tolist() == [4, 2]
+    assert concatenate([a, b], 2).take(np.array([1])).candidate.tolist() == [0]
     nothing = concatenate([], 2)
     assert len(nothing) == 0
     assert nothing.logits.shape == (0, 2, 2)

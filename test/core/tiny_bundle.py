@@ -1,8 +1,8 @@
 """A bundle of three hand-made ONNX graphs, a few kilobytes, whose results can be predicted.
 
 - Confidence is the image's red channel: a red dot is a prompt.
-- Green and blue are the embedding: a prompt's masks are the pixels of about its own colour, with
-  three tolerances, the middle one with the highest predicted IoU.
+- Green and blue are the embedding: a prompt's masks are the pixels of about the colour at the
+  middle of its points, with three tolerances, the middle one with the highest predicted IoU.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def prompt_predictor():
 
 
 def mask_decoder():
-    """Tolerance minus squared colour distance to the first point of each prompt."""
+    """Tolerance minus squared colour distance to the middle of each prompt's points."""
     constants = [
         _constant("zero", [0]),
         _constant("one", [1]),
@@ -87,8 +87,8 @@ def mask_decoder():
         _constant("ious", np.float32([PREDICTED_IOU])),
     ]
     nodes = [
-        helper.make_node("Slice", ["point_coords", "zero", "one", "one"], ["first"]),
-        helper.make_node("Add", ["first", "half"], ["centred"]),
+        helper.make_node("ReduceMean", ["point_coords"], ["middle"], axes=[1], keepdims=1),
+        helper.make_node("Add", ["middle", "half"], ["centred"]),
         helper.make_node("Mul", ["centred", "to_unit"], ["scaled"]),
         helper.make_node("Sub", ["scaled", "unit"], ["in_unit"]),
         helper.make_node("Unsqueeze", ["in_unit", "batch_axis"], ["grid"]),

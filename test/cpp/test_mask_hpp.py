@@ -13,19 +13,20 @@ from aopsam_ros.errors import MaskFormatError
 from aopsam_ros.masks import decode, decode_full, encode, to_label_map
 
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "examples" / "planner_cpp"
 INCLUDE = HERE.parents[1] / "include"
 WARNINGS = ["-std=c++14", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def compiled(folder, *arguments):
-    """Compile the driver; returns the program."""
+def compiled(folder, *arguments, source=HERE / "decode_masks.cpp"):
+    """Compile the driver, or another source; returns the program."""
     compiler = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("there is no C++ compiler")
     program = folder / "decode_masks"
     words = [compiler, *WARNINGS, f"-I{INCLUDE}", *arguments]
-    subprocess.run([*words, str(HERE / "decode_masks.cpp"), "-o", str(program)], check=True)
+    subprocess.run([*words, str(source), "-o", str(program)], check=True)
     return program
 
 
@@ -129,11 +130,47 @@ def test_limits(program, case):
     check_agreement(program, [case])
 
 
-def test_with_the_generated_messages(tmp_path):
+@pytest.fixture
+def messages():
+    """What lets the compiler find the generated messages."""
     include = Path(sys.prefix) / "include"
-    generated = include / "aopsam_ros" / "aopsam_ros" / "msg" / "mask_array.hpp"
-    if not generated.is_file():
+    if not (include / "aopsam_ros" / "aopsam_ros" / "msg" / "mask_array.hpp").is_file():
         pytest.skip("the C++ messages are not installed here")
-    folders = [f"-isystem{folder}" for folder in sorted(include.iterdir()) if folder.is_dir()]
-    program = compiled(tmp_path, "-DGENERATED_MESSAGES", *folders)
+    return [f"-isystem{folder}" for folder in sorted(include.iterdir()) if folder.is_dir()]
+
+
+def test_with_the_generated_messages(tmp_path, messages):
+    program = compiled(tmp_path, "-DGENERATED_MESSAGES", *messages)
     check_agreement(program, list(random_cases(20)))
+
+
+def test_the_example_planner_understands_masks_and_survives_a_damaged_one(tmp_path, messages):
+    stand_in = f"-I{HERE / 'stand_in'}"
+    options = ["-Wno-conversion", stand_in, *messages]  # ROS's own style does not ask for it
+    planner = compiled(tmp_path, *options, source=EXAMPLE / "planner.cpp")
+    result = subprocess.run([planner], capture_output=True, text=True, check=True)
+    seen, damaged = result.stdout.splitlines()
+    assert seen == "object 7: 2 pixels around (10, 20)"
+    assert damaged.startswith("mask 8 skipped: a mask's counts do not fill its box of 4 pixels")
+
+
+PROJECT = f"""
+cmake_minimum_required(VERSION 3.20)
+project(decode_masks CXX)
+find_package(aopsam_ros REQUIRED)
+add_executable(decode_masks {HERE / "decode_masks.cpp"})
+target_link_libraries(decode_masks aopsam_ros::mask)
+"""
+
+
+def test_cmake_finds_the_header_as_a_target(tmp_path):
+    """As in the README: find_package and target_link_libraries are all a planner needs."""
+    prefix = Path(sys.prefix)
+    if not (prefix / "share" / "aopsam_ros" / "cmake" / "export_maskExport.cmake").is_file():
+        pytest.skip("the package is not installed here")
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT)
+    options = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    for words in (["-S", ".", "-B", "build", *options], ["--build", "build"]):
+        done = subprocess.run(["cmake", *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    check_agreement(tmp_path / "build" / "decode_masks", list(random_cases(20)))

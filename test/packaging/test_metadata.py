@@ -59,7 +59,7 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
 
 
 def test_extras_are_the_groups_of_requirements(root, pip_metadata):
-    for extra in ("train", "record", "dev"):
+    for extra in ("dev", "evaluate", "record", "train"):
         listed = [r for r in pip_metadata.requires if re.search(f"extra == .{extra}.", r)]
         assert requirement_names(listed) == requirement_names(requirements(root, extra))
     assert "torch==2.13.0" in requirements(root, "train")
@@ -71,7 +71,8 @@ def test_pip_install_has_the_command(pip_metadata):
 
 
 @pytest.mark.parametrize(
-    "group", ["runtime", "ros", "build", "colcon", "dev", "record", "train", "constraints"]
+    "group",
+    ["runtime", "ros", "build", "colcon", "dev", "evaluate", "record", "train", "constraints"],
 )
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
@@ -122,10 +123,13 @@ OPTIONAL = {
     "onnxscript",
     "openvino",
     "tensorrt",
-    "pycocotools",
-    "skimage",
-    "rosbags",
     "matplotlib",
+    "optuna",
+    "pycocotools",
+    "pynvml",
+    "skimage",
+    "sklearn",
+    "rosbags",
 }
 
 

@@ -13,10 +13,11 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 from aopsam_ros.errors import InputError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.box_pairing import MOST_IMAGES, BoxPairing
-from aopsam_ros.ros.boxes import boxes_of
+from aopsam_ros.ros.boxes import MOST_DETECTIONS, boxes_of, named
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.stamps import PairingOptions, StampBuffer, nanoseconds
+from aopsam_ros.segmentation import InstanceMask, Segmentation
 
 
 def detection(x, y, width, height, scores=(), theta=0.0):
@@ -35,22 +36,21 @@ def test_corners_lie_half_a_size_from_the_centre_and_the_best_score_counts():
     message = Detection2DArray(
         detections=[detection(10, 20, 4, 6, (0.2, 0.7)), detection(5, 5, 2, 2)]
     )
-    corners, scores = boxes_of(message)
-    np.testing.assert_array_equal(corners, [[8, 17, 12, 23], [4, 4, 6, 6]])
-    np.testing.assert_allclose(scores, [0.7, 1.0])
-    corners, scores = boxes_of(Detection2DArray())
-    assert corners.shape == (0, 4) and scores.shape == (0,)
+    boxes = boxes_of(message)
+    np.testing.assert_array_equal(boxes.corners, [[8, 17, 12, 23], [4, 4, 6, 6]])
+    np.testing.assert_allclose(boxes.confidence, [0.7, 1.0])
+    assert len(boxes_of(Detection2DArray())) == 0
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.floats(-7, 7), st.floats(0, 50), st.floats(0, 50))
 def test_a_turned_box_becomes_the_upright_one_around_it(theta, width, height):
-    corners, _ = boxes_of(Detection2DArray(detections=[detection(3, 4, width, height, (), theta)]))
+    found = boxes_of(Detection2DArray(detections=[detection(3, 4, width, height, (), theta)]))
     half = np.array([[a * width / 2, b * height / 2] for a in (-1, 1) for b in (-1, 1)])
     turn = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
     turned = half @ turn.T + [3, 4]
     expected = np.concatenate([turned.min(0), turned.max(0)])
-    np.testing.assert_allclose(corners[0], expected, atol=1e-9)
+    np.testing.assert_allclose(found.corners[0], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,35 @@ def test_an_impossible_box_is_refused_in_one_line(bad):
     with pytest.raises(InputError, match="detection 1") as caught:
         boxes_of(Detection2DArray(detections=[detection(0, 0, 1, 1), bad]))
     assert "\n" not in str(caught.value)
+
+
+def test_more_boxes_than_any_image_has_are_refused():
+    full = Detection2DArray(detections=[Detection2D()] * MOST_DETECTIONS)
+    assert len(boxes_of(full)) == MOST_DETECTIONS
+    full.detections = [*full.detections, Detection2D()]
+    with pytest.raises(InputError, match="1025 detections in one image are more than 1024"):
+        boxes_of(full)
+
+
+def mask_prompted_at(x, y):
+    return InstanceMask(1, (0, 0, 1, 1), 1, 0.5, 1.0, (x, y), 1.0, "", np.array([0, 1], np.uint32))
+
+
+def test_masks_are_named_after_the_detection_whose_box_prompted_them():
+    unsure, sure = detection(10, 20, 4, 6, (0.2,)), detection(10, 20, 8, 2, (0.9, 0.1))
+    beyond = detection(100, 50, 40, 20, (0.5,))  # the image ends in its middle
+    nameless = detection(60, 60, 4, 4)
+    for found, names in ((unsure, ["dog"]), (sure, ["cat", "cow"]), (beyond, ["car"])):
+        for result, name in zip(found.results, names, strict=True):
+            result.hypothesis.class_id = name
+    message = Detection2DArray(detections=[unsure, sure, beyond, nameless])
+    places = [(9.5, 19.5), (89.5, 49.5), (59.5, 59.5), (9.5, 25.0)]
+    masks = tuple(mask_prompted_at(*place) for place in places)
+    segmentation = Segmentation(80, 100, masks, (), 0, {}, None, "", "")
+    found = named(segmentation, boxes_of(message), message)
+    assert [mask.label for mask in found.masks] == ["cat", "car", "", ""]
+    nothing = Detection2DArray()
+    assert named(segmentation, boxes_of(nothing), nothing).masks == masks
 
 
 class Rig:

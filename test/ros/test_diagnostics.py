@@ -37,12 +37,28 @@ def test_counts_and_latency():
     assert (report.new_segmented, report.new_failed, report.failing) == (100, 1, True)
     assert report.input_rate_hz > report.output_rate_hz > 0
     again = statistics.report()
-    assert (again.new_segmented, again.new_failed, again.input_rate_hz) == (0, 0, 0)
+    assert (again.new_segmented, again.new_failed) == (0, 0)
     assert again.failing
     statistics.on_segmented(FRAME, 0.1)
     assert not statistics.report().failing
     statistics.reset()
     assert statistics.report().received == 0
+
+
+def test_rates_are_those_of_the_last_five_reports(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("aopsam_ros.ros.statistics.time.monotonic", lambda: now[0])
+    statistics, rates = Statistics(), []
+    for second in range(12):
+        now[0] += 1.0
+        if second < 6 and second % 2 == 0:  # a frame every two seconds, then none
+            statistics.on_segmented(FRAME, 2.0)
+        if second < 6:
+            statistics.on_received()
+        report = statistics.report()
+        rates.append((round(report.input_rate_hz, 2), round(report.output_rate_hz, 2)))
+    assert rates[:6] == [(1, 1), (1, 0.5), (1, 0.67), (1, 0.5), (1, 0.6), (1, 0.4)]
+    assert rates[10:] == [(0, 0), (0, 0)]
 
 
 def test_latency_forgets_old_frames():

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from live import image_of, scene
+from live import TIMEOUT_S, image_of, scene
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
@@ -46,7 +46,7 @@ def arguments_of(description):
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
 def test_arguments_are_as_nav2s_and_described(name):
     arguments = arguments_of(description_of(name))
-    own = {"cameras", "image_topic", "camera_info_topic", "depth_topic", "engine", "model"}
+    own = {"cameras", "engine", "model", "prompt_source"} | {f"{topic}_topic" for topic in TOPICS}
     assert NAV2 | own == set(arguments)
     assert all(argument.description for argument in arguments.values())
 
@@ -59,11 +59,11 @@ def test_only_what_the_user_gives_goes_before_the_parameter_file(engine, model, 
     from aopsam_ros.ros.launching import overrides
 
     context = launch.LaunchContext()
-    context.launch_configurations.update(engine=engine, model=model)
+    context.launch_configurations.update(engine=engine, model=model, prompt_source="")
     assert overrides(context) == expected
 
 
-TOPICS = ("image", "camera_info", "depth")
+TOPICS = ("image", "camera_info", "depth", "boxes")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
         robot.spin(0.2)
         return received["front"] and received["rear"]
 
-    robot.wait(sent_and_answered, "no masks")
+    robot.wait(sent_and_answered, "no masks", 4 * TIMEOUT_S)  # two starts at once
     assert not received[""]
     for camera in ("front", "rear"):
         assert {message.header.frame_id for message in received[camera]} == {camera}

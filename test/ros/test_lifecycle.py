@@ -208,7 +208,9 @@ def test_an_impossible_value_at_start_ends_with_one_clear_line(robot, values, re
 def test_silence_is_told_once_with_the_topic_and_its_publishers(robot, tiny_bundle):
     robot.start_node(model=tiny_bundle)
     robot.activate()
-    robot.wait(lambda: robot.said("no image on /image for 5 s: 1 publishers found"), "no word")
+    kind = "sensor_msgs/msg/Image, reliable and volatile"
+    told = f"no image on /image for 5 s: 1 publishers found (robot: {kind}), this node takes {kind}"
+    robot.wait(lambda: robot.said(told), "no word")
     level, text, _ = robot.fresh_health()
     assert robot.log.read_text().count("no image on") == 1
     assert (level, text) == (DiagnosticStatus.WARN, "no images arrive")

@@ -1,0 +1,99 @@
+"""The arguments that `evaluate` and `tune` share: data, model, boxes and options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.evaluation.model_choice import ModelChoice
+from aopsam_ros.options import parse
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.choosing import needs_boxes
+from aopsam_ros.training.datasets import InstanceDataset, open_dataset
+
+
+def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--data`, what `model_choice` reads, `--limit`, `--boxes` and `--set`."""
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="label-map folders, COCO JSON files or SA-1B folders",
+    )
+    parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
+    parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
+    parser.add_argument(
+        "--precision", default="auto", help="of engines on a GPU: auto, fp16, fp32 (%(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="images of each data set, spread evenly (0: all)"
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="a detector's boxes for the sources boxes and box_centres: JSON, a picture's name to a"
+        " list of [left, top, right, bottom, confidence]",
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="set options"
+    )
+
+
+def model_choice(arguments: argparse.Namespace) -> ModelChoice:
+    """Read `--model`, `--engine`, `--precision` and `--threads`.
+
+    Raises:
+        OptionError: if the number of threads is negative.
+    """
+    if arguments.threads < 0:
+        raise OptionError("--threads must be 0 or more")
+    return ModelChoice(arguments.model, arguments.engine, arguments.precision, arguments.threads)
+
+
+def open_datasets(arguments: argparse.Namespace) -> list[InstanceDataset]:
+    """Open the data sets.
+
+    Raises:
+        DatasetError: if one cannot be read, or two have one name.
+        OptionError: if the limit is negative.
+    """
+    if arguments.limit < 0:
+        raise OptionError("--limit must be 0 or more")
+    datasets = [open_dataset(path) for path in arguments.data]
+    names = [dataset.name for dataset in datasets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetError(f"two data sets are called {twice[0]}")
+    return datasets
+
+
+def open_boxes(file: Path | None, sources: Sequence[str]) -> BoxFile | None:
+    """Read the file of boxes, if a source takes any.
+
+    Raises:
+        OptionError: if a source is unknown, or needs boxes and no file is given.
+        InputError: if the file cannot be used.
+    """
+    needing = [name for name in sources if needs_boxes(name)]
+    if not needing:
+        return None
+    if file is None:
+        raise OptionError(f"--prompts {needing[0]} needs --boxes FILE")
+    return BoxFile(file)
+
+
+def settings(arguments: argparse.Namespace) -> dict[str, object]:
+    """Read `--set`.
+
+    Raises:
+        OptionError: if a word is not NAME=VALUE, or an option is wrong.
+    """
+    pairs = [word.partition("=") for word in arguments.set]
+    if any(not separator for _, separator, _ in pairs):
+        raise OptionError("--set takes NAME=VALUE")
+    return {name: parse(name, value) for name, _, value in pairs}

@@ -1,0 +1,112 @@
+"""`aopsam tune`: the options that suit a user's own scenes, as a parameter file for the node."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from aopsam_ros.commands.measuring import (
+    add_measuring_arguments,
+    model_choice,
+    open_boxes,
+    open_datasets,
+    settings,
+)
+from aopsam_ros.errors import OptionError
+from aopsam_ros.images import write_bytes
+from aopsam_ros.options import check
+from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.tuning.parameter_file import table, to_yaml
+from aopsam_ros.tuning.score import METRICS, Budget
+from aopsam_ros.tuning.study import require_optuna
+from aopsam_ros.tuning.task import Task
+from aopsam_ros.tuning.tuner import Tuner
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_measuring_arguments(parser)
+    parser.add_argument(
+        "--prompts",
+        default=AUTO,
+        metavar="SOURCE",
+        help="the prompt source whose options are searched (%(default)s)",
+    )
+    parser.add_argument(
+        "--max-calls", type=float, metavar="N", help="decoder calls a photograph may cost"
+    )
+    parser.add_argument(
+        "--time-ms", type=float, metavar="MS", help="milliseconds a photograph may cost here"
+    )
+    parser.add_argument(
+        "--metric",
+        choices=METRICS,
+        default=METRICS[0],
+        help="mIoU to search for: one-to-one, the paper's, or the mean of both (%(default)s)",
+    )
+    parser.add_argument(
+        "--trials", type=int, default=200, help="settings to try in all (%(default)s)"
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="share of each data set that is not searched on, but checks the result (%(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the search (%(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for params.yaml and tuning.json; an interrupted search goes on there",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, print what was found beside the model's own options, and write the files.
+
+    Raises:
+        AopsamError: if a data set, the model, an option or the budget is wrong.
+    """
+    require_optuna()
+    task = _task(arguments)
+    task.out.mkdir(parents=True, exist_ok=True)
+    tuner = Tuner(task)
+    try:
+        tuned = tuner.run()
+    finally:
+        tuner.close()
+    given = {name: check(name, value) for name, value in task.settings.items()}
+    files = {
+        "params.yaml": to_yaml(tuned, given, task.budget.describe()),
+        "tuning.json": json.dumps(asdict(tuned), indent=1) + "\n",
+    }
+    for name, text in files.items():
+        write_bytes(task.out / name, text.encode())
+    print("\n".join([*table(tuned), str(task.out / "params.yaml")]))
+    return 0
+
+
+def _task(arguments: argparse.Namespace) -> Task:
+    if arguments.trials < 1:
+        raise OptionError("--trials must be 1 or more")
+    if not 0 <= arguments.held_out < 1:
+        raise OptionError("--held-out must be at least 0 and below 1")
+    return Task(
+        choice=model_choice(arguments),
+        prompt_source=arguments.prompts,
+        datasets=open_datasets(arguments),
+        limit=arguments.limit,
+        held_out=arguments.held_out,
+        settings=settings(arguments),
+        boxes=open_boxes(arguments.boxes, [arguments.prompts]),
+        budget=Budget(arguments.max_calls, arguments.time_ms),
+        metric=arguments.metric,
+        trials=arguments.trials,
+        seed=arguments.seed,
+        out=arguments.out,
+    )

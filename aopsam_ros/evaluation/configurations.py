@@ -1,0 +1,122 @@
+"""What is measured side by side: the prompt sources, the ablation, the rules and the sweeps.
+
+The tables are those of the AoP-SAM paper (tables 1 to 3). Everything starts from the bundle's own
+values; a sweep changes one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.options import OPTIONS, SegmenterOptions, Value
+from aopsam_ros.prompting.filtering import RULES
+from aopsam_ros.prompting.sources import make_source
+
+PARTS = ("sources", "ablation", "rules", "sweeps")
+PREDICTOR = "predictor"
+PAPERS_RULE = "paper"
+
+# Around the paper's values: a bundle's own best may lie beside them. The paper has no budget, whose
+# sweep shows what each further prompt is worth.
+SWEEPS: dict[str, tuple[Value, ...]] = {
+    "asf.smoothing_sigma": (0.0, 1.0, 2.0, 3.0, 4.0),
+    "asf.confidence_threshold": (0.05, 0.1, 0.2, 0.3, 0.4),
+    "asf.min_spacing": (2, 4, 5, 6, 7),
+    "asf.elimination_threshold": (1.0, 1.25, 1.3, 1.35, 1.4),
+    "asf.elimination_cosine": (0.5, 0.65, 0.75, 0.85, 0.95),
+    "asf.max_prompts": (8, 16, 32, 64, 128),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One row of a table: a prompt source with some options changed.
+
+    `part` is one of `PARTS`; `swept` names the option of a sweep and `value` its value.
+    """
+
+    part: str
+    title: str
+    source: str
+    changes: dict[str, Value] = field(default_factory=dict)
+    swept: str = ""
+
+    @property
+    def value(self) -> Value:
+        """The swept option's value."""
+        return self.changes[self.swept]
+
+
+def configurations(
+    sources: Sequence[str], parts: Sequence[str], predictor: SegmenterOptions
+) -> list[Configuration]:
+    """List what to measure.
+
+    Args:
+        sources: names of prompt sources.
+        parts: of `PARTS`; all but "sources" need the source "predictor" among them.
+        predictor: that source's own options.
+
+    Raises:
+        OptionError: an unknown source or part, or one named twice.
+    """
+    for words, kind in ((sources, "source"), (parts, "part")):
+        if len(set(words)) != len(words):
+            raise OptionError(f"a {kind} is named twice: {', '.join(words)}")
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise OptionError(f"unknown part '{unknown[0]}'; known: {', '.join(PARTS)}")
+    for source in sources:
+        make_source(source)
+    found = [Configuration("sources", source, source) for source in sources]
+    if PREDICTOR in sources:
+        found += _ablation(predictor) if "ablation" in parts else []
+        found += _rules() if "rules" in parts else []
+        found += _sweeps(predictor) if "sweeps" in parts else []
+    return found
+
+
+def _ablation(predictor: SegmenterOptions) -> list[Configuration]:
+    """Table 2: every peak of the map; thinned by sampling; and by filtering, too."""
+    plain: dict[str, Value] = {
+        "asf.smoothing_sigma": 0.0,
+        "asf.min_spacing": 1,
+        "asf.sampling": "peaks",
+        "asf.filtering": "none",
+    }
+    own = predictor.asf.filtering
+    rule = PAPERS_RULE if own == "none" else own
+    steps: list[tuple[str, dict[str, Value]]] = [
+        ("predictor only", plain),
+        ("+ sampling", {"asf.filtering": "none"}),
+        (f"+ filtering ({rule})", {"asf.filtering": rule}),
+    ]
+    return [Configuration("ablation", title, PREDICTOR, changes) for title, changes in steps]
+
+
+def _rules() -> list[Configuration]:
+    rules = OPTIONS["asf.filtering"].choices
+    return [Configuration("rules", rule, PREDICTOR, {"asf.filtering": rule}) for rule in rules]
+
+
+def _sweeps(predictor: SegmenterOptions) -> list[Configuration]:
+    """Table 3: one option at a time, the model's own value among the others."""
+    found = []
+    for name, values in SWEEPS.items():
+        own = predictor.flat()[name]
+        for value in sorted({*values, own}, key=float):
+            changes = {name: value, **_rule_for(name, predictor.asf.filtering)}
+            found.append(Configuration("sweeps", f"{name} = {value:g}", PREDICTOR, changes, name))
+    return found
+
+
+def _rule_for(swept: str, own: str) -> dict[str, Value]:
+    """Choose a rule that makes use of the swept option, where the model's own one does not."""
+    rule = RULES.get(own)
+    if swept == "asf.elimination_threshold" and not (rule and rule.uses_threshold):
+        return {"asf.filtering": PAPERS_RULE}
+    if swept == "asf.elimination_cosine" and not (rule and rule.uses_cosine):
+        return {"asf.filtering": "duplicates"}
+    return {}

@@ -1,0 +1,35 @@
+"""Which model is measured, and what runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aopsam_ros.runtime.bundle import Bundle, load_bundle
+from aopsam_ros.runtime.engines import AUTO, Runtime, create_runtime
+from aopsam_ros.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """A bundle's name or folder, and the engine with its settings; see `create_runtime`."""
+
+    model: str
+    engine: str = AUTO
+    precision: str = AUTO
+    threads: int = 0
+
+    def load(self) -> tuple[Bundle, Runtime]:
+        """Load the bundle's graphs.
+
+        Raises:
+            BundleError: if the bundle is missing, malformed or altered.
+            EngineError: if the engine cannot be used.
+        """
+        bundle = load_bundle(self.model)
+        return bundle, create_runtime(bundle, self.engine, self.threads, self.precision)
+
+    def segmenter(self, prompt_source: str) -> Segmenter:
+        """Load the model for one prompt source; errors as `load`, and those of `Segmenter`."""
+        return Segmenter.from_bundle(
+            self.model, self.engine, prompt_source, self.threads, self.precision
+        )

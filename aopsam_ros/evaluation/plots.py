@@ -1,0 +1,117 @@
+"""The plots of a report, as SVG that can stand in a page; drawn by matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aopsam_ros.errors import EngineError
+
+# Told apart by people who see colours differently (Okabe and Ito).
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# No date, no random ids: the same figures give the same file.
+_STYLE = {
+    "svg.hashsalt": "aopsam",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration in a plot: what it cost and what it reached."""
+
+    series: str
+    label: str
+    x: float
+    y: float
+
+
+def require_matplotlib() -> None:
+    """Say what to install if there is no matplotlib.
+
+    Raises:
+        EngineError: there is none.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            f"a report needs matplotlib and pycocotools ({error}): `make setup EXTRAS=evaluate` or"
+            " `pip install .[evaluate]`"
+        ) from error
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Keep the points that none reaches or passes for less, from left to right."""
+    front: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, -p.y)):
+        if not front or point.y > front[-1].y:
+            front.append(point)
+    return front
+
+
+def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
+    """Plot all points by series, name the labelled ones, and join those of the front.
+
+    The horizontal axis is logarithmic.
+
+    Returns:
+        an SVG element.
+    """
+    figure, (axes,) = _figure(7.0, 4.2, 1)
+    for number, series in enumerate(dict.fromkeys(point.series for point in points)):
+        own = [point for point in points if point.series == series]
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.scatter([p.x for p in own], [p.y for p in own], s=26, color=colour, label=series)
+    front = pareto_front(points)
+    axes.step([p.x for p in front], [p.y for p in front], where="post", color="#999999", lw=1)
+    for point in points:
+        if point.label:
+            axes.annotate(
+                point.label, (point.x, point.y), textcoords="offset points", xytext=(5, 4)
+            )
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def draw_sweep(values: Sequence[float], curves: Mapping[str, Sequence[float]], name: str) -> str:
+    """Plot one small panel for each curve over a swept option's values.
+
+    Returns:
+        an SVG element.
+    """
+    figure, panels = _figure(2.6 * len(curves), 2.2, len(curves))
+    for number, (axes, (title, heights)) in enumerate(zip(panels, curves.items(), strict=True)):
+        axes.plot(values, heights, marker="o", ms=4, color=_COLOURS[number % len(_COLOURS)])
+        axes.set(title=title, xlabel=name)
+        axes.margins(y=0.25)
+    return _svg(figure)
+
+
+def _figure(width: float, height: float, panels: int) -> tuple[Any, Sequence[Any]]:
+    """Make a figure that no screen shows, and its panels."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:  # noqa: ANN401  (matplotlib has no types)
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    content = text.getvalue()
+    return content[content.index("<svg") :]

@@ -1,0 +1,125 @@
+"""Prompts without training: clusters of the embedding's features, one point for each.
+
+Efficient SAM2 clusters what the encoder's patches look at. An encoder of windows only has no
+attention over the whole image; there the cosine similarity of its features takes that place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import EngineError
+from aopsam_ros.options import ClusterOptions
+from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.products import matmul
+from aopsam_ros.prompting.features import FeatureMap
+
+# min_samples and min_cluster_size, by the names that Efficient SAM2 gave them.
+PRESETS = {
+    "low_latency": (2, 10),
+    "high_quality": (2, 5),
+    "sam3d": (5, 40),
+    "sam1": (2, 3),
+}
+
+
+def knobs(options: ClusterOptions) -> tuple[int, int]:
+    """Return min_samples and min_cluster_size: the preset's, where not set by themselves."""
+    samples, size = PRESETS[options.preset]
+    return options.min_samples or samples, max(2, options.min_cluster_size or size)
+
+
+def cluster_points(
+    features: FeatureMap, geometry: FrameGeometry, options: ClusterOptions
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Propose the medoid of each cluster of features.
+
+    Args:
+        features: of the part of the embedding that shows the image.
+        geometry: of the frame.
+        options: preset, knobs and the side of the pooled grid.
+
+    Returns:
+        x and y in source pixels `[N, 2]`, and how alike each cluster is, best first: the mean
+        cosine of its cells with the medoid, in 0-1, float32 `[N]`.
+
+    Raises:
+        EngineError: if scikit-learn is not installed.
+    """
+    factor = -(-features.size // options.side)
+    unit, columns = features.pooled(factor)
+    similarity = matmul(unit, np.ascontiguousarray(unit.T))
+    labels = cluster(similarity, *knobs(options))
+    cells, alike = medoids(similarity, labels)
+    order = np.argsort(-alike, kind="stable")
+    y, x = np.divmod(cells[order], columns)
+    # The middle of a pooled cell, in cells of the embedding.
+    centres = np.stack((x, y), axis=1) * factor + (factor - 1) / 2
+    return geometry.cells_to_source(centres, features.size), alike[order]
+
+
+def cluster(
+    similarity: NDArray[np.float32], min_samples: int, min_cluster_size: int
+) -> NDArray[np.int64]:
+    """Cluster by density with the cosine distance (HDBSCAN).
+
+    Args:
+        similarity: cosines `[n, n]`.
+        min_samples: a cell with so many near it, itself included, lies in a dense place.
+        min_cluster_size: smaller clusters are noise.
+
+    Returns:
+        int64 `[n]`: the cluster of each cell from 0 on, below 0 for noise.
+
+    Raises:
+        EngineError: if scikit-learn is not installed.
+    """
+    if len(similarity) < max(min_samples, min_cluster_size):
+        return np.full(len(similarity), -1, np.int64)
+    # Rounding must not make a distance negative, nor the two directions of one differ.
+    distance = np.maximum(1.0 - (similarity + similarity.T).astype(np.float64) / 2, 0.0)
+    np.fill_diagonal(distance, 0.0)
+    model = _hdbscan()(
+        metric="precomputed", min_samples=min_samples, min_cluster_size=min_cluster_size, copy=False
+    )
+    return np.asarray(model.fit(distance).labels_, np.int64)
+
+
+def medoids(
+    similarity: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Find the member of each cluster that is most like the others.
+
+    Returns:
+        its cell, int64 `[clusters]`, and its mean cosine with the members, float32 in 0-1.
+    """
+    cells, alike = [], []
+    for label in np.unique(labels[labels >= 0]):  # below 0 is noise
+        members = np.flatnonzero(labels == label)
+        likeness = similarity[np.ix_(members, members)].mean(axis=1)
+        best = int(likeness.argmax())
+        cells.append(int(members[best]))
+        alike.append(float(likeness[best]))
+    return np.array(cells, np.int64), np.clip(np.array(alike, np.float32), 0.0, 1.0)
+
+
+def installed() -> bool:
+    """Return whether the package that clusters is there."""
+    try:
+        _hdbscan()
+    except EngineError:
+        return False
+    return True
+
+
+def _hdbscan() -> type:
+    try:
+        from sklearn.cluster import HDBSCAN
+    except ImportError as error:
+        raise EngineError(
+            f"the prompt source 'clusters' needs scikit-learn 1.3 or newer ({error}): "
+            "pip install scikit-learn"
+        ) from error
+    found: type = HDBSCAN
+    return found

@@ -1,0 +1,1 @@
+"""Searching the options that suit a user's own scenes."""

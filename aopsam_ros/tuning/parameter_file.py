@@ -1,0 +1,55 @@
+"""What was found, as a parameter file for the node and as lines for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+
+from aopsam_ros.options import OPTIONS, Value
+from aopsam_ros.tuning.score import Score
+from aopsam_ros.tuning.task import Side, Tuned
+
+
+def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
+    """Return a file for the launch files' `params_file`.
+
+    Args:
+        tuned: what was found.
+        settings: options that the user had set, and that belong to what was found.
+        limits: of the search, in words.
+    """
+    chosen = {**settings, **tuned.options}
+    parameters: dict[str, Value] = {"model": tuned.model, "prompt_source": tuned.prompt_source}
+    parameters |= {name: chosen[name] for name in OPTIONS if name in chosen}
+    remarks = [
+        f"Found by `aopsam tune`, {limits}:",
+        *table(tuned),
+        "Start with it: ros2 launch aopsam_ros cpu.launch.py params_file:=FILE",
+    ]
+    head = "".join(f"# {line}".rstrip() + "\n" for line in remarks)
+    content = yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False)
+    return f"{head}\n{content}"
+
+
+def table(tuned: Tuned) -> list[str]:
+    """Return the figures side by side: what was found, and the model's own options."""
+    lines = [f"{'':24} {'1-to-1':>7} {'closest':>8} {'masks':>7} {'calls':>7} {'ms':>7}"]
+    searched = f"{tuned.photographs} photographs"
+    lines += [
+        _line(f"found, {searched}", tuned.found.searched, tuned.found),
+        _line(f"own, {searched}", tuned.own.searched, tuned.own),
+    ]
+    others = f"{tuned.others} others"
+    for word, side in (("found", tuned.found), ("own", tuned.own)):
+        if side.checked is not None:
+            lines.append(_line(f"{word}, {others}", side.checked))
+    return lines
+
+
+def _line(title: str, score: Score, timed: Side | None = None) -> str:
+    milliseconds = f"{timed.milliseconds:7.0f}" if timed else ""
+    return (
+        f"{title:24} {score.one_to_one:7.3f} {score.closest:8.3f} {score.masks:7.1f}"
+        f" {score.decoder_calls:7.1f} {milliseconds}".rstrip()
+    )

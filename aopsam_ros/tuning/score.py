@@ -1,0 +1,108 @@
+"""How good a set of options is on recorded photographs, and what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.tuning.recording import Recording
+from aopsam_ros.tuning.replay import Replay, Replayed
+
+METRICS = ("one_to_one", "closest", "both")
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over photographs; the fields as in `ImageResult`."""
+
+    one_to_one: float
+    closest: float
+    masks: float
+    decoder_calls: float
+
+    def value(self, metric: str) -> float:
+        """Return what is searched for: a name of `METRICS`; "both" is the mean of the two."""
+        if metric == "both":
+            return (self.one_to_one + self.closest) / 2
+        return self.one_to_one if metric == "one_to_one" else self.closest
+
+
+def score(replay: Replay, recordings: Sequence[Recording], options: SegmenterOptions) -> Score:
+    """Average over one photograph or more."""
+    return mean([replay.run(recording, options) for recording in recordings])
+
+
+def mean(results: Sequence[Replayed]) -> Score:
+    """Average over photographs, each counting once."""
+
+    def average(field: str) -> float:
+        return float(np.mean([getattr(result, field) for result in results]))
+
+    return Score(
+        average("one_to_one"), average("closest"), average("masks"), average("decoder_calls")
+    )
+
+
+@dataclass(frozen=True)
+class TimeModel:
+    """Milliseconds of a photograph: a constant, so much a decoded prompt, so much a mask."""
+
+    base: float
+    per_call: float
+    per_mask: float
+
+    def estimate(self, calls: float, masks: float) -> float:
+        """Return the time that so many decoded prompts and masks take."""
+        return self.base + self.per_call * calls + self.per_mask * masks
+
+    @classmethod
+    def fit(cls, runs: Sequence[tuple[float, float, float]]) -> TimeModel:
+        """Fit to runs of (calls, masks, milliseconds); no part is negative."""
+        rows = np.array(runs, np.float64)
+        factors: NDArray[np.float64] = np.column_stack((np.ones(len(rows)), rows[:, :2]))
+        base, per_call, per_mask = nnls(factors, rows[:, 2])[0].tolist()
+        return cls(base, per_call, per_mask)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a photograph may cost on average: decoder calls, or milliseconds; None: anything.
+
+    Raises:
+        OptionError: if a limit is not positive.
+    """
+
+    max_calls: float | None = None
+    time_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limits."""
+        if self.max_calls is not None and not self.max_calls >= 1:
+            raise OptionError("--max-calls must be 1 or more")
+        if self.time_ms is not None and not self.time_ms > 0:
+            raise OptionError("--time-ms must be above 0")
+
+    def excess(self, score: Score, time: TimeModel | None) -> float:
+        """Return by what share the budget is exceeded; 0 or less where it is kept."""
+        shares = [-1.0]
+        if self.max_calls is not None:
+            shares.append(score.decoder_calls / self.max_calls - 1.0)
+        if self.time_ms is not None and time is not None:
+            needed = time.estimate(score.decoder_calls, score.masks)
+            shares.append(needed / self.time_ms - 1.0)
+        return max(shares)
+
+    def describe(self) -> str:
+        """Say what the limits are."""
+        words = []
+        if self.max_calls is not None:
+            words.append(f"at most {self.max_calls:g} decoder calls")
+        if self.time_ms is not None:
+            words.append(f"at most {self.time_ms:g} ms")
+        return " and ".join(words) or "no limit"

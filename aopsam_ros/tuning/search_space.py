@@ -1,0 +1,126 @@
+"""Which options are searched, and over what values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aopsam_ros.options import OPTIONS, Value
+from aopsam_ros.prompting.filtering import RULES
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Numbers from `low` to `high`, `step` apart."""
+
+    low: float
+    high: float
+    step: float
+
+
+# Wider than what suits any model met so far, and in steps that matter.
+NUMBERS: Mapping[str, Steps] = {
+    "asf.smoothing_sigma": Steps(0.0, 4.0, 0.5),
+    "asf.confidence_threshold": Steps(0.02, 0.6, 0.02),
+    "asf.min_spacing": Steps(2, 16, 1),
+    "asf.elimination_threshold": Steps(0.5, 2.0, 0.05),
+    "asf.elimination_cosine": Steps(0.4, 0.95, 0.05),
+    "asf.elimination_iou": Steps(0.0, 0.9, 0.1),
+    "mask.predicted_iou_threshold": Steps(0.0, 0.95, 0.05),
+    "mask.stability_threshold": Steps(0.0, 0.95, 0.05),
+    "mask.overlap_threshold": Steps(0.4, 0.95, 0.05),
+}
+WORDS: Mapping[str, Sequence[str]] = {
+    "asf.sampling": OPTIONS["asf.sampling"].choices,
+    "asf.filtering": OPTIONS["asf.filtering"].choices,
+    "mask.candidates": OPTIONS["mask.candidates"].choices,
+    "mask.combine": ("nms", "box_nms"),  # what merging gives cannot be looked up
+}
+MOST_PROMPTS = (8, 16, 32, 64, 128, 256, 512)
+
+
+class Trial(Protocol):
+    """The part of optuna's trial that is used."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float) -> float:
+        """Suggest a number."""
+
+    def suggest_int(self, name: str, low: int, high: int) -> int:
+        """Suggest a whole number."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
+        """Suggest one of the choices."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The options to search.
+
+    Attributes:
+        adaptive: whether the prompt source takes the options of asf.
+        fixed: names that the user has set and that are not searched.
+        max_calls: most prompts decoded for a photograph on average; None for any number.
+    """
+
+    adaptive: bool
+    fixed: frozenset[str]
+    max_calls: float | None
+
+    def suggest(self, trial: Trial) -> dict[str, Value]:
+        """Ask a trial for a value of every option that matters with the ones before it."""
+        values: dict[str, Value] = {}
+        for name in self._names():
+            if name not in self.fixed and not _needless(name, values):
+                values[name] = self._value(trial, name)
+        return values
+
+    def near(self, options: Mapping[str, Value]) -> dict[str, Value]:
+        """Return the searched values that lie nearest to given ones."""
+        return {name: self._nearest(name, options[name]) for name in self._names()}
+
+    def _nearest(self, name: str, value: Value) -> Value:
+        if name == "asf.max_prompts":
+            return min(self._most_prompts(), key=lambda most: abs(most - float(value)))
+        if name in WORDS:
+            return value if value in WORDS[name] else WORDS[name][0]
+        steps = NUMBERS[name]
+        inside = min(max(float(value), steps.low), steps.high)
+        number = steps.low + round((inside - steps.low) / steps.step) * steps.step
+        return OPTIONS[name].type(round(number, 6))
+
+    def _names(self) -> list[str]:
+        names = [name for name in OPTIONS if name in NUMBERS or name in WORDS]
+        if not self.adaptive:
+            return [name for name in names if name.startswith("mask.")]
+        # The rule first: it decides which of its parameters matter.
+        first = ["asf.filtering", "asf.max_prompts"]
+        return first + [name for name in names if name not in first]
+
+    def _value(self, trial: Trial, name: str) -> Value:
+        if name == "asf.max_prompts":
+            return int(trial.suggest_categorical(name, self._most_prompts()))
+        if name in WORDS:
+            return str(trial.suggest_categorical(name, list(WORDS[name])))
+        steps = NUMBERS[name]
+        if OPTIONS[name].type is int:
+            return trial.suggest_int(name, int(steps.low), int(steps.high))
+        return round(trial.suggest_float(name, steps.low, steps.high, step=steps.step), 6)
+
+    def _most_prompts(self) -> list[int]:
+        """Return limits of a frame; the budget itself is one, so that some trial can keep it."""
+        limit = OPTIONS["asf.max_prompts"].maximum or max(MOST_PROMPTS)
+        own = [] if self.max_calls is None else [min(int(self.max_calls), int(limit))]
+        return sorted({*MOST_PROMPTS, *own})
+
+
+def _needless(name: str, values: Mapping[str, Value]) -> bool:
+    """Return whether an option changes nothing with the rule that was chosen."""
+    if "asf.filtering" not in values:  # the user's own, or none at all
+        return False
+    rule = RULES.get(str(values["asf.filtering"]))
+    return {
+        "asf.elimination_iou": rule is None,
+        "asf.elimination_threshold": rule is None or not rule.uses_threshold,
+        "asf.elimination_cosine": rule is None or not rule.uses_cosine,
+    }.get(name, False)

@@ -1,0 +1,155 @@
+"""The search itself, by optuna; every trial is kept in a file at once, so that it can go on."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from aopsam_ros.errors import EngineError, OptionError
+from aopsam_ros.options import Value
+from aopsam_ros.tuning.score import Score
+from aopsam_ros.tuning.search_space import SearchSpace
+
+_NAME = "aopsam"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One trial: the options it set, what they came to, and its excess over the budget."""
+
+    number: int
+    values: Mapping[str, Value]
+    score: Score
+    excess: float
+
+
+def require_optuna() -> None:
+    """Say what to install if there is no optuna.
+
+    Raises:
+        EngineError: there is none.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            f"tuning needs optuna ({error}): `make setup EXTRAS=evaluate` or"
+            " `pip install .[evaluate]`"
+        ) from error
+
+
+class Study:
+    """A search that goes on where it stopped.
+
+    Args:
+        path: the file of its trials.
+        description: all that the trials' scores depend on.
+        seed: of the suggestions; a trial's are the same whether the search was interrupted or not.
+    """
+
+    def __init__(self, path: Path, description: Mapping[str, Any], seed: int) -> None:
+        """Open or begin it.
+
+        Raises:
+            OptionError: if the file holds a search with another description.
+        """
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage = JournalStorage(JournalFileBackend(str(path)))
+        self._seed = seed
+        self._study = optuna.create_study(
+            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
+        )
+        known = self._study.user_attrs.get("description")
+        if known is None:
+            self._study.set_user_attr("description", dict(description))
+        elif known != dict(description):
+            changed = [key for key in description if known.get(key) != description[key]]
+            raise OptionError(
+                f"{path}: holds a search with another {' and '.join(changed) or 'description'}: "
+                "choose another --out"
+            )
+
+    def tried(self) -> list[Tried]:
+        """Return the finished trials, in their order."""
+        return [
+            Tried(number, own["values"], Score(**own["score"]), own["excess"])
+            for number, own in enumerate(trial.user_attrs for trial in self._finished())
+        ]
+
+    def run(
+        self,
+        trials: int,
+        space: SearchSpace,
+        start: Mapping[str, Value],
+        judge: Callable[[Mapping[str, Value]], tuple[float, Score, float]],
+    ) -> None:
+        """Search until there are so many finished trials.
+
+        Args:
+            trials: those of earlier runs included.
+            space: what is searched.
+            start: options near which the first trial lies, by name.
+            judge: returns value, score and excess of a trial's options.
+        """
+        done = len(self._finished())
+        bar = tqdm(total=trials, initial=min(done, trials), unit="trial", desc="tune")
+        bar.fp = sys.stderr
+        with bar, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # optuna calls what is used here experimental
+            for number in range(done, trials):
+                self._one(number, space, start, judge)
+                bar.update()
+                bar.set_postfix_str(self._best())
+
+    def _one(
+        self,
+        number: int,
+        space: SearchSpace,
+        start: Mapping[str, Value],
+        judge: Callable[[Mapping[str, Value]], tuple[float, Score, float]],
+    ) -> None:
+        self._study.sampler = self._sampler(number)
+        if number == 0 and not self._trials("WAITING"):
+            self._study.enqueue_trial(space.near(start))
+        trial = self._study.ask()
+        values = space.suggest(trial)
+        value, score, excess = judge(values)
+        for name, content in (("values", values), ("score", asdict(score)), ("excess", excess)):
+            trial.set_user_attr(name, content)
+        self._study.tell(trial, value)
+
+    def _sampler(self, number: int) -> Any:  # noqa: ANN401  (optuna is optional)
+        """Return a sampler of its own for each trial: its random numbers depend on nothing else."""
+        from optuna.samplers import TPESampler
+
+        return TPESampler(
+            seed=self._seed * 1_000_003 + number,
+            n_startup_trials=20,
+            multivariate=True,
+            group=True,
+            constant_liar=False,  # a trial that was killed must not count
+            constraints_func=lambda trial: [trial.user_attrs["excess"]],
+        )
+
+    def _finished(self) -> list[Any]:
+        return self._trials("COMPLETE")
+
+    def _trials(self, state: str) -> list[Any]:
+        from optuna.trial import TrialState
+
+        found: list[Any] = self._study.get_trials(deepcopy=False, states=[TrialState[state]])
+        return found
+
+    def _best(self) -> str:
+        kept = [t.value for t in self._finished() if t.user_attrs["excess"] <= 0]
+        return f"best {max(kept):.4f}" if kept else "none keeps the budget yet"

@@ -1,0 +1,138 @@
+"""Replayed photographs against the real pipeline: the same figures, each prompt decoded once."""
+
+import numpy as np
+import pytest
+from dice import Dice
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
+from aopsam_ros.evaluation.model_choice import ModelChoice
+from aopsam_ros.evaluation.photographs import read
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.preprocessing import resized_geometry
+from aopsam_ros.promptable import PromptableModel
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.choosing import choose_source
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.training.datasets import open_dataset
+from aopsam_ros.tuning.recording import RecordedMasks, record_prompt
+from aopsam_ros.tuning.replay import Replay
+from aopsam_ros.tuning.search_space import SearchSpace
+
+GEOMETRY = resized_geometry(20, 28, 32)
+LOGITS = st.sampled_from([-9.0, -1.0, -0.999, -0.5, 0.0, 0.001, 0.5, 1.0, 1.001, 9.0])
+
+
+@given(st.lists(LOGITS, min_size=192, max_size=192), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
+def test_recorded_logits_pass_the_same_thresholds(values, offset):
+    logits = np.array(values, np.float32).reshape(3, 8, 8)
+    truth = np.zeros((2, 20, 28), bool)
+    truth[0, :10], truth[1, 10:] = True, True
+    upscale = Upscaler(GEOMETRY, 8)
+    prompt = record_prompt(logits, np.float32([0.3, 0.2, 0.1]), offset, upscale, truth)
+    recorded = RecordedMasks([prompt, prompt], 8, offset)
+    found = recorded.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
+    for threshold in (-offset, 0.0, offset):
+        np.testing.assert_array_equal(found > threshold, logits > threshold)
+    assert recorded.predicted_iou.tolist() == [prompt.predicted_iou.tolist()] * 2
+    for mask in range(3):
+        (x, y, w, h), crop = upscale(logits[mask])
+        full = np.zeros((20, 28), bool)
+        full[y : y + h, x : x + w] = crop
+        assert prompt.area[mask] == full.sum()
+        wanted = [(full & true).sum() / (full | true).sum() for true in truth]
+        np.testing.assert_allclose(prompt.iou[mask], wanted)
+
+
+def test_no_masks_asked_for():
+    assert RecordedMasks([], 8, 1.0).logits(*np.zeros((2, 0), np.int64)).shape == (0, 8, 8)
+
+
+class Bench:
+    """The real pipeline and its replay on one loaded model."""
+
+    def __init__(self, folder, data, source, boxes_file):
+        bundle, self.runtime = ModelChoice(str(folder), threads=1).load()
+        self.segmenter = Segmenter(bundle, self.runtime, source)
+        self.dataset = open_dataset(data)
+        chosen = choose_source(source, "tiny", True)
+        self.replay = Replay(PromptableModel(bundle, self.runtime), chosen, [self.dataset])
+        self.photographs = [read(self.dataset, index) for index in range(len(self.dataset))]
+        file = BoxFile(boxes_file)
+        self.boxes = [
+            file.find(p.image.name, [self.dataset.name]) if chosen.needs_boxes else None
+            for p in self.photographs
+        ]
+        pairs = zip(self.photographs, self.boxes, strict=True)
+        self.recordings = [self.replay.record(p, 0, boxes) for p, boxes in pairs]
+
+    def compare(self, options):
+        for number, photograph in enumerate(self.photographs):
+            got = self.replay.run(self.recordings[number], options)
+            found = self.segmenter.segment(photograph.image.rgb, options, self.boxes[number])
+            iou = iou_matrix(found, photograph.truth)
+            assert got.decoder_calls == found.decoder_calls
+            assert got.masks == len(found.masks)
+            assert got.one_to_one == one_to_one(iou)
+            assert got.closest == pytest.approx(closest(iou))
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_folder, data, boxes_file):
+    made = {}
+
+    def make(source):
+        made.setdefault(source, Bench(tiny_folder, data[0], source, boxes_file))
+        return made[source]
+
+    yield make
+    for one in made.values():
+        one.runtime.close()
+
+
+@pytest.mark.parametrize("source", ["predictor", "grid4", "boxes", "box_centres"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_replay_comes_to_what_the_pipeline_does(bench, source, seed):
+    one = bench(source)
+    space = SearchSpace(source == "predictor", frozenset(), None)
+    values = space.suggest(Dice(seed))
+    one.compare(one.segmenter.options.updated({**values, "asf.batch_size": 1 + seed % 3}))
+    least = {"mask.min_area": 400, "mask.predicted_iou_threshold": 0.0}
+    one.compare(one.segmenter.options.updated(least))
+
+
+def test_a_prompt_is_decoded_once_and_a_picture_encoded_only_for_new_ones(
+    bench, monkeypatch, tiny_folder, data, boxes_file
+):
+    used = []
+    for name in ("encode", "predict", "decode"):
+        graph = getattr(OnnxRuntime, name)
+
+        def counted(*a, _graph=graph, _name=name):
+            used.append((_name, len(a[2]) if _name == "decode" else 1))
+            return _graph(*a)
+
+        monkeypatch.setattr(OnnxRuntime, name, counted)
+    one = Bench(tiny_folder, data[0], "predictor", boxes_file)
+    options = one.segmenter.options.updated({"asf.filtering": "none", "asf.batch_size": 2})
+    assert used == [("encode", 1), ("predict", 1)] * 3
+    used.clear()
+    calls = sum(one.replay.run(r, options).decoder_calls for r in one.recordings)
+    assert sum(count for name, count in used if name == "decode") == calls == 15
+    assert [name for name, _ in used].count("encode") == 3
+    used.clear()
+    for changes in ({}, {"mask.candidates": "all"}, {"asf.filtering": "inside"}):
+        for recording in one.recordings:
+            one.replay.run(recording, options.updated(changes))
+    assert used == []
+    one.runtime.close()
+
+
+def test_a_time_budget_plays_no_part(bench):
+    one = bench("predictor")
+    options = one.segmenter.options
+    limited = options.updated({"asf.time_budget_ms": 1, "asf.batch_size": 1})
+    free = options.updated({"asf.batch_size": 1})
+    assert one.replay.run(one.recordings[0], limited) == one.replay.run(one.recordings[0], free)

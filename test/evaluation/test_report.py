@@ -1,0 +1,179 @@
+"""The report of known results, word for word where it matters."""
+
+import json
+import re
+
+import pytest
+
+from aopsam_ros.evaluation.configurations import Configuration
+from aopsam_ros.evaluation.memory_probe import MemoryFigures
+from aopsam_ros.evaluation.pictures import Example
+from aopsam_ros.evaluation.plots import Point, draw_front, draw_sweep, pareto_front
+from aopsam_ros.evaluation.report import tables, to_html, to_markdown
+from aopsam_ros.evaluation.results import Evaluation, Outcome
+from aopsam_ros.evaluation.summary import Row
+from aopsam_ros.evaluation.tables import Table
+
+
+def row(one_to_one, calls, **changes):
+    figures = {
+        "images": 2,
+        "one_to_one": one_to_one,
+        "closest": 0.25,
+        "coverage_50": 0.5,
+        "coverage_75": 1 / 3,
+        "masks": 12.0,
+        "prompts": 40.0,
+        "kept": 9.5,
+        "decoder_calls": calls,
+        "eliminated": 0.256,
+        "prompt_ms": 12.34,
+        "prompt_ms_p95": 20.0,
+        "total_ms": 345.6,
+        "total_ms_p95": 400.4,
+        "average_recall": 0.4567,
+        "average_precision": 0.1,
+    }
+    return Row(**{**figures, **changes})
+
+
+def outcome(part, title, source, value, calls, swept="", options=None):
+    changes = {swept: float(title.split(" = ")[1])} if swept else {}
+    what = Configuration(part, title, source, changes, swept)
+    rows = {"kitchen": row(value - 0.1, calls), "street": row(value + 0.1, calls)}
+    rows["all"] = row(value, calls)
+    memory = MemoryFigures(11.4, 250.6)
+    return Outcome(what, options or {"asf.filtering": "paper"}, rows, memory)
+
+
+@pytest.fixture
+def evaluation():
+    sweep = "asf.min_spacing"
+    outcomes = [
+        outcome("sources", "predictor", "predictor", 0.6, 30.0),
+        outcome("sources", "grid16", "grid16", 0.5, 256.0),
+        outcome("ablation", "predictor only", "predictor", 0.62, 90.0),
+        outcome("ablation", "+ sampling", "predictor", 0.61, 40.0),
+        outcome("rules", "inside", "predictor", 0.58, 20.0),
+        outcome("sweeps", f"{sweep} = 4", "predictor", 0.63, 60.0, sweep),
+        outcome("sweeps", f"{sweep} = 8", "predictor", 0.55, 15.0, sweep),
+    ]
+    about = {"model": "nano 9", "machine": "a <fast> one"}
+    return Evaluation(about, {"kitchen": 1, "street": 1}, outcomes)
+
+
+LINE = (
+    "| predictor | 60.0 | 25.0 | 50.0 | 33.3 | 45.7 | 10.0 | 12.0 | 40.0 | 9.5 | 30.0 | 26 % "
+    "| 12.3 | 20.0 | 346 | 400 | 11 | 251 |"
+)
+
+
+def test_markdown_word_for_word(evaluation):
+    text = to_markdown(evaluation)
+    lines = text.splitlines()
+    assert lines[:6] == [
+        "# Evaluation",
+        "",
+        "- model: nano 9",
+        "- machine: a <fast> one",
+        "- photographs: kitchen (1), street (1)",
+        "",
+    ]
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Table 1: prompt sources, all photographs",
+        "## Table 1 by data set",
+        "## Table 2: ablation",
+        "## Filtering rules",
+        "## Table 3: spacing",
+    ]
+    assert LINE in lines
+    assert "| kitchen: predictor | 50.0 | 25.0 |" in text
+    assert "| street: grid16 | 60.0 | 25.0 |" in text
+    assert "one option changed at a time; rule: paper" in lines
+
+
+def test_every_table_is_rectangular(evaluation):
+    for table in tables(evaluation):
+        assert {len(cells) for cells in table.rows} == {len(table.columns)}
+    by_set = tables(evaluation)[1]
+    assert [cells[0] for cells in by_set.rows] == [
+        "kitchen: predictor",
+        "kitchen: grid16",
+        "street: predictor",
+        "street: grid16",
+    ]
+
+
+def test_what_was_not_measured_is_a_dash(evaluation):
+    bare = row(0.5, 3.0, average_recall=None, average_precision=None)
+    what = Configuration("sources", "grid1", "grid1")
+    one = Evaluation({}, {"kitchen": 1}, [Outcome(what, {}, {"all": bare}, None)])
+    (table,) = tables(one)
+    assert table.rows[0][5:7] == ("-", "-") and table.rows[0][-2:] == ("-", "-")
+
+
+def test_signs_of_html_are_shown_not_obeyed():
+    table = Table("a <b>", "1 < 2", ("", "&"), (("<i>", "x"),))
+    assert "a &lt;b&gt;" in table.html() and "1 &lt; 2" in table.html()
+    assert "<td>&lt;i&gt;</td>" in table.html() and "<th>&amp;</th>" in table.html()
+
+
+def test_results_for_programs(evaluation):
+    content = json.loads(evaluation.to_json())
+    assert [entry["configuration"] for entry in content["configurations"]][:2] == [
+        "predictor",
+        "grid16",
+    ]
+    assert content["configurations"][0]["rows"]["street"]["one_to_one"] == pytest.approx(0.7)
+    assert content["configurations"][0]["memory"]["run_mb"] == 250.6
+    lines = evaluation.to_csv().splitlines()
+    assert lines[0].startswith("part,configuration,source,data,images,one_to_one,closest,")
+    assert lines[3].startswith("sources,predictor,predictor,all,2,0.6,0.25,0.5,")
+    assert lines[3].endswith(",0.4567,0.1,11.4,250.6,,")
+    assert len(lines) == 1 + 7 * 3
+
+
+def points(*pairs):
+    return [Point("s", "", x, y) for x, y in pairs]
+
+
+def test_the_front_holds_what_nothing_beats_for_less():
+    found = pareto_front(points((30, 60), (256, 50), (20, 40), (20, 45), (90, 60), (100, 61)))
+    assert [(point.x, point.y) for point in found] == [(20, 45), (30, 60), (100, 61)]
+    assert pareto_front([]) == []
+
+
+def test_the_page_holds_tables_plots_and_pictures(evaluation):
+    pytest.importorskip("matplotlib")
+    examples = [[Example("pictures/best_predictor_1.jpg", "best: predictor <0.9>")]]
+    page = to_html(evaluation, examples)
+    assert page == to_html(evaluation, examples)  # no date, no random names
+    assert "a &lt;fast&gt; one" in page and "<fast>" not in page
+    assert page.count("<table>") == 5 and page.count("<svg") == 2
+    assert '<img src="pictures/best_predictor_1.jpg"' in page
+    assert "best: predictor &lt;0.9&gt;" in page
+    front, curves = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert "predictor" in front and "grid16" in front and "decoder calls a photograph" in front
+    for title in ("mIoU 1:1, %", "total ms", "eliminated, %", "run MB"):
+        assert title in curves
+    # Heading, table, curves: in this order.
+    spacing = page.index("Table 3: spacing")
+    assert page.index("<table>", spacing) < page.index("<svg", spacing)
+
+
+def coordinates(svg, group):
+    """The points drawn inside an SVG group, in its own units."""
+    found = re.search(rf'<g id="{group}_1">(.*?)</g>\s*</g>', svg, re.S)[1]
+    return [
+        (float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', found)
+    ]
+
+
+def test_points_stand_where_their_figures_say():
+    pytest.importorskip("matplotlib")
+    drawn = draw_front(points((16, 40), (64, 60), (256, 50)), "calls", "mIoU")
+    (x0, y0), (x1, y1), (x2, y2) = coordinates(drawn, "PathCollection")
+    assert x1 - x0 == pytest.approx(x2 - x1, rel=1e-3)  # each four times the last
+    assert y0 > y2 > y1 and y0 - y2 == pytest.approx(y2 - y1, rel=1e-3)
+    curve = draw_sweep([1.0, 2.0, 4.0], {"mIoU": [10.0, 30.0, 20.0]}, "asf.min_spacing")
+    assert ">mIoU<" in curve and ">asf.min_spacing<" in curve

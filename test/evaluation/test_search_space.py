@@ -1,0 +1,109 @@
+"""What is searched, and what it may cost: by hand."""
+
+import pytest
+from dice import Dice
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.options import OPTIONS, SegmenterOptions, check
+from aopsam_ros.tuning.replay import Replayed
+from aopsam_ros.tuning.score import Budget, Score, TimeModel, mean
+from aopsam_ros.tuning.search_space import NUMBERS, WORDS, SearchSpace
+
+EVERYTHING = SearchSpace(True, frozenset(), None)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_suggestion_is_a_possible_option(seed):
+    for space in (EVERYTHING, SearchSpace(False, frozenset(), 9.0)):
+        for name, value in space.suggest(Dice(seed)).items():
+            assert check(name, value) == value and type(value) is OPTIONS[name].type
+
+
+def test_what_changes_nothing_is_not_searched():
+    asked = {}
+    for seed in range(200):
+        values = EVERYTHING.suggest(Dice(seed))
+        asked.setdefault(values["asf.filtering"], set()).add(frozenset(values))
+    assert all(len(names) == 1 for names in asked.values())
+    everything = {*NUMBERS, *WORDS, "asf.max_prompts"}
+    for rule, (names,) in asked.items():
+        used = set() if rule == "none" else {"asf.elimination_iou"}
+        used |= {"asf.elimination_threshold"} if rule in ("paper", "max", "max_inside") else set()
+        used |= {"asf.elimination_cosine"} if rule == "duplicates" else set()
+        assert {name for name in names if "elimination" in name} == used
+        assert {name for name in everything if "elimination" not in name} <= names
+    assert set(asked) == set(OPTIONS["asf.filtering"].choices)
+
+
+def test_what_the_user_has_set_is_left_alone():
+    space = SearchSpace(True, frozenset({"asf.min_spacing", "asf.filtering"}), None)
+    names = set(space.suggest(Dice(1)))
+    assert names.isdisjoint({"asf.min_spacing", "asf.filtering"}) and "mask.combine" in names
+
+
+def test_other_sources_have_options_of_masks_only():
+    names = SearchSpace(False, frozenset(), None).suggest(Dice(1))
+    assert names and all(name.startswith("mask.") for name in names)
+
+
+def test_the_budget_is_one_of_the_limits_tried():
+    limits = set()
+    for seed in range(100):
+        limits.add(SearchSpace(True, frozenset(), 11.9).suggest(Dice(seed))["asf.max_prompts"])
+    assert limits == {8, 11, 16, 32, 64, 128, 256, 512}
+
+
+def test_the_search_starts_near_the_models_own_values():
+    own = SegmenterOptions().updated(
+        {
+            "asf.smoothing_sigma": 9.0,
+            "asf.confidence_threshold": 0.131,
+            "asf.min_spacing": 1,
+            "asf.max_prompts": 100,
+            "mask.stability_threshold": 0.12,
+            "mask.combine": "box_nms",
+        }
+    )
+    near = EVERYTHING.near(own.flat())
+    assert near["asf.smoothing_sigma"] == 4.0
+    assert near["asf.confidence_threshold"] == 0.14
+    assert near["asf.min_spacing"] == 2
+    assert near["asf.max_prompts"] == 128
+    assert near["mask.stability_threshold"] == 0.1
+    assert near["mask.combine"] == "box_nms"
+    assert EVERYTHING.near(SegmenterOptions().updated(near).flat()) == near
+
+
+def test_scores_by_hand():
+    found = mean([Replayed(0.2, 0.8, 4, 10), Replayed(0.6, 0.4, 8, 30)])
+    assert found == Score(pytest.approx(0.4), pytest.approx(0.6), 6.0, 20.0)
+    assert found.value("one_to_one") == pytest.approx(0.4)
+    assert found.value("closest") == pytest.approx(0.6)
+    assert found.value("both") == pytest.approx(0.5)
+
+
+def test_budgets_by_hand():
+    score, time = Score(0.5, 0.5, 10.0, 30.0), TimeModel(100.0, 5.0, 2.0)
+    assert time.estimate(30.0, 10.0) == 270.0
+    assert Budget().excess(score, None) <= 0
+    assert Budget(max_calls=40).excess(score, None) == pytest.approx(-0.25)
+    assert Budget(max_calls=20).excess(score, None) == pytest.approx(0.5)
+    assert Budget(time_ms=180).excess(score, time) == pytest.approx(0.5)
+    assert Budget(max_calls=40, time_ms=180).excess(score, time) == pytest.approx(0.5)
+    assert Budget(max_calls=40, time_ms=300).excess(score, time) <= 0
+    assert Budget(40, 180.5).describe() == "at most 40 decoder calls and at most 180.5 ms"
+    assert Budget().describe() == "no limit"
+
+
+@pytest.mark.parametrize("limits", [(0, None), (float("nan"), None), (None, 0), (None, -1)])
+def test_impossible_budgets_are_refused(limits):
+    with pytest.raises(OptionError, match=r"--max-calls|--time-ms"):
+        Budget(*limits)
+
+
+def test_times_are_fitted():
+    runs = [(calls, masks, 90 + 3 * calls + 2 * masks) for calls in (2, 16, 64) for masks in (1, 9)]
+    fitted = TimeModel.fit(runs)
+    assert (fitted.base, fitted.per_call, fitted.per_mask) == pytest.approx((90, 3, 2))
+    # More masks in less time: noise, not a law.
+    assert TimeModel.fit([(1, 1, 10), (1, 5, 8), (1, 9, 6)]).per_mask == 0
