@@ -2,6 +2,7 @@
 
 from reliability.converters import READERS, read_all
 from reliability.fuzz import fuzz
+from reliability.fuzz_boxes import fuzz_boxes
 
 from aopsam_ros.ros.node import WARNING_PERIOD_S
 
@@ -18,8 +19,15 @@ def test_a_node_answers_valid_frames_between_malformed_messages():
     outcome = fuzz(100, wire=True)
     assert outcome.wrong == 0
     assert outcome.tracebacks == 0
-    assert outcome.answered == outcome.refused == 20
+    assert outcome.answered == outcome.refused == 20  # requests
     assert 5 <= outcome.failed <= 20
     assert len(outcome.said) >= 3  # kinds; none keeps another back
     assert all("callback" not in kind for kind in outcome.said)
     assert outcome.closest_s() > WARNING_PERIOD_S - 1.0
+
+
+def test_a_detector_gone_wild_is_refused_and_valid_boxes_taken():
+    outcome = fuzz_boxes(15)
+    assert outcome.valid == 3
+    assert outcome.failed >= 3
+    assert outcome.tracebacks == 0
