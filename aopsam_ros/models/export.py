@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder
 from aopsam_ros.models.nano import FEATURE_CHANNELS, NanoMaskDecoder, NanoSegmenter
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
-from aopsam_ros.runtime import verification
+from aopsam_ros.runtime import plain_yaml, verification
 from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR
 
 MIXED_SUFFIX = ".mixed.onnx"
@@ -208,8 +207,7 @@ def _write_description(
     if mixed := _listed(work, [f"{name}{MIXED_SUFFIX}" for name in exported]):
         description["mixed_graphs"] = mixed
     description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
-    text = yaml.safe_dump(description, sort_keys=False, width=100)
-    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
 
 
 def _listed(work: Path, files: list[str]) -> dict[str, dict[str, str]]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
+from aopsam_ros.ros.quoting import quoted
+
 _COEFFICIENTS = (0, 4, 5, 8, 12, 14)  # numbers of distortion coefficients that cv2 knows
 
 
@@ -26,8 +28,8 @@ def misfit(calibration: CameraInfo, height: int, width: int, header: Header) -> 
         )
     if calibration.header.frame_id != header.frame_id:
         return (
-            f"camera_info is in frame '{calibration.header.frame_id}', the image in "
-            f"'{header.frame_id}'"
+            f"camera_info is in frame {quoted(calibration.header.frame_id)}, the image in "
+            f"{quoted(header.frame_id)}"
         )
     if max(calibration.binning_x, calibration.binning_y) > 1:
         return "camera_info is of a binned image"

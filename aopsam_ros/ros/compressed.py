@@ -10,6 +10,7 @@ from sensor_msgs.msg import CompressedImage
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.ros.conversions import RgbImage, check_size
+from aopsam_ros.ros.quoting import quoted
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Frame headers are C0 to CF, but for Huffman tables, arithmetic coding and one reserved marker.
@@ -64,7 +65,7 @@ def picture_size(data: bytes, declared: str) -> tuple[int, int]:
         raise InputError(
             f"the compressed image ends after {len(data)} bytes, in its header"
         ) from None
-    raise InputError(f"a compressed image must be JPEG or PNG, and {declared[:40]!r} is neither")
+    raise InputError(f"a compressed image must be JPEG or PNG, and {quoted(declared)} is neither")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -20,12 +20,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.ros.quoting import quoted
 
 RgbImage = NDArray[np.uint8]
 
 MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
 MAX_PIXELS = 1 << 26  # an 8K frame is half of this
-_QUOTED_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def image_to_rgb(message: Image) -> RgbImage:
 
 def _checked_encoding(message: Image) -> Encoding:
     """Return how the pixels lie in memory, once it is certain that they are all there."""
-    name = repr(message.encoding[:_QUOTED_LENGTH])
+    name = quoted(message.encoding)
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         raise InputError(f"image encoding {name} is not supported; use one of {_names()}")

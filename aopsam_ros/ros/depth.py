@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from aopsam_ros.boxes_3d import metres
 from aopsam_ros.errors import InputError
 from aopsam_ros.ros.conversions import check_size
+from aopsam_ros.ros.quoting import quoted
 from aopsam_ros.ros.stamps import PairingOptions, StampBuffer, nanoseconds
 
 ENCODINGS: Mapping[str, np.dtype[Any]] = {
@@ -24,7 +25,6 @@ ENCODINGS: Mapping[str, np.dtype[Any]] = {
 MOST_IMAGES = 30  # kept, for an image that is being segmented meanwhile
 ALIVE_S = 1.0  # after its last image, depth is still waited for
 PATIENCE_S = 3.0  # after it was first listened to, none is no fault
-_QUOTED_LENGTH = 40
 
 
 def depth_to_metres(message: Image) -> NDArray[np.float32]:
@@ -39,8 +39,7 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
     kind = ENCODINGS.get(message.encoding)
     if kind is None:
         raise InputError(
-            f"depth must be 32FC1 (metres) or 16UC1 (millimetres), not "
-            f"{message.encoding[:_QUOTED_LENGTH]!r}"
+            f"depth must be 32FC1 (metres) or 16UC1 (millimetres), not {quoted(message.encoding)}"
         )
     check_size(message.width, message.height)
     if message.step < message.width * kind.itemsize:

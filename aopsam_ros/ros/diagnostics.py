@@ -10,6 +10,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from aopsam_ros.ros.statistics import Report
 
+STALLED_S = 10.0  # at one image or request: far beyond any model that a robot waits for
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -22,6 +24,7 @@ class Condition:
     prompt_source: str = ""
     problem: str = ""
     loading: str = ""  # what is being done before it can begin
+    busy_s: float = 0.0  # how long the image or request at hand has taken so far
     silent: bool = False  # active, but no image came for some seconds
     memory_mb: float = float("nan")
     gpu_memory_mb: float = float("nan")
@@ -70,9 +73,17 @@ VERDICTS = (
     ),
     Verdict(
         DiagnosticStatus.ERROR,
-        "every image of the last second failed",
+        f"an image or a request has been worked on for more than {STALLED_S:g} seconds",
         lambda h: _if(
-            h.report.new_failed and not h.report.new_segmented,
+            h.condition.busy_s > STALLED_S,
+            f"the engine has not answered for {h.condition.busy_s:.0f} s",
+        ),
+    ),
+    Verdict(
+        DiagnosticStatus.ERROR,
+        "every image of the last second failed; or none came since one failed",
+        lambda h: _if(
+            h.report.failing and not (h.report.new_segmented or h.condition.silent),
             f"images cannot be segmented: {h.report.last_error}",
         ),
     ),
@@ -85,6 +96,11 @@ VERDICTS = (
         DiagnosticStatus.WARN,
         "somebody wants boxes or points in space, and depth or calibration do not fit",
         lambda h: _if(h.report.new_not_located, f"no boxes in space: {h.report.last_error}"),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "of an image of the last second, not all that is wanted beside the masks could be made",
+        lambda h: _if(h.report.new_not_shown, f"shown in part only: {h.report.last_error}"),
     ),
     Verdict(
         DiagnosticStatus.WARN,

@@ -12,6 +12,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+RESPAWN_DELAY_S = 2.0
 _TOPICS = ("image", "camera_info", "depth", "boxes")  # each has its argument, as image_topic
 _OVERRIDES = ("engine", "model", "prompt_source")  # of the parameter file
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -20,6 +21,7 @@ _ARGUMENTS = {
     "cameras": ("", "a node for each of these, in a namespace of its name: front,rear"),
     "use_sim_time": ("false", "take the time from /clock"),
     "autostart": ("true", "configure and activate the node; otherwise a lifecycle manager does"),
+    "use_respawn": ("false", "start the node again when it ends, whatever the reason"),
     "log_level": ("info", "debug, info, warn, error or fatal"),
     "image_topic": ("image", "topic of the camera's images, in the node's namespace or absolute"),
     "camera_info_topic": ("camera_info", "topic of the camera's calibration"),
@@ -103,4 +105,6 @@ def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> 
         remappings=list(topics.items()),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
+        respawn=LaunchConfiguration("use_respawn").perform(context).lower() in ("true", "1"),
+        respawn_delay=RESPAWN_DELAY_S,
     )

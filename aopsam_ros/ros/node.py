@@ -32,6 +32,7 @@ from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.process import finish, spin
 from aopsam_ros.ros.segment_service import SegmentService
 from aopsam_ros.ros.statistics import Statistics
+from aopsam_ros.ros.throttle import Throttle
 from aopsam_ros.segmenter import Segmenter
 
 WARNING_PERIOD_S = 5.0
@@ -57,6 +58,7 @@ class AopsamNode(LifecycleNode):
         self._problem = ""
         self.parameters = Parameters(self, lambda: self._pipeline is not None)
         self._statistics = Statistics()
+        self._throttle = Throttle(WARNING_PERIOD_S)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Simulated time may stand still; diagnostics go on.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -149,10 +151,13 @@ class AopsamNode(LifecycleNode):
 
     def release(self) -> None:
         """Stop and free everything that configure and activate made; harmless when repeated."""
-        self._stop()
-        if self._pipeline is not None:
-            self._pipeline.close()
-            self._pipeline = None
+        try:
+            self._stop()
+        finally:
+            # Let go of first: what cannot be freed must not be freed again and again.
+            pipeline, self._pipeline = self._pipeline, None
+            if pipeline is not None:
+                pipeline.close()
 
     def destroy_node(self) -> None:
         """Free the node; what the library logs goes to Python's logging again."""
@@ -160,9 +165,9 @@ class AopsamNode(LifecycleNode):
         super().destroy_node()
 
     def _stop(self) -> None:
-        if self._inputs is not None:
-            self._inputs.destroy()
-            self._inputs = None
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            inputs.destroy()
         if self._pipeline is not None:
             self._pipeline.stop()
         self._segment_service.refuse_all()
@@ -180,8 +185,15 @@ class AopsamNode(LifecycleNode):
         self._running().put(frame)
 
     def _warn(self, message: str) -> None:
-        if self.context.ok():  # everything fails once ROS is being shut down
-            self.get_logger().warning(message, throttle_duration_sec=WARNING_PERIOD_S)
+        # Everything fails once ROS is being shut down.
+        if self.context.ok() and self._throttle.passes(message):
+            self.get_logger().warning(message)
+
+    def on_callback_failed(self, trace: str) -> None:
+        """Tell of a callback that raised; the node goes on."""
+        message = f"a callback failed:\n{trace}"
+        if self._throttle.passes(message):
+            self.get_logger().error(message)
 
     # Once a second
 
@@ -218,6 +230,7 @@ class AopsamNode(LifecycleNode):
             precision=segmenter.precision,
             prompt_source=segmenter.prompt_source,
             problem=self._problem,
+            busy_s=self._pipeline.busy_s,
             silent=self._inputs is not None and self._inputs.silent,
             memory_mb=resident_mb(),
             gpu_memory_mb=self._pipeline.gpu_memory.used_mb(),

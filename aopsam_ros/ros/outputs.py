@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -141,9 +142,10 @@ class Outputs:
 
     def destroy(self) -> None:
         """Remove the topics."""
-        for publisher in self._publishers.values():
-            self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers.clear()
+        with contextlib.ExitStack() as topics:  # each goes, whatever another one raises
+            for publisher in self._publishers.values():
+                topics.callback(self._node.destroy_lifecycle_publisher, publisher)
+            self._publishers = {}
 
 
 def _overlay(

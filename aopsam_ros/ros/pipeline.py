@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.box_pairing import BoxPairing
 from aopsam_ros.ros.boxes import boxes_of, named
+from aopsam_ros.ros.camera import misfit
 from aopsam_ros.ros.conversions import RgbImage
 from aopsam_ros.ros.depth import DepthImages
 from aopsam_ros.ros.frame import Frame
@@ -52,7 +55,9 @@ class Pipeline:
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
-        self._worker = NewestWorker(self._work, statistics.on_dropped, "aopsam_worker")
+        self._worker = NewestWorker(
+            self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker"
+        )
         self._pairing = BoxPairing(boxes_topic, self._worker.put, statistics.on_dropped, self._miss)
 
     def start(self) -> None:
@@ -74,11 +79,17 @@ class Pipeline:
         self._outputs.clear()
 
     def close(self) -> None:
-        """Stop, and free the topics and the model."""
-        self.stop()
-        self._outputs.destroy()
-        self.gpu_memory.close()
-        self.segmenter.close()
+        """Stop, and free the topics and the model; a model still in use is not freed."""
+        with contextlib.ExitStack() as parts:  # each is freed, whatever another one raises
+            parts.callback(self._outputs.destroy)
+            self.stop()
+            parts.callback(self.gpu_memory.close)
+            parts.callback(self.segmenter.close)
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the image or request at hand has been worked on; 0 where none is."""
+        return self._worker.busy_s
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
@@ -148,11 +159,29 @@ class Pipeline:
         segmentation = self._identified(frame, rgb)
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
+        try:
+            self._show(frame, rgb, segmentation)
+        except Exception as error:  # the masks are out: the image has not failed
+            self._statistics.on_not_shown(repr(error))
+            self._on_failure(f"shown in part only: {traceback.format_exc()}")
+
+    def _show(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
+        """Publish what is wanted beside the masks."""
+        header = frame.image.header
         self._outputs.publish_views(
             segmentation, rgb, header, self._calibration, frame.configuration
         )
+        if self._outputs.wanted("prompt_markers"):
+            self._check_calibration(segmentation, header)
         if self._outputs.want_depth:
             self._locate(frame, segmentation)
+
+    def _check_calibration(self, segmentation: Segmentation, header: Header) -> None:
+        """Say why markers do not stand in space, though a calibration came."""
+        if self._calibration is None:
+            return
+        if reason := misfit(self._calibration, segmentation.height, segmentation.width, header):
+            self._on_failure(f"markers without a calibration: {reason}")
 
     def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
         """Segment an image; where tracking is on, the masks have their objects' ids."""

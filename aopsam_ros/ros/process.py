@@ -25,7 +25,7 @@ def spin(node: AopsamNode) -> None:
         except ExternalShutdownException:
             return
         except Exception:
-            node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
+            node.on_callback_failed(traceback.format_exc())
 
 
 def finish(node: AopsamNode | None) -> None:

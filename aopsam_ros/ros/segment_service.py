@@ -58,7 +58,10 @@ class SegmentService:
     ) -> Segment.Response:
         waiting = _Waiting(request, time.monotonic() + self._timeout_ms() / 1000)
         self._waiting.append(waiting)
-        self._hand_over(waiting)
+        try:
+            self._hand_over(waiting)
+        except Exception as error:  # who asks gets an answer, whatever happens
+            waiting.refuse(repr(error))
         response = await waiting.answer
         self._waiting.remove(waiting)
         return response

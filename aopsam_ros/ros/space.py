@@ -22,6 +22,7 @@ from aopsam_ros.boxes_3d import Box3D, DepthMap, fit_box, points_of
 from aopsam_ros.errors import InputError
 from aopsam_ros.ros.camera import CalibratedCamera, misfit
 from aopsam_ros.ros.depth import depth_to_metres
+from aopsam_ros.ros.quoting import quoted
 from aopsam_ros.segmentation import InstanceMask, Segmentation
 from aopsam_ros.visualization import colour_of
 
@@ -57,8 +58,8 @@ def locate(
         raise InputError(reason)
     if depth.header.frame_id != header.frame_id:
         raise InputError(
-            f"depth is in frame '{depth.header.frame_id}', the image in '{header.frame_id}': "
-            "depth has to be registered to the image"
+            f"depth is in frame {quoted(depth.header.frame_id)}, the image in "
+            f"{quoted(header.frame_id)}: depth has to be registered to the image"
         )
     depth_map = DepthMap(depth_to_metres(depth), height, width)
     camera = CalibratedCamera.of(calibration, rectified)

@@ -28,9 +28,12 @@ class Report:
     dropped: int = 0
     failed: int = 0
     not_located: int = 0
+    not_shown: int = 0
+    failing: bool = False  # the newest image that was finished failed
     new_segmented: int = 0
     new_failed: int = 0
     new_not_located: int = 0
+    new_not_shown: int = 0
     input_rate_hz: float = 0.0
     output_rate_hz: float = 0.0
     latency_p50_ms: float = float("nan")
@@ -54,7 +57,8 @@ class Statistics:
             self._received = self._segmented = self._dropped = self._failed = 0
             self._latencies: deque[float] = deque(maxlen=_WINDOW)
             self._decoder_calls = self._masks = 0
-            self._not_located = 0
+            self._not_located = self._not_shown = 0
+            self._failing = False
             self._last_error = ""
             self._reported = Report()
             # Time, received, segmented at the beginning of each report's period.
@@ -74,6 +78,7 @@ class Statistics:
         """Count an image that could not be segmented."""
         with self._lock:
             self._failed += 1
+            self._failing = True
             self._last_error = reason
 
     def on_not_located(self, reason: str) -> None:
@@ -82,10 +87,17 @@ class Statistics:
             self._not_located += 1
             self._last_error = reason
 
+    def on_not_shown(self, reason: str) -> None:
+        """Count an image whose masks were published, but not all that was wanted beside them."""
+        with self._lock:
+            self._not_shown += 1
+            self._last_error = reason
+
     def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
         """Count an image whose masks were published."""
         with self._lock:
             self._segmented += 1
+            self._failing = False
             self._latencies.append(1000.0 * latency_s)
             self._decoder_calls = segmentation.decoder_calls
             self._masks = len(segmentation.masks)
@@ -108,9 +120,12 @@ class Statistics:
                 segmented=self._segmented,
                 dropped=self._dropped,
                 failed=self._failed,
+                failing=self._failing,
                 new_segmented=self._segmented - before.segmented,
                 new_failed=self._failed - before.failed,
                 not_located=self._not_located,
+                not_shown=self._not_shown,
+                new_not_shown=self._not_shown - before.not_shown,
                 new_not_located=self._not_located - before.not_located,
                 input_rate_hz=(self._received - received) / period,
                 output_rate_hz=(self._segmented - segmented) / period,

@@ -34,10 +34,13 @@ def test_counts_and_latency():
     assert report.latency_p50_ms == pytest.approx(50.5)
     assert report.latency_p95_ms == pytest.approx(95.05)
     assert (report.decoder_calls, report.last_error) == (7, "no light")
-    assert (report.new_segmented, report.new_failed) == (100, 1)
+    assert (report.new_segmented, report.new_failed, report.failing) == (100, 1, True)
     assert report.input_rate_hz > report.output_rate_hz > 0
     again = statistics.report()
     assert (again.new_segmented, again.new_failed) == (0, 0)
+    assert again.failing
+    statistics.on_segmented(FRAME, 0.1)
+    assert not statistics.report().failing
     statistics.reset()
     assert statistics.report().received == 0
 
@@ -78,17 +81,42 @@ def test_latency_forgets_old_frames():
             "some images failed: empty",
         ),
         (
-            Report(new_failed=2, last_error="empty"),
+            Report(failing=True, new_failed=2, last_error="empty"),
             ACTIVE,
             DiagnosticStatus.ERROR,
             "cannot be segmented: empty",
         ),
+        (  # a slow camera: nothing is known to be right again
+            Report(failing=True, last_error="empty"),
+            ACTIVE,
+            DiagnosticStatus.ERROR,
+            "cannot be segmented: empty",
+        ),
+        (
+            Report(failing=True, last_error="empty"),
+            replace(ACTIVE, silent=True),
+            DiagnosticStatus.WARN,
+            "no images",
+        ),
+        (
+            Report(),
+            replace(ACTIVE, busy_s=12.3),
+            DiagnosticStatus.ERROR,
+            "the engine has not answered for 12 s",
+        ),
+        (Report(), replace(ACTIVE, busy_s=5.0), DiagnosticStatus.OK, "segmenting"),
         (Report(), Condition(active=True, silent=True), DiagnosticStatus.WARN, "no images"),
         (
             Report(new_segmented=5, new_not_located=1, last_error="no depth"),
             ACTIVE,
             DiagnosticStatus.WARN,
             "no boxes in space: no depth",
+        ),
+        (
+            Report(new_segmented=5, new_not_shown=1, last_error="no room"),
+            ACTIVE,
+            DiagnosticStatus.WARN,
+            "shown in part only: no room",
         ),
         (
             Report(new_segmented=5, latency_p95_ms=120.4),

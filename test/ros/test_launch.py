@@ -29,7 +29,7 @@ service = LaunchService()
 service.include_launch_description(LaunchDescription([action]))
 sys.exit(service.run())
 """
-NAV2 = {"namespace", "use_sim_time", "params_file", "autostart", "log_level"}
+NAV2 = {"use_respawn", "namespace", "use_sim_time", "params_file", "autostart", "log_level"}
 
 
 def description_of(name):

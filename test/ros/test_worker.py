@@ -11,9 +11,9 @@ class Gate:
     """Work that waits until it is let through, and remembers what it was given."""
 
     def __init__(self):
-        self.done, self.dropped = [], 0
+        self.done, self.dropped, self.errors = [], 0, []
         self.begun, self.open = threading.Semaphore(0), threading.Semaphore(0)
-        self.worker = NewestWorker(self.work, self.drop, "test")
+        self.worker = NewestWorker(self.work, self.drop, self.errors.append, "test")
 
     def work(self, item):
         self.begun.release()
@@ -113,3 +113,23 @@ def test_tasks_that_wait_are_let_go_at_the_end():
     gate.worker.start()
     gate.worker.stop()
     assert gate.done == ["at hand"]
+
+
+def test_what_is_raised_nevertheless_is_told_and_the_thread_goes_on():
+    gate = Gate()
+    ran = threading.Semaphore(0)
+
+    def no_memory():
+        ran.release()
+        raise MemoryError
+
+    gate.worker.start()
+    assert gate.worker.submit(no_memory)
+    assert ran.acquire(timeout=PATIENCE_S)
+    gate.worker.put("next")
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    assert gate.worker.busy_s > 0
+    gate.open.release()
+    gate.worker.stop()
+    assert (gate.done, gate.errors) == (["next"], ["MemoryError"])
+    assert gate.worker.busy_s == 0
