@@ -114,21 +114,20 @@ def segment_prompt(
     stability = stability_score(logits[0, :, :rows, :columns], offset)
     upscale = Upscaler(frame.geometry, logits.shape[-1])
     masks: list[InstanceMask] = []
-    for index in order.tolist():
-        box, crop = upscale(logits[0, index])
-        if not crop.size:
+    for index, encoded in zip(order.tolist(), upscale(logits[0, order]), strict=True):
+        if not encoded.area:
             continue
         masks.append(
             InstanceMask(
                 id=len(masks) + 1,
-                bbox=box,
-                area=int(np.count_nonzero(crop)),
+                bbox=encoded.bbox,
+                area=encoded.area,
                 predicted_iou=float(np.clip(predicted_iou[0, index], 0.0, 1.0)),
                 stability_score=float(stability[index]),
                 prompt=inside.anchor,
                 prompt_confidence=1.0,
                 label="",
-                counts=encode(crop),
+                counts=encoded.counts,
             )
         )
     return tuple(masks)

@@ -6,7 +6,7 @@ differs: it is column-major and covers the whole image.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ from aopsam_ros.errors import MaskFormatError
 MAX_PIXELS = 1 << 28
 
 Box = tuple[int, int, int, int]
+
+
+class EncodedMask(NamedTuple):
+    """A mask's tight box (x, y, w, h), its pixels set, and its run lengths inside the box."""
+
+    bbox: Box
+    area: int
+    counts: NDArray[np.uint32]
 
 
 def encode(crop: NDArray[np.bool_]) -> NDArray[np.uint32]:

@@ -24,7 +24,7 @@ FIXED: Mapping[str, OptionSpec] = {
         AUTO,
         None,
         None,
-        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
+        "on a GPU and in OpenVINO: auto and fp16 take 16 bits where results stay right, fp32 never",
     ),
     "prompt_source": OptionSpec(
         str,

@@ -31,7 +31,8 @@ def requirements(root, group):
 @pytest.fixture
 def pip_metadata(root, tmp_path):
     """Let setuptools write the metadata of a copy of the sources, as pip would."""
-    for name in ("setup.py", "package.xml", "README.md", "LICENSE", "requirements", "aopsam_ros"):
+    files = ("setup.py", "package.xml", "README.md", "LICENSE")
+    for name in (*files, "requirements", "aopsam_ros", "benchmarks"):
         if (root / name).exists():
             (tmp_path / name).symlink_to(root / name)
     command = [sys.executable, "setup.py", "-q", "egg_info"]
@@ -59,7 +60,7 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
 
 
 def test_extras_are_the_groups_of_requirements(root, pip_metadata):
-    for extra in ("dev", "evaluate", "record", "train"):
+    for extra in ("bench", "dev", "evaluate", "openvino", "record", "train"):
         listed = [r for r in pip_metadata.requires if re.search(f"extra == .{extra}.", r)]
         assert requirement_names(listed) == requirement_names(requirements(root, extra))
     assert "torch==2.13.0" in requirements(root, "train")
@@ -72,7 +73,19 @@ def test_pip_install_has_the_command(pip_metadata):
 
 @pytest.mark.parametrize(
     "group",
-    ["runtime", "ros", "build", "colcon", "dev", "evaluate", "record", "train", "constraints"],
+    [
+        "runtime",
+        "ros",
+        "build",
+        "colcon",
+        "bench",
+        "dev",
+        "evaluate",
+        "openvino",
+        "record",
+        "train",
+        "constraints",
+    ],
 )
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
@@ -124,6 +137,7 @@ OPTIONAL = {
     "openvino",
     "tensorrt",
     "matplotlib",
+    "aopsam_benchmarks",
     "optuna",
     "pycocotools",
     "pynvml",

@@ -123,7 +123,7 @@ def test_groups_without_a_sourced_ros_have_the_wheels():
         "dev",
     ]
     assert requirements.wanted_groups(sourced(), {"dev"}) == ["runtime", "colcon", "dev"]
-    with pytest.raises(SetupError, match="unknown EXTRAS gpu: there are dev evaluate record train"):
+    with pytest.raises(SetupError, match="unknown EXTRAS gpu: there are bench dev"):
         requirements.wanted_groups(WHEELS, {"gpu"})
 
 

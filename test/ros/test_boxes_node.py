@@ -38,8 +38,9 @@ class Detector:
 
     def classes(self):
         """Those of the newest result."""
-        results = [message.detections for message in self.robot.received["detections"][-1:]]
-        return {found.results[0].hypothesis.class_id for found in sum(results, [])}
+        newest = self.robot.received["detections"][-1:]
+        found = [detection for message in newest for detection in message.detections]
+        return {detection.results[0].hypothesis.class_id for detection in found}
 
     def taken(self, picture):
         """Send an image and wait until the node has it: its queue holds one; the stamp."""

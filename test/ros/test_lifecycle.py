@@ -153,7 +153,6 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_a_good_one_taken_after(
 def test_what_this_release_lacks_is_refused_at_configure(robot, tiny_bundle):
     robot.start_node(model=tiny_bundle)
     for name, value, reason in (
-        ("engine", "openvino", "engine 'openvino' is not available"),
         ("engine", "tensorrt", "no NVIDIA driver"),
         ("precision", "int3", "unknown precision 'int3'"),
         ("engine", "abacus", "unknown engine 'abacus'"),

@@ -80,7 +80,7 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
 def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
     options, failed = parts.pipeline.segmenter.options, threading.Event()
 
-    def fail(rgb, options):
+    def fail(rgb, options, boxes):
         failed.set()
         raise error
 
@@ -105,6 +105,12 @@ def test_a_bad_image_is_told_in_one_line(parts):
     assert "\n" not in parts.failures[0]
 
 
+@pytest.mark.parametrize("source", ["boxes", "box_centres", "grid3"])
+def test_warm_up_with_other_prompts(tiny_bundle, source):
+    with Segmenter.from_bundle(tiny_bundle, prompt_source=source) as segmenter:
+        warm_up(segmenter)
+
+
 def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
     used = []
     for name in ("encode", "predict", "decode"):
@@ -112,7 +118,7 @@ def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monk
         monkeypatch.setattr(
             OnnxRuntime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
         )
-    with Segmenter.from_bundle(tiny_bundle) as segmenter:
+    with Segmenter.from_bundle(tiny_bundle, engine="onnxruntime") as segmenter:
         before = segmenter.options
         warm_up(segmenter)
         assert set(used) == {"encode", "predict", "decode"}
