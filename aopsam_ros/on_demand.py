@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.masks.encoding import encode
 from aopsam_ros.masks.selection import stability_score
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.preprocessing import FrameGeometry

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from live import RELIABLE, Robot
+from rclpy.publisher import Publisher
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from . import malformed
@@ -53,12 +54,12 @@ def fuzz_boxes(count: int, seed: int = 0) -> Outcome:
     return outcome
 
 
-def _pair(robot: Robot, publisher, boxes: Detection2DArray) -> None:  # noqa: ANN001
+def _pair(robot: Robot, publisher: Publisher, boxes: Detection2DArray) -> None:
     boxes.header.stamp = robot.send(GOOD)
     publisher.publish(boxes)
 
 
-def _answered(robot: Robot, publisher) -> None:  # noqa: ANN001
+def _answered(robot: Robot, publisher: Publisher) -> None:
     """Send valid pairs until masks come."""
     robot.forget()
 
