@@ -159,8 +159,8 @@ class Storm:
         for message in received["prompts"]:
             if stamp_of(message) in by_stamp:
                 self.outcome.compared += 1
-                told = self._known_prompts.get(len(message.prompts))
-                self.outcome.torn += told != by_stamp[stamp_of(message)]
+                own = self._known_prompts.get(len(message.prompts))
+                self.outcome.torn += own != by_stamp[stamp_of(message)]
 
 
 def _areas(message: Any) -> tuple[int, ...]:  # noqa: ANN401  (a MaskArray)
