@@ -70,6 +70,7 @@ def test_from_the_published_file_to_masks(
         KNOWN["mobile_sam"], size=found.size, git_blob=found.git_blob, url="http://127.0.0.1:9/"
     )
     monkeypatch.setitem(KNOWN, "mobile_sam", published)
+    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
     assert aopsam("models", "fetch", "mobile_sam", "--from", checkpoint).code == 0
     result = aopsam("export", "--checkpoint", "mobile_sam")
     assert result.code == 0
@@ -194,7 +195,7 @@ def test_other_files_are_one_clear_line(aopsam, checkpoint, tmp_path, kind, reas
     ("text", "reason"),
     [
         ("--checkpoint none.pt --out b", "none.pt: no such checkpoint"),
-        ("--checkpoint . --out b", ".: not a readable checkpoint"),
+        ("--checkpoint . --out b", ".: not a file"),
         ("--checkpoint mobile_sam --out b", "run `aopsam models fetch mobile_sam`"),
         ("--checkpoint CHECKPOINT --predictor none.pt --out b", "none.pt: no such checkpoint"),
         ("--checkpoint CHECKPOINT --predictor CHECKPOINT --out b", "holds no model weights"),
