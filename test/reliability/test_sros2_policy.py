@@ -53,9 +53,14 @@ def test_it_allows_what_the_running_node_does_and_no_more(policy, robot, tiny_fo
         "reply": node.get_service_names_and_types_by_node,
     }
     for right, ask in found.items():
-        names = {name for name, _ in ask("aopsam", "/")}
-        assert names <= policy[right]
-        assert policy[right] - names <= SOMETIMES | NEWER
+        known = policy[right]
+
+        def names(ask=ask):
+            return {name for name, _ in ask("aopsam", "/")}
+
+        # It takes a while until all of a node is known to others.
+        robot.wait(lambda: known - names() <= SOMETIMES | NEWER, f"no {right} of {known}")  # noqa: B023
+        assert names() <= known
 
 
 def test_enforced_without_keys_the_node_does_not_start_at_all(robot, tmp_path, monkeypatch):

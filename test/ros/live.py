@@ -1,11 +1,13 @@
 """The node `aopsam` in a process of its own, and a client that talks to it over DDS."""
 
 import array
+import fcntl
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,13 +77,28 @@ def calibration_of(width, height, frame_id="camera_optical_frame", focal=100.0):
     return message
 
 
+def free_domain():
+    """A ROS domain that no other robot on this machine uses, and the open file that claims it."""
+    domains = list(range(20, 101))
+    random.SystemRandom().shuffle(domains)
+    for domain in domains:
+        path = Path(tempfile.gettempdir()) / f"aopsam_test_domain_{os.getuid()}_{domain}"
+        claim = path.open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+            return domain, claim
+        except BlockingIOError:
+            claim.close()
+    raise RuntimeError("every ROS domain is in use")
+
+
 class Robot:
     """A node that plays camera and user; also starts and ends the process under test."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.log = folder / "node.log"
-        self.domain = random.SystemRandom().randint(20, 100)
+        self.domain, self._claim = free_domain()
         self.process = None
         self._stamp = 0
         self._context = rclpy.Context()
@@ -113,6 +130,7 @@ class Robot:
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.try_shutdown()
+        self._claim.close()
 
     # The process
 
