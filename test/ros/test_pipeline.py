@@ -30,9 +30,6 @@ class Recorder:
         self.masks, self.views, self.calls = [], [], []
         self.arrived = threading.Semaphore(0)
 
-    def wanted(self, *topics):
-        return False
-
     def publish_masks(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
 
