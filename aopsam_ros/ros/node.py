@@ -23,7 +23,7 @@ from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.diagnostics import Condition, diagnostic_array
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.inputs import Inputs
-from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
+from aopsam_ros.ros.lifecycle import answer_impossible_transitions, forget_destroyed, told
 from aopsam_ros.ros.log_bridge import LogBridge
 from aopsam_ros.ros.memory import resident_mb
 from aopsam_ros.ros.outputs import Outputs
@@ -201,6 +201,7 @@ class AopsamNode(LifecycleNode):
         if self._inputs is not None:
             self._inputs.adapt()
         self._segment_service.expire()
+        forget_destroyed(self)
         if self._pipeline is not None:
             self._pipeline.expire()
         self._publish_diagnostics(self._condition())

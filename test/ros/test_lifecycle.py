@@ -1,8 +1,10 @@
 """The node's life: transitions, faults of the model, start and end of the process."""
 
+import gc
 import signal
 
 import pytest
+import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
@@ -11,6 +13,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from tiny_bundle import write_tiny_bundle
 from visualization_msgs.msg import Marker
+
+from aopsam_ros.ros.lifecycle import forget_destroyed
 
 GOOD = image_of(scene())
 
@@ -227,3 +231,20 @@ def test_images_come_from_publishers_of_either_reliability(robot, tiny_bundle):
     robot.wait(robot.images.get_subscription_count, "it cannot hear best effort")
     robot.forget()
     assert len(robot.answer(GOOD).masks) == 2
+
+
+def test_nothing_is_kept_of_publishers_that_are_gone():
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=18)
+    node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
+    lives = node.create_subscription(Image, "image", lambda _: None, 1)
+    entities = node.default_callback_group.entities
+    before = len(entities)
+    for _ in range(5):
+        node.destroy_publisher(node.create_publisher(Image, "image", 1))
+    gc.collect()
+    forget_destroyed(node)
+    assert len(entities) == before
+    assert lives in [reference() for reference in entities]
+    node.destroy_node()
+    context.try_shutdown()
