@@ -138,7 +138,7 @@ def test_missing_and_impossible_boxes_are_told_and_the_next_are_taken(detector):
 
     robot.wait(refused, "the impossible box was not told")
     assert len(detector.answer(detection(BLUE, "cup")).masks) == 1
-    assert not robot.said("Traceback")
+    assert not robot.said("Traceback"), robot.log.read_text()
 
 
 @pytest.mark.parametrize("detector", ["boxes"], indirect=True)

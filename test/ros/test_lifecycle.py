@@ -49,7 +49,7 @@ def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_bundle):
     assert robot.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
     assert robot.stop_node() == 0
-    assert not robot.said("Traceback")
+    assert not robot.said("Traceback"), robot.log.read_text()
 
 
 def _no_markers(robot):
@@ -141,7 +141,7 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_a_good_one_taken_after(
         line = robot.log.read_text().splitlines()[-1]
         assert "configure failed: " in line, make.__name__
         assert word in line
-    assert not robot.said("Traceback")
+    assert not robot.said("Traceback"), robot.log.read_text()
     level, text, _ = robot.fresh_health()
     assert level == DiagnosticStatus.ERROR
     assert "confidence_threshold" in text
@@ -180,7 +180,7 @@ def test_autostart_and_a_clean_end_by_signal(robot, tiny_bundle, sign):
     for _ in range(20):
         robot.send(GOOD)  # the signal comes while it works
     assert robot.stop_node(sign) == 0
-    assert not robot.said("Traceback")
+    assert not robot.said("Traceback"), robot.log.read_text()
 
 
 def test_autostart_with_a_bad_bundle_waits_for_a_good_one(robot, tiny_bundle, tmp_path):

@@ -112,4 +112,4 @@ def test_no_answer_hangs_whatever_the_state(robot, tiny_bundle):
     assert robot.change(Transition.TRANSITION_ACTIVATE)
     assert ask(robot, points=ON_GREEN).message == "no image has come yet"  # none of an earlier life
     assert robot.stop_node() == 0
-    assert not robot.said("Traceback")
+    assert not robot.said("Traceback"), robot.log.read_text()

@@ -182,7 +182,7 @@ def test_a_live_node_puts_masks_into_space_while_somebody_listens(robot, tiny_bu
         robot.node.destroy_subscription(listener)
     robot.wait(lambda: robot.node.count_subscribers("/depth") == 0, "the node still takes depth")
     assert robot.stop_node() == 0
-    assert not robot.said("Traceback")
+    assert not robot.said("Traceback"), robot.log.read_text()
 
 
 def _noticed(robot, since):
