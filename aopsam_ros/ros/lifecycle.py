@@ -53,7 +53,7 @@ def forget_destroyed(node: LifecycleNode) -> None:
     It is a weak reference each, in the callback group, that nothing removes: some kilobytes for
     every time that a node is configured. To be called from the executor's thread.
     """
-    entities = getattr(node.default_callback_group, "entities", set())
+    entities: set[Any] = getattr(node.default_callback_group, "entities", set())
     entities.difference_update([reference for reference in entities if reference() is None])
 
 
