@@ -19,7 +19,8 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder
-from aopsam_ros.models.nano import FEATURE_CHANNELS, NanoMaskDecoder, NanoSegmenter
+from aopsam_ros.models.nano import NanoSegmenter
+from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS, NanoMaskDecoder
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
 from aopsam_ros.runtime import verification
 from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR
