@@ -7,12 +7,8 @@ import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn
 
 from aopsam_ros.models.mobilenet_v2 import PYRAMID_CHANNELS, MobileNetV2
-from aopsam_ros.models.nano_decoder import (
-    DETAIL_CHANNELS,
-    DETAIL_FACTOR,
-    FEATURE_CHANNELS,
-    NanoMaskDecoder,
-)
+from aopsam_ros.models.nano_decoder import DETAIL_FACTOR, FEATURE_CHANNELS, NanoMaskDecoder
+from aopsam_ros.models.nano_drawing import DETAIL_CHANNELS
 
 EMBEDDING_CHANNELS = FEATURE_CHANNELS + DETAIL_CHANNELS * DETAIL_FACTOR**2
 

@@ -9,29 +9,54 @@ mask is drawn by a tiny network of its own over a map that all prompts share, as
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn
 
+from aopsam_ros.models.nano_drawing import (
+    CODE,
+    DETAIL_CHANNELS,
+    around,
+    cell_centres,
+    draw,
+    planes,
+)
+
 STRIDE = 16
 FEATURE_CHANNELS = 128  # what a prompt is compared with; ASF filtering reads these
-DETAIL_CHANNELS = 16  # of the stride-4 map that is packed behind them
 DETAIL_FACTOR = 4  # from stride 16 to stride 4
 WIDTH = 128
 HEADS = 4
 BLOCKS = 3
 MASKS = 3
 LABELS = 5  # padding, background, foreground, first and second box corner
-# Coordinates are divided by these, not by the image's size, so that a model trained on crops of any
-# size sees the same positions.
+# Coordinates are divided by it; see `DRAWING_UNIT`.
 POSITION_UNIT = 512.0
-DRAWING_UNIT = 64.0
-HIDDEN = 8  # channels of a mask's own network
-PLANES = DETAIL_CHANNELS + 2  # what it looks at: details, x and y
-# Weights and biases of its first layer, then weights of the second and the last. These need no
-# biases: a channel that the first layer keeps constant is one.
-CODE = (HIDDEN * PLANES, HIDDEN, HIDDEN * HIDDEN, HIDDEN)
+
+
+class Frame(NamedTuple):
+    """What all prompts of an image share.
+
+    Features `[B, 128, h, w]`; each block's keys `[B, 4, 32, h w]` and values `[B, 4, h w, 32]`; the
+    planes that masks are drawn with, `coarse` `[B, 19, h, w]` and `fine` `[B, 19, 4h, 4w]`.
+    """
+
+    features: Tensor
+    key_0: Tensor
+    value_0: Tensor
+    key_1: Tensor
+    value_1: Tensor
+    key_2: Tensor
+    value_2: Tensor
+    coarse: Tensor
+    fine: Tensor
+
+    def of_block(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return a block's keys and values."""
+        first = 1 + 2 * number
+        return self[first], self[first + 1]
 
 
 class Attention(nn.Module):
@@ -44,11 +69,14 @@ class Attention(nn.Module):
         self.value = nn.Linear(WIDTH, WIDTH)
         self.out = nn.Linear(WIDTH, WIDTH)
 
+    def project(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Map what is attended to, `[A, K, 128]` twice, to `[A, 4, 32, K]` and `[A, 4, K, 32]`."""
+        return _split_heads(self.key(key)).transpose(-1, -2), _split_heads(self.value(value))
+
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend from `[A, Q, 128]` to `[A, K, 128]`."""
+        """Attend from `[A, Q, 128]` to what `project` made."""
         q = _split_heads(self.query(query)) * (WIDTH // HEADS) ** -0.5
-        weights = torch.softmax(q @ _split_heads(self.key(key)).transpose(-1, -2), -1)
-        read = weights @ _split_heads(self.value(value))
+        read = torch.softmax(q @ key, -1) @ value
         return self.out(read.transpose(1, 2).flatten(2))
 
 
@@ -68,18 +96,16 @@ class TokenBlock(nn.Module):
         self.mlp = _mlp(WIDTH, WIDTH, 2 * WIDTH)
         self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(3))
 
-    def forward(self, tokens: Tensor, position: Tensor, located: Tensor, image: Tensor) -> Tensor:
-        """Update tokens `[B, N, T, 128]`; the image `[B, cells, 128]` is read by all of them.
-
-        `located` is the image with the cells' positions added, `position` that of the tokens.
-        """
+    def forward(self, tokens: Tensor, position: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Update tokens `[B, N, T, 128]`; the image's `key` and `value` are read by all of them."""
         batch, _, size, _ = tokens.shape
         flat, where = tokens.flatten(0, 1), position.flatten(0, 1)
         placed = flat + where
-        flat = self.norms[0](flat + self.self_attention(placed, placed, flat))
-        # All prompts of an image at once: its keys and values are made once.
+        flat = self.norms[0](
+            flat + self.self_attention(placed, *self.self_attention.project(placed, flat))
+        )
         asking = (flat + where).reshape(batch, -1, WIDTH)
-        read = self.read_image(asking, located, image).reshape(-1, size, WIDTH)
+        read = self.read_image(asking, key, value).reshape(-1, size, WIDTH)
         flat = self.norms[1](flat + read)
         flat = self.norms[2](flat + self.mlp(flat))
         return flat.reshape(batch, -1, size, WIDTH)
@@ -112,47 +138,49 @@ class NanoMaskDecoder(nn.Module):
         Returns:
             Logits `[B, N, 3, 4h, 4w]` and predicted IoU `[B, N, 3]` in 0-1.
         """
-        codes, iou = self.decode(embedding, coords, labels)
-        logits = self.draw(embedding, codes.flatten(1, 2))
+        frame = self.look(embedding)
+        codes, iou = self.decode(frame, coords, labels)
+        logits = draw(frame.fine, codes.flatten(1, 2))
         height, width = logits.shape[-2:]
         return logits.reshape(len(embedding), -1, MASKS, height, width), iou
 
-    def decode(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, embedding: Tensor) -> Frame:
+        """Make what all prompts share of embeddings `[B, 384, h, w]`."""
+        features, packed = embedding[:, :FEATURE_CHANNELS], embedding[:, FEATURE_CHANNELS:]
+        height, width = features.shape[-2:]
+        cells = self.image_position(self._encode(cell_centres(height, width, STRIDE, embedding)))
+        image = self.image_in(features.flatten(2).transpose(1, 2))
+        projected = [block.read_image.project(image + cells, image) for block in self.blocks]
+        # The coarse map is the mean of the detail map in every cell of the embedding.
+        cell = packed.reshape(-1, DETAIL_CHANNELS, DETAIL_FACTOR**2, height, width)
+        coarse = planes(cell.mean(2), STRIDE)
+        fine = planes(F.pixel_shuffle(packed, DETAIL_FACTOR), STRIDE // DETAIL_FACTOR)
+        return Frame._make([features, *(x for pair in projected for x in pair), coarse, fine])
+
+    def decode(self, frame: Frame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Find the masks' codes, without drawing them.
 
         Returns:
             Codes `[B, N, 3, 224]` and predicted IoU `[B, N, 3]` in 0-1.
         """
-        features, detail = _unpack(embedding)
-        rows = features.flatten(2).transpose(1, 2)
-        height, width = features.shape[-2:]
-        cells = self.image_position(self._encode(_cell_centres(height, width, STRIDE, embedding)))
-        image = self.image_in(rows)
         coords = coords + 0.5  # SAM's convention: the centre of the pixel
-        tokens, position = self._tokens(features, detail, coords, labels)
-        located = image + cells
-        for block in self.blocks:
-            tokens = block(tokens, position, located, image)
+        tokens, position = self._tokens(frame, coords, labels)
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens, position, *frame.of_block(number))
         found = tokens[:, :, 1 : 1 + MASKS]
-        codes = _around(self.code(found), _anchor(coords, labels))
-        return codes, self._score(tokens[:, :, :1], found, _coarse(embedding), codes)
-
-    def draw(self, embedding: Tensor, codes: Tensor) -> Tensor:
-        """Draw the masks of codes `[B, n, 224]`: logits `[B, n, 4h, 4w]`."""
-        _, detail = _unpack(embedding)
-        return _draw(detail, STRIDE // DETAIL_FACTOR, codes)
+        codes = around(self.code(found), _anchor(coords, labels))
+        return codes, self._score(tokens[:, :, :1], found, frame.coarse, codes)
 
     def _encode(self, coords: Tensor) -> Tensor:
         """Random Fourier features of pixel coordinates `[..., 2]`, as in SAM's prompt encoder."""
         phase = (coords * (2.0 / POSITION_UNIT) - 1.0) @ self.frequencies * (2.0 * math.pi)
         return torch.cat([phase.sin(), phase.cos()], -1)
 
-    def _tokens(
-        self, features: Tensor, detail: Tensor, coords: Tensor, labels: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        is_point = (labels >= 0).to(features.dtype).unsqueeze(-1)
-        seen = self.point_features(_sample(features, coords, STRIDE))
-        seen = seen + self.point_detail(_sample(detail, coords, STRIDE // DETAIL_FACTOR))
+    def _tokens(self, frame: Frame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        is_point = (labels >= 0).to(coords.dtype).unsqueeze(-1)
+        detail = _sample(frame.fine, coords, STRIDE // DETAIL_FACTOR)[..., :DETAIL_CHANNELS]
+        seen = self.point_features(_sample(frame.features, coords, STRIDE))
+        seen = seen + self.point_detail(detail)
         position = self._encode(coords) * is_point
         prompt = self.label_embedding((labels + 1).long()) + (seen + position) * is_point
         batch, count = coords.shape[:2]
@@ -164,7 +192,7 @@ class NanoMaskDecoder(nn.Module):
         """Predict IoU from the tokens and from how decided the masks look, drawn coarsely."""
         # What the masks look like is evidence: they are not to change for the score's sake.
         seen = codes.detach() if self.training else codes
-        logits = _draw(coarse, STRIDE, seen.flatten(1, 2))
+        logits = draw(coarse, seen.flatten(1, 2))
         look = _mask_statistics(logits).reshape(*found.shape[:2], MASKS, -1)
         token = iou_token.expand(-1, -1, MASKS, -1)
         return torch.sigmoid(self.iou_head(torch.cat([token, found, look], -1)).squeeze(-1))
@@ -172,52 +200,6 @@ class NanoMaskDecoder(nn.Module):
 
 def _mlp(inputs: int, outputs: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-
-def _unpack(embedding: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features `[B, 128, h, w]` and the detail map `[B, 16, 4h, 4w]`."""
-    detail = F.pixel_shuffle(embedding[:, FEATURE_CHANNELS:], DETAIL_FACTOR)
-    return embedding[:, :FEATURE_CHANNELS], detail
-
-
-def _coarse(embedding: Tensor) -> Tensor:
-    """Return the detail map's mean in every cell of the embedding, `[B, 16, h, w]`."""
-    packed = embedding[:, FEATURE_CHANNELS:]
-    height, width = packed.shape[-2:]
-    return packed.reshape(-1, DETAIL_CHANNELS, DETAIL_FACTOR**2, height, width).mean(2)
-
-
-def _around(code: Tensor, anchor: Tensor) -> Tensor:
-    """Turn codes that mean distances from the prompt into codes for positions in the image.
-
-    A code's network sees x and y linearly first, so the prompt's own place goes into the biases,
-    and all prompts can share one map of positions.
-    """
-    weights, biases, rest = code.split([CODE[0], CODE[1], sum(CODE[2:])], -1)
-    first = weights.reshape(*weights.shape[:-1], HIDDEN, PLANES)
-    place = (anchor / DRAWING_UNIT).unsqueeze(2).unsqueeze(3)
-    return torch.cat([weights, biases - (first[..., -2:] * place).sum(-1), rest], -1)
-
-
-def _draw(detail: Tensor, stride: int, codes: Tensor) -> Tensor:
-    """Run the network of each code `[B, n, 224]` over a map `[B, 16, H, W]`: `[B, n, H, W]`."""
-    batch = len(detail)
-    height, width = detail.shape[-2:]
-    places = _cell_centres(height, width, stride, detail).T / DRAWING_UNIT
-    planes = torch.cat([detail.flatten(2), places.expand(batch, -1, -1)], 1)
-    first, biases, second, last = codes.split(CODE, -1)
-    # One product for all masks of an image.
-    x = first.reshape(batch, -1, PLANES) @ planes + biases.reshape(batch, -1, 1)
-    x = F.relu(x).reshape(-1, HIDDEN, height * width)
-    x = F.relu(second.reshape(-1, HIDDEN, HIDDEN) @ x)
-    return (last.reshape(-1, 1, HIDDEN) @ x).reshape(batch, -1, height, width)
-
-
-def _cell_centres(height: int, width: int, stride: int, like: Tensor) -> Tensor:
-    """Pixel coordinates `[height * width, 2]` of a map's cells, row by row."""
-    y = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) * stride
-    x = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) * stride
-    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
 
 
 def _anchor(coords: Tensor, labels: Tensor) -> Tensor:

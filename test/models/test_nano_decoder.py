@@ -7,16 +7,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor
 
-from aopsam_ros.models import nano_decoder
+from aopsam_ros.models import nano_decoder, nano_drawing
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS
-from aopsam_ros.models.nano_decoder import (
-    CODE,
-    DETAIL_CHANNELS,
-    DRAWING_UNIT,
-    HIDDEN,
-    PLANES,
-    NanoMaskDecoder,
-)
+from aopsam_ros.models.nano_decoder import NanoMaskDecoder
+from aopsam_ros.models.nano_drawing import CODE, DETAIL_CHANNELS, DRAWING_UNIT, HIDDEN, PLANES
 
 SIDE = 6  # of the embedding, in cells of 16 pixels
 
@@ -81,7 +75,7 @@ def test_where_a_point_is_and_what_it_means_matter(decoder: NanoMaskDecoder) -> 
 def test_a_mask_is_drawn_by_its_own_network(decoder: NanoMaskDecoder) -> None:
     """Each pixel by itself: two hidden layers of ReLU over details, x and y."""
     packed, codes = embedding(), torch.randn(1, 2, sum(CODE))
-    drawn = decoder.draw(packed, codes)[0]
+    drawn = nano_drawing.draw(decoder.look(packed).fine, codes)[0]
     detail = F.pixel_shuffle(packed[0, -DETAIL_CHANNELS * 16 :], 4)
     for mask, (y, x) in [(0, (0, 0)), (1, (5, 17)), (1, (23, 2))]:
         first, biases, second, last = codes[0, mask].split(CODE)
@@ -95,10 +89,10 @@ def test_a_mask_is_drawn_by_its_own_network(decoder: NanoMaskDecoder) -> None:
 def test_codes_mean_distances_from_the_prompt() -> None:
     """Moving the prompt by whole cells moves what is drawn on an even map by as much."""
     code = torch.randn(1, 1, 1, sum(CODE), generator=torch.Generator().manual_seed(3))
-    even = torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5)
+    even = nano_drawing.planes(torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5), 4)
     anchors = torch.tensor([[[20.0, 40.0]]]), torch.tensor([[[20.0 + 3 * 4, 40.0 + 2 * 4]]])
     before, after = (
-        nano_decoder._draw(even, 4, nano_decoder._around(code, anchor)[:, :, 0])[0, 0]
+        nano_drawing.draw(even, nano_drawing.around(code, anchor)[:, :, 0])[0, 0]
         for anchor in anchors
     )
     torch.testing.assert_close(after[2:, 3:], before[:-2, :-3], atol=1e-4, rtol=1e-4)

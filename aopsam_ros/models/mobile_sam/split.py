@@ -14,6 +14,7 @@ from aopsam_ros.models.mobile_sam.layers import reshape
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
 from aopsam_ros.models.mobile_sam.model import MobileSam
 from aopsam_ros.models.mobile_sam.prompt_image import Written, centred, norm_scale, project
+from aopsam_ros.models.split_decoder import SplitDecoder
 
 # What all prompts of a frame share, by block. Of the frame's image: keys `[8, 16, cells]`, values
 # `[8, cells, 16]` and queries `[8, 17, cells]`; its squared length `[cells]`; `meets_j_k`, in block
@@ -155,6 +156,22 @@ class MaskPart(nn.Module):
         image = enlarged * scale.transpose(1, 2) + weights.transpose(1, 2) @ told
         image = reshape(image + folded.enlarged_bias, -1, WIDTH // 4)
         return folded.decoder.weigh(tokens, image, range(1, MASKS))
+
+
+def split_mobile_sam(model: MobileSam) -> SplitDecoder:
+    """Return MobileSAM's decoder in three parts, with its weights as they are now."""
+    folded = FoldedDecoder(model)
+    rows = {1: "rows"}  # a prompt's tokens times heads
+    return SplitDecoder(
+        frame=FramePart(folded),
+        prompts=PromptPart(folded),
+        masks=MaskPart(folded),
+        shared=(*SHARED, ENLARGED),
+        prompts_need=SHARED,
+        masks_need=(ENLARGED,),
+        codes={n: rows if n.startswith(("told", "weights")) else {} for n in CODES},
+        is_per_mask=False,
+    )
 
 
 def _square(image: Tensor) -> Tensor:
