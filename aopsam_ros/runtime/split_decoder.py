@@ -87,8 +87,8 @@ def check_split(
     logits: Shape = (None, side, side) if is_per_mask else (None, MASKS, side, side)
     check_graph(files[MASK_PART], "output", {_LOGITS: logits}, wanted)
     codes = {
-        name: _of_one(files[PROMPT_PART], name, found[name], is_per_mask)
-        for name in drawn
+        name: _to_draw(files[PROMPT_PART], name, found[name], sizes, is_per_mask)
+        for name, (_, sizes) in drawn.items()
         if name in found and name != _IOU
     }
     if not codes:
@@ -115,15 +115,25 @@ def _shapes(file: str, described: Described) -> dict[str, Shape]:
     return shapes
 
 
-def _of_one(file: str, name: str, shape: Shape, is_per_mask: bool) -> Shape:
-    """Return the shape of codes to draw, of the shape that prompts are decoded to."""
-    starts = (None, MASKS) if is_per_mask else (None,)
-    if shape[: len(starts)] != starts:
-        any_of = ["any" if size is None else size for size in starts]
+def _to_draw(
+    file: str, name: str, shape: Shape, taken: Sequence[object], is_per_mask: bool
+) -> Shape:
+    """Return the shape of codes to draw, of the shape that prompts are decoded to.
+
+    Sizes that the graph of the prompts leaves open are as `taken` by that of the masks.
+    """
+    starts: Shape = (None, MASKS) if is_per_mask else (None,)
+    begins = zip(starts, (*shape, 0, 0), strict=False)
+    if any(size not in (None, wanted) for wanted, size in begins):
         raise BundleError(
-            f"{file}: output {name} has shape {list(shape)}, but must begin with {any_of}"
+            f"{file}: output {name} has shape {list(shape)}, but must begin with "
+            f"{['any' if size is None else size for size in starts]}"
         )
-    return (None, *shape[len(starts) :])
+    rest, sizes = shape[len(starts) :], list(taken)[1:]
+    if len(rest) != len(sizes):
+        return (None, *rest)  # which the graph of the masks will be found not to take
+    pairs = zip(rest, sizes, strict=True)
+    return (None, *(b if a is None and isinstance(b, int) else a for a, b in pairs))
 
 
 class SplitDecoder:

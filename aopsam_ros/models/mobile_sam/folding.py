@@ -18,6 +18,7 @@ from aopsam_ros.models.mobile_sam.prompt_image import (
     Written,
     by_head,
     centred,
+    mean_of,
     means,
     products,
     project,
@@ -27,9 +28,9 @@ from aopsam_ros.models.mobile_sam.prompt_image import (
 class Affine:
     """Gain and bias `[256]` of the norm that made an image; the frame's own comes without."""
 
-    def __init__(self, norm: nn.LayerNorm | None) -> None:
-        self.gain = torch.ones(WIDTH) if norm is None else norm.weight.detach()
-        self.bias = torch.zeros(WIDTH) if norm is None else norm.bias.detach()
+    def __init__(self, norm: nn.LayerNorm | None, like: Tensor) -> None:
+        self.gain = like.new_ones(WIDTH) if norm is None else norm.weight.detach()
+        self.bias = like.new_zeros(WIDTH) if norm is None else norm.bias.detach()
 
 
 class Asking(nn.Module):
@@ -50,7 +51,7 @@ class Asking(nn.Module):
     ) -> None:
         super().__init__()
         self.is_first = norm is None
-        affine = Affine(norm)
+        affine = Affine(norm, position)
         self.register_buffer("ask", by_head(weight.detach() * affine.gain))
         place = (position + affine.bias) @ weight.detach().T + bias
         self.register_buffer("place", by_head(place.T))
@@ -78,9 +79,9 @@ class FoldedRead(nn.Module):
         super().__init__()
         self.read = read
         # The keys' bias adds the same to every cell's score: the softmax takes it out again.
-        no_bias = torch.zeros(len(read.k_proj.weight))
+        no_bias = position.new_zeros(len(read.k_proj.weight))
         self.keys = Asking(read.k_proj.weight, no_bias, norm, position)
-        affine, weight = Affine(norm), read.v_proj.weight.detach()
+        affine, weight = Affine(norm, position), read.v_proj.weight.detach()
         self.register_buffer("tell", by_head(weight * affine.gain).transpose(1, 2))
         rest = weight @ affine.bias + read.v_proj.bias.detach()
         self.register_buffer("rest", rest.reshape(HEADS, 1, -1))
@@ -116,7 +117,7 @@ class FoldedWrite(nn.Module):
         self.queries = Asking(weight, bias, norm, position)
         out = by_head(write.out_proj.weight.detach().T)
         # A head's weights sum to 1 in every cell: with them, its share of what is added to all.
-        share = (Affine(norm).bias + write.out_proj.bias.detach()) / HEADS
+        share = (Affine(norm, position).bias + write.out_proj.bias.detach()) / HEADS
         tell = torch.cat([out, share.expand(HEADS, 1, -1)], 1)
         self.register_buffer("tell", centred(tell))
 
@@ -125,8 +126,8 @@ class FoldedWrite(nn.Module):
         return self.queries.project(cells)
 
     def meet(self, cells: Tensor) -> Tensor:
-        """Return twice the products of the frame's image with what values are told by."""
-        return 2.0 * project(self.tell, cells)
+        """Return the products of the frame's image with what values are told by; see `mean_of`."""
+        return mean_of(project(self.tell, cells))
 
     def forward(
         self,

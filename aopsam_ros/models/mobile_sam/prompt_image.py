@@ -7,8 +7,8 @@ biases, the copy after a block's norm is
     image_b = scale_b * (image_(b-1) + weights_b^T told_b),    image_0: the frame's, for all prompts
 
 and what tokens ask of the copy is asked of these parts. What the frame's image answers is projected
-once a frame. The variance that a norm divides by is the squared length of such a sum: it is made of
-the parts' lengths and of their products with each other.
+once a frame. The variance that a norm divides by is the mean square of such a sum: it is made of
+the parts' mean squares and of their products with each other.
 """
 
 from __future__ import annotations
@@ -92,8 +92,13 @@ def means(weights: Tensor, value: Tensor, tell: Tensor, written: Sequence[Writte
     return sum(parts, weights @ value)
 
 
+def mean_of(products: Tensor) -> Tensor:
+    """Turn products of vectors, which are sums over the channels, into means."""
+    return products / WIDTH
+
+
 def norm_scale(
-    square: Tensor,
+    variance: Tensor,
     meets: Sequence[Tensor],
     written: Sequence[Written],
     told: Tensor,
@@ -103,9 +108,9 @@ def norm_scale(
     """Return what a norm multiplies each cell of a prompt's image with, once more is written.
 
     Args:
-        square: squared length of the frame's image, `[cells]`.
-        meets: twice its products with the vectors of each block, the new one's last:
-            `[N, R, cells]`.
+        variance: of the frame's image, `[cells]`.
+        meets: its products with the vectors of each block, the new one's last, as means over the
+            channels: `[N, R, cells]`.
         written: by the blocks before.
         told: the new block's vectors `[N, R, 256]`.
         weights: the new block's, `[N, R, cells]`.
@@ -116,16 +121,18 @@ def norm_scale(
     """
     vectors, products = [*(block.told for block in written), told], list(meets)
     for k, block in enumerate(written):
-        square = _square_with(square, products[k], block.told, block.weights) * block.scale**2
+        variance = _variance_with(variance, products[k], block.told, block.weights)
+        variance = variance * block.scale**2
         for j in range(k + 1, len(vectors)):
-            both = 2.0 * vectors[j] @ block.told.transpose(1, 2)
+            both = mean_of(vectors[j] @ block.told.transpose(1, 2))
             products[j] = (products[j] + both @ block.weights) * block.scale
-    square = _square_with(square, products[-1], told, weights)
-    # Rounding must not make a length negative.
-    return 1.0 / torch.sqrt(torch.relu(square) / WIDTH + eps)
+    variance = _variance_with(variance, products[-1], told, weights)
+    # Rounding must not make it negative.
+    return 1.0 / torch.sqrt(torch.relu(variance) + eps)
 
 
-def _square_with(square: Tensor, meets: Tensor, told: Tensor, weights: Tensor) -> Tensor:
-    """Return the squared length of `cell + weights^T told`, of `square` and twice `cell * told`."""
-    among = told @ told.transpose(1, 2)
-    return square + (weights * (meets + among @ weights)).sum(1, keepdim=True)
+def _variance_with(variance: Tensor, meets: Tensor, told: Tensor, weights: Tensor) -> Tensor:
+    """Return the variance of `cell + weights^T told`, of the cell's and its products with told."""
+    among = mean_of(told @ told.transpose(1, 2))
+    # (c + wt)^2 = c^2 + w (2 ct + wtt)
+    return variance + (weights * (2.0 * meets + among @ weights)).sum(1, keepdim=True)

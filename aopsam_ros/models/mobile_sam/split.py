@@ -13,15 +13,15 @@ from aopsam_ros.models.mobile_sam.folding import Affine, FoldedRead, FoldedWrite
 from aopsam_ros.models.mobile_sam.layers import reshape
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
 from aopsam_ros.models.mobile_sam.model import MobileSam
-from aopsam_ros.models.mobile_sam.prompt_image import Written, centred, norm_scale, project
+from aopsam_ros.models.mobile_sam.prompt_image import Written, centred, mean_of, norm_scale, project
 from aopsam_ros.models.split_decoder import SplitDecoder
 
 # What all prompts of a frame share, by block. Of the frame's image: keys `[8, 16, cells]`, values
-# `[8, cells, 16]` and queries `[8, 17, cells]`; its squared length `[cells]`; `meets_j_k`, in block
-# k, twice its products with what block j writes, `[8, 17, cells]`.
+# `[8, cells, 16]` and queries `[8, 17, cells]`; its mean square `[cells]`; `meets_j_k`, in block k,
+# its products with what block j writes, `[8, 17, cells]`.
 SHARED = (
-    "key_0", "value_0", "query_0", "square_0", "meets_0_0",
-    "key_1", "value_1", "query_1", "square_1", "meets_0_1", "meets_1_1",
+    "key_0", "value_0", "query_0", "variance_0", "meets_0_0",
+    "key_1", "value_1", "query_1", "variance_1", "meets_0_1", "meets_1_1",
     "key_2", "value_2",
 )  # fmt: skip
 ENLARGED = "enlarged"  # the frame's image before the first norm of the upscaling, `[cells, 256]`
@@ -52,8 +52,8 @@ class FoldedDecoder(nn.Module):
             FoldedWrite(block.cross_attn_image_to_token, norm, position)
             for block, norm in zip(self.blocks, norms, strict=False)
         )
-        self.register_buffer("gain", Affine(norms[1]).gain)
-        self._fold_upscaling(Affine(norms[2]))
+        self.register_buffer("gain", Affine(norms[1], position).gain)
+        self._fold_upscaling(Affine(norms[2], position))
 
     def _fold_upscaling(self, affine: Affine) -> None:
         weight, bias = double_weights(self.decoder.output_upscaling[0])
@@ -79,10 +79,10 @@ class FramePart(nn.Module):
         image = embedding.reshape(WIDTH, -1) + none
         first = *reads[0].project(image), writes[0].project(image)
         image = centred(image, 0)
-        first = *first, _square(image), writes[0].meet(image)
+        first = *first, _variance(image), writes[0].meet(image)
         second = *reads[1].project(image), writes[1].project(image)
         image = turned(image.T).T
-        second = *second, _square(image), 2.0 * project(turned(writes[0].tell), image)
+        second = *second, _variance(image), mean_of(project(turned(writes[0].tell), image))
         second = *second, writes[1].meet(image)
         return *first, *second, *reads[2].project(image), image.T @ self.folded.enlarge
 
@@ -135,7 +135,7 @@ class PromptPart(nn.Module):
         before = [block._replace(told=self.folded.turned(block.told)) for block in written]
         meets = [_rows(value @ shared[f"meets_{j}_{k}"]) for j, value in enumerate(values)]
         eps = self.folded.blocks[k].norm4.eps
-        scale = norm_scale(shared[f"square_{k}"], meets, before, told, weights, eps)
+        scale = norm_scale(shared[f"variance_{k}"], meets, before, told, weights, eps)
         return *before, Written(told, weights, scale)
 
 
@@ -174,9 +174,9 @@ def split_mobile_sam(model: MobileSam) -> SplitDecoder:
     )
 
 
-def _square(image: Tensor) -> Tensor:
-    """Return the squared length of each cell of `[256, cells]`."""
-    return (image * image).sum(0)
+def _variance(image: Tensor) -> Tensor:
+    """Return the mean square of each cell of `[256, cells]`."""
+    return (image * image).mean(0)
 
 
 def _rows(x: Tensor) -> Tensor:
