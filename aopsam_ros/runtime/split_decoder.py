@@ -52,8 +52,8 @@ class SplitSignature:
 
     @property
     def rows_at_once(self) -> int:
-        """How many masks, or prompts, are drawn in a call: so few that they stay in the cache."""
-        return 4 if self.is_per_mask else 2
+        """How many masks, or prompts with all of theirs, are drawn in a call."""
+        return 16 if self.is_per_mask else 2
 
 
 def check_split(

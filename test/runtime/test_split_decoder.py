@@ -91,7 +91,7 @@ def test_only_masks_that_are_wanted_are_drawn(folder, calls):
     assert sum(of(calls, MASKS)) == (5 if is_per_mask else 2)
 
 
-def test_calls_are_as_large_as_suits_a_cache(folder, calls):
+def test_calls_are_of_limited_size(folder, calls):
     runtime = opened(folder)
     signature = runtime._split.signature
     decoded = runtime.decode(runtime.encode(IMAGE), *prompts(70))
