@@ -19,7 +19,7 @@ from aopsam_ros.user_folders import user_data
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
 GRAPHS = (ENCODER, PREDICTOR, DECODER)
-# The decoder in three parts, for engines that gain by it; see `runtime.split_decoder`.
+# The decoder in three parts, for engines that gain by it; see `runtime.split_signature`.
 SPLIT = FRAME_PART, PROMPT_PART, MASK_PART = "decoder_frame", "decoder_prompts", "decoder_masks"
 MAX_YAML_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold

@@ -13,7 +13,8 @@ from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle, Graph
 from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
 from aopsam_ros.runtime.signatures import Signature, check_graph, check_output, signatures
-from aopsam_ros.runtime.split_decoder import Arrays, SplitDecoder, check_split
+from aopsam_ros.runtime.split_decoder import Arrays, SplitDecoder
+from aopsam_ros.runtime.split_signature import check_split
 
 # The newest first; the CPU is always there.
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
