@@ -1,7 +1,8 @@
 # Everything a developer or a visitor runs. `make help` lists it.
 PYTHON ?= python3
-# Further groups of requirements/ to install: EXTRAS="train evaluate" for
-# training and model export (torch), and for measuring and tuning.
+# Further groups of requirements/ to install: EXTRAS="train evaluate" for training and model export
+# (torch), and for measuring and tuning; bench: benchmarks without torch; openvino: that engine;
+# record: recordings of the demo.
 EXTRAS ?=
 DEMO_OUT ?= out/demo
 
@@ -16,7 +17,7 @@ endif
 ACTIVATE := . .venv/bin/activate &&
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo bench test lint clean
 
 help:  ## list these targets
 	@echo "make TARGET [PYTHON=python3.12] [EXTRAS=train]"
@@ -32,10 +33,14 @@ build:  ## build the interfaces and the package again, changed or not
 demo: setup  ## run the real node on photographs; pictures and a report go to out/demo
 	@$(ACTIVATE) aopsam demo --out $(DEMO_OUT) $(ARGS)
 
+bench: override EXTRAS += bench train
+bench: setup  ## measure everything that can be; results go to out/bench (ARGS="--peer DIR" and others)
+	@$(ACTIVATE) aopsam bench $(ARGS)
+
 # `python -m`: with a sourced ROS these may be system packages, whose scripts name another Python.
 # PYTHONSAFEPATH keeps this folder off sys.path, so that the tests import the installed package.
 # Target-specific, so that it reaches `setup` as well.
-test lint: override EXTRAS += dev
+test lint: override EXTRAS += bench dev
 
 test: lint  ## run the checks and all tests (ARGS="-k name" goes to pytest)
 	@$(ACTIVATE) PYTHONSAFEPATH=1 python -m pytest $(ARGS)

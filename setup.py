@@ -22,6 +22,7 @@ RUNTIME = [
     "pyyaml>=5.4",
     "tqdm>=4.57",
 ]
+BENCHMARKS = "aopsam_benchmarks"
 BUNDLE_FILES = ["*.onnx", "*.yaml", "*.md"]
 FIELDS = ("name", "version", "description", "license", "maintainer")
 
@@ -49,12 +50,14 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license_files=["LICENSE"],
-    packages=find_packages(include=["aopsam_ros", "aopsam_ros.*"]) + list(bundles()),
-    package_dir=bundles(),
+    packages=[*find_packages(include=["aopsam_ros", "aopsam_ros.*"]), BENCHMARKS, *bundles()],
+    package_dir=bundles() | {BENCHMARKS: f"benchmarks/{BENCHMARKS}"},
     package_data={"aopsam_ros": ["py.typed"]} | dict.fromkeys(bundles(), BUNDLE_FILES),
     python_requires=">=3.10",
     install_requires=RUNTIME,
-    extras_require={name: extra(name) for name in ("dev", "evaluate", "train")},
+    extras_require={
+        name: extra(name) for name in ("bench", "dev", "evaluate", "openvino", "record", "train")
+    },
     entry_points={"console_scripts": ["aopsam = aopsam_ros.cli:main"]},
     zip_safe=False,
 )

@@ -20,6 +20,7 @@ from aopsam_ros.preprocessing import check_image
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
+from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
 from aopsam_ros.runtime.progress import OnProgress, silent
@@ -168,14 +169,22 @@ class Segmenter:
             stopwatch or Stopwatch(),
         )
 
-    def encode(self, rgb: NDArray[np.uint8]) -> FrameEmbedding:
+    def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch | None = None) -> FrameEmbedding:
         """Encode an image once, to decode prompts on it.
 
         Raises:
             InputError: if the image is not uint8 `[H, W, 3]` or is empty.
             InferenceError: if the graph fails.
         """
-        return self._model.encode(rgb, Stopwatch())
+        return self._model.encode(rgb, stopwatch or Stopwatch())
+
+    def features(self, frame: FrameEmbedding) -> FeatureMap:
+        """Return what the last encoded image looks like, pixel by pixel of the embedding.
+
+        Raises:
+            InferenceError: if the embedding is not what it must be.
+        """
+        return self._model.features(frame)
 
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]

@@ -28,5 +28,5 @@ def tiny(tiny_folder):
     """A segmenter with that bundle."""
     from aopsam_ros.segmenter import Segmenter
 
-    with Segmenter.from_bundle(tiny_folder, threads=1) as segmenter:
+    with Segmenter.from_bundle(tiny_folder, engine="onnxruntime", threads=1) as segmenter:
         yield segmenter

@@ -34,5 +34,6 @@ COMMANDS: dict[str, Command] = {
     "build-engines": Command(
         "aopsam_ros.commands.build_engines", "build a bundle's TensorRT engines beforehand"
     ),
+    "bench": Command("aopsam_ros.commands.bench", "measure times, floors, ROS and memory"),
     "demo": Command("aopsam_ros.ros.demo", "run the ROS node on photographs, leave a report"),
 }

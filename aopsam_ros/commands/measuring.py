@@ -26,7 +26,9 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument(
-        "--precision", default="auto", help="of engines on a GPU: auto, fp16, fp32 (%(default)s)"
+        "--precision",
+        default="auto",
+        help="on a GPU and in OpenVINO: auto, fp16, fp32 (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument(

@@ -68,7 +68,7 @@ def evaluate_points(
 
 
 def _iou(upscale: Upscaler, logits: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
-    (x, y, w, h), mask = upscale(logits)
+    (x, y, w, h), mask = upscale.pixels(logits)
     overlap = float((truth[y : y + h, x : x + w] & mask).sum())
     return overlap / float(truth.sum() + mask.sum() - overlap)
 

@@ -6,7 +6,7 @@ differs: it is column-major and covers the whole image.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ from aopsam_ros.errors import MaskFormatError
 MAX_PIXELS = 1 << 28
 
 Box = tuple[int, int, int, int]
+
+
+class EncodedMask(NamedTuple):
+    """A mask's tight box (x, y, w, h), its pixels set, and its run lengths inside the box."""
+
+    bbox: Box
+    area: int
+    counts: NDArray[np.uint32]
 
 
 def encode(crop: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -81,17 +89,36 @@ def decode_full(mask: Any, height: int, width: int) -> NDArray[np.bool_]:  # noq
     Raises:
         MaskFormatError: as `decode`, or if the box is not inside the image.
     """
+    require_image(height, width)
+    require_inside(mask, height, width)
     x, y, w, h = box_of(mask)
-    if not 0 < height * width <= MAX_PIXELS:
-        raise MaskFormatError(f"an image of {width} x {height} pixels cannot be decoded")
-    if x + w > width or y + h > height:
-        raise MaskFormatError(
-            f"the box x={x} y={y} w={w} h={h} is not inside the image of {width} x {height} pixels"
-        )
     crop = decode(mask)
     full = np.zeros((height, width), np.bool_)
     full[y : y + h, x : x + w] = crop
     return full
+
+
+def require_image(height: int, width: int) -> None:
+    """Refuse an image that is empty or larger than `MAX_PIXELS`.
+
+    Raises:
+        MaskFormatError: if it is.
+    """
+    if height <= 0 or width <= 0 or height * width > MAX_PIXELS:
+        raise MaskFormatError(f"an image of {width} x {height} pixels cannot be decoded")
+
+
+def require_inside(mask: Any, height: int, width: int) -> None:  # noqa: ANN401
+    """Refuse a mask whose box is not inside an image of `height` x `width` pixels.
+
+    Raises:
+        MaskFormatError: if it is not.
+    """
+    x, y, w, h = box_of(mask)
+    if x + w > width or y + h > height:
+        raise MaskFormatError(
+            f"the box x={x} y={y} w={w} h={h} is not inside the image of {width} x {height} pixels"
+        )
 
 
 def box_of(mask: Any) -> Box:  # noqa: ANN401  (a message or an InstanceMask)

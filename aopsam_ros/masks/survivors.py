@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.combining import Combined
-from aopsam_ros.masks.encoding import encode
+from aopsam_ros.masks.encoding import EncodedMask
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.segmentation import InstanceMask
@@ -37,8 +37,9 @@ def describe_survivors(
     masks = combined.masks
     described: list[InstanceMask] = []
     useful = [np.zeros(0, np.int64)]
+    encoded = upscale(masks.logits)
     for index, prompt in enumerate(masks.prompt.tolist()):
-        mask = _describe(masks, index, anchors[prompt], float(confidence[prompt]), upscale)
+        mask = _describe(masks, index, anchors[prompt], float(confidence[prompt]), encoded[index])
         if mask.area >= max(1, min_area):
             described.append(mask)
             useful.append(combined.prompts[index])
@@ -52,17 +53,16 @@ def _describe(
     index: int,
     anchor: NDArray[np.float64],
     confidence: float,
-    upscale: Upscaler,
+    encoded: EncodedMask,
 ) -> InstanceMask:
-    box, crop = upscale(masks.logits[index])
     return InstanceMask(
         id=0,
-        bbox=box,
-        area=int(np.count_nonzero(crop)),
+        bbox=encoded.bbox,
+        area=encoded.area,
         predicted_iou=float(masks.predicted_iou[index]),
         stability_score=float(masks.stability[index]),
         prompt=(float(anchor[0]), float(anchor[1])),
         prompt_confidence=confidence,
         label="",
-        counts=encode(crop),
+        counts=encoded.counts,
     )

@@ -1,130 +1,135 @@
-"""From low-resolution logits to a mask at the source's resolution, inside its box only.
+"""From low-resolution logits to masks' run lengths at the source's resolution.
 
 SAM resizes twice: logits to the padded square, whose valid part is cropped, then to the source
 (segment-anything, `Sam.postprocess_masks`; bilinear, half-pixel centres, no antialiasing). Both
-steps are linear and separable, so their product is one small matrix for rows and one for columns,
-made once per image size. A mask then costs two matrix products of its own size.
+steps are linear and separable. So the source's logits are a bilinear surface over a mesh that is
+the same for every mask: along a row they are a line that bends at the mesh's columns only, and a
+run of the mask begins and ends where that line crosses zero. Pixels are never made: a mask's time
+depends on the mesh and on its outline, not on its area.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.encoding import Box, tight_box
-from aopsam_ros.masks.selection import MASK_THRESHOLD
+from aopsam_ros.masks.encoding import Box, EncodedMask, decode
+from aopsam_ros.masks.mesh import mesh_axis
+from aopsam_ros.masks.runs import Runs, encode_runs
 from aopsam_ros.preprocessing import FrameGeometry
-from aopsam_ros.products import matmul
 
-# Source pixels along one axis that are made at a time. They need few low-resolution pixels, so the
-# products are small, and a huge mask needs no huge array of floats.
-_TILE = 64
+# Masks whose outlines are followed at once. More would save calls, but not time: arrays of
+# megabytes come from the kernel and cost it a page at a time.
+_AT_ONCE = 8
 
 
 class Upscaler:
-    """Upscales masks of one frame geometry; the matrices are shared between frames."""
+    """Upscales masks of one frame geometry; the mesh is shared between frames.
+
+    A pixel belongs to a mask where its logit is above zero (`MASK_THRESHOLD`).
+    """
 
     def __init__(self, geometry: FrameGeometry, low_size: int) -> None:
         """Prepare for logits of `low_size` x `low_size` over the padded square."""
         square = geometry.image_size
-        self._rows = _weights(geometry.height, geometry.valid_height, square, low_size)
-        self._columns = _weights(geometry.width, geometry.valid_width, square, low_size)
+        self._height, self._width = geometry.height, geometry.width
+        self._down = mesh_axis(geometry.height, geometry.valid_height, square, low_size)
+        self._across = mesh_axis(geometry.width, geometry.valid_width, square, low_size)
 
-    def __call__(self, logits: NDArray[np.float32]) -> tuple[Box, NDArray[np.bool_]]:
+    def __call__(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
+        """Encode the masks of logits `[n, M, M]`, float32 and finite, each in its tight box."""
+        return [
+            mask
+            for start in range(0, len(logits), _AT_ONCE)
+            for mask in self._encode(logits[start : start + _AT_ONCE])
+        ]
+
+    def pixels(self, logits: NDArray[np.float32]) -> tuple[Box, NDArray[np.bool_]]:
         """Return the tight box (x, y, w, h) in source pixels and the mask inside it, bool `[h, w]`.
 
         Args:
-            logits: float32 `[M, M]`.
+            logits: of one mask, `[M, M]`.
         """
-        positive = logits > MASK_THRESHOLD
-        top, bottom = self._rows.reach(positive, other=1)
-        left, right = self._columns.reach(positive, other=0)
-        region = self._region(logits, (top, bottom), (left, right))
-        x, y, w, h = tight_box(region)
-        return (left + x, top + y, w, h) if w else (0, 0, 0, 0), region[y : y + h, x : x + w]
+        (mask,) = self(logits[None])
+        return mask.bbox, decode(mask)
 
-    def _region(
-        self, logits: NDArray[np.float32], rows: tuple[int, int], columns: tuple[int, int]
-    ) -> NDArray[np.bool_]:
-        """Upscale source rows and columns [first, last) and threshold them."""
-        height, width = rows[1] - rows[0], columns[1] - columns[0]
-        needed = self._rows.low_pixels(*rows)
-        wide = np.zeros((needed.stop - needed.start, width), np.float32)
-        for at, weights, low in self._columns.tiles(*columns):
-            wide[:, at] = matmul(logits[needed, low], weights.T)
-        region = np.zeros((height, width), np.bool_)
-        for at, weights, low in self._rows.tiles(*rows):
-            near = wide[low.start - needed.start : low.stop - needed.start]
-            np.greater(matmul(weights, near), MASK_THRESHOLD, out=region[at])
-        return region
+    def _encode(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
+        positive = logits > 0.0
+        rows = self._down.reach(np.asarray(positive.any(axis=2)))
+        columns = self._across.reach(np.asarray(positive.any(axis=1)))
+        outlines = map(self._outline, logits, rows, columns)
+        return encode_runs(self._runs(_joined(list(outlines)), len(logits)))
 
+    def _outline(self, logits: NDArray[np.float32], rows: slice, columns: slice) -> _Cells:
+        """Find the cells of the mesh, between some rows and columns, that a mask's outline cuts."""
+        low = self._down.needed(rows)
+        across = self._across.interpolate(logits[low].T, columns)
+        mesh = self._down.interpolate(across.T, rows, low.start)
+        # Flat, as neither side of the mesh is inside: what a row's end and the next one's begin
+        # with are no cell, but they never differ.
+        flat, width = mesh.ravel(), max(1, mesh.shape[1])
+        inside = flat > 0.0
+        beside, below = inside[1:] != inside[:-1], inside[width:] != inside[:-width]
+        corner = np.flatnonzero(beside[:-width] | beside[width:] | below[:-1])
+        row = corner // width
+        return _Cells(
+            row=row + rows.start,
+            column=corner - row * width + columns.start,
+            corners=flat.take(corner + np.array([[0], [1], [width], [width + 1]])),
+            mask=np.zeros(len(row), np.int64),
+        )
 
-class _Weights:
-    """One axis: source pixel i is the sum of `matrix[i, j]` times low-resolution pixel j."""
+    def _runs(self, cells: _Cells, masks: int) -> Runs:
+        """Find the runs of pixels above zero in each row of the source, of so many masks."""
+        cell, y = self._down.pixels_in(cells.row)
+        top_left, top_right, low_left, low_right = cells.corners[:, cell]
+        share = self._down.share[y]  # in 64 bits no product vanishes: what is inside stays inside
+        left = top_left * (1 - share) + low_left * share
+        right = top_right * (1 - share) + low_right * share
+        enters = right > 0.0
+        changes = np.flatnonzero((left > 0.0) != enters)
+        cell, enters = cell[changes], enters[changes]
+        crossing = self._crossing(left[changes], right[changes], cells.column[cell])
+        # A pixel on the crossing itself is not above zero.
+        pixel = np.where(enters, np.floor(crossing) + 1, np.ceil(crossing)).astype(np.int64)
+        # In a row starts and ends take turns: sorted by themselves they still belong together.
+        stride = self._width + 1
+        flat = (cells.mask[cell] * self._height + y[changes]) * stride + pixel
+        starts, ends = np.sort(flat[enters]), np.sort(flat[~enters])
+        line = starts // stride
+        before = line * stride
+        bounds = np.searchsorted(line, np.arange(masks + 1) * self._height)
+        return Runs(line % self._height, starts - before, ends - before, bounds)
 
-    def __init__(self, matrix: NDArray[np.float32]) -> None:
-        self.matrix = matrix
-        used = matrix > 0
-        self.first = used.argmax(axis=1)
-        self.last = matrix.shape[1] - used[:, ::-1].argmax(axis=1)
-
-    def reach(self, positive: NDArray[np.bool_], other: int) -> tuple[int, int]:
-        """Return the source pixels [first, last) that positive low-resolution pixels reach.
-
-        Args:
-            positive: `[M, M]`.
-            other: the axis that is not this one.
-        """
-        low = np.flatnonzero(positive.any(axis=other))
-        if low.size == 0:
-            return 0, 0
-        reached = np.flatnonzero((self.first <= low[-1]) & (self.last > low[0]))
-        return (int(reached[0]), int(reached[-1]) + 1) if reached.size else (0, 0)
-
-    def low_pixels(self, first: int, last: int) -> slice:
-        """Return the low-resolution pixels that source pixels [first, last) need."""
-        if first >= last:
-            return slice(0, 0)
-        return slice(int(self.first[first]), int(self.last[last - 1]))
-
-    def tiles(self, first: int, last: int) -> Iterator[tuple[slice, NDArray[np.float32], slice]]:
-        """Cut source pixels [first, last) into tiles.
-
-        Yields:
-            where the tile lies from `first` on, its weights, and the low pixels they belong to.
-        """
-        for start in range(first, last, _TILE):
-            end = min(start + _TILE, last)
-            low = self.low_pixels(start, end)
-            yield slice(start - first, end - first), self.matrix[start:end, low], low
-
-
-@functools.lru_cache(maxsize=16)
-def _weights(source: int, valid: int, square: int, low: int) -> _Weights:
-    """Compose both of SAM's resizes along one axis, float32 `[source, low]`."""
-    to_square = _bilinear(square, low)[:valid]
-    at, following, share = _taps(source, valid)
-    matrix = to_square[at] * (1.0 - share[:, None]) + to_square[following] * share[:, None]
-    return _Weights(matrix.astype(np.float32))
+    def _crossing(
+        self,
+        left: NDArray[np.float64],
+        right: NDArray[np.float64],
+        column: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Return where logits of different sign at a column's corners cross zero, source pixels."""
+        before = self._across.position[column]
+        way = self._across.position[column + 1] - before
+        return before + way * (left / (left - right))
 
 
-def _bilinear(output: int, inputs: int) -> NDArray[np.float64]:
-    """Return the matrix of a bilinear resize along one axis, `[output, inputs]`."""
-    at, following, share = _taps(output, inputs)
-    matrix = np.zeros((output, inputs))
-    np.add.at(matrix, (np.arange(output), at), 1.0 - share)
-    np.add.at(matrix, (np.arange(output), following), share)
-    return matrix
+@dataclass(frozen=True)
+class _Cells:
+    """Cells of the mesh: row, column, logits `[4, n]` at the corners, number of the mask."""
+
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    corners: NDArray[np.float32]
+    mask: NDArray[np.int64]
 
 
-def _taps(
-    output: int, inputs: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return the two input pixels of each output pixel and the second one's share."""
-    position = np.maximum((np.arange(output) + 0.5) * (inputs / output) - 0.5, 0.0)
-    at = np.minimum(position.astype(np.int64), inputs - 1)
-    following = np.minimum(at + 1, inputs - 1)
-    return at, following, position - at
+def _joined(masks: list[_Cells]) -> _Cells:
+    """Join the cells of some masks, numbered in their order."""
+    return _Cells(
+        row=np.concatenate([cells.row for cells in masks]),
+        column=np.concatenate([cells.column for cells in masks]),
+        corners=np.concatenate([cells.corners for cells in masks], axis=1),
+        mask=np.repeat(np.arange(len(masks)), [len(cells.row) for cells in masks]),
+    )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import stat
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aopsam_ros.errors import InputError
+
+MAX_BYTES = 4 << 30  # of a checkpoint, also unpacked; the largest SAM has 2.6 GB
 
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:
@@ -26,9 +30,12 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
         InputError: There is no such file, or it is something else.
     """
     try:
+        _check_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that are then refused
             state = torch.load(path, map_location=device, weights_only=True)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such checkpoint") from error
     except Exception as error:  # damaged bytes can make torch raise anything
@@ -36,6 +43,19 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
     if not isinstance(state, dict):
         raise InputError(f"{path}: not a checkpoint, it holds a {type(state).__name__}")
     return state
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what could fill the memory: a device, a huge file, a small one that unpacks to one."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: not a file")
+    size = status.st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = max(size, sum(entry.file_size for entry in archive.infolist()))
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: {size} bytes, more than the {MAX_BYTES} allowed")
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
 from aopsam_ros.models.split_decoder import POINTS, PROMPTS, SplitDecoder
-from aopsam_ros.runtime import verification
+from aopsam_ros.runtime import plain_yaml, verification
 from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 
 MIXED_SUFFIX = ".mixed.onnx"
@@ -215,8 +214,7 @@ def _write_description(
         if found := _listed(work, (f"{name}{suffix}" for name in names)):
             description[key] = found
     description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
-    text = yaml.safe_dump(description, sort_keys=False, width=100)
-    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
 
 
 def _listed(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:

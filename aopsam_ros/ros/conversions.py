@@ -20,12 +20,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.ros.quoting import quoted
 
 RgbImage = NDArray[np.uint8]
 
 MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
 MAX_PIXELS = 1 << 26  # an 8K frame is half of this
-_QUOTED_LENGTH = 40
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def image_to_rgb(message: Image) -> RgbImage:
 
 def _checked_encoding(message: Image) -> Encoding:
     """Return how the pixels lie in memory, once it is certain that they are all there."""
-    name = repr(message.encoding[:_QUOTED_LENGTH])
+    name = quoted(message.encoding)
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         raise InputError(f"image encoding {name} is not supported; use one of {_names()}")
@@ -119,8 +119,12 @@ def _names() -> str:
     return ", ".join(ENCODINGS)
 
 
-def _check_size(message: Image, encoding: Encoding, name: str) -> None:
-    width, height = message.width, message.height
+def check_size(width: int, height: int) -> None:
+    """Refuse an image that is empty or of absurd size.
+
+    Raises:
+        InputError: if it is.
+    """
     size = f"{width}x{height}"
     if width == 0 or height == 0:
         raise InputError(f"the image is empty: {size} pixels")
@@ -128,6 +132,12 @@ def _check_size(message: Image, encoding: Encoding, name: str) -> None:
         raise InputError(
             f"{size} pixels are too large an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
         )
+
+
+def _check_size(message: Image, encoding: Encoding, name: str) -> None:
+    width, height = message.width, message.height
+    check_size(width, height)
+    size = f"{width}x{height}"
     least = encoding.least_side
     if min(width, height) < least:
         raise InputError(f"an image in {name} needs at least {least}x{least} pixels, not {size}")

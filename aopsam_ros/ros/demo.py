@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.ros.demo_bag import check_file
 from aopsam_ros.ros.demo_interrupts import interrupts
 from aopsam_ros.ros.demo_photographs import read_folder, shipped_folder
 from aopsam_ros.ros.demo_recording import Recording
@@ -49,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="ROS domain, to look on with other tools; default: a random one, on this machine only",
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE.mcap",
+        help="record the camera and all results, for Foxglove and ros2 bag (needs rosbags)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,7 +72,10 @@ def run(arguments: argparse.Namespace) -> int:
         repeat=_frames_each(arguments, len(photographs)),
         model=arguments.model,
         engine=arguments.engine,
+        bag=arguments.record,
     )
+    if plan.bag is not None:
+        check_file(plan.bag)
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -66,16 +66,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=15.0, help="seconds to wait for a subscriber"
     )
+    parser.add_argument("--subscribers", type=int, default=1, help="how many to wait for")
     parser.add_argument("--topic", default="/camera/image_raw")
     parser.add_argument("--info-topic", default="/camera/camera_info")
     parser.add_argument("--frame-id", default="camera_optical_frame")
     return parser.parse_args(arguments)
 
 
-def wait_for_subscription(publisher: Publisher, patience: float) -> bool:
-    """Wait until somebody listens; False when nobody does within `patience` seconds."""
+def wait_for_subscriptions(publisher: Publisher, wanted: int, patience: float) -> bool:
+    """Wait until so many listen; False when they do not within `patience` seconds."""
     deadline = time.monotonic() + patience
-    while publisher.get_subscription_count() == 0:
+    while publisher.get_subscription_count() < wanted:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
@@ -95,8 +96,9 @@ class PhotographCamera(Node):
 
     def __init__(self, options: argparse.Namespace) -> None:
         super().__init__("photograph_camera")
-        # Reliable suits best-effort subscribers, too; depth 1, as a camera keeps no old frames.
-        quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+        # Reliable suits best-effort subscribers, too. The node takes the newest only, whatever the
+        # depth; who records is to get every frame.
+        quality = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._images = self.create_publisher(Image, options.topic, quality)
         self._infos = self.create_publisher(CameraInfo, options.info_topic, quality)
         self._options = options
@@ -104,7 +106,7 @@ class PhotographCamera(Node):
     def stream(self, photographs: Sequence[Photograph]) -> bool:
         """Publish every photograph `repeat` times; False when nobody subscribed."""
         options = self._options
-        if not wait_for_subscription(self._images, options.patience):
+        if not wait_for_subscriptions(self._images, options.subscribers, options.patience):
             return False
         messages = [
             (

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from aopsam_ros.ros.demo_bag import Bag, record_topics, recording_into
 from aopsam_ros.ros.demo_interrupts import Check
 from aopsam_ros.ros.demo_photographs import Photograph
 from aopsam_ros.ros.demo_processes import (
@@ -42,6 +45,7 @@ class Plan:
     repeat: int
     model: str
     engine: str
+    bag: Path | None = None  # MCAP file to record everything into
 
     @property
     def frames(self) -> int:
@@ -75,17 +79,40 @@ def record(plan: Plan, check: Check) -> Recording:
         stack.callback(rclpy.try_shutdown)
         collector = Collector(NODE, recording)
         stack.callback(collector.destroy_node)
+        complete = recording.is_complete
+        if plan.bag is not None:
+            bag = stack.enter_context(recording_into(plan.bag))
+            record_topics(collector, bag, _topics())
+            complete = functools.partial(_is_recorded, recording, bag)
         executor = SingleThreadedExecutor()
         executor.add_node(collector)
         stack.callback(executor.shutdown)
         driver = LifecycleDriver(collector, executor, NODE, node, check)
         print(f"configuring the node with model {plan.model} …", file=sys.stderr)
         driver.start()
-        _watch(plan, recording, executor, node, camera, check)
+        _watch(plan, recording, executor, node, camera, check, complete)
         driver.finish()
     if not recording.segmented():
         raise DemoError(f"no masks arrived for {recording.published()} images; log: {node.log}")
     return recording
+
+
+def _topics() -> dict[str, type]:
+    """Return what is recorded: the camera, everything the node makes of its images alone."""
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
+
+    results = {f"{NODE}/{name}": kind for name, (kind, _) in TOPICS.items() if name not in OF_DEPTH}
+    camera = {IMAGE_TOPIC: Image, INFO_TOPIC: CameraInfo}
+    return {**camera, **results, "/diagnostics": DiagnosticArray}
+
+
+def _is_recorded(recording: Recording, bag: Bag) -> bool:
+    """Tell whether everything is in the bag that belongs to the newest masks."""
+    overlays, masks = bag.counts[f"{NODE}/overlay"], bag.counts[f"{NODE}/masks"]
+    return recording.is_complete() and overlays >= masks  # the overlay is published last
 
 
 def _start_node(plan: Plan) -> Child:
@@ -99,6 +126,8 @@ def _start_camera(plan: Plan, recording: Recording) -> Child:
     arguments = [str(photograph.path.resolve()) for photograph in plan.photographs]
     arguments += ["--fps", str(plan.fps), "--repeat", str(plan.repeat)]
     arguments += ["--topic", IMAGE_TOPIC, "--info-topic", INFO_TOPIC]
+    # The node, and who records: neither is to miss the first frame.
+    arguments += ["--subscribers", "1" if plan.bag is None else "2"]
     arguments += ["--patience", str(APPEARANCE_TIMEOUT_S + CONFIGURE_TIMEOUT_S)]
     log = plan.out / "camera.log"
     module = "aopsam_ros.ros.demo_publisher"
@@ -112,8 +141,11 @@ def _watch(
     node: Child,
     camera: Child,
     check: Check,
+    complete: Callable[[], bool],
 ) -> None:
     """Collect until the camera has ended and the last results are in, with a progress bar.
+
+    `complete` tells whether they are.
 
     Raises:
         DemoError: if the node or the camera fails.
@@ -126,7 +158,7 @@ def _watch(
             raise camera.failure("the camera failed")
         camera.wait(_STRAGGLER_TIMEOUT_S)
         deadline = time.monotonic() + _STRAGGLER_TIMEOUT_S
-        while not recording.is_complete() and time.monotonic() < deadline:
+        while not complete() and time.monotonic() < deadline:
             check()
             _collect(executor, recording, node, bar)
 

@@ -2,113 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.ros.statistics import Report
 
-_WINDOW = 100  # frames that latency is computed over
-
-
-@dataclass(frozen=True)
-class Report:
-    """Counts since the node was activated, and the latency of its newest frames.
-
-    Latency runs from the receipt of an image to the publication of its masks, milliseconds; NaN
-    before the first. `new_*` and the rates count since the report before.
-    """
-
-    received: int = 0
-    segmented: int = 0
-    dropped: int = 0
-    failed: int = 0
-    new_segmented: int = 0
-    new_failed: int = 0
-    input_rate_hz: float = 0.0
-    output_rate_hz: float = 0.0
-    latency_p50_ms: float = float("nan")
-    latency_p95_ms: float = float("nan")
-    decoder_calls: int = 0
-    masks: int = 0
-    last_error: str = ""
-
-
-class Statistics:
-    """Counts frames; written by the executor's and the worker's thread, read by the executor's."""
-
-    def __init__(self) -> None:
-        """Begin with nothing counted."""
-        self._lock = threading.Lock()
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin anew, as after activation."""
-        with self._lock:
-            self._received = self._segmented = self._dropped = self._failed = 0
-            self._latencies: deque[float] = deque(maxlen=_WINDOW)
-            self._decoder_calls = self._masks = 0
-            self._last_error = ""
-            self._reported = Report()
-            self._reported_at = time.monotonic()
-
-    def on_received(self) -> None:
-        """Count an image that arrived."""
-        with self._lock:
-            self._received += 1
-
-    def on_dropped(self) -> None:
-        """Count an image that gave way to a newer one."""
-        with self._lock:
-            self._dropped += 1
-
-    def on_failed(self, reason: str) -> None:
-        """Count an image that could not be segmented."""
-        with self._lock:
-            self._failed += 1
-            self._last_error = reason
-
-    def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
-        """Count an image whose masks were published."""
-        with self._lock:
-            self._segmented += 1
-            self._latencies.append(1000.0 * latency_s)
-            self._decoder_calls = segmentation.decoder_calls
-            self._masks = len(segmentation.masks)
-
-    @property
-    def received(self) -> int:
-        """Images that arrived since the last reset."""
-        return self._received
-
-    def report(self) -> Report:
-        """Return the figures; the next report's new counts begin here."""
-        with self._lock:
-            before, now = self._reported, time.monotonic()
-            period = max(1e-3, now - self._reported_at)
-            p50, p95 = np.percentile(list(self._latencies) or [float("nan")], [50, 95])
-            self._reported_at = now
-            self._reported = Report(
-                received=self._received,
-                segmented=self._segmented,
-                dropped=self._dropped,
-                failed=self._failed,
-                new_segmented=self._segmented - before.segmented,
-                new_failed=self._failed - before.failed,
-                input_rate_hz=(self._received - before.received) / period,
-                output_rate_hz=(self._segmented - before.segmented) / period,
-                latency_p50_ms=float(p50),
-                latency_p95_ms=float(p95),
-                decoder_calls=self._decoder_calls,
-                masks=self._masks,
-                last_error=self._last_error,
-            )
-            return self._reported
+STALLED_S = 10.0  # at one image or request: far beyond any model that a robot waits for
 
 
 @dataclass(frozen=True)
@@ -122,29 +24,158 @@ class Condition:
     prompt_source: str = ""
     problem: str = ""
     loading: str = ""  # what is being done before it can begin
+    busy_s: float = 0.0  # how long the image or request at hand has taken so far
     silent: bool = False  # active, but no image came for some seconds
+    memory_mb: float = float("nan")
+    gpu_memory_mb: float = float("nan")
+    max_latency_ms: int = 0  # the user's limits; 0 is none
+    min_rate_hz: float = 0.0
+
+
+@dataclass(frozen=True)
+class Health:
+    """Everything that a diagnostics message is made of."""
+
+    report: Report
+    condition: Condition
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A level, when it is given, and the summary that says so; empty where it does not apply."""
+
+    level: bytes
+    when: str
+    summary: Callable[[Health], str]
+
+
+def _if(holds: object, summary: str) -> str:
+    return summary if holds else ""
+
+
+# The first that applies counts; docs/interface.md is made from this. Drops alone are no fault: a
+# camera may well be faster than the model.
+VERDICTS = (
+    Verdict(
+        DiagnosticStatus.ERROR,
+        "the last transition failed, such as a model that cannot be loaded",
+        lambda h: h.condition.problem,
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "an engine is still being built",
+        lambda h: _if(h.condition.loading, f"not ready: {h.condition.loading}"),
+    ),
+    Verdict(
+        DiagnosticStatus.OK,
+        "the node is not active",
+        lambda h: _if(not h.condition.active, "not active"),
+    ),
+    Verdict(
+        DiagnosticStatus.ERROR,
+        f"an image or a request has been worked on for more than {STALLED_S:g} seconds",
+        lambda h: _if(
+            h.condition.busy_s > STALLED_S,
+            f"the engine has not answered for {h.condition.busy_s:.0f} s",
+        ),
+    ),
+    Verdict(
+        DiagnosticStatus.ERROR,
+        "every image of the last second failed; or none came since one failed",
+        lambda h: _if(
+            h.report.failing and not (h.report.new_segmented or h.condition.silent),
+            f"images cannot be segmented: {h.report.last_error}",
+        ),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "an image of the last second failed",
+        lambda h: _if(h.report.new_failed, f"some images failed: {h.report.last_error}"),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "somebody wants boxes or points in space, and depth or calibration do not fit",
+        lambda h: _if(h.report.new_not_located, f"no boxes in space: {h.report.last_error}"),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "of an image of the last second, not all that is wanted beside the masks could be made",
+        lambda h: _if(h.report.new_not_shown, f"shown in part only: {h.report.last_error}"),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "no image came for 5 seconds",
+        lambda h: _if(h.condition.silent, "no images arrive"),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "`latency_p95_ms` is above `diagnostics.max_latency_ms`",
+        lambda h: _if(
+            0 < h.condition.max_latency_ms < h.report.latency_p95_ms,
+            f"latency of {h.report.latency_p95_ms:.0f} ms is above {h.condition.max_latency_ms} ms",
+        ),
+    ),
+    Verdict(
+        DiagnosticStatus.WARN,
+        "`output_rate_hz` is below `diagnostics.min_rate_hz`",
+        lambda h: _if(
+            h.report.output_rate_hz < h.condition.min_rate_hz,
+            f"{h.report.output_rate_hz:.1f} frames a second are below {h.condition.min_rate_hz:g}",
+        ),
+    ),
+    Verdict(DiagnosticStatus.OK, "otherwise", lambda _: "segmenting"),
+)
+
+# What each figure means, and where it is read; docs/interface.md is made from this.
+VALUES: Mapping[str, tuple[str, Callable[[Health], str]]] = {
+    "model": ("the bundle's name", lambda h: h.condition.model),
+    "engine": ("what runs it", lambda h: h.condition.engine),
+    "precision": ("how the engine computes", lambda h: h.condition.precision),
+    "prompt_source": ("where prompts come from", lambda h: h.condition.prompt_source),
+    "frames_received": ("images since activation", lambda h: str(h.report.received)),
+    "frames_segmented": ("those whose masks were published", lambda h: str(h.report.segmented)),
+    "frames_dropped": ("those that gave way to a newer one", lambda h: str(h.report.dropped)),
+    "frames_failed": ("those that could not be segmented", lambda h: str(h.report.failed)),
+    "frames_not_located": (
+        "those segmented, but not put into space though somebody listens",
+        lambda h: str(h.report.not_located),
+    ),
+    "input_rate_hz": (
+        "images a second, over the last five",
+        lambda h: f"{h.report.input_rate_hz:.1f}",
+    ),
+    "output_rate_hz": (
+        "mask messages a second, likewise",
+        lambda h: f"{h.report.output_rate_hz:.1f}",
+    ),
+    "latency_p50_ms": (
+        "from an image's receipt to its masks, median of the last 100",
+        lambda h: f"{h.report.latency_p50_ms:.1f}",
+    ),
+    "latency_p95_ms": (
+        "the same, 95 of 100 are faster",
+        lambda h: f"{h.report.latency_p95_ms:.1f}",
+    ),
+    "decoder_calls": (
+        "prompts decoded for the newest frame",
+        lambda h: str(h.report.decoder_calls),
+    ),
+    "masks": ("of the newest frame", lambda h: str(h.report.masks)),
+    "memory_mb": ("resident memory of the process", lambda h: f"{h.condition.memory_mb:.0f}"),
+    "gpu_memory_mb": (
+        "in use on the GPU, by anybody; nan without one",
+        lambda h: f"{h.condition.gpu_memory_mb:.0f}",
+    ),
+    "last_error": ("why the last image failed", lambda h: h.report.last_error),
+}
 
 
 def judge(report: Report, condition: Condition) -> tuple[bytes, str]:
-    """Return level and summary.
-
-    ERROR: it could not be configured, or every image of the last second failed. WARN: some failed,
-    none arrive, or an engine is still being built. Drops alone are no fault: a camera may well be
-    faster than the model.
-    """
-    if condition.problem:
-        return DiagnosticStatus.ERROR, condition.problem
-    if condition.loading:
-        return DiagnosticStatus.WARN, f"not ready: {condition.loading}"
-    if not condition.active:
-        return DiagnosticStatus.OK, "not active"
-    if report.new_failed and not report.new_segmented:
-        return DiagnosticStatus.ERROR, f"images cannot be segmented: {report.last_error}"
-    if report.new_failed:
-        return DiagnosticStatus.WARN, f"some images failed: {report.last_error}"
-    if condition.silent:
-        return DiagnosticStatus.WARN, "no images arrive"
-    return DiagnosticStatus.OK, "segmenting"
+    """Return level and summary: the first verdict that applies."""
+    health = Health(report, condition)
+    return next(
+        (verdict.level, summary) for verdict in VERDICTS if (summary := verdict.summary(health))
+    )
 
 
 def diagnostic_array(
@@ -152,33 +183,14 @@ def diagnostic_array(
 ) -> DiagnosticArray:
     """Return the message for the node `name`."""
     level, summary = judge(report, condition)
+    health = Health(report, condition)
     status = DiagnosticStatus(
         level=level,
         name=f"{name}: segmentation",
         message=summary,
         hardware_id=condition.model,
-        values=[KeyValue(key=key, value=value) for key, value in _values(report, condition)],
+        values=[KeyValue(key=key, value=read(health)) for key, (_, read) in VALUES.items()],
     )
     message = DiagnosticArray(status=[status])
     message.header.stamp = stamp
     return message
-
-
-def _values(report: Report, condition: Condition) -> list[tuple[str, str]]:
-    return [
-        ("model", condition.model),
-        ("engine", condition.engine),
-        ("precision", condition.precision),
-        ("prompt_source", condition.prompt_source),
-        ("frames_received", str(report.received)),
-        ("frames_segmented", str(report.segmented)),
-        ("frames_dropped", str(report.dropped)),
-        ("frames_failed", str(report.failed)),
-        ("input_rate_hz", f"{report.input_rate_hz:.1f}"),
-        ("output_rate_hz", f"{report.output_rate_hz:.1f}"),
-        ("latency_p50_ms", f"{report.latency_p50_ms:.1f}"),
-        ("latency_p95_ms", f"{report.latency_p95_ms:.1f}"),
-        ("decoder_calls", str(report.decoder_calls)),
-        ("masks", str(report.masks)),
-        ("last_error", report.last_error),
-    ]

@@ -1,62 +1,128 @@
-"""Subscriptions to a camera that suit whatever its driver publishes."""
+"""The node's subscriptions: made in activate, gone after deactivate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.ros.subscription import CameraSubscription
+
+SILENCE_S = 5.0  # without images, until it is worth a warning
+ERROR_PERIOD_S = 10.0
+
+# Type and meaning of every topic; docs/interface.md is made from this.
+INPUTS: Mapping[str, tuple[type, str]] = {
+    "image": (Image, "the camera's images; the newest one only waits"),
+    "image/compressed": (
+        CompressedImage,
+        "instead, where `image_transport` is `compressed`: JPEG or PNG",
+    ),
+    "camera_info": (CameraInfo, "optional: puts markers and boxes into the optical frame"),
+    "boxes": (
+        Detection2DArray,
+        "a detector's, with the image's stamp, where `prompt_source` is `boxes` or `box_centres`: "
+        "a prompt each; the class becomes the mask's label",
+    ),
+    "depth": (
+        Image,
+        "optional: registered to the image; 32FC1 metres or 16UC1 millimetres. Listened to only "
+        "while somebody wants `~/detections_3d` or `~/points`",
+    ),
+}
+Callback = Callable[[Any], None]
 
 
-class CameraSubscription:
-    """Listens to the newest message of a topic, reliably where all its publishers are reliable.
+class Inputs:
+    """Listens to the camera and what belongs to it, and notices when it is silent."""
 
-    Best effort receives from every publisher, but an image is sent in many fragments and lost with
-    any of them, even on one machine. Reliable delivers them all, but receives nothing from a
-    publisher that offers best effort. So the choice follows the publishers.
-    """
+    def __init__(
+        self,
+        node: Node,
+        transport: str,
+        callbacks: Mapping[str, Callback],
+        wants: Callable[[str], bool],
+    ) -> None:
+        """Subscribe.
 
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
-        """Subscribe; `kind` is the message's type."""
+        Args:
+            node: that listens.
+            transport: of the images: raw or compressed.
+            callbacks: by topic; `image` stands for either transport.
+            wants: whether a topic is needed at the moment; asked again once a second.
+
+        Raises:
+            OptionError: if the user's quality of service is impossible.
+        """
         self._node = node
-        self._kind = kind
-        self._name = topic
-        self._callback = callback
-        self.topic: str = node.resolve_topic_name(topic)
-        self._reliability = self._offered() or ReliabilityPolicy.BEST_EFFORT
-        self._subscription = self._subscribe()
+        self._wants = wants
+        self._on_image = callbacks["image"]
+        self._callbacks = {**callbacks, "image": self._heard_image}
+        if transport == "compressed":
+            self._callbacks["image/compressed"] = self._callbacks.pop("image")
+        self._heard = time.monotonic()
+        self._warned = False
+        self._subscriptions: dict[str, CameraSubscription] = {}
+        try:
+            self._subscribe()
+        except BaseException:
+            self.destroy()
+            raise
 
-    def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
-        quality = QoSProfile(depth=1, reliability=self._reliability)
-        return self._node.create_subscription(self._kind, self._name, self._callback, quality)
+    def _subscribe(self) -> None:
+        """Listen to what is wanted, and to nothing else."""
+        for name, callback in self._callbacks.items():
+            if not self._wants(name):
+                subscription = self._subscriptions.pop(name, None)
+                if subscription is not None:
+                    subscription.destroy()
+            elif name not in self._subscriptions:
+                self._listen(name, callback)
 
-    def _offered(self) -> ReliabilityPolicy | None:
-        """Return what all publishers offer; None while there are none."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        if not publishers:
-            return None
-        offers = {publisher.qos_profile.reliability for publisher in publishers}
-        reliable = offers == {ReliabilityPolicy.RELIABLE}
-        return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+    def _listen(self, name: str, callback: Callback) -> None:
+        # As image_transport's subscribers do: the compressed topic lies below the raw one's name.
+        base, _, transport = name.partition("/")
+        topic = f"{self._node.resolve_topic_name(base)}/{transport}" if transport else base
+        kind, _ = INPUTS[name]
+        self._subscriptions[name] = CameraSubscription(self._node, kind, topic, callback)
+
+    def _heard_image(self, message: Image | CompressedImage) -> None:
+        self._heard, self._warned = time.monotonic(), False
+        self._on_image(message)
+
+    @property
+    def _image(self) -> CameraSubscription:
+        return next(s for name, s in self._subscriptions.items() if name.startswith("image"))
+
+    @property
+    def image_topic(self) -> str:
+        """Full name of the images' topic."""
+        return self._image.topic
+
+    @property
+    def silent(self) -> bool:
+        """Whether no image came for some seconds."""
+        return time.monotonic() - self._heard > SILENCE_S
 
     def adapt(self) -> None:
-        """Follow the publishers there are now; to be called from time to time."""
-        offered = self._offered()
-        if offered not in (None, self._reliability):
-            self._reliability = offered
-            self.destroy()
-            self._subscription = self._subscribe()
+        """Follow what is offered and wanted now, and warn once of silence; called once a second."""
+        try:
+            self._subscribe()
+        except OptionError as error:
+            self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
+        for subscription in self._subscriptions.values():
+            subscription.adapt()
+        if self.silent and not self._warned:
+            self._warned = True
+            self._node.get_logger().warning(self._image.silence(SILENCE_S))
 
     def destroy(self) -> None:
-        """End the subscription."""
-        self._node.destroy_subscription(self._subscription)
-
-    def silence(self, seconds: float) -> str:
-        """Return what a user needs to know to find out why nothing comes."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        text = f"no image on {self.topic} for {seconds:.0f} s: {len(publishers)} publishers found"
-        if not publishers:
-            return f"{text}; remap 'image' to your camera's topic"
-        types = sorted({publisher.topic_type for publisher in publishers})
-        return f"{text}, of type {', '.join(types)} (this node takes sensor_msgs/msg/Image)"
+        """End the subscriptions."""
+        for subscription in self._subscriptions.values():
+            subscription.destroy()
+        self._subscriptions.clear()

@@ -15,12 +15,17 @@ from aopsam_ros.errors import AopsamError
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 Service = Callable[[Any, Any], Any]
 
+_REFUSABLE = ("configure", "activate")
+_REFUSED = TransitionCallbackReturn.FAILURE
+
 
 def told(callback: Transition) -> Transition:
     """Log what goes wrong in a transition callback, and return what ROS expects then.
 
-    An error of this package is a refusal: FAILURE, and the node stays in the state it was in.
-    Anything else is unexpected: ERROR, which leads to `on_error`. rclpy alone would be silent.
+    An error of this package is a refusal to configure or to activate: FAILURE, and the node stays
+    in the state it was in. Anything else is unexpected: ERROR, which leads to `on_error`. So is a
+    refusal to stop: half stopped, the node is not in the state it was in. rclpy alone would be
+    silent.
     The node keeps the reason through its `set_problem`.
     """
 
@@ -32,7 +37,7 @@ def told(callback: Transition) -> Transition:
         except AopsamError as error:
             node.set_problem(f"{name} failed: {error}")
             node.get_logger().error(f"{name} failed: {error}")
-            return TransitionCallbackReturn.FAILURE
+            return _REFUSED if name in _REFUSABLE else TransitionCallbackReturn.ERROR
         except Exception as error:
             node.set_problem(f"{name} failed: {error!r}")
             if node.context.ok():  # nothing works once ROS is being shut down

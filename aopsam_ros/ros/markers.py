@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
@@ -20,10 +19,10 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from aopsam_ros.glyphs import PROMPT_STYLES
+from aopsam_ros.ros.camera import CalibratedCamera, misfit
 from aopsam_ros.segmentation import PromptState, Segmentation
 
 NAMESPACE = "prompts"
-_COEFFICIENTS = (0, 4, 5, 8, 12, 14)  # numbers of distortion coefficients that cv2 knows
 
 
 @dataclass(frozen=True)
@@ -84,59 +83,15 @@ def place(
         float64 `[N, 3]` in the image's frame, and the diameter.
     """
     pixels = np.array([(p.x, p.y) for p in segmentation.prompts], np.float64).reshape(-1, 2)
-    if calibration is not None and fits(calibration, segmentation, header):
-        matrix, distortion = _intrinsics(calibration, options.rectified)
-        rays = undistorted(pixels, matrix, distortion, calibration.distortion_model)
+    size = (segmentation.height, segmentation.width)
+    if calibration is not None and not misfit(calibration, *size, header):
+        camera = CalibratedCamera.of(calibration, options.rectified)
+        rays = camera.rays(pixels)
         if np.isfinite(rays).all():
             points = np.column_stack([rays, np.ones(len(rays))]) * options.depth
-            return points, options.size * options.depth / matrix[0, 0]
+            return points, options.size * options.depth / camera.focal_length
     on_plane = np.column_stack([pixels * options.pixel_size, np.zeros(len(pixels))])
     return on_plane, options.size * options.pixel_size
-
-
-def fits(calibration: CameraInfo, segmentation: Segmentation, header: Header) -> bool:
-    """Tell whether the calibration is one of this image: same frame and size, focal length set.
-
-    A binned or cropped image has another size than its calibration and is not taken.
-    """
-    same_size = (calibration.width, calibration.height) == (segmentation.width, segmentation.height)
-    same_frame = calibration.header.frame_id == header.frame_id
-    whole = max(calibration.binning_x, calibration.binning_y) <= 1
-    numbers = np.concatenate([calibration.k, calibration.p, calibration.d])
-    focal = min(calibration.k[0], calibration.k[4]) > 0.0
-    return bool(same_size and same_frame and whole and focal and np.isfinite(numbers).all())
-
-
-def _intrinsics(
-    calibration: CameraInfo, rectified: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return camera matrix `[3, 3]` and distortion coefficients `[D]` of the image."""
-    projection = np.array(calibration.p, np.float64).reshape(3, 4)[:, :3]
-    if rectified and min(projection[0, 0], projection[1, 1]) > 0.0:
-        return projection, np.zeros(0)
-    coefficients = np.array(calibration.d, np.float64)
-    if rectified or len(coefficients) not in _COEFFICIENTS:
-        coefficients = np.zeros(0)
-    return np.array(calibration.k, np.float64).reshape(3, 3), coefficients
-
-
-def undistorted(
-    pixels: NDArray[np.float64],
-    matrix: NDArray[np.float64],
-    distortion: NDArray[np.float64],
-    model: str,
-) -> NDArray[np.float64]:
-    """Return pixels `[N, 2]` as points `[N, 2]` of the plane at one metre, lens undone."""
-    if not distortion.any() or len(pixels) == 0:
-        centre = matrix[[0, 1], [2, 2]]
-        flat: NDArray[np.float64] = (pixels - centre) / matrix[[0, 1], [0, 1]]
-        return flat
-    points = pixels[:, None, :]
-    if model == "equidistant" and len(distortion) == 4:
-        rays = cv2.fisheye.undistortPoints(points, matrix, distortion)
-    else:
-        rays = cv2.undistortPoints(points, matrix, distortion)
-    return np.asarray(rays, np.float64).reshape(-1, 2)
 
 
 def _sphere(

@@ -22,21 +22,22 @@ def mask_array(segmentation: Segmentation, header: Header) -> MaskArray:
     """Return all masks, in descending order of area."""
     message = MaskArray(header=header)
     message.height, message.width = segmentation.height, segmentation.width
-    message.masks = [_mask(mask) for mask in segmentation.masks]
+    message.masks = [mask_message(instance) for instance in segmentation.masks]
     return message
 
 
-def _mask(mask: InstanceMask) -> Mask:
+def mask_message(instance: InstanceMask) -> Mask:
+    """Return one instance."""
     message = Mask()
-    message.id = mask.id
-    message.roi = _region(mask.bbox)
-    message.area = mask.area
-    message.predicted_iou = float(mask.predicted_iou)
-    message.stability_score = float(mask.stability_score)
-    message.prompt_x, message.prompt_y = map(float, mask.prompt)
-    message.prompt_confidence = float(mask.prompt_confidence)
-    message.label = mask.label
-    message.counts = _uint32_array(mask.counts)
+    message.id = instance.id
+    message.roi = _region(instance.bbox)
+    message.area = instance.area
+    message.predicted_iou = float(instance.predicted_iou)
+    message.stability_score = float(instance.stability_score)
+    message.prompt_x, message.prompt_y = map(float, instance.prompt)
+    message.prompt_confidence = float(instance.prompt_confidence)
+    message.label = instance.label
+    message.counts = _uint32_array(instance.counts)
     return message
 
 

@@ -6,32 +6,35 @@ the pipeline's worker thread segments and publishes.
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-import traceback
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.diagnostics import Condition, Statistics, diagnostic_array
-from aopsam_ros.ros.inputs import CameraSubscription
+from aopsam_ros.ros.diagnostics import Condition, diagnostic_array
+from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.inputs import Inputs
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, told
 from aopsam_ros.ros.log_bridge import LogBridge
+from aopsam_ros.ros.memory import resident_mb
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.parameters import Parameters
-from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
+from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.process import finish, spin
+from aopsam_ros.ros.segment_service import SegmentService
+from aopsam_ros.ros.statistics import Statistics
+from aopsam_ros.ros.throttle import Throttle
 from aopsam_ros.segmenter import Segmenter
 
-SILENCE_S = 5.0  # without images, until it is worth a warning
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
 LOADING_PERIOD_S = 10.0  # between two lines of the log
@@ -51,16 +54,20 @@ class AopsamNode(LifecycleNode):
         """
         super().__init__("aopsam", **options)
         self._pipeline: Pipeline | None = None
-        self._inputs: list[CameraSubscription] = []
+        self._inputs: Inputs | None = None
         self._problem = ""
-        self._heard = 0.0
-        self._warned = False
         self.parameters = Parameters(self, lambda: self._pipeline is not None)
         self._statistics = Statistics()
+        self._throttle = Throttle(WARNING_PERIOD_S)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Simulated time may stand still; diagnostics go on.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
+        self._segment_service = SegmentService(
+            self,
+            lambda: self._pipeline,
+            lambda: self.parameters.configuration().segment_timeout_ms,
+        )
         answer_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
         self._log_bridge.open()
@@ -92,10 +99,12 @@ class AopsamNode(LifecycleNode):
         try:
             self.parameters.follow(segmenter.options)
             warm_up(segmenter)
+            outputs = Outputs(self)
         except BaseException:
             segmenter.close()
             raise
-        self._pipeline = Pipeline(segmenter, Outputs(self), self._statistics, self._warn)
+        boxes_topic = self.resolve_topic_name("boxes")
+        self._pipeline = Pipeline(segmenter, outputs, self._statistics, self._warn, boxes_topic)
         self.get_logger().info(
             f"configured: model {segmenter.model}, engine {segmenter.engine} "
             f"({segmenter.precision}), prompts from {segmenter.prompt_source}"
@@ -104,17 +113,16 @@ class AopsamNode(LifecycleNode):
 
     @told
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Let results out, then images in."""
-        result = super().on_activate(state)
+        """Subscribe, and let results out."""
+        pipeline = self._running()
+        transport = self.parameters.startup().image_transport
+        # First what may fail. Nothing is received before this callback has returned.
+        callbacks = {**pipeline.callbacks, "image": self._on_image}
+        self._inputs = Inputs(self, transport, callbacks, pipeline.wants)
         self._statistics.reset()
-        self._heard, self._warned = time.monotonic(), False
-        self._running().start()
-        self._inputs = [
-            CameraSubscription(self, Image, "image", self._on_image),
-            CameraSubscription(self, CameraInfo, "camera_info", self._on_camera_info),
-        ]
-        self.get_logger().info(f"active: segmenting images of {self._inputs[0].topic}")
-        return result
+        pipeline.start()
+        self.get_logger().info(f"active: segmenting images of {self._inputs.image_topic}")
+        return super().on_activate(state)
 
     @told
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -143,10 +151,13 @@ class AopsamNode(LifecycleNode):
 
     def release(self) -> None:
         """Stop and free everything that configure and activate made; harmless when repeated."""
-        self._stop()
-        if self._pipeline is not None:
-            self._pipeline.close()
-            self._pipeline = None
+        try:
+            self._stop()
+        finally:
+            # Let go of first: what cannot be freed must not be freed again and again.
+            pipeline, self._pipeline = self._pipeline, None
+            if pipeline is not None:
+                pipeline.close()
 
     def destroy_node(self) -> None:
         """Free the node; what the library logs goes to Python's logging again."""
@@ -154,11 +165,12 @@ class AopsamNode(LifecycleNode):
         super().destroy_node()
 
     def _stop(self) -> None:
-        for subscription in self._inputs:
-            subscription.destroy()
-        self._inputs = []
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            inputs.destroy()
         if self._pipeline is not None:
             self._pipeline.stop()
+        self._segment_service.refuse_all()
 
     def _running(self) -> Pipeline:
         """Return the pipeline, which a configured node has."""
@@ -168,30 +180,30 @@ class AopsamNode(LifecycleNode):
 
     # Messages
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        if self._pipeline is not None:
-            self._pipeline.calibration = message
-
-    def _on_image(self, message: Image) -> None:
-        received = time.monotonic()
-        self._heard, self._warned = received, False
-        if self._pipeline is not None:
-            self._pipeline.put(Frame(message, received, self.parameters.configuration()))
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        frame = Frame(message, time.monotonic(), self.parameters.configuration())
+        self._running().put(frame)
 
     def _warn(self, message: str) -> None:
-        if self.context.ok():  # everything fails once ROS is being shut down
-            self.get_logger().warning(message, throttle_duration_sec=WARNING_PERIOD_S)
+        # Everything fails once ROS is being shut down.
+        if self.context.ok() and self._throttle.passes(message):
+            self.get_logger().warning(message)
+
+    def on_callback_failed(self, trace: str) -> None:
+        """Tell of a callback that raised; the node goes on."""
+        message = f"a callback failed:\n{trace}"
+        if self._throttle.passes(message):
+            self.get_logger().error(message)
 
     # Once a second
 
     def _report(self) -> None:
-        for subscription in self._inputs:
-            subscription.adapt()
-        silent = bool(self._inputs) and time.monotonic() - self._heard > SILENCE_S
-        if silent and not self._warned:
-            self._warned = True
-            self.get_logger().warning(self._inputs[0].silence(SILENCE_S))
-        self._publish_diagnostics(self._condition(silent))
+        if self._inputs is not None:
+            self._inputs.adapt()
+        self._segment_service.expire()
+        if self._pipeline is not None:
+            self._pipeline.expire()
+        self._publish_diagnostics(self._condition())
 
     def _report_loading(self, what: str, share: float | None, seconds: float) -> None:
         """Say in log and diagnostics that configure goes on; called once a second meanwhile."""
@@ -206,18 +218,24 @@ class AopsamNode(LifecycleNode):
         report = self._statistics.report()
         self._diagnostics.publish(diagnostic_array(name, stamp, report, condition))
 
-    def _condition(self, silent: bool) -> Condition:
+    def _condition(self) -> Condition:
         if self._pipeline is None:
             return Condition(problem=self._problem)
         segmenter = self._pipeline.segmenter
+        limits = self.parameters.configuration().limits
         return Condition(
-            active=bool(self._inputs),
+            active=self._inputs is not None,
             model=segmenter.model,
             engine=segmenter.engine,
             precision=segmenter.precision,
             prompt_source=segmenter.prompt_source,
             problem=self._problem,
-            silent=silent,
+            busy_s=self._pipeline.busy_s,
+            silent=self._inputs is not None and self._inputs.silent,
+            memory_mb=resident_mb(),
+            gpu_memory_mb=self._pipeline.gpu_memory.used_mb(),
+            max_latency_ms=limits.max_latency_ms,
+            min_rate_hz=limits.min_rate_hz,
         )
 
 
@@ -240,31 +258,6 @@ def main(args: list[str] | None = None) -> int:
     finally:
         finish(node)
     return 0
-
-
-def spin(node: AopsamNode) -> None:
-    """Serve the node's callbacks; one that fails is logged and does not end the node."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    if node.parameters.autostart:
-        node.autostart()
-    while rclpy.ok():
-        try:
-            executor.spin_once()
-        except ExternalShutdownException:
-            return
-        except Exception:
-            node.get_logger().error(f"a callback failed:\n{traceback.format_exc()}")
-
-
-def finish(node: AopsamNode | None) -> None:
-    """End the worker and ROS; a second Ctrl-C must not turn a clean end into a traceback."""
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)
-    if node is not None:
-        node.release()
-        node.destroy_node()
-    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

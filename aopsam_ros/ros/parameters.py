@@ -1,9 +1,9 @@
-"""The node's parameters: declared from one table, validated, and read as one immutable object."""
+"""The node's parameters: declared from the table, validated, read as one immutable object."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -17,46 +17,14 @@ from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
-from aopsam_ros.prompting.choosing import needs_boxes
-from aopsam_ros.ros.markers import MarkerOptions
-from aopsam_ros.runtime.engines import AUTO, ENGINES
-
-_FIXED: Mapping[str, OptionSpec] = {
-    "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
-    "engine": OptionSpec(
-        str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
-    ),
-    "precision": OptionSpec(
-        str,
-        AUTO,
-        None,
-        None,
-        "of engines on a GPU: auto and fp16 take 16 bits where results stay right, fp32 never",
-    ),
-    "prompt_source": OptionSpec(
-        str, "auto", None, None, "where prompts come from: auto, predictor, clusters, or gridN"
-    ),
-    "threads": OptionSpec(
-        int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
-    ),
-    "image_transport": OptionSpec(str, "raw", None, None, "how images arrive: raw", ("raw",)),
-    "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
-}
-_CHANGEABLE: Mapping[str, OptionSpec] = {
-    "markers.depth": OptionSpec(
-        float, 1.0, 0.01, 1000.0, "where markers stand on their pixels' rays, metres"
-    ),
-    "markers.pixel_size": OptionSpec(
-        float, 0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
-    ),
-    "markers.size": OptionSpec(float, 8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
-    "markers.rectified": OptionSpec(
-        bool, False, None, None, "images are rectified: use CameraInfo's P without distortion"
-    ),
-    "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
-    "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
-}
-TABLE: Mapping[str, OptionSpec] = {**_FIXED, **OPTIONS, **_CHANGEABLE}
+from aopsam_ros.ros.parameter_table import (
+    CHANGEABLE,
+    FIXED,
+    TABLE,
+    Configuration,
+    Startup,
+    configuration_of,
+)
 
 _TYPES = {
     float: Parameter.Type.DOUBLE,
@@ -64,27 +32,6 @@ _TYPES = {
     str: Parameter.Type.STRING,
     bool: Parameter.Type.BOOL,
 }
-
-
-@dataclass(frozen=True)
-class Startup:
-    """What is fixed once the node is configured."""
-
-    model: str
-    engine: str
-    precision: str
-    prompt_source: str
-    threads: int
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """What may change between two frames; a frame is worked on with exactly one of these."""
-
-    options: SegmenterOptions
-    markers: MarkerOptions
-    overlay_prompts: bool
-    overlay_legend: bool
 
 
 class Parameters:
@@ -151,16 +98,15 @@ class Parameters:
         """Return what to configure with.
 
         Raises:
-            OptionError: if images or prompts are asked for in a way that this release cannot take.
+            OptionError: if images are asked for in a way that this release cannot take.
         """
         _check_choice("image_transport", self._value("image_transport"))
-        _check_source(self._value("prompt_source"))
-        fields = ("model", "engine", "precision", "prompt_source", "threads")
-        return Startup(**{name: self._value(name) for name in fields})
+        names = [field.name for field in dataclasses.fields(Startup)]
+        return Startup(**{name: self._value(name) for name in names})
 
     def configuration(self) -> Configuration:
         """Return the configuration as of now: the same object until a value changes."""
-        snapshot = tuple(self._value(name) for name in (*OPTIONS, *_CHANGEABLE))
+        snapshot = tuple(self._value(name) for name in (*OPTIONS, *CHANGEABLE))
         if snapshot != self._snapshot:
             self._configuration = self._read()
             self._snapshot = snapshot
@@ -172,19 +118,9 @@ class Parameters:
         Raises:
             OptionError: if a value is impossible.
         """
-        values = {name: self._value(name) for name in (*OPTIONS, *_CHANGEABLE)}
+        values = {name: self._value(name) for name in (*OPTIONS, *CHANGEABLE)}
         values.update({name: v for name, v in (changes or {}).items() if name in values})
-        return Configuration(
-            options=SegmenterOptions().updated({name: values[name] for name in OPTIONS}),
-            markers=MarkerOptions(
-                depth=values["markers.depth"],
-                pixel_size=values["markers.pixel_size"],
-                size=values["markers.size"],
-                rectified=values["markers.rectified"],
-            ),
-            overlay_prompts=values["overlay.prompts"],
-            overlay_legend=values["overlay.legend"],
-        )
+        return configuration_of(values)
 
     def _validate(self, parameters: Iterable[Parameter]) -> SetParametersResult:
         """Judge a set of changes as a whole, without acting on it."""
@@ -201,7 +137,7 @@ class Parameters:
         if not self._is_configured():
             return
         for name, value in changes.items():
-            if name in _FIXED and name != "autostart" and value != self._value(name):
+            if name in FIXED and name != "autostart" and value != self._value(name):
                 raise OptionError(
                     f"{name} is fixed while the node is configured: deactivate and clean up first"
                 )
@@ -226,11 +162,3 @@ def _check_choice(name: str, value: str) -> None:
     choices = TABLE[name].choices
     if value not in choices:
         raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")
-
-
-def _check_source(name: str) -> None:
-    if needs_boxes(name):
-        raise OptionError(
-            f"prompt_source '{name}' needs a detector's boxes, and the node takes none: use auto, "
-            "predictor, clusters or gridN"
-        )

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
-from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.conversions import image_to_rgb
-from aopsam_ros.ros.diagnostics import Statistics
+from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.ros import prompt_requests
+from aopsam_ros.ros.box_pairing import BoxPairing
+from aopsam_ros.ros.boxes import boxes_of, named
+from aopsam_ros.ros.camera import misfit
+from aopsam_ros.ros.conversions import RgbImage
+from aopsam_ros.ros.depth import DepthImages
+from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.memory import GpuMemory
 from aopsam_ros.ros.outputs import Outputs
-from aopsam_ros.ros.parameters import Configuration
-from aopsam_ros.ros.worker import NewestWorker
+from aopsam_ros.ros.stamps import nanoseconds
+from aopsam_ros.ros.statistics import Statistics
+from aopsam_ros.ros.worker import Job, NewestWorker
+from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image, when it came (monotonic seconds), and the configuration to work on it with.
-
-    They travel together: whatever is published for an image comes from exactly one configuration.
-    """
-
-    image: Image
-    received: float
-    configuration: Configuration
+from aopsam_ros.srv import Segment
+from aopsam_ros.stopwatch import Stopwatch
+from aopsam_ros.tracking import StreamTracker
 
 
 class Pipeline:
@@ -40,38 +42,100 @@ class Pipeline:
         outputs: Outputs,
         statistics: Statistics,
         on_failure: Callable[[str], None],
+        boxes_topic: str = "boxes",
     ) -> None:
         """Take over segmenter and outputs; `on_failure` is told why an image was skipped."""
         self.segmenter = segmenter
-        self.calibration: CameraInfo | None = None
+        self.running = False
+        self._calibration: CameraInfo | None = None
+        self._newest: Frame | None = None
+        self._depth = DepthImages()
+        self.gpu_memory = GpuMemory(segmenter.device)
+        self._tracker = StreamTracker()
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
-        self._worker = NewestWorker(self._work, statistics.on_dropped, "aopsam_worker")
+        self._worker = NewestWorker(
+            self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker"
+        )
+        self._pairing = BoxPairing(boxes_topic, self._worker.put, statistics.on_dropped, self._miss)
 
     def start(self) -> None:
         """Begin to work."""
         self._worker.start()
+        self.running = True
 
     def stop(self) -> None:
-        """Finish the image that is being worked on."""
+        """Finish the image or request that is being worked on."""
+        self.running = False
+        self._depth.clear()  # nobody waits for it any more
         self._worker.stop()
-        self.calibration = None
+        self._pairing.clear()
+        self._tracker.reset()
+        self._calibration = self._newest = None
 
     def clear(self) -> None:
         """Take away what stays on a screen."""
         self._outputs.clear()
 
     def close(self) -> None:
-        """Stop, and free the topics and the model."""
-        self.stop()
-        self._outputs.destroy()
-        self.segmenter.close()
+        """Stop, and free the topics and the model; a model still in use is not freed."""
+        with contextlib.ExitStack() as parts:  # each is freed, whatever another one raises
+            parts.callback(self._outputs.destroy)
+            self.stop()
+            parts.callback(self.gpu_memory.close)
+            parts.callback(self.segmenter.close)
+
+    @property
+    def busy_s(self) -> float:
+        """For how long the image or request at hand has been worked on; 0 where none is."""
+        return self._worker.busy_s
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
         self._statistics.on_received()
-        self._worker.put(frame)
+        self._newest = frame
+        if self.segmenter.needs_boxes:
+            self._pairing.put_image(frame)
+        else:
+            self._worker.put(frame)
+
+    def expire(self) -> None:
+        """Give up images whose boxes did not come; called once a second."""
+        self._pairing.expire()
+
+    def submit(self, task: Job) -> bool:
+        """Have something done between two images; False where too much waits already."""
+        return self._worker.submit(task)
+
+    def answer(self, request: Segment.Request) -> Segment.Response:
+        """Answer a request of `~/segment`; to be called in a task, where nothing else runs."""
+        try:
+            return prompt_requests.answer(self.segmenter, request, self._newest)
+        except AopsamError as error:
+            return Segment.Response(success=False, message=str(error))
+        except Exception as error:
+            self._on_failure(f"a request failed: {traceback.format_exc()}")
+            return Segment.Response(success=False, message=repr(error))
+
+    @property
+    def callbacks(self) -> dict[str, Callable[[Any], None]]:
+        """What takes the messages that come beside the images, by topic."""
+        return {
+            "camera_info": self._on_camera_info,
+            "boxes": self._pairing.put_boxes,
+            "depth": self._depth.put,
+        }
+
+    def wants(self, topic: str) -> bool:
+        """Tell whether a topic is needed at the moment."""
+        if topic == "depth":
+            self._depth.want(self._outputs.want_depth)
+            return self._outputs.want_depth
+        return topic != "boxes" or self.segmenter.needs_boxes
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._calibration = message
 
     def _work(self, frame: Frame) -> None:
         """Segment an image; whatever is wrong with it, the next one gets its chance."""
@@ -82,19 +146,75 @@ class Pipeline:
         except Exception as error:
             self._fail(repr(error), traceback.format_exc())
 
+    def _miss(self, reason: str) -> None:
+        self._fail(reason, reason)
+
     def _fail(self, reason: str, details: str) -> None:
         self._statistics.on_failed(reason)
         self._on_failure(f"image skipped: {details}")
 
     def _segment(self, frame: Frame) -> None:
         header = frame.image.header
-        rgb = image_to_rgb(frame.image)
-        segmentation = self.segmenter.segment(rgb, frame.configuration.options)
+        rgb = frame.rgb()
+        segmentation = self._identified(frame, rgb)
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
+        try:
+            self._show(frame, rgb, segmentation)
+        except Exception as error:  # the masks are out: the image has not failed
+            self._statistics.on_not_shown(repr(error))
+            self._on_failure(f"shown in part only: {traceback.format_exc()}")
+
+    def _show(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
+        """Publish what is wanted beside the masks."""
+        header = frame.image.header
         self._outputs.publish_views(
-            segmentation, rgb, header, self.calibration, frame.configuration
+            segmentation, rgb, header, self._calibration, frame.configuration
         )
+        if self._outputs.wanted("prompt_markers"):
+            self._check_calibration(segmentation, header)
+        if self._outputs.want_depth:
+            self._locate(frame, segmentation)
+
+    def _check_calibration(self, segmentation: Segmentation, header: Header) -> None:
+        """Say why markers do not stand in space, though a calibration came."""
+        if self._calibration is None:
+            return
+        if reason := misfit(self._calibration, segmentation.height, segmentation.width, header):
+            self._on_failure(f"markers without a calibration: {reason}")
+
+    def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
+        """Segment an image; where tracking is on, the masks have their objects' ids."""
+        options, tracking = frame.configuration.options, frame.configuration.tracking
+        boxes = None if frame.boxes is None else boxes_of(frame.boxes)
+        if tracking is None:
+            return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame)
+        stopwatch = Stopwatch()
+        encoded = self.segmenter.encode(rgb, stopwatch)
+        segmentation = self.segmenter.segment_frame(encoded, options, boxes, stopwatch)
+        segmentation = _named(segmentation, boxes, frame)
+        features = self.segmenter.features(encoded)
+        stamp = nanoseconds(frame.image.header)
+        return self._tracker.update(rgb, segmentation, features, stamp, tracking)
+
+    def _locate(self, frame: Frame, segmentation: Segmentation) -> None:
+        """Publish where the masks are in space; the masks themselves are out already."""
+        header, configuration = frame.image.header, frame.configuration
+        try:
+            depth = self._depth.wait_for(header, configuration.pairing, frame.received)
+            if depth is not None:
+                self._outputs.publish_space(
+                    segmentation, header, depth, self._calibration, configuration
+                )
+        except InputError as error:
+            self._statistics.on_not_located(str(error))
+            self._on_failure(f"no boxes in space: {error}")
+
+
+def _named(segmentation: Segmentation, boxes: Boxes | None, frame: Frame) -> Segmentation:
+    if boxes is None or frame.boxes is None:
+        return segmentation
+    return named(segmentation, boxes, frame.boxes)
 
 
 def warm_up(segmenter: Segmenter) -> None:
@@ -111,6 +231,8 @@ def warm_up(segmenter: Segmenter) -> None:
             "asf.confidence_threshold": 0.0,
             "asf.max_prompts": segmenter.options.asf.batch_size,
             "asf.time_budget_ms": 1000,
+            "grid.crop_layers": 0,
         }
     )
-    segmenter.segment(image, options)
+    boxes = Boxes.from_rows([[0, 0, side, side]]) if segmenter.needs_boxes else None
+    segmenter.segment(image, options, boxes)

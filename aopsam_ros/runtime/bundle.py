@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.options import SegmenterOptions, name_in_group
+from aopsam_ros.runtime import plain_yaml
 from aopsam_ros.runtime.bundle_fields import Fields
 from aopsam_ros.user_folders import user_data
 
@@ -168,8 +170,9 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     folder = find_bundle(name_or_path)
     file = folder / BUNDLE_FILE
     try:
-        content = yaml.safe_load(_read_file(file, MAX_YAML_BYTES).decode("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        text = _read_file(file, MAX_YAML_BYTES).decode("utf-8")
+        content = plain_yaml.load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(f"{file}: not readable as YAML: {reason}") from None
     return _parse(folder, Fields(file, content))
@@ -241,9 +244,11 @@ def _exists(path: Path) -> bool:
 
 def _read_file(path: Path, limit: int) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise BundleError(f"{path}: {size} bytes, more than the {limit} allowed")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+            raise BundleError(f"{path}: not a file")
+        if status.st_size > limit:
+            raise BundleError(f"{path}: {status.st_size} bytes, more than the {limit} allowed")
         return path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path}: missing; the bundle is incomplete, install it again") from None

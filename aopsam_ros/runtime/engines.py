@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -89,8 +90,8 @@ def create_runtime(
         bundle: from `load_bundle`.
         engine: a name of `ENGINES`, or "auto" for the best one that works on this machine.
         threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
-        precision: of engines on a GPU: "fp16" and "auto" take 16 bits where results stay right,
-            "fp32" never does.
+        precision: of engines on a GPU and of OpenVINO: "fp16" and "auto" take 16 bits where
+            results stay right, "fp32" never does.
         on_progress: told once a second while an engine is built.
 
     Raises:
@@ -107,9 +108,9 @@ def create_runtime(
 
 
 def _automatic(request: _Request) -> Runtime:
-    """Return the first engine that works: TensorRT, another one on a GPU, one on a CPU."""
+    """Return the first engine that works: TensorRT, others on a GPU, those on a CPU."""
     reasons = ""
-    for name, make in (("tensorrt", _tensorrt), ("torch", _torch_on_gpu)):
+    for name, make in _FIRST.items():
         try:
             runtime = make(request)
             break
@@ -126,10 +127,6 @@ def _automatic(request: _Request) -> Runtime:
 def _check(engine: str, precision: str) -> None:
     if engine not in (AUTO, *ENGINES):
         raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
-    if engine not in (AUTO, *_MAKERS):
-        raise EngineError(
-            f"engine '{engine}' is not available in this build; use {AUTO} or {', '.join(_MAKERS)}"
-        )
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
 
@@ -172,16 +169,50 @@ def _torch(request: _Request, device: str | None = None) -> Runtime:
 def _torch_on_gpu(request: _Request) -> Runtime:
     """Make torch's engine where nothing lighter uses the GPU."""
     load_driver()  # torch is slow to import: not for nothing
-    with contextlib.suppress(ImportError):
-        import onnxruntime
-
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            raise EngineError("not needed, onnxruntime uses the GPU")
+    _refuse_where_onnxruntime_has_a_gpu()
     return _torch(request, "cuda")
 
 
+def _openvino(request: _Request) -> Runtime:
+    from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+
+    return OpenVinoRuntime(request.bundle, request.threads, request.precision)
+
+
+def _openvino_in_16_bits(request: _Request) -> Runtime:
+    """Make OpenVINO's engine where it is faster: in 32 bits it gains nothing."""
+    from aopsam_ros.runtime.openvino_engine.api import OpenVino
+    from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+
+    if platform.machine().lower() not in _X86:
+        raise EngineError(f"not measured on {platform.machine()}")
+    if request.precision == "fp32":
+        raise EngineError("not needed for fp32")
+    _refuse_where_onnxruntime_has_a_gpu()
+    openvino = OpenVino(request.threads)
+    if not openvino.has_bf16:
+        raise EngineError("not needed, this processor does not compute in bf16")
+    return OpenVinoRuntime(request.bundle, request.threads, request.precision, openvino)
+
+
+def _refuse_where_onnxruntime_has_a_gpu() -> None:
+    with contextlib.suppress(ImportError):
+        import onnxruntime
+
+        if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_gpu():
+            raise EngineError("not needed, onnxruntime uses the GPU")
+
+
+_X86 = ("x86_64", "amd64")
 _MAKERS: Mapping[str, Callable[[_Request], Runtime]] = {
     "tensorrt": _tensorrt,
+    "openvino": _openvino,
     "onnxruntime": _onnxruntime,
     "torch": _torch,
+}
+# What is tried before ONNX Runtime where nobody asks for an engine.
+_FIRST: Mapping[str, Callable[[_Request], Runtime]] = {
+    "tensorrt": _tensorrt,
+    "torch": _torch_on_gpu,
+    "openvino": _openvino_in_16_bits,
 }

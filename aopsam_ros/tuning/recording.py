@@ -94,7 +94,7 @@ def record_prompt(
     """
     thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
     flat = logits.reshape(len(logits), -1)
-    full = [upscale(mask) for mask in logits]
+    full = [upscale.pixels(mask) for mask in logits]
     return RecordedPrompt(
         predicted_iou=predicted_iou.copy(),
         levels=np.stack([np.packbits(flat > threshold, axis=1) for threshold in thresholds]),

@@ -14,8 +14,8 @@ from provision.machine import Machine
 
 # Folders whose files are linked into the environment one by one: an edit is live at once, only a
 # file that comes or goes needs a build.
-LINKED = ("aopsam_ros", "bundles", "launch", "config", "rviz", "photographs")
-COMPILED = ("CMakeLists.txt", "package.xml", "msg", "scripts/cmake")
+LINKED = ("aopsam_ros", "benchmarks", "bundles", "launch", "config", "rviz", "photographs")
+COMPILED = ("CMakeLists.txt", "package.xml", "msg", "srv", "scripts/cmake")
 COLCON = "import sys; from colcon_core.command import main; sys.exit(main())"
 
 
@@ -50,8 +50,10 @@ def build(root: Path, venv: Path, machine: Machine, packages: list[str]) -> None
 
 def _remove_installed(venv: Path) -> None:
     """Remove the package's links, so that none is left of a file that is gone."""
-    for folder in (f"lib/{headers.VERSION}/site-packages", "lib", "share"):
+    modules = f"lib/{headers.VERSION}/site-packages"
+    for folder in (modules, "lib", "share"):
         shutil.rmtree(venv / folder / "aopsam_ros", ignore_errors=True)
+    shutil.rmtree(venv / modules / "aopsam_benchmarks", ignore_errors=True)
 
 
 def _hash(root: Path, contents: Iterable[str], listed: Iterable[str] = ()) -> str:

@@ -89,7 +89,10 @@ def _only_one() -> Iterator[None]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Make or update .venv for aopsam_ros.")
     parser.add_argument(
-        "--extras", nargs="*", default=[], help="further groups: dev, evaluate, train"
+        "--extras",
+        nargs="*",
+        default=[],
+        help="further groups: bench, dev, evaluate, openvino, record, train",
     )
     parser.add_argument("--rebuild", action="store_true", help="build even if nothing changed")
     return parser

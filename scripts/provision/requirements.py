@@ -13,7 +13,7 @@ from provision.machine import Machine
 CONSTRAINTS = "constraints"
 BASE_GROUPS = ("runtime", "colcon")
 WHEEL_GROUPS = ("ros", "build")
-EXTRA_GROUPS = ("dev", "evaluate", "train")
+EXTRA_GROUPS = ("bench", "dev", "evaluate", "openvino", "record", "train")
 # Where the module is not called as the package is.
 MODULES = {
     "opencv-python-headless": "cv2",

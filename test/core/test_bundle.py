@@ -1,13 +1,15 @@
 """Bundles: found by name and by path; every fault is refused, and the file named."""
 
+import os
 import shutil
 
+import onnx
 import pytest
 import tiny_bundle
 import yaml
 from tiny_bundle import write_tiny_bundle
 
-from aopsam_ros.errors import BundleError
+from aopsam_ros.errors import BundleError, EngineError
 from aopsam_ros.runtime import bundle as bundle_module
 from aopsam_ros.runtime.bundle import available, find_bundle, load_bundle, search_folders
 from aopsam_ros.runtime.engines import create_runtime
@@ -208,7 +210,7 @@ def test_graph_that_is_a_folder_is_refused(tmp_path):
     folder = write_tiny_bundle(tmp_path / "b")
     (folder / "encoder.onnx").unlink()
     (folder / "encoder.onnx").mkdir()
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="not a file"):
         create_runtime(load_bundle(folder))
 
 
@@ -243,3 +245,60 @@ def test_a_user_without_a_home_finds_what_is_installed(monkeypatch):
     monkeypatch.setattr("pathlib.Path.home", homeless)
     assert "nano" in available() and set(available()) <= set(before)
     assert load_bundle("nano").name == "nano"
+
+
+def test_aliases_that_stand_for_more_than_memory_holds_are_refused(tmp_path):
+    file = write_tiny_bundle(tmp_path / "b") / "bundle.yaml"
+    lines = ["a0: &a0 [1, 1]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    merged = ["b0: &b0 {x: 1}"]
+    merged += [f"b{n}: &b{n} {{<<: [*b{n - 1}, *b{n - 1}]}}" for n in range(1, 60)]
+    for bomb in (lines, merged):
+        file.write_text(file.read_text() + "\n".join(bomb) + "\nmean: *a59\n")
+        with pytest.raises(BundleError, match="aliases"):
+            load_bundle(file.parent)
+        write_tiny_bundle(file.parent)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "2024-13-45", "0b12", "1e999999", "!!binary x"])
+def test_values_that_yaml_cannot_make_are_refused(tmp_path, value):
+    file = write_tiny_bundle(tmp_path / "b", mean=None) / "bundle.yaml"
+    file.write_text(f"{file.read_text()}mean: {value}\n")
+    with pytest.raises(BundleError, match=r"bundle\.yaml"):
+        load_bundle(file.parent)
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b"))
+    for name, make in (("encoder", os.mkfifo), ("mask_decoder", _link_to_zeros)):
+        file = bundle.graphs[name].path
+        file.unlink()
+        make(file)
+        with pytest.raises(BundleError, match="not a file"):
+            bundle.graphs[name].read()
+
+
+def _link_to_zeros(file):
+    file.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "{folder}/weights.bin"])
+def test_graphs_do_not_reach_for_other_files(tmp_path, monkeypatch, engine, location):
+    if engine == "torch":
+        pytest.importorskip("torch")
+    model = tiny_bundle.encoder()
+    (weights,) = model.graph.initializer
+    external = onnx.TensorProto(
+        name=weights.name, data_type=weights.data_type, dims=weights.dims,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )  # fmt: skip
+    path = location.format(folder=tmp_path)
+    external.external_data.add(key="location", value=path)
+    model.graph.initializer[0].CopyFrom(external)
+    folder = write_tiny_bundle(tmp_path / "b", models={"encoder": model})
+    for place in (tmp_path, folder):  # wherever the path might begin
+        (place / "weights.bin").write_bytes(weights.raw_data)
+    monkeypatch.chdir(folder)
+    with pytest.raises((BundleError, EngineError)):
+        create_runtime(load_bundle(folder), engine, threads=1)

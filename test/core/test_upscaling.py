@@ -3,7 +3,10 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from aopsam_ros.masks import encode_full
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.preprocessing import resized_geometry
 
@@ -53,7 +56,7 @@ def assert_same(upscaled, expected):
 def test_same_as_sam(height, width, square, low):
     geometry = resized_geometry(height, width, square)
     logits = smooth_logits(height + low, low)
-    assert_same(Upscaler(geometry, low)(logits), sam_postprocess(logits, geometry))
+    assert_same(Upscaler(geometry, low).pixels(logits), sam_postprocess(logits, geometry))
 
 
 def test_reference_agrees_with_cv2():
@@ -70,12 +73,12 @@ def test_one_pixel_mask(at):
     logits = np.full((32, 32), -1.0, np.float32)
     logits[at] = 1.5
     expected = sam_postprocess(logits, geometry)
-    assert_same(Upscaler(geometry, 32)(logits), expected)
+    assert_same(Upscaler(geometry, 32).pixels(logits), expected)
 
 
 def test_empty_mask_has_an_empty_box():
     geometry = resized_geometry(300, 400, 128)
-    box, crop = Upscaler(geometry, 32)(np.full((32, 32), -1.0, np.float32))
+    box, crop = Upscaler(geometry, 32).pixels(np.full((32, 32), -1.0, np.float32))
     assert box == (0, 0, 0, 0)
     assert crop.size == 0
 
@@ -84,11 +87,63 @@ def test_mask_in_the_padding_only_is_empty():
     geometry = resized_geometry(100, 400, 128)
     logits = np.full((32, 32), -1.0, np.float32)
     logits[20:] = 5.0
-    assert Upscaler(geometry, 32)(logits)[0] == (0, 0, 0, 0)
+    assert Upscaler(geometry, 32).pixels(logits)[0] == (0, 0, 0, 0)
 
 
 def test_full_mask_of_an_8k_image_is_whole():
     geometry = resized_geometry(4320, 7680, 512)
-    box, crop = Upscaler(geometry, 128)(np.ones((128, 128), np.float32))
+    box, crop = Upscaler(geometry, 128).pixels(np.ones((128, 128), np.float32))
     assert box == (0, 0, 7680, 4320)
     assert crop.all()
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 90), st.integers(1, 90), st.sampled_from([0.3, 1, 3]))
+@pytest.mark.parametrize(("square", "low"), [(64, 16), (48, 32), (40, 16), (20, 20), (16, 40)])
+def test_ragged_masks_in_any_size(square, low, seed, height, width, spread):
+    """Also where square and logits are no whole multiples of each other."""
+    geometry = resized_geometry(height, width, square)
+    logits = smooth_logits(seed, low, spread)
+    assert_same(Upscaler(geometry, low).pixels(logits), sam_postprocess(logits, geometry))
+
+
+def test_zero_is_outside():
+    geometry = resized_geometry(96, 128, 128)
+    logits = np.zeros((32, 32), np.float32)
+    logits[10:14, 5:9] = logits[20, 20:25] = logits[:3, 30:] = 1.0
+    expected = sam_postprocess(logits, geometry)
+    (x, y, w, h), crop = Upscaler(geometry, 32).pixels(logits)  # every weight is exact here
+    np.testing.assert_array_equal(crop, (expected > 0)[y : y + h, x : x + w])
+    assert crop.sum() == (expected > 0).sum()
+
+
+@pytest.mark.parametrize("tiny", [1e-45, 1e-42, 1e-38])
+def test_the_least_of_numbers_is_inside(tiny):
+    geometry = resized_geometry(75, 100, 128)
+    logits = np.full((32, 32), -1.0, np.float32)
+    logits[4:20, 3:25] = tiny
+    logits[8:12, 8:12] = 2.0
+    (x, y, w, h), crop = Upscaler(geometry, 32).pixels(logits)
+    expected = sam_postprocess(logits, geometry) > 0
+    np.testing.assert_array_equal(crop, expected[y : y + h, x : x + w])
+    assert crop.sum() == expected.sum() > 3000
+
+
+def test_many_at_once_are_the_same_as_pixels_encoded_one_by_one():
+    geometry = resized_geometry(180, 320, 128)
+    logits = np.stack([smooth_logits(seed, 32, 1.0 + seed % 4) for seed in range(21)])
+    logits[[3, 17, 20]] = -1.0
+    logits[8] = 1.0
+    found = Upscaler(geometry, 32)(logits)
+    assert len(found) == len(logits)
+    for mask, values in zip(found, logits, strict=True):
+        expected = sam_postprocess(values, geometry)
+        assert np.abs(expected).min() > 1e-6  # nothing is left to rounding
+        box, counts = encode_full(expected > 0)
+        assert mask.bbox == box
+        assert mask.area == (expected > 0).sum()
+        assert mask.counts.tolist() == counts.tolist()
+
+
+def test_no_masks():
+    assert Upscaler(resized_geometry(30, 40, 128), 32)(np.zeros((0, 32, 32), np.float32)) == []

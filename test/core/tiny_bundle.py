@@ -118,6 +118,18 @@ def mask_decoder():
     )
 
 
+def with_last(model, output, op, constants, **attributes):
+    """Return a graph whose output goes through one more operator, first."""
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    model.graph.node.append(
+        helper.make_node(op, ["before", *constants], [output], name="last", **attributes)
+    )
+    return model
+
+
 GRAPHS = {"encoder": encoder, "prompt_predictor": prompt_predictor, "mask_decoder": mask_decoder}
 
 

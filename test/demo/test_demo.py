@@ -255,3 +255,78 @@ def _wait_until(condition: Any, seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recording of a short run; another file was there before."""
+    pytest.importorskip("rosbags")
+    base = tmp_path_factory.mktemp("record")
+    photographs = folder_with(base / "photographs", ["cat.jpg"])
+    file = base / "new" / "drive.mcap"
+    file.parent.mkdir()
+    file.write_text("an older recording")
+    arguments = ["--photos", str(photographs), "--repeat", "6", "--fps", "5"]
+    run = demo(base / "out", *arguments, "--record", str(file))
+    assert run.code == 0, run.stderr[-2000:]
+    assert [path.name for path in file.parent.iterdir()] == ["drive.mcap"]
+    return file
+
+
+def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded: Path) -> None:
+    from rosbags.highlevel import AnyReader
+
+    with AnyReader([recorded]) as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+        messages: dict[str, list[Any]] = {topic: [] for topic in counts}
+        times = []
+        for connection, at, raw in reader.messages():
+            times.append(at)
+            messages[connection.topic].append(reader.deserialize(raw, connection.msgtype))
+    assert times == sorted(times)
+    assert counts["/camera/image_raw"] == counts["/camera/camera_info"] == 6
+    for topic in ("masks", "prompts", "overlay", "outlines", "detections", "labels"):
+        assert counts[f"/aopsam/{topic}"] >= 1
+    assert "/aopsam/points" not in counts  # nobody asks for depth
+    assert counts["/diagnostics"] >= 1
+
+    (picture,) = {message.data.tobytes() for message in messages["/camera/image_raw"]}
+    first = messages["/camera/image_raw"][0]
+    rgb = np.frombuffer(picture, np.uint8).reshape(first.height, first.width, 3)
+    np.testing.assert_array_equal(rgb, read_rgb(PHOTOGRAPHS / "cat.jpg"))
+    stamps = {message.header.stamp.nanosec for message in messages["/camera/image_raw"]}
+    for message in messages["/aopsam/masks"]:
+        assert message.header.stamp.nanosec in stamps
+        assert (message.height, message.width) == rgb.shape[:2]
+        assert message.masks
+        for mask in message.masks:
+            assert sum(mask.counts) == mask.roi.width * mask.roi.height
+            assert sum(mask.counts[1::2]) == mask.area
+
+
+def test_the_recording_describes_its_messages_for_other_tools(recorded: Path) -> None:
+    from rosbags.highlevel import AnyReader
+
+    content = recorded.read_bytes()
+    assert content.startswith(b"\x89MCAP0\r\n") and content.endswith(b"\x89MCAP0\r\n")
+    with AnyReader([recorded]) as reader:
+        definitions = {c.topic: c.msgdef.data for c in reader.connections}
+        kinds = {c.topic: c.msgtype for c in reader.connections}
+    assert kinds["/aopsam/masks"] == "aopsam_ros/msg/MaskArray"
+    assert "MSG: aopsam_ros/Mask" in definitions["/aopsam/masks"]
+    assert "uint32[] counts" in definitions["/aopsam/masks"]
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [("out.bag", "suffix .mcap"), ("a_file/out.mcap", "a_file cannot be made")],
+)
+def test_a_recording_that_cannot_be_made_is_refused_at_once(
+    tmp_path: Path, file: str, reason: str
+) -> None:
+    (tmp_path / "a_file").touch()
+    run = demo(tmp_path / "out", "--record", str(tmp_path / file))
+    assert run.code == 2
+    (line,) = run.stderr.strip().splitlines()
+    assert reason in line
+    assert not (tmp_path / "out").exists()

@@ -19,7 +19,7 @@ def tiny_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder):
-    with Segmenter.from_bundle(tiny_folder, threads=1) as segmenter:
+    with Segmenter.from_bundle(tiny_folder, engine="onnxruntime", threads=1) as segmenter:
         yield segmenter
 
 

@@ -17,6 +17,7 @@ from aopsam_ros.segmenter import Segmenter
 def words(tiny_folder, data, out, *more):
     return [
         *("evaluate", "--data", *map(str, data), "--model", str(tiny_folder), "--threads", "1"),
+        *("--engine", "onnxruntime"),
         *("--prompts", "auto,grid4", "--parts", "sources,ablation", "--set", "asf.batch_size=2"),
         *("--out", str(out), *more),
     ]

@@ -14,7 +14,7 @@ from aopsam_ros.training.datasets import open_dataset
 
 @pytest.fixture(scope="module")
 def grid(tiny_folder):
-    with Segmenter.from_bundle(tiny_folder, prompt_source="grid4", threads=1) as segmenter:
+    with Segmenter.from_bundle(tiny_folder, "onnxruntime", "grid4", threads=1) as segmenter:
         yield segmenter
 
 

@@ -38,7 +38,7 @@ def test_recorded_logits_pass_the_same_thresholds(values, offset):
         np.testing.assert_array_equal(found > threshold, logits > threshold)
     assert recorded.predicted_iou.tolist() == [prompt.predicted_iou.tolist()] * 2
     for mask in range(3):
-        (x, y, w, h), crop = upscale(logits[mask])
+        (x, y, w, h), crop = upscale.pixels(logits[mask])
         full = np.zeros((20, 28), bool)
         full[y : y + h, x : x + w] = crop
         assert prompt.area[mask] == full.sum()
@@ -54,7 +54,7 @@ class Bench:
     """The real pipeline and its replay on one loaded model."""
 
     def __init__(self, folder, data, source, boxes_file):
-        bundle, self.runtime = ModelChoice(str(folder), threads=1).load()
+        bundle, self.runtime = ModelChoice(str(folder), "onnxruntime", threads=1).load()
         self.segmenter = Segmenter(bundle, self.runtime, source)
         self.dataset = open_dataset(data)
         chosen = choose_source(source, "tiny", True)

@@ -41,6 +41,7 @@ def pictures(tmp_path_factory):
 def words(bundle, pictures, out, *more):
     return [
         *("tune", "--data", str(pictures), "--model", str(bundle), "--threads", "1"),
+        *("--engine", "onnxruntime"),
         *("--held-out", "0.4", "--trials", "30", "--out", str(out), *more),
     ]
 
@@ -79,7 +80,7 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pic
         assert type(value) is OPTIONS[name].type  # a ROS parameter has one type
     dataset = open_dataset(pictures)
     found = []
-    with Segmenter.from_bundle(bad_bundle, threads=1) as segmenter:
+    with Segmenter.from_bundle(bad_bundle, engine="onnxruntime", threads=1) as segmenter:
         options = segmenter.options.updated(values)
         for index in range(len(dataset)):
             photograph = read(dataset, index)

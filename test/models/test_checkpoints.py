@@ -1,14 +1,23 @@
 """Checkpoint files: damaged in any way they are refused, and nothing in them is run."""
 
 import io
+import os
 import random
+import zipfile
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from aopsam_ros.errors import InputError  # noqa: E402
-from aopsam_ros.models.checkpoints import load_checkpoint, load_state, save_atomically  # noqa: E402
+from aopsam_ros.models import checkpoints  # noqa: E402
+from aopsam_ros.models.checkpoints import (  # noqa: E402
+    MAX_BYTES,
+    load_checkpoint,
+    load_state,
+    save_atomically,
+)
 
 STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "step": 3, "names": ["a", "b"]}
 
@@ -91,3 +100,26 @@ def test_other_contents_are_refused(tmp_path, value, reason):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(InputError, match="no such checkpoint"):
         load_state(tmp_path / "x.pt")
+
+
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(1 << 24))
+    size = (tmp_path / "x.pt").stat().st_size
+    monkeypatch.setattr(checkpoints, "MAX_BYTES", 2 * size)
+    with pytest.raises(InputError, match=f"{1 << 24} bytes, more than"):
+        load_state(tmp_path / "x.pt")
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "x.pt").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
+    with pytest.raises(InputError, match="more than the"):
+        load_state(tmp_path / "x.pt")
+
+
+def test_a_pipe_or_a_device_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(InputError, match="not a file"):
+            load_state(path)

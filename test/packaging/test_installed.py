@@ -42,6 +42,12 @@ def test_every_module_is_installed(root):
     assert "segmenter.py" in sources
 
 
+def test_the_benchmarks_are_installed_beside_it(root):
+    sources = relative_files(root / "benchmarks" / "aopsam_benchmarks", "*.py")
+    assert "run.py" in sources
+    assert relative_files(SITE.parent / "aopsam_benchmarks", "*.py") == sources
+
+
 def test_the_package_is_typed():
     assert (SITE / "py.typed").is_file()
 

@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from aopsam_ros.msg import Mask, MaskArray, Prompt, PromptArray
 from aopsam_ros.segmentation import PromptState
+from aopsam_ros.srv import Segment
 
 FIELDS = {
     Mask: {
@@ -38,6 +39,21 @@ FIELDS = {
         "height": "uint32",
         "width": "uint32",
         "prompts": "sequence<aopsam_ros/Prompt>",
+    },
+    Segment.Request: {
+        "image": "sensor_msgs/Image",
+        "points": "sequence<double>",
+        "labels": "sequence<uint8>",
+        "box": "sensor_msgs/RegionOfInterest",
+        "all_masks": "boolean",
+    },
+    Segment.Response: {
+        "success": "boolean",
+        "message": "string",
+        "header": "std_msgs/Header",
+        "height": "uint32",
+        "width": "uint32",
+        "masks": "sequence<aopsam_ros/Mask>",
     },
 }
 

@@ -16,7 +16,8 @@ def package(root):
 
 
 def cmake_messages(folder):
-    return set(re.findall(r'"(msg/\w+\.msg)"', (folder / "CMakeLists.txt").read_text()))
+    text = (folder / "CMakeLists.txt").read_text()
+    return set(re.findall(r'"(msg/\w+\.msg|srv/\w+\.srv)"', text))
 
 
 def requirement_names(lines):
@@ -30,7 +31,8 @@ def requirements(root, group):
 @pytest.fixture
 def pip_metadata(root, tmp_path):
     """Let setuptools write the metadata of a copy of the sources, as pip would."""
-    for name in ("setup.py", "package.xml", "README.md", "LICENSE", "requirements", "aopsam_ros"):
+    files = ("setup.py", "package.xml", "README.md", "LICENSE")
+    for name in (*files, "requirements", "aopsam_ros", "benchmarks"):
         if (root / name).exists():
             (tmp_path / name).symlink_to(root / name)
     command = [sys.executable, "setup.py", "-q", "egg_info"]
@@ -58,7 +60,7 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
 
 
 def test_extras_are_the_groups_of_requirements(root, pip_metadata):
-    for extra in ("dev", "evaluate", "train"):
+    for extra in ("bench", "dev", "evaluate", "openvino", "record", "train"):
         listed = [r for r in pip_metadata.requires if re.search(f"extra == .{extra}.", r)]
         assert requirement_names(listed) == requirement_names(requirements(root, extra))
     assert "torch==2.13.0" in requirements(root, "train")
@@ -70,7 +72,20 @@ def test_pip_install_has_the_command(pip_metadata):
 
 
 @pytest.mark.parametrize(
-    "group", ["runtime", "ros", "build", "colcon", "dev", "evaluate", "train", "constraints"]
+    "group",
+    [
+        "runtime",
+        "ros",
+        "build",
+        "colcon",
+        "bench",
+        "dev",
+        "evaluate",
+        "openvino",
+        "record",
+        "train",
+        "constraints",
+    ],
 )
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
@@ -84,12 +99,12 @@ def test_every_requirement_has_an_exact_version(root, group):
 @pytest.mark.parametrize("folder", [".", "interfaces/vision_msgs"])
 def test_cmake_lists_every_message(root, folder):
     package = root / folder
-    files = {f"msg/{file.name}" for file in (package / "msg").glob("*.msg")}
+    files = {f"{kind}/{f.name}" for kind in ("msg", "srv") for f in package.glob(f"{kind}/*")}
     assert cmake_messages(package) == files
 
 
 def test_packages_of_the_message_fields_are_dependencies(root, package):
-    text = "\n".join(file.read_text() for file in (root / "msg").glob("*.msg"))
+    text = "\n".join(file.read_text() for file in [*root.glob("msg/*"), *root.glob("srv/*")])
     used = set(re.findall(r"^(\w+)/\w+", text, re.M)) - {"aopsam_ros"}
     assert used == {"std_msgs", "sensor_msgs"}
     assert used <= {d.text for d in package.findall("depend")}
@@ -122,6 +137,7 @@ OPTIONAL = {
     "openvino",
     "tensorrt",
     "matplotlib",
+    "aopsam_benchmarks",
     "optuna",
     "pycocotools",
     "pynvml",

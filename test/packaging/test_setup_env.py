@@ -123,7 +123,7 @@ def test_groups_without_a_sourced_ros_have_the_wheels():
         "dev",
     ]
     assert requirements.wanted_groups(sourced(), {"dev"}) == ["runtime", "colcon", "dev"]
-    with pytest.raises(SetupError, match="unknown EXTRAS gpu: there are dev evaluate train"):
+    with pytest.raises(SetupError, match="unknown EXTRAS gpu: there are bench dev"):
         requirements.wanted_groups(WHEELS, {"gpu"})
 
 
@@ -157,6 +157,7 @@ def test_wheels_name_this_python_after_the_repair(tmp_path):
     ("path", "changes"),
     [
         ("msg/Mask.msg", True),
+        ("srv/Segment.srv", True),
         ("CMakeLists.txt", True),
         ("aopsam_ros/cli.py", False),  # installed as a link
         ("aopsam_ros/new.py", True),

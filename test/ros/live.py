@@ -26,7 +26,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.msg import MaskArray, PromptArray
 
@@ -35,6 +35,8 @@ TOPICS = {
     "masks": MaskArray,
     "prompts": PromptArray,
     "prompt_markers": MarkerArray,
+    "outlines": ImageMarker,
+    "prompt_points": ImageMarker,
     "labels": Image,
     "overlay": Image,
     "confidence_map": Image,

@@ -1,13 +1,16 @@
 """What is shipped beside the code: parameter files and the RViz configuration say what is true."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
-from live import TOPICS
+from visualization_msgs.msg import ImageMarker
 
-from aopsam_ros.ros.parameters import TABLE
+from aopsam_ros.ros.demo_session import IMAGE_TOPIC, INFO_TOPIC
+from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
+from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -31,6 +34,10 @@ def test_parameter_files_hold_possible_values_of_parameters_that_exist(file):
     wrong = {name: v for name, v in values.items() if not is_possible(v, TABLE[name])}
     assert not wrong
     assert sum(name.startswith(("asf.", "mask.")) for name in values) >= 12
+    assert set(CHANGEABLE) <= set(values)
+    assert {name: values[name] for name in CHANGEABLE} == {
+        name: spec.default for name, spec in CHANGEABLE.items()
+    }
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
@@ -55,3 +62,24 @@ def test_the_rviz_configuration_shows_topics_of_the_node():
     topics = {topic for display in manager["Displays"] for topic in topics_of(display)}
     assert {"/aopsam/overlay", "/aopsam/prompt_markers"} <= topics
     assert topics <= {f"/aopsam/{topic}" for topic in TOPICS}
+    shown = {t for d in manager["Displays"] if d["Enabled"] for t in topics_of(d)}
+    assert not shown & {f"/aopsam/{topic}" for topic in OF_DEPTH}  # a robot may have no depth
+
+
+def panels_of(layout):
+    """Names of the panels in the order they are laid out."""
+    if isinstance(layout, str):
+        return [layout]
+    return panels_of(layout["first"]) + panels_of(layout["second"])
+
+
+def test_the_foxglove_layout_shows_topics_of_the_node():
+    layout = json.loads((ROOT / "rviz" / "aopsam_foxglove.json").read_text())
+    panels = layout["configById"]
+    assert sorted(panels_of(layout["layout"])) == sorted(panels)
+    topics = set(re.findall(r'"(/[a-z_/]+)"', json.dumps(layout)))
+    known = {f"/aopsam/{topic}" for topic in TOPICS} | {IMAGE_TOPIC, INFO_TOPIC, "/diagnostics"}
+    assert topics <= known
+    annotated = panels["Image!masks"]["imageMode"]["annotations"]
+    kinds = {TOPICS[topic.removeprefix("/aopsam/")][0] for topic in annotated}
+    assert kinds == {ImageMarker}  # of what Foxglove draws over an image, the one ROS has itself

@@ -1,15 +1,35 @@
 """The launch files, where `launch` is installed: it comes with a ROS of its own, not as a wheel."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from live import TIMEOUT_S, image_of, scene
+from sensor_msgs.msg import Image
+
+from aopsam_ros.msg import MaskArray
 
 launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 
 FOLDER = Path(__file__).parents[2] / "launch"
-NAV2 = {"namespace", "use_sim_time", "params_file", "autostart", "log_level"}
+# What `ros2 launch` does, which is in a package of its own.
+RUN = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+words = [word.split(":=") for word in sys.argv[2:]]
+source = PythonLaunchDescriptionSource(sys.argv[1])
+action = IncludeLaunchDescription(source, launch_arguments=words)
+service = LaunchService()
+service.include_launch_description(LaunchDescription([action]))
+sys.exit(service.run())
+"""
+NAV2 = {"use_respawn", "namespace", "use_sim_time", "params_file", "autostart", "log_level"}
 
 
 def description_of(name):
@@ -26,7 +46,8 @@ def arguments_of(description):
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
 def test_arguments_are_as_nav2s_and_described(name):
     arguments = arguments_of(description_of(name))
-    assert NAV2 | {"image_topic", "camera_info_topic", "engine", "model"} == set(arguments)
+    own = {"cameras", "engine", "model", "prompt_source"} | {f"{topic}_topic" for topic in TOPICS}
+    assert NAV2 | own == set(arguments)
     assert all(argument.description for argument in arguments.values())
 
 
@@ -38,5 +59,65 @@ def test_only_what_the_user_gives_goes_before_the_parameter_file(engine, model, 
     from aopsam_ros.ros.launching import overrides
 
     context = launch.LaunchContext()
-    context.launch_configurations.update(engine=engine, model=model)
+    context.launch_configurations.update(engine=engine, model=model, prompt_source="")
     assert overrides(context) == expected
+
+
+TOPICS = ("image", "camera_info", "depth", "boxes")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "cameras", "expected"),
+    [
+        ("", "", [""]),
+        ("robot", "", ["robot"]),
+        ("", "front", ["/front"]),
+        ("robot", "front, rear", ["robot/front", "robot/rear"]),
+        ("/robot/", "front,rear", ["/robot/front", "/robot/rear"]),
+    ],
+)
+def test_each_camera_has_a_namespace(namespace, cameras, expected):
+    from aopsam_ros.ros.launching import namespaces
+
+    assert namespaces(namespace, cameras, TOPICS) == expected
+
+
+@pytest.mark.parametrize(
+    ("cameras", "topics", "reason"),
+    [
+        ("front,,rear", TOPICS, "'' is no ROS name"),
+        ("2nd", TOPICS, "'2nd' is no ROS name"),
+        ("front,front", TOPICS, "comes twice"),
+        ("front,rear", ("/camera/image", "camera_info"), "cannot share /camera/image"),
+    ],
+)
+def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reason):
+    from aopsam_ros.ros.launching import namespaces
+
+    with pytest.raises(RuntimeError, match=reason):
+        namespaces("", cameras, topics)
+
+
+def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
+    arguments = ["cameras:=front,rear", "image_topic:=image_raw", f"model:={tiny_bundle}"]
+    words = [sys.executable, "-c", RUN, str(FOLDER / "cpu.launch.py"), *arguments]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain)}
+    received = {camera: [] for camera in ("front", "rear", "")}
+    senders = {}
+    for camera, messages in received.items():
+        robot.node.create_subscription(MaskArray, f"{camera}/aopsam/masks", messages.append, 5)
+        senders[camera] = robot.node.create_publisher(Image, f"{camera}/image_raw", 5)
+    with robot.log.open("a") as log:
+        robot.process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+
+    def sent_and_answered():
+        for camera, sender in senders.items():
+            sender.publish(image_of(scene(), frame_id=camera))
+        robot.spin(0.2)
+        return received["front"] and received["rear"]
+
+    robot.wait(sent_and_answered, "no masks", 4 * TIMEOUT_S)  # two starts at once
+    assert not received[""]
+    for camera in ("front", "rear"):
+        assert {message.header.frame_id for message in received[camera]} == {camera}
+    robot.stop_node()

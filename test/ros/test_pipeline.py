@@ -10,11 +10,11 @@ from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.ros.diagnostics import Statistics
+from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.lifecycle import told
-from aopsam_ros.ros.markers import MarkerOptions
-from aopsam_ros.ros.parameters import Configuration
-from aopsam_ros.ros.pipeline import Frame, Pipeline, warm_up
+from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.statistics import Statistics
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
 from aopsam_ros.segmenter import Segmenter
 
@@ -24,9 +24,14 @@ PATIENCE_S = 20.0
 class Recorder:
     """Takes results as `Outputs` does."""
 
+    want_depth = False
+
     def __init__(self):
         self.masks, self.views, self.calls = [], [], []
         self.arrived = threading.Semaphore(0)
+
+    def wanted(self, *topics):
+        return False
 
     def publish_masks(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
@@ -42,14 +47,10 @@ class Recorder:
         self.calls.append("destroy")
 
 
-def configuration_of(options):
-    return Configuration(options, MarkerOptions(), overlay_prompts=True, overlay_legend=False)
-
-
 def frame_of(number, options, image=None):
     image = image or image_of(scene())
     image.header.stamp.sec = number
-    return Frame(image, 0.0, configuration_of(options))
+    return Frame(image, 0.0, Configuration(options))
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
 def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
     options, failed = parts.pipeline.segmenter.options, threading.Event()
 
-    def fail(rgb, options):
+    def fail(rgb, options, boxes):
         failed.set()
         raise error
 
@@ -107,6 +108,12 @@ def test_a_bad_image_is_told_in_one_line(parts):
     assert "\n" not in parts.failures[0]
 
 
+@pytest.mark.parametrize("source", ["boxes", "box_centres", "grid3"])
+def test_warm_up_with_other_prompts(tiny_bundle, source):
+    with Segmenter.from_bundle(tiny_bundle, prompt_source=source) as segmenter:
+        warm_up(segmenter)
+
+
 def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
     used = []
     for name in ("encode", "predict", "decode"):
@@ -114,7 +121,7 @@ def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monk
         monkeypatch.setattr(
             OnnxRuntime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
         )
-    with Segmenter.from_bundle(tiny_bundle) as segmenter:
+    with Segmenter.from_bundle(tiny_bundle, engine="onnxruntime") as segmenter:
         before = segmenter.options
         warm_up(segmenter)
         assert set(used) == {"encode", "predict", "decode"}

@@ -2,7 +2,7 @@
 
 import threading
 
-from aopsam_ros.ros.worker import NewestWorker
+from aopsam_ros.ros.worker import MOST_TASKS, NewestWorker
 
 PATIENCE_S = 20.0
 
@@ -11,9 +11,9 @@ class Gate:
     """Work that waits until it is let through, and remembers what it was given."""
 
     def __init__(self):
-        self.done, self.dropped = [], 0
+        self.done, self.dropped, self.errors = [], 0, []
         self.begun, self.open = threading.Semaphore(0), threading.Semaphore(0)
-        self.worker = NewestWorker(self.work, self.drop, "test")
+        self.worker = NewestWorker(self.work, self.drop, self.errors.append, "test")
 
     def work(self, item):
         self.begun.release()
@@ -77,3 +77,59 @@ def test_nothing_runs_while_there_is_nothing_to_do():
     assert gate.begun.acquire(timeout=PATIENCE_S)
     gate.worker.stop()
     assert len(waits) <= 2  # it sleeps on the condition instead of looking again and again
+
+
+def test_tasks_and_items_have_turns_and_waiting_tasks_are_few():
+    gate = Gate()
+    done, ran = gate.done, threading.Semaphore(0)
+
+    def task(number):
+        done.append(f"task {number}")
+        ran.release()
+
+    assert not gate.worker.submit(lambda: task("too early"))
+    gate.worker.start()
+    gate.worker.put("first")
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    accepted = [gate.worker.submit(lambda number=n: task(number)) for n in range(MOST_TASKS + 2)]
+    assert accepted == [True] * MOST_TASKS + [False] * 2
+    gate.worker.put("second")
+    gate.open.release(2)
+    for _ in range(MOST_TASKS):
+        assert ran.acquire(timeout=PATIENCE_S)
+    gate.worker.stop()
+    tasks = [f"task {number}" for number in range(MOST_TASKS)]
+    assert done == ["first", tasks[0], "second", *tasks[1:]]
+
+
+def test_tasks_that_wait_are_let_go_at_the_end():
+    gate = Gate()
+    gate.worker.start()
+    gate.worker.put("at hand")
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    assert gate.worker.submit(lambda: gate.done.append("task"))
+    threading.Timer(0.1, gate.open.release).start()
+    gate.worker.stop()
+    gate.worker.start()
+    gate.worker.stop()
+    assert gate.done == ["at hand"]
+
+
+def test_what_is_raised_nevertheless_is_told_and_the_thread_goes_on():
+    gate = Gate()
+    ran = threading.Semaphore(0)
+
+    def no_memory():
+        ran.release()
+        raise MemoryError
+
+    gate.worker.start()
+    assert gate.worker.submit(no_memory)
+    assert ran.acquire(timeout=PATIENCE_S)
+    gate.worker.put("next")
+    assert gate.begun.acquire(timeout=PATIENCE_S)
+    assert gate.worker.busy_s > 0
+    gate.open.release()
+    gate.worker.stop()
+    assert (gate.done, gate.errors) == (["next"], ["MemoryError"])
+    assert gate.worker.busy_s == 0

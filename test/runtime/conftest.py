@@ -1,4 +1,4 @@
-"""A GPU and a TensorRT of any version, in the host's memory."""
+"""Bundles to run; a GPU and a TensorRT of any version, in the host's memory."""
 
 import pytest
 from gpu import Gpu
@@ -10,6 +10,30 @@ from aopsam_ros.runtime.bundle import load_bundle
 @pytest.fixture(scope="session")
 def bundle(tiny_folder):
     return load_bundle(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def nano_bundle(root):
+    return load_bundle(root / "bundles" / "nano")
+
+
+@pytest.fixture(scope="session")
+def mobile_sam_bundle(tmp_path_factory):
+    """MobileSAM of random weights for images of 64 pixels."""
+    torch = pytest.importorskip("torch")
+    import mobile_sam_cases as cases
+
+    from aopsam_ros.models.export import export_bundle, mobile_sam_parts
+    from aopsam_ros.models.mobile_sam import MobileSam
+    from aopsam_ros.models.prompt_predictor import PromptPredictor
+
+    folder = tmp_path_factory.mktemp("bundles") / "mobile_sam"
+    torch.manual_seed(0)
+    model = cases.load_random_weights(MobileSam(64))
+    facts = {"name": "random", "version": "0", "licence": "Apache-2.0"}
+    facts |= {"provenance": {}, "defaults": {}}
+    export_bundle(mobile_sam_parts(model, PromptPredictor(256)), folder, facts)
+    return load_bundle(folder)
 
 
 @pytest.fixture(params=VERSIONS)

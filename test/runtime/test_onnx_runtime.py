@@ -1,7 +1,5 @@
 """The ONNX Runtime engine: signatures checked at load, outputs checked at each run."""
 
-import logging
-
 import numpy as np
 import onnx
 import pytest
@@ -9,10 +7,10 @@ import tiny_bundle
 from onnx import helper
 from tiny_bundle import MAP, SIZE, write_tiny_bundle
 
-from aopsam_ros.errors import BundleError, EngineError, InferenceError
+from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.decoded import all_logits
-from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
 from aopsam_ros.runtime.signatures import check_output
 from aopsam_ros.segmenter import Segmenter
 
@@ -21,7 +19,7 @@ IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float
 
 @pytest.fixture(scope="module")
 def runtime(tiny_folder):
-    return create_runtime(load_bundle(tiny_folder), threads=1)
+    return OnnxRuntime(load_bundle(tiny_folder), threads=1)
 
 
 def test_graphs_share_the_embedding(runtime):
@@ -80,14 +78,14 @@ def test_graph_failure_is_an_inference_error(runtime):
 def test_sizes_that_differ_from_bundle_yaml_are_refused(tmp_path, change, reason):
     folder = write_tiny_bundle(tmp_path / "b", **change)
     with pytest.raises(BundleError, match=reason):
-        create_runtime(load_bundle(folder))
+        OnnxRuntime(load_bundle(folder))
 
 
 def test_swapped_graphs_are_refused(tmp_path):
     models = {"encoder": tiny_bundle.mask_decoder(), "mask_decoder": tiny_bundle.encoder()}
     folder = write_tiny_bundle(tmp_path / "b", models)
     with pytest.raises(BundleError, match=r"encoder\.onnx: inputs are embedding, point_coords"):
-        create_runtime(load_bundle(folder))
+        OnnxRuntime(load_bundle(folder))
 
 
 def test_fixed_number_of_prompts_is_refused(tmp_path):
@@ -95,7 +93,7 @@ def test_fixed_number_of_prompts_is_refused(tmp_path):
     decoder.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 1
     folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": decoder})
     with pytest.raises(BundleError, match="input point_coords has shape"):
-        create_runtime(load_bundle(folder))
+        OnnxRuntime(load_bundle(folder))
 
 
 def test_wrong_element_type_is_refused(tmp_path):
@@ -110,7 +108,7 @@ def test_wrong_element_type_is_refused(tmp_path):
     )
     folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
     with pytest.raises(BundleError, match=r"encoder\.onnx: (input image is|.*cannot load)"):
-        create_runtime(load_bundle(folder))
+        OnnxRuntime(load_bundle(folder))
 
 
 def test_what_is_not_onnx_is_refused(tmp_path):
@@ -120,7 +118,7 @@ def test_what_is_not_onnx_is_refused(tmp_path):
 
     folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": NotOnnx()})
     with pytest.raises(BundleError, match=r"mask_decoder\.onnx: ONNX Runtime cannot load") as e:
-        create_runtime(load_bundle(folder))
+        OnnxRuntime(load_bundle(folder))
     assert "\n" not in str(e.value)
 
 
@@ -146,14 +144,14 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, graph, output
     model = not_finite(getattr(tiny_bundle, graph)(), output)
     folder = write_tiny_bundle(tmp_path / "b", {graph: model})
     rgb, _ = tiny_bundle.coloured_scene()
-    segmenter = Segmenter.from_bundle(folder)
+    segmenter = Segmenter.from_bundle(folder, engine="onnxruntime")
     with pytest.raises(InferenceError, match=f"{output} holds values that are not finite"):
         segmenter.segment(rgb)
 
 
 def test_embedding_that_is_not_finite_is_an_inference_error(tmp_path):
     model = not_finite(tiny_bundle.encoder(), "embedding")
-    runtime = create_runtime(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
+    runtime = OnnxRuntime(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
     with pytest.raises(InferenceError, match="embedding holds values"):
         runtime.embedding(runtime.encode(IMAGE))
 
@@ -180,22 +178,3 @@ def test_opposite_infinities_do_not_cancel():
 def test_output_of_another_shape_is_an_inference_error(shape):
     with pytest.raises(InferenceError, match=r"expected \[None, 2\]"):
         check_output("x", np.zeros(shape, np.float32), (None, 2))
-
-
-@pytest.mark.parametrize("engine", ["openvino"])
-def test_engine_of_another_build_is_refused(tiny_folder, engine):
-    with pytest.raises(EngineError, match=f"'{engine}' is not available in this build"):
-        create_runtime(load_bundle(tiny_folder), engine)
-
-
-def test_unknown_engine_is_refused(tiny_folder):
-    with pytest.raises(EngineError, match="unknown engine 'ort'; known: auto, tensorrt"):
-        create_runtime(load_bundle(tiny_folder), "ort")
-
-
-@pytest.mark.parametrize(("engine", "why"), [("auto", "auto"), ("onnxruntime", "as requested")])
-def test_choice_of_engine_is_logged(tiny_folder, caplog, engine, why):
-    with caplog.at_level(logging.INFO, "aopsam_ros"):
-        runtime = create_runtime(load_bundle(tiny_folder), engine)
-    assert runtime.name == "onnxruntime"
-    assert f"engine onnxruntime on {runtime.device} ({why}" in caplog.text

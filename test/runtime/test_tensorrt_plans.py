@@ -212,10 +212,11 @@ def test_auto_falls_back_and_says_why(modern_gpu, bundle, monkeypatch, caplog):
     modern_gpu.install(monkeypatch)
     modern_gpu.faults.out_of_memory = True
     runtime = create_runtime(bundle)
-    assert runtime.name == "onnxruntime"
+    assert runtime.device == "cpu"
     (record,) = [record for record in caplog.records if record.name.endswith(".engines")]
     assert record.levelname == "WARNING"  # the GPU stays idle
-    assert "engine onnxruntime on cpu (auto; tensorrt: encoder: TensorRT 10.3.0" in record.message
+    said = f"engine {runtime.name} on cpu (auto; tensorrt: encoder: TensorRT 10.3.0"
+    assert said in record.message
     assert "; torch: engine 'torch' " in record.message
     runtime.close()
 

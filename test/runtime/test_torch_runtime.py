@@ -8,16 +8,12 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-import mobile_sam_cases as cases  # noqa: E402
 import tiny_bundle  # noqa: E402
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from tiny_bundle import MAP, SIZE, write_tiny_bundle  # noqa: E402
+from onnx import TensorProto, helper  # noqa: E402
+from tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle  # noqa: E402
 
 from aopsam_ros.errors import BundleError, EngineError, InferenceError  # noqa: E402
 from aopsam_ros.images import read_rgb  # noqa: E402
-from aopsam_ros.models.export import export_bundle, mobile_sam_parts  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
-from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
 from aopsam_ros.preprocessing import preprocess  # noqa: E402
 from aopsam_ros.runtime import torch_runtime  # noqa: E402
 from aopsam_ros.runtime.bundle import DECODER, load_bundle  # noqa: E402
@@ -39,16 +35,8 @@ def on_cpu(bundle, precision="fp32"):
 
 
 @pytest.fixture(scope="module")
-def bundles(tiny_folder, root, tmp_path_factory):
-    """Load the hand-made bundle, nano, and MobileSAM of random weights for images of 64 pixels."""
-    folder = tmp_path_factory.mktemp("bundles") / "mobile_sam"
-    torch.manual_seed(0)
-    model = cases.load_random_weights(MobileSam(64))
-    facts = {"name": "random", "version": "0", "licence": "Apache-2.0"}
-    facts |= {"provenance": {}, "defaults": {}}
-    export_bundle(mobile_sam_parts(model, PromptPredictor(256)), folder, facts)
-    folders = {"tiny": tiny_folder, "nano": root / "bundles" / "nano", "mobile_sam": folder}
-    return {name: load_bundle(place) for name, place in folders.items()}
+def bundles(bundle, nano_bundle, mobile_sam_bundle):
+    return {"tiny": bundle, "nano": nano_bundle, "mobile_sam": mobile_sam_bundle}
 
 
 @pytest.fixture(scope="module")
@@ -237,18 +225,6 @@ def test_wrong_element_type_is_refused(tmp_path):
     encoder.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
     with pytest.raises(BundleError, match=r"encoder\.onnx: input image is tensor\(double\)"):
         on_cpu(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder})))
-
-
-def with_last(model, output, op, constants, **attributes):
-    """Return a graph whose output goes through one more operator, first."""
-    for node in model.graph.node:
-        node.output[:] = ["before" if name == output else name for name in node.output]
-    for name, value in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    model.graph.node.append(
-        helper.make_node(op, ["before", *constants], [output], name="last", **attributes)
-    )
-    return model
 
 
 def test_unknown_operator_is_refused_with_its_graph(tmp_path):

@@ -1,0 +1,93 @@
+"""`aopsam bench`: the pipeline's times beside their floors, other ways to masks, ROS, memory."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+from aopsam_ros.errors import AopsamError, InputError
+
+INCOMPLETE = 2
+NEEDED = ("pyperf", "psutil", "onnx")
+PARTS = ("stages", "frames", "memory", "growth", "node", "official")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="bundle's name or folder, more than once for more (default: nano, and"
+        " mobile_sam_random, which is MobileSAM with random weights, made where torch is there)",
+    )
+    parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
+    parser.add_argument("--size", default="1280x720", help="of the picture (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
+    parser.add_argument("--quick", action="store_true", help="see that all works; no figures")
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="DIR",
+        help="folder that holds MobileSAM's published package mobile_sam, to time it as well",
+    )
+    parser.add_argument("--peer-python", default=sys.executable, help="Python to run it with")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/bench"), help="folder for the results (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, write results.json and report.txt, print the report.
+
+    Returns:
+        0, or 2 if a part had to be left out.
+
+    Raises:
+        AopsamError: if the benchmarks or what they need are not installed, or an argument is wrong.
+    """
+    _require()
+    from aopsam_benchmarks.model_parts import RANDOM, Settings
+    from aopsam_benchmarks.pictures import parse_size
+    from aopsam_benchmarks.report import as_text
+    from aopsam_benchmarks.run import measure
+
+    parse_size(arguments.size)
+    if arguments.threads < 0:
+        raise InputError("--threads must be 0 or more")
+    results = measure(
+        Settings(
+            out=arguments.out,
+            models=tuple(arguments.model or ("nano", RANDOM)),
+            engine=arguments.engine,
+            threads=arguments.threads,
+            size=arguments.size,
+            parts=tuple(arguments.only),
+            quick=arguments.quick,
+            peer=arguments.peer,
+            peer_python=arguments.peer_python,
+        )
+    )
+    text = as_text(results)
+    (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (arguments.out / "report.txt").write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return INCOMPLETE if results["left_out"] else 0
+
+
+def _require() -> None:
+    """Make the benchmarks importable: installed beside this package, or in its source folder."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AopsamError(
+            f"benchmarks need {', '.join(missing)}: `make setup EXTRAS=bench` or"
+            " `pip install .[bench]`"
+        )
+    if importlib.util.find_spec("aopsam_benchmarks") is None:
+        source = Path(__file__).resolve().parents[2] / "benchmarks"
+        if not source.is_dir():
+            raise AopsamError("the benchmarks are not installed: run this in a source folder")
+        sys.path.append(str(source))

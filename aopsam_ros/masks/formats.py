@@ -1,0 +1,77 @@
+"""Masks in the forms that other software takes: label maps, COCO's run lengths, polygons.
+
+Every function takes `InstanceMask` objects of a `Segmentation` as well as `msg/Mask.msg` messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.masks.encoding import box_of, decode, decode_full, require_image, require_inside
+
+
+def to_label_map(masks: Iterable[Any], height: int, width: int) -> NDArray[np.uint32]:
+    """Paint masks over one another in the order given; a `MaskArray`'s puts small ones on top.
+
+    Returns:
+        uint32 `[height, width]`: the mask's id, 0 where there is none.
+
+    Raises:
+        MaskFormatError: if a mask is malformed or not inside the image.
+    """
+    require_image(height, width)
+    labels = np.zeros((height, width), np.uint32)
+    for mask in masks:
+        require_inside(mask, height, width)
+        x, y, w, h = box_of(mask)
+        labels[y : y + h, x : x + w][decode(mask)] = mask.id
+    return labels
+
+
+def to_coco(mask: Any, height: int, width: int) -> dict[str, Any]:  # noqa: ANN401
+    """Return a mask as COCO's uncompressed run lengths: column by column over the whole image.
+
+    Returns:
+        `{"size": [height, width], "counts": [...]}`, which pycocotools' `frPyObjects` takes.
+
+    Raises:
+        MaskFormatError: if the mask is malformed or not inside the image.
+    """
+    flat = decode_full(mask, height, width).ravel(order="F")
+    edges = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]))
+    runs = np.diff(edges).tolist()
+    return {"size": [height, width], "counts": [0, *runs] if flat[0] else runs}
+
+
+def to_polygons(mask: Any, tolerance: float = 0.0) -> list[NDArray[np.int32]]:  # noqa: ANN401
+    """Return the outer outlines of a mask's parts, largest part first; holes are left out.
+
+    Args:
+        mask: to outline.
+        tolerance: farthest that a simplified outline may stray, pixels; 0 keeps every corner.
+
+    Returns:
+        int32 `[n, 2]` each, x and y of border pixels in the image, closed from last to first. A
+        part of one or two pixels has as many corners.
+
+    Raises:
+        MaskFormatError: if the mask is malformed.
+    """
+    x, y, _, _ = box_of(mask)
+    crop = decode(mask).astype(np.uint8)
+    if crop.size == 0:
+        return []
+    contours, _ = cv2.findContours(crop, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
+    if tolerance > 0:
+        contours = [cv2.approxPolyDP(contour, tolerance, True) for contour in contours]
+    outlines = [np.asarray(contour, np.int32).reshape(-1, 2) for contour in contours]
+    return sorted(outlines, key=lambda outline: -_area(outline))
+
+
+def _area(outline: NDArray[np.int32]) -> float:
+    return float(cv2.contourArea(outline.reshape(-1, 1, 2)))

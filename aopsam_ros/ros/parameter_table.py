@@ -1,0 +1,193 @@
+"""The table of the node's parameters, and the immutable objects that their values make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aopsam_ros.boxes_3d import AXES, OPTICAL
+from aopsam_ros.errors import OptionError
+from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
+from aopsam_ros.ros.markers import MarkerOptions
+from aopsam_ros.ros.stamps import PairingOptions
+from aopsam_ros.runtime.engines import AUTO, ENGINES
+from aopsam_ros.tracking import TrackingOptions
+
+FIXED: Mapping[str, OptionSpec] = {
+    "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
+    "engine": OptionSpec(
+        str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
+    ),
+    "precision": OptionSpec(
+        str,
+        AUTO,
+        None,
+        None,
+        "on a GPU and in OpenVINO: auto and fp16 take 16 bits where results stay right, fp32 never",
+    ),
+    "prompt_source": OptionSpec(
+        str,
+        "auto",
+        None,
+        None,
+        "where prompts come from: auto, predictor, clusters, gridN as grid16, or a detector's boxes"
+        " or box_centres",
+    ),
+    "threads": OptionSpec(
+        int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
+    ),
+    "image_transport": OptionSpec(
+        str,
+        "raw",
+        None,
+        None,
+        "how images arrive: raw, or compressed (JPEG and PNG, on <image topic>/compressed)",
+        ("raw", "compressed"),
+    ),
+    "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
+}
+CHANGEABLE: Mapping[str, OptionSpec] = {
+    "markers.depth": OptionSpec(
+        float, 1.0, 0.01, 1000.0, "where markers stand on their pixels' rays, metres"
+    ),
+    "markers.pixel_size": OptionSpec(
+        float, 0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
+    ),
+    "markers.size": OptionSpec(float, 8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
+    "markers.rectified": OptionSpec(
+        bool,
+        False,
+        None,
+        None,
+        "images are rectified: use CameraInfo's P without distortion, for boxes in space as well",
+    ),
+    "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
+    "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
+    "tracking.enabled": OptionSpec(
+        bool,
+        False,
+        None,
+        None,
+        "ids stay with objects from frame to frame; not with grid.crop_layers",
+    ),
+    "tracking.min_iou": OptionSpec(
+        float,
+        0.3,
+        0.0,
+        1.0,
+        "least IoU of a mask and where an object should be, to be taken for it",
+    ),
+    "tracking.min_similarity": OptionSpec(
+        float, 0.9, 0.0, 1.0, "least likeness (cosine) at which an object is found again elsewhere"
+    ),
+    "tracking.max_lost": OptionSpec(
+        int, 15, 0, 10_000, "frames without an object after which it is forgotten"
+    ),
+    "boxes_3d.axes": OptionSpec(
+        str,
+        OPTICAL,
+        None,
+        None,
+        "how boxes in space lie: along the optical frame, turned about its vertical, or along the "
+        "object's own axes",
+        tuple(AXES),
+    ),
+    "pairing.tolerance_ms": OptionSpec(
+        float, 10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
+    ),
+    "pairing.timeout_ms": OptionSpec(
+        int, 500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
+    ),
+    "diagnostics.max_latency_ms": OptionSpec(
+        int, 0, 0, 600_000, "diagnostics warn where 95 of 100 images take longer; 0 = no limit"
+    ),
+    "diagnostics.min_rate_hz": OptionSpec(
+        float, 0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
+    ),
+    "segment.timeout_ms": OptionSpec(
+        int, 5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
+    ),
+}
+TABLE: Mapping[str, OptionSpec] = {**FIXED, **OPTIONS, **CHANGEABLE}
+
+
+@dataclass(frozen=True)
+class Startup:
+    """What is fixed once the node is configured."""
+
+    model: str
+    engine: str
+    precision: str
+    prompt_source: str
+    threads: int
+    image_transport: str
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
+    """What the overlay picture shows beside the masks."""
+
+    prompts: bool = True
+    legend: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the user wants to be warned of; 0 is no limit."""
+
+    max_latency_ms: int = 0
+    min_rate_hz: float = 0.0
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What may change between two frames; a frame is worked on with exactly one of these."""
+
+    options: SegmenterOptions
+    markers: MarkerOptions = field(default_factory=MarkerOptions)
+    overlay: OverlayOptions = field(default_factory=OverlayOptions)
+    tracking: TrackingOptions | None = None  # None: switched off
+    boxes_3d_axes: str = OPTICAL
+    pairing: PairingOptions = field(default_factory=PairingOptions)
+    limits: Limits = field(default_factory=Limits)
+    segment_timeout_ms: int = 5000
+
+
+def configuration_of(values: Mapping[str, Any]) -> Configuration:
+    """Make a configuration of the values of all parameters that may change.
+
+    Raises:
+        OptionError: if a value is impossible.
+    """
+    options = SegmenterOptions().updated({name: values[name] for name in OPTIONS})
+    if values["tracking.enabled"] and options.grid.crop_layers:
+        raise OptionError("tracking.enabled and grid.crop_layers above 0 exclude each other")
+    return Configuration(
+        options=options,
+        markers=MarkerOptions(**_group(values, "markers")),
+        overlay=OverlayOptions(**_group(values, "overlay")),
+        tracking=_tracking(**_group(values, "tracking")),
+        boxes_3d_axes=_choice(values, "boxes_3d.axes"),
+        pairing=PairingOptions(**_group(values, "pairing")),
+        limits=Limits(**_group(values, "diagnostics")),
+        segment_timeout_ms=values["segment.timeout_ms"],
+    )
+
+
+def _tracking(enabled: bool, **options: Any) -> TrackingOptions | None:  # noqa: ANN401
+    return TrackingOptions(**options) if enabled else None
+
+
+def _choice(values: Mapping[str, Any], name: str) -> str:
+    if values[name] not in TABLE[name].choices:
+        raise OptionError(
+            f"{name} must be one of {', '.join(TABLE[name].choices)}, not {values[name]!r}"
+        )
+    return str(values[name])
+
+
+def _group(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the values named `<name>.<key>` by key."""
+    split = {key.partition("."): value for key, value in values.items()}
+    return {key: value for (group, _, key), value in split.items() if group == name}

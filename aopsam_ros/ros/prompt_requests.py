@@ -1,0 +1,63 @@
+"""Requests of the service `~/segment`: read, carried out, answered."""
+
+from __future__ import annotations
+
+import numpy as np
+from sensor_msgs.msg import Image
+
+from aopsam_ros.errors import InputError
+from aopsam_ros.on_demand import UserPrompt, segment_prompt
+from aopsam_ros.ros import messages
+from aopsam_ros.ros.conversions import image_to_rgb
+from aopsam_ros.ros.frame import Frame
+from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.srv import Segment
+
+
+def prompt_of(request: Segment.Request) -> UserPrompt:
+    """Return the prompt of a request.
+
+    Raises:
+        InputError: if its fields do not fit together, or mean nothing.
+    """
+    numbers = np.array(request.points, np.float64)
+    if len(numbers) % 2:
+        raise InputError(f"points are x0, y0, x1, y1, ...: {len(numbers)} numbers are too few")
+    points = numbers.reshape(-1, 2)
+    labels = np.array(request.labels, np.uint8)
+    if not len(labels):
+        labels = np.full(len(points), Segment.Request.OBJECT, np.uint8)
+    roi = request.box
+    left, top = float(roi.x_offset), float(roi.y_offset)
+    box = (left, top, left + roi.width, top + roi.height) if roi.width else None
+    return UserPrompt(points, labels, box)
+
+
+def answer(
+    segmenter: Segmenter, request: Segment.Request, newest: Frame | None
+) -> Segment.Response:
+    """Carry out a request.
+
+    Args:
+        segmenter: no other thread may be using it.
+        request: without data in its image, `newest` is meant.
+        newest: the newest image received, if any.
+
+    Raises:
+        AopsamError: if it cannot be done; the message says why.
+    """
+    prompt = prompt_of(request)
+    given = _is_given(request.image)
+    if not given and newest is None:
+        raise InputError("no image has come yet")
+    rgb = image_to_rgb(request.image) if given or newest is None else newest.rgb()
+    header = request.image.header if given or newest is None else newest.image.header
+    masks = segment_prompt(segmenter, segmenter.encode(rgb), prompt, request.all_masks)
+    response = Segment.Response(success=True, header=header)
+    response.height, response.width = rgb.shape[:2]
+    response.masks = [messages.mask_message(mask) for mask in masks]
+    return response
+
+
+def _is_given(image: Image) -> bool:
+    return bool(image.width or image.height or len(image.data))

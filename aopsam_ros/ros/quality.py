@@ -1,0 +1,52 @@
+"""Quality of service that users may override, as ROS names it: `qos_overrides.<topic>...`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import ParameterException
+from rclpy.qos import QoSPolicyKind, QoSProfile
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+
+from aopsam_ros.errors import OptionError
+
+POLICIES = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
+_IMPOSSIBLE = (
+    ParameterException,
+    InvalidQosOverridesError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AssertionError,
+)
+
+
+def overridable(
+    callback: Callable[[QoSProfile], SetParametersResult] | None = None,
+) -> QoSOverridingOptions:
+    """Let users override a topic's history, depth, reliability and durability.
+
+    Args:
+        callback: given the profile after the overrides and before its use; may complete it.
+    """
+    return QoSOverridingOptions(POLICIES, callback=callback)
+
+
+@contextlib.contextmanager
+def refused_in_words(topic: str) -> Iterator[None]:
+    """Turn the many errors that an impossible override ends in into one.
+
+    Raises:
+        OptionError: instead of them.
+    """
+    try:
+        yield
+    except _IMPOSSIBLE as error:
+        raise OptionError(f"qos_overrides.{topic} cannot be used: {error}") from error

@@ -1,0 +1,138 @@
+"""One graph of a bundle, compiled by OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import EngineError, VerificationError
+from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
+from aopsam_ros.runtime.openvino_engine.prompts import cut_prompts
+from aopsam_ros.runtime.signatures import Shape, Signature, check_graph
+
+
+class Graph:
+    """A compiled graph, for one call at a time."""
+
+    def __init__(self, openvino: OpenVino, model: Any, precision: str = FP32) -> None:  # noqa: ANN401
+        """Compile a model.
+
+        Args:
+            openvino: that compiles.
+            model: from `read_model`; with "bf16" it must not be used again.
+            precision: "fp32", or "bf16" for all but what is made of prompts alone.
+
+        Raises:
+            VerificationError: if OpenVINO does not compute in "bf16" on this processor.
+        """
+        self._openvino = openvino
+        self._prompts: Any = None
+        cut = cut_prompts(openvino.module, model) if precision == BF16 else None
+        if cut is not None:
+            self._prompts = openvino.compile(cut[0], FP32).create_infer_request()
+        compiled = openvino.compile(model if cut is None else cut[1], precision)
+        taken = compiled.get_property("INFERENCE_PRECISION_HINT")
+        if precision == BF16 and taken != openvino.module.Type.bf16:
+            raise VerificationError(f"OpenVINO computes in {taken.get_type_name()} here")
+        self._request = compiled.create_infer_request()
+        self._inputs = {name for value in compiled.inputs for name in value.get_names()}
+        self._held: list[Any] = []
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> list[Any]:
+        """Run the graph.
+
+        Args:
+            inputs: name to float32 array or tensor; neither is copied. More than the graph uses
+                may be given.
+            outputs: name to expected shape.
+
+        Returns:
+            A new tensor for each output, into which the graph has written.
+        """
+        given = {n: self._tensor(value) for n, value in inputs.items() if n in self._inputs}
+        found = {name: self._new(shape) for name, shape in outputs.items()}
+        self._held = [given, found]  # the request points at their memory until it gets others
+        if self._prompts is not None:
+            self._run_prompts(given)
+        for name, tensor in {**given, **found}.items():
+            self._request.set_tensor(name, tensor)
+        self._request.infer()
+        return list(found.values())
+
+    def _run_prompts(self, given: Mapping[str, Any]) -> None:
+        """Run the part that was cut out, and hand its outputs to the rest."""
+        for value in self._prompts.model_inputs:
+            self._prompts.set_tensor(value, given[value.get_any_name()])
+        self._prompts.infer()
+        count = len(self._prompts.model_outputs)
+        first = len(self._request.model_inputs) - count
+        for index in range(count):
+            bridge = self._prompts.get_output_tensor(index)
+            self._request.set_input_tensor(first + index, bridge)
+
+    def _tensor(self, value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, np.ndarray):
+            return value
+        return self._openvino.module.Tensor(_writable(value), shared_memory=True)
+
+    def _new(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+        module = self._openvino.module
+        return module.Tensor(module.Type.f32, module.Shape(shape))
+
+
+def read_model(openvino: OpenVino, content: bytes, file: str, signature: Signature) -> Any:  # noqa: ANN401
+    """Read an ONNX graph and give its inputs the signature's sizes.
+
+    Raises:
+        BundleError: if it is of another signature.
+        EngineError: if it is not ONNX, or OpenVINO cannot read it.
+    """
+    try:
+        model = openvino.core.read_model(content)
+    except Exception as error:
+        raise _unloadable(file, error) from error
+    found = _described(model.inputs)
+    # OpenVINO drops inputs that a graph does not use.
+    used = {name: shape for name, shape in signature.inputs.items() if name in found}
+    check_graph(file, "input", used or signature.inputs, found)
+    check_graph(file, "output", signature.outputs, _described(model.outputs))
+    try:
+        model.reshape({name: _partial(openvino, shape) for name, shape in used.items()})
+    except Exception as error:
+        raise _unloadable(file, error) from error
+    return model
+
+
+def _unloadable(file: str, error: Exception) -> EngineError:
+    return EngineError(f"{file}: OpenVINO cannot load it: {reason(error)}")
+
+
+def _partial(openvino: OpenVino, shape: Shape) -> Any:  # noqa: ANN401
+    return openvino.module.PartialShape([-1 if size is None else size for size in shape])
+
+
+def _described(values: Any) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
+    """Describe inputs or outputs by each of their names, as `check_graph` takes them."""
+    return {
+        name: (_type(value), [_size(size) for size in value.get_partial_shape()])
+        for value in values
+        for name in sorted(value.get_names())
+    }
+
+
+def _type(value: Any) -> str:  # noqa: ANN401
+    name = value.get_element_type().get_type_name()
+    return "tensor(float)" if name == "f32" else f"tensor({name})"
+
+
+def _size(size: Any) -> object:  # noqa: ANN401
+    return size.get_length() if size.is_static else str(size)
+
+
+def _writable(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return contiguous float32 that a tensor may wrap; it refuses memory that is read-only."""
+    array = np.ascontiguousarray(array, np.float32)
+    return array if array.flags.writeable else array.copy()

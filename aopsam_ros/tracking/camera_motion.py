@@ -1,0 +1,57 @@
+"""How far the whole picture moved since the frame before."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 160  # pixels of the longer side that frames are compared at: the cost knows no resolution
+LEAST_SIDE = 16
+LEAST_RESPONSE = 0.2  # of the correlation's peak, 0 to 1; frames without much in common have less
+
+
+class CameraMotion:
+    """Measures the shift between successive frames by phase correlation of their thumbnails.
+
+    What moves by itself in a frame hardly counts, as long as most of it does not. Turning and
+    coming closer show as the shift that fits best.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no frame known."""
+        self._before: NDArray[np.float32] | None = None
+
+    def reset(self) -> None:
+        """Forget the frame before."""
+        self._before = None
+
+    def update(self, rgb: NDArray[np.uint8]) -> tuple[float, float]:
+        """Take the next frame and return how far its content moved, x and y in pixels.
+
+        Args:
+            rgb: uint8 `[H, W, 3]`.
+
+        Returns:
+            0, 0 for the first frame, one of another size, or one without much in common.
+        """
+        thumbnail = _thumbnail(rgb)
+        before, self._before = self._before, thumbnail
+        if before is None or before.shape != thumbnail.shape:
+            return 0.0, 0.0
+        rows, columns = thumbnail.shape
+        if min(rows, columns) < LEAST_SIDE:
+            return 0.0, 0.0
+        window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+        (x, y), response = cv2.phaseCorrelate(before, thumbnail, window)
+        if not (response >= LEAST_RESPONSE and np.isfinite([x, y]).all()):
+            return 0.0, 0.0
+        return x * rgb.shape[1] / columns, y * rgb.shape[0] / rows
+
+
+def _thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    height, width = rgb.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)

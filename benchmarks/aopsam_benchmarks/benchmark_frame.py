@@ -1,0 +1,124 @@
+"""One frame on its way through the pipeline, each step of it made when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.frame_segmentation import decode_frame
+from aopsam_ros.masks.combining import Combined, combine
+from aopsam_ros.masks.selection import LowResMasks
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.promptable import FrameEmbedding, PromptableModel
+from aopsam_ros.prompting.choosing import AUTO, choose_source
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.filtering import Evidence
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet
+from aopsam_ros.runtime.bundle import Bundle
+from aopsam_ros.runtime.engines import Runtime
+from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.segmenter import Segmenter, SegmenterOptions
+from aopsam_ros.stopwatch import Stopwatch
+
+FILTERED_BATCH = 8  # masks that one filtering looks at
+
+
+class BenchmarkFrame:
+    """What each stage takes, as the segmenter would hand it over."""
+
+    def __init__(self, bundle: Bundle, runtime: Runtime, rgb: NDArray[np.uint8]) -> None:
+        self.bundle = bundle
+        self.runtime = runtime
+        self.rgb = rgb
+        self.model = PromptableModel(bundle, runtime)
+        self.source = choose_source(AUTO, bundle.name, runtime.has_predictor)
+        self.segmenter = Segmenter(bundle, runtime)
+        self.options: SegmenterOptions = self.segmenter.options
+
+    @cached_property
+    def embedding(self) -> FrameEmbedding:
+        """The encoded image."""
+        return self.segmenter.encode(self.rgb)
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """How the image lies in the square."""
+        return self.embedding.geometry
+
+    @cached_property
+    def confidence_map(self) -> NDArray[np.float32] | None:
+        """The PCM; None where the prompts come from elsewhere."""
+        if not self.source.needs_confidence_map:
+            return None
+        return self.model.confidence_map(self.embedding)
+
+    @cached_property
+    def seen(self) -> FrameInput:
+        """What the prompt source looks at."""
+        features = self.features if self.source.needs_features else None
+        return FrameInput(self.geometry, self.options, self.confidence_map, features)
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        """The frame's prompts."""
+        return self.source.propose(self.seen)
+
+    def some_prompts(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return coordinates and labels of so many prompts, from the beginning again if need be."""
+        which = np.arange(count) % len(self.prompts)
+        return self.prompts.coords[which], self.prompts.labels[which]
+
+    @cached_property
+    def found(self) -> LowResMasks:
+        """All masks that passed the filters, before suppression."""
+        rounds, _ = decode_frame(
+            self.model, self.source, self.embedding, self.options, None, Stopwatch()
+        )
+        return rounds.masks()
+
+    @cached_property
+    def features(self) -> FeatureMap:
+        """The features that filtering compares."""
+        return self.model.features(self.embedding)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The first masks, and all other prompts."""
+        masks = self.found.take(np.arange(min(FILTERED_BATCH, len(self.found))))
+        return Evidence(
+            features=self.features,
+            geometry=self.geometry,
+            low_size=self.bundle.low_res_mask_size,
+            masks=masks.binary(*self.valid),
+            predicted_iou=masks.predicted_iou,
+            prompts=masks.prompt,
+            points=self.prompts.anchors[masks.prompt],
+            remaining=self.prompts.anchors[FILTERED_BATCH:],
+        )
+
+    @property
+    def valid(self) -> tuple[int, int]:
+        """Rows and columns of a low-resolution mask that show the image."""
+        return self.geometry.valid_cells(self.bundle.low_res_mask_size)
+
+    def combine(self) -> Combined:
+        """Resolve the overlaps of the masks found."""
+        return combine(self.found, self.valid, self.options.mask)
+
+    @cached_property
+    def kept(self) -> LowResMasks:
+        """The masks that are left then."""
+        return self.combine().masks
+
+    @cached_property
+    def upscaler(self) -> Upscaler:
+        """Made once an image size, not once a frame."""
+        return Upscaler(self.geometry, self.bundle.low_res_mask_size)
+
+    @cached_property
+    def segmentation(self) -> Segmentation:
+        """The whole result."""
+        return self.segmenter.segment(self.rgb)

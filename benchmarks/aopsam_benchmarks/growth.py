@@ -1,0 +1,112 @@
+"""How a frame's time grows with prompts, picture size and cameras."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+import psutil
+
+from aopsam_benchmarks.memory import exactly
+from aopsam_benchmarks.part import part_parser, summary, write_json
+from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.segmenter import Segmenter
+
+PROMPTS = (1, 4, 16, 64, 256)
+SIZES = ("320x240", "640x480", "1280x720", "1920x1080", "3840x2160")
+CAMERAS = (1, 2, 4)
+CAMERA_SIZE = "640x480"
+CAMERA_TIMEOUT_S = 300.0
+Loading = tuple[str, str, int]  # model, engine, threads
+
+_together: Barrier | None = None  # of the processes that play cameras
+
+
+def main() -> int:
+    """Measure all three; write a list of rows for each."""
+    parser = part_parser("measure how time grows")
+    parser.add_argument("--size", default="1280x720", help="where prompts grow")
+    parser.add_argument("--prompts", nargs="*", type=int, default=list(PROMPTS))
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES))
+    parser.add_argument("--cameras", nargs="*", type=int, default=list(CAMERAS))
+    parser.add_argument("--runs", type=int, default=5, help="frames of each measurement")
+    parser.add_argument("--seconds", type=float, default=5.0, help="that cameras run")
+    arguments = parser.parse_args()
+    found = {}
+    with Segmenter.from_bundle(
+        arguments.model, arguments.engine, threads=arguments.threads
+    ) as segmenter:
+        found["prompts"] = [
+            _with_prompts(segmenter, arguments.size, count, arguments.runs)
+            for count in arguments.prompts
+        ]
+        found["sizes"] = [_of_size(segmenter, size, arguments.runs) for size in arguments.sizes]
+    loading = (arguments.model, arguments.engine, arguments.threads)
+    found["cameras"] = [
+        _with_cameras(loading, count, arguments.seconds) for count in arguments.cameras
+    ]
+    write_json(arguments.out, found)
+    return 0
+
+
+def _with_prompts(segmenter: Segmenter, size: str, count: int, runs: int) -> dict[str, Any]:
+    options = segmenter.options.updated(exactly(count))
+    rgb = picture(*parse_size(size))
+    results = [segmenter.segment(rgb, options) for _ in range(runs + 1)][1:]
+    return {
+        "prompts": count,
+        "decoded": results[-1].decoder_calls,
+        "masks": len(results[-1].masks),
+        "frame_ms": summary([result.timings_ms["total"] for result in results]),
+    }
+
+
+def _of_size(segmenter: Segmenter, size: str, runs: int) -> dict[str, Any]:
+    rgb = picture(*parse_size(size))
+    results = [segmenter.segment(rgb) for _ in range(runs + 1)][1:]
+    return {
+        "size": size,
+        "decoded": results[-1].decoder_calls,
+        "masks": len(results[-1].masks),
+        "frame_ms": summary([result.timings_ms["total"] for result in results]),
+    }
+
+
+def _with_cameras(loading: Loading, count: int, seconds: float) -> dict[str, Any]:
+    """Let so many processes segment at once, each with a model of its own, as nodes do."""
+    context = multiprocessing.get_context("spawn")
+    shared = (context.Barrier(count),)
+    with ProcessPoolExecutor(count, context, _meet_at, shared) as pool:
+        answers = [pool.submit(_camera, loading, seconds) for _ in range(count)]
+        rates, memory = zip(*(answer.result() for answer in answers), strict=True)
+    return {"cameras": count, "fps_each": sum(rates) / count, "memory_mb": sum(memory)}
+
+
+def _meet_at(barrier: Barrier) -> None:
+    global _together  # a barrier can be handed over only while a process starts
+    _together = barrier
+
+
+def _camera(loading: Loading, seconds: float) -> tuple[float, float]:
+    """Segment for some seconds, together with the others; frames a second, own MB of memory."""
+    model, engine, threads = loading
+    rgb = picture(*parse_size(CAMERA_SIZE))
+    with Segmenter.from_bundle(model, engine, threads=threads) as segmenter:
+        segmenter.segment(rgb)
+        if _together is not None:
+            _together.wait(CAMERA_TIMEOUT_S)
+        began, frames = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - began) < seconds:
+            segmenter.segment(rgb)
+            frames += 1
+        # Each page that processes share is counted in parts.
+        memory = psutil.Process().memory_full_info().pss
+    return frames / elapsed, memory / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""One model's parts, each run as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aopsam_benchmarks.part import summary
+from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_benchmarks.rates import REPEATS, measure_rates
+from aopsam_benchmarks.stage_rows import stage_rows
+from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.runtime.bundle import load_bundle
+
+PARTS = ("stages", "frames", "memory", "growth", "node", "official")
+RANDOM = "mobile_sam_random"  # made here; the name is not looked for
+MEMORY_PROMPTS = (1, 16, 64, 256)
+
+
+class PartError(AopsamError):
+    """A part could not be measured."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is to be measured, and how thoroughly."""
+
+    out: Path
+    models: tuple[str, ...] = ("nano", RANDOM)
+    engine: str = "auto"
+    threads: int = 0
+    size: str = "1280x720"
+    parts: tuple[str, ...] = PARTS
+    quick: bool = False
+    peer: Path | None = None
+    peer_python: str = sys.executable
+
+    def common(self, model: str) -> list[str]:
+        """Return the arguments that every part takes."""
+        return ["--model", model, "--engine", self.engine, "--threads", str(self.threads)]
+
+
+def name_of(model: str) -> str:
+    """Return a bundle's name, as in tables, for what a user gave."""
+    return model if model == RANDOM else load_bundle(model).name
+
+
+@contextlib.contextmanager
+def told(left_out: dict[str, str], what: str) -> Iterator[None]:
+    """Write down what failed in the `with` block, and let the rest go on."""
+    print(f"{what} …", file=sys.stderr, flush=True)
+    try:
+        yield
+    except (AopsamError, OSError) as error:
+        left_out[what] = str(error)
+        print(f"{what}: left out: {error}", file=sys.stderr)
+
+
+class ModelParts:
+    """Measures one model."""
+
+    def __init__(self, settings: Settings, name: str, model: str, left_out: dict[str, str]) -> None:
+        self.settings = settings
+        self.left_out = left_out
+        self.name = name
+        self.work = settings.out / "parts" / self.name
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.is_random = model == RANDOM
+        self.model = self._made() if self.is_random else model
+
+    def _made(self) -> str:
+        """Export the model of random weights; return its bundle."""
+        if importlib.util.find_spec("torch") is None:
+            raise PartError("needs PyTorch: make setup EXTRAS='bench train'")
+        self._script("random_mobile_sam", "--out", self.work, "--size", self.settings.size)
+        return str(self.work / "bundle")
+
+    def measure(self) -> dict[str, Any]:
+        """Return what each part found, by its name."""
+        found: dict[str, Any] = {}
+        for part in PARTS:
+            if part in self.settings.parts and self._applies(part):
+                with told(self.left_out, f"{self.name}, {part}"):
+                    found[part] = getattr(self, f"_{part}")()
+        return found
+
+    def _applies(self, part: str) -> bool:
+        return part != "official" or (self.settings.peer is not None and self.is_random)
+
+    def _stages(self) -> dict[str, Any]:
+        quick, settings = self.settings.quick, self.settings
+        rates = measure_rates(settings.engine, settings.threads, 1 if quick else REPEATS)
+        times, work = self._file("stages_pyperf"), self._file("stages_work")
+        thoroughness = ["--debug-single-value"] if quick else ["-p", "3", "-n", "5", "-w", "1"]
+        few = ["--only", "encoder", "decoder, 8 at once", "overlaps"] if quick else []
+        self._script(
+            "time_stages",
+            *("--copy-env", "--quiet", "-o", times, "--work", work, "--size", settings.size),
+            *thoroughness,
+            *few,
+            *settings.common(self.model),
+        )
+        rows = stage_rows(times, json.loads(work.read_text(encoding="utf-8")), rates)
+        return {"rates": asdict(rates), "rows": [asdict(row) for row in rows]}
+
+    def _frames(self) -> Any:  # noqa: ANN401  (as the script wrote it)
+        extent = ["--grid", "4", "--rounds", "1"] if self.settings.quick else []
+        return self._part("whole_frames", "--size", self.settings.size, *extent)
+
+    def _memory(self) -> dict[str, Any]:
+        """Medians of three processes each."""
+        budgets = (1, 16) if self.settings.quick else MEMORY_PROMPTS
+        encoder, prompts = self._peak("--what", "encoder"), self._peak("--what", "prompts")
+        return {
+            "encoder_mb": encoder,
+            "prompt_stage_mb": prompts - encoder,
+            "pipeline": [
+                {"prompts": n, "peak_mb": self._peak("--what", "pipeline", "--prompts", n)}
+                for n in budgets
+            ],
+        }
+
+    def _peak(self, *arguments: object) -> float:
+        runs = 1 if self.settings.quick else 3
+        size = ("--size", self.settings.size)
+        peaks = [self._part("memory", *arguments, *size)["peak_mb"] for _ in range(runs)]
+        return float(summary(peaks)["median"])
+
+    def _growth(self) -> Any:  # noqa: ANN401
+        few = ["--prompts", 1, 8, "--sizes", "320x240", "--cameras", 1]
+        few += ["--runs", 1, "--seconds", 0.1]
+        return self._part(
+            "growth", "--size", self.settings.size, *(few if self.settings.quick else [])
+        )
+
+    def _node(self) -> Any:  # noqa: ANN401
+        if importlib.util.find_spec("rclpy") is None:
+            raise PartError("needs ROS 2")
+        few = ["--sizes", "320x240", "--runs", 2, "--seconds", 0.1]
+        return self._part("node", *(few if self.settings.quick else ["--runs", 10]))
+
+    def _official(self) -> dict[str, Any]:
+        """Run the published generator in its own Python, with the grid's thresholds."""
+        peer, grid = self.settings.peer, load_bundle(self.model).options("grid").mask
+        if peer is None or not (peer / "mobile_sam" / "__init__.py").is_file():
+            raise InputError(f"{peer}: holds no package mobile_sam")
+        pixels, out = self.work / "picture.npy", self._file("official")
+        np.save(pixels, picture(*parse_size(self.settings.size)))
+        script = Path(__file__).with_name("official.py")
+        command = [self.settings.peer_python, script, "--package", peer, "--out", out]
+        command += ["--weights", self.work / "weights.pt", "--picture", pixels]
+        command += ["--predicted-iou", grid.predicted_iou_threshold]
+        command += ["--stability", grid.stability_threshold, "--overlap", grid.overlap_threshold]
+        command += ["--grid", 4 if self.settings.quick else 32, "--threads", self.settings.threads]
+        self._process("official", command)
+        facts = json.loads(out.read_text(encoding="utf-8"))
+        milliseconds = [1e3 * seconds for seconds in facts.pop("seconds")]
+        return {"frame_ms": summary(milliseconds), **facts}
+
+    def _part(self, name: str, *arguments: object) -> Any:  # noqa: ANN401
+        """Run a part that writes one JSON file; return its content."""
+        out = self._file(name)
+        self._script(name, *self.settings.common(self.model), "--out", out, *arguments)
+        return json.loads(out.read_text(encoding="utf-8"))
+
+    def _file(self, name: str) -> Path:
+        """Return a file's path in the working folder; one of a former run is removed."""
+        file = self.work / f"{name}.json"
+        file.unlink(missing_ok=True)
+        return file
+
+    def _script(self, name: str, *arguments: object) -> None:
+        self._process(name, [sys.executable, "-m", f"aopsam_benchmarks.{name}", *arguments])
+
+    def _process(self, name: str, command: list[Any]) -> None:
+        """Run a command; what it says goes to a log.
+
+        Raises:
+            PartError: it failed; with its last line.
+        """
+        log, began = self.work / f"{name}.log", time.monotonic()
+        with log.open("w", encoding="utf-8") as file:
+            words = [str(word) for word in command]
+            done = subprocess.run(words, stdout=file, stderr=file, env=_environment(), check=False)
+        if done.returncode:
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise PartError(f"{name}: {said[-1] if said else done.returncode} (its log: {log})")
+        print(f"  {name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def _environment() -> dict[str, str]:
+    """Let the processes find this package, which need not be installed."""
+    folders = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}

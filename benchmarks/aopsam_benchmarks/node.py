@@ -1,0 +1,182 @@
+"""The live node beside the bare pipeline: what ROS costs a frame, and frames a second.
+
+The node runs in its own process; pictures and masks go through DDS. In turns, so that drift hits
+both: an image is published and its masks are waited for, then this process segments the same image
+without ROS. The difference is ROS's: two serialisations, the way there and back, conversion,
+filling the message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from numpy.typing import NDArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+
+from aopsam_benchmarks.part import part_parser, summary, write_json
+from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.errors import AopsamError
+from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros.demo_interrupts import Check, interrupts
+from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
+from aopsam_ros.ros.demo_processes import Child
+from aopsam_ros.ros.demo_publisher import image_message
+from aopsam_ros.segmenter import Segmenter
+
+SIZES = ("640x480", "1280x720", "1920x1080")
+NODE = "/aopsam"
+RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+ANSWER_TIMEOUT_S = 120.0
+REST_S = 0.05  # an engine's threads spin for a moment after their work, on the others' cores
+# Images are larger than Fast DDS's default shared memory; see the demo.
+TRANSPORTS = "LARGE_DATA?max_msg_size=1MB&sockets_size=1MB&non_blocking=true"
+
+
+def main() -> int:
+    """Measure at each of `--sizes`; write a row for each."""
+    parser = part_parser("measure what ROS costs")
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES))
+    parser.add_argument("--runs", type=int, default=20, help="frames of each size")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a stream, for its rate")
+    arguments = parser.parse_args()
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", TRANSPORTS)
+    rows = []
+    with contextlib.ExitStack() as stack:
+        segmenter = stack.enter_context(
+            Segmenter.from_bundle(arguments.model, arguments.engine, threads=arguments.threads)
+        )
+        live = stack.enter_context(_live(arguments.model, arguments.engine, arguments.threads))
+        for size in arguments.sizes:
+            rgb = picture(*parse_size(size))
+            row = _side_by_side(live, segmenter, rgb, arguments.runs)
+            row["stream_fps"] = live.stream(image_message(rgb, "camera"), arguments.seconds)
+            rows.append({"size": size, **row})
+    write_json(arguments.out, rows)
+    return 0
+
+
+def _side_by_side(
+    live: LiveNode, segmenter: Segmenter, rgb: NDArray[np.uint8], runs: int
+) -> dict[str, Any]:
+    image = image_message(rgb, "camera")
+    live.answer(image)
+    segmenter.segment(rgb)
+    through_ros, bare = [], []
+    for _ in range(runs):
+        time.sleep(REST_S)
+        through_ros.append(1e3 * live.answer(image))
+        time.sleep(REST_S)
+        bare.append(segmenter.segment(rgb).timings_ms["total"])
+    pairs = zip(through_ros, bare, strict=True)
+    return {
+        "masks": live.masks,
+        "live_ms": summary(through_ros),
+        "bare_ms": summary(bare),
+        "overhead_ms": statistics.median(a - b for a, b in pairs),
+    }
+
+
+@contextlib.contextmanager
+def _live(model: str, engine: str, threads: int) -> Iterator[LiveNode]:
+    """Start, configure and activate the node; end it afterwards."""
+    arguments = ["--ros-args", "-p", f"model:={model}", "-p", f"engine:={engine}"]
+    arguments += ["-p", f"threads:={threads}", "-p", "autostart:=false"]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        log = Path(folder) / "node.log"
+        # Before rclpy.init: processes are not to be forked beside the threads of DDS.
+        check = stack.enter_context(interrupts())
+        process = stack.enter_context(Child("aopsam_ros.ros.node", arguments, os.environ, log))
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        stack.callback(rclpy.try_shutdown)
+        live = LiveNode(process, check)
+        stack.callback(live.close)
+        live.start()
+        yield live
+
+
+class LiveNode:
+    """A client of the node: publishes images, waits for masks."""
+
+    def __init__(self, process: Child, check: Check) -> None:
+        self.masks = 0
+        self._process = process
+        self._check = check
+        self._arrived: dict[int, float] = {}
+        self._stamp = 0
+        self._node = rclpy.create_node("aopsam_benchmark")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._images = self._node.create_publisher(Image, "/image", RELIABLE)
+        self._node.create_subscription(MaskArray, f"{NODE}/masks", self._on_masks, RELIABLE)
+
+    def start(self) -> None:
+        """Configure and activate, and wait until images reach the node."""
+        LifecycleDriver(self._node, self._executor, NODE, self._process, self._check).start()
+        self._wait(lambda: self._images.get_subscription_count() > 0)
+
+    def close(self) -> None:
+        """End the client."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def answer(self, image: Image) -> float:
+        """Publish an image; seconds until its masks are here."""
+        stamp, began = self._publish(image)
+        self._wait(lambda: stamp in self._arrived)
+        return self._arrived[stamp] - began
+
+    def stream(self, image: Image, seconds: float) -> float:
+        """Publish a new image whenever masks arrive, one ahead; masks a second."""
+        self.answer(image)
+        began, before = time.perf_counter(), len(self._arrived)
+        self._publish(image)
+        while time.perf_counter() - began < seconds:
+            count = len(self._arrived)
+            self._publish(image)
+            self._wait(functools.partial(self._more_than, count))
+        return (len(self._arrived) - before) / (time.perf_counter() - began)
+
+    def _more_than(self, count: int) -> bool:
+        return len(self._arrived) > count
+
+    def _publish(self, image: Image) -> tuple[int, float]:
+        self._stamp += 1
+        image.header.stamp.sec, image.header.stamp.nanosec = 1, self._stamp
+        began = time.perf_counter()
+        self._images.publish(image)
+        return self._stamp, began
+
+    def _on_masks(self, message: MaskArray) -> None:
+        self._arrived[message.header.stamp.nanosec] = time.perf_counter()
+        self.masks = len(message.masks)
+
+    def _wait(self, condition: Callable[[], bool]) -> None:
+        end = time.perf_counter() + ANSWER_TIMEOUT_S
+        while not condition():
+            self._check()
+            if self._process.returncode is not None:
+                raise self._process.failure("the node ended")
+            if time.perf_counter() > end:
+                raise AopsamError(f"the node gave no answer within {ANSWER_TIMEOUT_S:.0f} s")
+            self._executor.spin_once(timeout_sec=0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""MobileSAM's shapes with random weights: a bundle, and the same weights for other programs.
+
+Nothing is downloaded. A graph's time does not depend on its weights; which masks come out does.
+So thresholds are set to let a known number through:
+
+- The predictor's prompts are wherever its map is highest, PROMPTS of them; filtering is computed
+  and drops none; each prompt's best mask is kept. AoP-SAM then delivers about PROMPTS masks.
+- Of a 32 x 32 grid's 3,072 masks as many pass, by their predicted IoU.
+- No mask suppresses another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.models.export import export_bundle, mobile_sam_parts
+from aopsam_ros.models.mobile_sam import (
+    EMBEDDING_CHANNELS,
+    IMAGE_SIZE,
+    MEAN,
+    STD,
+    MobileSam,
+    PointDecoder,
+)
+from aopsam_ros.models.prompt_predictor import PromptPredictor
+from aopsam_ros.preprocessing import preprocess
+from aopsam_ros.prompting.grid import grid_points
+
+NAME = "mobile_sam_random"
+PROMPTS = 64
+GRID_MASKS = 3 * 32 * 32
+SAMPLE_SIDE = 8  # of the grid that the thresholds are found with
+IOU_MEAN, IOU_DEVIATION = 0.4, 0.15  # of the predicted IoU: nearly all of it in 0-1
+WEIGHTS = "weights.pt"
+
+
+def main() -> int:
+    """Write `--out`/bundle and `--out`/weights.pt."""
+    parser = argparse.ArgumentParser(description="export MobileSAM with random weights")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--size", default="1280x720", help="of the picture the thresholds suit")
+    arguments = parser.parse_args()
+    write(arguments.out, picture(*parse_size(arguments.size)))
+    return 0
+
+
+def write(folder: Path, rgb: np.ndarray, image_size: int = IMAGE_SIZE) -> None:
+    """Make the model, set its thresholds on a picture, export it and save its weights."""
+    torch.manual_seed(0)
+    model, predictor = MobileSam(image_size), PromptPredictor(EMBEDDING_CHANNELS)
+    for part in (model, predictor):
+        smooth_kernels(part)
+    model.eval()  # only now: the encoder keeps copies of some weights from this call
+    with torch.no_grad():
+        iou = spread_predicted_iou(model, rgb)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), folder / WEIGHTS)
+    facts = {
+        "name": NAME,
+        "version": "1",
+        "licence": "Apache-2.0",
+        "provenance": "random weights, for measuring times",
+        "defaults": defaults(iou),
+    }
+    export_bundle(mobile_sam_parts(model, predictor), folder / "bundle", facts)
+
+
+def smooth_kernels(model: nn.Module) -> None:
+    """Let every kernel average its window: masks then have outlines of a natural length."""
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and max(module.kernel_size) > 1:
+            kernel = module.weight.data
+            mean = kernel.mean((2, 3), keepdim=True)
+            module.weight.data = mean.expand_as(kernel) * kernel.shape[2]
+
+
+def spread_predicted_iou(model: MobileSam, rgb: np.ndarray) -> Tensor:
+    """Scale the last layer of the IoU head, so that thresholds in 0-1 can tell masks apart.
+
+    Returns:
+        predicted IoU of a small grid's masks, `[N, 3]`.
+    """
+    image = preprocess(rgb, model.image_size, MEAN, STD)
+    points = image.geometry.to_resized(grid_points(SAMPLE_SIDE, *rgb.shape[:2]))
+    embedding = model.image_encoder(torch.from_numpy(image.tensor))
+    prompts = torch.from_numpy(points).unsqueeze(1), torch.ones(len(points), 1)
+    before = PointDecoder(model)(embedding, *prompts)[1]
+    factor = IOU_DEVIATION / before.std()
+    last = model.mask_decoder.iou_prediction_head.layers[-1]
+    last.weight.data *= factor
+    last.bias.data = (last.bias.data - before.mean()) * factor + IOU_MEAN
+    return (before - before.mean()) * factor + IOU_MEAN
+
+
+def defaults(iou: Tensor) -> dict[str, dict[str, object]]:
+    """Return the options of bundle.yaml; see the module."""
+    passing = float(torch.quantile(iou, 1.0 - PROMPTS / GRID_MASKS))
+    all_pass = {"stability_threshold": 0.0, "overlap_threshold": 1.0, "min_area": 0}
+    return {
+        "asf": {
+            "confidence_threshold": 0.0,
+            "sampling": "fill",
+            "max_prompts": PROMPTS,
+            "filtering": "paper",
+            "elimination_threshold": 10.0,
+        },
+        "mask": {"predicted_iou_threshold": 0.0, **all_pass},
+        "grid": {"predicted_iou_threshold": min(1.0, max(0.0, round(passing, 4))), **all_pass},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""What a run found, for people: ratios first, then a table for each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Found = Mapping[str, Any]  # a part's findings, or a model's by part
+WHOLE_GRAPHS = ("encoder", "predictor", "decoder")  # stages that the engine runs
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure that two measurements make."""
+
+    model: str
+    what: str
+    value: float
+    unit: str
+
+
+def ratios(models: Mapping[str, Found]) -> list[Ratio]:
+    """Return every ratio that the parts measured allow."""
+    return [
+        Ratio(model, what, value, unit)
+        for model, found in models.items()
+        for what, value, unit in _ratios_of(found)
+    ]
+
+
+def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
+    frames = found.get("frames")
+    if frames:
+        ours, grid = frames
+        frame = ours["frame_ms"]["median"]
+        if "official" in found:
+            theirs = found["official"]["frame_ms"]["median"]
+            yield "official automatic generator, torch, to ours", theirs / frame, "x"
+        yield (
+            f"{grid['prompts']} on the same engine to ours",
+            grid["frame_ms"]["median"] / frame,
+            "x",
+        )
+        yield "prompt stage (predictor, ASF) of a frame", 100.0 * ours["prompt_share"], "%"
+    yield from _stage_ratios(found.get("stages", {}).get("rows", []))
+    if "memory" in found:
+        yield "prompt stage's memory above the encoder's", found["memory"]["prompt_stage_mb"], "MB"
+    for row in found.get("node", []):
+        yield f"ROS overhead, {row['size']}", row["overhead_ms"], "ms"
+        yield f"live node, {row['size']}", row["stream_fps"], "frames/s"
+
+
+def _stage_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
+    """Compare the engine's graphs with their floors, and the decoder's batches."""
+    for row in rows:
+        if row["stage"].startswith(WHOLE_GRAPHS) and row["times_floor"] is not None:
+            yield f"{row['stage']} to its floor", row["times_floor"], "x"
+    decoders = [row for row in rows if row["stage"].startswith("decoder")]
+    if len(decoders) > 1:
+        per_prompt = {_batch(row): row["ms"] / _batch(row) for row in decoders}
+        best = min(per_prompt, key=lambda size: per_prompt[size])
+        yield f"decoder, a prompt at the best batch, {best}", per_prompt[best], "ms"
+
+
+def _batch(row: Found) -> int:
+    """Read `decoder, 8 at once`."""
+    return int(row["stage"].split()[1])
+
+
+def as_text(results: Found) -> str:
+    """Return the whole report."""
+    parts = [_machine(results["machine"]), _table("Ratios", _ratio_lines(results["ratios"]))]
+    if results["settings"]["quick"]:
+        parts.insert(0, "A quick run shows that everything works. Its figures mean nothing.")
+    for model, found in results["models"].items():
+        parts += list(_model_tables(model, found))
+    if results["left_out"]:
+        parts.append(_table("Left out", [list(pair) for pair in results["left_out"].items()]))
+    return "\n\n".join(parts)
+
+
+def _machine(machine: Found) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    cores, memory = machine.get("cpu_count", "?"), machine["memory_gb"]
+    load = machine.get("load_avg_1min", 0.0)
+    text = f"{machine.get('cpu_model_name', 'unknown processor')}, {cores} cores, {memory} GB\n"
+    text += f"{versions}\n"
+    busy = " (the machine was busy: do not trust these figures)" if load > 0.5 else ""
+    return f"{text}load at the start {load:.2f}{busy}"
+
+
+def _ratio_lines(found: Sequence[Found]) -> list[list[str]]:
+    return [[r["model"], r["what"], f"{r['value']:.3g} {r['unit']}"] for r in found]
+
+
+def _model_tables(model: str, found: Found) -> Iterator[str]:
+    if "frames" in found:
+        yield _table(f"{model}: whole frames", _frame_lines(found))
+    if "stages" in found:
+        rates = found["stages"]["rates"]
+        best = f"{2e-9 * rates['macs_per_s']:.0f} GFLOP/s, {1e-9 * rates['bytes_per_s']:.0f} GB/s"
+        yield _table(f"{model}: stages; floors at {best}", _stage_lines(found["stages"]["rows"]))
+    if "memory" in found:
+        yield _table(f"{model}: memory", _memory_lines(found["memory"]))
+    if "growth" in found:
+        yield _table(f"{model}: growth", _growth_lines(found["growth"]))
+    if "node" in found:
+        yield _table(f"{model}: live node", _node_lines(found["node"]))
+
+
+def _frame_lines(found: Found) -> list[list[str]]:
+    lines = [["prompts", "ms", "from", "to", "frames", "decoded", "masks"]]
+    for row in found["frames"]:
+        lines.append([row["prompts"], *_spread(row), str(row["decoder_calls"]), str(row["masks"])])
+    if "official" in found:
+        row = found["official"]
+        name = f"official generator, torch {row['torch']}"
+        lines.append([name, *_spread(row), "", str(row["masks"])])
+    return lines
+
+
+def _spread(row: Found) -> list[str]:
+    spread = row["frame_ms"]
+    return [*(f"{spread[key]:.1f}" for key in ("median", "min", "max")), str(spread["runs"])]
+
+
+def _stage_lines(rows: Sequence[Found]) -> list[list[str]]:
+    lines = [["stage", "ms", "+-", "floor ms", "x floor", "by", "GFLOP", "MB", ""]]
+    for row in rows:
+        numbers = [f"{row[key]:.3g}" for key in ("ms", "scatter_ms", "floor_ms")]
+        numbers.append("" if row["times_floor"] is None else f"{row['times_floor']:.3g}")
+        sizes = [f"{row['gflop']:.3g}", f"{row['mb']:.3g}", row["amount"]]
+        lines.append([row["stage"], *numbers, row["floor_by"], *sizes])
+    return lines
+
+
+def _memory_lines(memory: Found) -> list[list[str]]:
+    lines = [["process", "peak MB"], ["encoder alone", f"{memory['encoder_mb']:.0f}"]]
+    lines.append(["prompt stage above it", f"{memory['prompt_stage_mb']:.1f}"])
+    lines += [
+        [f"pipeline, {row['prompts']} prompts", f"{row['peak_mb']:.0f}"]
+        for row in memory["pipeline"]
+    ]
+    return lines
+
+
+def _growth_lines(growth: Found) -> list[list[str]]:
+    lines = [["", "ms a frame", "decoded", "masks"]]
+    for kind, label in (("prompts", "{} prompts"), ("sizes", "{} pixels")):
+        for row in growth[kind]:
+            name = label.format(row["prompts" if kind == "prompts" else "size"])
+            time = f"{row['frame_ms']['median']:.1f}"
+            lines.append([name, time, str(row["decoded"]), str(row["masks"])])
+    for row in growth["cameras"]:
+        each = f"{row['fps_each']:.2f} frames/s each, {row['memory_mb']:.0f} MB in all"
+        lines.append([f"{row['cameras']} cameras", each])
+    return lines
+
+
+def _node_lines(rows: Sequence[Found]) -> list[list[str]]:
+    lines = [["size", "live ms", "bare ms", "ROS ms", "frames/s", "masks"]]
+    for row in rows:
+        times = [f"{row[key]['median']:.1f}" for key in ("live_ms", "bare_ms")]
+        rest = [f"{row['overhead_ms']:.1f}", f"{row['stream_fps']:.1f}", str(row["masks"])]
+        lines.append([row["size"], *times, *rest])
+    return lines
+
+
+def _table(title: str, lines: Sequence[Sequence[str]]) -> str:
+    """Align columns: the first to the left, the others as wide as they have to be."""
+    count = max((len(line) for line in lines), default=0)
+    # A last cell alone may be long without making its column wide.
+    widths = [
+        max((len(line[i]) for line in lines if i < len(line) - 1 or len(line) == count), default=0)
+        for i in range(count)
+    ]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([title, "-" * len(title), *text])

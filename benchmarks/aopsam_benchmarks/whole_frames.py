@@ -1,0 +1,75 @@
+"""Times whole frames: AoP-SAM's prompts and SAM's grid, on one runtime, in turns.
+
+In turns, so that a machine that slows down or speeds up does so for both. The pipeline's own
+stopwatch is read: frames take far longer than it does.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_benchmarks.part import part_parser, summary, write_json
+from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.segmenter import Segmenter
+
+ADAPTIVE_PER_ROUND = 4  # frames with AoP-SAM's prompts to one with the grid's
+PROMPT_STAGES = ("predictor", "sampling", "filtering")
+
+
+def main() -> int:
+    """Time `--rounds` rounds of each source; write a row for each."""
+    parser = part_parser("time whole frames")
+    parser.add_argument("--size", default="1280x720")
+    parser.add_argument("--grid", type=int, default=32, help="points a side of SAM's grid")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    bundle = load_bundle(arguments.model)
+    runtime = create_runtime(bundle, arguments.engine, arguments.threads)
+    segmenters = {
+        source: Segmenter(bundle, runtime, source) for source in ("auto", f"grid{arguments.grid}")
+    }
+    found = in_turns(segmenters, picture(*parse_size(arguments.size)), arguments.rounds)
+    rows = [describe(segmenters[source], results) for source, results in found.items()]
+    write_json(arguments.out, rows)
+    return 0
+
+
+def in_turns(
+    segmenters: dict[str, Segmenter], rgb: NDArray[np.uint8], rounds: int
+) -> dict[str, list[Segmentation]]:
+    """Segment with each in turn, adaptive sources a few times; a first frame warms up."""
+    next(iter(segmenters.values())).segment(rgb)
+    found: dict[str, list[Segmentation]] = {source: [] for source in segmenters}
+    for _ in range(rounds):
+        for source, segmenter in segmenters.items():
+            repeats = 1 if source.startswith("grid") else ADAPTIVE_PER_ROUND
+            found[source] += [segmenter.segment(rgb) for _ in range(repeats)]
+    return found
+
+
+def describe(segmenter: Segmenter, results: list[Segmentation]) -> dict[str, Any]:
+    """Return a source's row: milliseconds a frame and a stage, masks, decoder calls."""
+    stages = {
+        name: summary([result.timings_ms[name] for result in results])["median"]
+        for name in results[0].timings_ms
+    }
+    return {
+        "prompts": segmenter.prompt_source,
+        "engine": segmenter.engine,
+        "frame_ms": summary([result.timings_ms["total"] for result in results]),
+        "stages_ms": stages,
+        "prompt_share": sum(stages[name] for name in PROMPT_STAGES) / stages["total"],
+        "masks": len(results[-1].masks),
+        "decoder_calls": results[-1].decoder_calls,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""A camera, or a listener that never reads, in a process of its own: to be killed."""
+
+from __future__ import annotations
+
+import argparse
+import array
+import sys
+import time
+
+import rclpy
+from live import RELIABLE, image_of, scene
+from sensor_msgs.msg import Image
+
+from aopsam_ros.msg import MaskArray
+
+from .session import CAMERA
+
+
+def main() -> int:
+    """Do it until killed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("role", choices=("camera", "listener"))
+    parser.add_argument("--size", type=int, default=0, help="of the camera's image, bytes beside")
+    options, _ = parser.parse_known_args()
+    rclpy.init()
+    node = rclpy.create_node(options.role)
+    if options.role == "listener":  # reliable, and never takes a message
+        node.create_subscription(MaskArray, "/aopsam/masks", lambda _: None, RELIABLE)
+        print("ready", flush=True)
+        while True:
+            time.sleep(1.0)
+    publisher = node.create_publisher(Image, "/image", CAMERA)
+    image = image_of(scene())
+    image.data = array.array("B", bytes(image.data) + bytes(options.size))
+    print("ready", flush=True)
+    while True:
+        image.header.stamp = node.get_clock().now().to_msg()
+        publisher.publish(image)
+        time.sleep(0.03)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Configure, activate, deactivate, clean up, again and again, with frames flowing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from lifecycle_msgs.msg import State, Transition
+from live import Robot
+
+from .session import GOOD, Footprint, footprint, robot_with_node
+
+_CYCLE = (
+    Transition.TRANSITION_DEACTIVATE,
+    Transition.TRANSITION_CLEANUP,
+    Transition.TRANSITION_CONFIGURE,
+    Transition.TRANSITION_ACTIVATE,
+)
+FRAME_PERIOD_S = 0.02
+
+
+@dataclass
+class Outcome:
+    """Footprints of the node after each cycle, and what was not as it must be."""
+
+    footprints: list[Footprint] = field(default_factory=list)
+    answered: int = 0  # cycles in which masks came
+    refused: int = 0  # transitions
+    most_publishers: int = 0  # of ~/masks, at any time
+    left_over: int = 0  # publishers of ~/masks at the end, cleaned up
+    tracebacks: int = 0
+
+    def slope_kb(self) -> float:
+        """Return the growth of the resident memory, KB a cycle, after the first half."""
+        sizes = [seen.resident_mb for seen in self.footprints[len(self.footprints) // 2 :]]
+        return 1024 * float(np.polyfit(range(len(sizes)), sizes, 1)[0])
+
+
+def churn(cycles: int) -> Outcome:
+    """Cycle a node through its states.
+
+    Every other cycle does not wait for a result: the transition comes while the node works.
+    """
+    outcome = Outcome()
+    with robot_with_node() as robot:
+        robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(GOOD))
+        for number in range(cycles):
+            outcome.answered += _masks_come(robot, patient=number % 2 == 0)
+            for transition in _CYCLE:
+                outcome.refused += not robot.change(transition)
+                count = robot.node.count_publishers("/aopsam/masks")
+                outcome.most_publishers = max(outcome.most_publishers, count)
+            outcome.footprints.append(footprint(robot.process.pid))
+        _masks_come(robot, patient=True)
+        _end(robot, outcome)
+    return outcome
+
+
+def _masks_come(robot: Robot, patient: bool) -> bool:
+    robot.forget()
+    if patient:
+        robot.wait(lambda: robot.received["masks"], "no masks although frames flow")
+    return bool(robot.received["masks"])
+
+
+def _end(robot: Robot, outcome: Outcome) -> None:
+    for transition in _CYCLE[:2]:
+        outcome.refused += not robot.change(transition)
+    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+    robot.spin(0.2)
+    outcome.left_over = robot.node.count_publishers("/aopsam/masks")
+    outcome.tracebacks = robot.log.read_text().count("Traceback")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=500)
+    cycles = parser.parse_args(arguments).cycles
+    begin = time.monotonic()
+    outcome = churn(cycles)
+    print(f"{cycles} cycles in {time.monotonic() - begin:.0f} s; masks in {outcome.answered}")
+    print(f"refused transitions: {outcome.refused}; tracebacks: {outcome.tracebacks}")
+    print(f"publishers of masks: at most {outcome.most_publishers}, left {outcome.left_over}")
+    for at in sorted({0, cycles // 4, cycles // 2, 3 * cycles // 4, cycles - 1}):
+        seen = outcome.footprints[at]
+        print(f"  cycle {at + 1:4}: {seen.resident_mb:.1f} MB, {seen.threads} threads, "
+              f"{seen.files} files")  # fmt: skip
+    print(f"growth in the second half: {outcome.slope_kb():.2f} KB a cycle")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""What reads the messages, without a node around it: nothing but the package's errors comes out."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import random
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from live import scene
+from std_msgs.msg import Header
+
+from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.ros.boxes import boxes_of
+from aopsam_ros.ros.camera import CalibratedCamera, misfit
+from aopsam_ros.ros.compressed import compressed_to_rgb
+from aopsam_ros.ros.conversions import image_to_rgb
+from aopsam_ros.ros.depth import depth_to_metres
+from aopsam_ros.ros.prompt_requests import prompt_of
+from aopsam_ros.ros.throttle import kind_of
+
+from . import malformed
+
+Random = random.Random
+_SIZE = scene().shape[0]
+_GEOMETRY = FrameGeometry(_SIZE, _SIZE, _SIZE, _SIZE, _SIZE)
+_HEADER = Header(frame_id=malformed.FRAME)
+_PIXELS = np.array([[0.0, 0.0], [64.0, 64.0], [127.0, 127.0]])
+
+
+def _calibration(rng: Random) -> None:
+    message = malformed.camera_info(rng)
+    message.width = message.height = rng.choice((_SIZE, message.width))
+    for rectified in (False, True):
+        if reason := misfit(message, _SIZE, _SIZE, _HEADER):
+            raise InputError(reason)
+        CalibratedCamera.of(message, rectified).rays(_PIXELS)
+
+
+READERS = {
+    "image": lambda rng: image_to_rgb(malformed.image(rng)),
+    "compressed": lambda rng: compressed_to_rgb(malformed.compressed(rng)),
+    "camera_info": _calibration,
+    "depth": lambda rng: depth_to_metres(malformed.depth(rng)),
+    "boxes": lambda rng: boxes_of(malformed.boxes(rng)),
+    "request": lambda rng: prompt_of(malformed.request(rng)).inside(_GEOMETRY),
+}
+
+
+def read_all(count: int, seed: int = 0) -> dict[str, collections.Counter[str]]:
+    """Read `count` malformed messages of every kind; the refusals, by reader and kind.
+
+    Anything raised beside the package's own errors is passed on.
+    """
+    refusals: dict[str, collections.Counter[str]] = {}
+    longest = 0
+    with np.errstate(all="ignore"):
+        for name, read in READERS.items():
+            rng = random.Random(seed)
+            found = refusals.setdefault(name, collections.Counter())
+            for _ in range(count):
+                try:
+                    read(rng)
+                except AopsamError as error:
+                    found[kind_of(str(error))] += 1
+                    longest = max(longest, str(error).count("\n"))
+    assert not longest, "an error has more than one line"
+    return refusals
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and print the refusals."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000, help="messages of every kind")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    for name, refusals in read_all(options.count, options.seed).items():
+        print(f"{name}: {refusals.total()} of {options.count} refused")
+        for kind, times in refusals.most_common():
+            print(f"  {times:6} {kind[:120]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

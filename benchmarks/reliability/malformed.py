@@ -1,0 +1,157 @@
+"""Malformed messages of every kind that the node takes, from a seeded generator."""
+
+from __future__ import annotations
+
+import array
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from live import calibration_of, image_of, scene
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from aopsam_ros.srv import Segment
+
+Random = random.Random
+FRAME = "camera_optical_frame"
+STRANGE = (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e308, -1e308, 1e-308, 7.5)
+SIZES = (0, 1, 2, 3, 127, 128, 129, 16385, 2**31, 2**32 - 1)
+
+
+def _data(rng: Random, most: int = 4096) -> array.array[int]:
+    return array.array("B", rng.randbytes(rng.randrange(most)))
+
+
+def _text(rng: Random) -> str:
+    letters = "".join(chr(rng.choice((10, 37, 65, 0xE9, 0x4E2D, 0x1F600))) for _ in range(9))
+    return rng.choice(("", "h264", "rgb9", "RGB8", "x" * 100_000, letters))
+
+
+def image(rng: Random) -> Image:
+    """Return an image of which one thing at least contradicts the others."""
+    message = image_of(scene())
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        rng.choice(_IMAGE_FAULTS)(rng, message)
+    return message
+
+
+def _short(rng: Random, message: Image) -> None:
+    message.data = message.data[: rng.randrange(len(message.data) or 1)]
+
+
+def _encoding(rng: Random, message: Image) -> None:
+    # Of the known ones, those that need more bytes than there are.
+    message.encoding = rng.choice((_text(rng), "rgba16", "bgra8", "32FC1", "64FC3", "nv21"))
+
+
+_IMAGE_FAULTS: tuple[Callable[[Random, Any], None], ...] = (
+    _short,
+    _encoding,
+    lambda _, m: setattr(m, "data", array.array("B")),
+    lambda rng, m: setattr(m, "step", rng.choice((0, 1, 17, 383, 2**31, 2**32 - 1))),
+    lambda rng, m: setattr(m, "height", rng.choice((0, 129, 16385, 2**31, 2**32 - 1))),
+    lambda rng, m: setattr(m, "width", rng.choice((0, 129, 16385, 2**31, 2**32 - 1))),
+)
+
+
+def compressed(rng: Random) -> CompressedImage:
+    """Return bytes that begin as a picture may, and go on as none does."""
+    start = rng.choice(
+        (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF", b"\xff\xd8\xff\xc0")
+    )
+    header = rng.choice((b"", b"\0\0\0\rIHDR" + rng.choice((b"\xff" * 8, bytes(8)))))
+    message = CompressedImage(format=_text(rng)[:60])
+    message.data = array.array("B", start + header + rng.randbytes(rng.randrange(300)))
+    return message
+
+
+def camera_info(rng: Random) -> CameraInfo:
+    """Return a calibration that is none, or of another camera."""
+    message = calibration_of(rng.choice((128, *SIZES)), rng.choice((128, *SIZES)))
+    message.header.frame_id = rng.choice((FRAME, FRAME, "other", _text(rng)))
+    message.d = [rng.choice(STRANGE) for _ in range(rng.choice((0, 1, 4, 5, 7, 14, 1000)))]
+    numbers = list(message.k)
+    numbers[rng.randrange(9)] = rng.choice(STRANGE)
+    message.k = numbers
+    projection = list(message.p)
+    projection[rng.randrange(12)] = rng.choice(STRANGE)
+    message.p = projection
+    message.distortion_model = rng.choice(("plumb_bob", "equidistant", "", _text(rng)))
+    message.binning_x = rng.choice((0, 1, 2, 2**32 - 1))
+    return message
+
+
+def depth(rng: Random) -> Image:
+    """Return depth of strange values, or an image that is no depth."""
+    with np.errstate(over="ignore"):
+        values = np.full((128, 128), rng.choice(STRANGE)).astype(np.float32)
+    message = image_of(scene())
+    message.encoding, message.step = "32FC1", 512
+    message.data = array.array("B", values.tobytes())
+    if rng.random() < 0.8:
+        rng.choice((*_IMAGE_FAULTS, _other_frame))(rng, message)
+    return message
+
+
+def _other_frame(_: Random, message: Image) -> None:
+    message.header.frame_id = "elsewhere"
+
+
+def boxes(rng: Random) -> Detection2DArray:
+    """Return a detector's boxes with impossible numbers, or far too many of them."""
+    message = Detection2DArray()
+    for _ in range(rng.choice((1, 1, 3, 100))):
+        detection = Detection2D()
+        box = detection.bbox
+        box.center.position.x, box.center.position.y = rng.choice(STRANGE), rng.choice(STRANGE)
+        box.size_x, box.size_y = rng.choice(STRANGE), rng.choice(STRANGE)
+        box.center.theta = rng.choice((0.0, *STRANGE))
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.score = rng.choice(STRANGE)
+        detection.results = [result] * rng.choice((0, 1, 2))
+        message.detections.append(detection)
+    return message
+
+
+def request(rng: Random) -> Segment.Request:
+    """Return a prompt that means nothing, or lies outside its image."""
+    count = rng.choice((0, 1, 2, 3, 130, 500))
+    points = [float(np.float32(rng.choice((*STRANGE[:5], 64.0, 1e30)))) for _ in range(count)]
+    labels = [rng.choice((0, 1, 2, 255)) for _ in range(rng.choice((0, count // 2, 1, 77)))]
+    message = Segment.Request(points=points, labels=labels, all_masks=rng.random() < 0.5)
+    if rng.random() < 0.5:
+        x, y, width, height = (rng.choice(SIZES) for _ in range(4))
+        message.box = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+    if rng.random() < 0.5:
+        message.image = image(rng)
+    return message
+
+
+MAKERS: Mapping[str, Callable[[Random], Any]] = {
+    "image": image,
+    "camera_info": camera_info,
+    "depth": depth,
+    "boxes": boxes,
+    "request": request,
+}
+
+
+def wire(rng: Random, message: Any) -> bytes:  # noqa: ANN401  (any message)
+    """Return a message as it would arrive from a broken program: cut, overwritten or made up."""
+    content = bytearray(serialize_message(message))
+    fault = rng.randrange(4)
+    if fault == 0:
+        del content[rng.randrange(4, len(content)) :]
+    elif fault == 1:  # a length, of a string or of an array
+        at = 4 * rng.randrange(1, min(16, len(content) // 4))
+        content[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\1"))
+    elif fault == 2:  # not UTF-8, where names stand
+        at = rng.randrange(12, min(60, len(content)))
+        content[at : at + 4] = b"\xff\xfe\xc3\x28"
+    else:
+        content[4:] = rng.randbytes(rng.randrange(200))
+    return bytes(content)

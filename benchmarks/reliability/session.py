@@ -1,0 +1,68 @@
+"""A client beside an active node with the tests' tiny bundle, and what the system says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from live import Robot, image_of, scene
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from tiny_bundle import write_tiny_bundle
+
+from aopsam_ros.msg import MaskArray
+
+GOOD = image_of(scene())
+# As a camera's driver should: with more, the wire is busy with frames that are old.
+CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def become_camera_and_planner(robot: Robot) -> None:
+    """Let a robot send as a camera does, and listen to masks alone; large images need that."""
+    for subscription in list(robot.node.subscriptions):
+        if subscription.topic_name.startswith("/aopsam/"):
+            robot.node.destroy_subscription(subscription)
+    robot.listen("masks", MaskArray)
+    robot.node.destroy_publisher(robot.images)
+    robot.images = robot.node.create_publisher(Image, "/image", CAMERA)
+    robot.wait_for_subscription()
+
+
+@contextlib.contextmanager
+def robot_with_node(*arguments: str, **parameters: Any) -> Iterator[Robot]:  # noqa: ANN401
+    """Start the node and activate it; everything ends with the context."""
+    with tempfile.TemporaryDirectory(prefix="aopsam_") as folder, Robot(Path(folder)) as robot:
+        model = write_tiny_bundle(Path(folder) / "tiny")
+        robot.start_node(*arguments, **{"model": model, **parameters})
+        robot.activate()
+        yield robot
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process occupies."""
+
+    resident_mb: float
+    threads: int
+    files: int
+
+
+def footprint(pid: int) -> Footprint:
+    """Read it from /proc."""
+    process = Path(f"/proc/{pid}")
+    lines = (process / "status").read_text().splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return Footprint(
+        resident_mb=int(fields["VmRSS"].split()[0]) / 1024,
+        threads=int(fields["Threads"]),
+        files=len(list((process / "fd").iterdir())),
+    )
+
+
+def counts_of(message: Any) -> list[list[int]]:  # noqa: ANN401  (a MaskArray)
+    """Return the masks of a message as plain lists."""
+    return [mask.counts.tolist() for mask in message.masks]

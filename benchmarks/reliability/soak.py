@@ -1,0 +1,75 @@
+"""A node at full rate for half an hour: memory, threads and files stay as they are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from live import Robot, calibration_of, image_of
+
+from .load import VGA, picture
+from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
+
+SAMPLE_S = 5.0
+SETTLE_SHARE = 0.2  # of the samples, that come before memory has settled
+
+
+def soak(seconds: float, rate: float, model: str) -> tuple[list[Footprint], Robot]:
+    """Send images at a steady rate; the footprints, one every few seconds, and the robot."""
+    seen = []
+    with robot_with_node(model=model, threads=1) as robot:
+        become_camera_and_planner(robot)
+        image, calibration = image_of(picture(VGA)), calibration_of(*VGA[::-1])
+
+        def send() -> None:
+            robot.send(image)
+            robot.infos.publish(calibration)
+
+        robot.node.create_timer(1.0 / rate, send)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            robot.forget()
+            robot.diagnostics[:] = robot.diagnostics[-3:]
+            robot.spin(SAMPLE_S)
+            assert robot.process.poll() is None, "the node ended"
+            seen.append(footprint(robot.process.pid))
+        robot.last_values = robot.fresh_health()[2]
+    return seen, robot
+
+
+def slope_mb_an_hour(sizes: Sequence[float], period_s: float = SAMPLE_S) -> float:
+    """Return the trend of sizes that were taken every `period_s` seconds."""
+    return float(np.polyfit(np.arange(len(sizes)) * period_s / 3600.0, sizes, 1)[0])
+
+
+def report(seen: Sequence[Footprint], robot: Robot) -> None:
+    """Print the figures."""
+    settled = seen[int(SETTLE_SHARE * len(seen)) :]
+    for name in ("resident_mb", "threads", "files"):
+        values = [getattr(sample, name) for sample in seen]
+        steady = [getattr(sample, name) for sample in settled]
+        print(f"{name}: first {values[0]:.1f}, then {min(steady):.1f} to {max(steady):.1f}, "
+              f"trend {slope_mb_an_hour(steady):+.2f} an hour")  # fmt: skip
+    names = ("frames_received", "frames_segmented", "frames_dropped", "frames_failed")
+    values = robot.last_values
+    print({name: values[name] for name in (*names, "latency_p50_ms", "latency_p95_ms")})
+    print(f"load average of the machine: {os.getloadavg()}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=60.0, help="images a second")
+    parser.add_argument("--model", default="nano")
+    options = parser.parse_args(arguments)
+    report(*soak(60.0 * options.minutes, options.rate, options.model))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

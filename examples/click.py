@@ -1,0 +1,66 @@
+"""Ask for the mask at a pixel, beside a running stream: `~/segment`.
+
+python examples/click.py 320 240                     # on the newest image
+python examples/click.py 320 240 photo.jpg           # on a picture of one's own
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+
+import cv2
+import rclpy
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from aopsam_ros.srv import Segment
+
+PATIENCE_S = 10.0
+
+
+def request_for(x: float, y: float, picture: str | None) -> Segment.Request:
+    """Return a request for what lies at a pixel."""
+    request = Segment.Request(points=[x, y])  # labels are left out: the point is on the object
+    if picture is not None:
+        request.image = read(picture)
+    return request
+
+
+def read(picture: str) -> Image:
+    """Return a picture as a message."""
+    bgr = cv2.imread(picture)
+    if bgr is None:
+        raise SystemExit(f"{picture} is no picture")
+    message = Image(encoding="bgr8", step=3 * bgr.shape[1])
+    message.height, message.width = bgr.shape[:2]
+    message.data = array.array("B", bgr.tobytes())
+    return message
+
+
+def main() -> None:
+    """Ask once and say what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("x", type=float)
+    parser.add_argument("y", type=float)
+    parser.add_argument("picture", nargs="?")
+    arguments = parser.parse_args(rclpy.utilities.remove_ros_args()[1:])
+    rclpy.init()
+    node = Node("click")
+    client = node.create_client(Segment, "/aopsam/segment")
+    if not client.wait_for_service(timeout_sec=PATIENCE_S):
+        raise SystemExit("there is no /aopsam/segment: is the node running?")
+    future = client.call_async(request_for(arguments.x, arguments.y, arguments.picture))
+    rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE_S)
+    response = future.result()
+    if response is None or not response.success:
+        raise SystemExit(response.message if response else "no answer")
+    for mask in response.masks:
+        box = (mask.roi.x_offset, mask.roi.y_offset, mask.roi.width, mask.roi.height)
+        print(f"{mask.area} pixels in {box}, predicted IoU {mask.predicted_iou:.2f}")
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A planner's side of `/aopsam/masks`: where is each object, and where is free space?
+
+python examples/planner.py                       # a sourced ROS, or `. .venv/bin/activate`
+python examples/planner.py --ros-args -r masks:=/front/aopsam/masks
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+
+from aopsam_ros.errors import MaskFormatError
+from aopsam_ros.masks import decode, to_label_map
+from aopsam_ros.msg import Mask, MaskArray
+
+
+class Planner(Node):
+    """Logs what it would plan with."""
+
+    def __init__(self) -> None:
+        super().__init__("planner")
+        # Depth 1: a plan wants the newest frame. `masks` is to be remapped to the node's topic.
+        self._subscription = self.create_subscription(MaskArray, "masks", self._on_masks, 1)
+
+    def _on_masks(self, message: MaskArray) -> None:
+        try:
+            labels = to_label_map(message.masks, message.height, message.width)
+            centres = [(mask.id, *centre(mask)) for mask in message.masks]
+        except MaskFormatError as error:
+            self.get_logger().warning(f"frame skipped: {error}")
+            return
+        free = 100.0 * float(np.mean(labels == 0))
+        places = ", ".join(f"{number} at ({x:.0f}, {y:.0f})" for number, x, y in centres)
+        self.get_logger().info(f"{len(centres)} objects, {free:.0f} % of the image free: {places}")
+
+
+def centre(mask: Mask) -> tuple[float, float]:
+    """Return a mask's centre of gravity in image pixels, x and y."""
+    rows, columns = np.nonzero(decode(mask))
+    return mask.roi.x_offset + columns.mean(), mask.roi.y_offset + rows.mean()
+
+
+def main() -> None:
+    """Listen until interrupted."""
+    rclpy.init()
+    node = Planner()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""`aopsam bench`: every part runs on the hand-made bundle, results are JSON, failures are told."""
+
+import importlib.util
+import json
+
+import pytest
+from tiny_bundle import write_tiny_bundle
+
+from aopsam_ros.cli import main
+from aopsam_ros.commands import bench
+
+for needed in bench.NEEDED:
+    pytest.importorskip(needed)
+
+
+def run(folder, out, *words):
+    arguments = ["bench", "--quick", "--threads", "1", "--model", folder, "--out", out, *words]
+    code = main([str(word) for word in arguments])
+    return code, json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def measured(tiny_folder, tmp_path_factory):
+    """A run of everything but the live node."""
+    out = tmp_path_factory.mktemp("bench")
+    code, results = run(tiny_folder, out, "--only", "stages", "frames", "memory", "growth")
+    assert results["left_out"] == {}
+    assert code == 0
+    return out, results
+
+
+def test_results_have_machine_settings_ratios_and_models(measured):
+    out, results = measured
+    assert list(results) == ["format", "machine", "settings", "ratios", "models", "left_out"]
+    assert results["machine"]["cpu_count"] >= 1
+    assert results["settings"]["models"] == ["tiny"] == list(results["models"])
+    assert (out / "report.txt").read_text().count("tiny") > 3
+
+
+def test_results_name_no_path_and_no_host(measured, tiny_folder):
+    import platform
+
+    out, results = measured
+    text = json.dumps(results)
+    assert str(tiny_folder) not in text
+    assert str(out) not in text
+    assert f'"{platform.node()}"' not in text
+
+
+def test_stages_stand_beside_their_floors(measured):
+    stages = measured[1]["models"]["tiny"]["stages"]
+    rows = {row["stage"]: row for row in stages["rows"]}
+    assert list(rows) == ["encoder", "decoder, 8 at once", "overlaps"]
+    # The encoder's one product: a 1 x 1 convolution of 3 to 3 channels over 128 x 128 pixels.
+    assert rows["encoder"]["gflop"] == pytest.approx(2e-9 * 9 * 128 * 128)
+    for row in rows.values():
+        assert row["ms"] > 0
+        assert row["times_floor"] == pytest.approx(row["ms"] / row["floor_ms"])
+    assert min(stages["rates"].values()) > 0
+
+
+def test_frames_compare_the_predictor_with_a_grid(measured):
+    ours, grid = measured[1]["models"]["tiny"]["frames"]
+    assert (ours["prompts"], grid["prompts"], grid["decoder_calls"]) == ("predictor", "grid4", 16)
+    assert ours["frame_ms"]["runs"] == 4 * grid["frame_ms"]["runs"]
+    assert 0.0 < ours["prompt_share"] < 1.0
+    assert grid["prompt_share"] < ours["prompt_share"]
+
+
+def test_memory_and_growth(measured):
+    found = measured[1]["models"]["tiny"]
+    assert [row["prompts"] for row in found["memory"]["pipeline"]] == [1, 16]
+    assert found["memory"]["encoder_mb"] > 20.0  # Python alone takes as much
+    assert [row["decoded"] for row in found["growth"]["prompts"]] == [1, 8]
+    assert [row["size"] for row in found["growth"]["sizes"]] == ["320x240"]
+    assert found["growth"]["cameras"][0]["fps_each"] > 0
+
+
+def test_the_live_node_is_measured_beside_the_pipeline(tiny_folder, tmp_path):
+    pytest.importorskip("rclpy")
+    code, results = run(tiny_folder, tmp_path, "--only", "node")
+    assert results["left_out"] == {}
+    (row,) = results["models"]["tiny"]["node"]
+    assert code == 0
+    assert row["masks"] > 0
+    assert row["live_ms"]["runs"] == row["bare_ms"]["runs"] == 2
+    assert row["stream_fps"] > 0
+
+
+def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
+    folder = write_tiny_bundle(tmp_path / "damaged")
+    (folder / "prompt_predictor.onnx").write_bytes(b"damaged")
+    code, results = run(folder, tmp_path / "out", "--only", "memory", "frames")
+    assert code == bench.INCOMPLETE
+    assert set(results["left_out"]) == {"tiny, frames", "tiny, memory"}
+    assert "sha256" in results["left_out"]["tiny, frames"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_official_generator_is_not_asked_for_another_model(tiny_folder, tmp_path):
+    code, results = run(tiny_folder, tmp_path, "--only", "official", "--peer", tmp_path)
+    assert (code, results["models"]) == (0, {"tiny": {}})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "wide"], "a size is WIDTHxHEIGHT"),
+        (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--model", "nothing_such"], "not found"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(words, said, tmp_path, capfd):
+    assert main(["bench", "--out", str(tmp_path), *words]) == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_missing_is_named(monkeypatch, capfd):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        bench.importlib.util, "find_spec", lambda name: None if name == "pyperf" else find(name)
+    )
+    assert main(["bench"]) == 2
+    assert "benchmarks need pyperf: `make setup EXTRAS=bench`" in capfd.readouterr().err
+
+
+def test_command_and_runner_know_the_same_parts():
+    from aopsam_benchmarks.model_parts import PARTS
+
+    assert PARTS == bench.PARTS

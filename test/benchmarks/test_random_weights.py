@@ -1,0 +1,118 @@
+"""MobileSAM's shapes with random weights, and the script that times its authors' generator."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("PIL")
+
+from aopsam_benchmarks import official, random_mobile_sam  # noqa: E402
+from aopsam_ros.segmenter import Segmenter  # noqa: E402
+
+SIZE = 64  # of the image; the weights do not depend on it
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("random")
+    random_mobile_sam.write(folder, rgb, SIZE)
+    return folder, rgb
+
+
+def test_predicted_iou_is_spread_over_zero_to_one(folder):
+    """Of the exported graphs, on the picture and points that it was scaled for."""
+    from aopsam_ros.prompting.grid import grid_points
+
+    points = grid_points(8, 48, 64)[:, None]
+    with Segmenter.from_bundle(folder[0] / "bundle", threads=1) as segmenter:
+        frame = segmenter.encode(folder[1])
+        _, iou = segmenter.decode(frame, points, np.ones((64, 1)))
+        grid = segmenter.bundle.options("grid").mask
+    assert iou.mean() == pytest.approx(random_mobile_sam.IOU_MEAN, abs=1e-3)
+    assert iou.std(ddof=1) == pytest.approx(random_mobile_sam.IOU_DEVIATION, abs=1e-3)
+    passing = 192 * random_mobile_sam.PROMPTS / random_mobile_sam.GRID_MASKS
+    assert (iou >= grid.predicted_iou_threshold).sum() == pytest.approx(passing, abs=1)
+
+
+def test_prompts_are_all_decoded_up_to_the_budget(folder):
+    with Segmenter.from_bundle(folder[0] / "bundle", threads=1) as segmenter:
+        result = segmenter.segment(folder[1])
+    assert result.decoder_calls == min(len(result.prompts), random_mobile_sam.PROMPTS) > 0
+
+
+def test_weights_have_the_published_names(folder, root):
+    lines = (root / "test" / "models" / "mobile_sam_tensors.txt").read_text().splitlines()
+    saved = torch.load(folder[0] / random_mobile_sam.WEIGHTS, weights_only=True)
+    assert sorted(saved) == sorted(line.split()[0] for line in lines)
+
+
+def test_suppression_of_boxes_against_every_pair():
+    random = np.random.default_rng(0)
+    corner, extent = random.uniform(0, 50, (40, 2)), random.uniform(5, 40, (40, 2))
+    boxes, scores = np.hstack((corner, corner + extent)), random.permutation(40).astype(float)
+
+    def iou(a, b):
+        sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+        both = np.prod(np.maximum(sides, 0))
+        return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
+
+    wanted = []
+    for index in np.argsort(-scores):
+        if all(iou(boxes[index], boxes[k]) <= 0.3 for k in wanted):
+            wanted.append(int(index))
+    found = official.batched_nms(torch.tensor(boxes), torch.tensor(scores), None, 0.3)
+    assert found.tolist() == wanted
+    assert 5 < len(wanted) < 40
+
+
+STAND_IN = """
+import torch
+from timm.models.layers import DropPath, to_2tuple, trunc_normal_
+from timm.models.registry import register_model
+from torchvision.ops.boxes import batched_nms, box_area
+from torchvision.transforms.functional import resize, to_pil_image
+
+
+class SamAutomaticMaskGenerator:
+    def __init__(self, model, **options):
+        assert not model.training and float(model.weight) == 7.0
+        assert options == dict(
+            points_per_side=5, pred_iou_thresh=0.5, stability_score_thresh=0.25, box_nms_thresh=1.0
+        )
+
+    def generate(self, rgb):
+        small = resize(to_pil_image(rgb), (4, 6))
+        assert to_2tuple(small.size) == (6, 4)
+        return [{"area": 3}, {"area": 0}, {"area": 1}]
+
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+
+sam_model_registry = {"vit_t": Model}
+"""
+
+
+def test_official_generator_is_run_with_the_same_weights_and_thresholds(tmp_path):
+    package = tmp_path / "mobile_sam"
+    package.mkdir()
+    (package / "__init__.py").write_text(STAND_IN)
+    torch.save({"weight": torch.tensor(7.0)}, tmp_path / "weights.pt")
+    np.save(tmp_path / "picture.npy", np.zeros((8, 12, 3), np.uint8))
+    command = [sys.executable, official.__file__, "--package", tmp_path]
+    command += ["--weights", tmp_path / "weights.pt", "--picture", tmp_path / "picture.npy"]
+    command += ["--predicted-iou", 0.5, "--stability", 0.25, "--overlap", 1.0, "--grid", 5]
+    command += ["--runs", 2, "--threads", 1, "--out", tmp_path / "out.json"]
+    subprocess.run([str(word) for word in command], check=True)
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert len(facts["seconds"]) == 2
+    assert facts["masks"] == 2

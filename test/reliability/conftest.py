@@ -1,0 +1,17 @@
+"""What the reliability tests share: a client of their own."""
+
+import importlib.util
+
+import pytest
+
+if importlib.util.find_spec("rclpy") is None:  # a ROS-free install tests the rest
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture
+def robot(tmp_path):
+    """A client with its own ROS domain, which can start the node; everything ends with the test."""
+    from live import Robot
+
+    with Robot(tmp_path) as client:
+        yield client

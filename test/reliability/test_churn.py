@@ -1,0 +1,15 @@
+"""Lifecycle churn, in short: nothing is left over from a cycle."""
+
+from reliability.churn import churn
+
+
+def test_cycles_leave_nothing_behind():
+    outcome = churn(12)
+    assert outcome.answered >= 6
+    assert (outcome.refused, outcome.tracebacks) == (0, 0)
+    assert (outcome.most_publishers, outcome.left_over) == (1, 0)
+    settled = outcome.footprints[4:]
+    # Engines and DDS make and end threads of their own; none may stay for each cycle.
+    assert max(seen.threads for seen in settled) - settled[0].threads < 4
+    assert max(seen.files for seen in settled) - settled[0].files < 4
+    assert max(seen.resident_mb for seen in settled) - settled[0].resident_mb < 20.0

@@ -1,0 +1,196 @@
+"""Errors inside every callback: the node ends in the state that ROS expects, and says why."""
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.msg import State, Transition
+from live import image_of, scene
+
+from aopsam_ros.srv import Segment
+
+GOOD = image_of(scene())
+UNCONFIGURED = State.PRIMARY_STATE_UNCONFIGURED
+INACTIVE = State.PRIMARY_STATE_INACTIVE
+ACTIVE = State.PRIMARY_STATE_ACTIVE
+FINALIZED = State.PRIMARY_STATE_FINALIZED
+CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
+WAY = {CONFIGURE: (), ACTIVATE: (CONFIGURE,), DEACTIVATE: (CONFIGURE, ACTIVATE)}
+WAY[CLEANUP] = (CONFIGURE,)
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory, tiny_folder):
+    from live import Robot
+
+    with Robot(tmp_path_factory.mktemp("node")) as client:
+        client.start_node(module="faulty_node", model=tiny_folder)
+        yield client
+
+
+def back_to_the_start(robot):
+    """Leave the node unconfigured, without a fault."""
+    assert robot.set(fault="") == []
+    for state, transition in ((ACTIVE, DEACTIVATE), (INACTIVE, CLEANUP)):
+        if robot.state() == state:
+            assert robot.change(transition)
+    assert robot.state() == UNCONFIGURED
+
+
+def begin(robot, transition):
+    for step in WAY[transition]:
+        assert robot.change(step)
+
+
+TRANSITIONS = {
+    "refused model": (CONFIGURE, "Segmenter.from_bundle:BundleError", UNCONFIGURED),
+    "model out of memory": (CONFIGURE, "Segmenter.from_bundle:MemoryError", UNCONFIGURED),
+    "warm-up fails": (CONFIGURE, "module.warm_up:InferenceError", UNCONFIGURED),
+    "warm-up breaks": (CONFIGURE, "module.warm_up:RuntimeError", UNCONFIGURED),
+    "topics break": (CONFIGURE, "Outputs.__init__:RuntimeError", UNCONFIGURED),
+    "subscription refused": (ACTIVATE, "Inputs.__init__:OptionError", INACTIVE),
+    "subscription breaks": (ACTIVATE, "Inputs.__init__:RuntimeError", UNCONFIGURED),
+    "no thread": (ACTIVATE, "Pipeline.start:RuntimeError", UNCONFIGURED),
+    "worker does not stop": (DEACTIVATE, "Pipeline.stop:RuntimeError:1", UNCONFIGURED),
+    "a refusal to stop": (DEACTIVATE, "Pipeline.stop:EngineError:1", UNCONFIGURED),
+    "markers stay": (DEACTIVATE, "Outputs.clear:RuntimeError", UNCONFIGURED),
+    "requests stay": (DEACTIVATE, "SegmentService.refuse_all:RuntimeError:1", UNCONFIGURED),
+    "topics stay": (CLEANUP, "AopsamNode.destroy_lifecycle_publisher:RuntimeError:1", UNCONFIGURED),
+    "model stays": (CLEANUP, "Segmenter.close:EngineError", UNCONFIGURED),
+}
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again(faulty, name):
+    transition, fault, state = TRANSITIONS[name]
+    back_to_the_start(faulty)
+    begin(faulty, transition)
+    assert faulty.set(fault=fault) == []
+    assert not faulty.change(transition)
+    assert faulty.state() == state
+    level, text, _ = faulty.fresh_health()
+    assert level == DiagnosticStatus.ERROR
+    assert "failed: " in text and "made up" in text
+    back_to_the_start(faulty)
+    faulty.activate()
+    assert len(faulty.answer(GOOD).masks) == 2
+    assert faulty.node.count_publishers("/aopsam/masks") == 1
+
+
+CALLBACKS = ("Pipeline.put", "AopsamNode._on_image", "Inputs.adapt", "Statistics.report")
+
+
+def test_a_callback_that_raises_is_told_and_the_next_one_served(faulty):
+    back_to_the_start(faulty)
+    faulty.activate()
+    for place in CALLBACKS:
+        before = faulty.log.read_text().count("a callback failed")
+        assert faulty.set(fault=f"{place}:KeyError") == []
+
+        def told(before=before):
+            faulty.send(GOOD)
+            return faulty.log.read_text().count("a callback failed") > before
+
+        # One line for a kind in some seconds: the one of another place is the same kind.
+        faulty.wait(told, f"nothing was told of {place}")
+        assert faulty.set(fault="") == []
+        assert len(faulty.answer(GOOD).masks) == 2
+
+
+def test_failures_of_the_engine_are_errors_and_it_goes_on_after(faulty):
+    back_to_the_start(faulty)
+    faulty.activate()
+    for fault in ("Segmenter.segment:InferenceError", "Segmenter.segment:MemoryError"):
+        assert faulty.set(fault=fault) == []
+
+        def told():
+            faulty.send(GOOD)
+            level, text, _ = faulty.health(len(faulty.diagnostics))
+            return level == DiagnosticStatus.ERROR and "made up" in text
+
+        faulty.wait(told, "no error in the diagnostics")
+        # A slow camera: with no further image, nothing is known to be right again.
+        assert faulty.fresh_health()[0] == DiagnosticStatus.ERROR
+        assert faulty.set(fault="") == []
+        assert len(faulty.answer(GOOD).masks) == 2
+        assert faulty.fresh_health()[0] == DiagnosticStatus.OK
+
+
+def test_what_cannot_even_be_told_does_not_end_the_worker(faulty):
+    back_to_the_start(faulty)
+    faulty.activate()
+    # Out of memory, and none to write of it either.
+    assert faulty.set(fault="Outputs.publish_masks:MemoryError") == []
+    faulty.send(GOOD)
+    assert faulty.set(fault="Pipeline._fail:MemoryError") == []
+    bad = image_of(scene())
+    bad.encoding = "none"
+
+    def told():
+        faulty.send(bad)
+        return faulty.health(len(faulty.diagnostics))[0] == DiagnosticStatus.ERROR
+
+    faulty.wait(told, "no error in the diagnostics")
+    assert faulty.set(fault="") == []
+    assert len(faulty.answer(GOOD).masks) == 2
+
+
+def test_a_failing_view_does_not_keep_masks_back(faulty):
+    back_to_the_start(faulty)
+    faulty.activate()
+    assert faulty.set(fault="Outputs.publish_views:RuntimeError") == []
+    assert len(faulty.answer(GOOD).masks) == 2
+    level, text, values = faulty.fresh_health()
+    assert (values["frames_segmented"], values["frames_failed"]) == ("1", "0")
+    faulty.answer(GOOD)
+    level, text, _ = faulty.health(len(faulty.diagnostics))
+    assert level == DiagnosticStatus.WARN
+    assert text == "shown in part only: RuntimeError('made up')"
+
+
+def test_a_request_that_breaks_is_answered(faulty):
+    back_to_the_start(faulty)
+    faulty.activate()
+    request = Segment.Request(points=[64.0, 64.0], image=GOOD)
+    for fault in ("Segmenter.encode:RuntimeError", "SegmentService._hand_over:RuntimeError"):
+        assert faulty.set(fault=fault) == []
+        answer = faulty.call(Segment, "segment", request)
+        assert not answer.success
+        assert "made up" in answer.message
+    assert faulty.set(fault="") == []
+    assert faulty.call(Segment, "segment", request).success
+
+
+def test_an_engine_that_hangs_is_told_and_does_not_keep_the_node_from_ending(robot, tiny_folder):
+    robot.start_node(module="faulty_node", model=tiny_folder)
+    robot.activate()
+    assert robot.set(fault="Segmenter.segment:Hang") == []
+    robot.send(GOOD)
+
+    def told():
+        level, text, _ = robot.health(len(robot.diagnostics))
+        return level == DiagnosticStatus.ERROR and "the engine has not answered for" in text
+
+    robot.wait(told, "nothing was told")
+    assert robot.set(fault="") == []  # it may come to its senses
+    assert len(robot.answer(GOOD).masks) == 2
+    assert robot.fresh_health()[0] == DiagnosticStatus.OK
+    assert robot.set(fault="Segmenter.segment:Hang") == []
+    robot.send(GOOD)
+    robot.wait(told, "nothing was told")
+    assert not robot.change(DEACTIVATE)
+    assert robot.state() == FINALIZED
+    level, text, _ = robot.fresh_health()
+    assert level == DiagnosticStatus.ERROR
+    assert "does not finish" in text
+    assert robot.stop_node() == 0
+
+
+def test_what_can_never_be_freed_ends_finalized(robot, tiny_folder):
+    robot.start_node(module="faulty_node", model=tiny_folder)
+    robot.activate()
+    assert robot.set(fault="Pipeline.stop:RuntimeError") == []
+    assert not robot.change(DEACTIVATE)
+    assert robot.state() == FINALIZED
+    robot.wait(lambda: robot.node.count_publishers("/aopsam/masks") == 0, "topics remain")
+    assert robot.set(fault="") == []
+    assert robot.stop_node() == 0

@@ -1,0 +1,118 @@
+"""Processes that are killed or frozen: the others go on."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from live import image_of, scene
+from reliability.session import become_camera_and_planner, footprint
+
+GOOD = image_of(scene())
+
+
+@contextmanager
+def bystander(robot, role, *arguments):
+    """Run another process of the robot's domain; it is killed in the end."""
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain)}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-m", "reliability.bystander", role, *arguments]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+def test_a_camera_killed_in_the_middle_of_an_image_is_replaced_by_another(robot, tiny_folder):
+    robot.start_node(model=tiny_folder)
+    robot.activate()
+    for _ in range(2):
+        # Images of a megabyte, most of it padding: many fragments on the wire.
+        with bystander(robot, "camera", "--size", str(1_000_000)) as camera:
+            robot.forget()
+            robot.wait(lambda: len(robot.received["masks"]) > 2, "no masks")
+            kill(camera)
+        assert len(robot.answer(GOOD).masks) == 2
+    robot.wait(lambda: robot.fresh_health()[0] == DiagnosticStatus.OK, "it stays in error")
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_listener_that_never_reads_is_killed_or_frozen_and_others_get_masks(
+    robot, tiny_folder, fate
+):
+    robot.start_node(model=tiny_folder)
+    robot.activate()
+    with bystander(robot, "listener") as listener:
+        robot.wait(lambda: robot.node.count_subscribers("/aopsam/masks") > 1, "nobody listens")
+        for _ in range(20):  # more than any queue on the way to it holds
+            assert len(robot.answer(GOOD).masks) == 2
+        before = footprint(robot.process.pid)
+        listener.send_signal(fate)
+        for _ in range(30):
+            robot.forget()
+            assert len(robot.answer(GOOD).masks) == 2
+        after = footprint(robot.process.pid)
+    assert after.resident_mb - before.resident_mb < 20.0
+    assert after.threads <= before.threads + 2
+    assert robot.fresh_health()[0] == DiagnosticStatus.OK
+
+
+def test_a_node_killed_while_it_works_can_be_started_again(robot, tiny_folder):
+    robot.start_node(model=tiny_folder, autostart=True)
+    robot.wait_for_subscription()
+    for _ in range(2):
+        assert len(robot.answer(GOOD).masks) == 2
+        for _ in range(20):
+            robot.send(GOOD)
+        assert robot.stop_node(signal.SIGKILL) == -signal.SIGKILL
+        # What it left behind in shared memory does not disturb the next one.
+        robot.start_node(model=tiny_folder, autostart=True)
+        robot.forget()
+        robot.wait(lambda: _answered(robot), "the new node does not answer")
+
+
+def _answered(robot):
+    robot.send(GOOD)
+    return robot.received["masks"]
+
+
+def test_memory_that_runs_out_is_told_and_the_next_image_segmented(robot, tiny_folder):
+    robot.start_node(model=tiny_folder)
+    robot.activate()
+    become_camera_and_planner(robot)
+    assert len(robot.answer(GOOD).masks) == 2
+    huge = image_of(np.zeros((8, 8, 3), np.uint8))
+    huge.encoding, huge.height, huge.width, huge.step = "mono8", 4096, 4096, 4096
+    huge.data.frombytes(bytes(4096 * 4096 - len(huge.data)))
+    robot.answer(huge)  # there is room for it
+    robot.forget()
+    pid = robot.process.pid
+    # From now on, not for the 48 MB that it is in colour.
+    used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    unlimited = resource.prlimit(pid, resource.RLIMIT_AS, (used + (32 << 20), -1))
+
+    def told():
+        robot.send(huge)
+        level, text, _ = robot.health(len(robot.diagnostics))
+        return level == DiagnosticStatus.ERROR and text
+
+    text = robot.wait(told, "nothing was told")
+    assert "emory" in text
+    assert not robot.received["masks"]
+    assert len(robot.answer(GOOD).masks) == 2
+    resource.prlimit(pid, resource.RLIMIT_AS, unlimited)
+    assert len(robot.answer(huge).masks) <= 1
+    robot.wait(lambda: robot.fresh_health()[0] == DiagnosticStatus.OK, "it stays in error")

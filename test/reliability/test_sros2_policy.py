@@ -1,0 +1,68 @@
+"""The access policy allows exactly what the node does on the wire."""
+
+import os
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from live import TIMEOUT_S
+
+from aopsam_ros.ros.inputs import INPUTS
+from aopsam_ros.ros.outputs import TOPICS
+
+# Only in some states or settings: compressed images, depth while it is wanted, simulated time.
+SOMETIMES = {"/image/compressed", "/depth", "/boxes", "/clock"}
+NEWER = {"/aopsam/get_type_description"}  # than Humble
+
+
+@pytest.fixture(scope="module")
+def policy(root):
+    """Names by what the policy allows: publish, subscribe, reply."""
+    enclave = ElementTree.parse(root / "config" / "sros2_policy.xml").find("enclaves/enclave")
+    assert enclave.attrib == {"path": "/aopsam"}
+    (profile,) = enclave.iterfind("profiles/profile")
+    assert profile.attrib == {"ns": "/", "node": "aopsam"}
+    allowed = {}
+    for group in profile:
+        ((right, word),) = group.attrib.items()
+        assert word == "ALLOW"
+        assert right not in allowed
+        allowed[right] = {_full(item.text) for item in group}
+        assert len(allowed[right]) == len(list(group))
+    return allowed
+
+
+def _full(name):
+    if name.startswith("~"):
+        return f"/aopsam{name[1:]}"
+    return name if name.startswith("/") else f"/{name}"
+
+
+def test_it_names_every_topic_of_the_documented_interface(policy):
+    assert set(policy) == {"publish", "subscribe", "reply"}
+    assert policy["subscribe"] == {f"/{topic}" for topic in INPUTS} | {"/clock"}
+    assert {f"/aopsam/{topic}" for topic in TOPICS} < policy["publish"]
+
+
+def test_it_allows_what_the_running_node_does_and_no_more(policy, robot, tiny_folder):
+    robot.start_node(model=tiny_folder)
+    robot.activate()
+    node = robot.node
+    found = {
+        "publish": node.get_publisher_names_and_types_by_node,
+        "subscribe": node.get_subscriber_names_and_types_by_node,
+        "reply": node.get_service_names_and_types_by_node,
+    }
+    for right, ask in found.items():
+        names = {name for name, _ in ask("aopsam", "/")}
+        assert names <= policy[right]
+        assert policy[right] - names <= SOMETIMES | NEWER
+
+
+def test_enforced_without_keys_the_node_does_not_start_at_all(robot, tmp_path, monkeypatch):
+    """It must not run unprotected because something for its protection is missing."""
+    monkeypatch.setitem(os.environ, "ROS_SECURITY_ENABLE", "true")
+    monkeypatch.setitem(os.environ, "ROS_SECURITY_STRATEGY", "Enforce")
+    monkeypatch.setitem(os.environ, "ROS_SECURITY_KEYSTORE", str(tmp_path))
+    robot.start_node("--enclave", "/aopsam", wait=False)
+    assert robot.process.wait(TIMEOUT_S) != 0
+    assert robot.said("SECURITY ERROR")

@@ -1,0 +1,81 @@
+"""The examples run beside the real node and understand its masks."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from live import image_of, scene
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PLANNER = EXAMPLES / "planner.py"
+
+
+@pytest.fixture
+def planner(active, tmp_path):
+    """The example's process and its log."""
+    log = tmp_path / "planner.log"
+    words = [sys.executable, "-u", str(PLANNER), "--ros-args", "-r", "masks:=/aopsam/masks"]
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
+    with log.open("w") as file:
+        process = subprocess.Popen(words, env=environment, stdout=file, stderr=file)
+    yield process, log
+    process.kill()
+    process.wait()
+
+
+def test_the_planner_sees_every_object(active, planner):
+    process, log = planner
+    topic = "/aopsam/masks"
+    active.wait(lambda: active.node.count_subscribers(topic) >= 2, "the planner did not appear")
+
+    def told():
+        # The node may not know the planner yet, though the test does: send again.
+        active.answer(image_of(scene()))
+        active.spin(0.2)
+        return "objects" in log.read_text()
+
+    active.wait(told, "the planner said nothing")
+    masks = active.received["masks"][-1].masks
+    line = next(line for line in log.read_text().splitlines() if "objects" in line)
+    assert f"{len(masks)} objects" in line
+    for mask in masks:
+        x, y = (float(v) for v in line.split(f" {mask.id} at (")[1].split(")")[0].split(","))
+        assert mask.roi.x_offset <= x <= mask.roi.x_offset + mask.roi.width
+        assert mask.roi.y_offset <= y <= mask.roi.y_offset + mask.roi.height
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+    assert "Traceback" not in log.read_text()
+
+
+def click(active, *words):
+    """Run the example to its end; its exit code and what it said."""
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "click.py"), *map(str, words)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
+    active.answer(image_of(scene()))
+    code, said = click(active, 30, 35)
+    assert code == 0, said
+    assert re.search(
+        r"\d+ pixels in \((19|2[012]), (29|3[012]), \d+, \d+\), predicted IoU 0.9", said
+    )
+    file = tmp_path / "picture.png"
+    cv2.imwrite(str(file), scene(((60, 10, 50, 30),))[..., ::-1])
+    code, said = click(active, 70, 15, file)
+    assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
+    code, said = click(active, 999, 15)
+    assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"

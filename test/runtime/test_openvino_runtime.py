@@ -1,0 +1,437 @@
+"""The OpenVINO engine equals ONNX Runtime, in 32 bits and nearly so in 16, and fails as it does."""
+
+import gc
+import importlib.util
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+# Not importorskip: the package reports being imported over the network, if it is not hindered.
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("needs openvino", allow_module_level=True)
+
+import tiny_bundle
+from onnx import TensorProto, helper, numpy_helper
+from tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+
+from aopsam_ros.errors import BundleError, EngineError, InferenceError
+from aopsam_ros.images import read_rgb
+from aopsam_ros.preprocessing import preprocess
+from aopsam_ros.runtime import engines
+from aopsam_ros.runtime.bundle import DECODER, load_bundle
+from aopsam_ros.runtime.decoded import all_logits
+from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+from aopsam_ros.runtime.openvino_engine import api
+from aopsam_ros.runtime.openvino_engine.api import FP32, OpenVino
+from aopsam_ros.runtime.openvino_engine.graph import read_model
+from aopsam_ros.runtime.openvino_engine.prompts import cut_prompts
+from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+from aopsam_ros.runtime.signatures import signatures
+from aopsam_ros.runtime.verification import answers, check, sample_inputs
+from aopsam_ros.segmenter import Segmenter
+
+IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
+# Relative to an output's largest value: another order of summation, over tens of layers.
+CLOSE = 1e-5
+NAMES = ["tiny", "nano", "mobile_sam"]
+
+
+@pytest.fixture(scope="module")
+def openvino():
+    return OpenVino(threads=1)
+
+
+@pytest.fixture(scope="module")
+def with_bf16():
+    """OpenVINO on a processor with bf16, or one that can imitate it."""
+    openvino = OpenVino(threads=1)
+    module = openvino.module
+    taken = module.op.Parameter(module.Type.f32, module.Shape([8, 8]))
+    model = module.Model([module.opset8.matmul(taken, taken, False, False)], [taken], "product")
+    compiled = openvino.compile(model, "bf16")
+    if compiled.get_property("INFERENCE_PRECISION_HINT") != module.Type.bf16:
+        pytest.skip("this processor can neither compute in bf16 nor imitate it")
+    openvino.has_bf16 = True
+    return openvino
+
+
+@pytest.fixture(scope="module")
+def bundles(request):
+    """Find a bundle by its name; only what is asked for is made."""
+    fixtures = {"tiny": "bundle", "nano": "nano_bundle", "mobile_sam": "mobile_sam_bundle"}
+    return lambda name: request.getfixturevalue(fixtures[name])
+
+
+@pytest.fixture(scope="module")
+def runtimes(openvino, bundles):
+    known = {}
+
+    def start(name):
+        if name not in known:
+            bundle = bundles(name)
+            pair = OpenVinoRuntime(bundle, 1, FP32, openvino), OnnxRuntime(bundle, threads=1)
+            known[name] = pair
+        return known[name]
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def tiny_runtime(runtimes):
+    return runtimes("tiny")[0]
+
+
+@pytest.fixture(scope="module")
+def cat(root):
+    return read_rgb(root / "photographs" / "cat.jpg")
+
+
+def preprocessed(rgb, bundle):
+    return preprocess(rgb, bundle.image_size, bundle.mean, bundle.std).tensor
+
+
+def assert_close(found, wanted):
+    assert found.shape == wanted.shape and found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=CLOSE * max(1.0, np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_onnx_runtime_on_the_samples(bundles, runtimes, name):
+    samples = sample_inputs(bundles(name))
+    found, wanted = (answers(runtime, samples) for runtime in runtimes(name))
+    assert set(found) == set(wanted)
+    for output, array in wanted.items():
+        assert_close(found[output], array)
+
+
+@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
+def test_photograph_is_segmented_as_by_onnx_runtime(bundles, runtimes, cat, name):
+    bundle = bundles(name)
+    image = preprocessed(cat, bundle)
+    coords = np.random.default_rng(0).uniform(0, bundle.image_size, (17, 1, 2)).astype(np.float32)
+    results = []
+    for runtime in runtimes(name):
+        handle = runtime.encode(image)
+        decoded = runtime.decode(handle, coords, np.ones((17, 1), np.float32))
+        confidence = runtime.predict(image, handle)
+        results.append(
+            (runtime.embedding(handle), confidence, all_logits(decoded), decoded.predicted_iou)
+        )
+    for found, wanted in zip(*results, strict=True):
+        assert_close(found, wanted)
+
+
+def test_masks_of_a_scene_are_the_same(bundle, openvino, tiny):
+    rgb, objects = tiny_bundle.coloured_scene()
+    with Segmenter(bundle, OpenVinoRuntime(bundle, 1, FP32, openvino)) as segmenter:
+        assert segmenter.engine == "openvino"
+        found, wanted = segmenter.segment(rgb), tiny.segment(rgb)
+    assert len(found.masks) == len(wanted.masks) >= len(objects)
+    for mask, reference in zip(found.masks, wanted.masks, strict=True):
+        np.testing.assert_array_equal(mask.full(*rgb.shape[:2]), reference.full(*rgb.shape[:2]))
+
+
+@pytest.mark.parametrize(("prompts", "points"), [(5, 1), (1, 1), (17, 1), (3, 4)])
+def test_any_number_of_prompts_and_points(tiny_runtime, prompts, points):
+    handle = tiny_runtime.encode(IMAGE)
+    coords = np.random.default_rng(1).random((prompts, points, 2)).astype(np.float32) * SIZE
+    decoded = tiny_runtime.decode(handle, coords, np.ones((prompts, points), np.float32))
+    logits = all_logits(decoded)
+    assert logits.shape == (prompts, 3, MAP, MAP)
+    assert decoded.predicted_iou.shape == (prompts, 3)
+    alone = tiny_runtime.decode(handle, coords[-1:], np.ones((1, points), np.float32))
+    np.testing.assert_allclose(all_logits(alone)[0], logits[-1], atol=1e-4)
+
+
+def test_two_frames_do_not_mix(tiny_runtime):
+    first, second = tiny_runtime.encode(IMAGE), tiny_runtime.encode(-IMAGE)
+    before = tiny_runtime.embedding(first).copy()
+    np.testing.assert_allclose(before, -tiny_runtime.embedding(second), atol=1e-6)
+    for handle in (first, second):
+        tiny_runtime.embedding(handle)[:] = 0.0  # the caller's own copy
+    np.testing.assert_array_equal(tiny_runtime.embedding(first), before)
+
+
+def test_results_outlive_later_calls_and_the_engine(bundle, openvino):
+    runtime = OpenVinoRuntime(bundle, 1, FP32, openvino)
+    coords = np.random.default_rng(1).random((4, 1, 2)).astype(np.float32) * SIZE
+    labels = np.ones((4, 1), np.float32)
+    handle = runtime.encode(IMAGE)
+    logits = all_logits(runtime.decode(handle, coords, labels))
+    iou = runtime.decode(handle, coords, labels).predicted_iou
+    before = logits.copy(), iou.copy()
+    runtime.decode(handle, coords[::-1], 2 * labels)
+    runtime.close()
+    del runtime, handle
+    gc.collect()
+    for array, wanted in zip((logits, iou), before, strict=True):
+        np.testing.assert_array_equal(array, wanted)
+
+
+def test_inputs_of_any_layout(tiny_runtime):
+    read_only = IMAGE.copy()
+    read_only.flags.writeable = False
+    handle = tiny_runtime.encode(read_only)
+    expected = tiny_runtime.decode(
+        handle, np.full((4, 1, 2), 9, np.float32), np.ones((4, 1), np.float32)
+    )
+    strided = np.ones((4, 1, 4), np.float64)[:, :, ::2] * 9
+    found = tiny_runtime.decode(handle, strided, np.ones((4, 1), np.int64))
+    np.testing.assert_array_equal(all_logits(found), all_logits(expected))
+
+
+def test_shapes_are_checked(tiny_runtime):
+    with pytest.raises(InferenceError, match=r"encoder failed in OpenVINO: .*incompatible"):
+        tiny_runtime.encode(np.zeros((1, 3, 8, 8), np.float32))
+    handle = tiny_runtime.encode(IMAGE)
+    with pytest.raises(InferenceError, match="mask_decoder failed in OpenVINO"):
+        tiny_runtime.decode(handle, np.zeros((2, 2), np.float32), np.ones((2, 1)))
+    with pytest.raises(InferenceError, match=r"\(2, 1, 2\) coordinates do not fit to \(3, 1\)"):
+        tiny_runtime.decode(handle, np.zeros((2, 1, 2)), np.ones((3, 1)))
+    with pytest.raises(InferenceError, match="mask_decoder failed in OpenVINO"):
+        tiny_runtime.decode(np.zeros((1, 3, 4, 4)), np.zeros((2, 1, 2)), np.ones((2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image_size": 64, "embedding_shape": [1, 3, 64, 64]}, "encoder.onnx: input image"),
+        ({"embedding_shape": [1, 4, MAP, MAP]}, "encoder.onnx: output embedding"),
+        ({"confidence_map_size": 32}, "prompt_predictor.onnx: output confidence_map"),
+        ({"low_res_mask_size": 128}, "mask_decoder.onnx: output low_res_logits"),
+    ],
+)
+def test_sizes_that_differ_from_bundle_yaml_are_refused(tmp_path, openvino, change, reason):
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", **change))
+    with pytest.raises(BundleError, match=reason):
+        OpenVinoRuntime(bundle, openvino=openvino)
+
+
+def test_swapped_graphs_are_refused(tmp_path, openvino):
+    models = {"encoder": tiny_bundle.mask_decoder(), "mask_decoder": tiny_bundle.encoder()}
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", models))
+    with pytest.raises(BundleError, match=r"encoder\.onnx: inputs are embedding, point_coords"):
+        OpenVinoRuntime(bundle, openvino=openvino)
+
+
+def test_altered_graph_is_refused(tmp_path, openvino):
+    folder = write_tiny_bundle(tmp_path / "b")
+    with (folder / "encoder.onnx").open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(BundleError, match=r"encoder\.onnx: sha256 is"):
+        OpenVinoRuntime(load_bundle(folder), openvino=openvino)
+
+
+def test_wrong_element_type_is_refused(tmp_path, openvino):
+    decoder = tiny_bundle.mask_decoder()
+    decoder.graph.input[2].type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in decoder.graph.node:
+        if node.op_type == "ReduceMax":  # what takes it makes it of use
+            node.output[:] = ["label64"]
+    folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": cast_label(decoder)})
+    with pytest.raises(BundleError, match=r"mask_decoder\.onnx: input point_labels is tensor\(f64"):
+        OpenVinoRuntime(load_bundle(folder), openvino=openvino)
+
+
+def cast_label(decoder):
+    cast = helper.make_node("Cast", ["label64"], ["label"], to=TensorProto.FLOAT)
+    nodes = list(decoder.graph.node)
+    place = [node.op_type for node in nodes].index("ReduceMax") + 1
+    del decoder.graph.node[:]
+    decoder.graph.node.extend([*nodes[:place], cast, *nodes[place:]])
+    return decoder
+
+
+class NotOnnx:
+    def SerializeToString(self):  # noqa: N802
+        return b"not a graph"
+
+
+def test_what_openvino_cannot_load_is_left_to_another_engine(tmp_path, openvino, caplog):
+    unknown = with_last(tiny_bundle.encoder(), "embedding", "Unheard", {}, domain="elsewhere")
+    for number, model in enumerate((NotOnnx(), unknown)):
+        bundle = load_bundle(write_tiny_bundle(tmp_path / str(number), {"encoder": model}))
+        with pytest.raises(EngineError, match=r"encoder\.onnx: OpenVINO cannot load it: ") as error:
+            OpenVinoRuntime(bundle, openvino=openvino)
+        assert "\n" not in str(error.value) and "Exception from" not in str(error.value)
+        with pytest.raises(BundleError, match="ONNX Runtime cannot load it"):
+            create_runtime(bundle)
+
+
+@pytest.mark.parametrize(
+    ("graph", "output"),
+    [
+        ("prompt_predictor", "confidence_map"),
+        ("mask_decoder", "low_res_logits"),
+        ("mask_decoder", "predicted_iou"),
+    ],
+)
+def test_output_that_is_not_finite_is_an_inference_error(tmp_path, openvino, graph, output):
+    model = with_last(getattr(tiny_bundle, graph)(), output, "Div", {"nothing": np.float32(0)})
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {graph: model}))
+    segmenter = Segmenter(bundle, OpenVinoRuntime(bundle, 1, FP32, openvino))
+    with pytest.raises(InferenceError, match=f"{output} holds values that are not finite"):
+        segmenter.segment(tiny_bundle.coloured_scene()[0])
+
+
+def test_embedding_that_is_not_finite_is_an_inference_error(tmp_path, openvino):
+    model = with_last(tiny_bundle.encoder(), "embedding", "Div", {"nothing": np.float32(0)})
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model}))
+    runtime = OpenVinoRuntime(bundle, 1, FP32, openvino)
+    with pytest.raises(InferenceError, match="embedding holds values"):
+        runtime.embedding(runtime.encode(IMAGE))
+
+
+def test_closed_runtime_says_so(bundle, openvino):
+    runtime = OpenVinoRuntime(bundle, 1, FP32, openvino)
+    handle = runtime.encode(IMAGE)
+    runtime.close()
+    runtime.close()
+    assert not runtime.has_predictor
+    for call in (lambda: runtime.encode(IMAGE), lambda: runtime.predict(IMAGE, handle)):
+        with pytest.raises(InferenceError, match="closed"):
+            call()
+
+
+def test_openvino_is_an_engine_by_name(bundle, caplog):
+    caplog.set_level("INFO")
+    runtime = create_runtime(bundle, "openvino", threads=1, precision="fp32")
+    assert (runtime.name, runtime.device, runtime.precision) == ("openvino", "cpu", "fp32")
+    assert "engine openvino on cpu (as requested)" in caplog.text
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_auto_takes_openvino_where_the_processor_has_bf16(bundle, with_bf16, monkeypatch, has_it):
+    monkeypatch.setattr(engines.platform, "machine", lambda: "AMD64")
+    for name in ("tensorrt", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(with_bf16, "has_bf16", has_it)
+    monkeypatch.setattr(api, "OpenVino", lambda threads: with_bf16)
+    runtime = create_runtime(bundle, threads=1)
+    wanted = ("openvino", "bf16") if has_it else ("onnxruntime", "fp32")
+    assert (runtime.name, runtime.precision) == wanted
+
+
+def test_nothing_is_reported_over_the_network(openvino):
+    assert "openvino_telemetry" not in sys.modules
+
+
+def test_threads_are_those_asked_for():
+    openvino = OpenVino(threads=1)  # more than there are processors cannot be had
+    module = openvino.module
+    taken = module.op.Parameter(module.Type.f32, module.Shape([8, 8]))
+    compiled = openvino.compile(module.Model([module.opset8.relu(taken)], [taken], "relu"), FP32)
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+# --- 16 bits
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp16"])
+def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, precision):
+    runtime = OpenVinoRuntime(bundle, 1, precision, with_bf16)
+    assert runtime.precision == "bf16" and not caplog.records
+    samples = sample_inputs(bundle)
+    found, wanted = answers(runtime, samples), answers(OnnxRuntime(bundle, 1), samples)
+    check("tiny in bf16", found, wanted, 0.999)
+    assert np.abs(found["embedding"] - wanted["embedding"]).max() > 1e-4  # it is 16 bits
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_fp32_is_fp32(bundle, openvino, runtimes, monkeypatch, has_it):
+    monkeypatch.setattr(openvino, "has_bf16", has_it)
+    runtime = OpenVinoRuntime(bundle, 1, "fp32" if has_it else "auto", openvino)
+    assert runtime.precision == "fp32"
+    samples = sample_inputs(bundle)
+    wanted = answers(runtimes("tiny")[1], samples)
+    for name, array in answers(runtime, samples).items():
+        assert_close(array, wanted[name])
+
+
+@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
+def test_neighbouring_prompts_stay_apart_in_bf16(bundles, runtimes, with_bf16, cat, name):
+    """A prompt's masks change from pixel to pixel, and nearly as much as in 32 bits."""
+    bundle = bundles(name)
+    runtime = OpenVinoRuntime(bundle, 1, "auto", with_bf16)
+    assert runtime.precision == "bf16"
+    image, size = preprocessed(cat, bundle), bundle.image_size
+    coords = np.full((13, 1, 2), 0.3 * size, np.float32)
+    coords[:, 0, 0] = 0.6 * size + np.arange(13)
+    labels = np.ones((13, 1), np.float32)
+    found, wanted = (
+        all_logits(r.decode(r.encode(image), coords, labels)) for r in (runtime, runtimes(name)[1])
+    )
+    check(name, {"logits": found}, {"logits": wanted}, 0.999)
+    for distance in (1, 12):
+        moves, reference = (x[distance:] - x[:-distance] for x in (found, wanted))
+        for move, expected in zip(moves, reference, strict=True):
+            assert np.linalg.norm(move) > 0.5 * np.linalg.norm(expected) > 0
+    total = {"move": (found[-1] - found[0])}
+    check(name, total, {"move": wanted[-1] - wanted[0]}, 0.9)
+
+
+def test_wrong_bf16_falls_back_to_fp32(tmp_path, with_bf16, caplog):
+    """A number that 16 bits swallow: what is added is lost."""
+    encoder = with_last(tiny_bundle.encoder(), "embedding", "Add", {"number": np.float32(4096)})
+    encoder.graph.node[-1].output[0] = "large"
+    encoder.graph.node.extend(
+        [
+            helper.make_node("Conv", ["large", "unit"], ["moved"]),
+            helper.make_node("Sub", ["moved", "number"], ["embedding"]),
+        ]
+    )
+    unit = np.eye(3, dtype=np.float32)[..., None, None]
+    encoder.graph.initializer.append(numpy_helper.from_array(unit, "unit"))
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
+    with caplog.at_level(logging.WARNING):
+        runtime = OpenVinoRuntime(bundle, 1, "auto", with_bf16)
+    assert runtime.precision == "fp32"
+    (record,) = caplog.records
+    assert "openvino computes in fp32, because bf16 was found wrong" in record.message
+    assert "embedding differs from the reference" in record.message
+    pooled = IMAGE.reshape(1, 3, MAP, 2, MAP, 2).mean((3, 5))[:, [1, 2, 0]]
+    np.testing.assert_allclose(runtime.embedding(runtime.encode(IMAGE)), pooled, atol=0.01)
+
+
+def test_bf16_that_openvino_does_not_take_falls_back(bundle, monkeypatch, caplog):
+    openvino = OpenVino(threads=1)
+    openvino.has_bf16 = True
+    compile_in = openvino.compile
+    monkeypatch.setattr(openvino, "compile", lambda model, precision: compile_in(model, FP32))
+    runtime = OpenVinoRuntime(bundle, 1, "fp16", openvino)
+    assert runtime.precision == "fp32"
+    assert "OpenVINO computes in f32 here" in caplog.text
+    assert runtime.embedding(runtime.encode(IMAGE)).shape == (1, 3, MAP, MAP)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cut_decoder_computes_the_same(bundles, runtimes, openvino, name):
+    """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
+    bundle = bundles(name)
+    signature = signatures(bundle)[DECODER]
+    model = read_model(openvino, bundle.graphs[DECODER].read(), "decoder", signature)
+    first, rest = cut_prompts(openvino.module, model)
+    assert {value.get_any_name() for value in first.inputs} == {"point_coords", "point_labels"}
+    reference = runtimes(name)[1]
+    handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
+    requests = [openvino.compile(part, FP32).create_infer_request() for part in (first, rest)]
+    for prompts in sample_inputs(bundle)[DECODER]:
+        bridges = list(requests[0].infer(dict(prompts)).values())
+        embedding = {"embedding": reference.embedding(handle)}
+        places = range(len(rest.inputs) - len(bridges), len(rest.inputs))
+        given = {**embedding, **prompts, **dict(zip(places, bridges, strict=True))}
+        result = requests[1].infer(given)
+        wanted = reference.decode(handle, prompts["point_coords"], prompts["point_labels"])
+        for value, array in zip(rest.outputs, result.values(), strict=True):
+            is_iou = "predicted_iou" in value.get_names()
+            assert_close(array, wanted.predicted_iou if is_iou else all_logits(wanted))
+
+
+def test_graph_without_prompts_is_not_cut(bundle, openvino):
+    for graph in ("encoder", "prompt_predictor"):
+        content, signature = bundle.graphs[graph].read(), signatures(bundle)[graph]
+        model = read_model(openvino, content, graph, signature)
+        assert cut_prompts(openvino.module, model) is None
