@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.selection import LowResMasks, concatenate, select
+from aopsam_ros.masks.selection import LowResMasks, concatenate, promising, select
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.prompting.features import FeatureMap
@@ -95,11 +95,12 @@ class Rounds:
     def _decode(self, batch: NDArray[np.int64]) -> LowResMasks:
         with self.stopwatch.stage("decoder"):
             decoded = self.decode(self.prompts.coords[batch], self.prompts.labels[batch])
+            good = promising(decoded, self.options.mask)  # some engines draw masks only now
         self.decoder_calls += len(batch)
         self.states[batch] = PromptState.REJECTED
         with self.stopwatch.stage("postprocess"):
             valid = self.geometry.valid_cells(self.low_size)
-            found = select(decoded, batch, valid, self.options.mask, self.stability_offset)
+            found = select(good, batch, valid, self.options.mask, self.stability_offset)
         if len(found):
             self._found.append(found)
         return found

@@ -86,7 +86,8 @@ def _is_bundle(name: str) -> bool:
 
 
 def _describe_bundle(bundle: Bundle) -> str:
-    size = sum(graph.path.stat().st_size for graph in bundle.graphs.values() if graph.path.exists())
+    graphs = [*bundle.graphs.values(), *bundle.split_graphs.values()]
+    size = sum(graph.path.stat().st_size for graph in graphs if graph.path.exists())
     return (
         f"{bundle.name} {bundle.version}  {bundle.image_size} px  {size / 1e6:.1f} MB  "
         f"{bundle.licence}  {bundle.folder}"

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ImageNet weights of MobileNetV2, torchvision's names (none: from nothing)",
     )
     parser.add_argument(
+        "--encoder", type=Path, help="begin with the encoder of this segmenter.pt of a former run"
+    )
+    parser.add_argument(
         "--image-size", type=int, default=512, help="of the encoder, pixels (%(default)s)"
     )
     parser.add_argument(
@@ -57,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_training_arguments(arguments)
     paths = weighted_paths(arguments.data)
     training, held = open_training_data(paths, arguments.held_out)
-    trainer = SegmenterTrainer(options, training, arguments.out, arguments.backbone, held)
+    trainer = SegmenterTrainer(
+        options, training, arguments.out, arguments.backbone, held, arguments.encoder
+    )
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     trainer.run()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,36 +96,60 @@ def count_pixels(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(mask) for mask in masks], np.int64)
 
 
-def select(
-    decoded: Decoded,
-    prompts: NDArray[np.int64],
-    valid: tuple[int, int],
-    options: MaskOptions,
-    offset: float = STABILITY_OFFSET,
-) -> LowResMasks:
-    """Choose among each prompt's masks, then keep those that are good enough.
+class Promising(NamedTuple):
+    """Masks of enough predicted IoU: `logits` `[n, M, M]`, `predicted_iou` `[n]`.
+
+    Mask `columns[i]` of the decoded prompt `rows[i]`.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    predicted_iou: NDArray[np.float32]
+    logits: NDArray[np.float32]
+
+
+def promising(decoded: Decoded, options: MaskOptions) -> Promising:
+    """Choose among each prompt's masks; only those of enough predicted IoU are drawn.
 
     With `candidates` "best" a prompt's mask is the one of the highest predicted IoU (the first of
     equals), as SAM's predictor does for a single answer; with "all" its three masks compete, as in
-    SAM's automatic generator. Then predicted IoU and stability must reach their thresholds.
+    SAM's automatic generator.
 
-    Args:
-        decoded: the masks of N prompts; only logits of those of enough predicted IoU are fetched.
-        prompts: `[N]`, the prompts' numbers, kept beside the masks.
-        valid: rows and columns of M x M that show the image.
-        options: thresholds and `candidates`.
-        offset: of the stability score, in logits.
+    Raises:
+        InferenceError: if the logits cannot be had.
     """
     predicted_iou = decoded.predicted_iou
     rows, columns = _candidates(predicted_iou, options.candidates)
     good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
     rows, columns = rows[good], columns[good]
-    logits = decoded.logits(rows, columns)
-    stability = stability_score(logits[:, : valid[0], : valid[1]], offset)
+    return Promising(rows, columns, predicted_iou[rows, columns], decoded.logits(rows, columns))
+
+
+def select(
+    found: Promising,
+    prompts: NDArray[np.int64],
+    valid: tuple[int, int],
+    options: MaskOptions,
+    offset: float = STABILITY_OFFSET,
+) -> LowResMasks:
+    """Keep the masks whose stability reaches its threshold.
+
+    Args:
+        found: masks of N prompts.
+        prompts: `[N]`, the prompts' numbers, kept beside the masks.
+        valid: rows and columns of M x M that show the image.
+        options: thresholds.
+        offset: of the stability score, in logits.
+    """
+    stability = stability_score(found.logits[:, : valid[0], : valid[1]], offset)
     stable = stability >= options.stability_threshold
-    rows, columns = rows[stable], columns[stable]
-    iou = np.clip(predicted_iou[rows, columns], 0.0, 1.0)
-    return LowResMasks(logits[stable], iou, stability[stable], prompts[rows], columns)
+    return LowResMasks(
+        found.logits[stable],
+        np.clip(found.predicted_iou[stable], 0.0, 1.0),
+        stability[stable],
+        prompts[found.rows[stable]],
+        found.columns[stable],
+    )
 
 
 def _candidates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,16 @@ from torch import Tensor, nn
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.mixed_precision import write_mixed
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder
-from aopsam_ros.models.nano import FEATURE_CHANNELS, NanoMaskDecoder, NanoSegmenter
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
+from aopsam_ros.models.nano import NanoSegmenter
+from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
+from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
+from aopsam_ros.models.split_decoder import POINTS, PROMPTS, SplitDecoder
 from aopsam_ros.runtime import plain_yaml, verification
-from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR
+from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 
 MIXED_SUFFIX = ".mixed.onnx"
-PROMPTS, POINTS = "prompts", "points"  # the names of the decoder's dynamic sizes
-
-
-class SinglePromptSet(nn.Module):
-    """nano's decoder with the bundle's signature: one image, `N` prompts of `K` points."""
-
-    def __init__(self, decoder: NanoMaskDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `[1, C, h, w]`, `[N, K, 2]`, `[N, K]` to logits `[N, 3, M, M]`, IoU `[N, 3]`."""
-        logits, iou = self.decoder(embedding, coords.unsqueeze(0), labels.unsqueeze(0))
-        return logits[0], iou[0]  # `squeeze` would be exported as a branch
 
 
 @dataclass(frozen=True)
@@ -53,6 +42,7 @@ class BundleParts:
         similarity_channels: how many of the embedding's first channels say what a pixel shows.
         mean: what is taken off an image, per channel on the 0-255 scale, before it is
         std: divided by this.
+        split: makes the decoder's three parts; a bundle may do without.
     """
 
     encoder: nn.Module
@@ -62,6 +52,7 @@ class BundleParts:
     similarity_channels: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    split: Callable[[], SplitDecoder] | None = None
 
 
 def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
@@ -76,6 +67,7 @@ def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: in
         similarity_channels=FEATURE_CHANNELS,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+        split=lambda: split_nano(model.decoder),
     )
 
 
@@ -89,6 +81,7 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
         similarity_channels=mobile_sam.EMBEDDING_CHANNELS,
         mean=mobile_sam.MEAN,
         std=mobile_sam.STD,
+        split=lambda: split_mobile_sam(model),
     )
 
 
@@ -125,7 +118,9 @@ def export_bundle(
         work = Path(temporary)
         plans = _plans(parts)
         exported = {plan.name: export_graph(plan, work) for plan in plans}
-        cosines = {plan.name: _write_mixed(plan, work) for plan in plans} if mixed else {}
+        # Engines that take a precision from the graph run the whole decoder.
+        in_mixed = [plan for plan in plans if mixed and plan.name not in SPLIT]
+        cosines = {plan.name: _write_mixed(plan, work) for plan in in_mixed}
         _write_description(work, parts, exported, facts)
         _install(work, folder)
     return Comparison({name: graph.difference for name, graph in exported.items()}, cosines)
@@ -141,10 +136,11 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     plans = [GraphPlan(ENCODER, parts.encoder, ("embedding",), [{"image": image}], {})]
     if parts.predictor is not None:
         plans.append(GraphPlan(PREDICTOR, parts.predictor, ("confidence_map",), [seen], {}))
-    samples = [
-        {"embedding": embedding, **_prompts(count, points, parts.image_size, generator)}
+    prompts = [
+        _prompts(count, points, parts.image_size, generator)
         for count, points in ((3, 2), (1, 1), (5, 4))
     ]
+    samples = [{"embedding": embedding, **sample} for sample in prompts]
     per_point, per_prompt = {0: PROMPTS, 1: POINTS}, {0: PROMPTS}
     dynamic = {
         "point_coords": per_point,
@@ -153,7 +149,12 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
         "predicted_iou": per_prompt,
     }
     outputs = ("low_res_logits", "predicted_iou")
-    return [*plans, GraphPlan(DECODER, parts.decoder, outputs, samples, dynamic)]
+    plans.append(GraphPlan(DECODER, parts.decoder, outputs, samples, dynamic))
+    if parts.split is not None:
+        split = parts.split()
+        split.compare(parts.decoder.eval(), embedding, prompts)
+        plans += split.plans(embedding, prompts)
+    return plans
 
 
 def _picture(size: int, generator: torch.Generator) -> Tensor:
@@ -203,14 +204,20 @@ def _write_description(
     }
     if PREDICTOR in exported:
         description["confidence_map_size"] = exported[PREDICTOR].shapes["confidence_map"][-1]
-    description["graphs"] = _listed(work, [f"{name}.onnx" for name in exported])
-    if mixed := _listed(work, [f"{name}{MIXED_SUFFIX}" for name in exported]):
-        description["mixed_graphs"] = mixed
+    parts_of_decoder = [name for name in exported if name in SPLIT]
+    wholes = [name for name in exported if name not in SPLIT]
+    for key, names, suffix in (
+        ("graphs", wholes, ".onnx"),
+        ("split_graphs", parts_of_decoder, ".onnx"),
+        ("mixed_graphs", wholes, MIXED_SUFFIX),
+    ):
+        if found := _listed(work, (f"{name}{suffix}" for name in names)):
+            description[key] = found
     description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
     (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
 
 
-def _listed(work: Path, files: list[str]) -> dict[str, dict[str, str]]:
+def _listed(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
     """Name the graphs that were written, with their hashes."""
     return {
         file.partition(".")[0]: {

@@ -26,6 +26,22 @@ def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:
     return model, _fill(model, path)
 
 
+def load_encoder(encoder: nn.Module, path: Path) -> None:
+    """Fill an encoder with that of a `segmenter.pt`, whatever its decoder is.
+
+    Raises:
+        InputError: There is no such file, or its encoder is another one.
+    """
+    weights = load_checkpoint(path)["model"]
+    prefix = "encoder."
+    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+    try:
+        encoder.load_state_dict(own)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: its encoder is another one ({reason})") from error
+
+
 def load_predictor(
     path: Path, embedding_channels: int = EMBEDDING_CHANNELS
 ) -> tuple[PromptPredictor, dict[str, Any]]:

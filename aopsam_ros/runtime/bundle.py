@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from aopsam_ros.user_folders import user_data
 
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
+GRAPHS = (ENCODER, PREDICTOR, DECODER)
+# The decoder in three parts, for engines that gain by it; see `runtime.split_signature`.
+SPLIT = FRAME_PART, PROMPT_PART, MASK_PART = "decoder_frame", "decoder_prompts", "decoder_masks"
 MAX_YAML_BYTES = 1 << 20
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
@@ -62,8 +65,8 @@ class Bundle:
 
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
     `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
-    mixed precision, for engines that take it from the graph, and may be empty; `defaults` maps the
-    groups of `DEFAULT_GROUPS` to option values.
+    mixed precision, for engines that take it from the graph, and `split_graphs` the decoder in
+    three parts: both may be empty; `defaults` maps the groups of `DEFAULT_GROUPS` to option values.
     """
 
     folder: Path
@@ -81,6 +84,7 @@ class Bundle:
     stability_offset: float
     graphs: Mapping[str, Graph]
     mixed_graphs: Mapping[str, Graph]
+    split_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
 
     def options(
@@ -179,8 +183,7 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
     shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
     if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
         raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))
-    graphs = _graphs(folder, fields, "graphs", fields.any("graphs"))
-    mixed = fields.any("mixed_graphs")
+    graphs = _graphs(folder, fields, "graphs", GRAPHS)
     bundle = Bundle(
         folder=folder,
         name=fields.text("name"),
@@ -198,7 +201,8 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         ),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=graphs,
-        mixed_graphs={} if mixed is None else _graphs(folder, fields, "mixed_graphs", mixed),
+        mixed_graphs=_optional_graphs(folder, fields, "mixed_graphs", GRAPHS),
+        split_graphs=_optional_graphs(folder, fields, "split_graphs", SPLIT),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
     )
     for group in SOURCE_GROUPS:
@@ -206,11 +210,17 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
     return bundle
 
 
-def _graphs(folder: Path, fields: Fields, key: str, listed: object) -> dict[str, Graph]:
+def _optional_graphs(
+    folder: Path, fields: Fields, key: str, names: Sequence[str]
+) -> dict[str, Graph]:
+    return {} if fields.any(key) is None else _graphs(folder, fields, key, names)
+
+
+def _graphs(folder: Path, fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:
     """Read the files listed at `key`; only the prompt predictor may be missing."""
     graphs = {}
-    entries = Fields(fields.file, listed, key)
-    for name in (ENCODER, PREDICTOR, DECODER):
+    entries = Fields(fields.file, fields.any(key), key)
+    for name in names:
         if name == PREDICTOR and entries.any(name) is None:
             continue  # grids and boxes need none
         entry = Fields(fields.file, entries.any(name), f"{key}.{name}")

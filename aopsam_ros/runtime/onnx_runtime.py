@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import BundleError, InferenceError
-from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
-from aopsam_ros.runtime.decoded import DecodedOnHost
+from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle, Graph
+from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
 from aopsam_ros.runtime.signatures import Signature, check_graph, check_output, signatures
+from aopsam_ros.runtime.split_decoder import Arrays, SplitDecoder
+from aopsam_ros.runtime.split_signature import check_split
 
 # The newest first; the CPU is always there.
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -20,10 +23,19 @@ _ERRORS_ONLY = 3
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
 
-class OnnxRuntime:
-    """Three sessions that share an embedding, which stays where the encoder left it.
+@dataclass
+class _Frame:
+    """An embedding where the encoder left it, and what its prompts share once there are any."""
 
-    Not safe for use by several threads at once.
+    embedding: ort.OrtValue
+    shared: Arrays | None = None
+
+
+class OnnxRuntime:
+    """Sessions that share an embedding, which stays where the encoder left it.
+
+    On a CPU, the decoder runs in three parts where the bundle has it so. Not safe for use by
+    several threads at once.
     """
 
     name = "onnxruntime"
@@ -41,13 +53,25 @@ class OnnxRuntime:
             BundleError: if a graph is missing, altered, not ONNX, or of another signature.
         """
         self._signatures = signatures(bundle)
-        self._sessions = {
-            graph: _load(bundle, graph, threads, self._signatures[graph])
-            for graph in (ENCODER, PREDICTOR, DECODER)
-            if graph in bundle.graphs
+        encoder = _load(bundle.graphs[ENCODER], threads, self._signatures[ENCODER])
+        self._device = "cuda" if encoder.get_providers()[0].startswith("CUDA") else "cpu"
+        self._sessions = {ENCODER: encoder}
+        self._split: SplitDecoder | None = None
+        if self._device == "cpu" and bundle.split_graphs:
+            self._load_split(bundle, threads)
+        whole = (PREDICTOR,) if self._split else (PREDICTOR, DECODER)
+        self._sessions |= {
+            name: _load(bundle.graphs[name], threads, self._signatures[name])
+            for name in whole
+            if name in bundle.graphs
         }
-        provider = self._sessions[ENCODER].get_providers()[0]
-        self._device = "cuda" if provider.startswith("CUDA") else "cpu"
+
+    def _load_split(self, bundle: Bundle, threads: int) -> None:
+        parts = {name: _load(graph, threads) for name, graph in bundle.split_graphs.items()}
+        inputs = {name: _described(part.get_inputs()) for name, part in parts.items()}
+        outputs = {name: _described(part.get_outputs()) for name, part in parts.items()}
+        self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
+        self._sessions |= parts
 
     @property
     def device(self) -> str:
@@ -70,7 +94,7 @@ class OnnxRuntime:
             binding.bind_cpu_input("image", image)
             binding.bind_output("embedding", self._device)
             self._sessions[ENCODER].run_with_iobinding(binding)
-            return binding.get_outputs()[0]
+            return _Frame(binding.get_outputs()[0])
         except Exception as error:
             raise _failure(ENCODER, error) from error
 
@@ -81,7 +105,7 @@ class OnnxRuntime:
             InferenceError: if it has another shape or values that are not finite.
         """
         wanted = self._signatures[ENCODER].outputs["embedding"]
-        return check_output("embedding", handle.numpy(), wanted)
+        return check_output("embedding", handle.embedding.numpy(), wanted)
 
     def predict(self, image: NDArray[np.float32], handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return the prompt confidence map, float32 `[P, P]`.
@@ -97,7 +121,7 @@ class OnnxRuntime:
         handle: Any,  # noqa: ANN401
         coords: NDArray[np.float32],
         labels: NDArray[np.float32],
-    ) -> DecodedOnHost:
+    ) -> Decoded:
         """Decode N prompts of K points.
 
         Args:
@@ -108,6 +132,10 @@ class OnnxRuntime:
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
         """
+        if self._split is not None:
+            if handle.shared is None:
+                handle.shared = self._split.share(handle.embedding.numpy())
+            return self._split.decode(handle.shared, coords, labels)
         outputs = self._run(DECODER, {"point_coords": coords, "point_labels": labels}, handle)
         logits, iou = outputs["low_res_logits"], outputs["predicted_iou"]
         if not len(logits) == len(iou) == len(coords):
@@ -117,6 +145,16 @@ class OnnxRuntime:
     def close(self) -> None:
         """Free the graphs; the object cannot be used afterwards."""
         self._sessions.clear()
+
+    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
+        """Run a part of the decoder, whose inputs and outputs are on the host."""
+        arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
+        try:
+            session = self._sessions[graph]
+            names = [output.name for output in session.get_outputs()]
+            return dict(zip(names, session.run(names, arrays), strict=True))
+        except Exception as error:
+            raise _failure(graph, error) from error
 
     def _run(
         self,
@@ -132,7 +170,7 @@ class OnnxRuntime:
             binding = self._sessions[graph].io_binding()
             for name, array in arrays_in.items():
                 binding.bind_cpu_input(name, array)
-            binding.bind_ortvalue_input("embedding", handle)
+            binding.bind_ortvalue_input("embedding", handle.embedding)
             for name in wanted:
                 binding.bind_output(name, "cpu")
             self._sessions[graph].run_with_iobinding(binding)
@@ -143,23 +181,23 @@ class OnnxRuntime:
         return {name: check_output(name, found[name], shape) for name, shape in wanted.items()}
 
 
-def _load(bundle: Bundle, graph: str, threads: int, signature: Signature) -> ort.InferenceSession:
-    """Make one session from the checked bytes of a graph."""
+def _load(graph: Graph, threads: int, signature: Signature | None = None) -> ort.InferenceSession:
+    """Make one session from the checked bytes of a graph, and check it against its signature."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
     offered = ort.get_available_providers()
     providers = [provider for provider in _PROVIDERS if provider in offered]
-    file = str(bundle.graphs[graph].path)
-    content = bundle.graphs[graph].read()
+    file, content = str(graph.path), graph.read()
     try:
         session = ort.InferenceSession(
             content, options, providers=providers, disabled_optimizers=_SLOW_FUSIONS
         )
     except Exception as error:
         raise BundleError(f"{file}: ONNX Runtime cannot load it: {_line(error)}") from error
-    check_graph(file, "input", signature.inputs, _described(session.get_inputs()))
-    check_graph(file, "output", signature.outputs, _described(session.get_outputs()))
+    if signature is not None:
+        check_graph(file, "input", signature.inputs, _described(session.get_inputs()))
+        check_graph(file, "output", signature.outputs, _described(session.get_outputs()))
     return session
 
 

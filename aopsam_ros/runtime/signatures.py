@@ -74,7 +74,7 @@ def check_graph(
             raise BundleError(f"{file}: {kind} {name} is {element}, but must be tensor(float)")
         if not _fits(shape, sizes):
             raise BundleError(
-                f"{file}: {kind} {name} has shape {list(sizes)}, but bundle.yaml says "
+                f"{file}: {kind} {name} has shape {list(sizes)}, but must have "
                 f"{['any' if size is None else size for size in shape]}"
             )
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
+from aopsam_ros.models.loading import load_encoder
 from aopsam_ros.models.mobilenet_v2 import load_imagenet
 from aopsam_ros.models.nano import NanoSegmenter
 from aopsam_ros.training.augmentation import AS_AT_INFERENCE
@@ -83,6 +84,7 @@ class SegmenterTrainer:
         out: Path,
         backbone: Path | None,
         held_out: list[WeightedDataset] | None = None,
+        encoder: Path | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.data, self.out = options, data, out
@@ -92,6 +94,9 @@ class SegmenterTrainer:
         self.backbone = backbone.name if backbone else None
         if backbone is not None:
             load_imagenet(self.model.encoder.backbone, backbone)
+        self.encoder = encoder.name if encoder else None
+        if encoder is not None:
+            load_encoder(self.model.encoder, encoder)
         self.model.encoder.backbone.freeze(options.frozen_blocks)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=0.02)
@@ -250,6 +255,7 @@ class SegmenterTrainer:
             "images": self.images,
             "options": asdict(self.options),
             "backbone": self.backbone,
+            "encoder": self.encoder,
             "data": describe_data(self.data),
             "machine": describe_machine(self.device),
         }

@@ -52,7 +52,7 @@ def main() -> int:
 
 def _only(bundle: Bundle, *graphs: str) -> Bundle:
     kept = {name: graph for name, graph in bundle.graphs.items() if name in graphs}
-    return dataclasses.replace(bundle, graphs=kept)
+    return dataclasses.replace(bundle, graphs=kept, split_graphs={})
 
 
 def _encoder(bundle: Bundle, engine: str, threads: int, prompts: int) -> Work:  # noqa: ARG001

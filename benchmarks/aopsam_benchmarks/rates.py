@@ -104,6 +104,7 @@ def _matrix_bundle(folder: Path) -> Bundle:
         stability_offset=1.0,
         graphs={ENCODER: Graph(folder / "products.onnx", hashlib.sha256(content).hexdigest())},
         mixed_graphs={},
+        split_graphs={},
         defaults={},
     )
 

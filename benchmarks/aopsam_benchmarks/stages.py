@@ -12,7 +12,7 @@ import numpy as np
 
 from aopsam_benchmarks.benchmark_frame import FILTERED_BATCH, BenchmarkFrame
 from aopsam_benchmarks.operations import Work, graph_work
-from aopsam_ros.masks.selection import select
+from aopsam_ros.masks.selection import Promising, promising, select
 from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.prompting.filtering import RULES, eliminated
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR
@@ -82,10 +82,16 @@ def _sampling(frame: BenchmarkFrame) -> Stage:
     return Stage("sampling", run, work, lambda: f"{len(frame.prompts)} prompts")
 
 
+def _decode(frame: BenchmarkFrame, size: int) -> Promising:
+    """Decode prompts, and fetch or draw the masks of enough predicted IoU."""
+    decoded = frame.model.decode(frame.embedding, *frame.some_prompts(size))
+    return promising(decoded, frame.options.mask)
+
+
 def _decoder(frame: BenchmarkFrame, size: int) -> Stage:
     return Stage(
         f"decoder, {size} at once",
-        lambda: frame.model.decode(frame.embedding, *frame.some_prompts(size)),
+        lambda: _decode(frame, size),
         lambda: _graph(frame, DECODER, size),
     )
 
@@ -131,12 +137,12 @@ def _filtering(frame: BenchmarkFrame) -> Stage:
 
 
 def _selection(frame: BenchmarkFrame) -> Stage:
-    """Of one batch: the thresholds of predicted IoU and stability."""
+    """Of one batch: which masks are stable."""
     size = min(FILTERED_BATCH, frame.runtime.largest_batch or FILTERED_BATCH)
 
     @functools.lru_cache(maxsize=1)
-    def decoded() -> Any:  # noqa: ANN401
-        return frame.model.decode(frame.embedding, *frame.some_prompts(size))
+    def decoded() -> Promising:
+        return _decode(frame, size)
 
     def run() -> object:
         return select(
@@ -148,10 +154,7 @@ def _selection(frame: BenchmarkFrame) -> Stage:
         )
 
     def work() -> Work:
-        best = frame.options.mask.candidates == "best"
-        iou = decoded().predicted_iou
-        good = (iou.max(axis=1) if best else iou) >= frame.options.mask.predicted_iou_threshold
-        return Work(moved=_valid_bytes(frame, int(good.sum())))
+        return Work(moved=_valid_bytes(frame, len(decoded().rows)))
 
     return Stage("selection", run, work, lambda: f"{size} prompts")
 

@@ -44,10 +44,18 @@ class Decoder:
         return DecodedOnHost(logits, np.repeat(iou, 3, axis=1))
 
 
-def run(points, seconds=0.0, adaptive=True, largest_batch=None, **asf):
-    clock = Clock()
+def run(
+    points,
+    seconds=0.0,
+    adaptive=True,
+    largest_batch=None,
+    clock=None,
+    decoding=Decoder,
+    **asf,
+):
+    clock = clock or Clock()
     stopwatch = Stopwatch(clock)
-    decoder = Decoder(clock, seconds)
+    decoder = decoding(clock, seconds)
     asf = {"filtering": "none", "batch_size": 2, **asf}
     confidence = np.linspace(1, 0.5, len(points), dtype=np.float32)
     rounds = Rounds(
@@ -151,6 +159,23 @@ def test_stopwatch_adds_up():
     assert timings["total"] == pytest.approx(30)
     assert set(timings) == {*STAGES, "total"}
     assert sum(timings[name] for name in STAGES) == pytest.approx(30)
+
+
+def test_drawing_masks_is_the_decoders_time():
+    class Drawn(DecodedOnHost):
+        def logits(self, prompts, masks):
+            clock.now += 0.004
+            return super().logits(prompts, masks)
+
+    class Decoding(Decoder):
+        def __call__(self, coords, labels):
+            decoded = super().__call__(coords, labels)
+            return Drawn(decoded.all_logits, decoded.predicted_iou)
+
+    clock = Clock()
+    _, _, stopwatch = run(POINTS, seconds=0.010, clock=clock, decoding=Decoding)
+    timings = stopwatch.timings_ms()
+    assert timings["decoder"] == timings["total"] == pytest.approx(3 * 14)
 
 
 def test_stopwatch_counts_a_stage_that_fails():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aopsam_ros.masks.selection import concatenate, select, stability_score
+from aopsam_ros.masks.selection import concatenate, promising, select, stability_score
 from aopsam_ros.options import MaskOptions
 from aopsam_ros.runtime.decoded import DecodedOnHost
 
@@ -14,6 +14,11 @@ EVERYTHING = MaskOptions(predicted_iou_threshold=0.0, stability_threshold=0.0)
 LOGITS = hnp.arrays(np.float32, (4, 3, 6, 6), elements=st.floats(-4, 4, width=16))
 SHARES = st.floats(0, 1, width=32)
 IOUS = hnp.arrays(np.float32, (4, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+
+
+def chosen(decoded, prompts, valid, options, **words):
+    """Both steps: what predicted IoU lets through, and what is stable."""
+    return select(promising(decoded, options), prompts, valid, options, **words)
 
 
 @given(LOGITS, st.floats(0, 3))
@@ -29,7 +34,7 @@ def test_stability_is_the_iou_of_two_thresholds(logits, offset):
 
 @given(LOGITS, IOUS)
 def test_best_takes_the_highest_predicted_iou(logits, ious):
-    found = select(DecodedOnHost(logits, ious), np.arange(10, 14), (6, 6), EVERYTHING)
+    found = chosen(DecodedOnHost(logits, ious), np.arange(10, 14), (6, 6), EVERYTHING)
     assert found.prompt.tolist() == [10, 11, 12, 13]
     for row in range(4):
         best = ious[row].tolist().index(max(ious[row]))  # the first of equals
@@ -40,7 +45,7 @@ def test_best_takes_the_highest_predicted_iou(logits, ious):
 @given(LOGITS, IOUS, SHARES, SHARES, st.sampled_from(["best", "all"]))
 def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stability, which):
     options = MaskOptions(least_iou, least_stability, candidates=which)
-    found = select(DecodedOnHost(logits, ious), np.arange(4), (5, 4), options, offset=1.0)
+    found = chosen(DecodedOnHost(logits, ious), np.arange(4), (5, 4), options, offset=1.0)
     wanted = []
     for prompt in range(4):
         masks = range(3) if which == "all" else [int(np.argmax(ious[prompt]))]
@@ -56,7 +61,7 @@ def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stabi
 def test_padding_has_no_say_in_stability():
     logits = np.full((1, 3, 4, 4), 5.0, np.float32)
     logits[:, :, 2:] = 0.5  # uncertain, but in the padding
-    found = select(
+    found = chosen(
         DecodedOnHost(logits, np.ones((1, 3), np.float32)), np.arange(1), (2, 4), EVERYTHING
     )
     assert found.stability.tolist() == [1.0]
@@ -64,7 +69,7 @@ def test_padding_has_no_say_in_stability():
 
 def test_predicted_iou_above_one_is_reported_as_one():
     logits = np.ones((1, 3, 4, 4), np.float32)
-    found = select(
+    found = chosen(
         DecodedOnHost(logits, np.float32([[1.2, 1.3, 0]])), np.arange(1), (4, 4), EVERYTHING
     )
     assert found.predicted_iou.tolist() == [1.0]
@@ -73,8 +78,8 @@ def test_predicted_iou_above_one_is_reported_as_one():
 def test_concatenate_keeps_the_order_and_copes_with_nothing():
     logits = np.arange(3 * 3 * 4, dtype=np.float32).reshape(1, 9, 2, 2)[:, :3]
     ious = np.float32([[0.5, 0.2, 0.1]])
-    a = select(DecodedOnHost(logits, ious), np.array([4]), (2, 2), EVERYTHING)
-    b = select(DecodedOnHost(logits, ious), np.array([2]), (2, 2), EVERYTHING)
+    a = chosen(DecodedOnHost(logits, ious), np.array([4]), (2, 2), EVERYTHING)
+    b = chosen(DecodedOnHost(logits, ious), np.array([2]), (2, 2), EVERYTHING)
     assert concatenate([a, b], 2).prompt.tolist() == [4, 2]
     assert concatenate([a, b], 2).take(np.array([1])).candidate.tolist() == [0]
     nothing = concatenate([], 2)

@@ -10,6 +10,15 @@ from aopsam_ros.models.mobile_sam.model import (
     MobileSam,
     PointDecoder,
 )
+from aopsam_ros.models.mobile_sam.split import split_mobile_sam
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
-__all__ = ["EMBEDDING_CHANNELS", "IMAGE_SIZE", "MEAN", "STD", "MobileSam", "PointDecoder"]
+__all__ = [
+    "EMBEDDING_CHANNELS",
+    "IMAGE_SIZE",
+    "MEAN",
+    "STD",
+    "MobileSam",
+    "PointDecoder",
+    "split_mobile_sam",
+]

@@ -29,11 +29,11 @@ class MultiHead(nn.Module):
         self.v_proj = nn.Linear(WIDTH, inner)
         self.out_proj = nn.Linear(inner, WIDTH)
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def split_heads(self, x: Tensor) -> Tensor:
         """Map `[N, T, inner]` to `[N, heads, T, d]`."""
         return reshape(x, 0, 0, HEADS, -1).transpose(1, 2)
 
-    def _merge(self, x: Tensor) -> Tensor:
+    def merge(self, x: Tensor) -> Tensor:
         """Map `[N, heads, T, d]` to `[N, T, 256]`."""
         return self.out_proj(reshape(x.transpose(1, 2), 0, 0, -1))
 
@@ -50,10 +50,10 @@ class TokenAttention(MultiHead):
 
         `absent` `[N, 1, 1, T]` is added to the scores.
         """
-        query = self._heads(self.q_proj(placed)) * self.scale
-        key = self._heads(self.k_proj(placed))
+        query = self.split_heads(self.q_proj(placed)) * self.scale
+        key = self.split_heads(self.k_proj(placed))
         weights = torch.softmax(query @ key.transpose(-1, -2) + absent, -1)
-        return self._merge(weights @ self._heads(self.v_proj(tokens)))
+        return self.merge(weights @ self.split_heads(self.v_proj(tokens)))
 
 
 class ReadImage(MultiHead):
@@ -65,12 +65,12 @@ class ReadImage(MultiHead):
         `placed` and `located` have their positions added. The keys' bias adds the same to every
         cell's score, so the softmax takes it out again: it is not computed.
         """
-        query = self._heads(self.q_proj(placed)) * self.scale
+        query = self.split_heads(self.q_proj(placed)) * self.scale
         asked = reshape(query @ self._by_head(self.k_proj), 0, -1, WIDTH)
         weights = torch.softmax(asked @ located.transpose(1, 2), -1)
         seen = reshape(weights @ image, 0, HEADS, -1, WIDTH)
         value = seen @ self._by_head(self.v_proj).transpose(1, 2)
-        return self._merge(value + self.v_proj.bias.reshape(HEADS, 1, -1))
+        return self.merge(value + self.v_proj.bias.reshape(HEADS, 1, -1))
 
 
 class WriteImage(MultiHead):
@@ -78,7 +78,7 @@ class WriteImage(MultiHead):
 
     def forward(self, located: Tensor, placed: Tensor, tokens: Tensor, absent: Tensor) -> Tensor:
         """Attend from cells `[1 or N, cells, 256]` to tokens `[N, T, 256]`, some of them absent."""
-        key = self._heads(self.k_proj(placed)) * self.scale
+        key = self.split_heads(self.k_proj(placed)) * self.scale
         asked = reshape(key @ self._by_head(self.q_proj), 0, -1, WIDTH)
         bias = (key @ self.q_proj.bias.reshape(HEADS, -1, 1)).transpose(2, 3) + absent
         scores = located @ asked.transpose(1, 2) + reshape(bias, 0, 1, -1)
@@ -86,7 +86,7 @@ class WriteImage(MultiHead):
         weights = torch.softmax(reshape(scores, 0, 0, HEADS, -1), -1)
         out = self.out_proj.weight.T.reshape(HEADS, -1, WIDTH)
         # A head's weights sum to 1: its share of the bias reaches every cell through them.
-        told = self._heads(self.v_proj(tokens)) @ out + self.out_proj.bias / HEADS
+        told = self.split_heads(self.v_proj(tokens)) @ out + self.out_proj.bias / HEADS
         return reshape(weights, 0, 0, -1) @ reshape(told, 0, -1, WIDTH)
 
 
@@ -116,20 +116,25 @@ class TwoWayBlock(nn.Module):
         absent: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Update tokens `[N, T, 256]` and image `[1 or N, cells, 256]`."""
-        tokens = self.norm1(self._talk(tokens, position, absent))
+        tokens = self.talk(tokens, position, absent)
         located = image + image_position
         seen = self.cross_attn_token_to_image(tokens + position, located, image)
-        tokens = self.norm2(tokens + seen)
-        hidden = F.relu(self.mlp["lin1"](tokens))
-        tokens = self.norm3(tokens + self.mlp["lin2"](hidden))
+        tokens = self.think(tokens, seen)
         told = self.cross_attn_image_to_token(located, tokens + position, tokens, absent)
         return tokens, self.norm4(image + told)
 
-    def _talk(self, tokens: Tensor, position: Tensor, absent: Tensor) -> Tensor:
+    def talk(self, tokens: Tensor, position: Tensor, absent: Tensor) -> Tensor:
+        """Let tokens `[N, T, 256]` look at each other."""
         if self.is_first:
             # The tokens are still their own positions: nothing is added, and nothing kept.
-            return self.self_attn(tokens, tokens, absent)
-        return tokens + self.self_attn(tokens + position, tokens, absent)
+            return self.norm1(self.self_attn(tokens, tokens, absent))
+        return self.norm1(tokens + self.self_attn(tokens + position, tokens, absent))
+
+    def think(self, tokens: Tensor, seen: Tensor) -> Tensor:
+        """Add to tokens `[N, T, 256]` what they saw, and then what they make of it."""
+        tokens = self.norm2(tokens + seen)
+        hidden = F.relu(self.mlp["lin1"](tokens))
+        return self.norm3(tokens + self.mlp["lin2"](hidden))
 
 
 class TwoWayTransformer(nn.Module):

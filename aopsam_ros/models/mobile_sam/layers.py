@@ -38,7 +38,8 @@ def reshape(x: Tensor, *sizes: int) -> Tensor:
     becomes a chain of nodes that compute sizes, which engines take less well.
     """
     if torch.onnx.is_in_onnx_export():
-        return _OnnxReshape.apply(x, *sizes)
+        # While tracing, a size taken from a shape is a tensor.
+        return _OnnxReshape.apply(x, *(int(size) for size in sizes))
     return _keep(x, sizes)
 
 

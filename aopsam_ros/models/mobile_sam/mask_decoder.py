@@ -76,22 +76,46 @@ class MaskDecoder(nn.Module):
     def _decode(
         self, image: Tensor, image_position: Tensor, prompts: Tensor, counts: Tensor, which: range
     ) -> tuple[Tensor, Tensor]:
-        # Zero times a count: an expansion to N rows that the exporter needs no sizes for.
-        every = counts[:, :1] * 0.0 + 1.0
-        output = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([every.unsqueeze(-1) * output, prompts], 1)
-        present = torch.cat([every] * len(output) + [counts], 1)
-        absent = ((1.0 - present) * ABSENT).unsqueeze(1).unsqueeze(1)
+        tokens, absent = self.tokens(prompts, counts)
+        absent = absent.unsqueeze(1).unsqueeze(1)
         tokens, image = self.transformer(tokens, image, image_position, absent)
         logits = self._draw(tokens[:, 1 : 1 + MASKS], image, which)
         iou = self.iou_prediction_head(tokens[:, 0])
         return logits, iou[:, which.start : which.stop]
 
+    def tokens(self, prompts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the tokens that are asked for answers before the prompts'.
+
+        Returns:
+            Tokens `[N, T, 256]`, and what is added to their scores where others look at them,
+            `[N, T]`.
+        """
+        # Zero times a count: an expansion to N rows that the exporter needs no sizes for.
+        every = counts[:, :1] * 0.0 + 1.0
+        output = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([every.unsqueeze(-1) * output, prompts], 1)
+        present = torch.cat([every] * len(output) + [counts], 1)
+        return tokens, (1.0 - present) * ABSENT
+
     def _draw(self, tokens: Tensor, image: Tensor, which: range) -> Tensor:
         """Enlarge the image four times and weigh its channels by each mask's token."""
-        first, norm, gelu, second, _ = self.output_upscaling
-        fine = gelu(norm(_double(first, image.reshape(-1, WIDTH))))
-        fine = gelu(_double(second, fine)).reshape(-1, (4 * self.side) ** 2, WIDTH // 8)
+        first = self.output_upscaling[0]
+        return self.weigh(tokens, double(first, image.reshape(-1, WIDTH)), which)
+
+    def weigh(self, tokens: Tensor, enlarged: Tensor, which: range) -> Tensor:
+        """Draw masks of an image that is enlarged twice already.
+
+        Args:
+            tokens: of all masks, `[N, 4, 256]`.
+            enlarged: `[N * cells * 2 * 2, 64]`.
+            which: masks to draw.
+
+        Returns:
+            Logits `[N, len(which), 4 side, 4 side]`.
+        """
+        _, norm, gelu, second, _ = self.output_upscaling
+        fine = gelu(double(second, gelu(norm(enlarged))))
+        fine = fine.reshape(-1, (4 * self.side) ** 2, WIDTH // 8)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, i]) for i in which], 1)
         return self._arrange(weights @ fine.transpose(1, 2), len(which))
 
@@ -102,13 +126,18 @@ class MaskDecoder(nn.Module):
         return logits.reshape(-1, masks, 4 * side, 4 * side)
 
 
-def _double(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+def double(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """Map cells `[count, inputs]` to `[count * 2 * 2, outputs]`.
 
     A transposed convolution of kernel and stride 2 is one matrix product a cell. Its four pixels
     stay together, so that nothing is rearranged until the masks are drawn, which are much smaller.
     """
+    weight, bias = double_weights(convolution)
+    return F.linear(x, weight, bias).reshape(-1, convolution.out_channels)
+
+
+def double_weights(convolution: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
+    """Return the matrix `[2 * 2 * outputs, inputs]` of `double`, and its bias."""
     weight, bias = convolution.weight, convolution.bias
     assert bias is not None
-    weight = weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
-    return F.linear(x, weight, torch.cat([bias] * 4)).reshape(-1, len(bias))
+    return weight.permute(2, 3, 1, 0).reshape(-1, len(weight)), torch.cat([bias] * 4)

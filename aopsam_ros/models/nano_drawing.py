@@ -1,0 +1,63 @@
+"""Masks of `nano`: codes, and the map they are drawn on.
+
+A code holds the weights of a tiny network, which looks at each pixel by itself (CondInst, arXiv
+2003.05664): at details of the image, x and y.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (the field's name for it)
+from torch import Tensor
+
+DETAIL_CHANNELS = 16
+# Coordinates are divided by it, not by the image's size, so that a model trained on crops of any
+# size sees the same positions.
+DRAWING_UNIT = 64.0
+HIDDEN = 8  # channels of a mask's own network
+PLANES = DETAIL_CHANNELS + 2  # what it looks at: details, x and y
+# Weights and biases of its first layer, then weights of the second and the last. These need no
+# biases: a channel that the first layer keeps constant is one.
+CODE = (HIDDEN * PLANES, HIDDEN, HIDDEN * HIDDEN, HIDDEN)
+
+
+def planes(detail: Tensor, stride: int) -> Tensor:
+    """Put x, y and a plane of ones beside details `[B, 16, H, W]`: `[B, 19, H, W]`.
+
+    The ones take the codes' biases: a pass over every mask less than to add them.
+    """
+    height, width = detail.shape[-2:]
+    places = cell_centres(height, width, stride, detail).T.reshape(1, 2, height, width)
+    places = places.expand(len(detail), -1, -1, -1) / DRAWING_UNIT
+    return torch.cat([detail, places, torch.ones_like(places[:, :1])], 1)
+
+
+def draw(planes: Tensor, codes: Tensor) -> Tensor:
+    """Run the network of each code `[B, n, 224]` over planes `[B, 19, H, W]`: `[B, n, H, W]`."""
+    batch, _, height, width = planes.shape
+    first, biases, second, last = codes.split(CODE, -1)
+    first = first.reshape(batch, -1, HIDDEN, PLANES)
+    first = torch.cat([first, biases.reshape(batch, -1, HIDDEN, 1)], -1)
+    # One product for all masks of an image.
+    x = F.relu(first.reshape(batch, -1, PLANES + 1) @ planes.flatten(2))
+    x = F.relu(second.reshape(-1, HIDDEN, HIDDEN) @ x.reshape(-1, HIDDEN, height * width))
+    return (last.reshape(-1, 1, HIDDEN) @ x).reshape(batch, -1, height, width)
+
+
+def around(code: Tensor, anchor: Tensor) -> Tensor:
+    """Turn codes that mean distances from the prompt into codes for positions in the image.
+
+    A code's network sees x and y linearly first, so the prompt's own place goes into the biases,
+    and all prompts can share one map of positions.
+    """
+    weights, biases, rest = code.split([CODE[0], CODE[1], sum(CODE[2:])], -1)
+    first = weights.reshape(*weights.shape[:-1], HIDDEN, PLANES)
+    place = (anchor / DRAWING_UNIT).unsqueeze(2).unsqueeze(3)
+    return torch.cat([weights, biases - (first[..., -2:] * place).sum(-1), rest], -1)
+
+
+def cell_centres(height: int, width: int, stride: int, like: Tensor) -> Tensor:
+    """Pixel coordinates `[height * width, 2]` of a map's cells, row by row."""
+    y = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) * stride
+    x = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) * stride
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)

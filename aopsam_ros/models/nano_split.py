@@ -1,0 +1,76 @@
+"""nano's decoder with a bundle's signatures, whole and in three parts: one image, no batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aopsam_ros.models.nano_decoder import Frame, NanoMaskDecoder
+from aopsam_ros.models.nano_drawing import draw
+from aopsam_ros.models.split_decoder import SplitDecoder
+
+# Rows of the map that are drawn at a time: what lies between two layers of 16 masks is half a
+# megabyte then, and stays in a processor's cache. A third faster than all rows at once.
+BAND = 8
+
+
+class SinglePromptSet(nn.Module):
+    """nano's decoder with the bundle's signature: one image, `N` prompts of `K` points."""
+
+    def __init__(self, decoder: NanoMaskDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `[1, C, h, w]`, `[N, K, 2]`, `[N, K]` to logits `[N, 3, M, M]`, IoU `[N, 3]`."""
+        logits, iou = self.decoder(embedding, coords.unsqueeze(0), labels.unsqueeze(0))
+        return logits[0], iou[0]  # `squeeze` would be exported as a branch
+
+
+class FramePart(nn.Module):
+    """The embedding to what all prompts share."""
+
+    def __init__(self, decoder: NanoMaskDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
+        """Map `[1, C, h, w]` to the tensors of a `Frame`."""
+        return self.decoder.look(embedding)
+
+
+class PromptPart(nn.Module):
+    """Prompts to their masks' codes and predicted IoU."""
+
+    def __init__(self, decoder: NanoMaskDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the tensors of a `Frame`, `[N, K, 2]` and `[N, K]` to `[N, 3]` and `[N, 3, 224]`."""
+        *frame, coords, labels = inputs
+        codes, iou = self.decoder.decode(Frame(*frame), coords.unsqueeze(0), labels.unsqueeze(0))
+        return iou[0], codes[0]
+
+
+class MaskPart(nn.Module):
+    """Codes to masks; without weights of its own."""
+
+    def forward(self, fine: Tensor, codes: Tensor) -> Tensor:
+        """Map planes `[1, 19, M, M]` and codes `[n, 224]` to logits `[n, M, M]`."""
+        bands = [draw(band, codes.unsqueeze(0))[0] for band in fine.split(BAND, 2)]
+        return torch.cat(bands, 1)
+
+
+def split_nano(decoder: NanoMaskDecoder) -> SplitDecoder:
+    """Return nano's decoder in three parts."""
+    return SplitDecoder(
+        frame=FramePart(decoder),
+        prompts=PromptPart(decoder),
+        masks=MaskPart(),
+        shared=Frame._fields,
+        prompts_need=Frame._fields,
+        masks_need=("fine",),
+        codes={"codes": {}},
+        is_per_mask=True,
+    )

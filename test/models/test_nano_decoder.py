@@ -1,0 +1,130 @@
+"""The decoder of nano against plain loops and torch's own operators."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (the field's name for it)
+from torch import Tensor
+
+from aopsam_ros.models import nano_decoder, nano_drawing
+from aopsam_ros.models.nano import EMBEDDING_CHANNELS
+from aopsam_ros.models.nano_decoder import NanoMaskDecoder
+from aopsam_ros.models.nano_drawing import CODE, DETAIL_CHANNELS, DRAWING_UNIT, HIDDEN, PLANES
+
+SIDE = 6  # of the embedding, in cells of 16 pixels
+
+
+@pytest.fixture
+def decoder() -> NanoMaskDecoder:
+    torch.manual_seed(0)
+    return NanoMaskDecoder().eval()
+
+
+def embedding(batch: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, EMBEDDING_CHANNELS, SIDE, SIDE, generator=generator)
+
+
+def prompts(batch: int, count: int, points: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    coords = torch.rand(batch, count, points, 2, generator=generator) * 16 * SIDE
+    labels = torch.randint(-1, 4, (batch, count, points), generator=generator).float()
+    return coords, labels
+
+
+@torch.no_grad()
+def test_shapes_and_ranges(decoder: NanoMaskDecoder) -> None:
+    logits, iou = decoder(embedding(2), *prompts(2, 5, 3))
+    assert logits.shape == (2, 5, 3, 4 * SIDE, 4 * SIDE)
+    assert iou.shape == (2, 5, 3)
+    assert ((iou > 0) & (iou < 1)).all()
+
+
+@torch.no_grad()
+def test_prompts_do_not_know_of_each_other(decoder: NanoMaskDecoder) -> None:
+    coords, labels = prompts(1, 4, 2)
+    together = decoder(embedding(), coords, labels)
+    for i in range(4):
+        alone = decoder(embedding(), coords[:, i : i + 1], labels[:, i : i + 1])
+        torch.testing.assert_close(alone[0][0, 0], together[0][0, i], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone[1][0, 0], together[1][0, i], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_images_of_a_batch_do_not_mix(decoder: NanoMaskDecoder) -> None:
+    images, (coords, labels) = embedding(2), prompts(2, 3, 1)
+    together = decoder(images, coords, labels)
+    for b in range(2):
+        alone = decoder(images[b : b + 1], coords[b : b + 1], labels[b : b + 1])
+        torch.testing.assert_close(alone[0][0], together[0][b], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone[1][0], together[1][b], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_where_a_point_is_and_what_it_means_matter(decoder: NanoMaskDecoder) -> None:
+    coords, labels = torch.tensor([[[[20.0, 30.0]]]]), torch.ones(1, 1, 1)
+    here, _ = decoder(embedding(), coords, labels)
+    there, _ = decoder(embedding(), coords + 40.0, labels)
+    background, _ = decoder(embedding(), coords, 0 * labels)
+    assert (here - there).abs().max() > 1e-3
+    assert (here - background).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_mask_is_drawn_by_its_own_network(decoder: NanoMaskDecoder) -> None:
+    """Each pixel by itself: two hidden layers of ReLU over details, x and y."""
+    packed, codes = embedding(), torch.randn(1, 2, sum(CODE))
+    drawn = nano_drawing.draw(decoder.look(packed).fine, codes)[0]
+    detail = F.pixel_shuffle(packed[0, -DETAIL_CHANNELS * 16 :], 4)
+    for mask, (y, x) in [(0, (0, 0)), (1, (5, 17)), (1, (23, 2))]:
+        first, biases, second, last = codes[0, mask].split(CODE)
+        place = torch.tensor([4 * x + 2.0, 4 * y + 2.0]) / DRAWING_UNIT
+        seen = torch.cat([detail[:, y, x], place])
+        hidden = F.relu(first.reshape(HIDDEN, PLANES) @ seen + biases)
+        wanted = last @ F.relu(second.reshape(HIDDEN, HIDDEN) @ hidden)
+        torch.testing.assert_close(drawn[mask, y, x], wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_codes_mean_distances_from_the_prompt() -> None:
+    """Moving the prompt by whole cells moves what is drawn on an even map by as much."""
+    code = torch.randn(1, 1, 1, sum(CODE), generator=torch.Generator().manual_seed(3))
+    even = nano_drawing.planes(torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5), 4)
+    anchors = torch.tensor([[[20.0, 40.0]]]), torch.tensor([[[20.0 + 3 * 4, 40.0 + 2 * 4]]])
+    before, after = (
+        nano_drawing.draw(even, nano_drawing.around(code, anchor)[:, :, 0])[0, 0]
+        for anchor in anchors
+    )
+    torch.testing.assert_close(after[2:, 3:], before[:-2, :-3], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [4, 16])
+def test_sampling_is_bilinear_and_clamped(stride: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    feature_map = torch.randn(1, 5, 7, 9, generator=generator)
+    inside = torch.rand(1, 6, 2, 2, generator=generator) * torch.tensor([9.0, 7.0]) * stride
+    coords = torch.cat([inside, torch.tensor([[[[-50.0, 3.0], [999.0, 999.0]]]])], 1)
+    size = torch.tensor([9.0, 7.0]) * stride
+    wanted = F.grid_sample(
+        feature_map, coords / size * 2 - 1, align_corners=False, padding_mode="border"
+    )
+    found = nano_decoder._sample(feature_map, coords, stride)
+    torch.testing.assert_close(found, wanted.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+
+
+def test_statistics_of_a_mask_drawn_by_hand() -> None:
+    logits = torch.full((1, 1, 4, 4), -30.0)
+    logits[0, 0, :2, :2] = 30.0  # four pixels, certain
+    size, confidence, unsure = nano_decoder._mask_statistics(logits)[0, 0]
+    assert size == pytest.approx(torch.log(torch.tensor(5.0)).item() / 10)
+    assert confidence == pytest.approx(4 / 5)
+    assert unsure == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_score_does_not_shape_the_masks() -> None:
+    decoder = NanoMaskDecoder().train()
+    codes: list[Tensor] = []
+    decoder.code.register_forward_hook(lambda _m, _i, out: codes.append(out) or out.retain_grad())
+    _, iou = decoder(embedding(), *prompts(1, 2, 1))
+    iou.sum().backward()
+    assert codes[0].grad is None or not codes[0].grad.any()

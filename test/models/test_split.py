@@ -1,0 +1,171 @@
+"""The decoders in three parts, as torch modules and as graphs, against the whole ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from mobile_sam_cases import load_random_weights  # noqa: E402
+from random_weights import uniform  # noqa: E402
+
+from aopsam_ros.errors import BundleError  # noqa: E402
+from aopsam_ros.models.export import export_bundle, mobile_sam_parts, nano_parts  # noqa: E402
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam  # noqa: E402
+from aopsam_ros.models.mobile_sam.prompt_image import Written, norm_scale  # noqa: E402
+from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
+from aopsam_ros.models.nano_split import SinglePromptSet, split_nano  # noqa: E402
+from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
+from aopsam_ros.runtime.decoded import all_logits  # noqa: E402
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime  # noqa: E402
+
+SIZE = 64
+SPLIT = ["decoder_frame", "decoder_prompts", "decoder_masks"]
+FACTS = {"name": "n", "version": "1", "licence": "-", "defaults": {}, "provenance": {}}
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def points(count, each, dtype=torch.float32):
+    """Points of every kind all over the image and beyond; the first prompt is a padded point."""
+    shape = (count, each)
+    coords = uniform(f"coords {shape}", (*shape, 2), -5.0, SIZE + 5.0)
+    labels = np.floor(uniform(f"labels {shape}", shape, -1.0, 4.0))
+    labels[0] = [1, -1, -1, -1][:each]
+    return {
+        "point_coords": torch.from_numpy(coords).to(dtype),
+        "point_labels": torch.from_numpy(labels).to(dtype),
+    }
+
+
+def boxes():
+    corners = torch.tensor([[[4.0, 5.0], [40.0, 50.0]], [[30.0, 2.0], [60.0, 9.0]]])
+    return {"point_coords": corners, "point_labels": torch.tensor([[2.0, 3.0]] * 2)}
+
+
+ASKED = [points(1, 1), points(3, 1), points(2, 4), boxes()]
+
+
+@pytest.fixture(scope="module")
+def nano():
+    torch.manual_seed(0)
+    return NanoSegmenter().eval()
+
+
+@torch.no_grad()
+def sharpened(model):
+    """Let attention look at few things, and norms change what they see, as trained ones do."""
+    for name, value in model.mask_decoder.named_parameters():
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            value.mul_(4.0)
+        elif "norm4" in name:
+            value.mul_(3.0)
+    return model
+
+
+def in_parts(split, embedding, sample):
+    """Decode, and draw everything."""
+    shared = split.share(embedding)
+    iou, codes = split.decode({**{n: shared[n] for n in split.prompts_need}, **sample})
+    drawn = split._to_draw(codes)
+    logits = split.masks(*(shared[n] for n in split.masks_need), *drawn.values())
+    return logits.reshape(len(iou), 3, *logits.shape[-2:]), iou
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sample", ASKED)
+def test_mobile_sam_in_parts_is_the_same_decoder(model, sample):
+    """In 64 bits: what is left is rounding, so the arithmetic is the same."""
+    copy = sharpened(load_random_weights(MobileSam(SIZE))).double()
+    embedding = torch.from_numpy(uniform("e", (1, 256, 4, 4), -2.0, 2.0)).double()
+    sample = {name: value.double() for name, value in sample.items()}
+    wanted = PointDecoder(copy).double()(embedding, *sample.values())
+    split = split_mobile_sam(copy)
+    for part in (split.frame, split.prompts, split.masks):
+        part.double()
+    found = in_parts(split, embedding, sample)
+    for a, b in zip(found, wanted, strict=True):
+        assert b.std() > 0.05
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sample", ASKED)
+def test_nano_in_parts_is_the_same_decoder(nano, sample):
+    embedding = torch.from_numpy(uniform("e", (1, 384, 4, 4), -2.0, 2.0))
+    wanted = SinglePromptSet(nano.decoder)(embedding, *sample.values())
+    found = in_parts(split_nano(nano.decoder), embedding, sample)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_scale_of_a_norm_is_that_of_the_image_that_is_never_made(blocks):
+    generator = torch.Generator().manual_seed(blocks)
+    image = torch.randn(5, 256, generator=generator).double()
+    image -= image.mean(-1, keepdim=True)
+    told = [torch.randn(2, 7, 256, generator=generator).double() for _ in range(blocks)]
+    told = [t - t.mean(-1, keepdim=True) for t in told]
+    weights = [torch.rand(2, 7, 5, generator=generator).double() for _ in range(blocks)]
+    scale = torch.rand(2, 1, 5, generator=generator).double() + 0.5
+    written = [Written(told[0], weights[0], scale)][: blocks - 1]
+    copy = image
+    for vectors, share in zip(told[:-1], weights[:-1], strict=True):
+        copy = (copy + share.transpose(1, 2) @ vectors) * scale.transpose(1, 2)
+    copy = copy + weights[-1].transpose(1, 2) @ told[-1]
+    meets = [t @ image.T / 256 for t in told]
+    found = norm_scale(image.var(1, correction=0), meets, written, told[-1], weights[-1], 1e-5)
+    wanted = 1.0 / torch.sqrt(copy.var(-1, correction=0) + 1e-5)
+    torch.testing.assert_close(found[:, 0], wanted)
+
+
+@pytest.fixture(scope="module", params=["mobile_sam", "nano"])
+def bundle(request, exported, nano, tmp_path_factory):
+    """A bundle of either model, and its whole decoder in torch."""
+    if request.param == "mobile_sam":
+        model = request.getfixturevalue("model")
+        return load_bundle(exported.folder), PointDecoder(model).eval()
+    folder = tmp_path_factory.mktemp("nano") / "b"
+    export_bundle(nano_parts(nano, None, SIZE), folder, FACTS)
+    return load_bundle(folder), SinglePromptSet(nano.decoder)
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+@pytest.mark.parametrize("sample", ASKED)
+def test_the_runtime_equals_torch_in_parts_and_whole(bundle, sample, is_split):
+    described, decoder = bundle
+    described = described if is_split else replace(described, split_graphs={})
+    runtime = OnnxRuntime(described, threads=1)
+    handle = runtime.encode(uniform("image", (1, 3, SIZE, SIZE), -2.0, 2.0))
+    decoded = runtime.decode(handle, *(value.numpy() for value in sample.values()))
+    with torch.no_grad():
+        logits, iou = decoder(torch.from_numpy(runtime.embedding(handle)), *sample.values())
+    np.testing.assert_allclose(decoded.predicted_iou, iou.numpy(), **CLOSE)
+    np.testing.assert_allclose(all_logits(decoded), logits.numpy(), **CLOSE)
+
+
+def test_parts_hold_plain_operators_only(bundle):
+    unwanted = {"OneHot", "Loop", "If", "Scan", "NonZero", "ScatterND", "GridSample"}
+    assert list(bundle[0].split_graphs) == SPLIT
+    for graph in bundle[0].split_graphs.values():
+        nodes = onnx.load_from_string(graph.read()).graph.node
+        assert not unwanted & {node.op_type for node in nodes}
+        assert {node.domain for node in nodes} == {""}
+
+
+def test_parts_that_differ_from_the_whole_are_refused(nano, tmp_path):
+    parts = nano_parts(nano, None, SIZE)
+    other = NanoSegmenter().eval()
+    with pytest.raises(BundleError, match=r"in three parts differs from the whole by .+ 0\.001$"):
+        export_bundle(
+            replace(parts, split=lambda: split_nano(other.decoder)), tmp_path / "b", FACTS
+        )
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_bundle_may_do_without(model, tmp_path):
+    parts = replace(mobile_sam_parts(model), split=None)
+    comparison = export_bundle(parts, tmp_path / "b", FACTS)
+    assert set(comparison.differences) == {"encoder", "mask_decoder"}
+    assert not load_bundle(tmp_path / "b").split_graphs
