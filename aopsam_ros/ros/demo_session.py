@@ -111,8 +111,9 @@ def _topics() -> dict[str, type]:
 
 def _is_recorded(recording: Recording, bag: Bag) -> bool:
     """Tell whether everything is in the bag that belongs to the newest masks."""
-    overlays, masks = bag.counts[f"{NODE}/overlay"], bag.counts[f"{NODE}/masks"]
-    return recording.is_complete() and overlays >= masks  # the overlay is published last
+    # Of the masks that were heard, not of those in the bag, which may come later; and of the
+    # overlays, as the node publishes those last.
+    return recording.is_complete() and bag.counts[f"{NODE}/overlay"] >= len(recording.segmented())
 
 
 def _start_node(plan: Plan) -> Child:

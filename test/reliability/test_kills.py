@@ -73,6 +73,7 @@ def test_a_listener_that_never_reads_is_killed_or_frozen_and_others_get_masks(
     assert robot.fresh_health()[0] == DiagnosticStatus.OK
 
 
+@pytest.mark.usefixtures("over_udp")
 def test_a_node_killed_while_it_works_can_be_started_again(robot, tiny_folder):
     robot.start_node(model=tiny_folder, autostart=True)
     robot.wait_for_subscription()
@@ -81,7 +82,6 @@ def test_a_node_killed_while_it_works_can_be_started_again(robot, tiny_folder):
         for _ in range(20):
             robot.send(GOOD)
         assert robot.stop_node(signal.SIGKILL) == -signal.SIGKILL
-        # What it left behind in shared memory does not disturb the next one.
         robot.start_node(model=tiny_folder, autostart=True)
         robot.forget()
         robot.wait(lambda: _answered(robot), "the new node does not answer")

@@ -15,6 +15,7 @@ pytest.importorskip("launch_ros")
 from test_launch import FOLDER, RUN
 
 
+@pytest.mark.usefixtures("over_udp")
 def test_a_node_killed_while_it_works_is_started_again_by_launch(robot, tiny_folder):
     arguments = [f"model:={tiny_folder}", "use_respawn:=true"]
     words = [sys.executable, "-c", RUN, str(FOLDER / "cpu.launch.py"), *arguments]
