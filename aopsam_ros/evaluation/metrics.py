@@ -27,7 +27,7 @@ def iou_matrix(segmentation: Segmentation, truth: list[NDArray[np.bool_]]) -> ND
     if not truth or not segmentation.masks:
         return np.zeros((len(segmentation.masks), len(truth)))
     stack = np.stack(truth)
-    areas = stack.sum((1, 2))
+    areas = pixels(stack)
     return np.stack([iou_row(mask.bbox, mask.crop(), stack, areas) for mask in segmentation.masks])
 
 
@@ -46,9 +46,16 @@ def iou_row(
         areas: their pixels, `[T]`, where they are known.
     """
     x, y, w, h = box
-    overlap = (truth[:, y : y + h, x : x + w] & crop).sum((1, 2))
-    sizes = truth.sum((1, 2)) if areas is None else areas
+    # One by one: numpy counts a whole array of truths several times faster than along its axes.
+    parts = truth[:, y : y + h, x : x + w]
+    overlap = np.array([np.count_nonzero(part & crop) for part in parts])
+    sizes = pixels(truth) if areas is None else areas
     return np.asarray(overlap / (sizes + np.count_nonzero(crop) - overlap), np.float64)
+
+
+def pixels(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the pixels of each mask of `[N, H, W]`, `[N]`."""
+    return np.array([np.count_nonzero(mask) for mask in masks], np.int64)
 
 
 def one_to_one(iou: NDArray[np.float64]) -> float:

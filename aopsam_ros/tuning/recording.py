@@ -82,6 +82,7 @@ def record_prompt(
     offset: float,
     upscale: Upscaler,
     truth: NDArray[np.bool_],
+    areas: NDArray[np.int64],
 ) -> RecordedPrompt:
     """Write one prompt's answer down.
 
@@ -91,6 +92,7 @@ def record_prompt(
         offset: of the stability score, in logits.
         upscale: of the photograph.
         truth: its true masks, bool `[T, H, W]`.
+        areas: their pixels, `[T]`.
     """
     thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
     flat = logits.reshape(len(logits), -1)
@@ -98,7 +100,7 @@ def record_prompt(
     return RecordedPrompt(
         predicted_iou=predicted_iou.copy(),
         levels=np.stack([np.packbits(flat > threshold, axis=1) for threshold in thresholds]),
-        iou=np.stack([iou_row(box, crop, truth) for box, crop in full]),
+        iou=np.stack([iou_row(box, crop, truth, areas) for box, crop in full]),
         area=np.array([np.count_nonzero(crop) for _, crop in full], np.int64),
     )
 

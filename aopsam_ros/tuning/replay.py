@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.evaluation.metrics import closest, one_to_one
+from aopsam_ros.evaluation.metrics import closest, one_to_one, pixels
 from aopsam_ros.evaluation.photographs import Photograph, read
 from aopsam_ros.frame_segmentation import decode_frame
 from aopsam_ros.masks.combining import combine
@@ -47,6 +47,20 @@ class Replayed:
     decoder_calls: int
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """What decoding a photograph's prompts takes; `truth` bool `[T, H, W]`, `areas` `[T]`."""
+
+    frame: FrameEmbedding
+    truth: NDArray[np.bool_]
+    areas: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, frame: FrameEmbedding, photograph: Photograph) -> _Opened:
+        truth = np.stack(photograph.truth)
+        return cls(frame, truth, pixels(truth))
+
+
 class Replay:
     """A model, a prompt source, and recordings of photographs; decodes what none asked before.
 
@@ -59,7 +73,7 @@ class Replay:
     ) -> None:
         """Put the parts together; the source must not merge masks."""
         self._model, self._source, self._datasets = model, source, datasets
-        self._open: tuple[Recording, FrameEmbedding, NDArray[np.bool_]] | None = None
+        self._open: tuple[Recording, _Opened] | None = None
 
     def record(self, photograph: Photograph, number: int, boxes: Boxes | None) -> Recording:
         """Encode a photograph, of the data set of that number, and keep what options may use."""
@@ -73,7 +87,7 @@ class Replay:
             features=model.features(frame) if source.adaptive or source.needs_features else None,
             boxes=boxes,
         )
-        self._open = recording, frame, np.stack(photograph.truth)
+        self._open = recording, _Opened.of(frame, photograph)
         return recording
 
     def run(self, recording: Recording, options: SegmenterOptions) -> Replayed:
@@ -99,19 +113,24 @@ class Replay:
         self, recording: Recording, coords: NDArray[np.float64], labels: NDArray[np.float32]
     ) -> None:
         """Decode prompts `[N, K, 2]`, `[N, K]` that the recording lacks."""
-        frame, truth = self._opened(recording)
+        opened = self._opened(recording)
         bundle = self._model.bundle
         upscale = Upscaler(recording.geometry, bundle.low_res_mask_size)
         step = min(_DECODED_AT_ONCE, self._model.largest_batch or _DECODED_AT_ONCE)
         for start in range(0, len(coords), step):
             some, kinds = coords[start : start + step], labels[start : start + step]
-            logits, predicted_iou = self._model.decode_all(frame, some, kinds)
+            logits, predicted_iou = self._model.decode_all(opened.frame, some, kinds)
             for row, key in enumerate(map(prompt_key, some, kinds)):
                 recording.prompts[key] = record_prompt(
-                    logits[row], predicted_iou[row], bundle.stability_offset, upscale, truth
+                    logits[row],
+                    predicted_iou[row],
+                    bundle.stability_offset,
+                    upscale,
+                    opened.truth,
+                    opened.areas,
                 )
 
-    def _opened(self, recording: Recording) -> tuple[FrameEmbedding, NDArray[np.bool_]]:
+    def _opened(self, recording: Recording) -> _Opened:
         """Return a photograph's embedding and its true masks; only the last one is kept."""
         if self._open is None or self._open[0] is not recording:
             number, index = recording.place
@@ -119,8 +138,8 @@ class Replay:
             if photograph is None:
                 raise DatasetError(f"{self._datasets[number].path}: changed while it was used")
             frame = self._model.encode(photograph.image.rgb, Stopwatch())
-            self._open = recording, frame, np.stack(photograph.truth)
-        return self._open[1:]
+            self._open = recording, _Opened.of(frame, photograph)
+        return self._open[1]
 
 
 class _Answers:
