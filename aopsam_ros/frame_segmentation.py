@@ -57,9 +57,7 @@ def segment_frame(
     earlier: Earlier | None = None,
 ) -> Segmentation:
     """Find the masks of an encoded image; arguments and errors as `decode_frame`."""
-    rounds, confidence_map = decode_frame(
-        model, source, frame, options, boxes, stopwatch, earlier
-    )
+    rounds, confidence_map = decode_frame(model, source, frame, options, boxes, stopwatch, earlier)
     with stopwatch.stage("postprocess"):
         masks, useful = _survivors(rounds, options.mask)
     rounds.states[useful] = PromptState.DECODED

@@ -22,7 +22,6 @@ from aopsam_ros.tracking.camera_motion import Thumbnail, shift_between, thumbnai
 
 CUT = 0.5  # share of the picture that changed above which nothing is taken over
 AROUND = 9  # pixels of a thumbnail a change is averaged over: neither noise nor an edge is one
-OUTSIDE = 1e4  # grey level of what the frame before did not show: a change, whatever is there
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _carried(before: _Before, thumbnail: Thumbnail, reuse: ReuseOptions) -> Earl
     if before.age + 1 >= reuse.key_frames:
         return None
     shift = shift_between(before.thumbnail, thumbnail)
-    changed = _changes(before.thumbnail, thumbnail, shift) > reuse.change_threshold
+    changed = _changes(before.thumbnail, thumbnail, shift, reuse.change_threshold)
     if changed.mean() > CUT:
         return None
     size = np.array(before.size[::-1], np.float64)
@@ -112,17 +111,19 @@ def _carried(before: _Before, thumbnail: Thumbnail, reuse: ReuseOptions) -> Earl
 
 
 def _changes(
-    before: Thumbnail, after: Thumbnail, shift: tuple[float, float]
-) -> NDArray[np.float32]:
-    """Return the mean difference around each pixel, the camera's motion taken out."""
-    motion = np.float32([[1, 0, shift[0]], [0, 1, shift[1]]])
+    before: Thumbnail, after: Thumbnail, shift: tuple[float, float], threshold: float
+) -> NDArray[np.bool_]:
+    """Tell where the picture is another one, the camera's motion taken out, or was not shown."""
+    motion = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
     size = after.shape[::-1]
-    moved = cv2.warpAffine(before, motion, size, borderValue=OUTSIDE)
-    return np.asarray(cv2.blur(np.abs(after - moved), (AROUND, AROUND)), np.float32)
+    moved = cv2.warpAffine(before, motion, size, borderMode=cv2.BORDER_REPLICATE)
+    shown = cv2.warpAffine(np.ones(after.shape, np.uint8), motion, size, flags=cv2.INTER_NEAREST)
+    difference = cv2.blur(np.abs(after - moved), (AROUND, AROUND))
+    return np.asarray((difference > threshold) | (shown == 0), np.bool_)
 
 
 def _prompts_of(segmentation: Segmentation) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the points behind the masks, each once, by descending predicted IoU, and confidence."""
+    """Return the points behind the masks, each once, best predicted IoU first, and confidence."""
     masks = sorted(segmentation.masks, key=lambda mask: -mask.predicted_iou)
     confidence = {mask.prompt: mask.prompt_confidence for mask in masks}
     points = np.array(list(confidence), np.float64).reshape(-1, 2)

@@ -19,8 +19,8 @@ from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import check_image
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
+from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime

@@ -55,7 +55,8 @@ def shift_between(before: Thumbnail, after: Thumbnail) -> tuple[float, float]:
     if min(rows, columns) < LEAST_SIDE:
         return 0.0, 0.0
     window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
-    (x, y), response = cv2.phaseCorrelate(before, after, window)
+    # Copies: in some sizes OpenCV applies the window to its inputs themselves.
+    (x, y), response = cv2.phaseCorrelate(before.copy(), after.copy(), window)
     if not (response >= LEAST_RESPONSE and np.isfinite([x, y]).all()):
         return 0.0, 0.0
     return x, y
