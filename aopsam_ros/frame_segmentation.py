@@ -106,21 +106,31 @@ def decode_frame(
     """
     if source.needs_boxes and boxes is None:
         raise InputError(f"the prompt source '{source.name}' needs boxes")
-    confidence_map = None
-    if earlier is not None and source.adaptive and earlier.suffices:
-        prompts = earlier.prompts()
+    earlier = earlier if source.adaptive else None
+    if earlier is not None and earlier.suffices:
+        prompts, confidence_map = earlier.prompts(), None
     else:
-        confidence_map = _confidence_map(model, source, frame, stopwatch)
-        with stopwatch.stage("sampling"):
-            features = model.features(frame) if source.needs_features else None
-            prompts = source.propose(
-                FrameInput(frame.geometry, options, confidence_map, features, boxes)
-            )
-            if earlier is not None and source.adaptive:
-                prompts = earlier.joined(prompts, frame.geometry)
+        prompts, confidence_map = _proposed(model, source, frame, options, boxes, stopwatch)
+        if earlier is not None:
+            prompts = earlier.joined(prompts, frame.geometry)
     rounds = _rounds(model, source, frame, prompts, options, stopwatch)
     rounds.run()
     return rounds, confidence_map
+
+
+def _proposed(
+    model: FrameModel,
+    source: PromptSource,
+    frame: FrameEmbedding,
+    options: SegmenterOptions,
+    boxes: Boxes | None,
+    stopwatch: Stopwatch,
+) -> tuple[PromptSet, NDArray[np.float32] | None]:
+    confidence_map = _confidence_map(model, source, frame, stopwatch)
+    with stopwatch.stage("sampling"):
+        features = model.features(frame) if source.needs_features else None
+        seen = FrameInput(frame.geometry, options, confidence_map, features, boxes)
+        return source.propose(seen), confidence_map
 
 
 def _confidence_map(

@@ -11,6 +11,7 @@ Run it as python -m benchmarks.streams --data FOLDER...
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.metrics import instance_masks, iou_matrix, one_to_one
 from aopsam_ros.evaluation.photographs import spread
 from aopsam_ros.options import parse
-from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.reuse import FrameReuse, ReuseOptions
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
@@ -137,11 +137,9 @@ def segment(
     """Segment a frame, as the node does."""
     stopwatch = Stopwatch()
     encoded = segmenter.encode(rgb, stopwatch)
-
-    def find(earlier: Earlier | None = None) -> Segmentation:
-        return segmenter.segment_frame(encoded, stopwatch=stopwatch, earlier=earlier)
-
-    return find() if reuse is None else memory.segment(rgb, segmenter.options, reuse, find)
+    options = segmenter.options
+    find = functools.partial(segmenter.segment_frame, encoded, options, None, stopwatch)
+    return find() if reuse is None else memory.segment(rgb, options, reuse, find)
 
 
 def measure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import traceback
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.reuse import FrameReuse
 from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.box_pairing import BoxPairing
@@ -198,10 +198,7 @@ class Pipeline:
             return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame)
         stopwatch = Stopwatch()
         encoded = self.segmenter.encode(rgb, stopwatch)
-
-        def find(earlier: Earlier | None = None) -> Segmentation:
-            return self.segmenter.segment_frame(encoded, options, boxes, stopwatch, earlier)
-
+        find = functools.partial(self.segmenter.segment_frame, encoded, options, boxes, stopwatch)
         found = find() if reuse is None else self._reuse.segment(rgb, options, reuse, find)
         segmentation = _named(found, boxes, frame)
         if tracking is None:
