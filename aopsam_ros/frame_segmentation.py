@@ -16,6 +16,7 @@ from aopsam_ros.options import MaskOptions, SegmenterOptions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
 from aopsam_ros.rounds import Rounds
@@ -53,9 +54,10 @@ def segment_frame(
     options: SegmenterOptions,
     boxes: Boxes | None,
     stopwatch: Stopwatch,
+    earlier: Earlier | None = None,
 ) -> Segmentation:
     """Find the masks of an encoded image; arguments and errors as `decode_frame`."""
-    rounds, confidence_map = decode_frame(model, source, frame, options, boxes, stopwatch)
+    rounds, confidence_map = decode_frame(model, source, frame, options, boxes, stopwatch, earlier)
     with stopwatch.stage("postprocess"):
         masks, useful = _survivors(rounds, options.mask)
     rounds.states[useful] = PromptState.DECODED
@@ -79,6 +81,7 @@ def decode_frame(
     options: SegmenterOptions,
     boxes: Boxes | None,
     stopwatch: Stopwatch,
+    earlier: Earlier | None = None,
 ) -> tuple[Rounds, NDArray[np.float32] | None]:
     """Propose prompts for an encoded image and decode them.
 
@@ -89,9 +92,12 @@ def decode_frame(
         options: of this frame.
         boxes: a detector's, for the sources that need them.
         stopwatch: of the frame.
+        earlier: what to take over from the frame before, in place of a part of the source's
+            prompts; sources that are not adaptive propose all of theirs, whatever came before.
 
     Returns:
-        the rounds, with every mask that passed the filters, and the confidence map.
+        the rounds, with every mask that passed the filters, and the confidence map, if one was
+        needed.
 
     Raises:
         InputError: if boxes are needed and not given.
@@ -100,15 +106,31 @@ def decode_frame(
     """
     if source.needs_boxes and boxes is None:
         raise InputError(f"the prompt source '{source.name}' needs boxes")
-    confidence_map = _confidence_map(model, source, frame, stopwatch)
-    with stopwatch.stage("sampling"):
-        features = model.features(frame) if source.needs_features else None
-        prompts = source.propose(
-            FrameInput(frame.geometry, options, confidence_map, features, boxes)
-        )
+    earlier = earlier if source.adaptive else None
+    if earlier is not None and earlier.suffices:
+        prompts, confidence_map = earlier.prompts(), None
+    else:
+        prompts, confidence_map = _proposed(model, source, frame, options, boxes, stopwatch)
+        if earlier is not None:
+            prompts = earlier.joined(prompts, frame.geometry)
     rounds = _rounds(model, source, frame, prompts, options, stopwatch)
     rounds.run()
     return rounds, confidence_map
+
+
+def _proposed(
+    model: FrameModel,
+    source: PromptSource,
+    frame: FrameEmbedding,
+    options: SegmenterOptions,
+    boxes: Boxes | None,
+    stopwatch: Stopwatch,
+) -> tuple[PromptSet, NDArray[np.float32] | None]:
+    confidence_map = _confidence_map(model, source, frame, stopwatch)
+    with stopwatch.stage("sampling"):
+        features = model.features(frame) if source.needs_features else None
+        seen = FrameInput(frame.geometry, options, confidence_map, features, boxes)
+        return source.propose(seen), confidence_map
 
 
 def _confidence_map(

@@ -114,7 +114,7 @@ class Rounds:
             return np.zeros(len(remaining), np.bool_)
         with self.stopwatch.stage("filtering"):
             evidence = self._evidence(rule, found, sure, remaining)
-            return eliminated(rule, evidence, asf)
+            return eliminated(rule, evidence, asf) & (remaining >= self.prompts.certain)
 
     def _evidence(
         self,

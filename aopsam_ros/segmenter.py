@@ -20,6 +20,7 @@ from aopsam_ros.preprocessing import check_image
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
+from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import Runtime, create_runtime
@@ -155,10 +156,12 @@ class Segmenter:
         options: SegmenterOptions | None = None,
         boxes: Boxes | None = None,
         stopwatch: Stopwatch | None = None,
+        earlier: Earlier | None = None,
     ) -> Segmentation:
         """Find the masks of an image that is encoded already; see `segment` and `encode`.
 
-        Crops would have to be encoded anew: `grid.crop_layers` plays no part here.
+        Crops would have to be encoded anew: `grid.crop_layers` plays no part here. `earlier` is
+        what a stream's frame takes over from the one before, from `FrameReuse`.
         """
         return segment_frame(
             self._model,
@@ -167,6 +170,7 @@ class Segmenter:
             options or self._options,
             boxes,
             stopwatch or Stopwatch(),
+            earlier,
         )
 
     def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch | None = None) -> FrameEmbedding:

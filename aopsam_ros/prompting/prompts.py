@@ -23,23 +23,27 @@ class PromptSet:
 
     `coords` float64 `[N, K, 2]` (x, y) in source pixels; `labels` float32 `[N, K]` (1 foreground,
     0 background, 2 and 3 box corners, -1 padding); `anchors` float64 `[N, 2]`, the one point that
-    stands for each prompt in messages and in ASF filtering; `confidence` float32 `[N]` in 0-1.
+    stands for each prompt in messages and in ASF filtering; `confidence` float32 `[N]` in 0-1. The
+    first `certain` of them are never dropped by filtering.
     """
 
     coords: NDArray[np.float64]
     labels: NDArray[np.float32]
     anchors: NDArray[np.float64]
     confidence: NDArray[np.float32]
+    certain: int = 0
 
     def __len__(self) -> int:
         """Return the number of prompts."""
         return len(self.anchors)
 
 
-def point_prompts(points: NDArray[np.float64], confidence: NDArray[np.float32]) -> PromptSet:
+def point_prompts(
+    points: NDArray[np.float64], confidence: NDArray[np.float32], certain: int = 0
+) -> PromptSet:
     """Make one foreground prompt of each point `[N, 2]`."""
     labels = np.full((len(points), 1), FOREGROUND, np.float32)
-    return PromptSet(points[:, None, :], labels, points, confidence)
+    return PromptSet(points[:, None, :], labels, points, confidence, certain)
 
 
 def box_prompts(boxes: Boxes, anchors: NDArray[np.float64]) -> PromptSet:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aopsam_ros.boxes_3d import AXES, OPTICAL
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
+from aopsam_ros.reuse import ReuseOptions
 from aopsam_ros.ros.markers import MarkerOptions
 from aopsam_ros.ros.stamps import PairingOptions
 from aopsam_ros.runtime.engines import AUTO, ENGINES
 from aopsam_ros.tracking import TrackingOptions
+
+T = TypeVar("T")
 
 FIXED: Mapping[str, OptionSpec] = {
     "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
@@ -84,6 +87,24 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "tracking.max_lost": OptionSpec(
         int, 15, 0, 10_000, "frames without an object after which it is forgotten"
     ),
+    "reuse.enabled": OptionSpec(
+        bool,
+        False,
+        None,
+        None,
+        "prompts that gave masks in the frame before are decoded first, new ones only where the"
+        " picture changed; with the prompt source predictor",
+    ),
+    "reuse.change_threshold": OptionSpec(
+        float,
+        6.0,
+        0.0,
+        255.0,
+        "mean difference around a place, in grey levels, above which the picture has changed",
+    ),
+    "reuse.key_frames": OptionSpec(
+        int, 10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
+    ),
     "boxes_3d.axes": OptionSpec(
         str,
         OPTICAL,
@@ -148,6 +169,7 @@ class Configuration:
     markers: MarkerOptions = field(default_factory=MarkerOptions)
     overlay: OverlayOptions = field(default_factory=OverlayOptions)
     tracking: TrackingOptions | None = None  # None: switched off
+    reuse: ReuseOptions | None = None  # likewise
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
     limits: Limits = field(default_factory=Limits)
@@ -161,13 +183,15 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         OptionError: if a value is impossible.
     """
     options = SegmenterOptions().updated({name: values[name] for name in OPTIONS})
-    if values["tracking.enabled"] and options.grid.crop_layers:
-        raise OptionError("tracking.enabled and grid.crop_layers above 0 exclude each other")
+    for name in ("tracking.enabled", "reuse.enabled"):
+        if values[name] and options.grid.crop_layers:
+            raise OptionError(f"{name} and grid.crop_layers above 0 exclude each other")
     return Configuration(
         options=options,
         markers=MarkerOptions(**_group(values, "markers")),
         overlay=OverlayOptions(**_group(values, "overlay")),
-        tracking=_tracking(**_group(values, "tracking")),
+        tracking=_if_enabled(TrackingOptions, **_group(values, "tracking")),
+        reuse=_if_enabled(ReuseOptions, **_group(values, "reuse")),
         boxes_3d_axes=_choice(values, "boxes_3d.axes"),
         pairing=PairingOptions(**_group(values, "pairing")),
         limits=Limits(**_group(values, "diagnostics")),
@@ -175,8 +199,8 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
     )
 
 
-def _tracking(enabled: bool, **options: Any) -> TrackingOptions | None:  # noqa: ANN401
-    return TrackingOptions(**options) if enabled else None
+def _if_enabled(kind: Callable[..., T], enabled: bool, **options: Any) -> T | None:  # noqa: ANN401
+    return kind(**options) if enabled else None
 
 
 def _choice(values: Mapping[str, Any], name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.reuse import FrameReuse
 from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.box_pairing import BoxPairing
 from aopsam_ros.ros.boxes import boxes_of, named
@@ -52,6 +54,7 @@ class Pipeline:
         self._depth = DepthImages()
         self.gpu_memory = GpuMemory(segmenter.device)
         self._tracker = StreamTracker()
+        self._reuse = FrameReuse()
         self._outputs = outputs
         self._statistics = statistics
         self._on_failure = on_failure
@@ -72,6 +75,7 @@ class Pipeline:
         self._worker.stop()
         self._pairing.clear()
         self._tracker.reset()
+        self._reuse.reset()
         self._calibration = self._newest = None
 
     def clear(self) -> None:
@@ -186,13 +190,19 @@ class Pipeline:
     def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
         """Segment an image; where tracking is on, the masks have their objects' ids."""
         options, tracking = frame.configuration.options, frame.configuration.tracking
+        reuse = frame.configuration.reuse
         boxes = None if frame.boxes is None else boxes_of(frame.boxes)
-        if tracking is None:
+        if reuse is None:
+            self._reuse.reset()  # frames may pass before it is switched on again
+        if tracking is None and reuse is None:
             return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame)
         stopwatch = Stopwatch()
         encoded = self.segmenter.encode(rgb, stopwatch)
-        segmentation = self.segmenter.segment_frame(encoded, options, boxes, stopwatch)
-        segmentation = _named(segmentation, boxes, frame)
+        find = functools.partial(self.segmenter.segment_frame, encoded, options, boxes, stopwatch)
+        found = find() if reuse is None else self._reuse.segment(rgb, options, reuse, find)
+        segmentation = _named(found, boxes, frame)
+        if tracking is None:
+            return segmentation
         features = self.segmenter.features(encoded)
         stamp = nanoseconds(frame.image.header)
         return self._tracker.update(rgb, segmentation, features, stamp, tracking)

@@ -10,6 +10,8 @@ SIDE = 160  # pixels of the longer side that frames are compared at: the cost kn
 LEAST_SIDE = 16
 LEAST_RESPONSE = 0.2  # of the correlation's peak, 0 to 1; frames without much in common have less
 
+Thumbnail = NDArray[np.float32]  # grey levels, 0 to 255
+
 
 class CameraMotion:
     """Measures the shift between successive frames by phase correlation of their thumbnails.
@@ -20,7 +22,7 @@ class CameraMotion:
 
     def __init__(self) -> None:
         """Begin with no frame known."""
-        self._before: NDArray[np.float32] | None = None
+        self._before: Thumbnail | None = None
 
     def reset(self) -> None:
         """Forget the frame before."""
@@ -35,21 +37,33 @@ class CameraMotion:
         Returns:
             0, 0 for the first frame, one of another size, or one without much in common.
         """
-        thumbnail = _thumbnail(rgb)
+        thumbnail = thumbnail_of(rgb)
         before, self._before = self._before, thumbnail
         if before is None or before.shape != thumbnail.shape:
             return 0.0, 0.0
+        x, y = shift_between(before, thumbnail)
         rows, columns = thumbnail.shape
-        if min(rows, columns) < LEAST_SIDE:
-            return 0.0, 0.0
-        window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
-        (x, y), response = cv2.phaseCorrelate(before, thumbnail, window)
-        if not (response >= LEAST_RESPONSE and np.isfinite([x, y]).all()):
-            return 0.0, 0.0
         return x * rgb.shape[1] / columns, y * rgb.shape[0] / rows
 
 
-def _thumbnail(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+def shift_between(before: Thumbnail, after: Thumbnail) -> tuple[float, float]:
+    """Return how far the content moved, x and y in pixels of the thumbnails, of the same size.
+
+    It is 0, 0 where they are too small or have too little in common to tell.
+    """
+    rows, columns = after.shape
+    if min(rows, columns) < LEAST_SIDE:
+        return 0.0, 0.0
+    window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+    # Copies: in some sizes OpenCV applies the window to its inputs themselves.
+    (x, y), response = cv2.phaseCorrelate(before.copy(), after.copy(), window)
+    if not (response >= LEAST_RESPONSE and np.isfinite([x, y]).all()):
+        return 0.0, 0.0
+    return x, y
+
+
+def thumbnail_of(rgb: NDArray[np.uint8]) -> Thumbnail:
+    """Shrink a frame, uint8 `[H, W, 3]`, to what frames are compared by."""
     height, width = rgb.shape[:2]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -51,6 +51,7 @@ def run(
     largest_batch=None,
     clock=None,
     decoding=Decoder,
+    certain=0,
     **asf,
 ):
     clock = clock or Clock()
@@ -61,7 +62,7 @@ def run(
     rounds = Rounds(
         decode=decoder,
         features=lambda: pytest.fail("no rule asked for features"),
-        prompts=point_prompts(np.array(points, float).reshape(-1, 2), confidence),
+        prompts=point_prompts(np.array(points, float).reshape(-1, 2), confidence, certain),
         geometry=GEOMETRY,
         low_size=LOW,
         stability_offset=1.0,
@@ -91,6 +92,12 @@ def test_filtering_shortens_the_next_round():
     assert decoder.batches == [POINTS[:2], POINTS[2:4]]
     assert rounds.states[4] == PromptState.ELIMINATED
     assert rounds.decoder_calls == 4
+
+
+def test_filtering_leaves_certain_prompts_alone():
+    rounds, decoder, _ = run([[5, 5], [9, 9], [3, 3]], filtering="inside", batch_size=1, certain=2)
+    assert decoder.batches == [[[5, 5]], [[9, 9]]]
+    assert rounds.states[2] == PromptState.ELIMINATED
 
 
 @pytest.mark.parametrize("least", [0.0, 0.6, 0.7, 0.75, 0.875, 0.876, 1.0])
