@@ -159,10 +159,13 @@ def _tint(colour: Rgb) -> RgbImage:
 
 
 def _draw_outlines(picture: RgbImage, outlines: Iterable[tuple[Sequence[Any], Rgb]]) -> None:
-    """Draw contours; where lines are thick enough, with a dark edge that shows on any ground."""
+    """Draw contours; where lines are thick enough, with a dark edge that shows on any ground.
+
+    Without smoothing, which takes three times as long and more than segmenting does.
+    """
     unit = drawing_unit(picture)
     line = max(1, round(1.4 * unit))
     for contours, colour in outlines:
         if unit >= _HALO_FROM:
-            cv2.drawContours(picture, contours, -1, HALO, line + 2, cv2.LINE_AA)
-        cv2.drawContours(picture, contours, -1, colour, line, cv2.LINE_AA)
+            cv2.drawContours(picture, contours, -1, HALO, line + 2)
+        cv2.drawContours(picture, contours, -1, colour, line)
