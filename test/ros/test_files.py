@@ -13,7 +13,8 @@ from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("cpu", "jetson")]  # of launch files
+CHOICES = [ROOT / "config" / "fast.yaml"]  # options to start with instead
 
 
 def with_examples(text):
@@ -49,7 +50,18 @@ def test_the_node_starts_with_a_parameter_file(robot, file, tiny_bundle):
 
 def test_there_is_a_parameter_file_for_each_launch_file():
     launched = {file.name.split(".")[0] for file in (ROOT / "launch").glob("*.launch.py")}
-    assert launched == {file.stem for file in CONFIGS} == {"cpu", "jetson"}
+    assert launched == {file.stem for file in CONFIGS}
+    assert {*CONFIGS, *CHOICES} == set((ROOT / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.name)
+def test_the_node_takes_the_options_of_a_choice(robot, file, tiny_bundle):
+    values = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
+    robot.start_node("--params-file", str(file), model=tiny_bundle)
+    assert robot.configure(), robot.log.read_text()
+    chosen = {name: value for name, value in values.items() if name != "model"}
+    assert len(chosen) >= 4
+    assert {name: robot.get(name) for name in chosen} == chosen
 
 
 def topics_of(display):

@@ -10,7 +10,7 @@ from aopsam_ros.segmenter import Segmenter
 from aopsam_ros.tracking import StreamTracker, TrackingOptions
 from aopsam_ros.tracking.looks import looks_of
 
-FRAMES = 8
+FRAMES = 12
 HEIGHT, WIDTH = 300, 450
 
 
@@ -20,12 +20,14 @@ def frames(root):
     rgb = cv2.imread(str(root / "photographs" / "coffee.jpg"))[..., ::-1]
     found = []
     with Segmenter.from_bundle("nano", engine="onnxruntime", threads=1) as segmenter:
+        # Of masks that are nearly the same, nobody could tell which one is which in the next frame.
+        options = segmenter.options.updated({"mask.overlap_threshold": 0.7})
         for step in range(FRAMES):
             x = 12 * step
             y = round(50 - 50 * np.cos(step))
             picture = np.ascontiguousarray(rgb[y : y + HEIGHT, x : x + WIDTH])
             encoded = segmenter.encode(picture)
-            segmentation = segmenter.segment_frame(encoded)
+            segmentation = segmenter.segment_frame(encoded, options)
             found.append(((x, y), picture, segmentation, segmenter.features(encoded)))
     return found
 
