@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.evaluation.metrics import closest, one_to_one, pixels
+from aopsam_ros.evaluation.metrics import closest, one_to_one
 from aopsam_ros.evaluation.photographs import Photograph, read
 from aopsam_ros.frame_segmentation import decode_frame
 from aopsam_ros.masks.combining import combine
+from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.preprocessing import PreprocessedImage
@@ -58,7 +59,7 @@ class _Opened:
     @classmethod
     def of(cls, frame: FrameEmbedding, photograph: Photograph) -> _Opened:
         truth = np.stack(photograph.truth)
-        return cls(frame, truth, pixels(truth))
+        return cls(frame, truth, count_pixels(truth))
 
 
 class Replay:

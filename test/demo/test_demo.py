@@ -126,7 +126,9 @@ def test_the_overlay_shows_the_photograph_with_its_masks(two_photographs: Run, n
     assert (mixed | ~changed).mean() > 0.7
 
 
-@pytest.mark.parametrize(("name", "title"), [("cat.jpg", "cat"), ("coffee.jpg", "cup")])
+@pytest.mark.parametrize(
+    ("name", "title"), [("cat.jpg", "cat"), ("coffee.jpg", "cup"), ("coffee.jpg", "spoon")]
+)
 def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) -> None:
     """One of the masks fits the outline that a person drew, and the overlay shows it."""
     wanted = outlined(name, title)

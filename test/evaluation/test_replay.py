@@ -6,9 +6,10 @@ from dice import Dice
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one, pixels
+from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.photographs import read
+from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.preprocessing import resized_geometry
 from aopsam_ros.promptable import PromptableModel
@@ -31,7 +32,7 @@ def test_recorded_logits_pass_the_same_thresholds(values, offset):
     truth = np.zeros((2, 20, 28), bool)
     truth[0, :10], truth[1, 10:] = True, True
     upscale = Upscaler(GEOMETRY, 8)
-    scores, areas = np.float32([0.3, 0.2, 0.1]), pixels(truth)
+    scores, areas = np.float32([0.3, 0.2, 0.1]), count_pixels(truth)
     prompt = record_prompt(logits, scores, offset, upscale, truth, areas)
     recorded = RecordedMasks([prompt, prompt], 8, offset)
     found = recorded.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
