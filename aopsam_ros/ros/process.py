@@ -25,6 +25,8 @@ def spin(node: AopsamNode) -> None:
         except ExternalShutdownException:
             return
         except Exception:
+            if not rclpy.ok():  # a signal between two waits: everything fails from then on
+                return
             node.on_callback_failed(traceback.format_exc())
 
 
