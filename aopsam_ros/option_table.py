@@ -25,6 +25,15 @@ class OptionSpec:
 
 
 OPTIONS: Mapping[str, OptionSpec] = {
+    "encoder.padding": OptionSpec(
+        str,
+        "square",
+        None,
+        None,
+        "how far the image is padded: to a square, or least, which is faster; engines and models"
+        " that need the square pad to it in any case",
+        ("square", "least"),
+    ),
     "asf.smoothing_sigma": OptionSpec(
         float, 2.0, 0.0, 32.0, "Gaussian smoothing of the prompt confidence map, in its pixels"
     ),

@@ -14,6 +14,7 @@ __all__ = [
     "OPTIONS",
     "AsfOptions",
     "ClusterOptions",
+    "EncoderOptions",
     "GridOptions",
     "MaskOptions",
     "OptionSpec",
@@ -93,6 +94,17 @@ def _check_fields(group: str, options: object) -> None:
 
 
 @dataclass(frozen=True)
+class EncoderOptions:
+    """How an image is encoded; each field is the option `encoder.<field>`."""
+
+    padding: str = _default("encoder.padding")
+
+    def __post_init__(self) -> None:
+        """Check every field against the table."""
+        _check_fields("encoder", self)
+
+
+@dataclass(frozen=True)
 class AsfOptions:
     """Adaptive sampling and filtering of prompts; each field is the option `asf.<field>`."""
 
@@ -162,6 +174,7 @@ class SegmenterOptions:
     mask: MaskOptions = field(default_factory=MaskOptions)
     clusters: ClusterOptions = field(default_factory=ClusterOptions)
     grid: GridOptions = field(default_factory=GridOptions)
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     def flat(self) -> dict[str, Value]:
         """Return `{"asf.smoothing_sigma": 2.0, ...}`, in the table's order."""

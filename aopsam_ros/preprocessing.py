@@ -29,6 +29,11 @@ class FrameGeometry:
     image_size: int
 
     @property
+    def valid(self) -> tuple[int, int]:
+        """Rows and columns of the square that show the image."""
+        return self.valid_height, self.valid_width
+
+    @property
     def scale_x(self) -> float:
         """Resized pixels per source pixel, horizontally."""
         return self.valid_width / self.width

@@ -46,8 +46,15 @@ class PromptableModel:
         """The most prompts `decode` takes at once; None: any number."""
         return self.runtime.largest_batch
 
-    def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch) -> FrameEmbedding:
-        """Encode an image, uint8 `[H, W, 3]`.
+    def encode(
+        self, rgb: NDArray[np.uint8], stopwatch: Stopwatch, padding: str = "square"
+    ) -> FrameEmbedding:
+        """Encode an image.
+
+        Args:
+            rgb: uint8 `[H, W, 3]`.
+            stopwatch: of the frame.
+            padding: "square", or "least" to leave out what the engine can do without.
 
         Raises:
             InputError: if the image is not such an array or is empty.
@@ -56,7 +63,8 @@ class PromptableModel:
         with stopwatch.stage("preprocess"):
             image = preprocess(rgb, self.bundle.image_size, self.bundle.mean, self.bundle.std)
         with stopwatch.stage("encoder"):
-            return FrameEmbedding(image, self.runtime.encode(image.tensor))
+            valid = image.geometry.valid if padding == "least" else None
+            return FrameEmbedding(image, self.runtime.encode(image.tensor, valid))
 
     def decode(self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]) -> Decoded:
         """Decode N prompts of K points on an encoded image, in one call of the graph.

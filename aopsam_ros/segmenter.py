@@ -143,7 +143,7 @@ class Segmenter:
         chosen, watch = options or self._options, stopwatch or Stopwatch()
 
         def whole(image: NDArray[np.uint8]) -> Segmentation:
-            return self.segment_frame(self._model.encode(image, watch), chosen, boxes, watch)
+            return self.segment_frame(self.encode(image, watch, chosen), chosen, boxes, watch)
 
         layers = self._source.crop_layers(chosen)
         if layers == 0:
@@ -173,14 +173,25 @@ class Segmenter:
             earlier,
         )
 
-    def encode(self, rgb: NDArray[np.uint8], stopwatch: Stopwatch | None = None) -> FrameEmbedding:
+    def encode(
+        self,
+        rgb: NDArray[np.uint8],
+        stopwatch: Stopwatch | None = None,
+        options: SegmenterOptions | None = None,
+    ) -> FrameEmbedding:
         """Encode an image once, to decode prompts on it.
+
+        Args:
+            rgb: uint8 `[H, W, 3]`, from 1 x 1 pixel.
+            stopwatch: told of the stages.
+            options: for this frame; the `options` property where None.
 
         Raises:
             InputError: if the image is not uint8 `[H, W, 3]` or is empty.
             InferenceError: if the graph fails.
         """
-        return self._model.encode(rgb, stopwatch or Stopwatch())
+        padding = (options or self._options).encoder.padding
+        return self._model.encode(rgb, stopwatch or Stopwatch(), padding)
 
     def features(self, frame: FrameEmbedding) -> FeatureMap:
         """Return what the last encoded image looks like, pixel by pixel of the embedding.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
-from aopsam_ros.models.nano import NanoSegmenter
+from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
-from aopsam_ros.models.split_decoder import POINTS, PROMPTS, SplitDecoder
+from aopsam_ros.models.split_decoder import POINTS, PROMPTS, SplitDecoder, open_axes
 from aopsam_ros.runtime import plain_yaml, verification
 from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 
@@ -42,6 +42,8 @@ class BundleParts:
         similarity_channels: how many of the embedding's first channels say what a pixel shows.
         mean: what is taken off an image, per channel on the 0-255 scale, before it is
         std: divided by this.
+        size_divisibility: the encoder, the predictor and the parts of the decoder take images whose
+            sides are multiples of it, in place of padded squares; 0: squares only.
         split: makes the decoder's three parts; a bundle may do without.
     """
 
@@ -52,6 +54,7 @@ class BundleParts:
     similarity_channels: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    size_divisibility: int = 0
     split: Callable[[], SplitDecoder] | None = None
 
 
@@ -67,6 +70,7 @@ def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: in
         similarity_channels=FEATURE_CHANNELS,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+        size_divisibility=SIZE_DIVISIBILITY,
         split=lambda: split_nano(model.decoder),
     )
 
@@ -129,17 +133,48 @@ def export_bundle(
 def _plans(parts: BundleParts) -> list[GraphPlan]:
     """Plan the graphs, with inputs that look like an image's."""
     generator = torch.Generator().manual_seed(0)
-    image = _picture(parts.image_size, generator)
+    images = _pictures(parts, generator)
     with torch.no_grad():
-        embedding = parts.encoder.eval()(image)
-    seen = {"image": image, "embedding": embedding}
-    plans = [GraphPlan(ENCODER, parts.encoder, ("embedding",), [{"image": image}], {})]
+        embeddings = [parts.encoder.eval()(image) for image in images]
+    plans = [_plan_encoder(parts, images, embeddings)]
     if parts.predictor is not None:
-        plans.append(GraphPlan(PREDICTOR, parts.predictor, ("confidence_map",), [seen], {}))
+        plans.append(_plan_predictor(parts.predictor, images, embeddings))
     prompts = [
         _prompts(count, points, parts.image_size, generator)
         for count, points in ((3, 2), (1, 1), (5, 4))
     ]
+    plans.append(_plan_decoder(parts.decoder, embeddings[0], prompts))
+    if parts.split is not None:
+        split = parts.split()
+        split.compare(parts.decoder.eval(), embeddings[0], prompts)
+        plans += split.plans(embeddings, prompts)
+    return plans
+
+
+def _plan_encoder(
+    parts: BundleParts, images: Sequence[Tensor], embeddings: Sequence[Tensor]
+) -> GraphPlan:
+    samples = [{"image": image} for image in images]
+    dynamic = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
+    return GraphPlan(ENCODER, parts.encoder, ("embedding",), samples, dynamic)
+
+
+def _plan_predictor(
+    predictor: nn.Module, images: Sequence[Tensor], embeddings: Sequence[Tensor]
+) -> GraphPlan:
+    samples = [
+        {"image": image, "embedding": embedding}
+        for image, embedding in zip(images, embeddings, strict=True)
+    ]
+    dynamic = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
+    dynamic["confidence_map"] = {axis: f"confidence_map_{axis}" for axis in dynamic["image"]}
+    return GraphPlan(PREDICTOR, predictor, ("confidence_map",), samples, dynamic)
+
+
+def _plan_decoder(
+    decoder: nn.Module, embedding: Tensor, prompts: Sequence[dict[str, Tensor]]
+) -> GraphPlan:
+    """Plan the whole decoder, which is for padded squares only."""
     samples = [{"embedding": embedding, **sample} for sample in prompts]
     per_point, per_prompt = {0: PROMPTS, 1: POINTS}, {0: PROMPTS}
     dynamic = {
@@ -148,13 +183,16 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
         "low_res_logits": per_prompt,
         "predicted_iou": per_prompt,
     }
-    outputs = ("low_res_logits", "predicted_iou")
-    plans.append(GraphPlan(DECODER, parts.decoder, outputs, samples, dynamic))
-    if parts.split is not None:
-        split = parts.split()
-        split.compare(parts.decoder.eval(), embedding, prompts)
-        plans += split.plans(embedding, prompts)
-    return plans
+    return GraphPlan(DECODER, decoder, ("low_res_logits", "predicted_iou"), samples, dynamic)
+
+
+def _pictures(parts: BundleParts, generator: torch.Generator) -> list[Tensor]:
+    """Draw a square, and a smaller image where the graphs take one."""
+    size, step = parts.image_size, parts.size_divisibility
+    image = _picture(size, generator)
+    if not step:
+        return [image]
+    return [image, image[:, :, : -(-size // (2 * step)) * step, : size - step].contiguous()]
 
 
 def _picture(size: int, generator: torch.Generator) -> Tensor:
@@ -196,6 +234,7 @@ def _write_description(
     description = {
         **{key: facts[key] for key in ("name", "version", "licence")},
         "image_size": parts.image_size,
+        **({"size_divisibility": parts.size_divisibility} if parts.size_divisibility else {}),
         "mean": list(parts.mean),
         "std": list(parts.std),
         "embedding_shape": list(exported[ENCODER].shapes["embedding"]),

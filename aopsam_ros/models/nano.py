@@ -10,6 +10,7 @@ from aopsam_ros.models.mobilenet_v2 import PYRAMID_CHANNELS, MobileNetV2
 from aopsam_ros.models.nano_decoder import DETAIL_FACTOR, FEATURE_CHANNELS, NanoMaskDecoder
 from aopsam_ros.models.nano_drawing import DETAIL_CHANNELS
 
+SIZE_DIVISIBILITY = 32  # of images' sides: the coarsest stride
 EMBEDDING_CHANNELS = FEATURE_CHANNELS + DETAIL_CHANNELS * DETAIL_FACTOR**2
 
 

@@ -9,9 +9,10 @@ from aopsam_ros.models.nano_decoder import Frame, NanoMaskDecoder
 from aopsam_ros.models.nano_drawing import draw
 from aopsam_ros.models.split_decoder import SplitDecoder
 
-# Rows of the map that are drawn at a time: what lies between two layers of 16 masks is half a
-# megabyte then, and stays in a processor's cache. A third faster than all rows at once.
-BAND = 8
+# The map is drawn in so many bands of rows: what lies between two layers of 8 masks is half a
+# megabyte then, and stays in a processor's cache. A third faster than all rows at once. A map of an
+# image whose sides are multiples of 32 can be cut so.
+BANDS = 8
 
 
 class SinglePromptSet(nn.Module):
@@ -58,8 +59,9 @@ class MaskPart(nn.Module):
 
     def forward(self, fine: Tensor, codes: Tensor) -> Tensor:
         """Map planes `[1, 19, M, M]` and codes `[n, 224]` to logits `[n, M, M]`."""
-        bands = [draw(band, codes.unsqueeze(0))[0] for band in fine.split(BAND, 2)]
-        return torch.cat(bands, 1)
+        rows = fine.shape[2] // BANDS
+        bands = [fine[:, :, k * rows : (k + 1) * rows] for k in range(BANDS)]
+        return torch.cat([draw(band, codes.unsqueeze(0))[0] for band in bands], 1)
 
 
 def split_nano(decoder: NanoMaskDecoder) -> SplitDecoder:

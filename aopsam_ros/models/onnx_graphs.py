@@ -72,10 +72,24 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
             opset_version=OPSET,
             dynamo=False,
         )
-    onnx.checker.check_model(str(path), full_check=True)
     found = run_graph(path, plan.samples)
+    _declare_sizes(path, plan, found[0])
+    onnx.checker.check_model(str(path), full_check=True)
     shapes = {name: array.shape for name, array in zip(plan.outputs, found[0], strict=True)}
     return ExportedGraph(path, shapes, _largest_difference(plan, path.name, found))
+
+
+def _declare_sizes(path: Path, plan: GraphPlan, found: Sequence[NDArray[np.float32]]) -> None:
+    """Write down the outputs' fixed sizes: beside dynamic ones the exporter may lose them."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for output, array in zip(model.graph.output, found, strict=True):
+        dynamic = plan.dynamic.get(output.name, {})
+        for axis, dimension in enumerate(output.type.tensor_type.shape.dim):
+            if axis not in dynamic:
+                dimension.dim_value = array.shape[axis]
+    onnx.save(model, str(path))
 
 
 def run_graph(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from aopsam_ros.runtime.bundle import FRAME_PART, MASK_PART, PROMPT_PART
 
 PROMPTS, POINTS = "prompts", "points"  # the names of a decoder's dynamic sizes
 Tensors = Mapping[str, Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,36 +53,46 @@ class SplitDecoder:
         iou, *codes = self.prompts(*inputs.values())
         return iou, dict(zip(self.codes, codes, strict=True))
 
-    def plans(self, embedding: Tensor, prompts: Sequence[Tensors]) -> list[GraphPlan]:
+    def plans(self, embeddings: Sequence[Tensor], prompts: Sequence[Tensors]) -> list[GraphPlan]:
         """Plan the three graphs.
 
         Args:
-            embedding: that the samples are made of.
-            prompts: coordinates and labels by name, as many samples.
+            embeddings: that the samples are made of; axes in which they differ are dynamic.
+            prompts: coordinates and labels by name, as many samples for each.
         """
         with torch.no_grad():
-            shared = self.share(embedding)
-            asked = [{**_those(shared, self.prompts_need), **sample} for sample in prompts]
-            codes = [self._to_draw(self.decode(sample)[1]) for sample in asked]
-        drawn = [{**_those(shared, self.masks_need), **sample} for sample in codes]
+            frames = [self.share(embedding) for embedding in embeddings]
+            asked = [
+                {**_those(frame, self.prompts_need), **sample}
+                for frame in frames
+                for sample in prompts
+            ]
+            drawn = [
+                {**_those(frame, self.masks_need), **self._to_draw(self.decode(sample)[1])}
+                for frame, sample in zip(_each(frames, len(prompts)), asked, strict=True)
+            ]
+            logits = [self.masks(*sample.values()) for sample in drawn[:: len(prompts)]]
+        sides = {name: open_axes(name, [frame[name] for frame in frames]) for name in self.shared}
         points = {name: {0: PROMPTS, 1: POINTS} for name in prompts[0]}
         each = {name: {0: PROMPTS, **axes} for name, axes in self.codes.items()}
-        count = {0: PROMPTS}
+        given = {"embedding": open_axes("embedding", embeddings), **sides}
+        found = {**points, **each, "predicted_iou": {0: PROMPTS}}
+        masks = {"low_res_logits": {**open_axes("low_res_logits", logits), 0: PROMPTS}}
         return [
-            GraphPlan(FRAME_PART, self.frame, self.shared, [{"embedding": embedding}], {}),
+            GraphPlan(FRAME_PART, self.frame, self.shared, _named("embedding", embeddings), given),
             GraphPlan(
                 PROMPT_PART,
                 self.prompts,
                 ("predicted_iou", *self.codes),
                 asked,
-                {**points, **each, "predicted_iou": count},
+                {**_those(sides, self.prompts_need), **found},
             ),
             GraphPlan(
                 MASK_PART,
                 self.masks,
                 ("low_res_logits",),
                 drawn,
-                {**each, "low_res_logits": count},
+                {**_those(sides, self.masks_need), **each, **masks},
             ),
         ]
 
@@ -106,8 +118,26 @@ class SplitDecoder:
         return {name: code.flatten(0, 1) for name, code in codes.items()}
 
 
-def _those(tensors: Tensors, names: Sequence[str]) -> dict[str, Tensor]:
-    return {name: tensors[name] for name in names}
+def open_axes(name: str, tensors: Sequence[Tensor]) -> dict[int, str]:
+    """Name the axes in which tensors of the same name differ."""
+    first, *others = [tensor.shape for tensor in tensors]
+    return {
+        axis: f"{name}_{axis}"
+        for axis, size in enumerate(first)
+        if any(shape[axis] != size for shape in others)
+    }
+
+
+def _those(values: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
+    return {name: values[name] for name in names}
+
+
+def _named(name: str, tensors: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    return [{name: tensor} for tensor in tensors]
+
+
+def _each(items: Sequence[T], times: int) -> list[T]:
+    return [item for item in items for _ in range(times)]
 
 
 def _compare(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:

@@ -197,7 +197,7 @@ class Pipeline:
         if tracking is None and reuse is None:
             return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame)
         stopwatch = Stopwatch()
-        encoded = self.segmenter.encode(rgb, stopwatch)
+        encoded = self.segmenter.encode(rgb, stopwatch, options)
         find = functools.partial(self.segmenter.segment_frame, encoded, options, boxes, stopwatch)
         found = find() if reuse is None else self._reuse.segment(rgb, options, reuse, find)
         segmentation = _named(found, boxes, frame)

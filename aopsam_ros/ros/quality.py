@@ -43,10 +43,14 @@ def overridable(
 def refused_in_words(topic: str) -> Iterator[None]:
     """Turn the many errors that an impossible override ends in into one.
 
+    Fast DDS gives the same ones where a security policy does not name the topic.
+
     Raises:
         OptionError: instead of them.
     """
     try:
         yield
     except _IMPOSSIBLE as error:
-        raise OptionError(f"qos_overrides.{topic} cannot be used: {error}") from error
+        raise OptionError(
+            f"{topic} cannot be used, by its qos_overrides or a security policy: {error}"
+        ) from error

@@ -63,6 +63,8 @@ class Graph:
 class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
 
+    `size_divisibility` is what the sides of images must be multiples of in the encoder, the
+    predictor and the decoder's three parts, which need no padding to a square then; 0: they do.
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
     `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
     mixed precision, for engines that take it from the graph, and `split_graphs` the decoder in
@@ -75,6 +77,7 @@ class Bundle:
     licence: str
     provenance: Any
     image_size: int
+    size_divisibility: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     embedding_shape: tuple[int, int, int, int]
@@ -191,6 +194,7 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         licence=fields.text("licence"),
         provenance=fields.any("provenance"),
         image_size=image_size,
+        size_divisibility=_divisibility(fields, image_size),
         mean=fields.triple("mean", -1e4),
         std=fields.triple("std", 1e-3),
         embedding_shape=(shape[0], shape[1], shape[2], shape[3]),
@@ -208,6 +212,16 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
     for group in SOURCE_GROUPS:
         bundle.options(group)  # a wrong default is the bundle's fault: say so now
     return bundle
+
+
+def _divisibility(fields: Fields, image_size: int) -> int:
+    key = "size_divisibility"
+    if fields.any(key) is None:
+        return 0
+    divisor = fields.integer(key, 1, image_size)
+    if image_size % divisor:
+        raise fields.error(key, f"a divisor of image_size {image_size}", divisor)
+    return divisor
 
 
 def _optional_graphs(

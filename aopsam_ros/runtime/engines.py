@@ -16,6 +16,7 @@ from aopsam_ros.errors import CudaError, EngineError
 from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.cuda import load_driver
 from aopsam_ros.runtime.decoded import Decoded
+from aopsam_ros.runtime.fitting import Sides
 from aopsam_ros.runtime.progress import OnProgress, silent
 
 AUTO = "auto"
@@ -46,8 +47,11 @@ class Runtime(Protocol):
     def has_predictor(self) -> bool:
         """Whether `predict` can be called."""
 
-    def encode(self, image: NDArray[np.float32]) -> Any:  # noqa: ANN401
-        """Encode `[1, 3, S, S]` to an embedding's handle."""
+    def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
+        """Encode `[1, 3, S, S]` to an embedding's handle.
+
+        `valid` rows and columns show the image: an engine may leave out what lies beyond.
+        """
 
     def embedding(self, handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Copy an embedding to the host, `[1, C, S', S']`."""

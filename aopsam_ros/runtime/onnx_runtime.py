@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle, Graph
 from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
-from aopsam_ros.runtime.signatures import Signature, check_graph, check_output, signatures
-from aopsam_ros.runtime.split_decoder import Arrays, SplitDecoder
+from aopsam_ros.runtime.fitting import Fitted, Sides, fit, put_back
+from aopsam_ros.runtime.signatures import Shape, Signature, check_graph, check_output, signatures
+from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
 from aopsam_ros.runtime.split_signature import check_split
 
 # The newest first; the CPU is always there.
@@ -25,17 +27,22 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
 @dataclass
 class _Frame:
-    """An embedding where the encoder left it, and what its prompts share once there are any."""
+    """An embedding where the encoder left it, and what its prompts share once there are any.
+
+    `fitted` is the part of the padded square that was encoded.
+    """
 
     embedding: ort.OrtValue
-    shared: Arrays | None = None
+    fitted: Fitted
+    shared: Shared | None = None
 
 
 class OnnxRuntime:
     """Sessions that share an embedding, which stays where the encoder left it.
 
-    On a CPU, the decoder runs in three parts where the bundle has it so. Not safe for use by
-    several threads at once.
+    On a CPU, the decoder runs in three parts where the bundle has it so, and padding is left out
+    where the graphs can do without: they see an image's own sides, rounded up to a multiple of the
+    bundle's `size_divisibility`. Not safe for use by several threads at once.
     """
 
     name = "onnxruntime"
@@ -52,11 +59,13 @@ class OnnxRuntime:
         Raises:
             BundleError: if a graph is missing, altered, not ONNX, or of another signature.
         """
+        self._bundle = bundle
         self._signatures = signatures(bundle)
         encoder = _load(bundle.graphs[ENCODER], threads, self._signatures[ENCODER])
         self._device = "cuda" if encoder.get_providers()[0].startswith("CUDA") else "cpu"
         self._sessions = {ENCODER: encoder}
         self._split: SplitDecoder | None = None
+        self._multiple = 0  # of what an image's sides are: see `fit`
         if self._device == "cpu" and bundle.split_graphs:
             self._load_split(bundle, threads)
         whole = (PREDICTOR,) if self._split else (PREDICTOR, DECODER)
@@ -65,6 +74,8 @@ class OnnxRuntime:
             for name in whole
             if name in bundle.graphs
         }
+        if self._multiple:
+            self._check_that_sides_are_open()
 
     def _load_split(self, bundle: Bundle, threads: int) -> None:
         parts = {name: _load(graph, threads) for name, graph in bundle.split_graphs.items()}
@@ -72,6 +83,18 @@ class OnnxRuntime:
         outputs = {name: _described(part.get_outputs()) for name, part in parts.items()}
         self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
         self._sessions |= parts
+        self._multiple = bundle.size_divisibility
+
+    def _check_that_sides_are_open(self) -> None:
+        """Refuse graphs for squares only in a bundle that says that they take other images."""
+        for name, session in self._sessions.items():
+            for node in session.get_inputs():
+                if node.name in ("image", "embedding") and not _is_open(node.shape[2:]):
+                    graphs = {**self._bundle.graphs, **self._bundle.split_graphs}
+                    raise BundleError(
+                        f"{graphs[name].path}: input {node.name} has shape {list(node.shape)}, but "
+                        f"with size_divisibility {self._multiple} its sides must be dynamic"
+                    )
 
     @property
     def device(self) -> str:
@@ -83,18 +106,24 @@ class OnnxRuntime:
         """Return whether the bundle came with a prompt predictor."""
         return PREDICTOR in self._sessions
 
-    def encode(self, image: NDArray[np.float32]) -> Any:  # noqa: ANN401  (the engine's own type)
+    def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
         """Encode an image `[1, 3, S, S]`; the embedding returned is opaque and on the device.
+
+        Args:
+            image: padded.
+            valid: rows and columns that show the image; what lies beyond may be left out.
 
         Raises:
             InferenceError: if the graph fails.
         """
+        fitted = fit(valid, self._bundle.image_size, self._multiple)
+        seen = fitted.crop(image)
         try:
             binding = self._sessions[ENCODER].io_binding()
-            binding.bind_cpu_input("image", image)
+            binding.bind_cpu_input("image", seen)
             binding.bind_output("embedding", self._device)
             self._sessions[ENCODER].run_with_iobinding(binding)
-            return _Frame(binding.get_outputs()[0])
+            return _Frame(binding.get_outputs()[0], fitted)
         except Exception as error:
             raise _failure(ENCODER, error) from error
 
@@ -104,8 +133,10 @@ class OnnxRuntime:
         Raises:
             InferenceError: if it has another shape or values that are not finite.
         """
-        wanted = self._signatures[ENCODER].outputs["embedding"]
-        return check_output("embedding", handle.embedding.numpy(), wanted)
+        _, channels, side, _ = self._bundle.embedding_shape
+        wanted = (1, channels, *handle.fitted.of(side))
+        found = check_output("embedding", handle.embedding.numpy(), wanted)
+        return put_back(found, side)
 
     def predict(self, image: NDArray[np.float32], handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return the prompt confidence map, float32 `[P, P]`.
@@ -113,8 +144,10 @@ class OnnxRuntime:
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
         """
-        outputs = self._run(PREDICTOR, {"image": image}, handle)
-        return np.asarray(outputs["confidence_map"][0, 0])
+        side = self._bundle.confidence_map_size
+        wanted = {"confidence_map": (1, 1, *handle.fitted.of(side))}
+        outputs = self._run(PREDICTOR, {"image": handle.fitted.crop(image)}, handle, wanted)
+        return put_back(outputs["confidence_map"][0, 0], side)
 
     def decode(
         self,
@@ -134,9 +167,10 @@ class OnnxRuntime:
         """
         if self._split is not None:
             if handle.shared is None:
-                handle.shared = self._split.share(handle.embedding.numpy())
+                handle.shared = self._split.share(handle.embedding.numpy(), handle.fitted)
             return self._split.decode(handle.shared, coords, labels)
-        outputs = self._run(DECODER, {"point_coords": coords, "point_labels": labels}, handle)
+        prompts = {"point_coords": coords, "point_labels": labels}
+        outputs = self._run(DECODER, prompts, handle, self._signatures[DECODER].outputs)
         logits, iou = outputs["low_res_logits"], outputs["predicted_iou"]
         if not len(logits) == len(iou) == len(coords):
             raise InferenceError(f"{DECODER} gave {len(logits)} results for {len(coords)} prompts")
@@ -161,9 +195,9 @@ class OnnxRuntime:
         graph: str,
         inputs: dict[str, NDArray[np.float32]],
         handle: Any,  # noqa: ANN401
+        wanted: Mapping[str, Shape],
     ) -> dict[str, NDArray[np.float32]]:
         """Run a graph on an embedding and check every output."""
-        wanted = self._signatures[graph].outputs
         # Named, so that they outlive the run: a binding points at their memory.
         arrays_in = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
         try:
@@ -203,6 +237,10 @@ def _load(graph: Graph, threads: int, signature: Signature | None = None) -> ort
 
 def _described(nodes: Any) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
     return {node.name: (node.type, list(node.shape)) for node in nodes}
+
+
+def _is_open(sizes: Sequence[object]) -> bool:
+    return not any(isinstance(size, int) for size in sizes)
 
 
 def _failure(graph: str, error: Exception) -> InferenceError:

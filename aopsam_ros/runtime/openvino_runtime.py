@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.runtime.decoded import DecodedOnHost
+from aopsam_ros.runtime.fitting import Sides
 from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
 from aopsam_ros.runtime.openvino_engine.graph import Graph, read_model
 from aopsam_ros.runtime.signatures import Shape, check_output, signatures
@@ -76,7 +77,11 @@ class OpenVinoRuntime:
         """Return whether the bundle came with a prompt predictor."""
         return PREDICTOR in self._graphs
 
-    def encode(self, image: NDArray[np.float32]) -> Any:  # noqa: ANN401  (the engine's own type)
+    def encode(
+        self,
+        image: NDArray[np.float32],
+        valid: Sides | None = None,  # noqa: ARG002  (it needs the whole square)
+    ) -> Any:  # noqa: ANN401  (the engine's own type)
         """Encode an image `[1, 3, S, S]`; the embedding returned is opaque.
 
         Raises:

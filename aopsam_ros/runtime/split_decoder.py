@@ -8,17 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.runtime.bundle import FRAME_PART, MASK_PART, PROMPT_PART
+from aopsam_ros.runtime.fitting import Fitted, Sides, put_back
 from aopsam_ros.runtime.signatures import MASKS, check_output
 from aopsam_ros.runtime.split_signature import IOU, LOGITS, SplitSignature
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Run = Callable[[str, Arrays], Arrays]  # a graph's name and inputs to its outputs
+
+
+class Shared(NamedTuple):
+    """What all prompts of a frame share, by name, and rows and columns of the masks drawn of it."""
+
+    arrays: Arrays
+    drawn: Sides
 
 
 class SplitDecoder:
@@ -29,16 +38,21 @@ class SplitDecoder:
         self._run = run
         self.signature = signature
 
-    def share(self, embedding: NDArray[np.float32]) -> Arrays:
-        """Make what all prompts of a frame share, of its embedding `[1, C, S', S']`.
+    def share(self, embedding: NDArray[np.float32], fitted: Fitted) -> Shared:
+        """Make what all prompts of a frame share.
+
+        Args:
+            embedding: `[1, C, rows, columns]`.
+            fitted: the part of the padded square that was encoded.
 
         Raises:
             InferenceError: if the graph fails.
         """
-        return {**self._run(FRAME_PART, {"embedding": embedding}), "embedding": embedding}
+        arrays = self._run(FRAME_PART, {"embedding": embedding})
+        return Shared({**arrays, "embedding": embedding}, fitted.of(self.signature.side))
 
     def decode(
-        self, shared: Arrays, coords: NDArray[np.float32], labels: NDArray[np.float32]
+        self, shared: Shared, coords: NDArray[np.float32], labels: NDArray[np.float32]
     ) -> DecodedToCodes:
         """Decode N prompts of K points; nothing is drawn.
 
@@ -50,7 +64,7 @@ class SplitDecoder:
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
         """
-        needed = {name: shared[name] for name in self.signature.prompts_need}
+        needed = {name: shared.arrays[name] for name in self.signature.prompts_need}
         parts = []
         for part in _chunks(len(coords), self.signature.prompts_at_once):
             points = {"point_coords": coords[part], "point_labels": labels[part]}
@@ -69,18 +83,17 @@ class SplitDecoder:
                 )
         return found
 
-    def draw(self, shared: Arrays, codes: Arrays) -> NDArray[np.float32]:
-        """Draw masks, `[n, M, M]` or those of prompts, `[n, 3, M, M]`, of their codes.
+    def draw(self, shared: Shared, codes: Arrays) -> NDArray[np.float32]:
+        """Draw masks, `[n, rows, columns]`, or those of prompts, `[n, 3, ...]`, of their codes.
 
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
         """
-        needed = {name: shared[name] for name in self.signature.masks_need}
+        needed = {name: shared.arrays[name] for name in self.signature.masks_need}
         logits = self._run(MASK_PART, {**needed, **codes})[LOGITS]
-        side = self.signature.side
         count = len(next(iter(codes.values())))
         masks = () if self.signature.is_per_mask else (MASKS,)
-        return check_output(LOGITS, logits, (count, *masks, side, side))
+        return check_output(LOGITS, logits, (count, *masks, *shared.drawn))
 
 
 @dataclass(frozen=True)
@@ -91,24 +104,24 @@ class DecodedToCodes:
     """
 
     decoder: SplitDecoder
-    shared: Arrays
+    shared: Shared
     predicted_iou: NDArray[np.float32]
     codes: Mapping[str, Sequence[NDArray[np.float32]]]
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
         """Draw the masks `masks[i]` of the prompts `prompts[i]`: `[n, M, M]`; see `Decoded`."""
         signature = self.decoder.signature
-        logits = np.empty((len(prompts), signature.side, signature.side), np.float32)
+        logits = np.empty((len(prompts), *self.shared.drawn), np.float32)
         if signature.is_per_mask:
             for part in _chunks(len(prompts), signature.rows_at_once):
                 logits[part] = self._draw(prompts[part], masks[part])
-            return logits
+            return put_back(logits, signature.side, "edge")
         wanted = np.unique(prompts)
         for part in _chunks(len(wanted), signature.rows_at_once):
             places = np.flatnonzero(np.isin(prompts, wanted[part]))
             rows = np.searchsorted(wanted[part], prompts[places])
             logits[places] = self._draw(wanted[part])[rows, masks[places]]
-        return logits
+        return put_back(logits, signature.side, "edge")
 
     def _draw(
         self, prompts: NDArray[np.int64], masks: NDArray[np.int64] | None = None

@@ -13,6 +13,7 @@ from aopsam_ros.errors import CudaError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.runtime.cuda import Device
 from aopsam_ros.runtime.engine_cache import EngineCache
+from aopsam_ros.runtime.fitting import Sides
 from aopsam_ros.runtime.progress import OnProgress, silent
 from aopsam_ros.runtime.signatures import MASKS, check_output, signatures
 from aopsam_ros.runtime.tensorrt_engine.api import Precision, TensorRt
@@ -89,7 +90,11 @@ class TensorRtRuntime:
         """Return whether the bundle came with a prompt predictor."""
         return PREDICTOR in self._engines
 
-    def encode(self, image: NDArray[np.float32]) -> int:
+    def encode(
+        self,
+        image: NDArray[np.float32],
+        valid: Sides | None = None,  # noqa: ARG002  (it needs the whole square)
+    ) -> int:
         """Encode an image `[1, 3, S, S]`.
 
         Returns:

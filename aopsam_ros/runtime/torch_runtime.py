@@ -19,6 +19,7 @@ from torch import Tensor
 
 from aopsam_ros.errors import AopsamError, EngineError, InferenceError, VerificationError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.runtime.fitting import Sides
 from aopsam_ros.runtime.signatures import Shape, check_output, signatures
 from aopsam_ros.runtime.torch_engine.device import CUDA, Device, open_device
 from aopsam_ros.runtime.torch_engine.graph import TorchGraph, load_graph
@@ -93,7 +94,11 @@ class TorchRuntime:
         """Return whether the bundle came with a prompt predictor."""
         return PREDICTOR in self._executors
 
-    def encode(self, image: NDArray[np.float32]) -> Any:  # noqa: ANN401  (the engine's own type)
+    def encode(
+        self,
+        image: NDArray[np.float32],
+        valid: Sides | None = None,  # noqa: ARG002  (it needs the whole square)
+    ) -> Any:  # noqa: ANN401  (the engine's own type)
         """Encode an image `[1, 3, S, S]`; the embedding returned is opaque and on the device.
 
         Raises:

@@ -95,6 +95,7 @@ def _matrix_bundle(folder: Path) -> Bundle:
         licence="Apache-2.0",
         provenance=None,
         image_size=SIDE,
+        size_divisibility=0,
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         embedding_shape=(1, 1, SIDE, SIDE),

@@ -70,7 +70,7 @@ def test_an_impossible_override_is_one_clear_refusal(robot, tiny_bundle, overrid
     state = State.PRIMARY_STATE_INACTIVE if configured else State.PRIMARY_STATE_UNCONFIGURED
     assert robot.state() == state
     topic = "/image" if configured else "/aopsam/masks"
-    robot.wait(lambda: robot.said(f"{transition} failed: qos_overrides.{topic}"), "no reason")
+    robot.wait(lambda: robot.said(f"{transition} failed: {topic} cannot be used"), "no reason")
     assert not robot.said("Traceback"), robot.log.read_text()
     level, message, _ = robot.fresh_health()
     assert level == DiagnosticStatus.ERROR and "qos_overrides" in message

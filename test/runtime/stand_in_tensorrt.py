@@ -61,6 +61,30 @@ def make_module(version, driver):
         def __init__(self, name, dtype):
             self.name, self.dtype = name, dtype
 
+    class NetworkInput(ITensor):
+        """One whose sizes can be fixed, where the graph leaves them open: -1."""
+
+        def __init__(self, network, index, value):
+            super().__init__(value.name, trt.DataType.FLOAT)
+            self._network, self._index = network, index
+            dims = value.type.tensor_type.shape.dim
+            self._shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in dims)
+
+        @property
+        def shape(self):
+            return self._shape
+
+        @shape.setter
+        def shape(self, sizes):
+            pairs = zip(self._shape, sizes, strict=True)
+            assert all(old in (-1, new) and new > 0 for old, new in pairs)
+            self._shape = tuple(sizes)
+            model = onnx.load_from_string(self._network._graph)
+            dims = model.graph.input[self._index].type.tensor_type.shape.dim
+            for dim, size in zip(dims, sizes, strict=True):
+                dim.dim_value = size
+            self._network._graph = model.SerializeToString()
+
     class ILayer:
         """A layer; it has a precision of its own only before TensorRT 11."""
 
@@ -95,7 +119,14 @@ def make_module(version, driver):
 
     class INetworkDefinition:
         def __init__(self, is_typed):
-            self._is_typed, self._graph, self._layers = is_typed, b"", []
+            self._is_typed, self._graph, self._layers, self._inputs = is_typed, b"", [], []
+
+        @property
+        def num_inputs(self):
+            return len(self._inputs)
+
+        def get_input(self, index):
+            return self._inputs[index]
 
         @property
         def num_layers(self):
@@ -123,6 +154,11 @@ def make_module(version, driver):
                 self._errors = [ParserError("Failed to parse\nthe ONNX model")]
                 return False
             self._network._graph = bytes(model)
+            weights = {item.name for item in graph.initializer}
+            values = enumerate(graph.input)
+            self._network._inputs = [
+                NetworkInput(self._network, i, v) for i, v in values if v.name not in weights
+            ]
             # Constants are layers without inputs, as in the real parser's networks.
             constants = [onnx.helper.make_node("Constant", [], [c.name]) for c in graph.initializer]
             self._network._layers = [ILayer(node) for node in (*constants, *graph.node)]

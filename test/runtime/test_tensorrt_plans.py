@@ -59,7 +59,7 @@ def test_norms_sums_and_coordinates_stay_in_32_bits(tmp_path, version):
     graph = helper.make_graph(nodes, "graph", inputs, [output], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     trt = TensorRt(gpu.module)
-    trt.build(model.SerializeToString(), Precision.CHOSEN_HALF, {}, lambda share: None)
+    trt.build(model.SerializeToString(), Precision.CHOSEN_HALF, {}, {}, lambda share: None)
     assert gpu.faults.kept_full == [
         "Mul of scaled",
         "Sin of position",
@@ -168,7 +168,7 @@ def test_a_graph_with_a_wrong_hash_is_never_built(modern_gpu, bundle, tmp_path):
 
 def test_a_graph_that_tensorrt_cannot_read_is_a_clear_error(modern_gpu):
     with pytest.raises(EngineError, match="cannot read the graph: Failed to parse the ONNX model"):
-        TensorRt(modern_gpu.module).build(b"no graph", Precision.FULL, {}, lambda share: None)
+        TensorRt(modern_gpu.module).build(b"no graph", Precision.FULL, {}, {}, lambda share: None)
 
 
 def test_a_tensorrt_that_is_too_old_is_refused(modern_gpu):

@@ -83,11 +83,11 @@ def _draw_one_by_one():
     )
 
 
-def write_split_bundle(folder, models=None, is_per_mask=False, **changes):
+def write_split_bundle(folder, split=None, is_per_mask=False, **changes):
     """Write the hand-made bundle with the decoder in three parts, some of them replaced."""
     write_tiny_bundle(folder, **changes)
     listed = {}
-    for name, model in {**parts(is_per_mask), **(models or {})}.items():
+    for name, model in {**parts(is_per_mask), **(split or {})}.items():
         content = model.SerializeToString()
         (folder / f"{name}.onnx").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()

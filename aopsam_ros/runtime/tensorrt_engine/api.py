@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aopsam_ros.errors import EngineError
+from aopsam_ros.runtime.signatures import Shape
 
 WORKSPACE_BYTES = 1 << 30  # for one layer; a board shares its memory with everything else
 # In 16 bits these overflow or lose digits: a norm's sum of squares, a softmax's exponentials.
@@ -77,6 +78,7 @@ class TensorRt:
         self,
         graph: bytes,
         precision: Precision,
+        inputs: Mapping[str, Shape],
         ranges: Mapping[str, Range],
         on_share: Callable[[float], None],
     ) -> bytes:
@@ -85,6 +87,8 @@ class TensorRt:
         Args:
             graph: ONNX; with `TYPED_HALF` the mixed-precision one.
             precision: see `half`.
+            inputs: their sizes; where all are numbers they are the only ones, whatever the graph
+                may take.
             ranges: of the dynamic inputs.
             on_share: told how much is done, 0-1, where TensorRT says so.
 
@@ -94,6 +98,7 @@ class TensorRt:
         builder = self.module.Builder(self._logger)
         network = builder.create_network(self._network_flags(precision))
         self._parse(network, graph)
+        _fix_sizes(network, inputs)
         config = builder.create_builder_config()
         config.set_memory_pool_limit(self.module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         if ranges:
@@ -177,6 +182,14 @@ class TensorRt:
             if is_kept and layer.get_output(0).dtype == float32:
                 layer.precision = float32
                 layer.set_output_type(0, float32)
+
+
+def _fix_sizes(network: Any, inputs: Mapping[str, Shape]) -> None:  # noqa: ANN401
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = inputs.get(tensor.name, (None,))
+        if None not in shape and -1 in tuple(tensor.shape):
+            tensor.shape = shape
 
 
 def _layers_of_prompts(layers: Sequence[Any]) -> set[str]:

@@ -97,7 +97,8 @@ class Plans:
         try:
             with Heartbeat(what, self._on_progress) as heartbeat:
                 ranges = self._ranges(graph)
-                plan = self._trt.build(content, precision, ranges, heartbeat.set_share)
+                inputs = self._inputs[graph]
+                plan = self._trt.build(content, precision, inputs, ranges, heartbeat.set_share)
                 cosines = self._verifier.verify(graph, plan)
         except (EngineError, InferenceError, VerificationError) as error:
             if isinstance(error, VerificationError):  # that will not change; a lack of memory may
