@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.errors import AopsamError, InputError
 
 INCOMPLETE = 2
@@ -26,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument("--size", default="1280x720", help="of the picture (%(default)s)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set options of whole frames and of the node, such as encoder.padding=least",
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
     parser.add_argument("--quick", action="store_true", help="see that all works; no figures")
     parser.add_argument(
@@ -56,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from aopsam_benchmarks.run import measure
 
     parse_size(arguments.size)
+    parse_settings(arguments.set)
     if arguments.threads < 0:
         raise InputError("--threads must be 0 or more")
     results = measure(
@@ -65,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
             threads=arguments.threads,
             size=arguments.size,
+            options=tuple(arguments.set),
             parts=tuple(arguments.only),
             quick=arguments.quick,
             peer=arguments.peer,

@@ -35,7 +35,7 @@ class SplitDecoder:
 
     def __init__(self, run: Run, signature: SplitSignature) -> None:
         """Keep the engine's way to run a graph."""
-        self._run = run
+        self.run = run
         self.signature = signature
 
     def share(self, embedding: NDArray[np.float32], fitted: Fitted) -> Shared:
@@ -48,7 +48,7 @@ class SplitDecoder:
         Raises:
             InferenceError: if the graph fails.
         """
-        arrays = self._run(FRAME_PART, {"embedding": embedding})
+        arrays = self.run(FRAME_PART, {"embedding": embedding})
         return Shared({**arrays, "embedding": embedding}, fitted.of(self.signature.side))
 
     def decode(
@@ -68,7 +68,7 @@ class SplitDecoder:
         parts = []
         for part in _chunks(len(coords), self.signature.prompts_at_once):
             points = {"point_coords": coords[part], "point_labels": labels[part]}
-            found = self._run(PROMPT_PART, {**needed, **points})
+            found = self.run(PROMPT_PART, {**needed, **points})
             parts.append(self._checked(found, len(coords[part])))
         codes = {name: [row for p in parts for row in p[name]] for name in self.signature.codes}
         return DecodedToCodes(self, shared, np.concatenate([p[IOU] for p in parts]), codes)
@@ -90,7 +90,7 @@ class SplitDecoder:
             InferenceError: if the graph fails or its output is not what it must be.
         """
         needed = {name: shared.arrays[name] for name in self.signature.masks_need}
-        logits = self._run(MASK_PART, {**needed, **codes})[LOGITS]
+        logits = self.run(MASK_PART, {**needed, **codes})[LOGITS]
         count = len(next(iter(codes.values())))
         masks = () if self.signature.is_per_mask else (MASKS,)
         return check_output(LOGITS, logits, (count, *masks, *shared.drawn))

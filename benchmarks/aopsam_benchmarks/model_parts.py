@@ -41,6 +41,7 @@ class Settings:
     engine: str = "auto"
     threads: int = 0
     size: str = "1280x720"
+    options: tuple[str, ...] = ()  # NAME=VALUE, of whole frames and the node
     parts: tuple[str, ...] = PARTS
     quick: bool = False
     peer: Path | None = None
@@ -116,7 +117,8 @@ class ModelParts:
 
     def _frames(self) -> Any:  # noqa: ANN401  (as the script wrote it)
         extent = ["--grid", "4", "--rounds", "1"] if self.settings.quick else []
-        return self._part("whole_frames", "--size", self.settings.size, *extent)
+        options = ["--set", *self.settings.options]
+        return self._part("whole_frames", "--size", self.settings.size, *extent, *options)
 
     def _memory(self) -> dict[str, Any]:
         """Medians of three processes each."""
@@ -148,7 +150,8 @@ class ModelParts:
         if importlib.util.find_spec("rclpy") is None:
             raise PartError("needs ROS 2")
         few = ["--sizes", "320x240", "--runs", 2, "--seconds", 0.1]
-        return self._part("node", *(few if self.settings.quick else ["--runs", 10]))
+        options = ["--set", *self.settings.options]
+        return self._part("node", *(few if self.settings.quick else ["--runs", 10]), *options)
 
     def _official(self) -> dict[str, Any]:
         """Run the published generator in its own Python, with the grid's thresholds."""

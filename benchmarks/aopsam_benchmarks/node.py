@@ -8,6 +8,7 @@ filling the message.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import os
@@ -30,6 +31,7 @@ from sensor_msgs.msg import Image
 
 from aopsam_benchmarks.part import part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.demo_interrupts import Check, interrupts
@@ -62,7 +64,8 @@ def main() -> int:
         segmenter = stack.enter_context(
             Segmenter.from_bundle(arguments.model, arguments.engine, threads=arguments.threads)
         )
-        live = stack.enter_context(_live(arguments.model, arguments.engine, arguments.threads))
+        segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
+        live = stack.enter_context(_live(arguments))
         for size in arguments.sizes:
             rgb = picture(*parse_size(size))
             row = _side_by_side(live, segmenter, rgb, arguments.runs)
@@ -94,10 +97,12 @@ def _side_by_side(
 
 
 @contextlib.contextmanager
-def _live(model: str, engine: str, threads: int) -> Iterator[LiveNode]:
+def _live(given: argparse.Namespace) -> Iterator[LiveNode]:
     """Start, configure and activate the node; end it afterwards."""
-    arguments = ["--ros-args", "-p", f"model:={model}", "-p", f"engine:={engine}"]
-    arguments += ["-p", f"threads:={threads}", "-p", "autostart:=false"]
+    arguments = ["--ros-args", "-p", f"model:={given.model}", "-p", f"engine:={given.engine}"]
+    arguments += ["-p", f"threads:={given.threads}", "-p", "autostart:=false"]
+    for word in given.set:
+        arguments += ["-p", word.replace("=", ":=", 1)]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         log = Path(folder) / "node.log"
         # Before rclpy.init: processes are not to be forked beside the threads of DDS.

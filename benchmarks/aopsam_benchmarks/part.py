@@ -16,6 +16,7 @@ def part_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", default="nano", help="bundle's name or folder")
     parser.add_argument("--engine", default="auto", help="engine that runs it")
     parser.add_argument("--threads", type=int, default=0, help="of the engine (0: it chooses)")
+    parser.add_argument("--set", nargs="*", default=[], help="options, NAME=VALUE")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     return parser
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from aopsam_benchmarks.benchmark_frame import FILTERED_BATCH, BenchmarkFrame
+from aopsam_benchmarks.decoder_parts import once_a_frame, work_of_prompts
 from aopsam_benchmarks.operations import Work, graph_work
 from aopsam_ros.masks.selection import Promising, promising, select
 from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.prompting.filtering import RULES, eliminated
-from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR
+from aopsam_ros.runtime.bundle import ENCODER, PREDICTOR
 
 BATCHES = (1, 4, 8, 16, 64)
 DEFAULT_RULE = "paper"  # is timed where a bundle's own options filter nothing
@@ -58,6 +59,9 @@ def stages_of(frame: BenchmarkFrame, batches: tuple[int, ...] = BATCHES) -> list
             )
         )
     stages.append(_sampling(frame))
+    shared = once_a_frame(frame)
+    if shared is not None:
+        stages.append(Stage("decoder, once a frame", *shared))
     largest = frame.runtime.largest_batch
     stages += [_decoder(frame, size) for size in batches if size <= (largest or size)]
     return [*stages, _filtering(frame), _selection(frame), *_after_decoding(frame)]
@@ -92,22 +96,15 @@ def _decoder(frame: BenchmarkFrame, size: int) -> Stage:
     return Stage(
         f"decoder, {size} at once",
         lambda: _decode(frame, size),
-        lambda: _graph(frame, DECODER, size),
+        lambda: work_of_prompts(frame, size),
     )
 
 
-def _graph(frame: BenchmarkFrame, name: str, prompts: int = 0) -> Work:
-    """Count a graph on the frame's own tensors."""
-    embedding = frame.embedding
-    inputs: dict[str, Any] = {}
-    if name != DECODER:
-        inputs["image"] = embedding.image.tensor
-    if name != ENCODER:
-        inputs["embedding"] = frame.runtime.embedding(embedding.handle)
-    if name == DECODER:
-        coords, labels = frame.some_prompts(prompts)
-        inputs["point_coords"] = embedding.geometry.to_resized(coords)
-        inputs["point_labels"] = np.asarray(labels, np.float32)
+def _graph(frame: BenchmarkFrame, name: str) -> Work:
+    """Count the encoder or the predictor on the frame's own tensors."""
+    inputs: dict[str, Any] = {"image": frame.embedding.image.tensor}
+    if name == PREDICTOR:
+        inputs["embedding"] = frame.runtime.embedding(frame.embedding.handle)
     return graph_work(frame.bundle.graphs[name].read(), inputs)
 
 

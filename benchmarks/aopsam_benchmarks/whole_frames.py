@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.segmentation import Segmentation
@@ -35,6 +36,8 @@ def main() -> int:
     segmenters = {
         source: Segmenter(bundle, runtime, source) for source in ("auto", f"grid{arguments.grid}")
     }
+    for segmenter in segmenters.values():
+        segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
     found = in_turns(segmenters, picture(*parse_size(arguments.size)), arguments.rounds)
     rows = [describe(segmenters[source], results) for source, results in found.items()]
     write_json(arguments.out, rows)

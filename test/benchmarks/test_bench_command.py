@@ -67,6 +67,19 @@ def test_frames_compare_the_predictor_with_a_grid(measured):
     assert grid["prompt_share"] < ours["prompt_share"]
 
 
+def test_options_are_those_of_the_frames(tiny_folder, tmp_path):
+    _, results = run(tiny_folder, tmp_path, "--only", "frames", "--set", "asf.max_prompts=1")
+    assert results["models"]["tiny"]["frames"][0]["decoder_calls"] == 1
+    assert results["settings"]["options"] == ["asf.max_prompts=1"]
+
+
+def test_wrong_options_are_refused_before_anything_is_measured(tiny_folder, tmp_path, capsys):
+    words = ["bench", "--model", str(tiny_folder), "--out", str(tmp_path / "out")]
+    assert main([*words, "--set", "asf.max_prompts=0"]) == 2
+    assert "asf.max_prompts must be between" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_memory_and_growth(measured):
     found = measured[1]["models"]["tiny"]
     assert [row["prompts"] for row in found["memory"]["pipeline"]] == [1, 16]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from tiny_bundle import coloured_scene
+from tiny_split import write_split_bundle
 
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.engines import create_runtime
@@ -56,3 +57,28 @@ def test_prompts_are_repeated_where_a_batch_wants_more(frame):
     coords, labels = frame.some_prompts(len(frame.prompts) + 2)
     np.testing.assert_array_equal(coords[:2], coords[-2:])
     assert len(coords) == len(labels) == len(frame.prompts) + 2
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["of prompts", "of masks"])
+def split_frame(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "split"
+    bundle = load_bundle(write_split_bundle(folder, is_per_mask=request.param))
+    runtime = create_runtime(bundle, "onnxruntime", 1)
+    yield BenchmarkFrame(bundle, runtime, coloured_scene(480, 640)[0])
+    runtime.close()
+
+
+def test_a_decoder_in_parts_is_counted_as_it_runs(split_frame):
+    stages = {stage.name: stage for stage in stages_of(split_frame, batches=(1, 4))}
+    once = stages["decoder, once a frame"]
+    once.run()
+    graphs = split_frame.bundle.split_graphs
+    sizes = {name: len(graph.read()) for name, graph in graphs.items()}
+    assert once.work().moved > sizes["decoder_frame"]
+    few, more = stages["decoder, 1 at once"].work(), stages["decoder, 4 at once"].work()
+    drawn = 4 * len(split_frame.found.logits[0]) ** 2  # bytes of a mask's logits
+    assert few.moved > sizes["decoder_prompts"] + sizes["decoder_masks"] + drawn
+    assert more.moved >= few.moved + 3 * drawn
+    split_frame.options = split_frame.options.updated({"mask.predicted_iou_threshold": 1.0})
+    none_drawn = stages["decoder, 4 at once"].work()
+    assert none_drawn.moved < few.moved - sizes["decoder_masks"]
