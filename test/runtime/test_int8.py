@@ -77,7 +77,7 @@ def test_the_bundle_is_the_same_with_a_graph_more(source, quantized):
 def test_the_first_layers_and_shifts_stay_in_32_bits(quantized):
     graph = onnx.load(str(quantized / INT8)).graph
     from_8_bits = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
-    in_32_bits = {n.output[0]: n for n in graph.node if not from_8_bits & set(n.input)}
+    in_32_bits = {n.output[0]: n for n in graph.node if n.input[0] not in from_8_bits}
     convolutions = [name for name, node in in_32_bits.items() if node.op_type == "Conv"]
     assert convolutions == ["gbr", "conv_0", "conv_1"]
     assert len(convolutions) == FULL_FIRST_CONVOLUTIONS
