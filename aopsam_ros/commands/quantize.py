@@ -108,4 +108,6 @@ def _print(comparison: Comparison) -> None:
     print(f"encoder: {before:.1f} MB in 32 bits, {after:.1f} MB more in 8")
     print(f"embedding: cosine with 32 bits at least {least:.4f}")
     print(f"encoder's time: {comparison.time_ratio:.2f} of that in 32 bits, on this machine")
+    if comparison.time_ratio >= 1:
+        _LOGGER.warning("this encoder is not faster in 8 bits on this machine")
     print("what it costs in quality: aopsam evaluate --precision int8, and fp32")

@@ -13,6 +13,7 @@ from tiny_bundle import MAP, SIZE, coloured_scene
 from tiny_int8 import LAYERS, deep_encoder, pictures, write_deep_bundle
 
 from aopsam_ros.cli import main
+from aopsam_ros.commands import quantize
 from aopsam_ros.errors import BundleError, EngineError, VerificationError
 from aopsam_ros.images import write_rgb
 from aopsam_ros.models import quantization
@@ -224,6 +225,17 @@ def test_too_far_from_32_bits_is_refused_and_nothing_written(source, tmp_path, m
     with pytest.raises(VerificationError, match="encoder in int8: embedding differs"):
         quantization.quantize_bundle(load_bundle(source), tmp_path / "out", IMAGES, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("ratio", "is_warned"), [(0.5, False), (1.0, True), (1.3, True)])
+def test_what_is_not_faster_is_warned_of(capfd, caplog, ratio, is_warned):
+    quantize._print(quantization.Comparison(0.99129, ratio, 8_900_000, 2_800_000))
+    assert capfd.readouterr().out.splitlines()[:3] == [
+        "encoder: 8.9 MB in 32 bits, 2.8 MB more in 8",
+        "embedding: cosine with 32 bits at least 0.9912",
+        f"encoder's time: {ratio:.2f} of that in 32 bits, on this machine",
+    ]
+    assert ("not faster" in caplog.text) == is_warned
 
 
 def test_labelled_folders_give_their_images(source, tmp_path, capfd):
