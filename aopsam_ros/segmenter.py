@@ -63,7 +63,7 @@ class Segmenter:
             prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
                 "auto" takes the predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
-            precision: "auto", "fp16" or "fp32"; see `create_runtime`.
+            precision: "auto", "fp16", "fp32" or "int8"; see `create_runtime`.
             on_progress: told once a second while an engine is built, which takes minutes.
 
         Raises:

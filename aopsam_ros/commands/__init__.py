@@ -34,6 +34,9 @@ COMMANDS: dict[str, Command] = {
     "build-engines": Command(
         "aopsam_ros.commands.build_engines", "build a bundle's TensorRT engines beforehand"
     ),
+    "quantize": Command(
+        "aopsam_ros.commands.quantize", "add an encoder in 8 bits, for a CPU, to a model bundle"
+    ),
     "bench": Command("aopsam_ros.commands.bench", "measure times, floors, ROS and memory"),
     "demo": Command("aopsam_ros.ros.demo", "run the ROS node on photographs, leave a report"),
 }

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.engine_cache import EngineCache
-from aopsam_ros.runtime.engines import PRECISIONS
+from aopsam_ros.runtime.engines import FLOATS
 from aopsam_ros.runtime.tensorrt_runtime import TensorRtRuntime
 
 
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="bundle's name or folder")
     parser.add_argument(
         "--precision",
-        choices=PRECISIONS,
-        default=PRECISIONS[0],
+        choices=FLOATS,
+        default=FLOATS[0],
         help="auto and fp16: 16 bits where results stay right; fp32: never (%(default)s)",
     )
     parser.add_argument(

@@ -28,7 +28,8 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        help="on a GPU and in OpenVINO: auto, fp16, fp32 (%(default)s)",
+        help="on a GPU and in OpenVINO: auto, fp16, fp32; in ONNX Runtime on a CPU: int8"
+        " (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument(

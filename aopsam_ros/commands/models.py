@@ -50,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     for bundle in bundles:
         if is_check:
             create_runtime(bundle, "onnxruntime").close()
+            for graph in (*bundle.mixed_graphs.values(), *bundle.int8_graphs.values()):
+                graph.read()  # for other engines or precisions: whole, as far as the hash tells
         print(_describe_bundle(bundle) + end)
     for entry in weights:
         if is_check and not arguments.model and not cached_path(entry).exists():
@@ -86,7 +88,8 @@ def _is_bundle(name: str) -> bool:
 
 
 def _describe_bundle(bundle: Bundle) -> str:
-    graphs = [*bundle.graphs.values(), *bundle.split_graphs.values()]
+    kinds = (bundle.graphs, bundle.split_graphs, bundle.mixed_graphs, bundle.int8_graphs)
+    graphs = [graph for kind in kinds for graph in kind.values()]
     size = sum(graph.path.stat().st_size for graph in graphs if graph.path.exists())
     return (
         f"{bundle.name} {bundle.version}  {bundle.image_size} px  {size / 1e6:.1f} MB  "

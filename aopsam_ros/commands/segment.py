@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument(
+        "--precision",
+        default="auto",
+        help="on a GPU and in OpenVINO: auto, fp16, fp32; in ONNX Runtime on a CPU: int8"
+        " (%(default)s)",
+    )
+    parser.add_argument(
         "--prompts",
         default="auto",
         metavar="SOURCE",
@@ -68,7 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("--threads must be 0 or more")
     boxes = _box_file(arguments)
     with Segmenter.from_bundle(
-        arguments.model, arguments.engine, arguments.prompts, arguments.threads
+        arguments.model,
+        arguments.engine,
+        arguments.prompts,
+        arguments.threads,
+        arguments.precision,
     ) as segmenter:
         segmenter.options = segmenter.options.updated(settings)
         job = _Job(segmenter, boxes, frozenset(p.resolve() for p in images), arguments.no_overlay)

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_training_arguments(arguments)
     paths = weighted_paths(arguments.data)
     prepare_torch(arguments.threads)
-    from aopsam_ros.models.export import check_target
+    from aopsam_ros.models.bundle_files import check_target
     from aopsam_ros.training.predictor_training import PredictorTrainer
 
     model = _model(arguments)

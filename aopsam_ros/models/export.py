@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aopsam_ros.errors import BundleError
 from aopsam_ros.models import mobile_sam
+from aopsam_ros.models.bundle_files import check_target, install, listed
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
 from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
@@ -126,7 +125,7 @@ def export_bundle(
         in_mixed = [plan for plan in plans if mixed and plan.name not in SPLIT]
         cosines = {plan.name: _write_mixed(plan, work) for plan in in_mixed}
         _write_description(work, parts, exported, facts)
-        _install(work, folder)
+        install(work, folder)
     return Comparison({name: graph.difference for name, graph in exported.items()}, cosines)
 
 
@@ -250,40 +249,7 @@ def _write_description(
         ("split_graphs", parts_of_decoder, ".onnx"),
         ("mixed_graphs", wholes, MIXED_SUFFIX),
     ):
-        if found := _listed(work, (f"{name}{suffix}" for name in names)):
+        if found := listed(work, (f"{name}{suffix}" for name in names)):
             description[key] = found
     description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
     (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
-
-
-def _listed(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Name the graphs that were written, with their hashes."""
-    return {
-        file.partition(".")[0]: {
-            "file": file,
-            "sha256": hashlib.sha256((work / file).read_bytes()).hexdigest(),
-        }
-        for file in sorted(files)
-        if (work / file).exists()
-    }
-
-
-def check_target(folder: Path) -> None:
-    """Refuse to write among files that are not a bundle's."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise BundleError(f"{folder}: is a file; choose a folder for the bundle")
-    if any(folder.iterdir()) and not (folder / BUNDLE_FILE).exists():
-        raise BundleError(f"{folder}: holds other files; choose a new folder, or a bundle's")
-
-
-def _install(work: Path, folder: Path) -> None:
-    """Put the finished files in place, bundle.yaml last, and remove graphs of a former bundle."""
-    folder.mkdir(exist_ok=True)
-    files = {file.name for file in work.iterdir()}
-    for name in sorted(files, key=lambda name: name == BUNDLE_FILE):
-        (work / name).replace(folder / name)
-    for file in folder.glob("*.onnx"):
-        if file.name not in files:
-            file.unlink()

@@ -67,8 +67,9 @@ class Bundle:
     predictor and the decoder's three parts, which need no padding to a square then; 0: they do.
     `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
     `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
-    mixed precision, for engines that take it from the graph, and `split_graphs` the decoder in
-    three parts: both may be empty; `defaults` maps the groups of `DEFAULT_GROUPS` to option values.
+    mixed precision, for engines that take it from the graph, `split_graphs` the decoder in three
+    parts, and `int8_graphs` the encoder in 8 bits: all may be empty; `defaults` maps the groups of
+    `DEFAULT_GROUPS` to option values.
     """
 
     folder: Path
@@ -88,6 +89,7 @@ class Bundle:
     graphs: Mapping[str, Graph]
     mixed_graphs: Mapping[str, Graph]
     split_graphs: Mapping[str, Graph]
+    int8_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
 
     def options(
@@ -207,6 +209,7 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         graphs=graphs,
         mixed_graphs=_optional_graphs(folder, fields, "mixed_graphs", GRAPHS),
         split_graphs=_optional_graphs(folder, fields, "split_graphs", SPLIT),
+        int8_graphs=_optional_graphs(folder, fields, "int8_graphs", (ENCODER,)),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
     )
     for group in SOURCE_GROUPS:

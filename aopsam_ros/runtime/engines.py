@@ -17,11 +17,13 @@ from aopsam_ros.runtime.bundle import Bundle
 from aopsam_ros.runtime.cuda import load_driver
 from aopsam_ros.runtime.decoded import Decoded
 from aopsam_ros.runtime.fitting import Sides
+from aopsam_ros.runtime.precision import INT8
 from aopsam_ros.runtime.progress import OnProgress, silent
 
 AUTO = "auto"
 ENGINES = ("tensorrt", "openvino", "onnxruntime", "torch")  # every name the interface knows
-PRECISIONS = (AUTO, "fp16", "fp32")
+FLOATS = (AUTO, "fp16", "fp32")
+PRECISIONS = (*FLOATS, INT8)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -95,7 +97,8 @@ def create_runtime(
         engine: a name of `ENGINES`, or "auto" for the best one that works on this machine.
         threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
         precision: of engines on a GPU and of OpenVINO: "fp16" and "auto" take 16 bits where
-            results stay right, "fp32" never does.
+            results stay right, "fp32" never does. "int8" is ONNX Runtime's on a CPU, for bundles
+            with such an encoder; nothing else takes it.
         on_progress: told once a second while an engine is built.
 
     Raises:
@@ -104,9 +107,10 @@ def create_runtime(
     """
     _check(engine, precision)
     request = _Request(bundle, threads, precision, on_progress)
-    if engine == AUTO:
+    if engine == AUTO and precision != INT8:
         return _automatic(request)
-    runtime = _MAKERS[engine](request)
+    # Only one engine computes in 8 bits: a matter of what was asked for, not of the machine.
+    runtime = _MAKERS["onnxruntime" if precision == INT8 else engine](request)
     _LOGGER.info("engine %s on %s (as requested)", runtime.name, runtime.device)
     return runtime
 
@@ -133,6 +137,8 @@ def _check(engine: str, precision: str) -> None:
         raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise EngineError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
+    if precision == INT8 and engine not in (AUTO, "onnxruntime"):
+        raise EngineError(f"precision '{INT8}' is for engine 'onnxruntime', not for '{engine}'")
 
 
 def _has_gpu() -> bool:
@@ -151,7 +157,7 @@ def _onnxruntime(request: _Request) -> Runtime:
             f"engine 'onnxruntime' cannot be imported ({error}); install it with: "
             "pip install onnxruntime"
         ) from error
-    return OnnxRuntime(request.bundle, request.threads)
+    return OnnxRuntime(request.bundle, request.threads, request.precision)
 
 
 def _tensorrt(request: _Request) -> Runtime:

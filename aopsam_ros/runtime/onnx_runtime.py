@@ -10,10 +10,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import BundleError, InferenceError
+from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle, Graph
 from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
 from aopsam_ros.runtime.fitting import Fitted, Sides, fit, put_back
+from aopsam_ros.runtime.precision import INT8
 from aopsam_ros.runtime.signatures import Shape, Signature, check_graph, check_output, signatures
 from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
 from aopsam_ros.runtime.split_signature import check_split
@@ -46,23 +47,28 @@ class OnnxRuntime:
     """
 
     name = "onnxruntime"
-    precision = "fp32"
     largest_batch: int | None = None
 
-    def __init__(self, bundle: Bundle, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto") -> None:
         """Load and check the bundle's graphs.
 
         Args:
             bundle: from `load_bundle`.
             threads: of one graph's operators; 0 leaves the choice to ONNX Runtime.
+            precision: "int8" takes the encoder in 8 bits; all else is 32 bits.
 
         Raises:
             BundleError: if a graph is missing, altered, not ONNX, or of another signature.
+            EngineError: if 8 bits are asked for on a GPU.
         """
         self._bundle = bundle
         self._signatures = signatures(bundle)
-        encoder = _load(bundle.graphs[ENCODER], threads, self._signatures[ENCODER])
+        self.precision = "fp32, encoder int8" if precision == INT8 else "fp32"
+        graph = _int8_encoder(bundle) if precision == INT8 else bundle.graphs[ENCODER]
+        encoder = _load(graph, threads, self._signatures[ENCODER])
         self._device = "cuda" if encoder.get_providers()[0].startswith("CUDA") else "cpu"
+        if precision == INT8 and self._device != "cpu":
+            raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
         self._sessions = {ENCODER: encoder}
         self._split: SplitDecoder | None = None
         self._multiple = 0  # of what an image's sides are: see `fit`
@@ -213,6 +219,14 @@ class OnnxRuntime:
             raise _failure(graph, error) from error
         found = dict(zip(wanted, arrays, strict=True))
         return {name: check_output(name, found[name], shape) for name, shape in wanted.items()}
+
+
+def _int8_encoder(bundle: Bundle) -> Graph:
+    if ENCODER not in bundle.int8_graphs:
+        raise BundleError(
+            f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle with one"
+        )
+    return bundle.int8_graphs[ENCODER]
 
 
 def _load(graph: Graph, threads: int, signature: Signature | None = None) -> ort.InferenceSession:

@@ -106,6 +106,7 @@ def _matrix_bundle(folder: Path) -> Bundle:
         graphs={ENCODER: Graph(folder / "products.onnx", hashlib.sha256(content).hexdigest())},
         mixed_graphs={},
         split_graphs={},
+        int8_graphs={},
         defaults={},
     )
 

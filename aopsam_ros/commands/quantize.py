@@ -1,0 +1,113 @@
+"""`aopsam quantize`: a bundle with an encoder in 8 bits, for ONNX Runtime on a CPU."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
+from aopsam_ros.evaluation.photographs import spread
+from aopsam_ros.preprocessing import preprocess
+from aopsam_ros.runtime.bundle import Bundle, load_bundle
+from aopsam_ros.training.recordings import FrameSource, open_frames
+
+if TYPE_CHECKING:
+    from aopsam_ros.models.quantization import Comparison
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("model", help="bundle's name or folder")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="pictures like those to come, without labels: folders of them (or of their images/),"
+        " videos, or recordings (rosbag2 folders, .mcap, .db3)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=64,
+        help="pictures in all, spread evenly; at least one of each (%(default)s)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="CPU threads of the comparison (0: all)"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the bundle, and say how its encoder in 8 bits compares with the one in 32.
+
+    Raises:
+        AopsamError: if bundle or pictures cannot be used, the encoder in 8 bits is too far from the
+            one in 32, or onnx is missing.
+    """
+    if arguments.limit < 1 or arguments.threads < 0:
+        raise OptionError("--limit must be at least 1, and --threads 0 or more")
+    _require_onnx()
+    from aopsam_ros.models.quantization import quantize_bundle
+
+    bundle = load_bundle(arguments.model)
+    images = _images(bundle, [_open(Path(path)) for path in arguments.data], arguments.limit)
+    _print(quantize_bundle(bundle, arguments.out, images, arguments.threads))
+    print(arguments.out)
+    return 0
+
+
+def _require_onnx() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime.quantization  # noqa: F401
+    except ImportError as error:
+        raise EngineError(
+            f"quantising needs onnx ({error}): `make setup EXTRAS=train` or `pip install onnx`"
+        ) from error
+
+
+def _open(path: Path) -> FrameSource:
+    """Open pictures; of a labelled data set, those in its `images/`."""
+    return open_frames(path / "images" if (path / "images").is_dir() else path)
+
+
+def _images(bundle: Bundle, sources: list[FrameSource], limit: int) -> list[NDArray[np.float32]]:
+    share = max(1, limit // len(sources))
+    pictures = (rgb for source in sources for rgb in _pictures(source, share))
+    images = [preprocess(p, bundle.image_size, bundle.mean, bundle.std).tensor for p in pictures]
+    if not images:
+        raise DatasetError("none of the pictures can be read")
+    return images
+
+
+def _pictures(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
+    """Read some pictures, evenly spread; what cannot be read is left out."""
+    chosen = set(spread(range(len(source)), count))
+    for number, frame in enumerate(source.frames()):
+        if number not in chosen:
+            continue
+        try:
+            yield frame.read()
+        except InputError as error:
+            _LOGGER.warning("%s: %s left out: %s", source.name, frame.name, error)
+
+
+def _print(comparison: Comparison) -> None:
+    least = math.floor(comparison.cosine * 1e4) / 1e4  # not rounded up: it is a bound
+    before, after = comparison.bytes_before / 1e6, comparison.bytes_after / 1e6
+    print(f"encoder: {before:.1f} MB in 32 bits, {after:.1f} MB more in 8")
+    print(f"embedding: cosine with 32 bits at least {least:.4f}")
+    print(f"encoder's time: {comparison.time_ratio:.2f} of that in 32 bits, on this machine")
+    if comparison.time_ratio >= 1:
+        _LOGGER.warning("this encoder is not faster in 8 bits on this machine")
+    print("what it costs in quality: aopsam evaluate --precision int8, and fp32")

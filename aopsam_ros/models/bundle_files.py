@@ -1,0 +1,47 @@
+"""The files of a bundle that is being made: listed with their hashes, and put in place whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from aopsam_ros.errors import BundleError
+from aopsam_ros.runtime.bundle import BUNDLE_FILE
+
+
+def listed(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Name the graphs that were written, with their hashes, as bundle.yaml has them."""
+    return {
+        file.partition(".")[0]: {
+            "file": file,
+            "sha256": hashlib.sha256((work / file).read_bytes()).hexdigest(),
+        }
+        for file in sorted(files)
+        if (work / file).exists()
+    }
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to write among files that are not a bundle's.
+
+    Raises:
+        BundleError: The folder is a file, or holds something else than a bundle.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: is a file; choose a folder for the bundle")
+    if any(folder.iterdir()) and not (folder / BUNDLE_FILE).exists():
+        raise BundleError(f"{folder}: holds other files; choose a new folder, or a bundle's")
+
+
+def install(work: Path, folder: Path) -> None:
+    """Put the finished files in place, bundle.yaml last, and remove graphs of a former bundle."""
+    folder.mkdir(exist_ok=True)
+    files = {file.name for file in work.iterdir()}
+    for name in sorted(files, key=lambda name: name == BUNDLE_FILE):
+        (work / name).replace(folder / name)
+    for file in folder.glob("*.onnx"):
+        if file.name not in files:
+            file.unlink()
