@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " mobile_sam_random, which is MobileSAM with random weights, made where torch is there)",
     )
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
+    parser.add_argument("--precision", default="auto", help="of the engine (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument("--size", default="1280x720", help="of the picture (%(default)s)")
     parser.add_argument(
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
             out=arguments.out,
             models=tuple(arguments.model or ("nano", RANDOM)),
             engine=arguments.engine,
+            precision=arguments.precision,
             threads=arguments.threads,
             size=arguments.size,
             options=tuple(arguments.set),

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from aopsam_benchmarks.memory import exactly
-from aopsam_benchmarks.part import part_parser, summary, write_json
+from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.segmenter import Segmenter
 
@@ -21,7 +21,7 @@ SIZES = ("320x240", "640x480", "1280x720", "1920x1080", "3840x2160")
 CAMERAS = (1, 2, 4)
 CAMERA_SIZE = "640x480"
 CAMERA_TIMEOUT_S = 300.0
-Loading = tuple[str, str, int]  # model, engine, threads
+Loading = tuple[str, dict[str, Any]]  # model, what `engine_of` returned
 
 _together: Barrier | None = None  # of the processes that play cameras
 
@@ -37,15 +37,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="that cameras run")
     arguments = parser.parse_args()
     found = {}
-    with Segmenter.from_bundle(
-        arguments.model, arguments.engine, threads=arguments.threads
-    ) as segmenter:
+    loading = (arguments.model, engine_of(arguments))
+    with Segmenter.from_bundle(loading[0], **loading[1]) as segmenter:
         found["prompts"] = [
             _with_prompts(segmenter, arguments.size, count, arguments.runs)
             for count in arguments.prompts
         ]
         found["sizes"] = [_of_size(segmenter, size, arguments.runs) for size in arguments.sizes]
-    loading = (arguments.model, arguments.engine, arguments.threads)
     found["cameras"] = [
         _with_cameras(loading, count, arguments.seconds) for count in arguments.cameras
     ]
@@ -93,9 +91,9 @@ def _meet_at(barrier: Barrier) -> None:
 
 def _camera(loading: Loading, seconds: float) -> tuple[float, float]:
     """Segment for some seconds, together with the others; frames a second, own MB of memory."""
-    model, engine, threads = loading
+    model, engine = loading
     rgb = picture(*parse_size(CAMERA_SIZE))
-    with Segmenter.from_bundle(model, engine, threads=threads) as segmenter:
+    with Segmenter.from_bundle(model, **engine) as segmenter:
         segmenter.segment(rgb)
         if _together is not None:
             _together.wait(CAMERA_TIMEOUT_S)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_benchmarks.part import part_parser, write_json
+from aopsam_benchmarks.part import engine_of, part_parser, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.evaluation.memory import ProcessMemory
 from aopsam_ros.promptable import PromptableModel
@@ -41,7 +42,7 @@ def main() -> int:
     make = {"encoder": _encoder, "prompts": _prompt_stage, "pipeline": _pipeline}[arguments.what]
     rgb = picture(*parse_size(arguments.size))
     bundle = load_bundle(arguments.model)
-    work = make(bundle, arguments.engine, arguments.threads, arguments.prompts)
+    work = make(bundle, engine_of(arguments), arguments.prompts)
     memory = ProcessMemory()
     loaded = memory.reset()  # loading a model takes more than running it
     for _ in range(FRAMES):
@@ -55,15 +56,15 @@ def _only(bundle: Bundle, *graphs: str) -> Bundle:
     return dataclasses.replace(bundle, graphs=kept, split_graphs={})
 
 
-def _encoder(bundle: Bundle, engine: str, threads: int, prompts: int) -> Work:  # noqa: ARG001
-    runtime = create_runtime(_only(bundle, ENCODER), engine, threads)
+def _encoder(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:  # noqa: ARG001
+    runtime = create_runtime(_only(bundle, ENCODER), **engine)
     model = PromptableModel(bundle, runtime)
     return lambda rgb: model.encode(rgb, Stopwatch())
 
 
-def _prompt_stage(bundle: Bundle, engine: str, threads: int, prompts: int) -> Work:  # noqa: ARG001
+def _prompt_stage(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:  # noqa: ARG001
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
-    runtime = create_runtime(_only(bundle, ENCODER, PREDICTOR), engine, threads)
+    runtime = create_runtime(_only(bundle, ENCODER, PREDICTOR), **engine)
     model = PromptableModel(bundle, runtime)
     source = choose_source("predictor", bundle.name, runtime.has_predictor)
     options = bundle.options(source.defaults_group, source.mask_options)
@@ -88,8 +89,8 @@ def _prompt_stage(bundle: Bundle, engine: str, threads: int, prompts: int) -> Wo
     return work
 
 
-def _pipeline(bundle: Bundle, engine: str, threads: int, prompts: int) -> Work:
-    segmenter = Segmenter(bundle, create_runtime(bundle, engine, threads))
+def _pipeline(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:
+    segmenter = Segmenter(bundle, create_runtime(bundle, **engine))
     if prompts:
         segmenter.options = segmenter.options.updated(exactly(prompts))
     return segmenter.segment

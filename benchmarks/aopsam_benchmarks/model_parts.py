@@ -39,6 +39,7 @@ class Settings:
     out: Path
     models: tuple[str, ...] = ("nano", RANDOM)
     engine: str = "auto"
+    precision: str = "auto"
     threads: int = 0
     size: str = "1280x720"
     options: tuple[str, ...] = ()  # NAME=VALUE, of whole frames and the node
@@ -49,7 +50,8 @@ class Settings:
 
     def common(self, model: str) -> list[str]:
         """Return the arguments that every part takes."""
-        return ["--model", model, "--engine", self.engine, "--threads", str(self.threads)]
+        engine = ["--engine", self.engine, "--precision", self.precision]
+        return ["--model", model, *engine, "--threads", str(self.threads)]
 
 
 def name_of(model: str) -> str:

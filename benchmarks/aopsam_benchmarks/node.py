@@ -29,7 +29,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
-from aopsam_benchmarks.part import part_parser, summary, write_json
+from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.errors import AopsamError
@@ -62,7 +62,7 @@ def main() -> int:
     rows = []
     with contextlib.ExitStack() as stack:
         segmenter = stack.enter_context(
-            Segmenter.from_bundle(arguments.model, arguments.engine, threads=arguments.threads)
+            Segmenter.from_bundle(arguments.model, **engine_of(arguments))
         )
         segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
         live = stack.enter_context(_live(arguments))
@@ -100,7 +100,8 @@ def _side_by_side(
 def _live(given: argparse.Namespace) -> Iterator[LiveNode]:
     """Start, configure and activate the node; end it afterwards."""
     arguments = ["--ros-args", "-p", f"model:={given.model}", "-p", f"engine:={given.engine}"]
-    arguments += ["-p", f"threads:={given.threads}", "-p", "autostart:=false"]
+    arguments += ["-p", f"threads:={given.threads}", "-p", f"precision:={given.precision}"]
+    arguments += ["-p", "autostart:=false"]
     for word in given.set:
         arguments += ["-p", word.replace("=", ":=", 1)]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:

@@ -15,10 +15,16 @@ def part_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", default="nano", help="bundle's name or folder")
     parser.add_argument("--engine", default="auto", help="engine that runs it")
+    parser.add_argument("--precision", default="auto", help="of the engine")
     parser.add_argument("--threads", type=int, default=0, help="of the engine (0: it chooses)")
     parser.add_argument("--set", nargs="*", default=[], help="options, NAME=VALUE")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     return parser
+
+
+def engine_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what a part's arguments say about the engine, as keyword arguments of its makers."""
+    return {name: getattr(arguments, name) for name in ("engine", "threads", "precision")}
 
 
 def write_json(file: Path, content: object) -> None:

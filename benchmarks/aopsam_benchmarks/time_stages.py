@@ -13,12 +13,21 @@ from pathlib import Path
 import pyperf
 
 from aopsam_benchmarks.benchmark_frame import BenchmarkFrame
+from aopsam_benchmarks.part import engine_of
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_benchmarks.stages import BATCHES, Stage, stages_of
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.engines import create_runtime
 
-OWN = ("model", "engine", "threads", "size", "only", "batches")  # options that pyperf knows not
+OWN = (
+    "model",
+    "engine",
+    "precision",
+    "threads",
+    "size",
+    "only",
+    "batches",
+)  # options that pyperf knows not
 
 
 def main() -> int:
@@ -39,6 +48,7 @@ def main() -> int:
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--only", nargs="*", default=[])
@@ -57,7 +67,7 @@ def _hand_down(command: list[str], arguments: argparse.Namespace) -> None:
 
 def _stages(arguments: argparse.Namespace) -> list[Stage]:
     bundle = load_bundle(arguments.model)
-    runtime = create_runtime(bundle, arguments.engine, arguments.threads)
+    runtime = create_runtime(bundle, **engine_of(arguments))
     frame = BenchmarkFrame(bundle, runtime, picture(*parse_size(arguments.size)))
     stages = stages_of(frame, tuple(arguments.batches))
     return [stage for stage in stages if not arguments.only or stage.name in arguments.only]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_benchmarks.part import part_parser, summary, write_json
+from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.runtime.bundle import load_bundle
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.model)
-    runtime = create_runtime(bundle, arguments.engine, arguments.threads)
+    runtime = create_runtime(bundle, **engine_of(arguments))
     segmenters = {
         source: Segmenter(bundle, runtime, source) for source in ("auto", f"grid{arguments.grid}")
     }
