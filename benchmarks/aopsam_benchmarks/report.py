@@ -56,7 +56,7 @@ def _stage_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
     for row in rows:
         if row["stage"].startswith(WHOLE_GRAPHS) and row["times_floor"] is not None:
             yield f"{row['stage']} to its floor", row["times_floor"], "x"
-    decoders = [row for row in rows if row["stage"].startswith("decoder")]
+    decoders = [row for row in rows if row["stage"].endswith("at once")]
     if len(decoders) > 1:
         per_prompt = {_batch(row): row["ms"] / _batch(row) for row in decoders}
         best = min(per_prompt, key=lambda size: per_prompt[size])

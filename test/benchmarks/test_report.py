@@ -74,6 +74,7 @@ MODEL = {
         "rows": [
             stage("encoder", 8.0, 1.5),
             stage("upscaling", 8.0, 7.0),
+            stage("decoder, once a frame", 1.0, 5.0),
             stage("decoder, 1 at once", 4.0, 2.0),
             stage("decoder, 8 at once", 16.0, 3.0),
             stage("decoder, 64 at once", 300.0, 4.0),
@@ -109,6 +110,7 @@ def test_ratios():
         "grid32 on the same engine to ours": (25.0, "x"),
         "prompt stage (predictor, ASF) of a frame": (5.0, "%"),
         "encoder to its floor": (pytest.approx(1.5), "x"),
+        "decoder, once a frame to its floor": (pytest.approx(5.0), "x"),
         "decoder, 1 at once to its floor": (pytest.approx(2.0), "x"),
         "decoder, 8 at once to its floor": (pytest.approx(3.0), "x"),
         "decoder, 64 at once to its floor": (pytest.approx(4.0), "x"),
