@@ -60,4 +60,5 @@ def cell_centres(height: int, width: int, stride: int, like: Tensor) -> Tensor:
     """Pixel coordinates `[height * width, 2]` of a map's cells, row by row."""
     y = (torch.arange(height, dtype=like.dtype, device=like.device) + 0.5) * stride
     x = (torch.arange(width, dtype=like.dtype, device=like.device) + 0.5) * stride
-    return torch.stack([x.repeat(height), y.repeat_interleave(width)], -1)
+    columns, rows = x.unsqueeze(0).expand(height, -1), y.unsqueeze(1).expand(-1, width)
+    return torch.stack([columns, rows], -1).reshape(-1, 2)

@@ -9,9 +9,9 @@ from aopsam_ros.models.nano_decoder import Frame, NanoMaskDecoder
 from aopsam_ros.models.nano_drawing import draw
 from aopsam_ros.models.split_decoder import SplitDecoder
 
-# The map is drawn in so many bands of rows: what lies between two layers of 8 masks is half a
-# megabyte then, and stays in a processor's cache. A third faster than all rows at once. A map of an
-# image whose sides are multiples of 32 can be cut so.
+# The map is drawn in so many bands of rows: what lies between two layers of 16 masks is at most a
+# megabyte then, and stays in a processor's cache. A map of an image whose sides are multiples of 32
+# can be cut so.
 BANDS = 8
 
 
