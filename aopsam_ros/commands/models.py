@@ -88,9 +88,8 @@ def _is_bundle(name: str) -> bool:
 
 
 def _describe_bundle(bundle: Bundle) -> str:
-    kinds = (bundle.graphs, bundle.split_graphs, bundle.mixed_graphs, bundle.int8_graphs)
-    graphs = [graph for kind in kinds for graph in kind.values()]
-    size = sum(graph.path.stat().st_size for graph in graphs if graph.path.exists())
+    paths = [graph.path for graph in bundle.all_graphs]
+    size = sum(path.stat().st_size for path in paths if path.exists())
     return (
         f"{bundle.name} {bundle.version}  {bundle.image_size} px  {size / 1e6:.1f} MB  "
         f"{bundle.licence}  {bundle.folder}"

@@ -84,9 +84,8 @@ class Harness:
     def _description(self, segmenter: Segmenter, options: SegmenterOptions) -> dict[str, Any]:
         """Return all that results depend on, but for the photograph."""
         bundle = segmenter.bundle
-        int8 = {f"{name} int8": graph for name, graph in bundle.int8_graphs.items()}
         return {
-            "graphs": {n: graph.sha256 for n, graph in {**bundle.graphs, **int8}.items()},
+            "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
             "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
             "engine": described_engine(segmenter, self.threads),
             "source": segmenter.prompt_source,

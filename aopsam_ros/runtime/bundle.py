@@ -92,6 +92,12 @@ class Bundle:
     int8_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
 
+    @property
+    def all_graphs(self) -> list[Graph]:
+        """Every graph there is, in all its forms."""
+        kinds = (self.graphs, self.split_graphs, self.mixed_graphs, self.int8_graphs)
+        return [graph for kind in kinds for graph in kind.values()]
+
     def options(
         self, group: str = "", source: Mapping[str, object] | None = None
     ) -> SegmenterOptions:

@@ -1,4 +1,7 @@
-"""Configure, activate, deactivate, clean up, again and again, with frames flowing."""
+"""Configure, activate, deactivate, clean up, again and again, with frames flowing.
+
+Beside it a lifecycle node without anything behind its topics: what grows there is not this package.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ _CYCLE = (
     Transition.TRANSITION_ACTIVATE,
 )
 FRAME_PERIOD_S = 0.02
+NODE = "aopsam_ros.ros.node"
+PLAIN_NODE = f"{__package__}.plain_node"
 
 
 @dataclass
@@ -40,13 +45,13 @@ class Outcome:
         return 1024 * float(np.polyfit(range(len(sizes)), sizes, 1)[0])
 
 
-def churn(cycles: int) -> Outcome:
-    """Cycle a node through its states.
+def churn(cycles: int, module: str = NODE) -> Outcome:
+    """Cycle the node of a module through its states.
 
     Every other cycle does not wait for a result: the transition comes while the node works.
     """
     outcome = Outcome()
-    with robot_with_node() as robot:
+    with robot_with_node(module=module) as robot:
         robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(GOOD))
         for number in range(cycles):
             outcome.answered += _masks_come(robot, patient=number % 2 == 0)
@@ -76,21 +81,28 @@ def _end(robot: Robot, outcome: Outcome) -> None:
     outcome.tracebacks = robot.log.read_text().count("Traceback")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def report(cycles: int, module: str) -> None:
     """Run and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cycles", type=int, default=500)
-    cycles = parser.parse_args(arguments).cycles
     begin = time.monotonic()
-    outcome = churn(cycles)
-    print(f"{cycles} cycles in {time.monotonic() - begin:.0f} s; masks in {outcome.answered}")
-    print(f"refused transitions: {outcome.refused}; tracebacks: {outcome.tracebacks}")
-    print(f"publishers of masks: at most {outcome.most_publishers}, left {outcome.left_over}")
+    outcome = churn(cycles, module)
+    print(f"{module}: {cycles} cycles in {time.monotonic() - begin:.0f} s; "
+          f"masks in {outcome.answered}")  # fmt: skip
+    print(f"  refused transitions: {outcome.refused}; tracebacks: {outcome.tracebacks}")
+    print(f"  publishers of masks: at most {outcome.most_publishers}, left {outcome.left_over}")
     for at in sorted({0, cycles // 4, cycles // 2, 3 * cycles // 4, cycles - 1}):
         seen = outcome.footprints[at]
         print(f"  cycle {at + 1:4}: {seen.resident_mb:.1f} MB, {seen.threads} threads, "
               f"{seen.files} files")  # fmt: skip
-    print(f"growth in the second half: {outcome.slope_kb():.2f} KB a cycle")
+    print(f"  growth in the second half: {outcome.slope_kb():.2f} KB a cycle")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run this package's node, then the plain one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=500)
+    cycles = parser.parse_args(arguments).cycles
+    for module in (NODE, PLAIN_NODE):
+        report(cycles, module)
     return 0
 
 
