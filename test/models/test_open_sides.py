@@ -6,7 +6,6 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-import torch.nn.functional as F  # noqa: E402, N812
 from mobile_sam_cases import load_random_weights  # noqa: E402
 from random_weights import random_tensor, uniform  # noqa: E402
 

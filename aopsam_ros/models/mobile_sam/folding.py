@@ -1,8 +1,8 @@
 """Attention between tokens and a prompt's image, with all that does not change folded in.
 
 Gain and bias of the norm that made the image go into the projections that follow it. Positions and
-biases meet the tokens in a map of their own, `place`. It is that of the whole square: of an image that
-is a part of it, top left, it is cut to the part.
+biases meet the tokens in a map of their own, `place`. It is the whole square's: an image that fills
+only a part of that, top left, meets its own part.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from aopsam_ros.models.mobile_sam.prompt_image import (
     products,
     project,
 )
-
 
 Tensors = tuple[Tensor, ...]
 
