@@ -132,8 +132,8 @@ class Block(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         window, width = self.window, self.width
         padded = pad(x, window)
-        # Cut into bands of whole windows, which lie one after another once columns go first: so
-        # the exported graph takes maps of any size and hardly computes with it.
+        # A band is a row of windows: with its columns first, they lie one after another. So the
+        # exported graph is for maps of any size, and hardly has to compute with it.
         bands = reshape(padded, -1, window, 0, width).transpose(1, 2)
         seen = self.attn(reshape(bands, -1, window * window, width))
         seen = seen.reshape_as(bands).transpose(1, 2).reshape_as(padded)
