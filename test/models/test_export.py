@@ -32,6 +32,7 @@ def sizes_of(values):
 def test_the_description_fits_the_model(exported):
     bundle = load_bundle(exported.folder)
     assert (bundle.name, bundle.image_size, bundle.low_res_mask_size) == ("small", SIZE, SIZE // 4)
+    assert bundle.size_divisibility == 16
     assert bundle.embedding_shape == (1, 256, SIZE // 16, SIZE // 16)
     assert (bundle.similarity_channels, bundle.confidence_map_size) == (256, SIZE // 4)
     assert bundle.mean == (123.675, 116.28, 103.53) and bundle.std == (58.395, 57.12, 57.375)

@@ -1,5 +1,7 @@
 """MobileSAM on images that are not square: attention in windows, graphs, decoder and masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ onnx = pytest.importorskip("onnx")
 from mobile_sam_cases import load_random_weights  # noqa: E402
 from random_weights import random_tensor, uniform  # noqa: E402
 
+from aopsam_ros.errors import BundleError  # noqa: E402
+from aopsam_ros.models.export import _pictures, export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.layers import crop, pad  # noqa: E402
 from aopsam_ros.models.mobile_sam.tiny_vit import Block  # noqa: E402
@@ -119,6 +123,31 @@ def test_a_part_of_the_square_is_decoded_where_it_lies(sides):
     for found, expected in zip((logits, iou), wanted, strict=True):
         assert expected.std() > 0.05
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_export_compares_an_image_that_is_not_square(model):
+    parts = mobile_sam_parts(model)
+    images = _pictures(parts, torch.Generator().manual_seed(0))
+    assert [tuple(image.shape[2:]) for image in images] == [(64, 64), (32, 48)]
+    assert parts.size_divisibility == 16
+
+
+class Frozen(torch.nn.Module):
+    """An encoder whose graph keeps a number of the size that it was traced with."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image):
+        return self.encoder(image) * float(image.shape[2])
+
+
+def test_graphs_for_one_size_are_refused(model, tmp_path):
+    facts = {"name": "n", "version": "1", "licence": "-", "defaults": {}, "provenance": {}}
+    parts = replace(mobile_sam_parts(model), encoder=Frozen(model.image_encoder))
+    with pytest.raises(BundleError, match=r"encoder\.onnx: differs from torch"):
+        export_bundle(parts, tmp_path / "b", facts)
 
 
 @pytest.fixture(scope="module")
