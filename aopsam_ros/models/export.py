@@ -84,6 +84,7 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
         similarity_channels=mobile_sam.EMBEDDING_CHANNELS,
         mean=mobile_sam.MEAN,
         std=mobile_sam.STD,
+        size_divisibility=mobile_sam.STRIDE,
         split=lambda: split_mobile_sam(model),
     )
 

@@ -1,8 +1,9 @@
 """Leaving padding out: how much of the padded square a graph has to see.
 
 SAM pads every image to a square. Of a picture of 16:9 that is seven parts of sixteen, for which a
-graph computes as much as for the rest. Convolutions do not ask for it: graphs that take any size
-get the image's own, and their maps are put back into those of the square, which everybody knows.
+graph computes as much as for the rest. Neither convolutions nor attention in windows ask for it:
+graphs that take any size get the image's own, and their maps are put back into those of the square,
+which everybody knows.
 """
 
 from __future__ import annotations

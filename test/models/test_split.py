@@ -105,19 +105,19 @@ def test_the_scale_of_a_norm_is_that_of_the_image_that_is_never_made(blocks):
     generator = torch.Generator().manual_seed(blocks)
     image = torch.randn(5, 256, generator=generator).double()
     image -= image.mean(-1, keepdim=True)
-    told = [torch.randn(2, 7, 256, generator=generator).double() for _ in range(blocks)]
+    told = [torch.randn(2, 1, 7, 256, generator=generator).double() for _ in range(blocks)]
     told = [t - t.mean(-1, keepdim=True) for t in told]
-    weights = [torch.rand(2, 7, 5, generator=generator).double() for _ in range(blocks)]
-    scale = torch.rand(2, 1, 5, generator=generator).double() + 0.5
+    weights = [torch.rand(2, 1, 7, 5, generator=generator).double() for _ in range(blocks)]
+    scale = torch.rand(2, 1, 1, 5, generator=generator).double() + 0.5
     written = [Written(told[0], weights[0], scale)][: blocks - 1]
     copy = image
     for vectors, share in zip(told[:-1], weights[:-1], strict=True):
-        copy = (copy + share.transpose(1, 2) @ vectors) * scale.transpose(1, 2)
-    copy = copy + weights[-1].transpose(1, 2) @ told[-1]
+        copy = (copy + share.transpose(2, 3) @ vectors) * scale.transpose(2, 3)
+    copy = copy + weights[-1].transpose(2, 3) @ told[-1]
     meets = [t @ image.T / 256 for t in told]
     found = norm_scale(image.var(1, correction=0), meets, written, told[-1], weights[-1], 1e-5)
     wanted = 1.0 / torch.sqrt(copy.var(-1, correction=0) + 1e-5)
-    torch.testing.assert_close(found[:, 0], wanted)
+    torch.testing.assert_close(found[:, :, 0], wanted)
 
 
 @pytest.fixture(scope="module", params=["mobile_sam", "nano"])

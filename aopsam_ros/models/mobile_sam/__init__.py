@@ -10,6 +10,7 @@ from aopsam_ros.models.mobile_sam.model import (
     MobileSam,
     PointDecoder,
 )
+from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE
 from aopsam_ros.models.mobile_sam.split import split_mobile_sam
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
@@ -18,6 +19,7 @@ __all__ = [
     "IMAGE_SIZE",
     "MEAN",
     "STD",
+    "STRIDE",
     "MobileSam",
     "PointDecoder",
     "split_mobile_sam",

@@ -1,7 +1,8 @@
 """Attention between tokens and a prompt's image, with all that does not change folded in.
 
 Gain and bias of the norm that made the image go into the projections that follow it. Positions and
-biases meet the tokens in a map of their own, `place`.
+biases meet the tokens in a map of their own, `place`. It is the whole square's: an image that fills
+only a part of that, top left, meets its own part.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from aopsam_ros.models.mobile_sam.attention import HEADS, WIDTH, ReadImage, WriteImage
-from aopsam_ros.models.mobile_sam.layers import reshape
+from aopsam_ros.models.mobile_sam.layers import crop, reshape
 from aopsam_ros.models.mobile_sam.prompt_image import (
     Written,
     by_head,
     centred,
+    in_rows,
     mean_of,
     means,
     products,
     project,
 )
+
+Tensors = tuple[Tensor, ...]
 
 
 class Affine:
@@ -40,7 +44,7 @@ class Asking(nn.Module):
         weight: `[8 d, 256]`.
         bias: `[8 d]`.
         norm: that made the image; None in the first block.
-        position: of the cells, `[cells, 256]`.
+        position: of the square's cells, `[side, side, 256]`.
     """
 
     ask: Tensor
@@ -54,19 +58,24 @@ class Asking(nn.Module):
         affine = Affine(norm, position)
         self.register_buffer("ask", by_head(weight.detach() * affine.gain))
         place = (position + affine.bias) @ weight.detach().T + bias
-        self.register_buffer("place", by_head(place.T))
+        self.register_buffer("place", place.permute(2, 0, 1).unflatten(0, (HEADS, -1)))
 
-    def project(self, cells: Tensor) -> Tensor:
-        """Map the frame's image `[256, cells]` to `[8, d, cells]`."""
-        # Nothing has been written before the first block: there, the sum is all prompts' own.
+    def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
+        """Map the frame's image `[256, cells]` to `[8, d, cells]`, and give its cells' places.
+
+        `embedding` `[1, 256, h, w]` has the image's sides.
+        """
         projected = project(self.ask, cells)
-        return projected + self.place if self.is_first else projected
+        place = reshape(crop(self.place, embedding, 2), 0, 0, -1)
+        # Nothing has been written before the first block: there, the sum is all prompts' own.
+        return (projected + place,) if self.is_first else (projected, place)
 
-    def forward(self, tokens: Tensor, projected: Tensor, written: Sequence[Written]) -> Tensor:
+    def forward(self, tokens: Tensor, projected: Tensors, written: Sequence[Written]) -> Tensor:
         """Multiply tokens `[N, 8, T, d]` with a prompt's image: `[N, 8, T, cells]`."""
         if self.is_first:
-            return tokens @ projected
-        return products(tokens, self.ask, projected, written) + tokens @ self.place
+            return tokens @ projected[0]
+        image, place = projected
+        return products(tokens, self.ask, image, written) + tokens @ place
 
 
 class FoldedRead(nn.Module):
@@ -86,13 +95,13 @@ class FoldedRead(nn.Module):
         rest = weight @ affine.bias + read.v_proj.bias.detach()
         self.register_buffer("rest", rest.reshape(HEADS, 1, -1))
 
-    def project(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the frame's image `[256, cells]` to keys `[8, d, cells]`, values `[8, cells, d]`."""
+    def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
+        """Map the frame's image `[256, cells]` to values `[8, cells, d]` and keys; see `Asking`."""
         values = project(self.tell.transpose(1, 2), cells)
-        return self.keys.project(cells), values.transpose(1, 2)
+        return values.transpose(1, 2), *self.keys.project(cells, embedding)
 
     def forward(
-        self, placed: Tensor, key: Tensor, value: Tensor, written: Sequence[Written]
+        self, placed: Tensor, value: Tensor, key: Tensors, written: Sequence[Written]
     ) -> Tensor:
         """Attend from tokens `[N, T, 256]`, their positions added, to the cells."""
         query = self.read.split_heads(self.read.q_proj(placed)) * self.read.scale
@@ -121,9 +130,9 @@ class FoldedWrite(nn.Module):
         tell = torch.cat([out, share.expand(HEADS, 1, -1)], 1)
         self.register_buffer("tell", centred(tell))
 
-    def project(self, cells: Tensor) -> Tensor:
-        """Map the frame's image `[256, cells]` to queries `[8, d, cells]`."""
-        return self.queries.project(cells)
+    def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
+        """Map the frame's image `[256, cells]` to queries; see `Asking`."""
+        return self.queries.project(cells, embedding)
 
     def meet(self, cells: Tensor) -> Tensor:
         """Return the products of the frame's image with what values are told by; see `mean_of`."""
@@ -134,7 +143,7 @@ class FoldedWrite(nn.Module):
         placed: Tensor,
         tokens: Tensor,
         absent: Tensor,
-        query: Tensor,
+        query: Tensors,
         written: Sequence[Written],
     ) -> tuple[Tensor, Tensor]:
         """Attend from the cells to tokens `[N, T, 256]`.
@@ -143,18 +152,18 @@ class FoldedWrite(nn.Module):
             placed: the tokens, their positions added.
             tokens: the tokens.
             absent: added to their scores, `[N, T]`.
-            query: from `queries.project`.
+            query: from `project`.
             written: by the blocks before.
 
         Returns:
-            Weights `[N, 8 T, cells]` and values `[N, 8, T, d]`, which `tell` makes vectors of.
+            Weights `[N, 1, 8 T, cells]` and values `[N, 8, T, d]`, which `tell` makes vectors of.
         """
         key = self.write.split_heads(self.write.k_proj(placed)) * self.write.scale
         value = self.write.split_heads(self.write.v_proj(tokens))
         one = value[..., :1] * 0.0 + 1.0
         key = torch.cat([key, one * absent.unsqueeze(1).unsqueeze(-1)], -1)
         weights = _softmax_over_tokens(self.queries(key, query, written))
-        return reshape(weights, 0, -1, query.shape[-1]), torch.cat([value, one], -1)
+        return in_rows(weights), torch.cat([value, one], -1)
 
 
 def _softmax_over_tokens(scores: Tensor) -> Tensor:

@@ -59,28 +59,69 @@ class _OnnxReshape(torch.autograd.Function):
         return g.op("Reshape", x, g.op("Constant", value_t=torch.tensor(sizes)))
 
 
-def pad(x: Tensor, count: int) -> Tensor:
-    """Append `count` rows and columns of zeros to a map `[B, H, W, C]`.
+def pad(x: Tensor, multiple: int) -> Tensor:
+    """Append rows and columns of zeros to a map `[B, H, W, C]`, up to multiples of a number.
 
-    Exported, this is a single node with a constant, other than torch's own `pad`; see `reshape`.
+    Exported, the map's size is taken as it comes, in few nodes; see `reshape`.
     """
     if torch.onnx.is_in_onnx_export():
-        return _OnnxPad.apply(x, count)
-    return _append(x, count)
+        return _OnnxPad.apply(x, multiple)
+    return _append(x, multiple)
 
 
-def _append(x: Tensor, count: int) -> Tensor:
-    return F.pad(x, (0, 0, 0, count, 0, count))
+def _append(x: Tensor, multiple: int) -> Tensor:
+    rows, columns = (-size % multiple for size in x.shape[1:3])
+    return F.pad(x, (0, 0, 0, columns, 0, rows))
 
 
 class _OnnxPad(torch.autograd.Function):
     """`pad` while a graph is being exported."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, count: int) -> Tensor:  # noqa: ANN401, ARG004
-        return _append(x, count)
+    def forward(ctx: Any, x: Tensor, multiple: int) -> Tensor:  # noqa: ANN401, ARG004
+        return _append(x, multiple)
 
     @staticmethod
-    def symbolic(g: Any, x: Any, count: int) -> Any:  # noqa: ANN401
-        before_and_after = torch.tensor([0, 0, 0, 0, 0, count, count, 0])
-        return g.op("Pad", x, g.op("Constant", value_t=before_and_after), mode_s="constant")
+    def symbolic(g: Any, x: Any, multiple: int) -> Any:  # noqa: ANN401
+        sizes, whole = _sides(g, x, 1), _numbers(g, multiple)
+        up = g.op("Div", g.op("Add", sizes, _numbers(g, multiple - 1)), whole)
+        missing = g.op("Sub", g.op("Mul", up, whole), sizes)
+        pads = g.op("Concat", _numbers(g, 0, 0, 0, 0, 0), missing, _numbers(g, 0), axis_i=0)
+        return g.op("Pad", x, pads, mode_s="constant")
+
+
+def crop(x: Tensor, like: Tensor, axis: int) -> Tensor:
+    """Keep as many of the first rows and columns, the axes from `axis` on, as `like` has.
+
+    Exported, the sizes are taken as they come, in few nodes; see `reshape`.
+    """
+    if torch.onnx.is_in_onnx_export():
+        return _OnnxCrop.apply(x, like, axis)
+    return _cut(x, like, axis)
+
+
+def _cut(x: Tensor, like: Tensor, axis: int) -> Tensor:
+    rows, columns = like.shape[axis : axis + 2]
+    return x.narrow(axis, 0, rows).narrow(axis + 1, 0, columns)
+
+
+class _OnnxCrop(torch.autograd.Function):
+    """`crop` while a graph is being exported."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, like: Tensor, axis: int) -> Tensor:  # noqa: ANN401, ARG004
+        return _cut(x, like, axis)
+
+    @staticmethod
+    def symbolic(g: Any, x: Any, like: Any, axis: int) -> Any:  # noqa: ANN401
+        starts, axes = _numbers(g, 0, 0), _numbers(g, axis, axis + 1)
+        return g.op("Slice", x, starts, _sides(g, like, axis), axes)
+
+
+def _sides(g: Any, x: Any, axis: int) -> Any:  # noqa: ANN401
+    """Add nodes for the sizes of two axes."""
+    return g.op("Slice", g.op("Shape", x), _numbers(g, axis), _numbers(g, axis + 2))
+
+
+def _numbers(g: Any, *numbers: int) -> Any:  # noqa: ANN401
+    return g.op("Constant", value_t=torch.tensor(numbers))

@@ -100,30 +100,35 @@ class MaskDecoder(nn.Module):
     def _draw(self, tokens: Tensor, image: Tensor, which: range) -> Tensor:
         """Enlarge the image four times and weigh its channels by each mask's token."""
         first = self.output_upscaling[0]
-        return self.weigh(tokens, double(first, image.reshape(-1, WIDTH)), which)
+        enlarged = double(first, image.reshape(-1, WIDTH))
+        return self.weigh(tokens, enlarged, which, self.side, self.side)
 
-    def weigh(self, tokens: Tensor, enlarged: Tensor, which: range) -> Tensor:
+    def weigh(
+        self, tokens: Tensor, enlarged: Tensor, which: range, rows: int, columns: int
+    ) -> Tensor:
         """Draw masks of an image that is enlarged twice already.
 
         Args:
             tokens: of all masks, `[N, 4, 256]`.
             enlarged: `[N * cells * 2 * 2, 64]`.
             which: masks to draw.
+            rows: of cells.
+            columns: of cells.
 
         Returns:
-            Logits `[N, len(which), 4 side, 4 side]`.
+            Logits `[N, len(which), 4 rows, 4 columns]`.
         """
         _, norm, gelu, second, _ = self.output_upscaling
         fine = gelu(double(second, gelu(norm(enlarged))))
-        fine = fine.reshape(-1, (4 * self.side) ** 2, WIDTH // 8)
+        fine = fine.reshape(-1, 16 * rows * columns, WIDTH // 8)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, i]) for i in which], 1)
-        return self._arrange(weights @ fine.transpose(1, 2), len(which))
+        return _arrange(weights @ fine.transpose(1, 2), len(which), rows, columns)
 
-    def _arrange(self, logits: Tensor, masks: int) -> Tensor:
-        """Put `[N, masks, cells * 2 * 2 * 2 * 2]` into rows and columns."""
-        side = self.side
-        logits = logits.reshape(-1, side, side, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
-        return logits.reshape(-1, masks, 4 * side, 4 * side)
+
+def _arrange(logits: Tensor, masks: int, rows: int, columns: int) -> Tensor:
+    """Put `[N, masks, cells * 2 * 2 * 2 * 2]` into rows and columns."""
+    logits = logits.reshape(-1, rows, columns, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
+    return logits.reshape(-1, masks, 4 * rows, 4 * columns)
 
 
 def double(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class MobileSam(nn.Module):
     def __init__(self, image_size: int = IMAGE_SIZE) -> None:
         super().__init__()
         self.image_size = image_size
-        self.image_encoder = TinyVit(image_size)
+        self.image_encoder = TinyVit()
         self.prompt_encoder = PromptEncoder(image_size)
         self.mask_decoder = MaskDecoder(image_size // STRIDE)
 

@@ -26,8 +26,9 @@ from aopsam_ros.models.mobile_sam.layers import reshape
 class Written(NamedTuple):
     """What a block wrote into the copies of N prompts, by R vectors: one a head and token.
 
-    `told` `[N, R, 256]` are the vectors, without their mean; `weights` `[N, R, cells]` how much of
-    each a cell took; `scale` `[N, 1, cells]` what the norm multiplied the sum with.
+    `told` `[N, 1, R, 256]` are the vectors, without their mean; `weights` `[N, 1, R, cells]` how
+    much of each a cell took; `scale` `[N, 1, 1, cells]` what the norm multiplied the sum with. The
+    first 1 is where heads are elsewhere.
     """
 
     told: Tensor
@@ -43,7 +44,17 @@ def by_head(x: Tensor) -> Tensor:
 def project(weight: Tensor, cells: Tensor) -> Tensor:
     """Map the frame's image `[256, cells]` by `[8, d, 256]`: `[8, d, cells]`."""
     # One product for all heads: it is several times faster than one a head.
-    return by_head(weight.flatten(0, 1) @ cells)
+    return reshape(weight.flatten(0, 1) @ cells, *weight.shape[:2], -1)
+
+
+def in_rows(x: Tensor) -> Tensor:
+    """Map `[N, 8, T, ...]` to `[N, 1, 8 T, ...]`."""
+    return reshape(x, 0, 1, -1, 0)
+
+
+def in_heads(x: Tensor) -> Tensor:
+    """Map `[N, 1, 8 T, ...]` to `[N, 8, T, ...]`."""
+    return reshape(x, 0, HEADS, -1, 0)
 
 
 def centred(x: Tensor, channels: int = -1) -> Tensor:
@@ -63,11 +74,11 @@ def products(tokens: Tensor, ask: Tensor, projected: Tensor, written: Sequence[W
     Returns:
         `[N, 8, T, cells]`.
     """
-    asked = reshape(tokens @ ask, 0, -1, WIDTH)
+    asked = in_rows(tokens @ ask)
     found = tokens @ projected
     for told, weights, scale in written:
-        mixed = (asked @ told.transpose(1, 2)) @ weights
-        found = (found + reshape(mixed, 0, HEADS, -1, weights.shape[-1])) * scale.unsqueeze(1)
+        mixed = (asked @ told.transpose(2, 3)) @ weights
+        found = (found + in_heads(mixed)) * scale
     return found
 
 
@@ -85,10 +96,9 @@ def means(weights: Tensor, value: Tensor, tell: Tensor, written: Sequence[Writte
     """
     parts = []
     for told, inner, scale in reversed(written):
-        weights = weights * scale.unsqueeze(1)
-        flat = reshape(weights, 0, -1, inner.shape[-1])
-        mixed = (flat @ inner.transpose(1, 2)) @ told
-        parts.append(reshape(mixed, 0, HEADS, -1, WIDTH) @ tell)
+        weights = weights * scale
+        mixed = (in_rows(weights) @ inner.transpose(2, 3)) @ told
+        parts.append(in_heads(mixed) @ tell)
     return sum(parts, weights @ value)
 
 
@@ -110,21 +120,21 @@ def norm_scale(
     Args:
         variance: of the frame's image, `[cells]`.
         meets: its products with the vectors of each block, the new one's last, as means over the
-            channels: `[N, R, cells]`.
+            channels: `[N, 1, R, cells]`.
         written: by the blocks before.
-        told: the new block's vectors `[N, R, 256]`.
-        weights: the new block's, `[N, R, cells]`.
+        told: the new block's vectors `[N, 1, R, 256]`.
+        weights: the new block's, `[N, 1, R, cells]`.
         eps: the norm's.
 
     Returns:
-        `[N, 1, cells]`.
+        `[N, 1, 1, cells]`.
     """
     vectors, products = [*(block.told for block in written), told], list(meets)
     for k, block in enumerate(written):
         variance = _variance_with(variance, products[k], block.told, block.weights)
         variance = variance * block.scale**2
         for j in range(k + 1, len(vectors)):
-            both = mean_of(vectors[j] @ block.told.transpose(1, 2))
+            both = mean_of(vectors[j] @ block.told.transpose(2, 3))
             products[j] = (products[j] + both @ block.weights) * block.scale
     variance = _variance_with(variance, products[-1], told, weights)
     # Rounding must not make it negative.
@@ -133,6 +143,6 @@ def norm_scale(
 
 def _variance_with(variance: Tensor, meets: Tensor, told: Tensor, weights: Tensor) -> Tensor:
     """Return the variance of `cell + weights^T told`, of the cell's and its products with told."""
-    among = mean_of(told @ told.transpose(1, 2))
+    among = mean_of(told @ told.transpose(2, 3))
     # (c + wt)^2 = c^2 + w (2 ct + wtt)
-    return variance + (weights * (2.0 * meets + among @ weights)).sum(1, keepdim=True)
+    return variance + (weights * (2.0 * meets + among @ weights)).sum(2, keepdim=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from aopsam_ros.models.mobile_sam.layers import ChannelNorm, conv_norm, pad
+from aopsam_ros.models.mobile_sam.layers import ChannelNorm, conv_norm, crop, pad, reshape
 
 EMBEDDING_CHANNELS = 256
 STEM_WIDTH = 64
@@ -50,7 +50,10 @@ class PatchMerging(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Attention among the cells of a window, with a learned bias for each distance."""
+    """Attention among the cells of a window, with a learned bias for each distance.
+
+    Cells come column by column.
+    """
 
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ def _distances(window: int) -> Tensor:
     """Index `[tokens, tokens]` of each pair of cells into the window's distances."""
     cell = torch.arange(window)
     apart = (cell[:, None] - cell[None, :]).abs()
-    pairs = apart[:, None, :, None] * window + apart[None, :, None, :]
+    pairs = apart[:, None, :, None] + window * apart[None, :, None, :]
     return pairs.reshape(window * window, window * window)
 
 
@@ -112,9 +115,8 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention inside windows, a depthwise convolution that crosses them, an MLP."""
 
-    def __init__(self, side: int, width: int, heads: int, window: int) -> None:
+    def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
-        self.side = side
         self.width = width
         self.window = window
         self.attn = WindowAttention(width, heads, window)
@@ -122,20 +124,20 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the shape `[B, side, side, C]`."""
+        """Keep the shape `[B, H, W, C]`."""
         x = x + self._attend(x)
         x = self.local_conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x + self.mlp(x)
 
     def _attend(self, x: Tensor) -> Tensor:
-        # Sizes are fixed numbers, so that the exported graph computes none.
-        side, window, width = self.side, self.window, self.width
-        count = -(-side // window)
-        x = pad(x, count * window - side)
-        x = x.reshape(-1, count, window, count, window, width).transpose(2, 3)
-        x = self.attn(x.reshape(-1, window * window, width))
-        x = x.reshape(-1, count, count, window, window, width).transpose(2, 3)
-        return x.reshape(-1, count * window, count * window, width)[:, :side, :side]
+        window, width = self.window, self.width
+        padded = pad(x, window)
+        # A band is a row of windows: with its columns first, they lie one after another. So the
+        # exported graph is for maps of any size, and hardly has to compute with it.
+        bands = reshape(padded, -1, window, 0, width).transpose(1, 2)
+        seen = self.attn(reshape(bands, -1, window * window, width))
+        seen = seen.reshape_as(bands).transpose(1, 2).reshape_as(padded)
+        return crop(seen, x, 1)
 
 
 class Stage(nn.Module):
@@ -149,13 +151,9 @@ class Stage(nn.Module):
 
 
 class TinyVit(nn.Module):
-    """TinyViT-5M with windows of 7, 14 and 7, then SAM's neck.
+    """TinyViT-5M with windows of 7, 14 and 7, then SAM's neck."""
 
-    Args:
-        image_size: side of the square image, pixels; a multiple of 16. Weights do not depend on it.
-    """
-
-    def __init__(self, image_size: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.patch_embed = nn.ModuleDict(
             {
@@ -166,7 +164,7 @@ class TinyVit(nn.Module):
                 )
             }
         )
-        self.layers = _stages(image_size // 4)
+        self.layers = _stages()
         width = STAGES[-1][0]
         # The classifier that the encoder was distilled with: in the checkpoint, but never used.
         self.norm_head = nn.LayerNorm(width)
@@ -179,7 +177,10 @@ class TinyVit(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image `[B, 3, S, S]` to its embedding `[B, 256, S/16, S/16]`."""
+        """Map normalised images `[B, 3, H, W]` to their embeddings `[B, 256, H/16, W/16]`.
+
+        H and W are multiples of 16.
+        """
         x = self.patch_embed["seq"](image)
         stem, *stages = self.layers
         x = stem.downsample(stem.blocks(x))
@@ -190,13 +191,13 @@ class TinyVit(nn.Module):
         return self.neck(x)
 
 
-def _stages(side: int) -> nn.ModuleList:
+def _stages() -> nn.ModuleList:
     """Return the stem's stage of convolutions, then those of attention."""
     blocks: list[nn.Module] = [InvertedBottleneck(STEM_WIDTH) for _ in range(STEM_DEPTH)]
     before = STEM_WIDTH
     stages = []
     for (width, depth, heads, window), stride in zip(STAGES, MERGING_STRIDES, strict=True):
         stages.append(Stage(blocks, PatchMerging(before, width, stride)))
-        side, before = side // stride, width
-        blocks = [Block(side, width, heads, window) for _ in range(depth)]
+        before = width
+        blocks = [Block(width, heads, window) for _ in range(depth)]
     return nn.ModuleList([*stages, Stage(blocks, None)])
