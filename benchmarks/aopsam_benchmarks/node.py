@@ -3,7 +3,8 @@
 The node runs in its own process; pictures and masks go through DDS. In turns, so that drift hits
 both: an image is published and its masks are waited for, then this process segments the same image
 without ROS. The difference is ROS's: two serialisations, the way there and back, conversion,
-filling the message.
+filling the message. Afterwards a node with nothing behind its topics answers the same images: less
+than that, ROS cannot take.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from aopsam_ros.segmenter import Segmenter
 
 SIZES = ("640x480", "1280x720", "1920x1080")
 NODE = "/aopsam"
+OURS, PLAIN = "aopsam_ros.ros.node", "aopsam_benchmarks.plain_node"
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 ANSWER_TIMEOUT_S = 120.0
 REST_S = 0.05  # an engine's threads spin for a moment after their work, on the others' cores
@@ -65,14 +67,28 @@ def main() -> int:
             Segmenter.from_bundle(arguments.model, **engine_of(arguments))
         )
         segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
-        live = stack.enter_context(_live(arguments))
+        live = stack.enter_context(_live(OURS, _parameters(arguments)))
         for size in arguments.sizes:
             rgb = picture(*parse_size(size))
             row = _side_by_side(live, segmenter, rgb, arguments.runs)
             row["stream_fps"] = live.stream(image_message(rgb, "camera"), arguments.seconds)
             rows.append({"size": size, **row})
+    with _live(PLAIN, []) as plain:
+        for row in rows:
+            row["plain_ms"] = _round_trip(plain, picture(*parse_size(row["size"])), arguments.runs)
     write_json(arguments.out, rows)
     return 0
+
+
+def _round_trip(plain: LiveNode, rgb: NDArray[np.uint8], runs: int) -> float:
+    """Return the milliseconds in which a node that does nothing answers."""
+    image = image_message(rgb, "camera")
+    plain.answer(image)
+    taken = []
+    for _ in range(runs):
+        time.sleep(REST_S)
+        taken.append(1e3 * plain.answer(image))
+    return statistics.median(taken)
 
 
 def _side_by_side(
@@ -96,19 +112,23 @@ def _side_by_side(
     }
 
 
-@contextlib.contextmanager
-def _live(given: argparse.Namespace) -> Iterator[LiveNode]:
-    """Start, configure and activate the node; end it afterwards."""
+def _parameters(given: argparse.Namespace) -> list[str]:
     arguments = ["--ros-args", "-p", f"model:={given.model}", "-p", f"engine:={given.engine}"]
     arguments += ["-p", f"threads:={given.threads}", "-p", f"precision:={given.precision}"]
     arguments += ["-p", "autostart:=false"]
     for word in given.set:
         arguments += ["-p", word.replace("=", ":=", 1)]
+    return arguments
+
+
+@contextlib.contextmanager
+def _live(module: str, arguments: list[str]) -> Iterator[LiveNode]:
+    """Start, configure and activate a node; end it afterwards."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         log = Path(folder) / "node.log"
         # Before rclpy.init: processes are not to be forked beside the threads of DDS.
         check = stack.enter_context(interrupts())
-        process = stack.enter_context(Child("aopsam_ros.ros.node", arguments, os.environ, log))
+        process = stack.enter_context(Child(module, arguments, os.environ, log))
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         live = LiveNode(process, check)

@@ -33,13 +33,14 @@ def main() -> int:
     arguments = parser.parse_args()
     bundle = load_bundle(arguments.model)
     runtime = create_runtime(bundle, **engine_of(arguments))
-    segmenters = {
-        source: Segmenter(bundle, runtime, source) for source in ("auto", f"grid{arguments.grid}")
-    }
+    grid = f"grid{arguments.grid}"
+    segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
     for segmenter in segmenters.values():
         segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
+    if arguments.set:  # which may serve the grid as well
+        segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
     found = in_turns(segmenters, picture(*parse_size(arguments.size)), arguments.rounds)
-    rows = [describe(segmenters[source], results) for source, results in found.items()]
+    rows = [describe(name, segmenters[name], results) for name, results in found.items()]
     write_json(arguments.out, rows)
     return 0
 
@@ -49,22 +50,22 @@ def in_turns(
 ) -> dict[str, list[Segmentation]]:
     """Segment with each in turn, adaptive sources a few times; a first frame warms up."""
     next(iter(segmenters.values())).segment(rgb)
-    found: dict[str, list[Segmentation]] = {source: [] for source in segmenters}
+    found: dict[str, list[Segmentation]] = {name: [] for name in segmenters}
     for _ in range(rounds):
-        for source, segmenter in segmenters.items():
-            repeats = 1 if source.startswith("grid") else ADAPTIVE_PER_ROUND
-            found[source] += [segmenter.segment(rgb) for _ in range(repeats)]
+        for name, segmenter in segmenters.items():
+            repeats = 1 if name.startswith("grid") else ADAPTIVE_PER_ROUND
+            found[name] += [segmenter.segment(rgb) for _ in range(repeats)]
     return found
 
 
-def describe(segmenter: Segmenter, results: list[Segmentation]) -> dict[str, Any]:
+def describe(name: str, segmenter: Segmenter, results: list[Segmentation]) -> dict[str, Any]:
     """Return a source's row: milliseconds a frame and a stage, masks, decoder calls."""
     stages = {
         name: summary([result.timings_ms[name] for result in results])["median"]
         for name in results[0].timings_ms
     }
     return {
-        "prompts": segmenter.prompt_source,
+        "prompts": segmenter.prompt_source if name == "auto" else name,
         "engine": segmenter.engine,
         "frame_ms": summary([result.timings_ms["total"] for result in results]),
         "stages_ms": stages,

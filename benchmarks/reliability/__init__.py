@@ -6,6 +6,7 @@ Run in the repository: `python -m benchmarks.reliability.fuzz --count 10000`.
 import sys
 from pathlib import Path
 
-# The tests' own robot, which starts the node and talks to it, and their bundle.
-_TESTS = Path(__file__).resolve().parents[2] / "test"
-sys.path += [folder for name in ("ros", "core") if (folder := str(_TESTS / name)) not in sys.path]
+_ROOT = Path(__file__).resolve().parents[2]
+# The tests' own robot, which starts the node and talks to it, and their bundle; a plain node.
+_FOLDERS = ("test/ros", "test/core", "benchmarks")
+sys.path += [folder for name in _FOLDERS if (folder := str(_ROOT / name)) not in sys.path]

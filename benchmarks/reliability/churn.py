@@ -25,7 +25,7 @@ _CYCLE = (
 )
 FRAME_PERIOD_S = 0.02
 NODE = "aopsam_ros.ros.node"
-PLAIN_NODE = f"{__package__}.plain_node"
+PLAIN_NODE = "aopsam_benchmarks.plain_node"
 
 
 @dataclass
