@@ -96,6 +96,7 @@ MODEL = {
             "live_ms": summary([9.0]),
             "bare_ms": summary([7.0]),
             "overhead_ms": 2.25,
+            "plain_ms": 1.5,
             "stream_fps": 11.0,
             "masks": 3,
         }
@@ -117,6 +118,7 @@ def test_ratios():
         "decoder, a prompt at the best batch, 8": (2.0, "ms"),
         "prompt stage's memory above the encoder's": (12.5, "MB"),
         "ROS overhead, 64x48": (2.25, "ms"),
+        "a plain node's answer, 64x48": (1.5, "ms"),
         "live node, 64x48": (11.0, "frames/s"),
     }
 
