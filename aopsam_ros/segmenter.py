@@ -32,7 +32,7 @@ __all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", 
 
 
 class Segmenter:
-    """A loaded bundle and a prompt source. One thread at a time may use it."""
+    """A loaded bundle and a prompt source. One thread at a time may use it, or `concurrent`."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.
@@ -99,6 +99,11 @@ class Segmenter:
     def device(self) -> str:
         """Where the engine runs it: "cpu" or "cuda"."""
         return self._model.runtime.device
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads at once may segment images."""
+        return self._model.runtime.concurrent
 
     @property
     def precision(self) -> str:

@@ -104,7 +104,14 @@ class AopsamNode(LifecycleNode):
             segmenter.close()
             raise
         boxes_topic = self.resolve_topic_name("boxes")
-        self._pipeline = Pipeline(segmenter, outputs, self._statistics, self._warn, boxes_topic)
+        workers = startup.workers if segmenter.concurrent else 1
+        if workers < startup.workers:
+            self.get_logger().warning(
+                f"engine {segmenter.engine} has one image at a time: 1 worker"
+            )
+        self._pipeline = Pipeline(
+            segmenter, outputs, self._statistics, self._warn, boxes_topic, workers
+        )
         self.get_logger().info(
             f"configured: model {segmenter.model}, engine {segmenter.engine} "
             f"({segmenter.precision}), prompts from {segmenter.prompt_source}"

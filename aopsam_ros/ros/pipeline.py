@@ -1,4 +1,4 @@
-"""From an image message to published results: one worker thread, always on the newest image."""
+"""From an image message to published results: a worker thread, always on the newest image."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.promptable import FrameEmbedding
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.reuse import FrameReuse
 from aopsam_ros.ros import prompt_requests
@@ -27,6 +28,7 @@ from aopsam_ros.ros.memory import GpuMemory
 from aopsam_ros.ros.outputs import Outputs
 from aopsam_ros.ros.stamps import nanoseconds
 from aopsam_ros.ros.statistics import Statistics
+from aopsam_ros.ros.turns import Turn
 from aopsam_ros.ros.worker import Job, NewestWorker
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
@@ -36,7 +38,7 @@ from aopsam_ros.tracking import StreamTracker
 
 
 class Pipeline:
-    """A loaded model, the result topics, and the thread between them."""
+    """A loaded model, the result topics, and the threads between them."""
 
     def __init__(
         self,
@@ -45,8 +47,13 @@ class Pipeline:
         statistics: Statistics,
         on_failure: Callable[[str], None],
         boxes_topic: str = "boxes",
+        workers: int = 1,
     ) -> None:
-        """Take over segmenter and outputs; `on_failure` is told why an image was skipped."""
+        """Take over segmenter and outputs; `on_failure` is told why an image was skipped.
+
+        So many images are segmented side by side; for more than one, the segmenter must be
+        `concurrent`. Results come in the order of the images.
+        """
         self.segmenter = segmenter
         self.running = False
         self._calibration: CameraInfo | None = None
@@ -59,7 +66,7 @@ class Pipeline:
         self._statistics = statistics
         self._on_failure = on_failure
         self._worker = NewestWorker(
-            self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker"
+            self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker", workers
         )
         self._pairing = BoxPairing(boxes_topic, self._worker.put, statistics.on_dropped, self._miss)
 
@@ -113,7 +120,7 @@ class Pipeline:
         return self._worker.submit(task)
 
     def answer(self, request: Segment.Request) -> Segment.Response:
-        """Answer a request of `~/segment`; to be called in a task, where nothing else runs."""
+        """Answer a request of `~/segment`; to be called in a task."""
         try:
             return prompt_requests.answer(self.segmenter, request, self._newest)
         except AopsamError as error:
@@ -141,10 +148,10 @@ class Pipeline:
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._calibration = message
 
-    def _work(self, frame: Frame) -> None:
+    def _work(self, frame: Frame, turn: Turn) -> None:
         """Segment an image; whatever is wrong with it, the next one gets its chance."""
         try:
-            self._segment(frame)
+            self._segment(frame, turn)
         except AopsamError as error:
             self._fail(str(error), str(error))
         except Exception as error:
@@ -157,10 +164,14 @@ class Pipeline:
         self._statistics.on_failed(reason)
         self._on_failure(f"image skipped: {details}")
 
-    def _segment(self, frame: Frame) -> None:
+    def _segment(self, frame: Frame, turn: Turn) -> None:
         header = frame.image.header
         rgb = frame.rgb()
-        segmentation = self._identified(frame, rgb)
+        if frame.configuration.reuse is not None:
+            turn.wait()  # it builds on the frame before
+        segmentation, encoded = self._found(frame, rgb)
+        turn.wait()
+        segmentation = self._identified(frame, rgb, segmentation, encoded)
         self._outputs.publish_masks(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
         try:
@@ -187,21 +198,31 @@ class Pipeline:
         if reason := misfit(self._calibration, segmentation.height, segmentation.width, header):
             self._on_failure(f"markers without a calibration: {reason}")
 
-    def _identified(self, frame: Frame, rgb: RgbImage) -> Segmentation:
-        """Segment an image; where tracking is on, the masks have their objects' ids."""
+    def _found(self, frame: Frame, rgb: RgbImage) -> tuple[Segmentation, FrameEmbedding | None]:
+        """Segment an image; encoded by itself where that is needed for more."""
         options, tracking = frame.configuration.options, frame.configuration.tracking
         reuse = frame.configuration.reuse
         boxes = None if frame.boxes is None else boxes_of(frame.boxes)
-        if reuse is None:
-            self._reuse.reset()  # frames may pass before it is switched on again
         if tracking is None and reuse is None:
-            return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame)
+            return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame), None
         stopwatch = Stopwatch()
         encoded = self.segmenter.encode(rgb, stopwatch, options)
         find = functools.partial(self.segmenter.segment_frame, encoded, options, boxes, stopwatch)
         found = find() if reuse is None else self._reuse.segment(rgb, options, reuse, find)
-        segmentation = _named(found, boxes, frame)
-        if tracking is None:
+        return _named(found, boxes, frame), encoded
+
+    def _identified(
+        self,
+        frame: Frame,
+        rgb: RgbImage,
+        segmentation: Segmentation,
+        encoded: FrameEmbedding | None,
+    ) -> Segmentation:
+        """Give the masks their objects' ids, where tracking is on; to be called in order."""
+        tracking = frame.configuration.tracking
+        if frame.configuration.reuse is None:
+            self._reuse.reset()  # frames may pass before it is switched on again
+        if tracking is None or encoded is None:
             return segmentation
         features = self.segmenter.features(encoded)
         stamp = nanoseconds(frame.image.header)

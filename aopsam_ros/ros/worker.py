@@ -1,4 +1,4 @@
-"""One thread that works on the newest item only, and on tasks in between."""
+"""Threads that work on the newest item only, and on tasks in between."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from aopsam_ros.ros.turns import Turn, Turns
+
 T = TypeVar("T")
 Job = Callable[[], None]
 
@@ -17,7 +19,7 @@ PATIENCE_S = 60.0  # for the work at hand when it is to end; an engine may hang 
 
 
 class NewestWorker(Generic[T]):
-    """A mailbox for one item, a short queue of tasks, and the thread that empties both.
+    """A mailbox for one item, a short queue of tasks, and the threads that empty both.
 
     A queue of items would make every result as late as the queue is long; a camera's newest frame
     is the only one worth working on. Tasks are what somebody waits for: each has its turn, between
@@ -26,39 +28,46 @@ class NewestWorker(Generic[T]):
 
     def __init__(
         self,
-        work: Callable[[T], None],
+        work: Callable[[T, Turn], None],
         on_drop: Callable[[], None],
         on_error: Callable[[str], None],
         name: str,
+        threads: int = 1,
     ) -> None:
         """Prepare to call `work` for items and `on_drop` for each that is replaced by a newer one.
 
         Args:
-            work: runs in the thread, and tells itself of what goes wrong.
+            work: runs in a thread, and tells itself of what goes wrong. Its turn comes when the
+                items before have been worked on: to be waited for by what is done in order.
             on_drop: runs where `put` is called.
             on_error: given the name of what `work` or a task raised nevertheless, such as for want
                 of the memory to tell of it. The thread goes on.
-            name: of the thread.
+            name: of the threads.
+            threads: that work side by side, each on an item of its own.
         """
         self._work = work
         self._on_drop = on_drop
         self._on_error = on_error
         self._name = name
-        self._since: float | None = None  # monotonic seconds, where something is being done
+        self._count = threads
+        self._turns = Turns()
+        self._since: dict[int, float] = {}  # monotonic seconds, by thread that does something
         self._changed = threading.Condition()
         self._item: T | None = None
         self._tasks: deque[Job] = deque()
         self._running = False
         self._given_up = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
-        if self._thread is not None:
+        """Start the threads, unless they run."""
+        if self._threads:
             return
         self._running = True
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        for _ in range(self._count):
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def put(self, item: T) -> None:
         """Hand over an item; one that still waits is dropped. Ignored unless running."""
@@ -81,22 +90,23 @@ class NewestWorker(Generic[T]):
         return accepted
 
     def stop(self) -> None:
-        """Let the thread finish what it works on and wait for it; what waits is let go.
+        """Let the threads finish what they work on and wait for them; what waits is let go.
 
         Raises:
-            TimeoutError: if it does not finish; from then on there is no more waiting for it.
+            TimeoutError: if one does not finish; from then on there is no more waiting for it.
         """
         with self._changed:
             self._running = False
             self._item = None
             self._tasks.clear()
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(0.0 if self._given_up else PATIENCE_S)
-            self._given_up = self._thread.is_alive()
-            if self._given_up:
-                raise TimeoutError("the engine does not finish what it is working on")
-            self._thread = None
+            self._changed.notify_all()
+        end = time.monotonic() + (0.0 if self._given_up else PATIENCE_S)
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._given_up = any(thread.is_alive() for thread in self._threads)
+        if self._given_up:
+            raise TimeoutError("the engine does not finish what it is working on")
+        self._threads = []
 
     def _run(self) -> None:
         while self._wait():
@@ -106,19 +116,22 @@ class NewestWorker(Generic[T]):
                     self._do(job)
 
     def _do(self, job: Job) -> None:
-        self._since = time.monotonic()
+        thread = threading.get_ident()
+        with self._changed:
+            self._since[thread] = time.monotonic()
         try:
             job()
         except Exception as error:
             self._on_error(type(error).__name__)
         finally:
-            self._since = None
+            with self._changed:
+                del self._since[thread]
 
     @property
     def busy_s(self) -> float:
-        """For how long the thread has been at what it does; 0 where it waits."""
-        since = self._since
-        return 0.0 if since is None else time.monotonic() - since
+        """For how long a thread has been at what it does, at most; 0 where all wait."""
+        with self._changed:
+            return max((time.monotonic() - since for since in self._since.values()), default=0.0)
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False when the thread is to end."""
@@ -135,4 +148,10 @@ class NewestWorker(Generic[T]):
     def _newest(self) -> Job | None:
         with self._changed:
             item, self._item = self._item, None
-        return None if item is None else functools.partial(self._work, item)
+            if item is None:
+                return None
+            return functools.partial(self._in_turn, item, self._turns.begin())
+
+    def _in_turn(self, item: T, turn: Turn) -> None:
+        with turn:
+            self._work(item, turn)

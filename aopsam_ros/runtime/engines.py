@@ -42,6 +42,10 @@ class Runtime(Protocol):
         """Where the graphs run: "cpu", "cuda"."""
 
     @property
+    def concurrent(self) -> bool:
+        """Whether several threads at once may use it, each with embeddings of its own."""
+
+    @property
     def precision(self) -> str:
         """How it computes, for people: "fp32", "fp16 but encoder"."""
 

@@ -43,7 +43,7 @@ class OnnxRuntime:
 
     On a CPU, the decoder runs in three parts where the bundle has it so, and padding is left out
     where the graphs can do without: they see an image's own sides, rounded up to a multiple of the
-    bundle's `size_divisibility`. Not safe for use by several threads at once.
+    bundle's `size_divisibility`.
     """
 
     name = "onnxruntime"
@@ -106,6 +106,11 @@ class OnnxRuntime:
     def device(self) -> str:
         """Return "cpu" or "cuda"."""
         return self._device
+
+    @property
+    def concurrent(self) -> bool:
+        """Return whether several threads may use it; sessions take that, and nothing is kept."""
+        return self._device == "cpu"
 
     @property
     def has_predictor(self) -> bool:

@@ -34,6 +34,7 @@ class OpenVinoRuntime:
     name = "openvino"
     device = "cpu"
     largest_batch: int | None = None
+    concurrent = False
 
     def __init__(
         self,

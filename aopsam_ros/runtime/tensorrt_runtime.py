@@ -31,6 +31,7 @@ class TensorRtRuntime:
     name = "tensorrt"
     device = "cuda"
     largest_batch: int | None = LARGEST_BATCH
+    concurrent = False
 
     def __init__(
         self,

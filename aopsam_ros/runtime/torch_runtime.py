@@ -42,6 +42,7 @@ class TorchRuntime:
 
     name = "torch"
     largest_batch: int | None = None
+    concurrent = False
 
     def __init__(
         self,

@@ -73,6 +73,12 @@ def main() -> int:
             row = _side_by_side(live, segmenter, rgb, arguments.runs)
             row["stream_fps"] = live.stream(image_message(rgb, "camera"), arguments.seconds)
             rows.append({"size": size, **row})
+    workers = os.cpu_count() or 1
+    with _live(OURS, [*_parameters(arguments), *_side_by_side_parameters(workers)]) as live:
+        for row in rows:
+            image = image_message(picture(*parse_size(row["size"])), "camera")
+            row["workers"] = workers
+            row["workers_fps"] = live.stream(image, arguments.seconds, ahead=workers)
     with _live(PLAIN, []) as plain:
         for row in rows:
             row["plain_ms"] = _round_trip(plain, picture(*parse_size(row["size"])), arguments.runs)
@@ -112,6 +118,11 @@ def _side_by_side(
     }
 
 
+def _side_by_side_parameters(workers: int) -> list[str]:
+    """One thread for each image beside others; of two values of a name the last counts."""
+    return ["-p", f"workers:={workers}", "-p", "threads:=1"]
+
+
 def _parameters(given: argparse.Namespace) -> list[str]:
     arguments = ["--ros-args", "-p", f"model:={given.model}", "-p", f"engine:={given.engine}"]
     arguments += ["-p", f"threads:={given.threads}", "-p", f"precision:={given.precision}"]
@@ -128,7 +139,8 @@ def _live(module: str, arguments: list[str]) -> Iterator[LiveNode]:
         log = Path(folder) / "node.log"
         # Before rclpy.init: processes are not to be forked beside the threads of DDS.
         check = stack.enter_context(interrupts())
-        process = stack.enter_context(Child(module, arguments, os.environ, log))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = stack.enter_context(Child(module, arguments, environment, log))
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         live = LiveNode(process, check)
@@ -168,11 +180,13 @@ class LiveNode:
         self._wait(lambda: stamp in self._arrived)
         return self._arrived[stamp] - began
 
-    def stream(self, image: Image, seconds: float) -> float:
-        """Publish a new image whenever masks arrive, one ahead; masks a second."""
+    def stream(self, image: Image, seconds: float, ahead: int = 1) -> float:
+        """Publish a new image whenever masks arrive, so many ahead; masks a second."""
         self.answer(image)
         began, before = time.perf_counter(), len(self._arrived)
-        self._publish(image)
+        for _ in range(ahead):
+            self._publish(image)
+            time.sleep(REST_S)  # until a worker has taken it: the newest only waits
         while time.perf_counter() - began < seconds:
             count = len(self._arrived)
             self._publish(image)

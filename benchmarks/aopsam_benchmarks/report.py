@@ -48,6 +48,8 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
         yield f"ROS overhead, {row['size']}", row["overhead_ms"], "ms"
         yield f"a plain node's answer, {row['size']}", row["plain_ms"], "ms"
         yield f"live node, {row['size']}", row["stream_fps"], "frames/s"
+        what = f"live node, {row['size']}, {row['workers']} workers"
+        yield what, row["workers_fps"], "frames/s"
 
 
 def _stage_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
@@ -158,10 +160,12 @@ def _growth_lines(growth: Found) -> list[list[str]]:
 
 
 def _node_lines(rows: Sequence[Found]) -> list[list[str]]:
-    lines = [["size", "live ms", "bare ms", "ROS ms", "plain node ms", "frames/s", "masks"]]
+    header = ["size", "live ms", "bare ms", "ROS ms", "plain node ms", "frames/s"]
+    lines = [[*header, f"{rows[0]['workers']} workers", "masks"]]
     for row in rows:
         times = [f"{row[key]['median']:.1f}" for key in ("live_ms", "bare_ms")]
-        times += [f"{row[key]:.1f}" for key in ("overhead_ms", "plain_ms", "stream_fps")]
+        figures = ("overhead_ms", "plain_ms", "stream_fps", "workers_fps")
+        times += [f"{row[key]:.1f}" for key in figures]
         lines.append([row["size"], *times, str(row["masks"])])
     return lines
 

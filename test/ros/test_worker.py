@@ -15,7 +15,7 @@ class Gate:
         self.begun, self.open = threading.Semaphore(0), threading.Semaphore(0)
         self.worker = NewestWorker(self.work, self.drop, self.errors.append, "test")
 
-    def work(self, item):
+    def work(self, item, turn):
         self.begun.release()
         assert self.open.acquire(timeout=PATIENCE_S)
         self.done.append(item)
@@ -133,3 +133,55 @@ def test_what_is_raised_nevertheless_is_told_and_the_thread_goes_on():
     gate.worker.stop()
     assert (gate.done, gate.errors) == (["next"], ["MemoryError"])
     assert gate.worker.busy_s == 0
+
+
+class Pair:
+    """Two threads, whose items begin together; the later one is done first."""
+
+    def __init__(self, fails=()):
+        self.done, self.errors, self.fails = [], [], fails
+        self.together = threading.Barrier(2, timeout=PATIENCE_S)
+        self.later, self.ended = threading.Event(), threading.Semaphore(0)
+        self.worker = NewestWorker(self.work, lambda: None, self.errors.append, "pair", threads=2)
+
+    def work(self, item, turn):
+        try:
+            self.together.wait()  # the other one has begun as well
+            if item % 2:
+                self.later.set()
+            else:
+                assert self.later.wait(PATIENCE_S)
+            if item in self.fails:
+                raise ValueError
+            turn.wait()
+            self.done.append(item)
+        finally:
+            self.ended.release()
+
+    def put_two(self, first):
+        self.later.clear()
+        self.worker.put(first)
+        while self.together.n_waiting == 0:  # taken, so that the next does not replace it
+            threading.Event().wait(0.001)
+        self.worker.put(first + 1)
+        for _ in range(2):
+            assert self.ended.acquire(timeout=PATIENCE_S)
+
+
+def test_items_are_worked_on_side_by_side_and_end_in_order():
+    pair = Pair()
+    pair.worker.start()
+    for first in range(0, 20, 2):
+        pair.put_two(first)
+    pair.worker.stop()
+    assert (pair.done, pair.errors) == (list(range(20)), [])
+    assert not [thread for thread in threading.enumerate() if thread.name == "pair"]
+
+
+def test_an_item_that_fails_does_not_hold_up_those_behind_it():
+    pair = Pair(fails=(0, 3))
+    pair.worker.start()
+    for first in (0, 2, 4):
+        pair.put_two(first)
+    pair.worker.stop()
+    assert (pair.done, pair.errors) == ([1, 2, 4, 5], ["ValueError", "ValueError"])
