@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from aopsam_benchmarks.stage_rows import stage_rows
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.runtime.bundle import load_bundle
 
+NODE_MEASURES = ("frames", "workers", "plain")
 PARTS = ("stages", "frames", "memory", "growth", "node", "official")
 RANDOM = "mobile_sam_random"  # made here; the name is not looked for
 MEMORY_PROMPTS = (1, 16, 64, 256)
@@ -152,8 +154,10 @@ class ModelParts:
         if importlib.util.find_spec("rclpy") is None:
             raise PartError("needs ROS 2")
         few = ["--sizes", "320x240", "--runs", 2, "--seconds", 0.1]
-        options = ["--set", *self.settings.options]
-        return self._part("node", *(few if self.settings.quick else ["--runs", 10]), *options)
+        extent = few if self.settings.quick else ["--runs", 10]
+        options = [*extent, "--set", *self.settings.options]
+        measures = [self._part("node", "--what", what, *options) for what in NODE_MEASURES]
+        return [dict(ChainMap(*rows)) for rows in zip(*measures, strict=True)]
 
     def _official(self) -> dict[str, Any]:
         """Run the published generator in its own Python, with the grid's thresholds."""

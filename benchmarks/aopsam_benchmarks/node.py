@@ -52,8 +52,14 @@ TRANSPORTS = "LARGE_DATA?max_msg_size=10MB&sockets_size=10MB&non_blocking=true"
 
 
 def main() -> int:
-    """Measure at each of `--sizes`; write a row for each."""
+    """Measure at each of `--sizes`; write a row for each.
+
+    What is measured goes in a process of its own: Fast DDS gives the second participant of a
+    process another transport.
+    """
+    measures = {"frames": _frames, "workers": _workers, "plain": _plain}
     parser = part_parser("measure what ROS costs")
+    parser.add_argument("--what", choices=measures, default="frames")
     parser.add_argument("--sizes", nargs="*", default=list(SIZES))
     parser.add_argument("--runs", type=int, default=20, help="frames of each size")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a stream, for its rate")
@@ -61,29 +67,41 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", TRANSPORTS)
-    rows = []
-    with contextlib.ExitStack() as stack:
-        segmenter = stack.enter_context(
-            Segmenter.from_bundle(arguments.model, **engine_of(arguments))
-        )
-        segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
-        live = stack.enter_context(_live(OURS, _parameters(arguments)))
-        for size in arguments.sizes:
-            rgb = picture(*parse_size(size))
-            row = _side_by_side(live, segmenter, rgb, arguments.runs)
-            row["stream_fps"] = live.stream(image_message(rgb, "camera"), arguments.seconds)
-            rows.append({"size": size, **row})
-    workers = os.cpu_count() or 1
-    with _live(OURS, [*_parameters(arguments), *_side_by_side_parameters(workers)]) as live:
-        for row in rows:
-            image = image_message(picture(*parse_size(row["size"])), "camera")
-            row["workers"] = workers
-            row["workers_fps"] = live.stream(image, arguments.seconds, ahead=workers)
-    with _live(PLAIN, []) as plain:
-        for row in rows:
-            row["plain_ms"] = _round_trip(plain, picture(*parse_size(row["size"])), arguments.runs)
-    write_json(arguments.out, rows)
+    measure = measures[arguments.what]
+    write_json(arguments.out, list(measure(arguments)))
     return 0
+
+
+def _frames(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The node beside the bare pipeline, as it is configured."""
+    with contextlib.ExitStack() as stack:
+        segmenter = stack.enter_context(Segmenter.from_bundle(given.model, **engine_of(given)))
+        segmenter.options = segmenter.options.updated(parse_settings(given.set))
+        live = stack.enter_context(_live(OURS, _parameters(given)))
+        for size in given.sizes:
+            rgb = picture(*parse_size(size))
+            row = _side_by_side(live, segmenter, rgb, given.runs)
+            row["stream_fps"] = live.stream(image_message(rgb, "camera"), given.seconds)
+            yield {"size": size, **row}
+
+
+def _workers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The node with as many workers as there are cores, a thread each."""
+    workers = os.cpu_count() or 1
+    # Of two values of a parameter the last one counts.
+    parameters = [*_parameters(given), "-p", f"workers:={workers}", "-p", "threads:=1"]
+    with _live(OURS, parameters) as live:
+        for size in given.sizes:
+            image = image_message(picture(*parse_size(size)), "camera")
+            rate = live.stream(image, given.seconds, ahead=workers)
+            yield {"workers": workers, "workers_fps": rate}
+
+
+def _plain(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A node with nothing behind its topics."""
+    with _live(PLAIN, []) as live:
+        for size in given.sizes:
+            yield {"plain_ms": _round_trip(live, picture(*parse_size(size)), given.runs)}
 
 
 def _round_trip(plain: LiveNode, rgb: NDArray[np.uint8], runs: int) -> float:
@@ -116,11 +134,6 @@ def _side_by_side(
         "bare_ms": summary(bare),
         "overhead_ms": statistics.median(a - b for a, b in pairs),
     }
-
-
-def _side_by_side_parameters(workers: int) -> list[str]:
-    """One thread for each image beside others; of two values of a name the last counts."""
-    return ["-p", f"workers:={workers}", "-p", "threads:=1"]
 
 
 def _parameters(given: argparse.Namespace) -> list[str]:
