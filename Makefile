@@ -42,8 +42,9 @@ bench: setup  ## measure everything that can be; results go to out/bench (ARGS="
 # Target-specific, so that it reaches `setup` as well.
 test lint: override EXTRAS += bench dev
 
+# Two files at a time: many tests wait for nodes. A file's tests share one, so they stay together.
 test: lint  ## run the checks and all tests (ARGS="-k name" goes to pytest)
-	@$(ACTIVATE) PYTHONSAFEPATH=1 python -m pytest $(ARGS)
+	@$(ACTIVATE) PYTHONSAFEPATH=1 python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup  ## run ruff and mypy
 	@$(ACTIVATE) python -m ruff check . && python -m mypy

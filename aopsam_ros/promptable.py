@@ -34,7 +34,7 @@ class FrameEmbedding:
 
 
 class PromptableModel:
-    """A bundle and the engine that runs it. One thread at a time may use it."""
+    """A bundle and the engine that runs it; the engine says how many threads may use it at once."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         """Put the parts together."""

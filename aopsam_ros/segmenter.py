@@ -32,7 +32,7 @@ __all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", 
 
 
 class Segmenter:
-    """A loaded bundle and a prompt source. One thread at a time may use it, or `concurrent`."""
+    """A loaded bundle and a prompt source. One thread at a time may use it, unless `concurrent`."""
 
     def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.

@@ -1,7 +1,7 @@
 """The lifecycle node `aopsam`: images in, masks out.
 
 configure loads the model and warms it up, activate subscribes. The executor's thread only receives;
-the pipeline's worker thread segments and publishes.
+the pipeline's workers segment and publish.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From an image message to published results: a worker thread, always on the newest image."""
+"""From an image message to published results: workers, always on the newest image."""
 
 from __future__ import annotations
 

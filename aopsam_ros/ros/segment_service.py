@@ -36,7 +36,7 @@ class _Waiting:
 class SegmentService:
     """Answers requests without keeping the executor from its other work.
 
-    The callback is a coroutine: it hands the request to the worker's thread and gives the executor
+    The callback is a coroutine: it hands the request to a worker's thread and gives the executor
     back until the answer is there. It therefore has a callback group of its own, and wakes the
     executor by a guard condition.
     """
@@ -74,7 +74,7 @@ class SegmentService:
             waiting.refuse(BUSY)
 
     def _work(self, pipeline: Pipeline, waiting: _Waiting) -> None:
-        """Answer, in the worker's thread."""
+        """Answer, in a worker's thread."""
         if not waiting.answer.done():
             waiting.finish(pipeline.answer(waiting.request))
             self._wake.trigger()

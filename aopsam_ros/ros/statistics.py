@@ -44,7 +44,7 @@ class Report:
 
 
 class Statistics:
-    """Counts frames; written by the executor's and the worker's thread, read by the executor's."""
+    """Counts frames; written by the executor's and the workers' threads, read by the executor's."""
 
     def __init__(self) -> None:
         """Begin with nothing counted."""
