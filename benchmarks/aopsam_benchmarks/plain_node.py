@@ -14,8 +14,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from aopsam_ros.ros.lifecycle import forget_destroyed
 from aopsam_ros.ros.outputs import TOPICS
 
-_SUCCESS = TransitionCallbackReturn.SUCCESS
-
 
 class PlainNode(LifecycleNode):
     """Publishes nothing, on as many topics; answers each image with an empty array of masks."""

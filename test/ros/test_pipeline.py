@@ -64,6 +64,32 @@ def parts(tiny_bundle):
     assert outputs.calls[-1] == "destroy"
 
 
+def test_results_of_several_workers_come_in_the_order_of_their_images(tiny_bundle, monkeypatch):
+    outputs, failures = Recorder(), []
+    segmenter = Segmenter.from_bundle(tiny_bundle)
+    segment, began, later_done = segmenter.segment, threading.Event(), threading.Event()
+
+    def first_is_slow(rgb, options, boxes):
+        if not began.is_set():
+            began.set()
+            assert later_done.wait(PATIENCE_S)
+            return segment(rgb, options, boxes)
+        found = segment(rgb, options, boxes)
+        later_done.set()
+        return found
+
+    monkeypatch.setattr(segmenter, "segment", first_is_slow)
+    pipeline = Pipeline(segmenter, outputs, Statistics(), failures.append, workers=2)
+    pipeline.start()
+    pipeline.put(frame_of(1, segmenter.options))
+    assert began.wait(PATIENCE_S)
+    pipeline.put(frame_of(2, segmenter.options))
+    for _ in range(2):
+        assert outputs.arrived.acquire(timeout=PATIENCE_S)
+    pipeline.close()
+    assert (outputs.masks, failures) == ([(1, 2), (2, 2)], [])
+
+
 def send(parts, frame):
     parts.pipeline.put(frame)
     assert parts.outputs.arrived.acquire(timeout=PATIENCE_S)
