@@ -107,7 +107,7 @@ class AopsamNode(LifecycleNode):
         workers = startup.workers if segmenter.concurrent else 1
         if workers < startup.workers:
             self.get_logger().warning(
-                f"engine {segmenter.engine} has one image at a time: 1 worker"
+                f"engine {segmenter.engine} takes one image at a time: 1 worker"
             )
         self._pipeline = Pipeline(
             segmenter, outputs, self._statistics, self._warn, boxes_topic, workers
