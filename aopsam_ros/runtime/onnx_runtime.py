@@ -14,6 +14,7 @@ from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle, Graph
 from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
 from aopsam_ros.runtime.fitting import Fitted, Sides, fit, put_back
+from aopsam_ros.runtime.onnx_arena import share_arena, shrink_arena
 from aopsam_ros.runtime.precision import INT8
 from aopsam_ros.runtime.signatures import Shape, Signature, check_graph, check_output, signatures
 from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
@@ -190,6 +191,8 @@ class OnnxRuntime:
     def close(self) -> None:
         """Free the graphs; the object cannot be used afterwards."""
         self._sessions.clear()
+        if self._device == "cpu":
+            shrink_arena()
 
     def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
         """Run a part of the decoder, whose inputs and outputs are on the host."""
@@ -247,6 +250,8 @@ def _load(graph: Graph, threads: int, signature: Signature | None = None) -> ort
     options.log_severity_level = _ERRORS_ONLY
     offered = ort.get_available_providers()
     providers = [provider for provider in _PROVIDERS if provider in offered]
+    if "CUDAExecutionProvider" not in providers:
+        share_arena(options)
     file, content = str(graph.path), graph.read()
     try:
         session = ort.InferenceSession(

@@ -178,3 +178,12 @@ def test_opposite_infinities_do_not_cancel():
 def test_output_of_another_shape_is_an_inference_error(shape):
     with pytest.raises(InferenceError, match=r"expected \[None, 2\]"):
         check_output("x", np.zeros(shape, np.float32), (None, 2))
+
+
+def test_its_graphs_share_an_arena_which_is_given_back(tiny_folder, monkeypatch):
+    calls = []
+    module = "aopsam_ros.runtime.onnx_runtime"
+    monkeypatch.setattr(f"{module}.share_arena", lambda _: calls.append("share"))
+    monkeypatch.setattr(f"{module}.shrink_arena", lambda: calls.append("shrink"))
+    OnnxRuntime(load_bundle(tiny_folder), threads=1).close()
+    assert calls == ["share"] * 3 + ["shrink"]
