@@ -17,20 +17,16 @@ from pathlib import Path
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros.demo_bag import check_file
 from aopsam_ros.ros.demo_interrupts import interrupts
-from aopsam_ros.ros.demo_photographs import read_folder, shipped_folder
+from aopsam_ros.ros.demo_photographs import read_folder
 from aopsam_ros.ros.demo_recording import Recording
 from aopsam_ros.ros.demo_report import remove_report, results_of, summarise, write_report
 from aopsam_ros.ros.demo_session import Plan, record
+from aopsam_ros.ros.shipped import shipped_folder
+from aopsam_ros.ros.transport import room_for_images
 
 _DEFAULT_REPEAT = 12
 _LAST_DOMAIN = 101  # the highest that leaves Linux's ephemeral ports alone
-_LOCAL_DISCOVERY = ("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-# Fast DDS sends a message that is larger than its half megabyte of shared memory, as images are, by
-# UDP, and a busy machine then loses several in a row.
-_TRANSPORTS = (
-    "FASTDDS_BUILTIN_TRANSPORTS",
-    "LARGE_DATA?max_msg_size=1MB&sockets_size=1MB&non_blocking=true",
-)
+_LOCAL_DISCOVERY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
     """
-    photographs = read_folder(arguments.photos or shipped_folder())
+    photographs = read_folder(arguments.photos or shipped_folder("photographs"))
     plan = Plan(
         out=arguments.out,
         photographs=photographs,
@@ -81,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{plan.out} cannot be made: {error.strerror}") from error
     _require_ros()
-    os.environ.update(_network(arguments.domain_id))
+    os.environ.update({**room_for_images(), **_network(arguments.domain_id)})
     remove_report(plan.out)
     with interrupts() as check:
         try:
@@ -124,10 +120,9 @@ def _network(domain_id: int | None) -> dict[str, str]:
             raise InputError(f"--domain-id has to be 0 to 232, not {domain_id}")
         return {"ROS_DOMAIN_ID": str(domain_id)}
     humble = os.environ.get("ROS_DISTRO") == "humble"
-    this_machine = ("ROS_LOCALHOST_ONLY", "1") if humble else _LOCAL_DISCOVERY
+    this_machine = {"ROS_LOCALHOST_ONLY": "1"} if humble else _LOCAL_DISCOVERY
     domain = random.SystemRandom().randint(1, _LAST_DOMAIN)
-    transports = os.environ.get(_TRANSPORTS[0], _TRANSPORTS[1])
-    return dict([("ROS_DOMAIN_ID", str(domain)), this_machine, (_TRANSPORTS[0], transports)])
+    return {"ROS_DOMAIN_ID": str(domain), **this_machine}
 
 
 def _report(plan: Plan, recording: Recording) -> int:

@@ -1,4 +1,4 @@
-"""Photographs for the demo: where the shipped ones are, and reading a folder of them."""
+"""Photographs for the demo: reading a folder of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-import aopsam_ros
 from aopsam_ros.errors import InputError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
@@ -27,40 +26,6 @@ class Photograph:
     def name(self) -> str:
         """File name with its suffix."""
         return self.path.name
-
-
-def shipped_folder() -> Path:
-    """Return the folder of the photographs that come with the package.
-
-    Looked for in the ROS share folder of the package, inside the Python package (pip) and beside it
-    (a source checkout), in this order.
-
-    Raises:
-        InputError: if it is in none of these places.
-    """
-    package = Path(aopsam_ros.__file__).resolve().parent
-    places = [package / "photographs", package.parent / "photographs"]
-    share = _share_folder()
-    if share is not None:
-        places.insert(0, share / "photographs")
-    for place in places:
-        if place.is_dir():
-            return place
-    raise InputError("the shipped photographs are not installed; name a folder with --photos")
-
-
-def _share_folder() -> Path | None:
-    try:
-        from ament_index_python.packages import (
-            PackageNotFoundError,
-            get_package_share_directory,
-        )
-    except ImportError:
-        return None
-    try:
-        return Path(get_package_share_directory("aopsam_ros"))
-    except (PackageNotFoundError, OSError):  # OSError: no ROS environment is set up
-        return None
 
 
 def read_photograph(path: Path) -> Photograph:

@@ -22,6 +22,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.diagnostics import Condition, diagnostic_array
 from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.heap import give_back_freed_memory, keep_freed_memory
 from aopsam_ros.ros.inputs import Inputs
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, forget_destroyed, told
 from aopsam_ros.ros.log_bridge import LogBridge
@@ -165,6 +166,7 @@ class AopsamNode(LifecycleNode):
             pipeline, self._pipeline = self._pipeline, None
             if pipeline is not None:
                 pipeline.close()
+                give_back_freed_memory()
 
     def destroy_node(self) -> None:
         """Free the node; what the library logs goes to Python's logging again."""
@@ -249,6 +251,7 @@ class AopsamNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to end; 0 then, 1 when a parameter is impossible."""
+    keep_freed_memory()
     rclpy.init(args=args)
     node = None
     try:

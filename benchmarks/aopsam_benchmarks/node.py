@@ -38,6 +38,7 @@ from aopsam_ros.ros.demo_interrupts import Check, interrupts
 from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
 from aopsam_ros.ros.demo_processes import Child
 from aopsam_ros.ros.demo_publisher import image_message
+from aopsam_ros.ros.transport import room_for_images
 from aopsam_ros.segmenter import Segmenter
 
 SIZES = ("640x480", "1280x720", "1920x1080")
@@ -46,8 +47,6 @@ OURS, PLAIN = "aopsam_ros.ros.node", "aopsam_benchmarks.plain_node"
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 ANSWER_TIMEOUT_S = 120.0
 REST_S = 0.05  # an engine's threads spin for a moment after their work, on the others' cores
-# Images in one piece: in pieces of 1 MB, those of 720p and 1080p mostly took longer.
-TRANSPORTS = "LARGE_DATA?max_msg_size=10MB&sockets_size=10MB&non_blocking=true"
 
 
 def main() -> int:
@@ -65,7 +64,7 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", TRANSPORTS)
+    os.environ.update(room_for_images())
     measure = measures[arguments.what]
     write_json(arguments.out, list(measure(arguments)))
     return 0

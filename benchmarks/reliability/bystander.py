@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import array
+import itertools
 import sys
 import time
 
 import rclpy
 from live import RELIABLE, image_of, scene
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
 
 from .session import CAMERA
+
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def main() -> int:
@@ -21,6 +25,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("camera", "listener"))
     parser.add_argument("--size", type=int, default=0, help="of the camera's image, bytes beside")
+    parser.add_argument("--period", type=float, default=0.03, help="of the camera, seconds")
+    parser.add_argument("--best-effort", action="store_true", help="as a camera may publish")
     options, _ = parser.parse_known_args()
     rclpy.init()
     node = rclpy.create_node(options.role)
@@ -29,14 +35,17 @@ def main() -> int:
         print("ready", flush=True)
         while True:
             time.sleep(1.0)
-    publisher = node.create_publisher(Image, "/image", CAMERA)
+    quality = BEST_EFFORT if options.best_effort else CAMERA
+    publisher = node.create_publisher(Image, "/image", quality)
     image = image_of(scene())
     image.data = array.array("B", bytes(image.data) + bytes(options.size))
     print("ready", flush=True)
-    while True:
+    for number in itertools.count():
         image.header.stamp = node.get_clock().now().to_msg()
+        image.header.frame_id = str(number)
         publisher.publish(image)
-        time.sleep(0.03)
+        time.sleep(options.period)
+    return 0
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from live import Robot, stamp_of
 from tiny_bundle import write_tiny_bundle
 
-from .session import GOOD
+from .session import GOOD, UDP_ALONE
 
 FLOOD = 20  # images on their way at the moment of the kill
 FRAME_PERIOD_S = 0.1
@@ -29,6 +29,7 @@ def kill(times: int) -> list[float | None]:
     taken = []
     with tempfile.TemporaryDirectory(prefix="aopsam_") as folder, Robot(Path(folder)) as robot:
         model = write_tiny_bundle(Path(folder) / "tiny")
+        robot.environment.update(UDP_ALONE)
         robot.start_node(model=model, autostart=True)
         _answer(robot)
         for _ in range(times):

@@ -19,6 +19,14 @@ from aopsam_ros.msg import MaskArray
 GOOD = image_of(scene())
 # As a camera's driver should: with more, the wire is busy with frames that are old.
 CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+# The environment of a process that neither hears nor speaks through shared memory: there a process
+# that was killed leaves a port which Fast DDS's writers sometimes go on to write into, so that the
+# next process is never served (eProsima/Fast-DDS#5469). FASTDDS_BUILTIN_TRANSPORTS does not count
+# where the discovery's range is LOCALHOST.
+UDP_ALONE = {
+    "FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).with_name("udp_alone.xml")),
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+}
 
 
 def become_camera_and_planner(robot: Robot) -> None:

@@ -18,11 +18,9 @@ def robot(tmp_path):
 
 
 @pytest.fixture
-def over_udp(monkeypatch):
-    """Messages go over UDP alone; to be asked for before the client is made.
+def robot_over_udp(robot):
+    """The same, with a node that does not use shared memory: it is going to be killed."""
+    from reliability.session import UDP_ALONE
 
-    A process killed with -9 leaves a port in shared memory that Fast DDS's writers sometimes go
-    on to write into, so that the next process is never served (eProsima/Fast-DDS#5469). What is
-    tested is the node.
-    """
-    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    robot.environment.update(UDP_ALONE)
+    return robot

@@ -2,17 +2,14 @@
 
 import array
 import functools
-import os
 import resource
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from bystanders import bystander
 from diagnostic_msgs.msg import DiagnosticStatus
 from live import image_of, scene, stamp_of
 from reliability.session import CAMERA, footprint
@@ -20,20 +17,6 @@ from sensor_msgs.msg import CompressedImage
 
 GOOD = image_of(scene())
 PATIENCE_S = 60.0  # three times as long as Fast DDS takes to give up on a participant that died
-
-
-@contextmanager
-def bystander(robot, role, *arguments):
-    """Run another process of the robot's domain; it is killed in the end."""
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain)}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    command = [sys.executable, "-m", "reliability.bystander", role, *arguments]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
 
 
 def kill(process):
@@ -75,8 +58,8 @@ def test_a_listener_that_never_reads_is_killed_or_frozen_and_others_get_masks(
     assert robot.fresh_health()[0] == DiagnosticStatus.OK
 
 
-@pytest.mark.usefixtures("over_udp")
-def test_a_node_killed_while_it_works_can_be_started_again(robot, tiny_folder):
+def test_a_node_killed_while_it_works_can_be_started_again(robot_over_udp, tiny_folder):
+    robot = robot_over_udp
     robot.start_node(model=tiny_folder, autostart=True)
     robot.wait_for_subscription()
     for _ in range(2):
@@ -85,6 +68,7 @@ def test_a_node_killed_while_it_works_can_be_started_again(robot, tiny_folder):
             robot.send(GOOD)
         assert robot.stop_node(signal.SIGKILL) == -signal.SIGKILL
         robot.start_node(model=tiny_folder, autostart=True)
+        assert "/dev/shm" not in Path(f"/proc/{robot.process.pid}/maps").read_text()
         first = robot.send(GOOD).nanosec
         answered = functools.partial(_answered, robot, first)
         robot.wait(answered, "the new node does not answer", PATIENCE_S)

@@ -15,11 +15,11 @@ pytest.importorskip("launch_ros")
 from test_launch import FOLDER, RUN
 
 
-@pytest.mark.usefixtures("over_udp")
-def test_a_node_killed_while_it_works_is_started_again_by_launch(robot, tiny_folder):
+def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp, tiny_folder):
+    robot = robot_over_udp
     arguments = [f"model:={tiny_folder}", "use_respawn:=true"]
     words = [sys.executable, "-c", RUN, str(FOLDER / "cpu.launch.py"), *arguments]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain)}
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain), **robot.environment}
     with robot.log.open("a") as log:
         robot.process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
     nodes = set()

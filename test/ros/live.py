@@ -99,6 +99,7 @@ class Robot:
         self.folder = folder
         self.log = folder / "node.log"
         self.domain, self._claim = free_domain()
+        self.environment = {}  # of the node's process, beside this one's
         self.process = None
         self._stamp = 0
         self._context = rclpy.Context()
@@ -147,6 +148,7 @@ class Robot:
             "ROS_LOG_DIR": str(self.folder / "ros_log"),
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(sys.path),  # the modules beside the tests, too
+            **self.environment,
         }
         with self.log.open("a") as log:
             self.process = subprocess.Popen(

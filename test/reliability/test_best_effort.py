@@ -1,0 +1,20 @@
+"""Images of a camera that never sends anything twice."""
+
+from bystanders import bystander
+
+from aopsam_ros.ros.transport import room_for_images
+
+ENOUGH = 20
+LOST = 10  # at most; without the settings nine of ten are
+
+
+def test_large_images_get_through_with_the_shipped_settings(robot, tiny_folder):
+    robot.start_node(model=tiny_folder)
+    robot.activate()
+    arguments = ["--size", "1000000", "--period", "0.15", "--best-effort"]
+    with bystander(robot, "camera", *arguments, **room_for_images()):
+        masks = robot.received["masks"]
+        robot.wait(lambda: masks, "no masks")
+        first = int(masks[0].header.frame_id)
+        robot.wait(lambda: len(masks) >= ENOUGH, "images are lost")
+    assert int(masks[ENOUGH - 1].header.frame_id) - first < ENOUGH + LOST
