@@ -24,7 +24,7 @@ from aopsam_benchmarks.stage_rows import stage_rows
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.runtime.bundle import load_bundle
 
-NODE_MEASURES = ("frames", "workers", "plain")
+NODE_MEASURES = ("frames", "workers", "plain", "default")
 PARTS = ("stages", "frames", "memory", "growth", "node", "official")
 RANDOM = "mobile_sam_random"  # made here; the name is not looked for
 MEMORY_PROMPTS = (1, 16, 64, 256)

@@ -47,6 +47,8 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
     for row in found.get("node", []):
         yield f"ROS overhead, {row['size']}", row["overhead_ms"], "ms"
         yield f"a plain node's answer, {row['size']}", row["plain_ms"], "ms"
+        what = f"a plain node's answer, {row['size']}, Fast DDS's default settings"
+        yield what, row["default_ms"], "ms"
         yield f"live node, {row['size']}", row["stream_fps"], "frames/s"
         what = f"live node, {row['size']}, {row['workers']} workers"
         yield what, row["workers_fps"], "frames/s"
@@ -160,11 +162,11 @@ def _growth_lines(growth: Found) -> list[list[str]]:
 
 
 def _node_lines(rows: Sequence[Found]) -> list[list[str]]:
-    header = ["size", "live ms", "bare ms", "ROS ms", "plain node ms", "frames/s"]
+    header = ["size", "live ms", "bare ms", "ROS ms", "plain node ms", "by default", "frames/s"]
     lines = [[*header, f"{rows[0]['workers']} workers", "masks"]]
     for row in rows:
         times = [f"{row[key]['median']:.1f}" for key in ("live_ms", "bare_ms")]
-        figures = ("overhead_ms", "plain_ms", "stream_fps", "workers_fps")
+        figures = ("overhead_ms", "plain_ms", "default_ms", "stream_fps", "workers_fps")
         times += [f"{row[key]:.1f}" for key in figures]
         lines.append([row["size"], *times, str(row["masks"])])
     return lines

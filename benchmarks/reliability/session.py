@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +51,30 @@ def robot_with_node(*arguments: str, **parameters: Any) -> Iterator[Robot]:  # n
         robot.start_node(*arguments, **{"model": model, **parameters})
         robot.activate()
         yield robot
+
+
+@contextlib.contextmanager
+def bystander(
+    robot: Robot, role: str, *arguments: str, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Run another process of the robot's domain, a camera or a listener; it is killed in the end.
+
+    Args:
+        robot: whose domain it is.
+        role: see `bystander`, the module.
+        arguments: its options.
+        variables: in its environment.
+    """
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain), **variables}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-m", "reliability.bystander", role, *arguments]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise RuntimeError(f"the {role} did not start")
+            yield process
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True)

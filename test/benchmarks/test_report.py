@@ -97,6 +97,7 @@ MODEL = {
             "bare_ms": summary([7.0]),
             "overhead_ms": 2.25,
             "plain_ms": 1.5,
+            "default_ms": 3.5,
             "stream_fps": 11.0,
             "workers": 2,
             "workers_fps": 17.0,
@@ -121,6 +122,7 @@ def test_ratios():
         "prompt stage's memory above the encoder's": (12.5, "MB"),
         "ROS overhead, 64x48": (2.25, "ms"),
         "a plain node's answer, 64x48": (1.5, "ms"),
+        "a plain node's answer, 64x48, Fast DDS's default settings": (3.5, "ms"),
         "live node, 64x48": (11.0, "frames/s"),
         "live node, 64x48, 2 workers": (17.0, "frames/s"),
     }

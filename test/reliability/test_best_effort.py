@@ -1,6 +1,6 @@
 """Images of a camera that never sends anything twice."""
 
-from bystanders import bystander
+from reliability.session import bystander
 
 from aopsam_ros.ros.transport import room_for_images
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bystanders import bystander
 from diagnostic_msgs.msg import DiagnosticStatus
 from live import image_of, scene, stamp_of
-from reliability.session import CAMERA, footprint
+from reliability.session import CAMERA, bystander, footprint
 from sensor_msgs.msg import CompressedImage
 
 GOOD = image_of(scene())
