@@ -15,6 +15,7 @@ from .load import VGA, picture
 from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
 
 SAMPLE_S = 5.0
+SHOWN = 15  # samples, to see the trend's shape
 SETTLE_SHARE = 0.2  # of the samples, that come before memory has settled
 
 
@@ -54,6 +55,8 @@ def report(seen: Sequence[Footprint], robot: Robot) -> None:
         steady = [getattr(sample, name) for sample in settled]
         print(f"{name}: first {values[0]:.1f}, then {min(steady):.1f} to {max(steady):.1f}, "
               f"trend {slope_mb_an_hour(steady):+.2f} an hour")  # fmt: skip
+    step = max(1, len(seen) // SHOWN)
+    print("resident_mb over time:", *(f"{sample.resident_mb:.1f}" for sample in seen[::step]))
     names = ("frames_received", "frames_segmented", "frames_dropped", "frames_failed")
     values = robot.last_values
     print({name: values[name] for name in (*names, "latency_p50_ms", "latency_p95_ms")})
