@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from live import TIMEOUT_S, image_of, scene
@@ -12,7 +11,7 @@ from live import TIMEOUT_S, image_of, scene
 pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 
-from test_launch import FOLDER, RUN
+from test_launch import FOLDER, RUN, children
 
 
 def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp, tiny_folder):
@@ -26,10 +25,10 @@ def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp,
     for _ in range(2):
         robot.forget()
         robot.wait(lambda: _answered(robot), "no masks", 4 * TIMEOUT_S)
-        (node,) = _children(robot.process.pid)
+        (node,) = children(robot.process.pid)
         nodes.add(node)
         os.kill(node, signal.SIGKILL)
-    robot.wait(lambda: _children(robot.process.pid) - nodes, "it is not started again")
+    robot.wait(lambda: children(robot.process.pid) - nodes, "it is not started again")
     assert len(nodes) == 2
     robot.stop_node()
 
@@ -38,8 +37,3 @@ def _answered(robot):
     robot.send(image_of(scene()))
     robot.spin(0.2)
     return robot.received["masks"]
-
-
-def _children(pid):
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}

@@ -43,6 +43,12 @@ def arguments_of(description):
     return {argument.name: argument for argument in description.get_launch_arguments()}
 
 
+def children(pid):
+    """The processes that a process has started, and that are there."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return {int(child) for task in tasks for child in task.read_text().split()}
+
+
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
 def test_arguments_are_as_nav2s_and_described(name):
     arguments = arguments_of(description_of(name))
@@ -120,4 +126,8 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
     assert not received[""]
     for camera in ("front", "rear"):
         assert {message.header.frame_id for message in received[camera]} == {camera}
+    nodes = children(robot.process.pid)
+    assert len(nodes) == 2
+    for node in nodes:  # with room for the images that they send
+        assert b"/config/fastdds.xml" in Path(f"/proc/{node}/environ").read_bytes()
     robot.stop_node()

@@ -14,7 +14,7 @@ IMAGE_OF_4K = 3840 * 2160 * 3
 
 @pytest.fixture(autouse=True)
 def no_choice(monkeypatch):
-    for name in CHOICES:
+    for name in (*CHOICES, "ROS_DISTRO"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -28,4 +28,15 @@ def test_the_shipped_settings_have_room_for_an_image_of_4k():
 @pytest.mark.parametrize("name", CHOICES)
 def test_settings_of_the_user_count(monkeypatch, name):
     monkeypatch.setenv(name, "UDPv4")
+    assert room_for_images() == {}
+
+
+def test_a_file_in_the_working_folder_counts(monkeypatch, tmp_path):
+    (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert room_for_images() == {}
+
+
+def test_humble_is_left_as_it_is(monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "humble")
     assert room_for_images() == {}
