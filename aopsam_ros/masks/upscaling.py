@@ -84,7 +84,7 @@ class Upscaler:
     def _runs(self, cells: _Cells, masks: int) -> Runs:
         """Find the runs of pixels above zero in each row of the source, of so many masks."""
         cell, y = self._down.pixels_in(cells.row)
-        top_left, top_right, low_left, low_right = cells.corners[:, cell]
+        top_left, top_right, low_left, low_right = cells.corners.take(cell, axis=1)
         share = self._down.share[y]  # in 64 bits no product vanishes: what is inside stays inside
         left = top_left * (1 - share) + low_left * share
         right = top_right * (1 - share) + low_right * share
