@@ -33,6 +33,7 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 from aopsam_ros.msg import MaskArray, PromptArray
 
 TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
+ASK_AGAIN_S = 5.0
 TOPICS = {
     "masks": MaskArray,
     "prompts": PromptArray,
@@ -208,8 +209,25 @@ class Robot:
         self.wait(future.done, f"service {name} did not answer")
         return future.result()
 
+    def ask(self, kind, name, request):
+        """Call a service that changes nothing, and again where its answer is lost.
+
+        The middleware gives an answer up when the node has not heard of the client's side yet.
+        """
+        client = self._client(kind, name)
+        self.wait(client.service_is_ready, f"service {name} did not appear")
+        futures = []
+        begin = time.monotonic()
+
+        def answered():
+            if time.monotonic() - begin >= ASK_AGAIN_S * len(futures):
+                futures.append(client.call_async(request))
+            return next((future for future in futures if future.done()), None)
+
+        return self.wait(answered, f"service {name} did not answer").result()
+
     def state(self):
-        return self.call(GetState, "get_state", GetState.Request()).current_state.id
+        return self.ask(GetState, "get_state", GetState.Request()).current_state.id
 
     def change(self, transition):
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -243,12 +261,12 @@ class Robot:
 
     def get(self, name):
         request = GetParameters.Request(names=[name])
-        value = self.call(GetParameters, "get_parameters", request).values[0]
+        value = self.ask(GetParameters, "get_parameters", request).values[0]
         return rclpy.parameter.parameter_value_to_python(value)
 
     def describe(self, name):
         request = DescribeParameters.Request(names=[name])
-        return self.call(DescribeParameters, "describe_parameters", request).descriptors[0]
+        return self.ask(DescribeParameters, "describe_parameters", request).descriptors[0]
 
     # Images
 
