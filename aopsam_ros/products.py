@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 _ONE_THREAD = 200_000
 
 
-def matmul(
-    a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Multiply `[m, k]` by `[k, n]` in pieces of a few columns; m times k should be small.
-
-    The product goes to `out` `[m, n]` where it is given.
-    """
+def matmul(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply `[m, k]` by `[k, n]` in pieces of a few columns; m times k should be small."""
     rows, columns = len(a), b.shape[1]
-    product = np.empty((rows, columns), np.float32) if out is None else out
+    product = np.empty((rows, columns), np.float32)
     step = max(16, _ONE_THREAD // max(1, a.size))
     for left in range(0, columns, step):
         np.matmul(a, b[:, left : left + step], out=product[:, left : left + step])

@@ -7,11 +7,6 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.products import matmul
-
-# Corners that are made at a time. They need few low-resolution pixels: the products are small.
-_TILE = 32
-
 
 class MeshAxis:
     """Where the logits along an axis bend, in source pixels, and how they are made there.
@@ -29,11 +24,10 @@ class MeshAxis:
         bends = _bends(at[:valid], share[:valid])
         pixels = (bends + 0.5) * (source / valid) - 0.5
         self.position = np.concatenate(([-0.5], pixels, [source - 0.5]))
-        corner = np.arange(1, len(bends) + 1)
-        self._matrix = np.zeros((len(self.position), low), np.float32)
-        self._matrix[corner, at[bends]] = 1.0 - share[bends]
-        self._matrix[corner, following[bends]] += share[bends].astype(np.float32)
         self._first, self._last = np.pad(at[bends], 1, "edge"), np.pad(following[bends], 1, "edge")
+        # The corners before the first pixel and behind the last are zero.
+        self._of_last = np.pad(share[bends], 1).astype(np.float32)
+        self._of_first = np.pad(1.0 - share[bends], 1).astype(np.float32)
         self._needed = list(zip(self._first.tolist(), (self._last + 1).tolist(), strict=True))
         pixel = np.arange(source)
         cell = np.searchsorted(self.position, pixel, side="left") - 1
@@ -67,21 +61,22 @@ class MeshAxis:
         return slice(self._needed[corners.start][0], self._needed[corners.stop - 1][1])
 
     def interpolate(
-        self, logits: NDArray[np.float32], corners: slice, start: int = 0
+        self, logits: NDArray[np.float32], corners: slice, start: int = 0, axis: int = 0
     ) -> NDArray[np.float32]:
-        """Return the logits at some corners, float32 `[corners, n]`.
+        """Return the logits at some corners: as `logits`, with the corners along `axis`.
 
         Args:
-            logits: `[pixels, n]` at low resolution along this axis.
+            logits: float32 matrix, at low resolution along `axis`.
             corners: wanted.
             start: the low-resolution pixel that `logits` begins with.
+            axis: 0 or 1.
         """
-        result = np.empty((corners.stop - corners.start, logits.shape[1]), np.float32)
-        for begin in range(corners.start, corners.stop, _TILE):
-            tile = slice(begin, min(begin + _TILE, corners.stop))
-            low = self.needed(tile)
-            near = logits[low.start - start : low.stop - start]
-            matmul(self._matrix[tile, low], near, result[begin - corners.start :][:_TILE])
+        shape = (-1, 1) if axis == 0 else (1, -1)
+        result = logits.take(self._first[corners] - start, axis=axis)
+        result *= self._of_first[corners].reshape(shape)
+        last = logits.take(self._last[corners] - start, axis=axis)
+        last *= self._of_last[corners].reshape(shape)
+        result += last
         return result
 
     def pixels_in(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -65,8 +65,8 @@ class Upscaler:
     def _outline(self, logits: NDArray[np.float32], rows: slice, columns: slice) -> _Cells:
         """Find the cells of the mesh, between some rows and columns, that a mask's outline cuts."""
         low = self._down.needed(rows)
-        across = self._across.interpolate(logits[low].T, columns)
-        mesh = self._down.interpolate(across.T, rows, low.start)
+        across = self._across.interpolate(logits[low], columns, axis=1)
+        mesh = self._down.interpolate(across, rows, low.start)
         # Flat, as neither side of the mesh is inside: what a row's end and the next one's begin
         # with are no cell, but they never differ.
         flat, width = mesh.ravel(), max(1, mesh.shape[1])
