@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import pytest
-import torch
-import torch.nn.functional as F  # noqa: N812  (the field's name for it)
-from torch import Tensor
 
-from aopsam_ros.models import nano_decoder, nano_drawing
-from aopsam_ros.models.nano import EMBEDDING_CHANNELS
-from aopsam_ros.models.nano_decoder import NanoMaskDecoder
-from aopsam_ros.models.nano_drawing import CODE, DETAIL_CHANNELS, DRAWING_UNIT, HIDDEN, PLANES
+torch = pytest.importorskip("torch")
+
+import torch.nn.functional as F  # noqa: E402, N812  (the field's name for it)
+from torch import Tensor  # noqa: E402
+
+from aopsam_ros.models import nano_decoder, nano_drawing  # noqa: E402
+from aopsam_ros.models.nano import EMBEDDING_CHANNELS  # noqa: E402
+from aopsam_ros.models.nano_decoder import NanoMaskDecoder  # noqa: E402
+from aopsam_ros.models.nano_drawing import (  # noqa: E402
+    CODE,
+    DETAIL_CHANNELS,
+    DRAWING_UNIT,
+    HIDDEN,
+    PLANES,
+)
 
 SIDE = 6  # of the embedding, in cells of 16 pixels
 
