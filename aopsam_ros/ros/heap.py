@@ -15,7 +15,7 @@ _OWN_CHOICES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNAB
 def keep_freed_memory() -> None:
     """Let the process keep freed memory for the next image, up to 64 MB at a heap's end.
 
-    On its way in, an image is copied four times, into memory that is new each time: the kernel
+    On its way in, an image is copied several times, into memory that is new each time: the kernel
     clears it page by page, which takes longer than the copies. Without effect where the C library
     is not glibc, or the user has set it up in the environment.
     """

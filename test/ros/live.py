@@ -2,6 +2,7 @@
 
 import array
 import fcntl
+import math
 import os
 import random
 import signal
@@ -202,29 +203,26 @@ class Robot:
             self._clients[name] = self.node.create_client(kind, f"/aopsam/{name}")
         return self._clients[name]
 
-    def call(self, kind, name, request):
-        client = self._client(kind, name)
-        self.wait(client.service_is_ready, f"service {name} did not appear")
-        future = client.call_async(request)
-        self.wait(future.done, f"service {name} did not answer")
-        return future.result()
-
-    def ask(self, kind, name, request):
-        """Call a service that changes nothing, and again where its answer is lost.
-
-        The middleware gives an answer up when the node has not heard of the client's side yet.
-        """
+    def call(self, kind, name, request, again_s=math.inf):
+        """Call a service; every so many seconds again, until it answers."""
         client = self._client(kind, name)
         self.wait(client.service_is_ready, f"service {name} did not appear")
         futures = []
         begin = time.monotonic()
 
         def answered():
-            if time.monotonic() - begin >= ASK_AGAIN_S * len(futures):
+            if not futures or time.monotonic() - begin >= again_s * len(futures):
                 futures.append(client.call_async(request))
             return next((future for future in futures if future.done()), None)
 
         return self.wait(answered, f"service {name} did not answer").result()
+
+    def ask(self, kind, name, request):
+        """Call a service that changes nothing, and again where its answer is lost.
+
+        The middleware gives an answer up when the node has not heard of the client's side yet.
+        """
+        return self.call(kind, name, request, ASK_AGAIN_S)
 
     def state(self):
         return self.ask(GetState, "get_state", GetState.Request()).current_state.id

@@ -11,6 +11,7 @@ from live import TIMEOUT_S, image_of, scene
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros.transport import room_for_images
 
 launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
@@ -128,6 +129,8 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
         assert {message.header.frame_id for message in received[camera]} == {camera}
     nodes = children(robot.process.pid)
     assert len(nodes) == 2
-    for node in nodes:  # with room for the images that they send
-        assert b"/config/fastdds.xml" in Path(f"/proc/{node}/environ").read_bytes()
+    for name, value in room_for_images().items():  # for those that they send
+        for node in nodes:
+            environment = Path(f"/proc/{node}/environ").read_bytes().split(b"\0")
+            assert f"{name}={value}".encode() in environment
     robot.stop_node()
