@@ -88,10 +88,11 @@ class MeshAxis:
         Returns:
             index into `cells` and source pixel, one after another.
         """
-        begin, counts = self._begin[cells], self._begin[cells + 1] - self._begin[cells]
+        begin = self._begin.take(cells)
+        counts = self._begin.take(cells + 1) - begin
         which = np.repeat(np.arange(len(cells)), counts)
         before = np.cumsum(counts) - counts  # pixels of the cells that come first
-        return which, np.arange(len(which)) + (begin - before)[which]
+        return which, np.arange(len(which)) + (begin - before).take(which)
 
 
 mesh_axis = functools.lru_cache(maxsize=16)(MeshAxis)

@@ -63,21 +63,27 @@ def _counts(
     runs: Runs, first: NDArray[np.int64], boxes: NDArray[np.int64]
 ) -> list[NDArray[np.uint32]]:
     """Return each mask's run lengths inside its box."""
-    sizes = np.diff(np.append(first, len(runs.row)))
-    x, y, w, _ = np.repeat(boxes, sizes, axis=0).T
-    row_start = (runs.row - y) * w - x
+    bounds = np.append(first, len(runs.row))
+    of_each = np.diff(bounds)
+    x, y, w, h = boxes.T
+    row_start = runs.row * np.repeat(w, of_each) - np.repeat(y * w + x, of_each)
     start, end = row_start + runs.start, row_start + runs.end
     # Where a row's last run meets the next row's first at the box's sides, they are one.
-    opens = np.concatenate(([True], start[1:] > end[:-1]))
+    opens = np.append(True, start[1:] > end[:-1])
     opens[first] = True
-    start, end = start[opens], end[np.append(opens[1:], True)]
-    first = np.cumsum(opens)[first] - 1
-    last = np.append(first[1:], len(start)) - 1
-    before = np.concatenate(([0], end[:-1]))
-    before[first] = 0
-    behind = boxes[:, 2] * boxes[:, 3] - end[last]
+    opening = np.flatnonzero(opens)
+    closing = np.append(opening[1:], len(start)) - 1
+    # Behind each mask's runs comes an empty one, at its box's end.
+    behind = np.searchsorted(opening, bounds[1:])
+    start = np.insert(start.take(opening), behind, w * h)
+    end = np.insert(end.take(closing), behind, w * h)
+    last = behind + np.arange(len(behind))
+    begin = np.append(0, last[:-1] + 1)
+    before = np.append(0, end[:-1])
+    before[begin] = 0
     pairs = np.stack((start - before, end - start), axis=1).astype(np.uint32)
+    rest = pairs[last, 0] > 0
     return [
-        np.append(pairs[a : b + 1], np.uint32(rest)) if rest else pairs[a : b + 1].ravel()
-        for a, b, rest in zip(first.tolist(), last.tolist(), behind.tolist(), strict=True)
+        pairs.ravel()[2 * a : 2 * b + more].copy()
+        for a, b, more in zip(begin.tolist(), last.tolist(), rest.tolist(), strict=True)
     ]
