@@ -194,7 +194,7 @@ def _openvino(request: _Request) -> Runtime:
 
 
 def _openvino_in_16_bits(request: _Request) -> Runtime:
-    """Make OpenVINO's engine where it is faster: in 32 bits it gains nothing."""
+    """Make OpenVINO's engine where it is much faster: in 32 bits it gains a tenth, if anything."""
     from aopsam_ros.runtime.openvino_engine.api import OpenVino
     from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
 
@@ -204,8 +204,8 @@ def _openvino_in_16_bits(request: _Request) -> Runtime:
         raise EngineError("not needed for fp32")
     _refuse_where_onnxruntime_has_a_gpu()
     openvino = OpenVino(request.threads)
-    if not openvino.has_bf16:
-        raise EngineError("not needed, this processor does not compute in bf16")
+    if not openvino.gains_by_bf16:
+        raise EngineError("not needed, this processor gains nothing by bf16 (no AMX)")
     return OpenVinoRuntime(request.bundle, request.threads, request.precision, openvino)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,14 @@ from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
 from aopsam_ros.runtime.fitting import Fitted, Sides, fit, put_back
 from aopsam_ros.runtime.onnx_arena import share_arena, shrink_arena
 from aopsam_ros.runtime.precision import INT8
-from aopsam_ros.runtime.signatures import Shape, Signature, check_graph, check_output, signatures
+from aopsam_ros.runtime.signatures import (
+    Shape,
+    Signature,
+    check_graph,
+    check_open_sides,
+    check_output,
+    signatures,
+)
 from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
 from aopsam_ros.runtime.split_signature import check_split
 
@@ -93,15 +100,10 @@ class OnnxRuntime:
         self._multiple = bundle.size_divisibility
 
     def _check_that_sides_are_open(self) -> None:
-        """Refuse graphs for squares only in a bundle that says that they take other images."""
+        graphs = {**self._bundle.graphs, **self._bundle.split_graphs}
         for name, session in self._sessions.items():
-            for node in session.get_inputs():
-                if node.name in ("image", "embedding") and not _is_open(node.shape[2:]):
-                    graphs = {**self._bundle.graphs, **self._bundle.split_graphs}
-                    raise BundleError(
-                        f"{graphs[name].path}: input {node.name} has shape {list(node.shape)}, but "
-                        f"with size_divisibility {self._multiple} its sides must be dynamic"
-                    )
+            inputs = _described(session.get_inputs())
+            check_open_sides(str(graphs[name].path), self._multiple, inputs)
 
     @property
     def device(self) -> str:
@@ -267,10 +269,6 @@ def _load(graph: Graph, threads: int, signature: Signature | None = None) -> ort
 
 def _described(nodes: Any) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
     return {node.name: (node.type, list(node.shape)) for node in nodes}
-
-
-def _is_open(sizes: Sequence[object]) -> bool:
-    return not any(isinstance(size, int) for size in sizes)
 
 
 def _failure(graph: str, error: Exception) -> InferenceError:

@@ -1,13 +1,13 @@
 """Running a bundle with OpenVINO on a CPU.
 
-Where the processor computes in bf16 (AMX, AVX-512 BF16), so does the engine, once that has been
-found to give nearly the same answers; coordinates of prompts stay in 32 bits. Elsewhere it computes
-in 32 bits, about as fast as ONNX Runtime.
+Where the processor gains by bf16 (AMX), so does the engine, once that has been found to give nearly
+the same answers; coordinates of prompts stay in 32 bits.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,20 +15,35 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle
-from aopsam_ros.runtime.decoded import DecodedOnHost
-from aopsam_ros.runtime.fitting import Sides
+from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
+from aopsam_ros.runtime.fitting import Fitted, Sides, fit, put_back
 from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
-from aopsam_ros.runtime.openvino_engine.graph import Graph, read_model
+from aopsam_ros.runtime.openvino_engine.graph import Graph, SizedGraph
+from aopsam_ros.runtime.openvino_engine.loading import Loaded, load_graphs
 from aopsam_ros.runtime.signatures import Shape, check_output, signatures
+from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
 from aopsam_ros.runtime.verification import answers, check, sample_inputs
 
 _LOGGER = logging.getLogger(__name__)
 
 
-class OpenVinoRuntime:
-    """Three graphs that share an embedding, which stays where the encoder wrote it.
+@dataclass
+class _Frame:
+    """An embedding where the encoder wrote it, and what its prompts share once there are any.
 
-    Not safe for use by several threads at once.
+    `fitted` is the part of the padded square that was encoded.
+    """
+
+    embedding: Any
+    fitted: Fitted
+    shared: Shared | None = None
+
+
+class OpenVinoRuntime:
+    """Graphs that share an embedding, which stays where the encoder wrote it.
+
+    The decoder runs in three parts and padding is left out where the bundle allows it, as in ONNX
+    Runtime. Not safe for use by several threads at once.
     """
 
     name = "openvino"
@@ -48,8 +63,8 @@ class OpenVinoRuntime:
         Args:
             bundle: from `load_bundle`.
             threads: of one graph's operators; 0 leaves the choice to OpenVINO.
-            precision: "fp32"; "auto" and "fp16" take 16 bits (bf16) where the processor has them
-                and results stay right.
+            precision: "fp32"; "fp16" takes 16 bits (bf16) where the processor has them, "auto"
+                where they are faster, and both where results stay right.
             openvino: the package and its core; imported if None.
 
         Raises:
@@ -57,16 +72,14 @@ class OpenVinoRuntime:
             BundleError: if a graph is missing, altered, or of another signature.
         """
         self._openvino = OpenVino(threads) if openvino is None else openvino
+        self._bundle = bundle
         self._signatures = signatures(bundle)
-        self._graphs: dict[str, Graph] = {}
-        models = {
-            name: read_model(self._openvino, graph.read(), str(graph.path), self._signatures[name])
-            for name, graph in bundle.graphs.items()
-        }
-        self._graphs = self._compiled(models, FP32)
+        self._split: SplitDecoder | None = None
+        full = load_graphs(self._openvino, bundle, FP32)
+        self._take(full)
         self._precision = FP32
-        if precision != FP32 and self._openvino.has_bf16:
-            self._try_bf16(bundle, models)
+        if self._openvino.precision(precision) == BF16:
+            self._try_bf16(full)
 
     @property
     def precision(self) -> str:
@@ -78,17 +91,25 @@ class OpenVinoRuntime:
         """Return whether the bundle came with a prompt predictor."""
         return PREDICTOR in self._graphs
 
-    def encode(
-        self,
-        image: NDArray[np.float32],
-        valid: Sides | None = None,  # noqa: ARG002  (it needs the whole square)
-    ) -> Any:  # noqa: ANN401  (the engine's own type)
+    def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
         """Encode an image `[1, 3, S, S]`; the embedding returned is opaque.
+
+        Args:
+            image: padded.
+            valid: rows and columns that show the image; what lies beyond may be left out. The
+                encoder is compiled for the sizes that come, which takes half a second for each.
 
         Raises:
             InferenceError: if the graph fails.
         """
-        return self._run(ENCODER, {"image": image})[0]
+        wanted = self._signatures[ENCODER].inputs["image"]
+        if np.shape(image) != wanted:
+            raise _failure(ENCODER, f"{np.shape(image)} is incompatible with {wanted}")
+        multiple = self._bundle.size_divisibility if self._split else 0
+        fitted = fit(valid, self._bundle.image_size, multiple)
+        outputs = {"embedding": self._of_map("embedding", fitted)}
+        (embedding,) = self._run(ENCODER, {"image": fitted.crop(image)}, outputs)
+        return _Frame(embedding, fitted)
 
     def embedding(self, handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return a copy of an embedding, float32 `[1, C, S', S']`, checked.
@@ -96,8 +117,9 @@ class OpenVinoRuntime:
         Raises:
             InferenceError: if it has another shape or values that are not finite.
         """
-        wanted = self._signatures[ENCODER].outputs["embedding"]
-        return check_output("embedding", handle.data.copy(), wanted)
+        wanted = self._of_map("embedding", handle.fitted)
+        found = check_output("embedding", handle.embedding.data.copy(), wanted)
+        return put_back(found, self._bundle.embedding_shape[-1])
 
     def predict(self, image: NDArray[np.float32], handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return the prompt confidence map, float32 `[P, P]`.
@@ -105,15 +127,17 @@ class OpenVinoRuntime:
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
         """
-        (confidence,) = self._answer(PREDICTOR, {"image": image, "embedding": handle})
-        return np.asarray(confidence[0, 0])
+        outputs = {"confidence_map": self._of_map("confidence_map", handle.fitted)}
+        inputs = {"image": handle.fitted.crop(image), "embedding": handle.embedding}
+        (confidence,) = self._answer(PREDICTOR, inputs, outputs)
+        return put_back(confidence[0, 0], self._bundle.confidence_map_size)
 
     def decode(
         self,
         handle: Any,  # noqa: ANN401
         coords: NDArray[np.float32],
         labels: NDArray[np.float32],
-    ) -> DecodedOnHost:
+    ) -> Decoded:
         """Decode N prompts of K points.
 
         Args:
@@ -128,8 +152,14 @@ class OpenVinoRuntime:
             raise _failure(
                 DECODER, f"{np.shape(coords)} coordinates do not fit to {np.shape(labels)} labels"
             )
-        inputs = {"embedding": handle, "point_coords": coords, "point_labels": labels}
-        logits, iou = self._answer(DECODER, inputs, len(coords))
+        if self._split is not None:
+            if handle.shared is None:
+                handle.shared = self._split.share(handle.embedding.data, handle.fitted)
+            return self._split.decode(handle.shared, coords, labels)
+        inputs = {"embedding": handle.embedding, "point_coords": coords, "point_labels": labels}
+        shapes = self._signatures[DECODER].outputs
+        outputs = {name: _sized(shape, len(coords)) for name, shape in shapes.items()}
+        logits, iou = self._answer(DECODER, inputs, outputs)
         if not len(logits) == len(iou) == len(coords):
             raise InferenceError(f"{DECODER} gave {len(logits)} results for {len(coords)} prompts")
         return DecodedOnHost(logits, iou)
@@ -138,46 +168,62 @@ class OpenVinoRuntime:
         """Free the graphs; the object cannot be used afterwards."""
         self._graphs.clear()
 
-    def _compiled(self, models: dict[str, Any], precision: str) -> dict[str, Graph]:
-        try:
-            return {n: Graph(self._openvino, model, precision) for n, model in models.items()}
-        except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot compile the model: {reason(error)}") from error
+    def _take(self, loaded: Loaded) -> None:
+        self._graphs = dict(loaded.graphs)
+        if loaded.split is not None:
+            self._split = SplitDecoder(self._run_part, loaded.split)
 
-    def _try_bf16(self, bundle: Bundle, models: dict[str, Any]) -> None:
+    def _try_bf16(self, full: Loaded) -> None:
         """Switch to 16 bits, and back to 32 if the answers differ."""
-        samples = sample_inputs(bundle)
-        full = self._graphs
+        samples = sample_inputs(self._bundle)
         try:
             wanted = answers(self, samples)
-            self._graphs = self._compiled(models, BF16)
-            check(f"{bundle.name} in {BF16}", answers(self, samples), wanted)
+            self._take(load_graphs(self._openvino, self._bundle, BF16))
+            check(f"{self._bundle.name} in {BF16}", answers(self, samples), wanted)
             self._precision = BF16
         except (EngineError, InferenceError, VerificationError) as error:
-            self._graphs = full
+            self._take(full)
             _LOGGER.warning("openvino computes in fp32, because bf16 was found wrong: %s", error)
 
+    def _of_map(self, name: str, fitted: Fitted) -> tuple[int, ...]:
+        """Return the shape of an embedding or a confidence map of a part of the square."""
+        if name == "embedding":
+            _, channels, side, _ = self._bundle.embedding_shape
+            return 1, channels, *fitted.of(side)
+        return 1, 1, *fitted.of(self._bundle.confidence_map_size)
+
     def _answer(
-        self, graph: str, inputs: dict[str, Any], prompts: int = 1
+        self, graph: str, inputs: dict[str, Any], outputs: dict[str, tuple[int, ...]]
     ) -> list[NDArray[np.float32]]:
         """Run a graph and check every output."""
-        tensors = self._run(graph, inputs, prompts)
-        wanted = self._signatures[graph].outputs
+        tensors = self._run(graph, inputs, outputs)
         return [
             check_output(name, tensor.data, shape)
-            for tensor, (name, shape) in zip(tensors, wanted.items(), strict=True)
+            for tensor, (name, shape) in zip(tensors, outputs.items(), strict=True)
         ]
 
-    def _run(self, graph: str, inputs: dict[str, Any], prompts: int = 1) -> list[Any]:
+    def _run(
+        self, graph: str, inputs: dict[str, Any], outputs: dict[str, tuple[int, ...]]
+    ) -> list[Any]:
         """Run a graph; arrays are wrapped, embeddings are handed on."""
-        compiled = self._graphs.get(graph)
-        if compiled is None:
-            raise _failure(graph, "it is not loaded, or closed")
-        outputs = {n: _sized(s, prompts) for n, s in self._signatures[graph].outputs.items()}
+        compiled = self._loaded(graph)
         try:
             return compiled.run(inputs, outputs)
         except Exception as error:
             raise _failure(graph, reason(error)) from error
+
+    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
+        """Run a part of the decoder."""
+        compiled = self._loaded(graph)
+        try:
+            return compiled.run_to_arrays(inputs)
+        except Exception as error:
+            raise _failure(graph, reason(error)) from error
+
+    def _loaded(self, graph: str) -> Graph | SizedGraph:
+        if graph not in self._graphs:
+            raise _failure(graph, "it is not loaded, or closed")
+        return self._graphs[graph]
 
 
 def _sized(shape: Shape, prompts: int) -> tuple[int, ...]:

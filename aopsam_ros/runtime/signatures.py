@@ -79,6 +79,27 @@ def check_graph(
             )
 
 
+def check_open_sides(
+    file: str, multiple: int, found: Mapping[str, tuple[str, Sequence[object]]]
+) -> None:
+    """Refuse a loaded graph for squares only in a bundle that says that it takes other images.
+
+    Args:
+        file: the graph's file, for the message.
+        multiple: what the sides of images have to be multiples of.
+        found: its inputs' names to element type and shape.
+
+    Raises:
+        BundleError: if a side of an image or an embedding is fixed.
+    """
+    for name, (_, sizes) in found.items():
+        if name in ("image", "embedding") and any(isinstance(size, int) for size in sizes[2:]):
+            raise BundleError(
+                f"{file}: input {name} has shape {list(sizes)}, but with size_divisibility "
+                f"{multiple} its sides must be dynamic"
+            )
+
+
 def _fits(wanted: Shape, sizes: Sequence[object]) -> bool:
     """Return whether the sizes can be the wanted ones; a fixed size where any is wanted cannot."""
     if len(wanted) != len(sizes):

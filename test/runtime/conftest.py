@@ -1,10 +1,26 @@
 """Bundles to run; a GPU and a TensorRT of any version, in the host's memory."""
 
+import importlib.util
+
 import pytest
 from gpu import Gpu
 from stand_in_tensorrt import VERSIONS
 
 from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+
+NO_OPENVINO = importlib.util.find_spec("openvino") is None
+ON_CPU = [
+    OnnxRuntime,
+    pytest.param(OpenVinoRuntime, marks=pytest.mark.skipif(NO_OPENVINO, reason="needs openvino")),
+]
+
+
+@pytest.fixture(scope="session", params=ON_CPU, ids=["onnxruntime", "openvino"])
+def engine(request):
+    """Each of the engines for a processor: what makes a runtime of a bundle."""
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ class Chosen:
 @pytest.fixture
 def openvino(monkeypatch):
     """OpenVINO's engine, which takes any bundle, on a processor with bf16."""
-    package = SimpleNamespace(has_bf16=True)
+    package = SimpleNamespace(gains_by_bf16=True)
     monkeypatch.setattr(api, "OpenVino", lambda threads: package)
     module = SimpleNamespace(OpenVinoRuntime=Chosen)
     monkeypatch.setitem(sys.modules, "aopsam_ros.runtime.openvino_runtime", module)
@@ -119,14 +119,14 @@ def other_processor(monkeypatch, openvino):
 
 
 def without_bf16(monkeypatch, openvino):
-    openvino.has_bf16 = False
+    openvino.gains_by_bf16 = False
 
 
 @pytest.mark.parametrize(
     ("change", "precision", "reason"),
     [
         (other_processor, "auto", "not measured on aarch64"),
-        (without_bf16, "auto", "not needed, this processor does not compute in bf16"),
+        (without_bf16, "auto", "not needed, this processor gains nothing by bf16"),
         (lambda *_: None, "fp32", "not needed for fp32"),
     ],
 )

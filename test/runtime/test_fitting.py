@@ -59,8 +59,8 @@ def test_a_part_is_put_back_top_left(mode):
 
 
 @pytest.fixture(scope="module")
-def nano(nano_bundle):
-    return OnnxRuntime(nano_bundle, threads=1)
+def nano(engine, nano_bundle):
+    return engine(nano_bundle, 1, "fp32")
 
 
 def seen(runtime, image, valid):
@@ -140,14 +140,14 @@ def test_engines_that_need_the_square_take_it(gpu, tmp_path):
 
 
 @pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "decoder_frame"])
-def test_graphs_for_squares_only_are_refused_where_others_are_promised(tmp_path, graph):
+def test_graphs_for_squares_only_are_refused_where_others_are_promised(tmp_path, engine, graph):
     whole = {name: model for name, model in OPEN.items() if name != graph}
     split = {name: opened_sides(model) for name, model in parts().items()}
     if graph in split:
         split[graph] = parts()[graph]
     folder = write_split_bundle(tmp_path / "b", split, models=whole, size_divisibility=4)
     with pytest.raises(BundleError, match=rf"{graph}.onnx: input .* must be dynamic"):
-        OnnxRuntime(load_bundle(folder))
+        engine(load_bundle(folder))
 
 
 @pytest.mark.parametrize("divisor", [0, -32, 3, 4096, 1.5, "32", True])

@@ -1,5 +1,6 @@
 """The OpenVINO engine equals ONNX Runtime, in 32 bits and nearly so in 16, and fails as it does."""
 
+import dataclasses
 import gc
 import importlib.util
 import logging
@@ -54,7 +55,7 @@ def with_bf16():
     compiled = openvino.compile(model, "bf16")
     if compiled.get_property("INFERENCE_PRECISION_HINT") != module.Type.bf16:
         pytest.skip("this processor can neither compute in bf16 nor imitate it")
-    openvino.has_bf16 = True
+    openvino.has_bf16 = openvino.gains_by_bf16 = True
     return openvino
 
 
@@ -191,8 +192,9 @@ def test_shapes_are_checked(tiny_runtime):
         tiny_runtime.decode(handle, np.zeros((2, 2), np.float32), np.ones((2, 1)))
     with pytest.raises(InferenceError, match=r"\(2, 1, 2\) coordinates do not fit to \(3, 1\)"):
         tiny_runtime.decode(handle, np.zeros((2, 1, 2)), np.ones((3, 1)))
+    wrong = dataclasses.replace(handle, embedding=np.zeros((1, 3, 4, 4)))
     with pytest.raises(InferenceError, match="mask_decoder failed in OpenVINO"):
-        tiny_runtime.decode(np.zeros((1, 3, 4, 4)), np.zeros((2, 1, 2)), np.ones((2, 1)))
+        tiny_runtime.decode(wrong, np.zeros((2, 1, 2)), np.ones((2, 1)))
 
 
 @pytest.mark.parametrize(
@@ -303,16 +305,28 @@ def test_openvino_is_an_engine_by_name(bundle, caplog):
     assert "engine openvino on cpu (as requested)" in caplog.text
 
 
-@pytest.mark.parametrize("has_it", [True, False])
-def test_auto_takes_openvino_where_the_processor_has_bf16(bundle, with_bf16, monkeypatch, has_it):
+@pytest.mark.parametrize("gains", [True, False])
+def test_auto_takes_openvino_where_the_processor_gains_by_bf16(
+    bundle, with_bf16, monkeypatch, gains
+):
     monkeypatch.setattr(engines.platform, "machine", lambda: "AMD64")
     for name in ("tensorrt", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(with_bf16, "has_bf16", has_it)
+    monkeypatch.setattr(with_bf16, "gains_by_bf16", gains)
     monkeypatch.setattr(api, "OpenVino", lambda threads: with_bf16)
     runtime = create_runtime(bundle, threads=1)
-    wanted = ("openvino", "bf16") if has_it else ("onnxruntime", "fp32")
+    wanted = ("openvino", "bf16") if gains else ("onnxruntime", "fp32")
     assert (runtime.name, runtime.precision) == wanted
+
+
+@pytest.mark.parametrize(
+    ("flags", "gains"), [("avx512_bf16 amx_bf16 amx_tile", True), ("avx512_bf16", False)]
+)
+def test_the_processor_gains_where_it_has_tiles(tmp_path, flags, gains):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    assert api.has_amx(file) is gains
+    assert not api.has_amx(tmp_path / "nothing")
 
 
 def test_nothing_is_reported_over_the_network(openvino):
@@ -340,10 +354,14 @@ def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, pre
     assert np.abs(found["embedding"] - wanted["embedding"]).max() > 1e-4  # it is 16 bits
 
 
-@pytest.mark.parametrize("has_it", [True, False])
-def test_fp32_is_fp32(bundle, openvino, runtimes, monkeypatch, has_it):
+@pytest.mark.parametrize(
+    ("precision", "has_it", "gains"),
+    [("fp32", True, True), ("auto", True, False), ("auto", False, False), ("fp16", False, False)],
+)
+def test_fp32_is_fp32(bundle, openvino, runtimes, monkeypatch, precision, has_it, gains):
     monkeypatch.setattr(openvino, "has_bf16", has_it)
-    runtime = OpenVinoRuntime(bundle, 1, "fp32" if has_it else "auto", openvino)
+    monkeypatch.setattr(openvino, "gains_by_bf16", gains)
+    runtime = OpenVinoRuntime(bundle, 1, precision, openvino)
     assert runtime.precision == "fp32"
     samples = sample_inputs(bundle)
     wanted = answers(runtimes("tiny")[1], samples)

@@ -1,0 +1,86 @@
+"""Graphs that OpenVINO compiles for the sizes of images as they come."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("needs openvino", allow_module_level=True)
+
+from tiny_bundle import SIZE
+from tiny_split import parts, write_split_bundle
+
+from aopsam_ros.errors import InferenceError
+from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.decoded import all_logits
+from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+from aopsam_ros.runtime.openvino_engine import graph
+from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+from aopsam_ros.runtime.split_decoder import SplitDecoder
+
+SQUARE = 512  # of nano
+SIZES = [(512, 512), (288, 512), (512, 320), (64, 96), (288, 512), (480, 480), (512, 512)]
+
+
+@pytest.fixture(scope="module")
+def runtimes(nano_bundle):
+    return OpenVinoRuntime(nano_bundle, 1, "fp32"), OnnxRuntime(nano_bundle, 1)
+
+
+def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(runtimes):
+    rng = np.random.default_rng(0)
+    for valid in SIZES:
+        image = rng.normal(size=(1, 3, SQUARE, SQUARE)).astype(np.float32)
+        coords = rng.uniform(0, 64, (5, 1, 2)).astype(np.float32)
+        results = []
+        for runtime in runtimes:
+            handle = runtime.encode(image, valid)
+            decoded = runtime.decode(handle, coords, np.ones((5, 1), np.float32))
+            maps = runtime.embedding(handle), runtime.predict(image, handle)
+            results.append((*maps, all_logits(decoded), decoded.predicted_iou))
+        for found, wanted in zip(*results, strict=True):
+            atol = 1e-5 * max(1.0, np.abs(wanted).max())
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+
+
+def test_only_the_last_sizes_are_kept(runtimes):
+    runtime, _ = runtimes
+    image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
+    for rows in range(32, 257, 32):
+        runtime.encode(image, (rows, SQUARE))
+    kept = list(runtime._graphs["encoder"]._graphs)
+    assert [sizes[0][2] for sizes in kept] == [192, 224, 256]
+    runtime.encode(image, (192, SQUARE))
+    runtime.encode(image, (32, SQUARE))
+    assert [sizes[0][2] for sizes in runtime._graphs["encoder"]._graphs] == [256, 192, 32]
+
+
+def test_a_size_is_compiled_once(runtimes, monkeypatch):
+    runtime, _ = runtimes
+    compiled = []
+    real = graph.Graph.__init__
+
+    def init(self, *arguments):
+        compiled.append(arguments)
+        real(self, *arguments)
+
+    monkeypatch.setattr(graph.Graph, "__init__", init)
+    image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
+    for _ in range(3):
+        runtime.encode(image, (128, 128))
+    assert len(compiled) == 1
+
+
+@pytest.mark.parametrize("part", list(parts()))
+def test_a_part_that_fails_is_an_inference_error(tmp_path, monkeypatch, part):
+    class Failing:
+        def run_to_arrays(self, inputs):
+            raise RuntimeError("Exception from somewhere:\nout of memory")
+
+    runtime = OpenVinoRuntime(load_bundle(write_split_bundle(tmp_path / "b")), 1, "fp32")
+    assert isinstance(runtime._split, SplitDecoder)
+    handle = runtime.encode(np.zeros((1, 3, SIZE, SIZE), np.float32))
+    monkeypatch.setitem(runtime._graphs, part, Failing())
+    with pytest.raises(InferenceError, match=rf"^{part} failed in OpenVINO: out of memory$"):
+        all_logits(runtime.decode(handle, np.zeros((2, 1, 2)), np.ones((2, 1))))
