@@ -27,8 +27,8 @@ FIXED: Mapping[str, OptionSpec] = {
         AUTO,
         None,
         None,
-        "on a GPU and in OpenVINO: auto and fp16 take 16 bits where results stay right, fp32 never;"
-        " int8: the encoder in 8 bits, in ONNX Runtime on a CPU, for bundles that have it",
+        "on a GPU and in OpenVINO: fp16 takes 16 bits where results stay right, auto where that is"
+        " faster as well, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU, for bundles that have it",
     ),
     "prompt_source": OptionSpec(
         str,

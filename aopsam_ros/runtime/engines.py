@@ -205,7 +205,7 @@ def _openvino_in_16_bits(request: _Request) -> Runtime:
     _refuse_where_onnxruntime_has_a_gpu()
     openvino = OpenVino(request.threads)
     if not openvino.gains_by_bf16:
-        raise EngineError("not needed, this processor gains nothing by bf16 (no AMX)")
+        raise EngineError("not needed, this processor gains nothing by bf16")
     return OpenVinoRuntime(request.bundle, request.threads, request.precision, openvino)
 
 
