@@ -28,7 +28,8 @@ FIXED: Mapping[str, OptionSpec] = {
         None,
         None,
         "on a GPU and in OpenVINO: fp16 takes 16 bits where results stay right, auto where that is"
-        " faster as well, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU, for bundles that have it",
+        " faster as well, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU, for"
+        " bundles that have it",
     ),
     "prompt_source": OptionSpec(
         str,
