@@ -6,7 +6,9 @@ stopwatch is read: frames take far longer than it does.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
-from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.bundle import Bundle, load_bundle
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
@@ -31,18 +33,42 @@ def main() -> int:
     parser.add_argument("--grid", type=int, default=32, help="points a side of SAM's grid")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    bundle = load_bundle(arguments.model)
-    runtime = create_runtime(bundle, **engine_of(arguments))
-    grid = f"grid{arguments.grid}"
-    segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
-    for segmenter in segmenters.values():
-        segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
-    if arguments.set:  # which may serve the grid as well
-        segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
+    segmenters = contenders(
+        load_bundle(arguments.model),
+        engine_of(arguments),
+        f"grid{arguments.grid}",
+        parse_settings(arguments.set),
+    )
     found = in_turns(segmenters, picture(*parse_size(arguments.size)), arguments.rounds)
     rows = [describe(name, segmenters[name], results) for name, results in found.items()]
     write_json(arguments.out, rows)
     return 0
+
+
+def contenders(
+    bundle: Bundle, engine: Mapping[str, Any], grid: str, settings: Mapping[str, Any]
+) -> dict[str, Segmenter]:
+    """Make what is compared: AoP-SAM's prompts first, then the grid's.
+
+    Args:
+        bundle: of all.
+        engine: keyword arguments of `create_runtime`.
+        grid: the grid's name as a prompt source.
+        settings: options of both; they may serve the grid as well, which is then compared with the
+            bundle's own, too.
+    """
+    runtime = create_runtime(bundle, **engine)
+    segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
+    for segmenter in segmenters.values():
+        segmenter.options = segmenter.options.updated(settings)
+    if settings:
+        segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
+    if bundle.split_graphs:
+        # The decoder as others run it: one graph, and all masks drawn.
+        whole = dataclasses.replace(bundle, split_graphs={})
+        name = f"{grid}, the bundle's options, decoder in one piece"
+        segmenters[name] = Segmenter(whole, create_runtime(whole, **engine), grid)
+    return segmenters
 
 
 def in_turns(

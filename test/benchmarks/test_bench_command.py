@@ -4,10 +4,12 @@ import importlib.util
 import json
 
 import pytest
-from tiny_bundle import write_tiny_bundle
+from tiny_bundle import coloured_scene, write_tiny_bundle
+from tiny_split import write_split_bundle
 
 from aopsam_ros.cli import main
 from aopsam_ros.commands import bench
+from aopsam_ros.runtime.bundle import load_bundle
 
 for needed in bench.NEEDED:
     pytest.importorskip(needed)
@@ -65,6 +67,25 @@ def test_frames_compare_the_predictor_with_a_grid(measured):
     assert ours["frame_ms"]["runs"] == 4 * grid["frame_ms"]["runs"]
     assert 0.0 < ours["prompt_share"] < 1.0
     assert grid["prompt_share"] < ours["prompt_share"]
+
+
+def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
+    """And with the same masks, where the bundle has the decoder in parts."""
+    from aopsam_benchmarks.whole_frames import contenders
+
+    bundle = load_bundle(write_split_bundle(tmp_path / "split"))
+    engine = {"engine": "onnxruntime", "threads": 1}
+    found = contenders(bundle, engine, "grid4", {"encoder.padding": "least"})
+    names = "auto", "grid4", "grid4, the bundle's options"
+    assert tuple(found) == (*names, f"{names[-1]}, decoder in one piece")
+    rgb, _ = coloured_scene()
+    ours, *grids = (segmenter.segment(rgb) for segmenter in found.values())
+    assert {grid.decoder_calls for grid in grids} == {16}
+    areas = [[mask.area for mask in grid.masks] for grid in grids]
+    assert areas[1] == areas[2]
+    assert found["auto"].options.encoder.padding == "least"
+    assert found[names[-1]].options.encoder.padding == "square"
+    assert ours.masks
 
 
 def test_options_are_those_of_the_frames(tiny_folder, tmp_path):
