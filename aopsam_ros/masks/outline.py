@@ -29,7 +29,7 @@ def cut_cells(logits: NDArray[np.float32], down: MeshAxis, across: MeshAxis) -> 
     """Find the cells whose corners are not all inside a mask, nor all outside.
 
     Args:
-        logits: `[n, M, M]`, float32 and finite; above zero is inside.
+        logits: `[n, M, M]` of a mask at least, float32 and finite; above zero is inside.
         down: the mesh's rows.
         across: its columns.
     """
@@ -42,9 +42,9 @@ def cut_cells(logits: NDArray[np.float32], down: MeshAxis, across: MeshAxis) -> 
     corners = np.empty(ends[-1], np.float32)
     cut = np.zeros(ends[-1], np.bool_)
     begin = 0
-    for low, above, beside, end in zip(logits, rows, columns, ends.tolist(), strict=True):
+    for low, in_rows, in_columns, end in zip(logits, rows, columns, ends.tolist(), strict=True):
         if begin < end:
-            mesh = _mesh(low, down, above, across, beside)
+            mesh = _mesh(low, down, in_rows, across, in_columns)
             corners[begin:end] = mesh.ravel()
             _mark_cut(mesh, cut[begin:end])
         begin = end
@@ -81,18 +81,19 @@ def _cells(
     rows: Sequence[slice],
     columns: Sequence[slice],
 ) -> Cells:
+    """Collect the cells that are marked in the masks' meshes, one behind another."""
     corner = np.flatnonzero(cut)
     of_each = np.diff(np.append(np.searchsorted(corner, begins), len(corner)))
     mask = np.repeat(np.arange(len(begins)), of_each)
-    below = widths.take(mask)
-    inside = corner - begins.take(mask)
-    row = inside // below
-    inside -= row * below
-    at = np.stack((corner, corner + 1, corner + below, corner + below + 1))
+    width = widths.take(mask)
+    place = corner - begins.take(mask)
+    row = place // width
+    column = place - row * width
+    at = np.stack((corner, corner + 1, corner + width, corner + width + 1))
     return Cells(
         mask=mask,
         row=row + _starts(rows).take(mask),
-        column=inside + _starts(columns).take(mask),
+        column=column + _starts(columns).take(mask),
         corners=corners.take(at),
     )
 

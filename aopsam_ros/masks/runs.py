@@ -83,6 +83,7 @@ def _counts(
     before[begin] = 0
     pairs = np.stack((start - before, end - start), axis=1).astype(np.uint32)
     rest = pairs[last, 0] > 0
+    # Copies: a mask that is kept for long must not keep all others.
     return [
         pairs.ravel()[2 * a : 2 * b + more].copy()
         for a, b, more in zip(begin.tolist(), last.tolist(), rest.tolist(), strict=True)

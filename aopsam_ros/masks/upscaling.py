@@ -21,7 +21,8 @@ from aopsam_ros.masks.outline import Cells, cut_cells
 from aopsam_ros.masks.runs import Runs, encode_runs
 from aopsam_ros.preprocessing import FrameGeometry
 
-# Masks whose outlines are followed at once: fewer cost calls, more cost memory.
+# Masks whose outlines are followed at once: fewer cost calls. More cost memory, which comes from
+# the kernel a page at a time where it is not kept: the raggedest masks then take longer.
 _AT_ONCE = 16
 
 
@@ -75,6 +76,7 @@ class Upscaler:
         return Runs(line % self._height, starts - before, ends - before, bounds)
 
     def _lines(self, cells: Cells) -> _Lines:
+        """Follow every row of the source through the cells that it crosses."""
         cell, y = self._down.pixels_in(cells.row)
         share = self._down.share.take(y)
         # In 64 bits no product vanishes: what is inside stays inside.

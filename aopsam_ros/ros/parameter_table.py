@@ -27,9 +27,9 @@ FIXED: Mapping[str, OptionSpec] = {
         AUTO,
         None,
         None,
-        "on a GPU and in OpenVINO: fp16 takes 16 bits where results stay right, auto where that is"
-        " faster as well, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU, for"
-        " bundles that have it",
+        "16 bits where results stay right: fp16 on a GPU and in OpenVINO, auto on a GPU and, in"
+        " OpenVINO, with AMX, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU,"
+        " for bundles that have it",
     ),
     "prompt_source": OptionSpec(
         str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import uninstall_signal_handlers
 
 if TYPE_CHECKING:
     from aopsam_ros.ros.node import AopsamNode
@@ -16,9 +17,18 @@ if TYPE_CHECKING:
 def spin(node: AopsamNode) -> None:
     """Serve the node's callbacks; one that fails is logged and does not end the node."""
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    if node.parameters.autostart:
-        node.autostart()
+    try:
+        executor.add_node(node)
+        if node.parameters.autostart:
+            node.autostart()
+        _serve(executor, node)
+    finally:
+        # rclpy's own thread for signals wakes executors, and crashes on one that is just being
+        # freed. This waits for that thread, while the executor is still there.
+        uninstall_signal_handlers()
+
+
+def _serve(executor: SingleThreadedExecutor, node: AopsamNode) -> None:
     while rclpy.ok():
         try:
             executor.spin_once()

@@ -100,8 +100,9 @@ def create_runtime(
         bundle: from `load_bundle`.
         engine: a name of `ENGINES`, or "auto" for the best one that works on this machine.
         threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
-        precision: of engines on a GPU and of OpenVINO: "fp16" and "auto" take 16 bits where
-            results stay right, "fp32" never does. "int8" is ONNX Runtime's on a CPU, for bundles
+        precision: of engines on a GPU and of OpenVINO: 16 bits where results stay right, with
+            "fp16" always, with "auto" on a GPU and, in OpenVINO, on processors with AMX; "fp32"
+            never. "int8" is ONNX Runtime's on a CPU, for bundles
             with such an encoder; nothing else takes it.
         on_progress: told once a second while an engine is built.
 

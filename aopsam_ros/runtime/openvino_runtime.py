@@ -102,9 +102,7 @@ class OpenVinoRuntime:
         Raises:
             InferenceError: if the graph fails.
         """
-        wanted = self._signatures[ENCODER].inputs["image"]
-        if np.shape(image) != wanted:
-            raise _failure(ENCODER, f"{np.shape(image)} is incompatible with {wanted}")
+        self._check_image(ENCODER, image)
         multiple = self._bundle.size_divisibility if self._split else 0
         fitted = fit(valid, self._bundle.image_size, multiple)
         outputs = {"embedding": self._of_map("embedding", fitted)}
@@ -127,6 +125,7 @@ class OpenVinoRuntime:
         Raises:
             InferenceError: if the graph fails or its output is not what it must be.
         """
+        self._check_image(PREDICTOR, image)
         outputs = {"confidence_map": self._of_map("confidence_map", handle.fitted)}
         inputs = {"image": handle.fitted.crop(image), "embedding": handle.embedding}
         (confidence,) = self._answer(PREDICTOR, inputs, outputs)
@@ -184,6 +183,12 @@ class OpenVinoRuntime:
         except (EngineError, InferenceError, VerificationError) as error:
             self._take(full)
             _LOGGER.warning("openvino computes in fp32, because bf16 was found wrong: %s", error)
+
+    def _check_image(self, graph: str, image: NDArray[np.float32]) -> None:
+        """Refuse an image that is not the padded square, before a graph is compiled for it."""
+        wanted = self._signatures[ENCODER].inputs["image"]
+        if np.shape(image) != wanted:
+            raise _failure(graph, f"{np.shape(image)} is incompatible with {wanted}")
 
     def _of_map(self, name: str, fitted: Fitted) -> tuple[int, ...]:
         """Return the shape of an embedding or a confidence map of a part of the square."""

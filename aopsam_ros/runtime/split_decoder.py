@@ -62,8 +62,11 @@ class SplitDecoder:
             labels: `[N, K]`.
 
         Raises:
-            InferenceError: if the graph fails or its output is not what it must be.
+            InferenceError: if there is no prompt, the graph fails or its output is not what it
+                must be.
         """
+        if len(coords) == 0:
+            raise InferenceError(f"{PROMPT_PART} needs a prompt at least")
         needed = {name: shared.arrays[name] for name in self.signature.prompts_need}
         parts = []
         for part in _chunks(len(coords), self.signature.prompts_at_once):

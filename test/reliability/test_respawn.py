@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from live import TIMEOUT_S, image_of, scene
+from live import image_of, scene
 
 pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
@@ -31,14 +31,7 @@ def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp,
 
 
 def _working_node(robot):
-    """Wait until a node answers images with masks; its process."""
-    robot.forget()
-    robot.wait(lambda: _answered(robot), "no masks", 4 * TIMEOUT_S)
+    """Wait until a node answers an image with masks; its process."""
+    robot.answer(image_of(scene()))
     (node,) = children(robot.process.pid)
     return node
-
-
-def _answered(robot):
-    robot.send(image_of(scene()))
-    robot.spin(0.2)
-    return robot.received["masks"]

@@ -1,5 +1,7 @@
 """The loop around the node: a failing callback is told; that ROS ends is no failure."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -68,3 +70,40 @@ def test_a_signal_between_two_waits_is_no_failure(ros):
         raise RuntimeError("failed to initialize wait set: the given context is not valid")
 
     assert ros.run(signal_comes) == []
+
+
+INTERRUPTED = """
+import os, signal, threading
+import rclpy
+from types import SimpleNamespace
+from rclpy.executors import SingleThreadedExecutor
+from aopsam_ros.ros import process
+
+class Idle(SingleThreadedExecutor):
+    def add_node(self, node):
+        pass
+
+    def spin_once(self):
+        super().spin_once(timeout_sec=1.0)
+
+process.SingleThreadedExecutor = Idle
+node = SimpleNamespace(parameters=SimpleNamespace(autostart=False))
+for _ in range(300):
+    rclpy.init()
+    alarm = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
+    for step in (alarm.start, lambda: process.spin(node), alarm.join, alarm.join):
+        try:
+            step()
+        except KeyboardInterrupt:
+            pass
+    rclpy.try_shutdown()
+print("done")
+"""
+
+
+def test_a_signal_never_meets_an_executor_that_is_gone():
+    """rclpy's thread for signals crashed within 100 of these rounds before."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

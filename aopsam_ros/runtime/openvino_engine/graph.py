@@ -13,7 +13,7 @@ from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
 from aopsam_ros.runtime.openvino_engine.prompts import cut_prompts
 from aopsam_ros.runtime.signatures import Shape, Signature, check_graph
 
-_SIZES_KEPT = 3  # of a graph's; a camera has one
+_SIZES_KEPT = 8  # of a graph's; a camera has one, and a frame's crops up to seven
 
 
 class Graph:
@@ -24,7 +24,8 @@ class Graph:
 
         Args:
             openvino: that compiles.
-            model: from `read_model`; with "bf16" it must not be used again.
+            model: from `read_model`; with "bf16" one that takes prompts is changed, and must not be
+                used again.
             precision: "fp32", or "bf16" for all but what is made of prompts alone.
 
         Raises:
@@ -142,11 +143,11 @@ class SizedGraph:
     def _graph(self, sizes: tuple[Shape, ...]) -> Graph:
         graph = self._graphs.pop(sizes, None)
         if graph is None:
+            if len(self._graphs) == _SIZES_KEPT:
+                del self._graphs[next(iter(self._graphs))]
             reshape(self._openvino, self._model, dict(zip(self._names, sizes, strict=True)))
             graph = Graph(self._openvino, self._model, self._precision)
         self._graphs[sizes] = graph  # the last one used is the last one
-        if len(self._graphs) > _SIZES_KEPT:
-            del self._graphs[next(iter(self._graphs))]
         return graph
 
 
