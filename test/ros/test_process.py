@@ -102,7 +102,7 @@ print("done")
 
 
 def test_a_signal_never_meets_an_executor_that_is_gone():
-    """rclpy's thread for signals crashed within 100 of these rounds before."""
+    """Rclpy's thread for signals crashed within 100 of these rounds before."""
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120
     )
