@@ -96,8 +96,8 @@ class OpenVinoRuntime:
 
         Args:
             image: padded.
-            valid: rows and columns that show the image; what lies beyond may be left out. The
-                encoder is compiled for the sizes that come, which takes half a second for each.
+            valid: rows and columns that show the image; what lies beyond may be left out. Graphs
+                are compiled for the sizes that come, which takes half a second the first time.
 
         Raises:
             InferenceError: if the graph fails.
@@ -105,6 +105,7 @@ class OpenVinoRuntime:
         self._check_image(ENCODER, image)
         multiple = self._bundle.size_divisibility if self._split else 0
         fitted = fit(valid, self._bundle.image_size, multiple)
+        self._prepare(fitted)
         outputs = {"embedding": self._of_map("embedding", fitted)}
         (embedding,) = self._run(ENCODER, {"image": fitted.crop(image)}, outputs)
         return _Frame(embedding, fitted)
@@ -189,6 +190,17 @@ class OpenVinoRuntime:
         wanted = self._signatures[ENCODER].inputs["image"]
         if np.shape(image) != wanted:
             raise _failure(graph, f"{np.shape(image)} is incompatible with {wanted}")
+
+    def _prepare(self, fitted: Fitted) -> None:
+        """Compile whatever sees an image for its sizes: one frame pays for all."""
+        image = 1, 3, fitted.rows, fitted.columns
+        sizes = {"image": image, "embedding": self._of_map("embedding", fitted)}
+        for name, graph in self._graphs.items():
+            if isinstance(graph, SizedGraph):
+                try:
+                    graph.prepare(sizes)
+                except Exception as error:
+                    raise _failure(name, reason(error)) from error
 
     def _of_map(self, name: str, fitted: Fitted) -> tuple[int, ...]:
         """Return the shape of an embedding or a confidence map of a part of the square."""

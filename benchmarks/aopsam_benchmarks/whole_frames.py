@@ -1,7 +1,8 @@
-"""Times whole frames: AoP-SAM's prompts and SAM's grid, on one runtime, in turns.
+"""Times whole frames: AoP-SAM's prompts and SAM's grid, on one engine, in turns.
 
-In turns, so that a machine that slows down or speeds up does so for both. The pipeline's own
-stopwatch is read: frames take far longer than it does.
+In turns, so that a machine that slows down or speeds up does so for all. The pipeline's own
+stopwatch is read: frames take far longer than it does. Where the engine runs the decoder in parts,
+the grid is timed a second time with the decoder in one piece.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
 
 ADAPTIVE_PER_ROUND = 4  # frames with AoP-SAM's prompts to one with the grid's
+IN_PARTS = ("onnxruntime", "openvino")  # engines that run the decoder so, on a processor
 PROMPT_STAGES = ("predictor", "sampling", "filtering")
 
 
@@ -63,7 +65,7 @@ def contenders(
         segmenter.options = segmenter.options.updated(settings)
     if settings:
         segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
-    if bundle.split_graphs:
+    if bundle.split_graphs and runtime.name in IN_PARTS and runtime.device == "cpu":
         # The decoder as others run it: one graph, and all masks drawn.
         whole = dataclasses.replace(bundle, split_graphs={})
         name = f"{grid}, the bundle's options, decoder in one piece"
@@ -74,7 +76,10 @@ def contenders(
 def in_turns(
     segmenters: dict[str, Segmenter], rgb: NDArray[np.uint8], rounds: int
 ) -> dict[str, list[Segmentation]]:
-    """Segment with each in turn, adaptive sources a few times; a first frame warms up."""
+    """Segment with each in turn, adaptive sources a few times; a few prompts warm up."""
+    for segmenter in segmenters.values():
+        frame = segmenter.encode(rgb)
+        segmenter.decode(frame, np.zeros((1, 1, 2)), np.ones((1, 1)))
     next(iter(segmenters.values())).segment(rgb)
     found: dict[str, list[Segmentation]] = {name: [] for name in segmenters}
     for _ in range(rounds):

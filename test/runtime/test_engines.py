@@ -97,7 +97,7 @@ class Chosen:
 
 @pytest.fixture
 def openvino(monkeypatch):
-    """OpenVINO's engine, which takes any bundle, on a processor with bf16."""
+    """OpenVINO's engine, which takes any bundle, on a processor with AMX."""
     package = SimpleNamespace(gains_by_bf16=True)
     monkeypatch.setattr(api, "OpenVino", lambda threads: package)
     module = SimpleNamespace(OpenVinoRuntime=Chosen)
@@ -106,7 +106,7 @@ def openvino(monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp16"])
-def test_auto_takes_openvino_on_x86_with_bf16(bundle, openvino, caplog, precision):
+def test_auto_takes_openvino_on_x86_with_amx(bundle, openvino, caplog, precision):
     runtime = create_runtime(bundle, threads=3, precision=precision)
     assert runtime.asked == (bundle, 3, precision)
     assert runtime.openvino is openvino  # made once
@@ -118,7 +118,7 @@ def other_processor(monkeypatch, openvino):
     monkeypatch.setattr(engines.platform, "machine", lambda: "aarch64")
 
 
-def without_bf16(monkeypatch, openvino):
+def without_amx(monkeypatch, openvino):
     openvino.gains_by_bf16 = False
 
 
@@ -126,7 +126,7 @@ def without_bf16(monkeypatch, openvino):
     ("change", "precision", "reason"),
     [
         (other_processor, "auto", "not measured on aarch64"),
-        (without_bf16, "auto", "not needed, this processor gains nothing by bf16"),
+        (without_amx, "auto", "not needed, this processor gains nothing by bf16"),
         (lambda *_: None, "fp32", "not needed for fp32"),
     ],
 )

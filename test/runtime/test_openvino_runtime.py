@@ -21,7 +21,7 @@ from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.images import read_rgb
 from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.runtime import engines
-from aopsam_ros.runtime.bundle import DECODER, load_bundle
+from aopsam_ros.runtime.bundle import DECODER, FRAME_PART, PROMPT_PART, load_bundle
 from aopsam_ros.runtime.decoded import all_logits
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
@@ -188,6 +188,8 @@ def test_shapes_are_checked(tiny_runtime):
     with pytest.raises(InferenceError, match=r"encoder failed in OpenVINO: .*incompatible"):
         tiny_runtime.encode(np.zeros((1, 3, 8, 8), np.float32))
     handle = tiny_runtime.encode(IMAGE)
+    with pytest.raises(InferenceError, match=r"prompt_predictor failed in .*incompatible"):
+        tiny_runtime.predict(np.zeros((1, 3, 2 * SIZE, 2 * SIZE), np.float32), handle)
     with pytest.raises(InferenceError, match="mask_decoder failed in OpenVINO"):
         tiny_runtime.decode(handle, np.zeros((2, 2), np.float32), np.ones((2, 1)))
     with pytest.raises(InferenceError, match=r"\(2, 1, 2\) coordinates do not fit to \(3, 1\)"):
@@ -425,31 +427,61 @@ def test_bf16_that_openvino_does_not_take_falls_back(bundle, monkeypatch, caplog
     assert runtime.embedding(runtime.encode(IMAGE)).shape == (1, 3, MAP, MAP)
 
 
+def run_cut(openvino, model, inputs):
+    """Cut a model, run what is made of prompts alone, then the rest: its outputs by their names."""
+    first, rest = cut_prompts(openvino.module, model)
+    assert {value.get_any_name() for value in first.inputs} == {"point_coords", "point_labels"}
+    requests = [openvino.compile(part, FP32).create_infer_request() for part in (first, rest)]
+    prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
+    bridges = list(requests[0].infer(prompts).values())
+    places = range(len(rest.inputs) - len(bridges), len(rest.inputs))
+    names = {name for value in rest.inputs for name in value.get_names()}
+    given = {name: array for name, array in inputs.items() if name in names}
+    found = requests[1].infer({**given, **dict(zip(places, bridges, strict=True))})
+    pairs = zip(rest.outputs, found.values(), strict=True)
+    return {name: array for value, array in pairs for name in value.get_names()}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_cut_decoder_computes_the_same(bundles, runtimes, openvino, name):
     """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
-    bundle = bundles(name)
-    signature = signatures(bundle)[DECODER]
-    model = read_model(openvino, bundle.graphs[DECODER].read(), "decoder", signature)
-    first, rest = cut_prompts(openvino.module, model)
-    assert {value.get_any_name() for value in first.inputs} == {"point_coords", "point_labels"}
-    reference = runtimes(name)[1]
+    bundle, reference = bundles(name), runtimes(name)[1]
+    content, signature = bundle.graphs[DECODER].read(), signatures(bundle)[DECODER]
     handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
-    requests = [openvino.compile(part, FP32).create_infer_request() for part in (first, rest)]
     for prompts in sample_inputs(bundle)[DECODER]:
-        bridges = list(requests[0].infer(dict(prompts)).values())
-        embedding = {"embedding": reference.embedding(handle)}
-        places = range(len(rest.inputs) - len(bridges), len(rest.inputs))
-        given = {**embedding, **prompts, **dict(zip(places, bridges, strict=True))}
-        result = requests[1].infer(given)
+        model = read_model(openvino, content, "decoder", signature)
+        inputs = {"embedding": reference.embedding(handle), **prompts}
+        found = run_cut(openvino, model, inputs)
         wanted = reference.decode(handle, prompts["point_coords"], prompts["point_labels"])
-        for value, array in zip(rest.outputs, result.values(), strict=True):
-            is_iou = "predicted_iou" in value.get_names()
-            assert_close(array, wanted.predicted_iou if is_iou else all_logits(wanted))
+        assert_close(found["predicted_iou"], wanted.predicted_iou)
+        assert_close(found["low_res_logits"], all_logits(wanted))
 
 
-def test_graph_without_prompts_is_not_cut(bundle, openvino):
-    for graph in ("encoder", "prompt_predictor"):
-        content, signature = bundle.graphs[graph].read(), signatures(bundle)[graph]
-        model = read_model(openvino, content, graph, signature)
-        assert cut_prompts(openvino.module, model) is None
+@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
+def test_cut_prompts_of_a_decoder_in_parts_compute_the_same(bundles, runtimes, openvino, name):
+    bundle, reference = bundles(name), runtimes(name)[1]
+    handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
+    split = reference._split
+    shared = split.share(handle.embedding.numpy(), handle.fitted).arrays
+    for prompts in sample_inputs(bundle)[DECODER]:
+        model = read_model(openvino, bundle.split_graphs[PROMPT_PART].read(), "prompts")
+        inputs = {**{n: shared[n] for n in split.signature.prompts_need}, **prompts}
+        found = run_cut(openvino, model, inputs)
+        for output, array in reference._run_part(PROMPT_PART, inputs).items():
+            assert_close(found[output], array)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", FRAME_PART])
+def test_graph_without_prompts_is_not_cut(nano_bundle, openvino, graph):
+    """So it can be compiled again for other sizes."""
+    graphs = {**nano_bundle.graphs, **nano_bundle.split_graphs}
+    model = read_model(openvino, graphs[graph].read(), graph)
+    assert cut_prompts(openvino.module, model) is None
+
+
+def test_sizes_change_in_bf16_as_well(nano_bundle, with_bf16, runtimes):
+    bf16, reference = OpenVinoRuntime(nano_bundle, 1, "fp16", with_bf16), runtimes("nano")[1]
+    image = sample_inputs(nano_bundle)["encoder"][0]["image"]
+    for valid in ((512, 512), (288, 512), (512, 320), (288, 512)):
+        found, wanted = (r.embedding(r.encode(image, valid)) for r in (bf16, reference))
+        check("nano", {"embedding": found}, {"embedding": wanted}, 0.999)

@@ -44,8 +44,9 @@ def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(runtimes):
             np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
-def test_only_the_last_sizes_are_kept(runtimes):
-    runtime, _ = runtimes
+def test_only_the_last_sizes_are_kept(nano_bundle, monkeypatch):
+    monkeypatch.setattr(graph, "_SIZES_KEPT", 3)
+    runtime = OpenVinoRuntime(nano_bundle, 1, "fp32")
     image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
     for rows in range(32, 257, 32):
         runtime.encode(image, (rows, SQUARE))
@@ -56,7 +57,7 @@ def test_only_the_last_sizes_are_kept(runtimes):
     assert [sizes[0][2] for sizes in runtime._graphs["encoder"]._graphs] == [256, 192, 32]
 
 
-def test_a_size_is_compiled_once(runtimes, monkeypatch):
+def test_a_size_is_compiled_once_and_by_its_first_frame(runtimes, monkeypatch):
     runtime, _ = runtimes
     compiled = []
     real = graph.Graph.__init__
@@ -68,8 +69,21 @@ def test_a_size_is_compiled_once(runtimes, monkeypatch):
     monkeypatch.setattr(graph.Graph, "__init__", init)
     image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
     for _ in range(3):
-        runtime.encode(image, (128, 128))
-    assert len(compiled) == 1
+        handle = runtime.encode(image, (128, 128))
+        assert len(compiled) == 3  # encoder, predictor, and what prompts share
+        runtime.predict(image, handle)
+        runtime.decode(handle, np.zeros((1, 1, 2)), np.ones((1, 1)))
+    assert len(compiled) == 3
+
+
+def test_a_size_that_cannot_be_compiled_is_an_inference_error(runtimes, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("Check 'x' failed at file:1:\nno memory")
+
+    runtime, _ = runtimes
+    monkeypatch.setattr(graph, "Graph", fail)
+    with pytest.raises(InferenceError, match=r"^encoder failed in OpenVINO: no memory$"):
+        runtime.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))
 
 
 @pytest.mark.parametrize("part", list(parts()))

@@ -110,6 +110,22 @@ def test_a_frame_outlives_others(folder, opened):
     np.testing.assert_array_equal(logits, all_logits(runtime.decode(first, *coords)))
 
 
+def test_nothing_is_decoded_or_drawn_after_the_end(folder, opened):
+    runtime = opened(folder)
+    handle = runtime.encode(IMAGE)
+    decoded = runtime.decode(handle, *prompts(2))
+    runtime.close()
+    for call in (lambda: runtime.decode(handle, *prompts(2)), lambda: all_logits(decoded)):
+        with pytest.raises(InferenceError):
+            call()
+
+
+def test_no_prompt_is_refused(folder, opened):
+    runtime = opened(folder)
+    with pytest.raises(InferenceError, match="decoder_prompts needs a prompt"):
+        runtime.decode(runtime.encode(IMAGE), *prompts(0))
+
+
 def test_a_segmenter_draws_what_predicted_iou_lets_through(folder, opened, calls):
     rgb, objects = tiny_bundle.coloured_scene()
     with Segmenter(load_bundle(folder), opened(folder)) as segmenter:

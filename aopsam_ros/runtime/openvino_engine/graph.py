@@ -127,6 +127,10 @@ class SizedGraph:
         self._precision = precision
         self._names = [value.get_any_name() for value in model.inputs]
         self._graphs: dict[tuple[Shape, ...], Graph] = {}
+        self.prepare(sizes)
+
+    def prepare(self, sizes: Mapping[str, Shape]) -> None:
+        """Compile the model for sizes of its inputs, by their names, where it is not."""
         self._graph(tuple(sizes[name] for name in self._names))
 
     def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> list[Any]:
