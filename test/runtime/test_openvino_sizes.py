@@ -1,6 +1,8 @@
 """Graphs that OpenVINO compiles for the sizes of images as they come."""
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +100,27 @@ def test_a_part_that_fails_is_an_inference_error(tmp_path, monkeypatch, part):
     monkeypatch.setitem(runtime._graphs, part, Failing())
     with pytest.raises(InferenceError, match=rf"^{part} failed in OpenVINO: out of memory$"):
         all_logits(runtime.decode(handle, np.zeros((2, 1, 2)), np.ones((2, 1))))
+
+
+SIGNALLED = """
+import gc, signal, sys
+from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
+
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append("heard"))
+bundle = load_bundle(sys.argv[1])
+runtimes = [OpenVinoRuntime(bundle, 1, "fp32") for _ in range(2)]
+while runtimes:
+    del runtimes[0]
+    gc.collect()
+    signal.raise_signal(signal.SIGUSR1)
+print(*heard)
+"""
+
+
+def test_signals_are_heard_after_runtimes_are_freed_in_any_order(tiny_folder):
+    """Each of OpenVINO's cores brings a stack for them, and takes the wrong one away."""
+    command = [sys.executable, "-c", SIGNALLED, str(tiny_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "heard heard\n"), done.stderr

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class OpenVino:
         self.module = _import()
         self._threads = threads
         try:
-            self.core = self.module.Core()
+            self.core = _the_core(self.module.Core)
             capabilities = self.core.get_property(CPU, "OPTIMIZATION_CAPABILITIES")
         except Exception as error:
             raise EngineError(f"engine 'openvino' cannot be used: {reason(error)}") from error
@@ -59,6 +60,16 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": self._threads,
         }
         return self.core.compile_model(model, CPU, settings)
+
+
+@functools.cache
+def _the_core(make: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Return the process's one core, which is never freed.
+
+    A core brings a stack for signals' handlers. Where two are freed in the order they were made,
+    the first one's is put back when it is gone already, and the next signal ends the process.
+    """
+    return make()
 
 
 def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
