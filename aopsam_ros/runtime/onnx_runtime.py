@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.runtime.bundle import DECODER, ENCODER, PREDICTOR, Bundle, Graph
 from aopsam_ros.runtime.decoded import Decoded, DecodedOnHost
-from aopsam_ros.runtime.fitting import Fitted, Sides, fit, put_back
+from aopsam_ros.runtime.fitting import Sides, fit, put_back
 from aopsam_ros.runtime.onnx_arena import share_arena, shrink_arena
 from aopsam_ros.runtime.precision import INT8
 from aopsam_ros.runtime.signatures import (
@@ -24,7 +23,7 @@ from aopsam_ros.runtime.signatures import (
     check_output,
     signatures,
 )
-from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
+from aopsam_ros.runtime.split_decoder import Arrays, EncodedImage, SplitDecoder
 from aopsam_ros.runtime.split_signature import check_split
 
 # The newest first; the CPU is always there.
@@ -32,18 +31,6 @@ _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _ERRORS_ONLY = 3
 # Its fused kernel took five times as long as an addition and a norm, on maps of 4096 cells.
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
-
-
-@dataclass
-class _Frame:
-    """An embedding where the encoder left it, and what its prompts share once there are any.
-
-    `fitted` is the part of the padded square that was encoded.
-    """
-
-    embedding: ort.OrtValue
-    fitted: Fitted
-    shared: Shared | None = None
 
 
 class OnnxRuntime:
@@ -137,7 +124,7 @@ class OnnxRuntime:
             binding.bind_cpu_input("image", seen)
             binding.bind_output("embedding", self._device)
             self._sessions[ENCODER].run_with_iobinding(binding)
-            return _Frame(binding.get_outputs()[0], fitted)
+            return EncodedImage(binding.get_outputs()[0], fitted)
         except Exception as error:
             raise _failure(ENCODER, error) from error
 

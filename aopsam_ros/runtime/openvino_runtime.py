@@ -7,7 +7,8 @@ the same answers; coordinates of prompts stay in 32 bits.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,22 +22,10 @@ from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
 from aopsam_ros.runtime.openvino_engine.graph import Graph, SizedGraph
 from aopsam_ros.runtime.openvino_engine.loading import Loaded, load_graphs
 from aopsam_ros.runtime.signatures import Shape, check_output, signatures
-from aopsam_ros.runtime.split_decoder import Arrays, Shared, SplitDecoder
+from aopsam_ros.runtime.split_decoder import Arrays, EncodedImage, SplitDecoder
 from aopsam_ros.runtime.verification import answers, check, sample_inputs
 
 _LOGGER = logging.getLogger(__name__)
-
-
-@dataclass
-class _Frame:
-    """An embedding where the encoder wrote it, and what its prompts share once there are any.
-
-    `fitted` is the part of the padded square that was encoded.
-    """
-
-    embedding: Any
-    fitted: Fitted
-    shared: Shared | None = None
 
 
 class OpenVinoRuntime:
@@ -106,9 +95,9 @@ class OpenVinoRuntime:
         multiple = self._bundle.size_divisibility if self._split else 0
         fitted = fit(valid, self._bundle.image_size, multiple)
         self._prepare(fitted)
-        outputs = {"embedding": self._of_map("embedding", fitted)}
+        outputs = {"embedding": self._embedding_shape(fitted)}
         (embedding,) = self._run(ENCODER, {"image": fitted.crop(image)}, outputs)
-        return _Frame(embedding, fitted)
+        return EncodedImage(embedding, fitted)
 
     def embedding(self, handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return a copy of an embedding, float32 `[1, C, S', S']`, checked.
@@ -116,7 +105,7 @@ class OpenVinoRuntime:
         Raises:
             InferenceError: if it has another shape or values that are not finite.
         """
-        wanted = self._of_map("embedding", handle.fitted)
+        wanted = self._embedding_shape(handle.fitted)
         found = check_output("embedding", handle.embedding.data.copy(), wanted)
         return put_back(found, self._bundle.embedding_shape[-1])
 
@@ -127,10 +116,11 @@ class OpenVinoRuntime:
             InferenceError: if the graph fails or its output is not what it must be.
         """
         self._check_image(PREDICTOR, image)
-        outputs = {"confidence_map": self._of_map("confidence_map", handle.fitted)}
+        side = self._bundle.confidence_map_size
+        outputs = {"confidence_map": (1, 1, *handle.fitted.of(side))}
         inputs = {"image": handle.fitted.crop(image), "embedding": handle.embedding}
         (confidence,) = self._answer(PREDICTOR, inputs, outputs)
-        return put_back(confidence[0, 0], self._bundle.confidence_map_size)
+        return put_back(confidence[0, 0], side)
 
     def decode(
         self,
@@ -194,20 +184,16 @@ class OpenVinoRuntime:
     def _prepare(self, fitted: Fitted) -> None:
         """Compile whatever sees an image for its sizes: one frame pays for all."""
         image = 1, 3, fitted.rows, fitted.columns
-        sizes = {"image": image, "embedding": self._of_map("embedding", fitted)}
+        sizes = {"image": image, "embedding": self._embedding_shape(fitted)}
         for name, graph in self._graphs.items():
             if isinstance(graph, SizedGraph):
-                try:
+                with _failures_told(name):
                     graph.prepare(sizes)
-                except Exception as error:
-                    raise _failure(name, reason(error)) from error
 
-    def _of_map(self, name: str, fitted: Fitted) -> tuple[int, ...]:
-        """Return the shape of an embedding or a confidence map of a part of the square."""
-        if name == "embedding":
-            _, channels, side, _ = self._bundle.embedding_shape
-            return 1, channels, *fitted.of(side)
-        return 1, 1, *fitted.of(self._bundle.confidence_map_size)
+    def _embedding_shape(self, fitted: Fitted) -> tuple[int, ...]:
+        """Return the shape of the embedding of a part of the square."""
+        _, channels, side, _ = self._bundle.embedding_shape
+        return 1, channels, *fitted.of(side)
 
     def _answer(
         self, graph: str, inputs: dict[str, Any], outputs: dict[str, tuple[int, ...]]
@@ -224,18 +210,14 @@ class OpenVinoRuntime:
     ) -> list[Any]:
         """Run a graph; arrays are wrapped, embeddings are handed on."""
         compiled = self._loaded(graph)
-        try:
+        with _failures_told(graph):
             return compiled.run(inputs, outputs)
-        except Exception as error:
-            raise _failure(graph, reason(error)) from error
 
     def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
         """Run a part of the decoder."""
         compiled = self._loaded(graph)
-        try:
+        with _failures_told(graph):
             return compiled.run_to_arrays(inputs)
-        except Exception as error:
-            raise _failure(graph, reason(error)) from error
 
     def _loaded(self, graph: str) -> Graph | SizedGraph:
         if graph not in self._graphs:
@@ -245,6 +227,15 @@ class OpenVinoRuntime:
 
 def _sized(shape: Shape, prompts: int) -> tuple[int, ...]:
     return tuple(prompts if size is None else size for size in shape)
+
+
+@contextmanager
+def _failures_told(graph: str) -> Iterator[None]:
+    """Turn whatever OpenVINO raises into one line that names the graph."""
+    try:
+        yield
+    except Exception as error:
+        raise _failure(graph, reason(error)) from error
 
 
 def _failure(graph: str, why: str) -> InferenceError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,18 @@ class Shared(NamedTuple):
 
     arrays: Arrays
     drawn: Sides
+
+
+@dataclass
+class EncodedImage:
+    """An embedding where the encoder left it, and what its prompts share once there are any.
+
+    `fitted` is the part of the padded square that was encoded.
+    """
+
+    embedding: Any  # the engine's own type
+    fitted: Fitted
+    shared: Shared | None = None
 
 
 class SplitDecoder:

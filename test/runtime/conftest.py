@@ -6,8 +6,10 @@ import pytest
 from gpu import Gpu
 from stand_in_tensorrt import VERSIONS
 
+from aopsam_ros.images import read_rgb
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
+from aopsam_ros.runtime.openvino_engine.api import FP32, OpenVino
 from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
 
 NO_OPENVINO = importlib.util.find_spec("openvino") is None
@@ -66,3 +68,51 @@ def modern_gpu(tmp_path):
     gpu = Gpu("10.3.0", tmp_path / "engines")
     yield gpu
     gpu.driver.assert_clean()
+
+
+# For the tests of OpenVINO.
+
+
+@pytest.fixture(scope="module")
+def openvino():
+    return OpenVino(threads=1)
+
+
+@pytest.fixture(scope="module")
+def with_bf16():
+    """OpenVINO on a processor with bf16, or one that can imitate it."""
+    openvino = OpenVino(threads=1)
+    module = openvino.module
+    taken = module.op.Parameter(module.Type.f32, module.Shape([8, 8]))
+    model = module.Model([module.opset8.matmul(taken, taken, False, False)], [taken], "product")
+    compiled = openvino.compile(model, "bf16")
+    if compiled.get_property("INFERENCE_PRECISION_HINT") != module.Type.bf16:
+        pytest.skip("this processor can neither compute in bf16 nor imitate it")
+    openvino.has_bf16 = openvino.gains_by_bf16 = True
+    return openvino
+
+
+@pytest.fixture(scope="module")
+def bundles(request):
+    """Find a bundle by its name; only what is asked for is made."""
+    fixtures = {"tiny": "bundle", "nano": "nano_bundle", "mobile_sam": "mobile_sam_bundle"}
+    return lambda name: request.getfixturevalue(fixtures[name])
+
+
+@pytest.fixture(scope="module")
+def runtimes(openvino, bundles):
+    known = {}
+
+    def start(name):
+        if name not in known:
+            bundle = bundles(name)
+            pair = OpenVinoRuntime(bundle, 1, FP32, openvino), OnnxRuntime(bundle, threads=1)
+            known[name] = pair
+        return known[name]
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def cat(root):
+    return read_rgb(root / "photographs" / "cat.jpg")
