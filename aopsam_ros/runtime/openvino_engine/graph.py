@@ -13,7 +13,7 @@ from aopsam_ros.runtime.openvino_engine.api import BF16, FP32, OpenVino, reason
 from aopsam_ros.runtime.openvino_engine.prompts import cut_prompts
 from aopsam_ros.runtime.signatures import Shape, Signature, check_graph
 
-_SIZES_KEPT = 8  # of a graph's; a camera has one, and a frame's crops up to seven
+_SIZES_KEPT = 8  # of a graph's; a camera has one, three layers of crops up to six
 
 
 class Graph:
