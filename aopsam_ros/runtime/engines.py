@@ -102,8 +102,8 @@ def create_runtime(
         threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
         precision: of engines on a GPU and of OpenVINO: 16 bits where results stay right, with
             "fp16" always, with "auto" on a GPU and, in OpenVINO, on processors with AMX; "fp32"
-            never. "int8" is ONNX Runtime's on a CPU, for bundles
-            with such an encoder; nothing else takes it.
+            never. "int8" is ONNX Runtime's on a CPU, for bundles with such an encoder; nothing
+            else takes it.
         on_progress: told once a second while an engine is built.
 
     Raises:
@@ -194,20 +194,12 @@ def _openvino(request: _Request) -> Runtime:
     return OpenVinoRuntime(request.bundle, request.threads, request.precision)
 
 
-def _openvino_in_16_bits(request: _Request) -> Runtime:
-    """Make OpenVINO's engine where it is much faster: in 32 bits it gains a tenth, if anything."""
-    from aopsam_ros.runtime.openvino_engine.api import OpenVino
-    from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
-
+def _openvino_on_x86(request: _Request) -> Runtime:
+    """Make OpenVINO's engine where it was found to be no slower than ONNX Runtime."""
     if platform.machine().lower() not in _X86:
         raise EngineError(f"not measured on {platform.machine()}")
-    if request.precision == "fp32":
-        raise EngineError("not needed for fp32")
     _refuse_where_onnxruntime_has_a_gpu()
-    openvino = OpenVino(request.threads)
-    if not openvino.gains_by_bf16:
-        raise EngineError("not needed, this processor gains nothing by bf16")
-    return OpenVinoRuntime(request.bundle, request.threads, request.precision, openvino)
+    return _openvino(request)
 
 
 def _refuse_where_onnxruntime_has_a_gpu() -> None:
@@ -229,5 +221,5 @@ _MAKERS: Mapping[str, Callable[[_Request], Runtime]] = {
 _FIRST: Mapping[str, Callable[[_Request], Runtime]] = {
     "tensorrt": _tensorrt,
     "torch": _torch_on_gpu,
-    "openvino": _openvino_in_16_bits,
+    "openvino": _openvino_on_x86,
 }

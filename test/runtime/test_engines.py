@@ -8,7 +8,6 @@ import pytest
 from aopsam_ros.errors import BundleError, CudaError, EngineError
 from aopsam_ros.runtime import engines
 from aopsam_ros.runtime.engines import create_runtime
-from aopsam_ros.runtime.openvino_engine import api
 
 VERSION = "2026.4.1-22982-stand-in"
 
@@ -88,55 +87,32 @@ def test_auto_does_without_an_unusable_openvino_and_says_why(bundle, monkeypatch
 
 
 class Chosen:
-    name, device, precision = "openvino", "cpu", "bf16"
+    name, device = "openvino", "cpu"
 
-    def __init__(self, bundle, threads, precision, openvino=None):
+    def __init__(self, bundle, threads, precision):
         self.asked = bundle, threads, precision
-        self.openvino = openvino
 
 
 @pytest.fixture
 def openvino(monkeypatch):
-    """OpenVINO's engine, which takes any bundle, on a processor with AMX."""
-    package = SimpleNamespace(gains_by_bf16=True)
-    monkeypatch.setattr(api, "OpenVino", lambda threads: package)
+    """OpenVINO's engine, which takes any bundle."""
     module = SimpleNamespace(OpenVinoRuntime=Chosen)
     monkeypatch.setitem(sys.modules, "aopsam_ros.runtime.openvino_runtime", module)
-    return package
 
 
-@pytest.mark.parametrize("precision", ["auto", "fp16"])
-def test_auto_takes_openvino_on_x86_with_amx(bundle, openvino, caplog, precision):
+@pytest.mark.parametrize("precision", engines.FLOATS)
+def test_auto_takes_openvino_on_x86(bundle, openvino, caplog, precision):
     runtime = create_runtime(bundle, threads=3, precision=precision)
     assert runtime.asked == (bundle, 3, precision)
-    assert runtime.openvino is openvino  # made once
     (record,) = caplog.records
     assert record.message.startswith("engine openvino on cpu (auto; tensorrt: ")
 
 
-def other_processor(monkeypatch, openvino):
+def test_auto_takes_onnxruntime_on_other_processors(bundle, openvino, monkeypatch, caplog):
     monkeypatch.setattr(engines.platform, "machine", lambda: "aarch64")
-
-
-def without_amx(monkeypatch, openvino):
-    openvino.gains_by_bf16 = False
-
-
-@pytest.mark.parametrize(
-    ("change", "precision", "reason"),
-    [
-        (other_processor, "auto", "not measured on aarch64"),
-        (without_amx, "auto", "not needed, this processor gains nothing by bf16"),
-        (lambda *_: None, "fp32", "not needed for fp32"),
-    ],
-)
-def test_auto_takes_onnxruntime_where_openvino_gains_nothing(
-    bundle, openvino, monkeypatch, caplog, change, precision, reason
-):
-    change(monkeypatch, openvino)
-    assert create_runtime(bundle, precision=precision).name == "onnxruntime"
-    assert f"; openvino: {reason})" in caplog.text
-    assert create_runtime(bundle, "openvino", precision=precision).name == "openvino"
+    assert create_runtime(bundle).name == "onnxruntime"
+    assert "; openvino: not measured on aarch64)" in caplog.text
+    assert create_runtime(bundle, "openvino").name == "openvino"
 
 
 def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog):

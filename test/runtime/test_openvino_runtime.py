@@ -18,7 +18,7 @@ from openvino_cases import NAMES, assert_close, preprocessed
 from tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
 
 from aopsam_ros.errors import BundleError, EngineError, InferenceError
-from aopsam_ros.runtime import engines
+from aopsam_ros.runtime import engines, openvino_runtime
 from aopsam_ros.runtime.bundle import load_bundle
 from aopsam_ros.runtime.decoded import all_logits
 from aopsam_ros.runtime.engines import create_runtime
@@ -245,17 +245,16 @@ def test_openvino_is_an_engine_by_name(bundle, caplog):
 
 
 @pytest.mark.parametrize("gains", [True, False])
-def test_auto_takes_openvino_where_the_processor_gains_by_bf16(
+def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
     bundle, with_bf16, monkeypatch, gains
 ):
     monkeypatch.setattr(engines.platform, "machine", lambda: "AMD64")
     for name in ("tensorrt", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setattr(with_bf16, "gains_by_bf16", gains)
-    monkeypatch.setattr(api, "OpenVino", lambda threads: with_bf16)
+    monkeypatch.setattr(openvino_runtime, "OpenVino", lambda threads: with_bf16)
     runtime = create_runtime(bundle, threads=1)
-    wanted = ("openvino", "bf16") if gains else ("onnxruntime", "fp32")
-    assert (runtime.name, runtime.precision) == wanted
+    assert (runtime.name, runtime.precision) == ("openvino", "bf16" if gains else "fp32")
 
 
 @pytest.mark.parametrize(
