@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ from aopsam_ros.ros.demo_processes import (
 )
 
 _TRANSITION_TIMEOUT_S = 20.0
+_ASK_AGAIN_S = 1.0
 
 _VERBS = {
     Transition.TRANSITION_CONFIGURE: "configure",
@@ -48,6 +50,7 @@ class LifecycleDriver:
         self._executor = executor
         self._name = name
         self._process = process
+        # In this order: when the node answers the second, it has heard of the first as well.
         self._change = node.create_client(ChangeState, f"{name}/change_state")
         self._get = node.create_client(GetState, f"{name}/get_state")
 
@@ -58,6 +61,7 @@ class LifecycleDriver:
             DemoError: if it does not appear, dies, refuses or takes too long.
         """
         self._wait_for_services()
+        self._state()  # a transition cannot be asked for twice, should its answer be lost
         self._transition(Transition.TRANSITION_CONFIGURE, CONFIGURE_TIMEOUT_S)
         self._transition(Transition.TRANSITION_ACTIVATE, _TRANSITION_TIMEOUT_S)
 
@@ -82,8 +86,9 @@ class LifecycleDriver:
             time.sleep(0.05)
 
     def _state(self) -> int:
+        """Ask until the node answers: an answer is lost until it has heard of this side."""
         response = self._call(
-            self._get, GetState.Request(), _TRANSITION_TIMEOUT_S, "tell its state"
+            self._get, GetState.Request(), _TRANSITION_TIMEOUT_S, "tell its state", _ASK_AGAIN_S
         )
         return int(response.current_state.id)
 
@@ -100,15 +105,20 @@ class LifecycleDriver:
         request: Any,  # noqa: ANN401  (of the client's service)
         timeout: float,
         verb: str,
+        again_s: float = math.inf,
     ) -> Any:  # noqa: ANN401
-        future = client.call_async(request)
-        deadline = time.monotonic() + timeout
-        while not future.done():
+        """Call a service, every `again_s` again, until the first answer."""
+        futures = [client.call_async(request)]
+        begin = time.monotonic()
+        while not any(future.done() for future in futures):
             self._executor.spin_once(timeout_sec=0.1)
             self._check_alive()
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begin
+            if waited > timeout:
                 raise self._error(f"did not {verb} within {timeout:.0f} s")
-        return future.result()
+            if waited > again_s * len(futures):
+                futures.append(client.call_async(request))
+        return next(future for future in futures if future.done()).result()
 
     def _check_alive(self) -> None:
         self._check()

@@ -96,6 +96,9 @@ for _ in range(300):
             step()
         except KeyboardInterrupt:
             pass
+        except Exception:
+            if rclpy.ok():  # else the signal came before the executor, which `main` takes as an end
+                raise
     rclpy.try_shutdown()
 print("done")
 """
