@@ -122,7 +122,18 @@ class ModelParts:
     def _frames(self) -> Any:  # noqa: ANN401  (as the script wrote it)
         extent = ["--grid", "4", "--rounds", "1"] if self.settings.quick else []
         options = ["--set", *self.settings.options]
-        return self._part("whole_frames", "--size", self.settings.size, *extent, *options)
+        size = ["--size", self.settings.size, *self._published_decoder()]
+        return self._part("whole_frames", *size, *extent, *options)
+
+    def _published_decoder(self) -> list[str]:
+        """Export the published decoder where it is at hand; the arguments that say so."""
+        arguments: list[str] = []
+        if self._applies("official"):
+            with told(self.left_out, f"{self.name}, the published decoder"):
+                file = self.work / "published_decoder.onnx"
+                self._peer("published_decoder", "--out", file)
+                arguments = ["--published", str(file)]
+        return arguments
 
     def _memory(self) -> dict[str, Any]:
         """Medians of three processes each."""
@@ -161,21 +172,31 @@ class ModelParts:
 
     def _official(self) -> dict[str, Any]:
         """Run the published generator in its own Python, with the grid's thresholds."""
-        peer, grid = self.settings.peer, load_bundle(self.model).options("grid").mask
-        if peer is None or not (peer / "mobile_sam" / "__init__.py").is_file():
-            raise InputError(f"{peer}: holds no package mobile_sam")
+        grid = load_bundle(self.model).options("grid").mask
         pixels, out = self.work / "picture.npy", self._file("official")
         np.save(pixels, picture(*parse_size(self.settings.size)))
-        script = Path(__file__).with_name("official.py")
-        command = [self.settings.peer_python, script, "--package", peer, "--out", out]
-        command += ["--weights", self.work / "weights.pt", "--picture", pixels]
-        command += ["--predicted-iou", grid.predicted_iou_threshold]
-        command += ["--stability", grid.stability_threshold, "--overlap", grid.overlap_threshold]
-        command += ["--grid", 4 if self.settings.quick else 32, "--threads", self.settings.threads]
-        self._process("official", command)
+        words = ["--out", out, "--picture", pixels]
+        words += ["--predicted-iou", grid.predicted_iou_threshold]
+        words += ["--stability", grid.stability_threshold, "--overlap", grid.overlap_threshold]
+        words += ["--grid", 4 if self.settings.quick else 32, "--threads", self.settings.threads]
+        self._peer("official", *words)
         facts = json.loads(out.read_text(encoding="utf-8"))
         milliseconds = [1e3 * seconds for seconds in facts.pop("seconds")]
         return {"frame_ms": summary(milliseconds), **facts}
+
+    def _peer(self, name: str, *arguments: object) -> None:
+        """Run a script that uses the published package, in its own Python.
+
+        Raises:
+            InputError: the package is not where the user says.
+            PartError: the script failed.
+        """
+        peer = self.settings.peer
+        if peer is None or not (peer / "mobile_sam" / "__init__.py").is_file():
+            raise InputError(f"{peer}: holds no package mobile_sam")
+        script = Path(__file__).with_name(f"{name}.py")
+        command = [self.settings.peer_python, script, "--package", peer]
+        self._process(name, [*command, "--weights", self.work / "weights.pt", *arguments])
 
     def _part(self, name: str, *arguments: object) -> Any:  # noqa: ANN401
         """Run a part that writes one JSON file; return its content."""

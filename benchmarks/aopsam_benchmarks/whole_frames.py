@@ -2,14 +2,17 @@
 
 In turns, so that a machine that slows down or speeds up does so for all. The pipeline's own
 stopwatch is read: frames take far longer than it does. Where the engine runs the decoder in parts,
-the grid is timed a second time with the decoder in one piece.
+the grid is timed a second time with the decoder in one piece, and where the published decoder is at
+hand, with that as well.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
-from aopsam_ros.runtime.bundle import Bundle, load_bundle
+from aopsam_ros.runtime.bundle import DECODER, Bundle, Graph, load_bundle
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.segmentation import Segmentation
 from aopsam_ros.segmenter import Segmenter
@@ -34,12 +37,14 @@ def main() -> int:
     parser.add_argument("--size", default="1280x720")
     parser.add_argument("--grid", type=int, default=32, help="points a side of SAM's grid")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--published", type=Path, help="the published decoder as a graph")
     arguments = parser.parse_args()
     segmenters = contenders(
         load_bundle(arguments.model),
         engine_of(arguments),
         f"grid{arguments.grid}",
         parse_settings(arguments.set),
+        arguments.published,
     )
     found = in_turns(segmenters, picture(*parse_size(arguments.size)), arguments.rounds)
     rows = [describe(name, segmenters[name], results) for name, results in found.items()]
@@ -48,7 +53,11 @@ def main() -> int:
 
 
 def contenders(
-    bundle: Bundle, engine: Mapping[str, Any], grid: str, settings: Mapping[str, Any]
+    bundle: Bundle,
+    engine: Mapping[str, Any],
+    grid: str,
+    settings: Mapping[str, Any],
+    published: Path | None = None,
 ) -> dict[str, Segmenter]:
     """Make what is compared: AoP-SAM's prompts first, then the grid's.
 
@@ -58,6 +67,7 @@ def contenders(
         grid: the grid's name as a prompt source.
         settings: options of both; they may serve the grid as well, which is then compared with the
             bundle's own, too.
+        published: the published decoder as a graph of the bundle's signature.
     """
     runtime = create_runtime(bundle, **engine)
     segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
@@ -65,12 +75,23 @@ def contenders(
         segmenter.options = segmenter.options.updated(settings)
     if settings:
         segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
+    # The decoder as others run it: one graph, and all masks drawn.
+    whole = {}
     if bundle.split_graphs and runtime.name in IN_PARTS and runtime.device == "cpu":
-        # The decoder as others run it: one graph, and all masks drawn.
-        whole = dataclasses.replace(bundle, split_graphs={})
-        name = f"{grid}, the bundle's options, decoder in one piece"
-        segmenters[name] = Segmenter(whole, create_runtime(whole, **engine), grid)
+        whole["decoder in one piece"] = dataclasses.replace(bundle, split_graphs={})
+    if published is not None:
+        whole["the published decoder"] = with_decoder(bundle, published)
+    for name, other in whole.items():
+        name = f"{grid}, the bundle's options, {name}"
+        segmenters[name] = Segmenter(other, create_runtime(other, **engine), grid)
     return segmenters
+
+
+def with_decoder(bundle: Bundle, file: Path) -> Bundle:
+    """Return a bundle with another decoder, in one piece."""
+    decoder = Graph(file, hashlib.sha256(file.read_bytes()).hexdigest())
+    graphs = {**bundle.graphs, DECODER: decoder}
+    return dataclasses.replace(bundle, graphs=graphs, split_graphs={})
 
 
 def in_turns(

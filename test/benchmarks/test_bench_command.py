@@ -70,19 +70,22 @@ def test_frames_compare_the_predictor_with_a_grid(measured):
 
 
 def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
-    """And with the same masks, where the bundle has the decoder in parts."""
+    """And with the same masks, where the bundle has the decoder in parts, or another is given."""
     from aopsam_benchmarks.whole_frames import contenders
 
     bundle = load_bundle(write_split_bundle(tmp_path / "split"))
     engine = {"engine": "onnxruntime", "threads": 1}
-    found = contenders(bundle, engine, "grid4", {"encoder.padding": "least"})
+    published = tmp_path / "published.onnx"
+    published.write_bytes(bundle.graphs["mask_decoder"].read())
+    found = contenders(bundle, engine, "grid4", {"encoder.padding": "least"}, published)
     names = "auto", "grid4", "grid4, the bundle's options"
-    assert tuple(found) == (*names, f"{names[-1]}, decoder in one piece")
+    whole = "decoder in one piece", "the published decoder"
+    assert tuple(found) == (*names, *(f"{names[-1]}, {decoder}" for decoder in whole))
     rgb, _ = coloured_scene()
     ours, *grids = (segmenter.segment(rgb) for segmenter in found.values())
     assert {grid.decoder_calls for grid in grids} == {16}
     areas = [[mask.area for mask in grid.masks] for grid in grids]
-    assert areas[1] == areas[2] != []
+    assert areas[1] == areas[2] == areas[3] != []
     assert found["auto"].options.encoder.padding == "least"
     assert found[names[-1]].options.encoder.padding == "square"
     assert ours.masks
