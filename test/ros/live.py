@@ -112,11 +112,11 @@ class Robot:
         self.images = self.node.create_publisher(Image, "/image", RELIABLE)
         self.infos = self.node.create_publisher(CameraInfo, "/camera_info", RELIABLE)
         self.received = {topic: [] for topic in TOPICS}
-        self.diagnostics = []
+        self.diagnostics, self._diagnosed = [], []  # the latter: when they were published
         for topic, kind in TOPICS.items():
             self.listen(topic, kind)
         self.node.create_subscription(
-            DiagnosticArray, "/diagnostics", self.diagnostics.append, RELIABLE
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE
         )
         self._clients = {}
 
@@ -124,6 +124,10 @@ class Robot:
         self.node.create_subscription(
             kind, f"/aopsam/{topic}", self.received[topic].append, RELIABLE
         )
+
+    def _on_diagnostics(self, message, info):
+        self.diagnostics.append(message)
+        self._diagnosed.append(info["source_timestamp"])
 
     def __enter__(self):
         return self
@@ -299,8 +303,13 @@ class Robot:
         return status.level, status.message, {pair.key: pair.value for pair in status.values}
 
     def fresh_health(self):
-        """Diagnostics that cover everything until now: those after the next."""
-        return self.health(len(self.diagnostics) + 1)
+        """Diagnostics that cover everything until now: those after the next to be published.
+
+        Older ones may still wait to be received, behind a flood of results.
+        """
+        now = time.time_ns()
+        self.wait(lambda: sum(then > now for then in self._diagnosed) > 1, "no diagnostics")
+        return self.health()
 
 
 def stamp_of(message):
