@@ -195,7 +195,7 @@ def _openvino(request: _Request) -> Runtime:
 
 
 def _openvino_on_x86(request: _Request) -> Runtime:
-    """Make OpenVINO's engine where it was found to be no slower than ONNX Runtime."""
+    """Make OpenVINO's engine on the processors where it was measured: a tenth faster at best."""
     if platform.machine().lower() not in _X86:
         raise EngineError(f"not measured on {platform.machine()}")
     _refuse_where_onnxruntime_has_a_gpu()

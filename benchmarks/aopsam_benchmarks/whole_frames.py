@@ -76,13 +76,13 @@ def contenders(
     if settings:
         segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
     # The decoder as others run it: one graph, and all masks drawn.
-    whole = {}
+    others = {}
     if bundle.split_graphs and runtime.name in IN_PARTS and runtime.device == "cpu":
-        whole["decoder in one piece"] = dataclasses.replace(bundle, split_graphs={})
+        others["decoder in one piece"] = dataclasses.replace(bundle, split_graphs={})
     if published is not None:
-        whole["the published decoder"] = with_decoder(bundle, published)
-    for name, other in whole.items():
-        name = f"{grid}, the bundle's options, {name}"
+        others["the published decoder"] = with_decoder(bundle, published)
+    for decoder, other in others.items():
+        name = f"{grid}, the bundle's options, {decoder}"
         segmenters[name] = Segmenter(other, create_runtime(other, **engine), grid)
     return segmenters
 

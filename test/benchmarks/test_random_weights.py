@@ -1,10 +1,4 @@
-"""MobileSAM's shapes with random weights, and the scripts that run what its authors published."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""MobileSAM's shapes with random weights."""
 
 import numpy as np
 import pytest
@@ -13,7 +7,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("PIL")
 
-from aopsam_benchmarks import official, published, published_decoder, random_mobile_sam  # noqa: E402
+from aopsam_benchmarks import random_mobile_sam  # noqa: E402
 from aopsam_ros.segmenter import Segmenter  # noqa: E402
 
 SIZE = 64  # of the image; the weights do not depend on it
@@ -52,129 +46,3 @@ def test_weights_have_the_published_names(folder, root):
     lines = (root / "test" / "models" / "mobile_sam_tensors.txt").read_text().splitlines()
     saved = torch.load(folder[0] / random_mobile_sam.WEIGHTS, weights_only=True)
     assert sorted(saved) == sorted(line.split()[0] for line in lines)
-
-
-def test_suppression_of_boxes_against_every_pair():
-    random = np.random.default_rng(0)
-    corner, extent = random.uniform(0, 50, (40, 2)), random.uniform(5, 40, (40, 2))
-    boxes, scores = np.hstack((corner, corner + extent)), random.permutation(40).astype(float)
-
-    def iou(a, b):
-        sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-        both = np.prod(np.maximum(sides, 0))
-        return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
-
-    wanted = []
-    for index in np.argsort(-scores):
-        if all(iou(boxes[index], boxes[k]) <= 0.3 for k in wanted):
-            wanted.append(int(index))
-    found = published.batched_nms(torch.tensor(boxes), torch.tensor(scores), None, 0.3)
-    assert found.tolist() == wanted
-    assert 5 < len(wanted) < 40
-
-
-STAND_IN = """
-import torch
-from timm.models.layers import DropPath, to_2tuple, trunc_normal_
-from timm.models.registry import register_model
-from torchvision.ops.boxes import batched_nms, box_area
-from torchvision.transforms.functional import resize, to_pil_image
-
-
-class SamAutomaticMaskGenerator:
-    def __init__(self, model, **options):
-        assert not model.training and float(model.weight) == 7.0
-        assert options == dict(
-            points_per_side=5, pred_iou_thresh=0.5, stability_score_thresh=0.25, box_nms_thresh=1.0
-        )
-
-    def generate(self, rgb):
-        small = resize(to_pil_image(rgb), (4, 6))
-        assert to_2tuple(small.size) == (6, 4)
-        return [{"area": 3}, {"area": 0}, {"area": 1}]
-
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-
-
-    class prompt_encoder:
-        no_mask_embed = torch.nn.Embedding.from_pretrained(torch.full((1, 256), 0.5))
-
-        def get_dense_pe():
-            return torch.full((1, 256, 4, 4), 2.0)
-
-    def mask_decoder(
-        self,
-        image_embeddings,
-        image_pe,
-        sparse_prompt_embeddings,
-        dense_prompt_embeddings,
-        multimask_output,
-    ):
-        assert multimask_output
-        count = sparse_prompt_embeddings.shape[0]
-        image = torch.repeat_interleave(image_embeddings, count, dim=0) + dense_prompt_embeddings
-        image = image + torch.repeat_interleave(image_pe, count, dim=0)
-        iou = float(self.weight) * sparse_prompt_embeddings.sum(1)
-        return image[:, :3] + iou[:, :, None, None], iou
-
-
-sam_model_registry = {"vit_t": Model}
-"""
-STAND_IN_FOR_EXPORT = """
-class SamOnnxModel:
-    def __init__(self, model, return_single_mask):
-        assert not return_single_mask
-
-    def _embed_points(self, coords, labels):
-        return (coords.sum(-1) * labels)[..., None].expand(-1, -1, 3)
-"""
-
-
-@pytest.fixture
-def run(tmp_path):
-    """Run a script that uses the published package, of which there is a stand-in."""
-    package = tmp_path / "mobile_sam"
-    (package / "utils").mkdir(parents=True)
-    (package / "__init__.py").write_text(STAND_IN)
-    (package / "utils" / "onnx.py").write_text(STAND_IN_FOR_EXPORT)
-    torch.save({"weight": torch.tensor(7.0)}, tmp_path / "weights.pt")
-
-    def start(script, *arguments):
-        command = [sys.executable, script.__file__, "--package", tmp_path]
-        command += ["--weights", tmp_path / "weights.pt", *arguments]
-        found_here = {**os.environ, "PYTHONPATH": str(Path(script.__file__).parents[1])}
-        subprocess.run([str(word) for word in command], check=True, env=found_here)
-
-    return start
-
-
-def test_the_published_decoder_is_exported_for_any_number_of_prompts(run, tmp_path):
-    import onnxruntime
-
-    run(published_decoder, "--out", tmp_path / "decoder.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "decoder.onnx")
-    random = np.random.default_rng(0)
-    embedding = random.normal(size=(1, 256, 4, 4)).astype(np.float32)
-    for prompts, points in ((1, 1), (3, 2)):
-        coords = random.uniform(0, 64, (prompts, points, 2)).astype(np.float32)
-        labels = np.ones((prompts, points), np.float32)
-        inputs = {"embedding": embedding, "point_coords": coords, "point_labels": labels}
-        logits, iou = session.run(["low_res_logits", "predicted_iou"], inputs)
-        wanted = np.repeat(7.0 * coords.sum((1, 2))[:, None], 3, 1)  # what ends a prompt is zero
-        np.testing.assert_allclose(iou, wanted, rtol=1e-5)
-        image = embedding[:, :3] + 2.5
-        np.testing.assert_allclose(logits, image + wanted[..., None, None], rtol=1e-5)
-
-
-def test_official_generator_is_run_with_the_same_weights_and_thresholds(run, tmp_path):
-    np.save(tmp_path / "picture.npy", np.zeros((8, 12, 3), np.uint8))
-    words = ["--picture", tmp_path / "picture.npy", "--out", tmp_path / "out.json"]
-    words += ["--predicted-iou", 0.5, "--stability", 0.25, "--overlap", 1.0, "--grid", 5]
-    run(official, *words, "--runs", 2, "--threads", 1)
-    facts = json.loads((tmp_path / "out.json").read_text())
-    assert len(facts["seconds"]) == 2
-    assert facts["masks"] == 2
