@@ -84,7 +84,11 @@ OPTIONS: Mapping[str, OptionSpec] = {
         int, 256, 1, 4096, "most prompts decoded for one frame (a grid decodes all of its points)"
     ),
     "asf.time_budget_ms": OptionSpec(
-        int, 0, 0, 600_000, "no new decoder call after this many milliseconds of a frame; 0 = none"
+        int,
+        0,
+        0,
+        600_000,
+        "milliseconds for a frame, which its first decoder call may exceed; 0 = no limit",
     ),
     "mask.predicted_iou_threshold": OptionSpec(
         float, 0.5, 0.0, 1.0, "least predicted IoU of a mask that is kept"

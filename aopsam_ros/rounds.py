@@ -85,8 +85,9 @@ class Rounds:
         """Return how many prompts the next call may decode; 0 when the budget is spent."""
         asf = self.options.asf
         if asf.time_budget_ms:
-            # A round as long as the last one has to fit; the first only has to begin in time.
-            ends = self.clock() - self.stopwatch.start + self._last_round
+            # A round as long as the last one has to fit, and as long again for what makes masks
+            # of what was found. The first round only has to begin in time.
+            ends = self.clock() - self.stopwatch.start + 2.0 * self._last_round
             if ends * 1e3 >= asf.time_budget_ms:
                 return 0
         size = min(asf.batch_size, self.largest_batch or asf.batch_size)
