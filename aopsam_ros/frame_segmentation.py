@@ -13,6 +13,7 @@ from aopsam_ros.masks.combining import combine
 from aopsam_ros.masks.survivors import describe_survivors
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import MaskOptions, SegmenterOptions
+from aopsam_ros.pace import Pace
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.promptable import FrameEmbedding
 from aopsam_ros.prompting.boxes import Boxes
@@ -37,6 +38,10 @@ class FrameModel(Protocol):
     def largest_batch(self) -> int | None:
         """The most prompts `decode` takes at once; None: any number."""
 
+    @property
+    def pace(self) -> Pace:
+        """How long its frames took lately."""
+
     def confidence_map(self, frame: FrameEmbedding) -> NDArray[np.float32]:
         """Return the prompt confidence map, `[P, P]`."""
 
@@ -58,10 +63,11 @@ def segment_frame(
 ) -> Segmentation:
     """Find the masks of an encoded image; arguments and errors as `decode_frame`."""
     rounds, confidence_map = decode_frame(model, source, frame, options, boxes, stopwatch, earlier)
+    decoded = stopwatch.elapsed()
     with stopwatch.stage("postprocess"):
         masks, useful = _survivors(rounds, options.mask)
     rounds.states[useful] = PromptState.DECODED
-    return Segmentation(
+    segmentation = Segmentation(
         height=frame.geometry.height,
         width=frame.geometry.width,
         masks=masks,
@@ -72,6 +78,8 @@ def segment_frame(
         model=model.bundle.name,
         prompt_source=source.name,
     )
+    model.pace.mask.learn(rounds.found, stopwatch.elapsed() - decoded)
+    return segmentation
 
 
 def decode_frame(
@@ -161,6 +169,7 @@ def _rounds(
         options=options,
         adaptive=source.adaptive,
         stopwatch=stopwatch,
+        pace=model.pace,
     )
 
 

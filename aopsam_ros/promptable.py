@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.pace import Pace
 from aopsam_ros.preprocessing import FrameGeometry, PreprocessedImage, preprocess
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.runtime.bundle import Bundle
@@ -40,6 +41,7 @@ class PromptableModel:
         """Put the parts together."""
         self.bundle = bundle
         self.runtime = runtime
+        self.pace = Pace()
 
     @property
     def largest_batch(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.masks.selection import LowResMasks, concatenate, promising, select
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.pace import Pace
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import RULES, Evidence, Rule, eliminated
@@ -41,7 +42,7 @@ class Rounds:
         adaptive: whether `max_prompts` and ASF filtering apply.
         largest_batch: the most prompts the decoder takes at once; None: any number.
         stopwatch: of the frame; its start is the start of the time budget.
-        clock: seconds, for the time budget.
+        pace: of the frames before, for the time budget; learns from this one.
     """
 
     decode: Decoder
@@ -53,13 +54,13 @@ class Rounds:
     options: SegmenterOptions
     adaptive: bool
     stopwatch: Stopwatch
-    clock: Callable[[], float] = time.perf_counter
+    pace: Pace = field(default_factory=Pace)
     largest_batch: int | None = None
     decoder_calls: int = 0
     states: NDArray[np.int64] = field(init=False)
     _found: list[LowResMasks] = field(default_factory=list)
     _feature_map: FeatureMap | None = None
-    _last_round: float = 0.0
+    _rounds: list[tuple[int, float]] = field(default_factory=list)  # prompts and seconds of each
 
     def __post_init__(self) -> None:
         """Start with every prompt unused."""
@@ -68,30 +69,53 @@ class Rounds:
     def run(self) -> None:
         """Decode, filter, repeat: until no prompt is left or the budget is spent."""
         remaining = np.arange(len(self.prompts))
-        while len(remaining) and (size := self._next_size()):
-            began = self.clock()
+        while len(remaining) and (size := self._next_size(len(remaining))):
+            began = self.stopwatch.elapsed()
             batch, remaining = remaining[:size], remaining[size:]
             found = self._decode(batch)
             dropped = self._dropped(found, remaining)
             self.states[remaining[dropped]] = PromptState.ELIMINATED
             remaining = remaining[~dropped]
-            self._last_round = self.clock() - began
+            self._rounds.append((len(batch), self.stopwatch.elapsed() - began))
+        self.pace.learn_rounds(self._rounds)
+
+    @property
+    def found(self) -> int:
+        """Return the number of masks that passed the filters so far."""
+        return sum(map(len, self._found))
 
     def masks(self) -> LowResMasks:
         """Return every mask that passed the filters, in the order they were decoded."""
         return concatenate(self._found, self.low_size)
 
-    def _next_size(self) -> int:
-        """Return how many prompts the next call may decode; 0 when the budget is spent."""
+    def _next_size(self, waiting: int) -> int:
+        """Return how many of the waiting prompts to decode next; 0 when the budget is spent."""
         asf = self.options.asf
-        if asf.time_budget_ms:
-            # A round as long as the last one has to fit, and as long again for what makes masks
-            # of what was found. The first round only has to begin in time.
-            ends = self.clock() - self.stopwatch.start + 2.0 * self._last_round
-            if ends * 1e3 >= asf.time_budget_ms:
-                return 0
-        size = min(asf.batch_size, self.largest_batch or asf.batch_size)
-        return min(size, asf.max_prompts - self.decoder_calls) if self.adaptive else size
+        size = min(asf.batch_size, self.largest_batch or asf.batch_size, waiting)
+        if self.adaptive:
+            size = min(size, asf.max_prompts - self.decoder_calls)
+        return self._in_time(size) if asf.time_budget_ms else size
+
+    def _in_time(self, size: int) -> int:
+        """Return how many of `size` prompts to decode, given what the budget has left."""
+        left = self.options.asf.time_budget_ms / 1e3 - self.stopwatch.elapsed()
+        if left <= 0.0:
+            return 0
+        room = self._room(left)
+        if room >= size:
+            return size
+        # An empty answer helps nobody: of a first round that does not fit, the best prompts.
+        return 0 if self.decoder_calls else max(1, int(room))
+
+    def _room(self, left: float) -> float:
+        """Return how many prompts can be decoded, and all masks finished, in the seconds left."""
+        found, prompts, pace = self.found, self.decoder_calls, self.pace
+        # Until a frame has told more, everything is taken to be as slow as this one's first round.
+        unknown = self._rounds[0][1] / self._rounds[0][0] if prompts else 0.0
+        mask = pace.mask.seconds or unknown
+        apiece = (pace.prompt.seconds or unknown) + mask * (found / prompts if prompts else 1.0)
+        taken = mask * found if prompts else pace.opening.seconds
+        return (left - taken) / apiece if apiece else math.inf
 
     def _decode(self, batch: NDArray[np.int64]) -> LowResMasks:
         with self.stopwatch.stage("decoder"):

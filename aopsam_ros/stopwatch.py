@@ -23,7 +23,7 @@ class Stopwatch:
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         """Start now."""
         self._clock = clock
-        self.start = clock()
+        self._start = clock()
         self._seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
@@ -35,8 +35,12 @@ class Stopwatch:
         finally:
             self._seconds[name] += self._clock() - began
 
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._start
+
     def timings_ms(self) -> dict[str, float]:
         """Return milliseconds by stage, and the total since the start."""
         timings = {name: seconds * 1e3 for name, seconds in self._seconds.items()}
-        timings["total"] = (self._clock() - self.start) * 1e3
+        timings["total"] = self.elapsed() * 1e3
         return timings

@@ -17,6 +17,7 @@ from aopsam_ros.masks.combining import combine
 from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.pace import Pace
 from aopsam_ros.preprocessing import PreprocessedImage
 from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
@@ -148,6 +149,7 @@ class _Answers:
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
+        self.pace = Pace()
 
     @property
     def bundle(self) -> Bundle:

@@ -1,4 +1,4 @@
-"""How a frame's time grows with prompts, picture size and cameras."""
+"""How a frame's time grows with prompts, picture size and cameras, and keeps to a budget."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from aopsam_benchmarks.memory import exactly
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.segmenter import Segmenter
 
 PROMPTS = (1, 4, 16, 64, 256)
 SIZES = ("320x240", "640x480", "1280x720", "1920x1080", "3840x2160")
 CAMERAS = (1, 2, 4)
+BUDGETS = (0.5, 0.7, 0.9)  # of the time a frame takes without one
 CAMERA_SIZE = "640x480"
 CAMERA_TIMEOUT_S = 300.0
 Loading = tuple[str, dict[str, Any]]  # model, what `engine_of` returned
@@ -27,9 +31,9 @@ _together: Barrier | None = None  # of the processes that play cameras
 
 
 def main() -> int:
-    """Measure all three; write a list of rows for each."""
+    """Measure all four; write a list of rows for each."""
     parser = part_parser("measure how time grows")
-    parser.add_argument("--size", default="1280x720", help="where prompts grow")
+    parser.add_argument("--size", default="1280x720", help="where prompts and budgets grow")
     parser.add_argument("--prompts", nargs="*", type=int, default=list(PROMPTS))
     parser.add_argument("--sizes", nargs="*", default=list(SIZES))
     parser.add_argument("--cameras", nargs="*", type=int, default=list(CAMERAS))
@@ -43,6 +47,7 @@ def main() -> int:
             _with_prompts(segmenter, arguments.size, count, arguments.runs)
             for count in arguments.prompts
         ]
+        found["budgets"] = _in_budgets(segmenter, arguments.size, arguments.runs)
         found["sizes"] = [_of_size(segmenter, size, arguments.runs) for size in arguments.sizes]
     found["cameras"] = [
         _with_cameras(loading, count, arguments.seconds) for count in arguments.cameras
@@ -54,20 +59,33 @@ def main() -> int:
 def _with_prompts(segmenter: Segmenter, size: str, count: int, runs: int) -> dict[str, Any]:
     options = segmenter.options.updated(exactly(count))
     rgb = picture(*parse_size(size))
-    results = [segmenter.segment(rgb, options) for _ in range(runs + 1)][1:]
-    return {
-        "prompts": count,
-        "decoded": results[-1].decoder_calls,
-        "masks": len(results[-1].masks),
-        "frame_ms": summary([result.timings_ms["total"] for result in results]),
-    }
+    return {"prompts": count, **_frames(segmenter, rgb, options, runs)}
+
+
+def _in_budgets(segmenter: Segmenter, size: str, runs: int) -> list[dict[str, Any]]:
+    """Give frames less time than they take, after as many without a budget."""
+    rgb = picture(*parse_size(size))
+    unlimited = segmenter.options.updated({"asf.time_budget_ms": 0})
+    whole_ms = _frames(segmenter, rgb, unlimited, runs)["frame_ms"]["median"]
+    rows = []
+    for share in BUDGETS:
+        budget_ms = max(1, round(share * whole_ms))
+        options = segmenter.options.updated({"asf.time_budget_ms": budget_ms})
+        rows.append({"budget_ms": budget_ms, **_frames(segmenter, rgb, options, runs)})
+    return rows
 
 
 def _of_size(segmenter: Segmenter, size: str, runs: int) -> dict[str, Any]:
     rgb = picture(*parse_size(size))
-    results = [segmenter.segment(rgb) for _ in range(runs + 1)][1:]
+    return {"size": size, **_frames(segmenter, rgb, segmenter.options, runs)}
+
+
+def _frames(
+    segmenter: Segmenter, rgb: NDArray[np.uint8], options: SegmenterOptions, runs: int
+) -> dict[str, Any]:
+    """Segment a picture some times, after once that does not count."""
+    results = [segmenter.segment(rgb, options) for _ in range(runs + 1)][1:]
     return {
-        "size": size,
         "decoded": results[-1].decoder_calls,
         "masks": len(results[-1].masks),
         "frame_ms": summary([result.timings_ms["total"] for result in results]),

@@ -44,6 +44,9 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
     yield from _stage_ratios(found.get("stages", {}).get("rows", []))
     if "memory" in found:
         yield "prompt stage's memory above the encoder's", found["memory"]["prompt_stage_mb"], "MB"
+    for row in found.get("growth", {}).get("budgets", []):
+        what = f"longest frame with {row['budget_ms']} ms for each"
+        yield what, row["frame_ms"]["max"] / row["budget_ms"], "x"
     for row in found.get("node", []):
         yield f"ROS overhead, {row['size']}", row["overhead_ms"], "ms"
         yield f"a plain node's answer, {row['size']}", row["plain_ms"], "ms"
@@ -150,15 +153,20 @@ def _memory_lines(memory: Found) -> list[list[str]]:
 
 def _growth_lines(growth: Found) -> list[list[str]]:
     lines = [["", "ms a frame", "decoded", "masks"]]
-    for kind, label in (("prompts", "{} prompts"), ("sizes", "{} pixels")):
+    for kind, key, unit in (("prompts", "prompts", "prompts"), ("sizes", "size", "pixels")):
         for row in growth[kind]:
-            name = label.format(row["prompts" if kind == "prompts" else "size"])
-            time = f"{row['frame_ms']['median']:.1f}"
-            lines.append([name, time, str(row["decoded"]), str(row["masks"])])
+            lines.append([f"{row[key]} {unit}", *_growth_cells(row)])
+    for row in growth["budgets"]:
+        longest = f"longest {row['frame_ms']['max']:.1f} ms"
+        lines.append([f"{row['budget_ms']} ms for a frame", *_growth_cells(row), longest])
     for row in growth["cameras"]:
         each = f"{row['fps_each']:.2f} frames/s each, {row['memory_mb']:.0f} MB in all"
         lines.append([f"{row['cameras']} cameras", each])
     return lines
+
+
+def _growth_cells(row: Found) -> list[str]:
+    return [f"{row['frame_ms']['median']:.1f}", str(row["decoded"]), str(row["masks"])]
 
 
 def _node_lines(rows: Sequence[Found]) -> list[list[str]]:

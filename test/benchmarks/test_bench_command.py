@@ -109,6 +109,7 @@ def test_memory_and_growth(measured):
     assert [row["prompts"] for row in found["memory"]["pipeline"]] == [1, 16]
     assert found["memory"]["encoder_mb"] > 20.0  # Python alone takes as much
     assert [row["decoded"] for row in found["growth"]["prompts"]] == [1, 8]
+    assert len(found["growth"]["budgets"]) == 3
     assert [row["size"] for row in found["growth"]["sizes"]] == ["320x240"]
     assert found["growth"]["cameras"][0]["fps_each"] > 0
 

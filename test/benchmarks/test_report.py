@@ -88,6 +88,7 @@ MODEL = {
     "growth": {
         "prompts": [{"prompts": 4, "decoded": 4, "masks": 3, "frame_ms": summary([9.0])}],
         "sizes": [{"size": "64x48", "decoded": 5, "masks": 3, "frame_ms": summary([7.0])}],
+        "budgets": [{"budget_ms": 8, "decoded": 2, "masks": 1, "frame_ms": summary([6.0, 10.0])}],
         "cameras": [{"cameras": 2, "fps_each": 4.25, "memory_mb": 321.0}],
     },
     "node": [
@@ -120,6 +121,7 @@ def test_ratios():
         "decoder, 64 at once to its floor": (pytest.approx(4.0), "x"),
         "decoder, a prompt at the best batch, 8": (2.0, "ms"),
         "prompt stage's memory above the encoder's": (12.5, "MB"),
+        "longest frame with 8 ms for each": (1.25, "x"),
         "ROS overhead, 64x48": (2.25, "ms"),
         "a plain node's answer, 64x48": (1.5, "ms"),
         "a plain node's answer, 64x48, Fast DDS's default settings": (3.5, "ms"),

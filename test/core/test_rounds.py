@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
+from aopsam_ros.pace import Pace
 from aopsam_ros.preprocessing import resized_geometry
 from aopsam_ros.prompting.prompts import point_prompts
 from aopsam_ros.rounds import Rounds
@@ -52,6 +53,8 @@ def run(
     clock=None,
     decoding=Decoder,
     certain=0,
+    pace=None,
+    mask=None,
     **asf,
 ):
     clock = clock or Clock()
@@ -66,10 +69,10 @@ def run(
         geometry=GEOMETRY,
         low_size=LOW,
         stability_offset=1.0,
-        options=SegmenterOptions(AsfOptions(**asf), MaskOptions()),
+        options=SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
         adaptive=adaptive,
         stopwatch=stopwatch,
-        clock=clock,
+        pace=pace or Pace(),
         largest_batch=largest_batch,
     )
     rounds.run()
@@ -139,17 +142,67 @@ def test_max_prompts_is_exact(most):
 
 @pytest.mark.parametrize(
     ("budget_ms", "batches"),
-    [(0, 3), (1, 1), (10, 1), (29, 1), (30, 1), (31, 2), (39, 2), (40, 2), (41, 3), (1000, 3)],
+    [(0, 3), (1, 1), (39, 1), (41, 2), (49, 2), (51, 3), (1000, 3)],
 )
-def test_a_round_starts_only_if_one_like_the_last_and_what_follows_fit(budget_ms, batches):
-    """10 ms a round and as many for the end: the second round needs 30 ms, the third 40."""
+def test_a_first_frame_expects_everything_to_be_as_slow_as_its_first_round(budget_ms, batches):
+    """A round takes 10 ms, so a prompt is taken to need 5, and as many for finishing its mask.
+
+    The second round of two begins at 10 ms and asks for 20, and 10 more for the masks there are;
+    the third, of one, at 20 ms for 10, and 20 more.
+    """
     rounds, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms)
     assert len(decoder.batches) == batches
     assert len(rounds.masks()) == rounds.decoder_calls
 
 
+def known_pace(opening=0.004, prompt=0.005, mask=0.001):
+    pace = Pace()
+    pace.opening.learn(1, opening)
+    pace.prompt.learn(1, prompt)
+    pace.mask.learn(1, mask)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "batches"),
+    [
+        (1, [1]),
+        (10, [1]),
+        (15, [1]),
+        (17, [2]),
+        (23, [2]),
+        (25, [2, 2]),
+        (29, [2, 2]),
+        (31, [2, 2, 1]),
+    ],
+)
+def test_rounds_leave_the_time_that_the_frames_before_took(budget_ms, batches):
+    """They took 4 ms to begin, 5 a prompt, 1 to finish a mask; this one's rounds take 10 each.
+
+    The first round is as large as fits, of one prompt at least. The others are whole or none.
+    """
+    _, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms, pace=known_pace())
+    assert [len(batch) for batch in decoder.batches] == batches
+
+
+def test_prompts_without_masks_need_no_time_for_them():
+    asf = {"seconds": 0.010, "time_budget_ms": 36}
+    _, decoder, _ = run(POINTS, pace=known_pace(mask=0.020), **asf)
+    assert [len(batch) for batch in decoder.batches] == [1]
+    none = MaskOptions(predicted_iou_threshold=1.0)
+    _, decoder, _ = run(POINTS, pace=known_pace(mask=0.020), mask=none, **asf)
+    assert [len(batch) for batch in decoder.batches] == [1, 2, 2]
+
+
+def test_every_frame_teaches_the_next_one():
+    pace = Pace()
+    run(POINTS, seconds=0.010, pace=pace)  # rounds of 2, 2 and 1
+    assert pace.prompt.seconds == pytest.approx(0.020 / 3)
+    assert pace.opening.seconds == 0.0  # 10 ms are less than two such prompts
+
+
 def test_budget_also_ends_a_grid():
-    _, decoder, _ = run(POINTS, seconds=0.010, adaptive=False, time_budget_ms=35)
+    _, decoder, _ = run(POINTS, seconds=0.010, adaptive=False, time_budget_ms=45)
     assert len(decoder.batches) == 2
 
 

@@ -1,12 +1,18 @@
 """The whole way of a frame, with a bundle whose results can be told beforehand."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tiny_bundle import coloured_scene, write_tiny_bundle
 
+from aopsam_ros import frame_segmentation
 from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.pace import Pace
+from aopsam_ros.promptable import PromptableModel
 from aopsam_ros.segmentation import PromptState
 from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.stopwatch import Stopwatch
 
 TIMINGS = {
     "preprocess",
@@ -186,25 +192,53 @@ def test_small_masks_are_left_out(tiny):
     assert [mask.area for mask in result.masks] == [area for area in areas if area >= least]
 
 
-def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny, monkeypatch):
-    import aopsam_ros.rounds as rounds
-
-    # The clock of the budget says that an hour has passed.
-    monkeypatch.setattr(rounds.Rounds, "_next_size", _hour_later(rounds.Rounds._next_size))
+def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny):
     rgb, _ = coloured_scene(240, 320)
-    result = tiny.segment(rgb, tiny.options.updated({"asf.time_budget_ms": 60_000}))
+    times = itertools.count(0.0, 3600.0)  # an hour passes whenever one looks
+    result = tiny.segment(
+        rgb,
+        tiny.options.updated({"asf.time_budget_ms": 60_000}),
+        stopwatch=Stopwatch(lambda: next(times)),
+    )
     assert result.decoder_calls == 0
     assert result.masks == ()
     assert {p.state for p in result.prompts} == {PromptState.UNUSED}
 
 
-def _hour_later(method):
-    def patched(self):
-        real = self.clock
-        self.clock = lambda: real() + 3600
-        return method(self)
+def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch):
+    """Time passes only here: 5 ms a call of the decoder, 2 a prompt, 3 for what becomes a mask."""
+    now = [0.0]
 
-    return patched
+    def decode(model, frame, coords, labels, original=PromptableModel.decode):
+        now[0] += 0.005 + 0.002 * len(coords)
+        return original(model, frame, coords, labels)
+
+    def combine(masks, *others, original=frame_segmentation.combine):
+        now[0] += 0.003 * len(masks)
+        return original(masks, *others)
+
+    def segment(**asf):
+        now[0] = 0.0
+        chosen = {"filtering": "none", "batch_size": 1, **asf}
+        options = tiny.options.updated({f"asf.{name}": value for name, value in chosen.items()})
+        return tiny.segment(rgb, options, stopwatch=Stopwatch(lambda: now[0]))
+
+    monkeypatch.setattr(tiny._model, "pace", Pace())  # other tests' frames took real time
+    monkeypatch.setattr(PromptableModel, "decode", decode)
+    monkeypatch.setattr(frame_segmentation, "combine", combine)
+    rgb, _ = coloured_scene(240, 320)
+    everything = segment()
+    assert everything.timings_ms["total"] == pytest.approx(10 * everything.decoder_calls)
+    calls = []
+    for budget_ms in range(1, 10 * everything.decoder_calls + 10):
+        found = segment(time_budget_ms=budget_ms)
+        assert found.timings_ms["total"] <= max(budget_ms, 10) + 1e-6  # one in any case
+        states = [prompt.state for prompt in found.prompts]
+        assert PromptState.UNUSED not in states[: found.decoder_calls]
+        assert set(states[found.decoder_calls :]) <= {PromptState.UNUSED}
+        calls.append(found.decoder_calls)
+    assert calls == sorted(calls)
+    assert set(calls) == set(range(1, everything.decoder_calls + 1))
 
 
 def test_black_image_has_no_prompts_and_no_masks(tiny):
