@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="set options of whole frames and of the node, such as encoder.padding=least",
+        help="set options, such as encoder.padding=least; stages are measured without",
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
     parser.add_argument("--quick", action="store_true", help="see that all works; no figures")

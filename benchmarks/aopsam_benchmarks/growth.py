@@ -6,6 +6,7 @@ import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from aopsam_benchmarks.memory import exactly
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.segmenter import Segmenter
 
@@ -25,9 +27,23 @@ CAMERAS = (1, 2, 4)
 BUDGETS = (0.5, 0.7, 0.9)  # of the time a frame takes without one
 CAMERA_SIZE = "640x480"
 CAMERA_TIMEOUT_S = 300.0
-Loading = tuple[str, dict[str, Any]]  # model, what `engine_of` returned
 
 _together: Barrier | None = None  # of the processes that play cameras
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a process has to know to make the segmenter."""
+
+    model: str
+    engine: dict[str, Any]  # what `engine_of` returned
+    settings: dict[str, object]  # options by name
+
+    def segmenter(self) -> Segmenter:
+        """Load it, with its options set."""
+        segmenter = Segmenter.from_bundle(self.model, **self.engine)
+        segmenter.options = segmenter.options.updated(self.settings)
+        return segmenter
 
 
 def main() -> int:
@@ -41,8 +57,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="that cameras run")
     arguments = parser.parse_args()
     found = {}
-    loading = (arguments.model, engine_of(arguments))
-    with Segmenter.from_bundle(loading[0], **loading[1]) as segmenter:
+    loading = Loading(arguments.model, engine_of(arguments), parse_settings(arguments.set))
+    with loading.segmenter() as segmenter:
         found["prompts"] = [
             _with_prompts(segmenter, arguments.size, count, arguments.runs)
             for count in arguments.prompts
@@ -109,9 +125,8 @@ def _meet_at(barrier: Barrier) -> None:
 
 def _camera(loading: Loading, seconds: float) -> tuple[float, float]:
     """Segment for some seconds, together with the others; frames a second, own MB of memory."""
-    model, engine = loading
     rgb = picture(*parse_size(CAMERA_SIZE))
-    with Segmenter.from_bundle(model, **engine) as segmenter:
+    with loading.segmenter() as segmenter:
         segmenter.segment(rgb)
         if _together is not None:
             _together.wait(CAMERA_TIMEOUT_S)

@@ -1,7 +1,8 @@
 """Memory of a part of the pipeline, in a process that has done nothing else (Linux).
 
 The prompt stage's memory is what a process with the encoder and the prompt stage takes above one
-with the encoder alone: weights, buffers and libraries' arenas included.
+with the encoder alone: weights, buffers and libraries' arenas included. A decoder in parts is
+loaded in both, as padding can be left out only with it, and runs in neither.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import engine_of, part_parser, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.evaluation.memory import ProcessMemory
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.promptable import PromptableModel
 from aopsam_ros.prompting.choosing import choose_source
 from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
-from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.prompting.prompts import FrameInput, PromptSource
 from aopsam_ros.runtime.bundle import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.segmenter import Segmenter
@@ -29,6 +32,8 @@ from aopsam_ros.stopwatch import Stopwatch
 FRAMES = 5
 MIB = (1 << 20) / 1e6  # in MB
 MASKS = 8  # that filtering looks at
+Loading = dict[str, Any]  # what `engine_of` returned
+Settings = dict[str, object]  # options by name
 Work = Callable[[NDArray[np.uint8]], object]
 
 
@@ -41,8 +46,10 @@ def main() -> int:
     arguments = parser.parse_args()
     make = {"encoder": _encoder, "prompts": _prompt_stage, "pipeline": _pipeline}[arguments.what]
     rgb = picture(*parse_size(arguments.size))
-    bundle = load_bundle(arguments.model)
-    work = make(bundle, engine_of(arguments), arguments.prompts)
+    bundle, settings = load_bundle(arguments.model), parse_settings(arguments.set)
+    if arguments.prompts:
+        settings |= exactly(arguments.prompts)
+    work = make(bundle, engine_of(arguments), settings)
     memory = ProcessMemory()
     loaded = memory.reset()  # loading a model takes more than running it
     for _ in range(FRAMES):
@@ -53,24 +60,22 @@ def main() -> int:
 
 def _only(bundle: Bundle, *graphs: str) -> Bundle:
     kept = {name: graph for name, graph in bundle.graphs.items() if name in graphs}
-    return dataclasses.replace(bundle, graphs=kept, split_graphs={})
+    return dataclasses.replace(bundle, graphs=kept)
 
 
-def _encoder(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:  # noqa: ARG001
-    runtime = create_runtime(_only(bundle, ENCODER), **engine)
-    model = PromptableModel(bundle, runtime)
-    return lambda rgb: model.encode(rgb, Stopwatch())
+def _encoder(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
+    model = PromptableModel(bundle, create_runtime(_only(bundle, ENCODER), **engine))
+    _, options = _prompting(bundle, settings)
+    return lambda rgb: model.encode(rgb, Stopwatch(), options.encoder.padding)
 
 
-def _prompt_stage(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:  # noqa: ARG001
+def _prompt_stage(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
-    runtime = create_runtime(_only(bundle, ENCODER, PREDICTOR), **engine)
-    model = PromptableModel(bundle, runtime)
-    source = choose_source("predictor", bundle.name, runtime.has_predictor)
-    options = bundle.options(source.defaults_group, source.mask_options)
+    model = PromptableModel(bundle, create_runtime(_only(bundle, ENCODER, PREDICTOR), **engine))
+    source, options = _prompting(bundle, settings)
 
     def work(rgb: NDArray[np.uint8]) -> object:
-        frame = model.encode(rgb, Stopwatch())
+        frame = model.encode(rgb, Stopwatch(), options.encoder.padding)
         confidence_map = model.confidence_map(frame)
         prompts = source.propose(FrameInput(frame.geometry, options, confidence_map))
         rows, columns = frame.geometry.valid_cells(bundle.low_res_mask_size)
@@ -89,11 +94,17 @@ def _prompt_stage(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:
     return work
 
 
-def _pipeline(bundle: Bundle, engine: dict[str, Any], prompts: int) -> Work:
+def _pipeline(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
     segmenter = Segmenter(bundle, create_runtime(bundle, **engine))
-    if prompts:
-        segmenter.options = segmenter.options.updated(exactly(prompts))
+    segmenter.options = segmenter.options.updated(settings)
     return segmenter.segment
+
+
+def _prompting(bundle: Bundle, settings: Settings) -> tuple[PromptSource, SegmenterOptions]:
+    """Return the predictor as a source of prompts, and its options in this bundle."""
+    source = choose_source("predictor", bundle.name, has_predictor=True)
+    options = bundle.options(source.defaults_group, source.mask_options)
+    return source, options.updated(settings)
 
 
 def exactly(prompts: int) -> dict[str, object]:

@@ -44,7 +44,7 @@ class Settings:
     precision: str = "auto"
     threads: int = 0
     size: str = "1280x720"
-    options: tuple[str, ...] = ()  # NAME=VALUE, of whole frames and the node
+    options: tuple[str, ...] = ()  # NAME=VALUE; graphs by themselves have none
     parts: tuple[str, ...] = PARTS
     quick: bool = False
     peer: Path | None = None
@@ -121,9 +121,8 @@ class ModelParts:
 
     def _frames(self) -> Any:  # noqa: ANN401  (as the script wrote it)
         extent = ["--grid", "4", "--rounds", "1"] if self.settings.quick else []
-        options = ["--set", *self.settings.options]
         size = ["--size", self.settings.size, *self._published_decoder()]
-        return self._part("whole_frames", *size, *extent, *options)
+        return self._part("whole_frames", *size, *extent, *self._options())
 
     def _published_decoder(self) -> list[str]:
         """Export the published decoder where it is at hand; the arguments that say so."""
@@ -150,23 +149,21 @@ class ModelParts:
 
     def _peak(self, *arguments: object) -> float:
         runs = 1 if self.settings.quick else 3
-        size = ("--size", self.settings.size)
-        peaks = [self._part("memory", *arguments, *size)["peak_mb"] for _ in range(runs)]
+        setting = ("--size", self.settings.size, *self._options())
+        peaks = [self._part("memory", *arguments, *setting)["peak_mb"] for _ in range(runs)]
         return float(summary(peaks)["median"])
 
     def _growth(self) -> Any:  # noqa: ANN401
         few = ["--prompts", 1, 8, "--sizes", "320x240", "--cameras", 1]
         few += ["--runs", 1, "--seconds", 0.1]
-        return self._part(
-            "growth", "--size", self.settings.size, *(few if self.settings.quick else [])
-        )
+        extent = few if self.settings.quick else []
+        return self._part("growth", "--size", self.settings.size, *extent, *self._options())
 
     def _node(self) -> Any:  # noqa: ANN401
         if importlib.util.find_spec("rclpy") is None:
             raise PartError("needs ROS 2")
         few = ["--sizes", "320x240", "--runs", 2, "--seconds", 0.1]
-        extent = few if self.settings.quick else ["--runs", 10]
-        options = [*extent, "--set", *self.settings.options]
+        options = [*(few if self.settings.quick else ["--runs", 10]), *self._options()]
         measures = [self._part("node", "--what", what, *options) for what in NODE_MEASURES]
         return [dict(ChainMap(*rows)) for rows in zip(*measures, strict=True)]
 
@@ -197,6 +194,9 @@ class ModelParts:
         script = Path(__file__).with_name(f"{name}.py")
         command = [self.settings.peer_python, script, "--package", peer]
         self._process(name, [*command, "--weights", self.work / "weights.pt", *arguments])
+
+    def _options(self) -> list[str]:
+        return ["--set", *self.settings.options]
 
     def _part(self, name: str, *arguments: object) -> Any:  # noqa: ANN401
         """Run a part that writes one JSON file; return its content."""

@@ -91,9 +91,11 @@ def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
     assert ours.masks
 
 
-def test_options_are_those_of_the_frames(tiny_folder, tmp_path):
-    _, results = run(tiny_folder, tmp_path, "--only", "frames", "--set", "asf.max_prompts=1")
+def test_options_are_those_of_every_part_with_frames(tiny_folder, tmp_path):
+    parts = ("--only", "frames", "growth")
+    _, results = run(tiny_folder, tmp_path, *parts, "--set", "asf.max_prompts=1")
     assert results["models"]["tiny"]["frames"][0]["decoder_calls"] == 1
+    assert results["models"]["tiny"]["growth"]["sizes"][0]["decoded"] == 1
     assert results["settings"]["options"] == ["asf.max_prompts=1"]
 
 
