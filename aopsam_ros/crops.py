@@ -54,6 +54,7 @@ def segment_crops(
     rgb: NDArray[np.uint8],
     layers: int,
     threshold: float,
+    in_time: Callable[[int], bool] = lambda _: True,
 ) -> Segmentation:
     """Segment an image and its crops, and join what they gave.
 
@@ -62,21 +63,21 @@ def segment_crops(
         rgb: uint8 `[H, W, 3]`.
         layers: of crops, at least 1.
         threshold: box IoU above which the mask of the larger crop is dropped.
+        in_time: whether there is time for another crop, given how many pictures were segmented.
 
     Returns:
         A segmentation in coordinates of the whole image; its confidence map is that of the image.
     """
     height, width = rgb.shape[:2]
-    boxes = crop_boxes(height, width, layers)
-    parts = [
-        _moved(segment(np.ascontiguousarray(rgb[top:bottom, left:right])), left, top)
-        for left, top, right, bottom in boxes
-    ]
-    found = [
-        (mask, box, number)
-        for number, (part, box) in enumerate(zip(parts, boxes, strict=True))
-        for mask in part.masks
-    ]
+    parts: list[Segmentation] = []
+    found: list[tuple[InstanceMask, Box, int]] = []
+    for number, box in enumerate(crop_boxes(height, width, layers)):
+        if number and not in_time(number):
+            break
+        left, top, right, bottom = box
+        part = _moved(segment(np.ascontiguousarray(rgb[top:bottom, left:right])), left, top)
+        parts.append(part)
+        found += [(mask, box, number) for mask in part.masks]
     kept = _keep(found, (0, 0, width, height), threshold)
     masks = sorted((found[i][0] for i in kept), key=lambda mask: -mask.area)
     prompts: list[Prompt] = []

@@ -78,7 +78,8 @@ def segment_frame(
         model=model.bundle.name,
         prompt_source=source.name,
     )
-    model.pace.mask.learn(rounds.found, stopwatch.elapsed() - decoded)
+    if rounds.decoder_calls:
+        model.pace.end.learn(rounds.found, stopwatch.elapsed() - decoded)
     return segmentation
 
 

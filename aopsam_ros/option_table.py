@@ -88,7 +88,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
         0,
         0,
         600_000,
-        "milliseconds for a frame, which its first prompt may exceed; 0 = no limit",
+        "milliseconds for a frame, best prompts first; 0 = no limit",
     ),
     "mask.predicted_iou_threshold": OptionSpec(
         float, 0.5, 0.0, 1.0, "least predicted IoU of a mask that is kept"

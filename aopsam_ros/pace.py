@@ -1,59 +1,58 @@
-"""How long prompts and masks took in the last frames: what a time budget has room for."""
+"""How long a model's frames took lately: what the next one's time budget has room for.
+
+Neither a call of the decoder nor the end of a frame is free of prompts or masks: each costs about
+as much as a few of them whatever it does (two in MobileSAM, seven in a small model on a processor,
+more on a GPU). With that share, what few of them took does not make many seem out of reach.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+SHARED = 4  # prompts or masks whose time a call or an end takes for itself
 _FRAMES = 8  # that are remembered
 
 
+def portions(count: float) -> float:
+    """Return what so many prompts or masks take, in shares of one."""
+    return count + SHARED
+
+
 class Lately:
-    """Seconds apiece of something, as the last frames had it."""
+    """Seconds a portion of something took, in each of the last frames."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
         self._seconds: tuple[float, ...] = ()  # replaced as a whole, as threads may share it
 
-    def learn(self, pieces: int, seconds: float) -> None:
-        """Take in a frame; one with no pieces tells nothing."""
-        if pieces:
-            self._seconds = (*self._seconds, seconds / pieces)[-_FRAMES:]
+    def learn(self, count: int, seconds: float) -> None:
+        """Take in a frame, of so many prompts or masks."""
+        self._seconds = (*self._seconds, seconds / portions(count))[-_FRAMES:]
 
     @property
     def seconds(self) -> float:
-        """Return what a piece may take; 0 while nothing is known.
+        """Return what a portion may take; 0 while fewer than two frames are known.
 
-        The second longest of the last frames: a budget is to be kept, and a single hiccup of the
-        machine tells nothing of the next frame.
+        The second longest of the last frames: a budget is to be kept, but a single hiccup of the
+        machine, or a first frame that warms it up, tells nothing of the next.
         """
-        longest = sorted(self._seconds)[-2:]
-        return longest[0] if longest else 0.0
+        return sorted(self._seconds)[-2] if len(self._seconds) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What the frames of a model took; each teaches it, and the next one's budget asks it.
+    """What every frame teaches the next one's time budget.
 
     Threads may share it: whether one sees the other's last frame makes no difference of note.
 
     Attributes:
-        opening: what a frame's first decoder call takes beyond its prompts.
-        prompt: a prompt, in the calls after it.
-        mask: a found mask, from the last call to the end of the frame.
+        opening: a frame's first decoder call, which pays for what all prompts share.
+        end: what follows its last call, until masks are made of all that was found.
     """
 
     opening: Lately = field(default_factory=Lately)
-    prompt: Lately = field(default_factory=Lately)
-    mask: Lately = field(default_factory=Lately)
+    end: Lately = field(default_factory=Lately)
 
-    def learn_rounds(self, rounds: Sequence[tuple[int, float]]) -> None:
-        """Take in a frame's rounds: how many prompts, in how many seconds."""
-        if not rounds:
-            return
-        prompts, seconds = rounds[0]
-        if len(rounds) > 1 or not self.prompt.seconds:
-            # Where frames end after their first call, there is nothing else to learn from.
-            some = rounds[1:] or rounds
-            self.prompt.learn(sum(count for count, _ in some), sum(took for _, took in some))
-        self.opening.learn(1, max(0.0, seconds - prompts * self.prompt.seconds))
+    def least(self) -> float:
+        """Return the seconds that a frame takes for a single prompt and its mask."""
+        return (self.opening.seconds + self.end.seconds) * portions(1)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.earlier import Earlier
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.segmentation import PromptState, Segmentation
 from aopsam_ros.tracking.camera_motion import Thumbnail, shift_between, thumbnail_of
 
 CUT = 0.5  # share of the picture that changed above which nothing is taken over
@@ -47,13 +47,17 @@ class ReuseOptions:
 
 @dataclass(frozen=True)
 class _Before:
-    """The last frame, as far as the next one needs it; `age` in frames since the key frame."""
+    """The last frame, as far as the next one needs it; `age` in frames since the key frame.
+
+    The first `certain` points gave masks; for the others there was no time.
+    """
 
     settings: tuple[SegmenterOptions, ReuseOptions]
     size: tuple[int, int]
     thumbnail: Thumbnail
     points: NDArray[np.float64]
     confidence: NDArray[np.float32]
+    certain: int
     age: int
 
 
@@ -91,8 +95,8 @@ class FrameReuse:
             earlier = _carried(before, thumbnail, reuse)
         segmentation = find(earlier)
         age = 0 if before is None or earlier is None else before.age + 1
-        points, confidence = _prompts_of(segmentation)
-        self._before = _Before(settings, size, thumbnail, points, confidence, age)
+        prompts = _prompts_of(segmentation, options.asf.max_prompts)
+        self._before = _Before(settings, size, thumbnail, *prompts, age)
         return segmentation
 
 
@@ -106,8 +110,9 @@ def _carried(before: _Before, thumbnail: Thumbnail, reuse: ReuseOptions) -> Earl
         return None
     size = np.array(before.size[::-1], np.float64)
     points = before.points + np.array(shift) * size / thumbnail.shape[::-1]
-    inside = ((points >= 0) & (points <= size - 1)).all(axis=1)
-    return Earlier(points[inside], before.confidence[inside], changed)
+    inside = np.all((points >= 0) & (points <= size - 1), axis=1)
+    certain = int(np.count_nonzero(inside[: before.certain]))
+    return Earlier(points[inside], before.confidence[inside], certain, changed)
 
 
 def _changes(
@@ -122,9 +127,19 @@ def _changes(
     return np.asarray((difference > threshold) | (shown == 0), np.bool_)
 
 
-def _prompts_of(segmentation: Segmentation) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the points behind the masks, each once, best predicted IoU first, and confidence."""
+def _prompts_of(
+    segmentation: Segmentation, most: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32], int]:
+    """Return points and their confidence, and how many of them gave masks.
+
+    Those come first, each once, best predicted IoU first. Then come those that a time budget left
+    unused; what was beyond the `most` prompts of a frame stays out.
+    """
     masks = sorted(segmentation.masks, key=lambda mask: -mask.predicted_iou)
     confidence = {mask.prompt: mask.prompt_confidence for mask in masks}
+    certain = len(confidence)
+    unused = [prompt for prompt in segmentation.prompts if prompt.state == PromptState.UNUSED]
+    for prompt in unused[: max(0, most - segmentation.decoder_calls)]:
+        confidence.setdefault((prompt.x, prompt.y), prompt.confidence)
     points = np.array(list(confidence), np.float64).reshape(-1, 2)
-    return points, np.array(list(confidence.values()), np.float32)
+    return points, np.array(list(confidence.values()), np.float32), certain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.masks.selection import LowResMasks, concatenate, promising, select
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.pace import Pace
+from aopsam_ros.pace import SHARED, Pace, portions
 from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import RULES, Evidence, Rule, eliminated
@@ -60,7 +59,7 @@ class Rounds:
     states: NDArray[np.int64] = field(init=False)
     _found: list[LowResMasks] = field(default_factory=list)
     _feature_map: FeatureMap | None = None
-    _rounds: list[tuple[int, float]] = field(default_factory=list)  # prompts and seconds of each
+    _last_round: tuple[int, float] | None = None  # prompts and seconds
 
     def __post_init__(self) -> None:
         """Start with every prompt unused."""
@@ -76,8 +75,10 @@ class Rounds:
             dropped = self._dropped(found, remaining)
             self.states[remaining[dropped]] = PromptState.ELIMINATED
             remaining = remaining[~dropped]
-            self._rounds.append((len(batch), self.stopwatch.elapsed() - began))
-        self.pace.learn_rounds(self._rounds)
+            seconds = self.stopwatch.elapsed() - began
+            if self._last_round is None:
+                self.pace.opening.learn(size, seconds)
+            self._last_round = size, seconds
 
     @property
     def found(self) -> int:
@@ -101,21 +102,22 @@ class Rounds:
         left = self.options.asf.time_budget_ms / 1e3 - self.stopwatch.elapsed()
         if left <= 0.0:
             return 0
-        room = self._room(left)
-        if room >= size:
-            return size
-        # An empty answer helps nobody: of a first round that does not fit, the best prompts.
-        return 0 if self.decoder_calls else max(1, int(room))
+        if self._last_round is None:
+            return self._opening_size(size, left)
+        # Rounds of a frame are alike. All masks have to be made in time, the next ones as well.
+        before, seconds = self._last_round
+        call = seconds * max(1.0, portions(size) / portions(before))
+        masks = self.found * (1 + size / self.decoder_calls)
+        end = self.pace.end.seconds * portions(masks) or seconds
+        return size if call + end <= left else 0
 
-    def _room(self, left: float) -> float:
-        """Return how many prompts can be decoded, and all masks finished, in the seconds left."""
-        found, prompts, pace = self.found, self.decoder_calls, self.pace
-        # Until a frame has told more, everything is taken to be as slow as this one's first round.
-        unknown = self._rounds[0][1] / self._rounds[0][0] if prompts else 0.0
-        mask = pace.mask.seconds or unknown
-        apiece = (pace.prompt.seconds or unknown) + mask * (found / prompts if prompts else 1.0)
-        taken = mask * found if prompts else pace.opening.seconds
-        return (left - taken) / apiece if apiece else math.inf
+    def _opening_size(self, size: int, left: float) -> int:
+        """Return how many of `size` prompts the first round has time for; one in any case.
+
+        An empty answer helps nobody. Nothing known of earlier frames, all are taken to fit.
+        """
+        apiece = self.pace.opening.seconds + self.pace.end.seconds
+        return size if apiece == 0.0 else min(size, max(1, int(left / apiece) - SHARED))
 
     def _decode(self, batch: NDArray[np.int64]) -> LowResMasks:
         with self.stopwatch.stage("decoder"):

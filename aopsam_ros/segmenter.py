@@ -150,10 +150,17 @@ class Segmenter:
         def whole(image: NDArray[np.uint8]) -> Segmentation:
             return self.segment_frame(self.encode(image, watch, chosen), chosen, boxes, watch)
 
+        def in_time(pictures: int) -> bool:
+            budget_ms, taken = chosen.asf.time_budget_ms, watch.timings_ms()
+            encoding = (taken["preprocess"] + taken["encoder"]) / pictures
+            decoding = 1e3 * self._model.pace.least()
+            return not budget_ms or taken["total"] + encoding + decoding < budget_ms
+
         layers = self._source.crop_layers(chosen)
         if layers == 0:
             return whole(rgb)
-        return segment_crops(whole, check_image(rgb), layers, chosen.mask.overlap_threshold)
+        threshold = chosen.mask.overlap_threshold
+        return segment_crops(whole, check_image(rgb), layers, threshold, in_time)
 
     def segment_frame(
         self,

@@ -13,14 +13,16 @@ from aopsam_ros.prompting.prompts import PromptSet, point_prompts
 
 @dataclass(frozen=True)
 class Earlier:
-    """Prompts that gave masks in the frame before, and where the picture is another one since.
+    """Prompts of the frame before, and where the picture is another one since.
 
-    `points` float64 `[N, 2]` in source pixels, best first, and their `confidence` float32 `[N]`;
-    `changed` bool `[rows, columns]`, any number of cells over the image.
+    `points` float64 `[N, 2]` in source pixels and their `confidence` float32 `[N]`: first the
+    `certain` ones that gave masks, best first, then those there was no time for; `changed` bool
+    `[rows, columns]`, any number of cells over the image.
     """
 
     points: NDArray[np.float64]
     confidence: NDArray[np.float32]
+    certain: int
     changed: NDArray[np.bool_]
 
     @property
@@ -29,18 +31,27 @@ class Earlier:
         return not self.changed.any()
 
     def prompts(self) -> PromptSet:
-        """Return the earlier prompts; filtering leaves them alone."""
-        return point_prompts(self.points, self.confidence, certain=len(self.points))
+        """Return the earlier prompts; filtering leaves those alone that gave masks."""
+        return point_prompts(self.points, self.confidence, self.certain)
 
     def joined(self, proposed: PromptSet, geometry: FrameGeometry) -> PromptSet:
-        """Return the earlier prompts, then those of the proposed points that lie in a change."""
+        """Return the prompts that gave masks, then the best of all others.
+
+        Those are the proposed ones where the picture changed, and where it did not, the earlier
+        ones there was no time for.
+        """
+        new = self._in_change(proposed.anchors, geometry)
+        kept = ~self._in_change(self.points, geometry)
+        kept[: self.certain] = True
+        points = np.concatenate((self.points[kept], proposed.anchors[new]))
+        confidence = np.concatenate((self.confidence[kept], proposed.confidence[new]))
+        others = self.certain + np.argsort(-confidence[self.certain :], kind="stable")
+        order = np.concatenate((np.arange(self.certain), others))
+        return point_prompts(points[order], confidence[order], self.certain)
+
+    def _in_change(self, points: NDArray[np.float64], geometry: FrameGeometry) -> NDArray[np.bool_]:
         rows, columns = self.changed.shape
         scale = [columns / geometry.width, rows / geometry.height]
-        cells = ((proposed.anchors + 0.5) * scale).astype(np.int64)
+        cells = ((points + 0.5) * scale).astype(np.int64)
         x, y = np.minimum(cells, [columns - 1, rows - 1]).T
-        new = self.changed[y, x]
-        return point_prompts(
-            np.concatenate((self.points, proposed.anchors[new])),
-            np.concatenate((self.confidence, proposed.confidence[new])),
-            certain=len(self.points),
-        )
+        return self.changed[y, x]

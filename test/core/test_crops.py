@@ -9,8 +9,10 @@ from tiny_bundle import coloured_scene
 from aopsam_ros.crops import crop_boxes, segment_crops
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.encoding import encode_full
+from aopsam_ros.pace import Pace
 from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.stopwatch import Stopwatch
 
 
 def test_crops_of_a_photograph_by_hand():
@@ -127,6 +129,28 @@ def test_crops_find_what_a_coarse_grid_misses(grid3):
     assert best(plain, small) < 0.1 and best(cropped, small) > 0.8
     assert best(plain, large) > 0.9 and best(cropped, large) > 0.9
     assert cropped.timings_ms["total"] >= cropped.timings_ms["encoder"] > 0
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "crops"), [(0, 5), (5, 1), (15, 1), (25, 2), (35, 3), (49, 4), (51, 5), (900, 5)]
+)
+def test_no_crop_is_begun_that_the_time_budget_has_no_room_for(
+    grid3, monkeypatch, budget_ms, crops
+):
+    """Time passes in the encoder only, 10 ms a picture; the whole image comes in any case."""
+    now, runtime = [0.0], grid3._model.runtime
+
+    def encode(*arguments, original=runtime.encode):
+        now[0] += 0.010
+        return original(*arguments)
+
+    monkeypatch.setattr(grid3._model, "pace", Pace())  # other tests' frames took real time
+    monkeypatch.setattr(runtime, "encode", encode)
+    options = grid3.options.updated({"grid.crop_layers": 1, "asf.time_budget_ms": budget_ms})
+    rgb, _ = coloured_scene(240, 320)
+    result = grid3.segment(rgb, options, stopwatch=Stopwatch(lambda: now[0]))
+    assert result.timings_ms["total"] == pytest.approx(10 * crops)
+    assert len(result.prompts) == 9 * crops
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (23, 31)])

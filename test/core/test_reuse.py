@@ -1,5 +1,7 @@
 """Frames that build on one another: what is taken over, and when nothing is."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from aopsam_ros.prompting.earlier import Earlier
 from aopsam_ros.prompting.prompts import point_prompts
 from aopsam_ros.reuse import FrameReuse, ReuseOptions
 from aopsam_ros.segmentation import PromptState
+from aopsam_ros.stopwatch import Stopwatch
 
 SIZE = (180, 240)
 
@@ -32,14 +35,18 @@ class Stream:
         self.reuse = ReuseOptions(**reuse)
         self.options = segmenter.options.updated({"asf.filtering": "none"})
 
-    def __call__(self, rgb, fails=False):
+    def __call__(self, rgb, fails=False, seconds=0.0):
         encoded = self.segmenter.encode(rgb)
 
         def find(earlier):
             self.earlier.append(earlier)
             if fails:
                 raise InferenceError("broken")
-            return self.segmenter.segment_frame(encoded, self.options, earlier=earlier)
+            clock = itertools.chain([0.0], itertools.repeat(seconds))  # for the time budget
+            watch = Stopwatch(lambda: next(clock))
+            return self.segmenter.segment_frame(
+                encoded, self.options, stopwatch=watch, earlier=earlier
+            )
 
         return self.memory.segment(rgb, self.options, self.reuse, find)
 
@@ -162,13 +169,47 @@ def test_points_move_with_the_camera_and_what_comes_into_view_has_changed(tiny):
 def test_best_masks_are_decoded_first_then_proposals_in_changes():
     changed = np.zeros((2, 4), bool)
     changed[1, 3] = True
-    earlier = Earlier(np.array([[1.0, 2.0]]), np.float32([0.4]), changed)
+    earlier = Earlier(np.array([[1.0, 2.0]]), np.float32([0.4]), 1, changed)
     points = np.array([[0.0, 0.0], [99.0, 49.0], [75.0, 25.0], [74.0, 24.0]])
     proposed = point_prompts(points, np.float32([0.9, 0.8, 0.7, 0.6]))
     prompts = earlier.joined(proposed, resized_geometry(50, 100, 64))
     assert prompts.anchors.tolist() == [[1, 2], [99, 49], [75, 25]]
     np.testing.assert_allclose(prompts.confidence, [0.4, 0.8, 0.7])
     assert prompts.certain == 1 and not earlier.suffices
+
+
+def test_what_there_was_no_time_for_waits_where_nothing_changed():
+    changed = np.zeros((2, 4), bool)
+    changed[1, 3] = True
+    points = np.array([[1.0, 2.0], [9.0, 9.0], [98.0, 48.0], [8.0, 8.0]])
+    earlier = Earlier(points, np.float32([0.4, 0.7, 0.6, 0.9]), 1, changed)
+    proposed = point_prompts(np.array([[99.0, 49.0], [0.0, 0.0]]), np.float32([0.8, 0.1]))
+    prompts = earlier.joined(proposed, resized_geometry(50, 100, 64))
+    assert prompts.anchors.tolist() == [[1, 2], [8, 8], [99, 49], [9, 9]]
+    np.testing.assert_allclose(prompts.confidence, [0.4, 0.9, 0.8, 0.7])
+    assert prompts.certain == 1
+    assert earlier.prompts().anchors.tolist() == points.tolist()
+
+
+def test_a_frame_without_time_does_not_empty_the_next(tiny, scene):
+    stream = Stream(tiny)
+    stream.options = stream.options.updated({"asf.time_budget_ms": 60_000})
+    first = stream(scene)
+    assert stream(scene, seconds=3600.0).decoder_calls == 0
+    assert runs(stream(scene)) == runs(first)
+    assert stream.key_frames == [True, False, False]
+    assert stream.earlier[-1].certain == 0 and len(stream.earlier[-1].points) == 4
+
+
+@pytest.mark.parametrize("budget_ms", [0, 60_000])
+def test_what_was_beyond_the_most_prompts_stays_out(tiny, scene, budget_ms):
+    stream = Stream(tiny)
+    changes = {"asf.max_prompts": 2, "asf.time_budget_ms": budget_ms}
+    stream.options = stream.options.updated(changes)
+    found = stream(scene)
+    assert found.decoder_calls == 2 and len(found.prompts) == 5
+    stream(scene)
+    assert len(stream.earlier[-1].points) == 2
 
 
 def test_a_grid_is_decoded_whole_whatever_came_before(tiny_grid, scene):

@@ -206,15 +206,15 @@ def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny):
 
 
 def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch):
-    """Time passes only here: 5 ms a call of the decoder, 2 a prompt, 3 for what becomes a mask."""
+    """Time passes only here: 8 ms a call of the decoder, 2 a prompt; 12 an end, 3 a mask."""
     now = [0.0]
 
     def decode(model, frame, coords, labels, original=PromptableModel.decode):
-        now[0] += 0.005 + 0.002 * len(coords)
+        now[0] += 0.008 + 0.002 * len(coords)
         return original(model, frame, coords, labels)
 
     def combine(masks, *others, original=frame_segmentation.combine):
-        now[0] += 0.003 * len(masks)
+        now[0] += 0.012 + 0.003 * len(masks)
         return original(masks, *others)
 
     def segment(**asf):
@@ -228,11 +228,12 @@ def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch
     monkeypatch.setattr(frame_segmentation, "combine", combine)
     rgb, _ = coloured_scene(240, 320)
     everything = segment()
-    assert everything.timings_ms["total"] == pytest.approx(10 * everything.decoder_calls)
+    whole_ms = everything.timings_ms["total"]
+    assert whole_ms == pytest.approx(13 * everything.decoder_calls + 12)
     calls = []
-    for budget_ms in range(1, 10 * everything.decoder_calls + 10):
+    for budget_ms in range(1, int(whole_ms) + 10):
         found = segment(time_budget_ms=budget_ms)
-        assert found.timings_ms["total"] <= max(budget_ms, 10) + 1e-6  # one in any case
+        assert found.timings_ms["total"] <= max(budget_ms, 25) + 1e-6  # one prompt in any case
         states = [prompt.state for prompt in found.prompts]
         assert PromptState.UNUSED not in states[: found.decoder_calls]
         assert set(states[found.decoder_calls :]) <= {PromptState.UNUSED}
