@@ -112,13 +112,13 @@ class Sums:
 
     def add(self, found: Segmentation, truth: list[NDArray[np.bool_]]) -> None:
         """Take a frame."""
-        prompting = sum(found.timings_ms[stage] for stage in PROMPTING)
+        after_encoder = sum(found.timings_ms[stage] for stage in AFTER_ENCODER)
         self.rows.append(
             (
                 one_to_one(iou_matrix(found, truth)),
                 len(found.masks),
                 found.decoder_calls,
-                prompting,
+                after_encoder,
                 found.timings_ms["total"],
             )
         )
@@ -128,7 +128,7 @@ class Sums:
         return np.asarray(np.mean(self.rows, axis=0), np.float64)
 
 
-PROMPTING = ("predictor", "sampling", "decoder", "filtering", "postprocess")
+AFTER_ENCODER = ("predictor", "sampling", "decoder", "filtering", "postprocess")
 
 
 def segment(
@@ -172,7 +172,7 @@ def report(kind: str, pairs: Sequence[tuple[Sums, Sums]]) -> str:
 
 HEADER = (
     "| stream | streams | mIoU alone | difference | masks alone | reused "
-    "| calls alone | reused | prompt stage, ratio | frame, ratio |\n|---" + "|---:" * 9 + "|"
+    "| calls alone | reused | after the encoder, ratio | frame, ratio |\n|---" + "|---:" * 9 + "|"
 )
 
 
