@@ -155,6 +155,7 @@ def test_points_move_with_the_camera_and_what_comes_into_view_has_changed(tiny):
     wide = np.kron(random.integers(0, 256, (20, 30)), np.ones((12, 12), int)).astype(np.uint8)
     wide = cv2.GaussianBlur(wide, (0, 0), 5)
     wide = np.repeat(wide[..., None], 3, axis=2)
+    wide[:, 280:, 0] = 0  # no prompt leaves the picture
     stream = Stream(tiny)
     found = stream(np.ascontiguousarray(wide[:200, 12:300]))
     stream(np.ascontiguousarray(wide[:200, :288]))  # the camera moves to the left
@@ -164,6 +165,40 @@ def test_points_move_with_the_camera_and_what_comes_into_view_has_changed(tiny):
     moved = earlier.points[np.lexsort(earlier.points.T[::-1])]
     np.testing.assert_allclose(moved, expected + np.array([12, 0]), atol=1.5)
     assert earlier.changed[:, :3].all() and not earlier.changed[20:-20, 20:-20].any()
+
+
+def test_what_came_into_view_stays_fresh_until_a_key_frame(tiny):
+    random = np.random.default_rng(1)
+    wide = np.kron(random.integers(0, 256, (20, 40)), np.ones((12, 12), int)).astype(np.uint8)
+    wide = np.repeat(cv2.GaussianBlur(wide, (0, 0), 5)[..., None], 3, axis=2)
+    wide[..., 0] = 0  # no prompts
+    stream = Stream(tiny, key_frames=6)
+    for left in (0, 12, 24, 36, 36, 36, 36):  # the camera moves to the right, then stands
+        stream(np.ascontiguousarray(wide[:200, left : left + 288]))
+    widths = [None if e is None else e.changed[:, 20:].all(axis=0).sum() for e in stream.earlier]
+    cells = 12 * stream.earlier[1].changed.shape[1] / 288
+    assert widths[0] is None and widths[6] is None
+    np.testing.assert_allclose(widths[1:6], cells * np.array([1, 2, 3, 3, 3]), atol=2)
+
+
+def test_what_a_prompt_leaves_behind_is_looked_at_again(tiny):
+    random = np.random.default_rng(1)
+    ground = np.kron(random.integers(0, 60, (20, 30)), np.ones((12, 12), int)).astype(np.uint8)
+    wide = np.repeat(cv2.GaussianBlur(ground, (0, 0), 5)[..., None], 3, axis=2)
+    wide[..., 0] = 0
+    wide[60:120, 10:80, 1] = 230  # a thing, whose prompt is near its left side
+    wide[86:94, 14:22, 0] = 255
+    stream = Stream(tiny)
+    found = stream(np.ascontiguousarray(wide[:200, :300]))
+    (mask,) = found.masks
+    np.testing.assert_allclose(mask.bbox, (10, 60, 70, 60), atol=4)
+    stream(np.ascontiguousarray(wide[:200, 30:330]))
+    earlier = stream.earlier[-1]
+    assert len(earlier.points) == 0
+    share = earlier.changed.shape[1] / 300
+    left_behind = earlier.changed[round(66 * share) : round(115 * share), 2 : round(46 * share)]
+    assert left_behind.all()
+    assert not earlier.changed[: round(45 * share), : round(200 * share)].any()
 
 
 def test_best_masks_are_decoded_first_then_proposals_in_changes():
