@@ -10,7 +10,6 @@ import argparse
 import importlib
 import math
 import os
-import random
 import sys
 from pathlib import Path
 
@@ -21,11 +20,11 @@ from aopsam_ros.ros.demo_photographs import read_folder
 from aopsam_ros.ros.demo_recording import Recording
 from aopsam_ros.ros.demo_report import remove_report, results_of, summarise, write_report
 from aopsam_ros.ros.demo_session import Plan, record
+from aopsam_ros.ros.domains import unused_domain
 from aopsam_ros.ros.shipped import shipped_folder
 from aopsam_ros.ros.transport import room_for_images
 
 _DEFAULT_REPEAT = 12
-_LAST_DOMAIN = 101  # the highest that leaves Linux's ephemeral ports alone
 _LOCAL_DISCOVERY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--domain-id",
         type=int,
-        help="ROS domain, to look on with other tools; default: a random one, on this machine only",
+        help="ROS domain, to look on with other tools; default: one that is not in use, here only",
     )
     parser.add_argument(
         "--record",
@@ -121,8 +120,7 @@ def _network(domain_id: int | None) -> dict[str, str]:
         return {"ROS_DOMAIN_ID": str(domain_id)}
     humble = os.environ.get("ROS_DISTRO") == "humble"
     this_machine = {"ROS_LOCALHOST_ONLY": "1"} if humble else _LOCAL_DISCOVERY
-    domain = random.SystemRandom().randint(1, _LAST_DOMAIN)
-    return {"ROS_DOMAIN_ID": str(domain), **this_machine}
+    return {"ROS_DOMAIN_ID": str(unused_domain()), **this_machine}
 
 
 def _report(plan: Plan, recording: Recording) -> int:

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import functools
 import os
-import random
 import statistics
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from aopsam_ros.ros.demo_interrupts import Check, interrupts
 from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
 from aopsam_ros.ros.demo_processes import Child
 from aopsam_ros.ros.demo_publisher import image_message
+from aopsam_ros.ros.domains import unused_domain
 from aopsam_ros.ros.transport import room_for_images
 from aopsam_ros.segmenter import Segmenter
 
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20, help="frames of each size")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a stream, for its rate")
     arguments = parser.parse_args()
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randint(1, 101)))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(unused_domain()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if arguments.what != "default":  # as Fast DDS is by default
         os.environ.update(room_for_images())

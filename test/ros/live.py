@@ -32,6 +32,7 @@ from vision_msgs.msg import Detection2DArray
 from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.msg import MaskArray, PromptArray
+from aopsam_ros.ros.domains import is_unused
 
 TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
 ASK_AGAIN_S = 5.0
@@ -83,7 +84,7 @@ def free_domain():
     """A ROS domain that no other robot on this machine uses, and the open file that claims it."""
     domains = list(range(20, 101))
     random.SystemRandom().shuffle(domains)
-    for domain in domains:
+    for domain in filter(is_unused, domains):  # demos and benchmarks claim nothing
         path = Path(tempfile.gettempdir()) / f"aopsam_test_domain_{os.getuid()}_{domain}"
         claim = path.open("w")
         try:
