@@ -84,11 +84,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
         int, 256, 1, 4096, "most prompts decoded for one frame (a grid decodes all of its points)"
     ),
     "asf.time_budget_ms": OptionSpec(
-        int,
-        0,
-        0,
-        600_000,
-        "milliseconds for a frame, best prompts first; 0 = no limit",
+        int, 0, 0, 600_000, "milliseconds for a frame, best prompts first; 0 = no limit"
     ),
     "mask.predicted_iou_threshold": OptionSpec(
         float, 0.5, 0.0, 1.0, "least predicted IoU of a mask that is kept"

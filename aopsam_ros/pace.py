@@ -1,8 +1,8 @@
 """How long a model's frames took lately: what the next one's time budget has room for.
 
 Neither a call of the decoder nor the end of a frame is free of prompts or masks: each costs about
-as much as a few of them whatever it does (two in MobileSAM, seven in a small model on a processor,
-more on a GPU). With that share, what few of them took does not make many seem out of reach.
+as much as a few of them whatever it does (on a processor two or three prompts of MobileSAM, seven
+of `nano`). With that share, what few of them took does not make many seem out of reach.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import socket
 
 LAST_DOMAIN = 101  # above, ports are among those that Linux hands out to programs (ROS 2's docs)
 
-# DDSI-RTPS 2.5, 9.6.2.4: where the first participant of a domain on a machine listens.
+# DDSI-RTPS's default ports: where the first participant of a domain on a machine listens.
 _BASE, _PER_DOMAIN, _DISCOVERY, _DATA = 7400, 250, 10, 11
 
 

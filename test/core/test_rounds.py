@@ -193,7 +193,7 @@ def test_prompts_without_masks_need_less_time_for_them():
 
 
 def test_a_call_for_a_few_is_not_taken_to_be_shorter():
-    """On a GPU a call takes as long for one prompt as for eight."""
+    """There may be engines whose calls take as long for one prompt as for eight."""
     nine = [[5, 5]] * 9
     for budget_ms, batches in ((14, [8]), (16, [8, 1])):
         _, decoder, _ = run(nine, seconds=0.005, time_budget_ms=budget_ms, batch_size=8)
