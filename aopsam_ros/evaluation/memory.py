@@ -49,23 +49,6 @@ class ProcessMemory:
         return _status(self._field)
 
 
-class TorchMemory:
-    """What torch's CUDA allocator has handed out; for the engine that runs on torch."""
-
-    def reset(self) -> float:
-        """See `Meter`."""
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-        return float(torch.cuda.memory_allocated()) / _MIB
-
-    def peak(self) -> float:
-        """See `Meter`."""
-        import torch
-
-        return float(torch.cuda.max_memory_allocated()) / _MIB
-
-
 class DeviceMemory:
     """Memory in use on the first GPU, by NVML.
 

@@ -16,13 +16,7 @@ from typing import Any
 
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.evaluation.automatic import PROMPT_STAGES
-from aopsam_ros.evaluation.memory import (
-    MemoryStopwatch,
-    Meter,
-    ProcessMemory,
-    TorchMemory,
-    device_memory,
-)
+from aopsam_ros.evaluation.memory import MemoryStopwatch, ProcessMemory, device_memory
 
 
 @dataclass(frozen=True)
@@ -80,21 +74,12 @@ def measure_here(request: Mapping[str, Any]) -> MemoryFigures:
     before = [process.reset(), gpu.reset() if gpu else 0.0]
     with ModelChoice(**request["choice"]).segmenter(request["source"]) as segmenter:
         segmenter.options = segmenter.options.updated(request["options"])
-        meter = device_meter(segmenter.engine, segmenter.device, gpu)
-        if isinstance(meter, TorchMemory):
-            before[1] = 0.0  # its allocator had nothing before the model was loaded
-        watch = MemoryStopwatch([process, meter] if meter else [process])
+        on_gpu = segmenter.device.startswith("cuda")
+        watch = MemoryStopwatch([process, gpu] if gpu and on_gpu else [process])
         for name, image in images:
             needed = boxes.find(image.name, [name]) if boxes and segmenter.needs_boxes else None
             segmenter.segment(image.rgb, boxes=needed, stopwatch=watch)
     return _figures(watch, before)
-
-
-def device_meter(engine: str, device: str, gpu: Meter | None) -> Meter | None:
-    """Return what meters an engine's GPU: its own allocator, else what the driver sees."""
-    if not device.startswith("cuda"):
-        return None
-    return TorchMemory() if engine == "torch" else gpu
 
 
 def _figures(watch: MemoryStopwatch, before: list[float]) -> MemoryFigures:

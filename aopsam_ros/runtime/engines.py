@@ -21,7 +21,7 @@ from aopsam_ros.runtime.precision import INT8
 from aopsam_ros.runtime.progress import OnProgress, silent
 
 AUTO = "auto"
-ENGINES = ("tensorrt", "openvino", "onnxruntime", "torch")  # every name the interface knows
+ENGINES = ("tensorrt", "openvino", "onnxruntime")  # every name the interface knows
 FLOATS = (AUTO, "fp16", "fp32")
 PRECISIONS = (*FLOATS, INT8)
 
@@ -171,23 +171,6 @@ def _tensorrt(request: _Request) -> Runtime:
     return TensorRtRuntime(request.bundle, request.precision, request.on_progress)
 
 
-def _torch(request: _Request, device: str | None = None) -> Runtime:
-    try:
-        from aopsam_ros.runtime.torch_runtime import TorchRuntime
-    except ImportError as error:
-        raise EngineError(
-            f"engine 'torch' cannot be imported ({error}); install it with: pip install torch onnx"
-        ) from error
-    return TorchRuntime(request.bundle, request.threads, request.precision, device)
-
-
-def _torch_on_gpu(request: _Request) -> Runtime:
-    """Make torch's engine where nothing lighter uses the GPU."""
-    load_driver()  # torch is slow to import: not for nothing
-    _refuse_where_onnxruntime_has_a_gpu()
-    return _torch(request, "cuda")
-
-
 def _openvino(request: _Request) -> Runtime:
     from aopsam_ros.runtime.openvino_runtime import OpenVinoRuntime
 
@@ -215,11 +198,9 @@ _MAKERS: Mapping[str, Callable[[_Request], Runtime]] = {
     "tensorrt": _tensorrt,
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,
-    "torch": _torch,
 }
 # What is tried before ONNX Runtime where nobody asks for an engine.
 _FIRST: Mapping[str, Callable[[_Request], Runtime]] = {
     "tensorrt": _tensorrt,
-    "torch": _torch_on_gpu,
     "openvino": _openvino_on_x86,
 }

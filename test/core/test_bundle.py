@@ -282,11 +282,8 @@ def _link_to_zeros(file):
     file.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
 @pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "{folder}/weights.bin"])
-def test_graphs_do_not_reach_for_other_files(tmp_path, monkeypatch, engine, location):
-    if engine == "torch":
-        pytest.importorskip("torch")
+def test_graphs_do_not_reach_for_other_files(tmp_path, monkeypatch, location):
     model = tiny_bundle.encoder()
     (weights,) = model.graph.initializer
     external = onnx.TensorProto(
@@ -301,4 +298,4 @@ def test_graphs_do_not_reach_for_other_files(tmp_path, monkeypatch, engine, loca
         (place / "weights.bin").write_bytes(weights.raw_data)
     monkeypatch.chdir(folder)
     with pytest.raises((BundleError, EngineError)):
-        create_runtime(load_bundle(folder), engine, threads=1)
+        create_runtime(load_bundle(folder), "onnxruntime", threads=1)

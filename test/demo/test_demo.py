@@ -96,7 +96,7 @@ def test_the_figures_fit_together(two_photographs: Run) -> None:
     assert summary["fps"] > 0
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"]
     assert summary["model"] == "nano"
-    assert summary["engine"] in {"onnxruntime", "openvino", "tensorrt", "torch"}
+    assert summary["engine"] in {"onnxruntime", "openvino", "tensorrt"}
     assert summary["markers"] >= summary["masks"]
     frames = [entry["frames"] for entry in summary["photographs"]]
     assert sum(frames) == summary["frames"] and min(frames) >= 1

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from aopsam_ros.errors import InferenceError
-from aopsam_ros.evaluation.memory import MemoryStopwatch, TorchMemory
-from aopsam_ros.evaluation.memory_probe import MemoryFigures, _figures, device_meter, probe
+from aopsam_ros.evaluation.memory import MemoryStopwatch
+from aopsam_ros.evaluation.memory_probe import MemoryFigures, _figures, probe
 from aopsam_ros.evaluation.memory_store import MemoryStore
 
 
@@ -77,27 +76,6 @@ def test_a_processs_peak_is_seen_after_it_was_freed():
         pytest.skip("this kernel does not let the mark be reset")
     assert 60 <= peak - before <= 90
     assert after < before + 32 and new_peak < before + 32
-
-
-def test_torchs_allocator_is_asked(monkeypatch):
-    asked = []
-    cuda = SimpleNamespace(
-        reset_peak_memory_stats=lambda: asked.append("reset"),
-        memory_allocated=lambda: 3 << 20,
-        max_memory_allocated=lambda: 7 << 20,
-    )
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    meter = TorchMemory()
-    assert (meter.reset(), meter.peak(), asked) == (3.0, 7.0, ["reset"])
-
-
-def test_each_engine_has_its_meter():
-    driver = Readings()
-    assert device_meter("onnxruntime", "cpu", driver) is None
-    assert device_meter("tensorrt", "cuda", driver) is driver
-    assert isinstance(device_meter("torch", "cuda", driver), TorchMemory)
-    assert device_meter("torch", "cpu", driver) is None
-    assert device_meter("tensorrt", "cuda", None) is None
 
 
 def request(tiny_folder, data, source="predictor", **changes):

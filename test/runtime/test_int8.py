@@ -120,7 +120,7 @@ def test_int8_chooses_the_engine(quantized):
     assert (runtime.name, runtime.precision) == ("onnxruntime", "fp32, encoder int8")
 
 
-@pytest.mark.parametrize("engine", ["tensorrt", "openvino", "torch"])
+@pytest.mark.parametrize("engine", ["tensorrt", "openvino"])
 def test_other_engines_refuse_it(quantized, engine):
     with pytest.raises(
         EngineError, match=f"'int8' is for engine 'onnxruntime', not for '{engine}'"

@@ -249,8 +249,7 @@ def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
     bundle, with_bf16, monkeypatch, gains
 ):
     monkeypatch.setattr(engines.platform, "machine", lambda: "AMD64")
-    for name in ("tensorrt", "torch"):
-        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(with_bf16, "gains_by_bf16", gains)
     monkeypatch.setattr(openvino_runtime, "OpenVino", lambda threads: with_bf16)
     runtime = create_runtime(bundle, threads=1)
