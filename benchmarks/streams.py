@@ -21,15 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aopsam_ros.data.datasets import LabelledImage, open_dataset
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.metrics import instance_masks, iou_matrix, one_to_one
 from aopsam_ros.evaluation.photographs import spread
 from aopsam_ros.options import parse
-from aopsam_ros.reuse import FrameReuse, ReuseOptions
-from aopsam_ros.segmentation import Segmentation
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.stopwatch import Stopwatch
-from aopsam_ros.training.datasets import LabelledImage, open_dataset
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.stopwatch import Stopwatch
+from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
 
 VIEW = 0.7  # of a photograph's sides
 NOISE = 3.0  # standard deviation of a sensor's, grey levels

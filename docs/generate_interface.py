@@ -1,8 +1,8 @@
 """Writes docs/interface.md from what the node itself is made of.
 
-Run it as python docs/generate_interface.py. Topics come from `aopsam_ros.ros.inputs` and `outputs`,
-parameters from `aopsam_ros.ros.parameter_table`, messages from msg/ and srv/. A test fails when the
-file is stale.
+Run it as python docs/generate_interface.py. Topics come from `aopsam_ros.ros.subscriptions` and
+`publishers`, parameters from `aopsam_ros.ros.parameter_table`, messages from msg/ and srv/. A test
+fails when the file is stale.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from aopsam_ros.options import OptionSpec
-from aopsam_ros.ros.diagnostics import VALUES, VERDICTS
-from aopsam_ros.ros.inputs import INPUTS
-from aopsam_ros.ros.outputs import TOPICS
+from aopsam_ros.ros.monitoring.diagnostics import VALUES, VERDICTS
 from aopsam_ros.ros.parameter_table import FIXED, TABLE
+from aopsam_ros.ros.publishers import TOPICS
+from aopsam_ros.ros.subscriptions import INPUTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "interface.md"

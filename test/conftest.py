@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from tiny_bundle import write_tiny_bundle
+
+from support.tiny_bundle import write_tiny_bundle
 
 # The same examples every time, no time limit: a test must not fail because the machine is busy.
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
@@ -26,7 +27,16 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny(tiny_folder):
     """A segmenter with that bundle."""
-    from aopsam_ros.segmenter import Segmenter
+    from aopsam_ros.segmentation.segmenter import Segmenter
 
     with Segmenter.from_bundle(tiny_folder, engine="onnxruntime", threads=1) as segmenter:
+        yield segmenter
+
+
+@pytest.fixture(scope="session")
+def tiny_grid(tiny_folder):
+    """A segmenter with that bundle and another prompt source."""
+    from aopsam_ros.segmentation.segmenter import Segmenter
+
+    with Segmenter.from_bundle(tiny_folder, prompt_source="grid8", threads=1) as segmenter:
         yield segmenter

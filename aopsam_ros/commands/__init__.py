@@ -38,5 +38,5 @@ COMMANDS: dict[str, Command] = {
         "aopsam_ros.commands.quantize", "add an encoder in 8 bits, for a CPU, to a model bundle"
     ),
     "bench": Command("aopsam_ros.commands.bench", "measure times, floors, ROS and memory"),
-    "demo": Command("aopsam_ros.ros.demo", "run the ROS node on photographs, leave a report"),
+    "demo": Command("aopsam_ros.commands.demo", "run the ROS node on photographs, leave a report"),
 }

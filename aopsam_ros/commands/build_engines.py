@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from aopsam_ros.runtime.bundle import load_bundle
-from aopsam_ros.runtime.engine_cache import EngineCache
-from aopsam_ros.runtime.engines import FLOATS
-from aopsam_ros.runtime.tensorrt_runtime import TensorRtRuntime
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.engine_cache import EngineCache
+from aopsam_ros.engines.registry import FLOATS
+from aopsam_ros.engines.tensorrt.runtime import TensorRtRuntime
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

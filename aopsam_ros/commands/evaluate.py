@@ -20,7 +20,7 @@ from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation import points
 from aopsam_ros.evaluation.configurations import PARTS, Configuration
 from aopsam_ros.evaluation.results import Evaluation, Outcome
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.choosing import AUTO
 from aopsam_ros.prompting.sources import KNOWN
 

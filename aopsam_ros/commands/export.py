@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aopsam_ros.bundle.loading import DEFAULT_GROUPS
 from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
 from aopsam_ros.errors import EngineError, InputError, OptionError
 from aopsam_ros.options import name_in_group, parse
-from aopsam_ros.runtime.bundle import DEFAULT_GROUPS
 from aopsam_ros.user_folders import user_data
 from aopsam_ros.weights.known import KNOWN
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     defaults = _defaults(arguments.defaults)
     _require_torch()
-    from aopsam_ros.runtime.bundle import load_bundle
+    from aopsam_ros.bundle.loading import load_bundle
 
     out = _target(arguments)
     load = _nano if arguments.checkpoint is None else _mobile_sam

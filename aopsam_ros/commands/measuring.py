@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from aopsam_ros.data.datasets import InstanceDataset, open_dataset
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.options import parse
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.choosing import needs_boxes
-from aopsam_ros.training.datasets import InstanceDataset, open_dataset
 
 
 def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:

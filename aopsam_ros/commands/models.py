@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aopsam_ros.bundle.loading import Bundle, available, find_bundle, load_bundle
+from aopsam_ros.engines.registry import create_runtime
 from aopsam_ros.errors import BundleError, InputError, OptionError
-from aopsam_ros.runtime.bundle import Bundle, available, find_bundle, load_bundle
-from aopsam_ros.runtime.engines import create_runtime
 from aopsam_ros.weights.cache import cached_path
 from aopsam_ros.weights.fetching import fetch, take
 from aopsam_ros.weights.identity import check_file

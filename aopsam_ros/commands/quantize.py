@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.bundle.loading import Bundle, load_bundle
+from aopsam_ros.data.recordings import FrameSource, open_frames
 from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
 from aopsam_ros.evaluation.photographs import spread
-from aopsam_ros.preprocessing import preprocess
-from aopsam_ros.runtime.bundle import Bundle, load_bundle
-from aopsam_ros.training.recordings import FrameSource, open_frames
+from aopsam_ros.geometry import preprocess
 
 if TYPE_CHECKING:
     from aopsam_ros.models.quantization import Comparison

@@ -11,14 +11,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aopsam_ros.errors import AopsamError, InputError, OptionError
-from aopsam_ros.images import read_rgb, write_bytes, write_rgb
-from aopsam_ros.json_format import to_json
+from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
 from aopsam_ros.options import OPTIONS, parse
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.choosing import needs_boxes
 from aopsam_ros.prompting.sources import KNOWN
-from aopsam_ros.segmentation import Segmentation
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.json_format import to_json
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 FAILED = 2
 
@@ -170,7 +170,7 @@ def _segment_one(job: _Job, image: Path, output: Path) -> Segmentation:
     write_bytes(json_file, to_json(segmentation, str(image)).encode())
     if not job.json_only:
         # Imported here: drawing is needed by this command only, and only when asked for.
-        from aopsam_ros.visualization import draw_overlay
+        from aopsam_ros.drawing.overlay import draw_overlay
 
         write_rgb(overlay_file, draw_overlay(rgb, segmentation))
     return segmentation

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from aopsam_ros.commands.settings import parse_settings
 
 if TYPE_CHECKING:
-    from aopsam_ros.segmenter import Segmenter
+    from aopsam_ros.data.recordings import FrameSource
+    from aopsam_ros.segmentation.segmenter import Segmenter
     from aopsam_ros.training.preparation import TemporaryBundle
-    from aopsam_ros.training.recordings import FrameSource
 
 FOLDER = "self-labels"
 
@@ -58,7 +58,7 @@ def label_all(
     Raises:
         AopsamError: A source cannot be read or gave nothing, or an option is wrong.
     """
-    from aopsam_ros.training.recordings import open_frames
+    from aopsam_ros.data.recordings import open_frames
     from aopsam_ros.training.self_labels import SelfLabeller
 
     settings = parse_settings(arguments.set)

@@ -142,7 +142,7 @@ def _told(figures: Mapping[str, float]) -> str:
 
 def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:
     """Write the bundle of model and predictor, and check it by loading it."""
-    from aopsam_ros.runtime.bundle import load_bundle
+    from aopsam_ros.bundle.loading import load_bundle
     from aopsam_ros.training.provenance import summarise_run
 
     provenance = {**model.provenance, "predictor": summarise_run(trainer.state())}

@@ -86,8 +86,8 @@ def open_training_data(
     Raises:
         DatasetError: A data set cannot be read, or nothing is left to train on.
     """
+    from aopsam_ros.data.datasets import open_dataset
     from aopsam_ros.training.batches import hold_out
-    from aopsam_ros.training.datasets import open_dataset
 
     training, held = hold_out([(open_dataset(path), weight) for path, weight in pairs], held_out)
     count = sum(len(part.indices) for part in training)

@@ -15,7 +15,7 @@ from aopsam_ros.commands.measuring import (
     settings,
 )
 from aopsam_ros.errors import OptionError
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import check
 from aopsam_ros.prompting.choosing import AUTO
 from aopsam_ros.tuning.parameter_file import table, to_yaml

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.evaluation.metrics import closest, coverage, iou_matrix, one_to_one
-from aopsam_ros.segmentation import PromptState, Segmentation
+from aopsam_ros.results import PromptState, Segmentation
 
 # What making prompts costs: the encoder and the decoder run whatever the source.
 PROMPT_STAGES = ("predictor", "sampling", "filtering")

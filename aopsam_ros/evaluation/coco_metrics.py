@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.results import Segmentation
 
 MOST_DETECTIONS = 1000
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from aopsam_ros.data.datasets import InstanceDataset
+from aopsam_ros.engines.base import Runtime
 from aopsam_ros.evaluation.configurations import PREDICTOR, configurations
 from aopsam_ros.evaluation.harness import Harness, Measured, described_engine
 from aopsam_ros.evaluation.memory_probe import MemoryFigures
@@ -15,13 +17,11 @@ from aopsam_ros.evaluation.memory_store import MemoryStore
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.plots import require_matplotlib
 from aopsam_ros.evaluation.results import Evaluation, Outcome, describe_machine
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.choosing import AUTO
-from aopsam_ros.runtime.engines import Runtime
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import InstanceDataset
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 RESULTS = "images"  # the folder of results by photograph
 MEMORY_IMAGES = 3  # photographs on which memory is measured

@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aopsam_ros.data.datasets import InstanceDataset
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.automatic import measure
 from aopsam_ros.evaluation.coco_metrics import CocoImage, compress, found_masks
@@ -25,8 +26,7 @@ from aopsam_ros.evaluation.summary import Row, summarize
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import InstanceDataset
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 ALL = "all"
 

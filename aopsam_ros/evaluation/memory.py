@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from aopsam_ros.stopwatch import STAGES, Stopwatch
+from aopsam_ros.segmentation.stopwatch import STAGES, Stopwatch
 
 _MIB = 1 << 20
 _STATUS = Path("/proc/self/status")

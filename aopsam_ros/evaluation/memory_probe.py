@@ -63,9 +63,9 @@ def probe(request: Mapping[str, Any]) -> MemoryFigures:
 
 def measure_here(request: Mapping[str, Any]) -> MemoryFigures:
     """Do in this process what the request says; see `probe`."""
+    from aopsam_ros.data.datasets import open_dataset
     from aopsam_ros.evaluation.model_choice import ModelChoice
     from aopsam_ros.prompting.box_file import BoxFile
-    from aopsam_ros.training.datasets import open_dataset
 
     names = {path: open_dataset(path) for path, _ in request["images"]}
     images = [(names[path].name, names[path].read(index)) for path, index in request["images"]]

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from aopsam_ros.evaluation.memory_probe import MemoryFigures, probe
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 
 
 class MemoryStore:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.selection import count_pixels
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.results import Segmentation
 
 SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aopsam_ros.runtime.bundle import Bundle, load_bundle
-from aopsam_ros.runtime.engines import AUTO, Runtime, create_runtime
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.bundle.loading import Bundle, load_bundle
+from aopsam_ros.engines.base import Runtime
+from aopsam_ros.engines.registry import AUTO, create_runtime
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.data.datasets import InstanceDataset, LabelledImage
 from aopsam_ros.evaluation.metrics import instance_masks
 from aopsam_ros.evaluation.store import image_key
-from aopsam_ros.training.datasets import InstanceDataset, LabelledImage
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.evaluation.harness import Harness, Measured
 from aopsam_ros.evaluation.photographs import read
-from aopsam_ros.images import write_rgb
-from aopsam_ros.visualization import draw_overlay
+from aopsam_ros.images.files import write_rgb
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.data.datasets import LabelledImage
 from aopsam_ros.evaluation.metrics import instance_masks
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import LabelledImage
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.prompt_sampling import innermost_pixel
 
 DECODED_AT_ONCE = 16

@@ -11,9 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from aopsam_ros.data.datasets import LabelledImage
 from aopsam_ros.errors import InputError
 from aopsam_ros.evaluation.automatic import ImageResult
-from aopsam_ros.training.datasets import LabelledImage
 
 FORMAT = 1  # raise it when what is measured changes
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.encoding import box_of, decode, decode_full, require_image, require_inside
+from aopsam_ros.masks.rle import box_of, decode, decode_full, require_image, require_inside
 
 
 def to_label_map(masks: Iterable[Any], height: int, width: int) -> NDArray[np.uint32]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.encoding import Box, EncodedMask
+from aopsam_ros.masks.rle import Box, EncodedMask
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.engines.decoded import Decoded
 from aopsam_ros.options import MaskOptions
-from aopsam_ros.runtime.decoded import Decoded
 
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
 STABILITY_OFFSET = 1.0  # SAM's, used where a bundle names no other

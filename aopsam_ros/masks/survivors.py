@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.combining import Combined
-from aopsam_ros.masks.encoding import EncodedMask
+from aopsam_ros.masks.merging import Combined
+from aopsam_ros.masks.rle import EncodedMask
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.segmentation import InstanceMask
+from aopsam_ros.results import InstanceMask
 
 
 def describe_survivors(

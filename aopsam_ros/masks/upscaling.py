@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.encoding import Box, EncodedMask, decode
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.mesh import mesh_axis
 from aopsam_ros.masks.outline import Cells, cut_cells
+from aopsam_ros.masks.rle import Box, EncodedMask, decode
 from aopsam_ros.masks.runs import Runs, encode_runs
-from aopsam_ros.preprocessing import FrameGeometry
 
 # Masks whose outlines are followed at once: fewer cost calls. More cost memory, which comes from
 # the kernel a page at a time where it is not kept: the raggedest masks then take longer.

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from aopsam_ros.bundle.loading import BUNDLE_FILE
 from aopsam_ros.errors import BundleError
-from aopsam_ros.runtime.bundle import BUNDLE_FILE
 
 
 def listed(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -13,6 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from aopsam_ros.bundle import plain_yaml
+from aopsam_ros.bundle.loading import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
+from aopsam_ros.engines import verification
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.bundle_files import check_target, install, listed
 from aopsam_ros.models.mixed_precision import write_mixed
@@ -22,8 +25,6 @@ from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
 from aopsam_ros.models.split_decoder import POINTS, PROMPTS, SplitDecoder, open_axes
-from aopsam_ros.runtime import plain_yaml, verification
-from aopsam_ros.runtime.bundle import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 
 MIXED_SUFFIX = ".mixed.onnx"
 

@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from aopsam_ros.engines.precision import FULL_PRECISION, PROMPTS
 from aopsam_ros.errors import BundleError
-from aopsam_ros.runtime.precision import FULL_PRECISION, PROMPTS
 
 
 def write_mixed(path: Path, target: Path) -> None:

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from aopsam_ros.bundle import plain_yaml
+from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, Bundle, load_bundle
+from aopsam_ros.engines import verification
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.precision import EIGHT_BITS, FULL_FIRST_CONVOLUTIONS, INT8
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.bundle_files import check_target, install, listed
-from aopsam_ros.runtime import plain_yaml, verification
-from aopsam_ros.runtime.bundle import BUNDLE_FILE, ENCODER, Bundle, load_bundle
-from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
-from aopsam_ros.runtime.precision import EIGHT_BITS, FULL_FIRST_CONVOLUTIONS, INT8
 
 INT8_SUFFIX = ".int8.onnx"
 # A guard against nonsense. `nano`'s embedding still gave 99 % of its mIoU with 0.95.

@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.onnx_graphs import LARGEST_DIFFERENCE, GraphPlan
-from aopsam_ros.runtime.bundle import FRAME_PART, MASK_PART, PROMPT_PART
 
 PROMPTS, POINTS = "prompts", "points"  # the names of a decoder's dynamic sizes
 Tensors = Mapping[str, Tensor]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.images import IMAGE_SUFFIXES
+from aopsam_ros.images.files import IMAGE_SUFFIXES
 from aopsam_ros.prompting.boxes import Boxes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.geometry import FrameGeometry
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import EngineError
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import ClusterOptions
-from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.products import matmul
 from aopsam_ros.prompting.features import FeatureMap
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.preprocessing import FrameGeometry
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.products import matmul
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import AsfOptions
-from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.products import matmul
 from aopsam_ros.prompting.features import FeatureMap
 

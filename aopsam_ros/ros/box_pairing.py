@@ -9,7 +9,7 @@ from dataclasses import replace
 from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.stamps import StampBuffer, distance_ms
+from aopsam_ros.ros.stamp_buffer import StampBuffer, distance_ms
 
 MOST_IMAGES = 10  # that wait; a detector's delay in frames
 MOST_BOXES = 30  # messages that came before their image

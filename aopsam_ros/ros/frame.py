@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from aopsam_ros.ros.compressed import compressed_to_rgb
-from aopsam_ros.ros.conversions import RgbImage, image_to_rgb
+from aopsam_ros.ros.messages.compressed import compressed_to_rgb
+from aopsam_ros.ros.messages.images import RgbImage, image_to_rgb
 from aopsam_ros.ros.parameter_table import Configuration
 
 

@@ -20,21 +20,21 @@ from rclpy.logging import get_logger
 from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.diagnostics import Condition, diagnostic_array
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.heap import give_back_freed_memory, keep_freed_memory
-from aopsam_ros.ros.inputs import Inputs
 from aopsam_ros.ros.lifecycle import answer_impossible_transitions, forget_destroyed, told
-from aopsam_ros.ros.log_bridge import LogBridge
-from aopsam_ros.ros.memory import resident_mb
-from aopsam_ros.ros.outputs import Outputs
+from aopsam_ros.ros.monitoring.diagnostics import Condition, diagnostic_array
+from aopsam_ros.ros.monitoring.log_bridge import LogBridge
+from aopsam_ros.ros.monitoring.malloc import give_back_freed_memory, keep_freed_memory
+from aopsam_ros.ros.monitoring.memory import resident_mb
+from aopsam_ros.ros.monitoring.statistics import Statistics
+from aopsam_ros.ros.monitoring.throttle import Throttle
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.process import finish, spin
+from aopsam_ros.ros.publishers import Outputs
 from aopsam_ros.ros.segment_service import SegmentService
-from aopsam_ros.ros.statistics import Statistics
-from aopsam_ros.ros.throttle import Throttle
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.ros.subscriptions import Inputs
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aopsam_ros.boxes_3d import AXES, OPTICAL
+from aopsam_ros.engines.registry import AUTO, ENGINES
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
-from aopsam_ros.reuse import ReuseOptions
-from aopsam_ros.ros.markers import MarkerOptions
-from aopsam_ros.ros.stamps import PairingOptions
-from aopsam_ros.runtime.engines import AUTO, ENGINES
-from aopsam_ros.tracking import TrackingOptions
+from aopsam_ros.ros.messages.markers import MarkerOptions
+from aopsam_ros.ros.stamp_buffer import PairingOptions
+from aopsam_ros.space.boxes_3d import AXES, OPTICAL
+from aopsam_ros.streaming import TrackingOptions
+from aopsam_ros.streaming.reuse import ReuseOptions
 
 T = TypeVar("T")
 

@@ -14,27 +14,27 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
-from aopsam_ros.promptable import FrameEmbedding
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.reuse import FrameReuse
+from aopsam_ros.results import Segmentation
 from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.box_pairing import BoxPairing
-from aopsam_ros.ros.boxes import boxes_of, named
-from aopsam_ros.ros.camera import misfit
-from aopsam_ros.ros.conversions import RgbImage
-from aopsam_ros.ros.depth import DepthImages
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.memory import GpuMemory
-from aopsam_ros.ros.outputs import Outputs
-from aopsam_ros.ros.stamps import nanoseconds
-from aopsam_ros.ros.statistics import Statistics
+from aopsam_ros.ros.messages.boxes import boxes_of, named
+from aopsam_ros.ros.messages.camera import misfit
+from aopsam_ros.ros.messages.depth import DepthImages
+from aopsam_ros.ros.messages.images import RgbImage
+from aopsam_ros.ros.monitoring.memory import GpuMemory
+from aopsam_ros.ros.monitoring.statistics import Statistics
+from aopsam_ros.ros.publishers import Outputs
+from aopsam_ros.ros.stamp_buffer import nanoseconds
 from aopsam_ros.ros.turns import Turn
 from aopsam_ros.ros.worker import Job, NewestWorker
-from aopsam_ros.segmentation import Segmentation
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.promptable import FrameEmbedding
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.stopwatch import Stopwatch
 from aopsam_ros.srv import Segment
-from aopsam_ros.stopwatch import Stopwatch
-from aopsam_ros.tracking import StreamTracker
+from aopsam_ros.streaming import StreamTracker
+from aopsam_ros.streaming.reuse import FrameReuse
 
 
 class Pipeline:

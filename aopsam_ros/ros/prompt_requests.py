@@ -6,11 +6,11 @@ import numpy as np
 from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.on_demand import UserPrompt, segment_prompt
-from aopsam_ros.ros import messages
-from aopsam_ros.ros.conversions import image_to_rgb
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.ros.messages import segmentations
+from aopsam_ros.ros.messages.images import image_to_rgb
+from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment
 
 
@@ -55,7 +55,7 @@ def answer(
     masks = segment_prompt(segmenter, segmenter.encode(rgb), prompt, request.all_masks)
     response = Segment.Response(success=True, header=header)
     response.height, response.width = rgb.shape[:2]
-    response.masks = [messages.mask_message(mask) for mask in masks]
+    response.masks = [segmentations.mask_message(mask) for mask in masks]
     return response
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aopsam_ros.ros.shipped import shipped_folder
+from aopsam_ros.ros.resources import shipped_folder
 
 _VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 # Who has set one of these, or has this file in the working folder, has settings of their own.

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.training.datasets import LabelledImage
+from aopsam_ros.data.datasets import LabelledImage
 
 Image = NDArray[np.uint8]
 Layers = NDArray[np.uint16]

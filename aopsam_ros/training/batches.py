@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aopsam_ros.data.datasets import InstanceDataset, least_fraction, split_by_group
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
-from aopsam_ros.training.datasets import InstanceDataset, least_fraction, split_by_group
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
 

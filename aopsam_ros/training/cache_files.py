@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 
 KEY_LENGTH = 32  # of 64 hexadecimal digits: short names, and still no two alike
 _BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)

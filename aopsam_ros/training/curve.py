@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 
 LOG_FILE, TABLE_FILE, PICTURE_FILE = "training.jsonl", "curve.csv", "curve.png"
 COLUMNS = (

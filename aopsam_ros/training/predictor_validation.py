@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import PredictorSource
 from aopsam_ros.training.predictor_batches import PredictorBatch, read_sample

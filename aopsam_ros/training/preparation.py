@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aopsam_ros.bundle.loading import Bundle, load_bundle
+from aopsam_ros.data.labelled_images import read_rgb
+from aopsam_ros.engines.base import Runtime
+from aopsam_ros.engines.registry import create_runtime
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.models.frozen import FrozenModel
-from aopsam_ros.promptable import PromptableModel
-from aopsam_ros.runtime.bundle import Bundle, load_bundle
-from aopsam_ros.runtime.engines import Runtime, create_runtime
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.stopwatch import Stopwatch
+from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.stopwatch import Stopwatch
 from aopsam_ros.training.batches import WeightedDataset
-from aopsam_ros.training.labelled_images import read_rgb
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
     PreparedImage,

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.preprocessing import FrameGeometry, resize_image, resized_geometry
+from aopsam_ros.geometry import FrameGeometry, resize_image, resized_geometry
 from aopsam_ros.training.cache_files import (
     content_key,
     is_whole_array,
@@ -18,7 +19,6 @@ from aopsam_ros.training.cache_files import (
     write_array,
     write_arrays,
 )
-from aopsam_ros.training.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.training.predictor_targets import PromptTarget, view_target
 
 TARGETS_VERSION = 1  # of how targets are made: another one makes them again

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aopsam_ros.data.recordings import Frame, FrameSource
 from aopsam_ros.errors import DatasetError, InputError
-from aopsam_ros.images import write_bytes, write_rgb
-from aopsam_ros.preprocessing import resize_image, resized_geometry
-from aopsam_ros.segmentation import InstanceMask, Segmentation
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.recordings import Frame, FrameSource
+from aopsam_ros.geometry import resize_image, resized_geometry
+from aopsam_ros.images.files import write_bytes, write_rgb
+from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 MANIFEST = "manifest.csv"
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.evaluation.metrics import iou_row
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.selection import MASK_THRESHOLD
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.preprocessing import FrameGeometry
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
 

@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.data.datasets import InstanceDataset
+from aopsam_ros.engines.decoded import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.metrics import closest, one_to_one
 from aopsam_ros.evaluation.photographs import Photograph, read
-from aopsam_ros.frame_segmentation import decode_frame
-from aopsam_ros.masks.combining import combine
+from aopsam_ros.geometry import PreprocessedImage
+from aopsam_ros.masks.merging import combine
 from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.pace import Pace
-from aopsam_ros.preprocessing import PreprocessedImage
-from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.prompts import PromptSource
-from aopsam_ros.rounds import Rounds
-from aopsam_ros.runtime.bundle import Bundle
-from aopsam_ros.runtime.decoded import Decoded
-from aopsam_ros.stopwatch import Stopwatch
-from aopsam_ros.training.datasets import InstanceDataset
+from aopsam_ros.segmentation.decoding_loop import Rounds
+from aopsam_ros.segmentation.frame_segmentation import decode_frame
+from aopsam_ros.segmentation.promptable import FrameEmbedding, PromptableModel
+from aopsam_ros.segmentation.stopwatch import Stopwatch
+from aopsam_ros.segmentation.time_budget import Pace
 from aopsam_ros.tuning.recording import (
     RecordedMasks,
     Recording,

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aopsam_ros.data.datasets import InstanceDataset
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.options import Value
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.training.datasets import InstanceDataset
 from aopsam_ros.tuning.score import Budget, Score
 
 

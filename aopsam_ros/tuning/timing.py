@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.score import TimeModel
 
 Frame = tuple[NDArray[np.uint8], Boxes | None]

@@ -11,16 +11,16 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aopsam_ros.data.datasets import InstanceDataset, split_by_group
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.evaluation.photographs import Photograph, read, spread
-from aopsam_ros.images import write_bytes
+from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions, Value
-from aopsam_ros.promptable import PromptableModel
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.choosing import choose_source
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import InstanceDataset, split_by_group
+from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.recording import Recording
 from aopsam_ros.tuning.replay import Replay, Replayed
 from aopsam_ros.tuning.score import Score, TimeModel, mean, score

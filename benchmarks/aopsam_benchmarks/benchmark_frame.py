@@ -7,21 +7,21 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.frame_segmentation import decode_frame
-from aopsam_ros.masks.combining import Combined, combine
+from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.engines.base import Runtime
+from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.masks.merging import Combined, combine
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.preprocessing import FrameGeometry
-from aopsam_ros.promptable import FrameEmbedding, PromptableModel
 from aopsam_ros.prompting.choosing import AUTO, choose_source
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import Evidence
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet
-from aopsam_ros.runtime.bundle import Bundle
-from aopsam_ros.runtime.engines import Runtime
-from aopsam_ros.segmentation import Segmentation
-from aopsam_ros.segmenter import Segmenter, SegmenterOptions
-from aopsam_ros.stopwatch import Stopwatch
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.frame_segmentation import decode_frame
+from aopsam_ros.segmentation.promptable import FrameEmbedding, PromptableModel
+from aopsam_ros.segmentation.segmenter import Segmenter, SegmenterOptions
+from aopsam_ros.segmentation.stopwatch import Stopwatch
 
 FILTERED_BATCH = 8  # masks that one filtering looks at
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.benchmark_frame import BenchmarkFrame
 from aopsam_benchmarks.operations import Work, graph_work
+from aopsam_ros.bundle.loading import DECODER
+from aopsam_ros.engines.fitting import fit
+from aopsam_ros.engines.split_decoder import DecodedToCodes, Shared, SplitDecoder
 from aopsam_ros.masks.selection import promising
-from aopsam_ros.runtime.bundle import DECODER
-from aopsam_ros.runtime.fitting import fit
-from aopsam_ros.runtime.split_decoder import DecodedToCodes, Shared, SplitDecoder
 
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -19,7 +19,7 @@ from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 PROMPTS = (1, 4, 16, 64, 256)
 SIZES = ("320x240", "640x480", "1280x720", "1920x1080", "3840x2160")

@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import engine_of, part_parser, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.engines.registry import create_runtime
 from aopsam_ros.evaluation.memory import ProcessMemory
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.promptable import PromptableModel
 from aopsam_ros.prompting.choosing import choose_source
 from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
 from aopsam_ros.prompting.prompts import FrameInput, PromptSource
-from aopsam_ros.runtime.bundle import ENCODER, PREDICTOR, Bundle, load_bundle
-from aopsam_ros.runtime.engines import create_runtime
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.stopwatch import Stopwatch
+from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.stopwatch import Stopwatch
 
 FRAMES = 5
 MIB = (1 << 20) / 1e6  # in MB

@@ -21,8 +21,8 @@ from aopsam_benchmarks.part import summary
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_benchmarks.rates import REPEATS, measure_rates
 from aopsam_benchmarks.stage_rows import stage_rows
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.errors import AopsamError, InputError
-from aopsam_ros.runtime.bundle import load_bundle
 
 NODE_MEASURES = ("frames", "workers", "plain", "default")
 PARTS = ("stages", "frames", "memory", "growth", "node", "official")

@@ -31,15 +31,15 @@ from sensor_msgs.msg import Image
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.demo.domains import unused_domain
+from aopsam_ros.demo.interrupts import Check, interrupts
+from aopsam_ros.demo.lifecycle import LifecycleDriver
+from aopsam_ros.demo.processes import Child
+from aopsam_ros.demo.publisher import image_message
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
-from aopsam_ros.ros.demo_interrupts import Check, interrupts
-from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
-from aopsam_ros.ros.demo_processes import Child
-from aopsam_ros.ros.demo_publisher import image_message
-from aopsam_ros.ros.domains import unused_domain
 from aopsam_ros.ros.transport import room_for_images
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 SIZES = ("640x480", "1280x720", "1920x1080")
 NODE = "/aopsam"

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.images import read_rgb
-from aopsam_ros.ros.shipped import shipped_folder
+from aopsam_ros.images.files import read_rgb
+from aopsam_ros.ros.resources import shipped_folder
 
 PHOTOGRAPH = "coffee.jpg"
 

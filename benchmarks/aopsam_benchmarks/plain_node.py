@@ -12,7 +12,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import CameraInfo, Image
 
 from aopsam_ros.ros.lifecycle import forget_destroyed
-from aopsam_ros.ros.outputs import TOPICS
+from aopsam_ros.ros.publishers import TOPICS
 
 
 class PlainNode(LifecycleNode):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.geometry import preprocess
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts
 from aopsam_ros.models.mobile_sam import (
     EMBEDDING_CHANNELS,
@@ -30,7 +31,6 @@ from aopsam_ros.models.mobile_sam import (
     PointDecoder,
 )
 from aopsam_ros.models.prompt_predictor import PromptPredictor
-from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.prompting.grid import grid_points
 
 NAME = "mobile_sam_random"

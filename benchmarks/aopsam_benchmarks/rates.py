@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from aopsam_benchmarks.operations import Work
-from aopsam_ros.runtime.bundle import ENCODER, Bundle, Graph
-from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.bundle.loading import ENCODER, Bundle, Graph
+from aopsam_ros.engines.registry import create_runtime
 
 SIDE = 1024  # of the matrices: beyond it the rate no longer rises on processors
 PRODUCTS = 8  # in one graph, so that handing over its input does not count

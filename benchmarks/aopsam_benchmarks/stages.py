@@ -13,10 +13,10 @@ import numpy as np
 from aopsam_benchmarks.benchmark_frame import FILTERED_BATCH, BenchmarkFrame
 from aopsam_benchmarks.decoder_parts import once_a_frame, work_of_prompts
 from aopsam_benchmarks.operations import Work, graph_work
+from aopsam_ros.bundle.loading import ENCODER, PREDICTOR
+from aopsam_ros.geometry import preprocess
 from aopsam_ros.masks.selection import Promising, promising, select
-from aopsam_ros.preprocessing import preprocess
 from aopsam_ros.prompting.filtering import RULES, eliminated
-from aopsam_ros.runtime.bundle import ENCODER, PREDICTOR
 
 BATCHES = (1, 4, 8, 16, 64)
 DEFAULT_RULE = "paper"  # is timed where a bundle's own options filter nothing
@@ -194,7 +194,7 @@ def _count_bytes(frame: BenchmarkFrame) -> float:
 def _message(frame: BenchmarkFrame) -> Stage:
     from std_msgs.msg import Header
 
-    from aopsam_ros.ros.messages import mask_array
+    from aopsam_ros.ros.messages.segmentations import mask_array
 
     return Stage(
         "message",

@@ -16,8 +16,8 @@ from aopsam_benchmarks.benchmark_frame import BenchmarkFrame
 from aopsam_benchmarks.part import engine_of
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_benchmarks.stages import BATCHES, Stage, stages_of
-from aopsam_ros.runtime.bundle import load_bundle
-from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.registry import create_runtime
 
 OWN = (
     "model",

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_ros.bundle.loading import DECODER, Bundle, Graph, load_bundle
 from aopsam_ros.commands.settings import parse_settings
-from aopsam_ros.runtime.bundle import DECODER, Bundle, Graph, load_bundle
-from aopsam_ros.runtime.engines import create_runtime
-from aopsam_ros.segmentation import Segmentation
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 ADAPTIVE_PER_ROUND = 4  # frames with AoP-SAM's prompts to one with the grid's
 IN_PARTS = ("onnxruntime", "openvino")  # engines that run the decoder so, on a processor

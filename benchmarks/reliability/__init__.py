@@ -8,5 +8,5 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 # The tests' own robot, which starts the node and talks to it, and their bundle; a plain node.
-_FOLDERS = ("test/ros", "test/core", "benchmarks")
+_FOLDERS = ("test", "benchmarks")
 sys.path += [folder for name in _FOLDERS if (folder := str(_ROOT / name)) not in sys.path]

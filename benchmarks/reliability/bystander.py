@@ -9,11 +9,11 @@ import sys
 import time
 
 import rclpy
-from live import RELIABLE, image_of, scene
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
+from support.live import RELIABLE, image_of, scene
 
 from .session import CAMERA
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from lifecycle_msgs.msg import State, Transition
-from live import Robot
+
+from support.live import Robot
 
 from .session import GOOD, Footprint, footprint, robot_with_node
 

@@ -9,18 +9,18 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-from live import scene
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
-from aopsam_ros.preprocessing import FrameGeometry
-from aopsam_ros.ros.boxes import boxes_of
-from aopsam_ros.ros.camera import CalibratedCamera, misfit
-from aopsam_ros.ros.compressed import compressed_to_rgb
-from aopsam_ros.ros.conversions import image_to_rgb
-from aopsam_ros.ros.depth import depth_to_metres
+from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.ros.messages.boxes import boxes_of
+from aopsam_ros.ros.messages.camera import CalibratedCamera, misfit
+from aopsam_ros.ros.messages.compressed import compressed_to_rgb
+from aopsam_ros.ros.messages.depth import depth_to_metres
+from aopsam_ros.ros.messages.images import image_to_rgb
+from aopsam_ros.ros.monitoring.throttle import kind_of
 from aopsam_ros.ros.prompt_requests import prompt_of
-from aopsam_ros.ros.throttle import kind_of
+from support.live import scene
 
 from . import malformed
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from live import RELIABLE, Robot
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
-from aopsam_ros.ros.throttle import kind_of
+from aopsam_ros.ros.monitoring.throttle import kind_of
 from aopsam_ros.srv import Segment
+from support.live import RELIABLE, Robot
 
 from . import malformed
 from .session import GOOD, counts_of, robot_with_node

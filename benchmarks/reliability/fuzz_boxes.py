@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from live import RELIABLE, Robot
 from rclpy.publisher import Publisher
 from vision_msgs.msg import Detection2D, Detection2DArray
+
+from support.live import RELIABLE, Robot
 
 from . import malformed
 from .session import GOOD, robot_with_node

@@ -13,10 +13,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from live import RELIABLE, TIMEOUT_S, Robot, image_of, scene, stamp_of
 from numpy.typing import NDArray
 
 from aopsam_ros.msg import MaskArray
+from support.live import RELIABLE, TIMEOUT_S, Robot, image_of, scene, stamp_of
 
 from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
 

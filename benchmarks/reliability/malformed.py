@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from live import calibration_of, image_of, scene
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from aopsam_ros.srv import Segment
+from support.live import calibration_of, image_of, scene
 
 Random = random.Random
 FRAME = "camera_optical_frame"

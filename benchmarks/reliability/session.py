@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from live import Robot, image_of, scene
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-from tiny_bundle import write_tiny_bundle
 
 from aopsam_ros.msg import MaskArray
+from support.live import Robot, image_of, scene
+from support.tiny_bundle import write_tiny_bundle
 
 GOOD = image_of(scene())
 # As a camera's driver should: with more, the wire is busy with frames that are old.

@@ -17,10 +17,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from live import TIMEOUT_S, Robot, image_of, stamp_of
 from numpy.typing import NDArray
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
+
+from support.live import TIMEOUT_S, Robot, image_of, stamp_of
 
 from .session import robot_with_node
 

@@ -4,12 +4,12 @@ import importlib.util
 import json
 
 import pytest
-from tiny_bundle import coloured_scene, write_tiny_bundle
-from tiny_split import write_split_bundle
 
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import bench
-from aopsam_ros.runtime.bundle import load_bundle
+from support.tiny_bundle import coloured_scene, write_tiny_bundle
+from support.tiny_split import write_split_bundle
 
 for needed in bench.NEEDED:
     pytest.importorskip(needed)

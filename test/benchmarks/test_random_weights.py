@@ -8,7 +8,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("PIL")
 
 from aopsam_benchmarks import random_mobile_sam  # noqa: E402
-from aopsam_ros.segmenter import Segmenter  # noqa: E402
+from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 
 SIZE = 64  # of the image; the weights do not depend on it
 
@@ -43,6 +43,6 @@ def test_prompts_are_all_decoded_up_to_the_budget(folder):
 
 
 def test_weights_have_the_published_names(folder, root):
-    lines = (root / "test" / "models" / "mobile_sam_tensors.txt").read_text().splitlines()
+    lines = (root / "test" / "support" / "mobile_sam_tensors.txt").read_text().splitlines()
     saved = torch.load(folder[0] / random_mobile_sam.WEIGHTS, weights_only=True)
     assert sorted(saved) == sorted(line.split()[0] for line in lines)

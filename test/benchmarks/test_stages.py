@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tiny_bundle import coloured_scene
-from tiny_split import write_split_bundle
 
-from aopsam_ros.runtime.bundle import load_bundle
-from aopsam_ros.runtime.engines import create_runtime
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.registry import create_runtime
+from support.tiny_bundle import coloured_scene
+from support.tiny_split import write_split_bundle
 
 pytest.importorskip("onnxruntime")
 from aopsam_benchmarks.benchmark_frame import BenchmarkFrame

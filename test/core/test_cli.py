@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from tiny_bundle import coloured_scene, write_tiny_bundle
 
 from aopsam_ros.cli import main
 from aopsam_ros.commands import COMMANDS
-from aopsam_ros.images import read_rgb, write_rgb
+from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.masks import decode_full
+from support.tiny_bundle import coloured_scene, write_tiny_bundle
 
 DESIGN_KEYS = [
     "image",
@@ -234,7 +234,7 @@ def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aopsam_ros.segmenter.Segmenter.segment", interrupted)
+    monkeypatch.setattr("aopsam_ros.segmentation.segmenter.Segmenter.segment", interrupted)
     result = segment(scene.path)
     assert result.code == 130
     assert result.err.count("\n") == 1

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aopsam_ros.visualization import MASK_OPACITY
+from aopsam_ros.drawing.overlay import MASK_OPACITY
 
 PHOTOGRAPHS = Path(__file__).resolve().parent.parent.parent / "photographs"
 MARK = "AOPSAM_TEST_MARK"

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from aopsam_ros.ros.demo_interrupts import interrupts
+from aopsam_ros.demo.interrupts import interrupts
 
 
 class Swallower:

@@ -8,9 +8,9 @@ from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.task import Future
 
-from aopsam_ros.ros import demo_lifecycle
-from aopsam_ros.ros.demo_lifecycle import LifecycleDriver
-from aopsam_ros.ros.demo_processes import DemoError
+from aopsam_ros.demo import lifecycle
+from aopsam_ros.demo.lifecycle import LifecycleDriver
+from aopsam_ros.demo.processes import DemoError
 
 
 class Service:
@@ -35,8 +35,8 @@ class Service:
 @pytest.fixture
 def drive(monkeypatch):
     """Start a node whose services answer as given."""
-    monkeypatch.setattr(demo_lifecycle, "_ASK_AGAIN_S", 0.01)
-    monkeypatch.setattr(demo_lifecycle, "_TRANSITION_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(lifecycle, "_ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr(lifecycle, "_TRANSITION_TIMEOUT_S", 0.2)
 
     def start(**services):
         kinds = {ChangeState: services["change"], GetState: services["get"]}
@@ -76,7 +76,7 @@ def test_a_node_that_never_answers_is_told(drive):
 
 
 def test_a_transition_is_not_asked_for_twice(drive, monkeypatch):
-    monkeypatch.setattr(demo_lifecycle, "CONFIGURE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(lifecycle, "CONFIGURE_TIMEOUT_S", 0.1)
     change = changed(lost=1000)
     with pytest.raises(DemoError, match="did not configure within"):
         drive(change=change, get=state())

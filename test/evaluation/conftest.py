@@ -2,10 +2,10 @@
 
 import pytest
 from hypothesis import settings
-from scenes import write_boxes, write_scenes
-from tiny_bundle import write_tiny_bundle
 
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.scenes import write_boxes, write_scenes
+from support.tiny_bundle import write_tiny_bundle
 
 # The same examples every time, no time limit: a test must not fail because the machine is busy.
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)

@@ -11,8 +11,8 @@ from aopsam_ros.evaluation.coco_metrics import (  # noqa: E402
     found_masks,
     recall_and_precision,
 )
-from aopsam_ros.masks.encoding import encode_full  # noqa: E402
-from aopsam_ros.segmentation import InstanceMask, Segmentation  # noqa: E402
+from aopsam_ros.masks.rle import encode_full  # noqa: E402
+from aopsam_ros.results import InstanceMask, Segmentation  # noqa: E402
 
 
 def rectangle(top, bottom, left, right, size=(60, 80)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aopsam_ros.cli import main
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 
 def words(tiny_folder, data, out, *more):
@@ -74,7 +74,7 @@ def test_two_runs_leave_the_same_files_but_for_times(evaluated, tiny_folder, dat
 
 KILLED = """
 import os, signal, sys
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
 segment, left = Segmenter.segment, [int(sys.argv[1])]
 def until_killed(*a, **k):
     left[0] -= 1

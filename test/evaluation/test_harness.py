@@ -1,15 +1,15 @@
 """The harness: what is measured how often, and what is kept."""
 
 import pytest
-from scenes import write_scenes
 
+from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.evaluation.automatic import measure
 from aopsam_ros.evaluation.configurations import Configuration
 from aopsam_ros.evaluation.harness import ALL, Harness
 from aopsam_ros.evaluation.photographs import choose, read
 from aopsam_ros.evaluation.store import Store, Stored, configuration_key
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import open_dataset
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.scenes import write_scenes
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from aopsam_ros.evaluation.metrics import (
     one_to_one,
 )
 from aopsam_ros.evaluation.summary import summarize
-from aopsam_ros.masks.encoding import encode_full
-from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.masks.rle import encode_full
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 
 
 def test_greedy_matching_by_hand():

@@ -2,25 +2,25 @@
 
 import numpy as np
 import pytest
-from dice import Dice
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.photographs import read
+from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.preprocessing import resized_geometry
-from aopsam_ros.promptable import PromptableModel
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.choosing import choose_source
-from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import open_dataset
+from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.recording import RecordedMasks, record_prompt
 from aopsam_ros.tuning.replay import Replay
 from aopsam_ros.tuning.search_space import SearchSpace
+from support.dice import Dice
 
 GEOMETRY = resized_geometry(20, 28, 32)
 LOGITS = st.sampled_from([-9.0, -1.0, -0.999, -0.5, 0.0, 0.001, 0.5, 1.0, 1.001, 9.0])

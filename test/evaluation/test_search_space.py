@@ -1,13 +1,13 @@
 """What is searched, and what it may cost: by hand."""
 
 import pytest
-from dice import Dice
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, SegmenterOptions, check
 from aopsam_ros.tuning.replay import Replayed
 from aopsam_ros.tuning.score import Budget, Score, TimeModel, mean
 from aopsam_ros.tuning.search_space import NUMBERS, WORDS, SearchSpace
+from support.dice import Dice
 
 EVERYTHING = SearchSpace(True, frozenset(), None)
 

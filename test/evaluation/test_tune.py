@@ -7,19 +7,19 @@ import sys
 
 import pytest
 import yaml
-from scenes import write_scenes
-from tiny_bundle import write_tiny_bundle
 
 from aopsam_ros.cli import main
+from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
 from aopsam_ros.evaluation.photographs import read
 from aopsam_ros.options import OPTIONS
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import open_dataset
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning import tuner
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import Score, TimeModel
 from aopsam_ros.tuning.task import Side, Tuned
+from support.scenes import write_scenes
+from support.tiny_bundle import write_tiny_bundle
 
 # Everything is found with the right values; these lose the weaker dots and most of the masks.
 BAD = {

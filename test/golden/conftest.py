@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import golden_masks
 import pytest
 
-from aopsam_ros.segmentation import Segmentation
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support import golden_masks
 
 
 @pytest.fixture(scope="session")

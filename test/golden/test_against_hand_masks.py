@@ -8,11 +8,11 @@ eyes and nose, the single bricks).
 
 from __future__ import annotations
 
-import golden_masks
 import numpy as np
 import pytest
 
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.results import Segmentation
+from support import golden_masks
 
 BARS: dict[str, float] = golden_masks.ANNOTATIONS["bars"]
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 
-import golden_masks
-import update
-
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.results import Segmentation
+from support import golden_masks, update_golden
 
 SAME_MASK = 0.9
 SHARE = 0.95
 
 
 def test_stored_masks_belong_to_the_shipped_model() -> None:
-    stored = json.loads((golden_masks.STORED / update.MODEL_FILE).read_text(encoding="utf-8"))
-    assert stored == update.model_identity(), (
-        "the shipped model has changed: judge its pictures, then run test/golden/update.py"
+    stored = json.loads(
+        (golden_masks.STORED / update_golden.MODEL_FILE).read_text(encoding="utf-8")
+    )
+    assert stored == update_golden.model_identity(), (
+        "the shipped model has changed: judge its pictures, then run support.update_golden"
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import golden_masks
 import numpy as np
 import pytest
+
+from support import golden_masks
 
 NAMES = golden_masks.annotated_names()
 

@@ -6,11 +6,10 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from random_weights import uniform  # noqa: E402
-
+from aopsam_ros.bundle.loading import SPLIT, load_bundle  # noqa: E402
 from aopsam_ros.models.mobile_sam import PointDecoder  # noqa: E402
-from aopsam_ros.runtime.bundle import SPLIT, load_bundle  # noqa: E402
-from aopsam_ros.segmenter import Segmenter  # noqa: E402
+from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
+from support.random_weights import uniform  # noqa: E402
 
 SIZE = 64  # pixels of the small model's image
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

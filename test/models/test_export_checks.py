@@ -5,10 +5,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.errors import BundleError, VerificationError  # noqa: E402
 from aopsam_ros.models import export, onnx_graphs  # noqa: E402
 from aopsam_ros.models.export import BundleParts, export_bundle  # noqa: E402
-from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
 
 
 class Doubled(torch.nn.Module):

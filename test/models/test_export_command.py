@@ -13,15 +13,14 @@ import yaml
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from random_weights import uniform  # noqa: E402
-
+from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.cli import main  # noqa: E402
-from aopsam_ros.images import write_rgb  # noqa: E402
+from aopsam_ros.images.files import write_rgb  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
 from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
-from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
 from aopsam_ros.weights.identity import digests_of  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
+from support.random_weights import uniform  # noqa: E402
 
 
 @pytest.fixture(scope="module")

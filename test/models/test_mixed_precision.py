@@ -8,13 +8,13 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-from random_weights import uniform  # noqa: E402
 
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
 from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter  # noqa: E402
 from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
+from support.random_weights import uniform  # noqa: E402
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]

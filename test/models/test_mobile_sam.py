@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_weights import published_shapes
+
+from support.random_weights import published_shapes
 
 torch = pytest.importorskip("torch")
-
-import mobile_sam_cases as cases  # noqa: E402
 
 from aopsam_ros.errors import InputError  # noqa: E402
 from aopsam_ros.models.loading import load_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
+from support import mobile_sam_cases as cases  # noqa: E402
 
 REFERENCE = Path(__file__).with_name("mobile_sam_reference.npz")
 # Activations are about 1; another order of summation changes them by about 1e-5.

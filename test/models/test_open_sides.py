@@ -8,18 +8,17 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from mobile_sam_cases import load_random_weights  # noqa: E402
-from random_weights import random_tensor, uniform  # noqa: E402
-
+from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
+from aopsam_ros.engines.decoded import all_logits  # noqa: E402
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import _pictures, export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.layers import crop, pad  # noqa: E402
 from aopsam_ros.models.mobile_sam.tiny_vit import Block  # noqa: E402
-from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
-from aopsam_ros.runtime.decoded import all_logits  # noqa: E402
-from aopsam_ros.runtime.onnx_runtime import OnnxRuntime  # noqa: E402
-from aopsam_ros.segmenter import Segmenter  # noqa: E402
+from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
+from support.mobile_sam_cases import load_random_weights  # noqa: E402
+from support.random_weights import random_tensor, uniform  # noqa: E402
 
 SIZE = 64
 WIDTH, HEADS, WINDOW = 6, 2, 3

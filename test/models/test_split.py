@@ -8,18 +8,17 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from mobile_sam_cases import load_random_weights  # noqa: E402
-from random_weights import uniform  # noqa: E402
-
+from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
+from aopsam_ros.engines.decoded import all_logits  # noqa: E402
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts, nano_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.prompt_image import Written, norm_scale  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano  # noqa: E402
-from aopsam_ros.runtime.bundle import load_bundle  # noqa: E402
-from aopsam_ros.runtime.decoded import all_logits  # noqa: E402
-from aopsam_ros.runtime.onnx_runtime import OnnxRuntime  # noqa: E402
+from support.mobile_sam_cases import load_random_weights  # noqa: E402
+from support.random_weights import uniform  # noqa: E402
 
 SIZE = 64
 SPLIT = ["decoder_frame", "decoder_prompts", "decoder_masks"]

@@ -2,15 +2,16 @@
 
 Run it where the authors' package `mobile_sam` can be imported:
 
-    PYTHONPATH=test/models python test/models/update_reference.py
+    PYTHONPATH=test python test/models/update_reference.py
 """
 
 from pathlib import Path
 
-import mobile_sam_cases as cases
 import numpy as np
 import torch
 from mobile_sam import sam_model_registry
+
+from support import mobile_sam_cases as cases
 
 REFERENCE = Path(__file__).with_name("mobile_sam_reference.npz")
 

@@ -39,7 +39,7 @@ def test_every_module_is_installed(root):
     sources = relative_files(root / "aopsam_ros", "*.py")
     installed = {f for f in relative_files(SITE, "*.py") if not f.startswith(("msg/", "srv/"))}
     assert installed == sources
-    assert "segmenter.py" in sources
+    assert "segmentation/segmenter.py" in sources
 
 
 def test_the_benchmarks_are_installed_beside_it(root):
@@ -103,7 +103,7 @@ def test_sources_and_messages_are_one_package_in_the_repository(root):
 
 def test_core_imports_no_ros_and_no_torch():
     code = (
-        "import sys, aopsam_ros.segmenter, aopsam_ros.cli\n"
+        "import sys, aopsam_ros.segmentation.segmenter, aopsam_ros.cli\n"
         "print(sorted({'rclpy', 'torch', 'tensorrt', 'launch'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

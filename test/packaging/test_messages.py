@@ -11,7 +11,7 @@ from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 
 from aopsam_ros.msg import Mask, MaskArray, Prompt, PromptArray
-from aopsam_ros.segmentation import PromptState
+from aopsam_ros.results import PromptState
 from aopsam_ros.srv import Segment
 
 FIELDS = {

@@ -11,7 +11,7 @@ if importlib.util.find_spec("rclpy") is None:  # a ROS-free install tests the re
 @pytest.fixture
 def robot(tmp_path):
     """A client with its own ROS domain, which can start the node; everything ends with the test."""
-    from live import Robot
+    from support.live import Robot
 
     with Robot(tmp_path) as client:
         yield client

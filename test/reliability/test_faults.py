@@ -3,9 +3,9 @@
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from live import image_of, scene
 
 from aopsam_ros.srv import Segment
+from support.live import image_of, scene
 
 GOOD = image_of(scene())
 UNCONFIGURED = State.PRIMARY_STATE_UNCONFIGURED
@@ -20,10 +20,10 @@ WAY[CLEANUP] = (CONFIGURE,)
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory, tiny_folder):
-    from live import Robot
+    from support.live import Robot
 
     with Robot(tmp_path_factory.mktemp("node")) as client:
-        client.start_node(module="faulty_node", model=tiny_folder)
+        client.start_node(module="support.faulty_node", model=tiny_folder)
         yield client
 
 
@@ -165,7 +165,7 @@ def test_a_request_that_breaks_is_answered(faulty):
 
 
 def test_an_engine_that_hangs_is_told_and_does_not_keep_the_node_from_ending(robot, tiny_folder):
-    robot.start_node(module="faulty_node", model=tiny_folder)
+    robot.start_node(module="support.faulty_node", model=tiny_folder)
     robot.activate()
     assert robot.set(fault="Segmenter.segment:Hang") == []
     robot.send(GOOD)
@@ -190,7 +190,7 @@ def test_an_engine_that_hangs_is_told_and_does_not_keep_the_node_from_ending(rob
 
 
 def test_what_can_never_be_freed_ends_finalized(robot, tiny_folder):
-    robot.start_node(module="faulty_node", model=tiny_folder)
+    robot.start_node(module="support.faulty_node", model=tiny_folder)
     robot.activate()
     assert robot.set(fault="Pipeline.stop:RuntimeError") == []
     assert not robot.change(DEACTIVATE)

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from live import image_of, scene, stamp_of
 from reliability.session import CAMERA, bystander, footprint
 from sensor_msgs.msg import CompressedImage
+
+from support.live import image_of, scene, stamp_of
 
 GOOD = image_of(scene())
 PATIENCE_S = 60.0  # three times as long as Fast DDS takes to give up on a participant that died

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from live import image_of, scene
+
+from support.live import image_of, scene
 
 pytest.importorskip("launch")
 pytest.importorskip("launch_ros")

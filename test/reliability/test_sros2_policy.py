@@ -4,10 +4,10 @@ import os
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from live import TIMEOUT_S
 
-from aopsam_ros.ros.inputs import INPUTS
-from aopsam_ros.ros.outputs import TOPICS
+from aopsam_ros.ros.publishers import TOPICS
+from aopsam_ros.ros.subscriptions import INPUTS
+from support.live import TIMEOUT_S
 
 # Only in some states or settings: compressed images, depth while it is wanted, simulated time.
 SOMETIMES = {"/image/compressed", "/depth", "/boxes", "/clock"}

@@ -11,7 +11,7 @@ if importlib.util.find_spec("rclpy") is None:  # a ROS-free install tests the re
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory):
     """The folder of a bundle of a few kilobytes."""
-    from tiny_bundle import write_tiny_bundle
+    from support.tiny_bundle import write_tiny_bundle
 
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
@@ -19,7 +19,7 @@ def tiny_bundle(tmp_path_factory):
 @pytest.fixture
 def robot(tmp_path):
     """A client with its own ROS domain, which can start the node; everything ends with the test."""
-    from live import Robot
+    from support.live import Robot
 
     with Robot(tmp_path) as client:
         yield client
@@ -28,7 +28,7 @@ def robot(tmp_path):
 @pytest.fixture(scope="module")
 def active(tmp_path_factory, tiny_bundle):
     """A client beside an active node with the tiny bundle, shared by the tests of a module."""
-    from live import Robot
+    from support.live import Robot
 
     with Robot(tmp_path_factory.mktemp("node")) as client:
         client.start_node(model=tiny_bundle)

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live import image_of, scene
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.box_pairing import MOST_IMAGES, BoxPairing
-from aopsam_ros.ros.boxes import MOST_DETECTIONS, boxes_of, named
 from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.messages.boxes import MOST_DETECTIONS, boxes_of, named
 from aopsam_ros.ros.parameter_table import Configuration
-from aopsam_ros.ros.stamps import PairingOptions, StampBuffer, nanoseconds
-from aopsam_ros.segmentation import InstanceMask, Segmentation
+from aopsam_ros.ros.stamp_buffer import PairingOptions, StampBuffer, nanoseconds
+from support.live import image_of, scene
 
 
 def detection(x, y, width, height, scores=(), theta=0.0):

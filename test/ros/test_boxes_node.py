@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from live import RELIABLE, image_of, scene, stamp_of
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from support.live import RELIABLE, image_of, scene, stamp_of
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height in the scene
 STREAMED = image_of(scene())

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from live import image_of, scene
 from sensor_msgs.msg import CompressedImage
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.ros.compressed import compressed_to_rgb, picture_size
+from aopsam_ros.ros.messages.compressed import compressed_to_rgb, picture_size
+from support.live import image_of, scene
 
 
 def compressed(pixels, suffix=".jpg", parameters=()):

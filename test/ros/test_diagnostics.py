@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
-from stand_in_cuda import StandInDriver
 
+from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
-from aopsam_ros.ros.diagnostics import Condition, diagnostic_array, judge
-from aopsam_ros.ros.memory import GpuMemory, resident_mb
-from aopsam_ros.ros.statistics import Report, Statistics
-from aopsam_ros.runtime import cuda
-from aopsam_ros.segmentation import Segmentation
+from aopsam_ros.results import Segmentation
+from aopsam_ros.ros.monitoring.diagnostics import Condition, diagnostic_array, judge
+from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
+from aopsam_ros.ros.monitoring.statistics import Report, Statistics
+from support.stand_in_cuda import StandInDriver
 
 FRAME = Segmentation(1, 1, (), (), 7, {}, None, "", "")
 ACTIVE = Condition(active=True, model="nano", engine="onnxruntime", prompt_source="predictor")
@@ -48,7 +48,7 @@ def test_counts_and_latency():
 
 def test_rates_are_those_of_the_last_five_reports(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("aopsam_ros.ros.statistics.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("aopsam_ros.ros.monitoring.statistics.time.monotonic", lambda: now[0])
     statistics, rates = Statistics(), []
     for second in range(12):
         now[0] += 1.0

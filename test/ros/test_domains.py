@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from aopsam_ros.ros import domains
+from aopsam_ros.demo import domains
 
 
 def test_a_domain_in_which_something_runs_is_in_use(robot):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import cv2
 import pytest
-from live import image_of, scene
+
+from support.live import image_of, scene
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PLANNER = EXAMPLES / "planner.py"

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from visualization_msgs.msg import ImageMarker
 
-from aopsam_ros.ros.demo_session import IMAGE_TOPIC, INFO_TOPIC
-from aopsam_ros.ros.outputs import OF_DEPTH, TOPICS
+from aopsam_ros.demo.session import IMAGE_TOPIC, INFO_TOPIC
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
+from aopsam_ros.ros.publishers import OF_DEPTH, TOPICS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("cpu", "jetson")]  # of launch files

@@ -4,11 +4,11 @@ import numpy as np
 from std_msgs.msg import Header
 from visualization_msgs.msg import ImageMarker
 
-from aopsam_ros.glyphs import PROMPT_STYLES
+from aopsam_ros.drawing.glyphs import PROMPT_STYLES
+from aopsam_ros.drawing.overlay import colour_of
 from aopsam_ros.masks import encode_full
-from aopsam_ros.ros.image_markers import TOLERANCE, outlines, prompt_points
-from aopsam_ros.segmentation import InstanceMask, Prompt, PromptState, Segmentation
-from aopsam_ros.visualization import colour_of
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.ros.messages.image_markers import TOLERANCE, outlines, prompt_points
 
 HEADER = Header(frame_id="camera")
 

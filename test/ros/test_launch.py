@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from live import TIMEOUT_S, image_of, scene
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.transport import room_for_images
+from support.live import TIMEOUT_S, image_of, scene
 
 launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")

@@ -8,13 +8,13 @@ import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from live import TOPICS, image_of, scene
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
-from tiny_bundle import write_tiny_bundle
 from visualization_msgs.msg import Marker
 
 from aopsam_ros.ros.lifecycle import forget_destroyed
+from support.live import TOPICS, image_of, scene
+from support.tiny_bundle import write_tiny_bundle
 
 GOOD = image_of(scene())
 

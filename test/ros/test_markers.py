@@ -7,9 +7,9 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from aopsam_ros.glyphs import PROMPT_STYLES
-from aopsam_ros.ros.markers import MarkerOptions, PromptMarkers
-from aopsam_ros.segmentation import Prompt, PromptState, Segmentation
+from aopsam_ros.drawing.glyphs import PROMPT_STYLES
+from aopsam_ros.results import Prompt, PromptState, Segmentation
+from aopsam_ros.ros.messages.markers import MarkerOptions, PromptMarkers
 
 HEADER = Header(frame_id="camera")
 MATRIX = np.array([[500.0, 0, 320], [0, 400, 240], [0, 0, 1]])

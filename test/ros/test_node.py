@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from live import TOPICS, calibration_of, image_of, scene, stamp_of
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker
 
 from aopsam_ros.masks import decode_full
+from support.live import TOPICS, calibration_of, image_of, scene, stamp_of
 
 GOOD = image_of(scene())
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from live import image_of
 
 from aopsam_ros.masks import decode_full
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.live import image_of
 
 PHOTOGRAPH = Path(__file__).parents[2] / "photographs" / "coffee.jpg"
 

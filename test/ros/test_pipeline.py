@@ -4,19 +4,19 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from live import image_of, scene
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.lifecycle import told
+from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
-from aopsam_ros.ros.statistics import Statistics
-from aopsam_ros.runtime.onnx_runtime import OnnxRuntime
-from aopsam_ros.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.live import image_of, scene
 
 PATIENCE_S = 20.0
 

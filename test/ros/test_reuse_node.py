@@ -2,7 +2,8 @@
 
 import numpy as np
 from lifecycle_msgs.msg import Transition
-from live import image_of, scene, stamp_of
+
+from support.live import image_of, scene, stamp_of
 
 
 def picture():

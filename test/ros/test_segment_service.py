@@ -5,11 +5,11 @@ import array
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from live import image_of, scene
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.srv import Segment
+from support.live import image_of, scene
 
 GREEN = (20, 30, 40, 20)  # x, y, width, height of the first box of the scene
 ON_GREEN = [30.0, 35.0]

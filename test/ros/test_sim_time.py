@@ -1,7 +1,8 @@
 """Simulated time: stamps are taken from it, and nothing waits for it."""
 
-from live import image_of, scene
 from rosgraph_msgs.msg import Clock
+
+from support.live import image_of, scene
 
 
 def test_stamps_follow_the_simulation_even_where_its_time_stands_still(robot, tiny_bundle):

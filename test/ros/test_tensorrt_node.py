@@ -1,14 +1,15 @@
 """The node's first start on a GPU: engines are built in sight, and used."""
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from live import image_of, scene
+
+from support.live import image_of, scene
 
 
 def test_the_first_start_is_no_hang_and_the_second_is_fast(
     robot, tiny_bundle, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(tmp_path / "engines"))
-    options = {"module": "node_on_a_gpu", "model": tiny_bundle}
+    options = {"module": "support.node_on_a_gpu", "model": tiny_bundle}
     robot.start_node(**options)
     before = len(robot.diagnostics)
     robot.activate()

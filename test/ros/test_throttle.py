@@ -2,7 +2,7 @@
 
 import pytest
 
-from aopsam_ros.ros.throttle import MOST_KINDS, Throttle, kind_of
+from aopsam_ros.ros.monitoring.throttle import MOST_KINDS, Throttle, kind_of
 
 
 @pytest.mark.parametrize(

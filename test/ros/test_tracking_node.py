@@ -1,7 +1,8 @@
 """Tracking in the live node: ids stay in all results, and the parameters act while it runs."""
 
 import numpy as np
-from live import image_of, scene, stamp_of
+
+from support.live import image_of, scene, stamp_of
 
 SIZE = (20, 30)  # of the moving object, height and width
 

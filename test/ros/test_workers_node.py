@@ -1,8 +1,7 @@
 """Images that are segmented side by side: every result its own image's, in the images' order."""
 
-from live import image_of, scene, stamp_of
-
 from aopsam_ros.srv import Segment
+from support.live import image_of, scene, stamp_of
 
 PICTURES = [image_of(scene()), image_of(scene(((20, 30, 40, 20),)))]
 COUNTS = [2, 1]  # masks of each

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from drawn_scenes import draw_scene, write_label_maps
 
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
-from aopsam_ros.images import write_rgb
-from aopsam_ros.runtime.bundle import load_bundle
+from aopsam_ros.images.files import write_rgb
+from support.drawn_scenes import draw_scene, write_label_maps
 
 SMALL = ["--image-size", "96", "--canvas", "64", "--batch-size", "2", "--threads", "1"]
 

@@ -2,15 +2,16 @@
 
 import numpy as np
 import pytest
-from drawn_scenes import draw_scene, write_label_maps
+
+from support.drawn_scenes import draw_scene, write_label_maps
 
 torch = pytest.importorskip("torch")
 
+from aopsam_ros.data.datasets import open_dataset  # noqa: E402
+from aopsam_ros.data.labelled_images import read_rgb  # noqa: E402
 from aopsam_ros.errors import DatasetError  # noqa: E402
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
 from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
-from aopsam_ros.training.datasets import open_dataset  # noqa: E402
-from aopsam_ros.training.labelled_images import read_rgb  # noqa: E402
 from aopsam_ros.training.loader import endless_batches  # noqa: E402
 from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
 from aopsam_ros.training.predictor_training import predictor_loss  # noqa: E402

@@ -5,11 +5,11 @@ import json
 import cv2
 import numpy as np
 import pytest
-from drawn_scenes import draw_scene, left_point, write_label_maps, write_sa1b
 
+from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.training.datasets import open_dataset
 from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, fit
+from support.drawn_scenes import draw_scene, left_point, write_label_maps, write_sa1b
 
 SIZE, STRIDE, SIDE = 256, 4, 64
 SHAPE = (8, 4, 4)
@@ -185,7 +185,7 @@ def test_embeddings_beyond_half_precision_are_refused(maps, targets, embeddings)
 
 
 def test_photographs_lie_as_at_inference():
-    from aopsam_ros.preprocessing import preprocess
+    from aopsam_ros.geometry import preprocess
 
     rgb = draw_scene(0)[0][:61, :83]
     canvas, geometry = fit(rgb, 64)

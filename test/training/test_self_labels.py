@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
-from tiny_bundle import SIZE, coloured_scene, write_tiny_bundle
 
+from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.data.recordings import Frame
 from aopsam_ros.errors import DatasetError, InputError
-from aopsam_ros.images import read_rgb
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import open_dataset
-from aopsam_ros.training.recordings import Frame
+from aopsam_ros.images.files import read_rgb
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.self_labels import SelfLabeller
+from support.tiny_bundle import SIZE, coloured_scene, write_tiny_bundle
 
 pytest.importorskip("pycocotools")
 

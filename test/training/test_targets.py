@@ -1,11 +1,11 @@
 """Target maps of the Prompt Predictor."""
 
 import numpy as np
-from drawn_scenes import draw_scene
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.training.predictor_targets import prompt_points, spread_points
+from support.drawn_scenes import draw_scene
 
 DEPTHS = st.sampled_from([0.5, 3.0, 6.0, 50.0])
 POINTS = st.lists(st.tuples(st.integers(-3, 42), st.integers(-3, 32), DEPTHS), max_size=6)

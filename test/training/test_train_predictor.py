@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from drawn_scenes import draw_scene, write_label_maps
-from random_weights import random_state
-from written_bags import image_message, write_bag
 
 from aopsam_ros.cli import main
-from aopsam_ros.images import write_rgb
-from aopsam_ros.segmenter import Segmenter
-from aopsam_ros.training.datasets import open_dataset, split_by_group
+from aopsam_ros.data.datasets import open_dataset, split_by_group
+from aopsam_ros.images.files import write_rgb
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.drawn_scenes import draw_scene, write_label_maps
+from support.random_weights import random_state
+from support.written_bags import image_message, write_bag
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
@@ -127,9 +127,9 @@ def cached(out):
 
 
 def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
+    from aopsam_ros.geometry import preprocess
     from aopsam_ros.models.loading import load_mobile_sam
     from aopsam_ros.models.mobile_sam import MEAN, STD
-    from aopsam_ros.preprocessing import preprocess
 
     encoder = load_mobile_sam(checkpoint, SIZE).image_encoder
     training, held = split_by_group(open_dataset(scenes), 0.25)

@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 import pytest
-from drawn_scenes import draw_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aopsam_ros.data.datasets import LabelledImage
 from aopsam_ros.training import augmentation
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
-from aopsam_ros.training.datasets import LabelledImage
 from aopsam_ros.training.prompt_sampling import innermost_pixel, loose_box, random_point
+from support.drawn_scenes import draw_scene
 
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
 settings.load_profile("aopsam")

@@ -1,11 +1,11 @@
 """A small published file, a server that has it, and a cache of each test's own."""
 
 import pytest
-from file_server import FileServer
-from small_weights import CONTENT, small_weights
 
 from aopsam_ros.weights import download
 from aopsam_ros.weights.known import KNOWN
+from support.file_server import FileServer
+from support.small_weights import CONTENT, small_weights
 
 
 @pytest.fixture(autouse=True)

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-from small_weights import names
 
 import aopsam_ros
 from aopsam_ros.errors import FolderError, WeightsError
 from aopsam_ros.weights.cache import cache_folder, cached_path
 from aopsam_ros.weights.fetching import fetch, resolve_checkpoint, take
+from support.small_weights import names
 
 
 def test_the_cache_is_the_users(monkeypatch, tmp_path, weights):

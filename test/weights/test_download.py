@@ -1,11 +1,11 @@
 """Fetching over HTTP: progress, resuming, and every way in which a server can fail."""
 
 import pytest
-from small_weights import CONTENT, INSTALLED, SHA256, names
 
 from aopsam_ros.errors import WeightsError
 from aopsam_ros.weights import download
 from aopsam_ros.weights.fetching import fetch
+from support.small_weights import CONTENT, INSTALLED, SHA256, names
 
 SIZE = len(CONTENT)
 

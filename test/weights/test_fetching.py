@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_weights import CONTENT, GIT_BLOB, INSTALLED, SHA256, names
 
 from aopsam_ros.errors import InputError, WeightsError
 from aopsam_ros.weights import fetching
 from aopsam_ros.weights.fetching import fetch, resolve_checkpoint, take
 from aopsam_ros.weights.identity import check_file
 from aopsam_ros.weights.known import KNOWN
+from support.small_weights import CONTENT, GIT_BLOB, INSTALLED, SHA256, names
 
 
 def test_a_copy_at_hand_is_taken(weights, server, cache, at_hand):
@@ -150,7 +150,7 @@ def test_a_name_means_the_fetched_file_and_a_path_itself(weights, cache, tmp_pat
 # Another process, whose table has the same file.
 PROGRAM = """
 import sys
-from small_weights import small_weights
+from support.small_weights import small_weights
 from aopsam_ros.cli import main
 from aopsam_ros.weights.known import KNOWN
 KNOWN["small"] = small_weights(sys.argv[1])
@@ -159,10 +159,9 @@ sys.exit(main(["models", "fetch", "small"]))
 
 
 def start(url):
-    paths = [*sys.path, str(Path(__file__).parent)]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, url],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

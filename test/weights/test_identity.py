@@ -5,10 +5,10 @@ import shutil
 import subprocess
 
 import pytest
-from small_weights import CONTENT, GIT_BLOB, SHA256
 
 from aopsam_ros.weights import identity
 from aopsam_ros.weights.known import KNOWN
+from support.small_weights import CONTENT, GIT_BLOB, SHA256
 
 
 @pytest.mark.parametrize("chunk", [1, 1000, 1 << 20])

@@ -1,15 +1,15 @@
 """`aopsam models`: what is printed, and one clear line with exit code 2 for each fault."""
 
 import pytest
-from small_weights import CONTENT, SHA256
 
 from aopsam_ros.cli import main
 from aopsam_ros.weights.known import KNOWN
+from support.small_weights import CONTENT, SHA256
 
 
 @pytest.fixture
 def models(weights, capfd, monkeypatch):
-    monkeypatch.setattr("aopsam_ros.commands.models.available", lambda: [])  # bundles: test/core
+    monkeypatch.setattr("aopsam_ros.commands.models.available", lambda: [])  # bundles: test/bundle
 
     def run(*words):
         code = main(["models", *map(str, words)])

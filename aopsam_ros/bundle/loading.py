@@ -1,0 +1,279 @@
+"""Model bundles: where they are found, and the checks before anything of them is used."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aopsam_ros.bundle import plain_yaml
+from aopsam_ros.bundle.fields import Fields
+from aopsam_ros.errors import BundleError, OptionError
+from aopsam_ros.options import SegmenterOptions, name_in_group
+from aopsam_ros.user_folders import user_data
+
+BUNDLE_FILE = "bundle.yaml"
+ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
+GRAPHS = (ENCODER, PREDICTOR, DECODER)
+# The decoder in three parts, for engines that gain by it; see `runtime.split_signature`.
+SPLIT = FRAME_PART, PROMPT_PART, MASK_PART = "decoder_frame", "decoder_prompts", "decoder_masks"
+MAX_YAML_BYTES = 1 << 20
+MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
+# Groups of `defaults`: the options of all prompt sources, then those of one source each.
+SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
+DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
+# Bundles that are not shipped: what makes them, in the folder where they are found by name.
+RECIPES = {
+    "mobile_sam": "`aopsam models fetch mobile_sam`, then `aopsam export --checkpoint mobile_sam "
+    "--mixed`; or choose model 'nano', which is built in"
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file of a bundle."""
+
+    path: Path
+    sha256: str
+
+    def read(self) -> bytes:
+        """Return the file's content, checked against its sha256.
+
+        Raises:
+            BundleError: if it is missing, too large or altered.
+        """
+        content = _read_file(self.path, MAX_GRAPH_BYTES)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.sha256:
+            raise BundleError(
+                f"{self.path}: sha256 is {digest[:12]}..., but {BUNDLE_FILE} says "
+                f"{self.sha256[:12]}...; the file is damaged or altered, install the bundle again"
+            )
+        return content
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
+
+    `size_divisibility` is what the sides of images must be multiples of in the encoder, the
+    predictor and the decoder's three parts, which need no padding to a square then; 0: they do.
+    `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
+    `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
+    mixed precision, for engines that take it from the graph, `split_graphs` the decoder in three
+    parts, and `int8_graphs` the encoder in 8 bits: all may be empty; `defaults` maps the groups of
+    `DEFAULT_GROUPS` to option values.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    licence: str
+    provenance: Any
+    image_size: int
+    size_divisibility: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    embedding_shape: tuple[int, int, int, int]
+    similarity_channels: int
+    low_res_mask_size: int
+    confidence_map_size: int
+    stability_offset: float
+    graphs: Mapping[str, Graph]
+    mixed_graphs: Mapping[str, Graph]
+    split_graphs: Mapping[str, Graph]
+    int8_graphs: Mapping[str, Graph]
+    defaults: Mapping[str, Mapping[str, object]]
+
+    @property
+    def all_graphs(self) -> list[Graph]:
+        """Every graph there is, in all its forms."""
+        kinds = (self.graphs, self.split_graphs, self.mixed_graphs, self.int8_graphs)
+        return [graph for kind in kinds for graph in kind.values()]
+
+    def options(
+        self, group: str = "", source: Mapping[str, object] | None = None
+    ) -> SegmenterOptions:
+        """Return the default options for a prompt source.
+
+        Args:
+            group: a prompt source's own group in `defaults`, which goes before `defaults.mask`.
+            source: options the source sets itself, between those two.
+
+        Raises:
+            BundleError: if a default is unknown or out of range.
+        """
+        values = {f"asf.{key}": value for key, value in self.defaults.get("asf", {}).items()}
+        values |= {f"mask.{key}": value for key, value in self.defaults.get("mask", {}).items()}
+        values |= source or {}
+        if group:
+            own = self.defaults.get(group, {})
+            values |= {name_in_group(group, key): value for key, value in own.items()}
+        try:
+            return SegmenterOptions().updated(values)
+        except OptionError as error:
+            raise BundleError(f"{self.folder / BUNDLE_FILE}: defaults: {error}") from None
+
+
+def search_folders() -> list[Path]:
+    """Return the folders that hold bundles: the package's, the source checkout's, the user's."""
+    package = Path(__file__).resolve().parents[1]
+    installed = Path(__file__).parents[1]
+    folders = [installed / "bundles", package / "bundles", package.parent / "bundles"]
+    folders.append(user_data("bundles"))
+    return list(dict.fromkeys(folders))
+
+
+def available() -> list[str]:
+    """Return the names of the bundles that can be found by name, sorted."""
+    return sorted(
+        {
+            file.parent.name
+            for folder in search_folders()
+            for file in folder.glob(f"*/{BUNDLE_FILE}")
+        }
+    )
+
+
+def find_bundle(name_or_path: str | Path) -> Path:
+    """Return the folder of a bundle, by its name or by the path of its folder.
+
+    Raises:
+        BundleError: if there is none; the message lists the names there are.
+    """
+    text = str(name_or_path)
+    if _NAME.fullmatch(text):
+        for folder in search_folders():
+            if _exists(folder / text / BUNDLE_FILE):
+                return folder / text
+    path = Path(text).parent if Path(text).name == BUNDLE_FILE else Path(text)
+    if text and _exists(path / BUNDLE_FILE):
+        return path
+    if text and _exists(path):
+        raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
+    raise BundleError(_not_found(text))
+
+
+def _not_found(name: str) -> str:
+    if name in RECIPES:
+        return f"model bundle '{name}' not found; make it first: {RECIPES[name]}"
+    names = ", ".join(available()) or "none is installed"
+    shown = name if len(name) <= 100 else name[:97] + "..."
+    return (
+        f"model bundle '{shown}' not found; give one of these names ({names}) "
+        f"or the path of a folder with a {BUNDLE_FILE}"
+    )
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """Find a bundle and check its bundle.yaml; graphs are read, and checked, later.
+
+    Raises:
+        BundleError: if it is missing or bundle.yaml is malformed; the message names the file.
+    """
+    folder = find_bundle(name_or_path)
+    file = folder / BUNDLE_FILE
+    try:
+        text = _read_file(file, MAX_YAML_BYTES).decode("utf-8")
+        content = plain_yaml.load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BundleError(f"{file}: not readable as YAML: {reason}") from None
+    return _parse(folder, Fields(file, content))
+
+
+def _parse(folder: Path, fields: Fields) -> Bundle:
+    image_size = fields.integer("image_size", 32, 4096)
+    shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
+    if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
+        raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))
+    graphs = _graphs(folder, fields, "graphs", GRAPHS)
+    bundle = Bundle(
+        folder=folder,
+        name=fields.text("name"),
+        version=fields.text("version"),
+        licence=fields.text("licence"),
+        provenance=fields.any("provenance"),
+        image_size=image_size,
+        size_divisibility=_divisibility(fields, image_size),
+        mean=fields.triple("mean", -1e4),
+        std=fields.triple("std", 1e-3),
+        embedding_shape=(shape[0], shape[1], shape[2], shape[3]),
+        similarity_channels=fields.integer("similarity_channels", 1, shape[1], shape[1]),
+        low_res_mask_size=fields.integer("low_res_mask_size", 8, 2048),
+        confidence_map_size=(
+            fields.integer("confidence_map_size", 8, 4096) if PREDICTOR in graphs else 0
+        ),
+        stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
+        graphs=graphs,
+        mixed_graphs=_optional_graphs(folder, fields, "mixed_graphs", GRAPHS),
+        split_graphs=_optional_graphs(folder, fields, "split_graphs", SPLIT),
+        int8_graphs=_optional_graphs(folder, fields, "int8_graphs", (ENCODER,)),
+        defaults=fields.groups("defaults", DEFAULT_GROUPS),
+    )
+    for group in SOURCE_GROUPS:
+        bundle.options(group)  # a wrong default is the bundle's fault: say so now
+    return bundle
+
+
+def _divisibility(fields: Fields, image_size: int) -> int:
+    key = "size_divisibility"
+    if fields.any(key) is None:
+        return 0
+    divisor = fields.integer(key, 1, image_size)
+    if image_size % divisor:
+        raise fields.error(key, f"a divisor of image_size {image_size}", divisor)
+    return divisor
+
+
+def _optional_graphs(
+    folder: Path, fields: Fields, key: str, names: Sequence[str]
+) -> dict[str, Graph]:
+    return {} if fields.any(key) is None else _graphs(folder, fields, key, names)
+
+
+def _graphs(folder: Path, fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:
+    """Read the files listed at `key`; only the prompt predictor may be missing."""
+    graphs = {}
+    entries = Fields(fields.file, fields.any(key), key)
+    for name in names:
+        if name == PREDICTOR and entries.any(name) is None:
+            continue  # grids and boxes need none
+        entry = Fields(fields.file, entries.any(name), f"{key}.{name}")
+        file, digest = entry.text("file"), entry.text("sha256")
+        # Only a plain name: nothing outside the bundle's folder is ever opened.
+        if not _NAME.fullmatch(file):
+            raise entry.error("file", "a file name without folders", file)
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise entry.error("sha256", "64 hexadecimal digits", digest)
+        graphs[name] = Graph(folder / file, digest)
+    return graphs
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file; a name that no file can have is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _read_file(path: Path, limit: int) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+            raise BundleError(f"{path}: not a file")
+        if status.st_size > limit:
+            raise BundleError(f"{path}: {status.st_size} bytes, more than the {limit} allowed")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path}: missing; the bundle is incomplete, install it again") from None
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,0 +1,139 @@
+"""`aopsam demo`: the real lifecycle node, fed with photographs over DDS, and a report of it.
+
+Three processes: the node, a camera that publishes photographs, and this one, which drives the
+node's lifecycle, collects its results and writes pictures, summary.json and index.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import sys
+from pathlib import Path
+
+from aopsam_ros.demo.bag import check_file
+from aopsam_ros.demo.domains import unused_domain
+from aopsam_ros.demo.interrupts import interrupts
+from aopsam_ros.demo.photographs import read_folder
+from aopsam_ros.demo.recording import Recording
+from aopsam_ros.demo.report import remove_report, results_of, summarise, write_report
+from aopsam_ros.demo.session import Plan, record
+from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.ros.resources import shipped_folder
+from aopsam_ros.ros.transport import room_for_images
+
+_DEFAULT_REPEAT = 12
+_LOCAL_DISCOVERY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `aopsam demo` to its parser."""
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
+    parser.add_argument("--photos", type=Path, help="folder of photographs; default: the shipped")
+    parser.add_argument("--fps", type=float, default=10.0, help="the camera's pace (default 10)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--seconds", type=float, help="length of the whole stream")
+    length.add_argument(
+        "--repeat", type=int, help=f"frames for each photograph (default {_DEFAULT_REPEAT})"
+    )
+    parser.add_argument("--model", default="nano", help="model bundle: a name or a folder")
+    parser.add_argument("--engine", default="auto", help="engine that runs the model")
+    parser.add_argument(
+        "--domain-id",
+        type=int,
+        help="ROS domain, to look on with other tools; default: one that is not in use, here only",
+    )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE.mcap",
+        help="record the camera and all results, for Foxglove and ros2 bag (needs rosbags)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out `aopsam demo` and return its exit code.
+
+    Raises:
+        AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
+    """
+    photographs = read_folder(arguments.photos or shipped_folder("photographs"))
+    plan = Plan(
+        out=arguments.out,
+        photographs=photographs,
+        fps=_positive("--fps", arguments.fps),
+        repeat=_frames_each(arguments, len(photographs)),
+        model=arguments.model,
+        engine=arguments.engine,
+        bag=arguments.record,
+    )
+    if plan.bag is not None:
+        check_file(plan.bag)
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{plan.out} cannot be made: {error.strerror}") from error
+    _require_ros()
+    os.environ.update({**room_for_images(), **_network(arguments.domain_id)})
+    remove_report(plan.out)
+    with interrupts() as check:
+        try:
+            return _report(plan, record(plan, check))
+        except KeyboardInterrupt:
+            print("interrupted; node and camera were ended", file=sys.stderr)
+            return 130
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} has to be positive, not {value}")
+    return value
+
+
+def _frames_each(arguments: argparse.Namespace, photographs: int) -> int:
+    """Return how often each photograph is published."""
+    if arguments.seconds is not None:
+        frames = _positive("--seconds", arguments.seconds) * arguments.fps
+        return max(1, round(frames / photographs))
+    repeat = _DEFAULT_REPEAT if arguments.repeat is None else arguments.repeat
+    return int(_positive("--repeat", repeat))
+
+
+def _require_ros() -> None:
+    try:
+        for module in ("rclpy", "lifecycle_msgs.srv", "aopsam_ros.msg"):
+            importlib.import_module(module)
+    except ImportError as error:
+        raise AopsamError(
+            f"the demo needs ROS 2 and the built package, but {error.name} cannot be imported: "
+            "run `make demo`, or build with colcon and source its setup file"
+        ) from error
+
+
+def _network(domain_id: int | None) -> dict[str, str]:
+    """Return the environment that keeps the demo and other ROS systems apart."""
+    if domain_id is not None:
+        if not 0 <= domain_id <= 232:
+            raise InputError(f"--domain-id has to be 0 to 232, not {domain_id}")
+        return {"ROS_DOMAIN_ID": str(domain_id)}
+    humble = os.environ.get("ROS_DISTRO") == "humble"
+    this_machine = {"ROS_LOCALHOST_ONLY": "1"} if humble else _LOCAL_DISCOVERY
+    return {"ROS_DOMAIN_ID": str(unused_domain()), **this_machine}
+
+
+def _report(plan: Plan, recording: Recording) -> int:
+    model = recording.diagnostics.get("model", plan.model)
+    engine = recording.diagnostics.get("engine", plan.engine)
+    prompt_source = recording.diagnostics.get("prompt_source", "")
+    results = results_of(recording, plan.photographs, model, prompt_source)
+    summary = summarise(recording, results, model, engine)
+    page = write_report(plan.out, results, summary)
+    latency = summary["latency_ms"]
+    print(
+        f"{summary['frames']} frames, {summary['masks']} masks, {summary['fps']:.1f} fps, "
+        f"latency {latency['p50']:.0f} ms (95 %: {latency['p95']:.0f} ms), "
+        f"{summary['dropped']} dropped: {page}"
+    )
+    return 0

@@ -1,0 +1,1 @@
+"""Data sets and recordings: labelled images, and pictures without labels."""

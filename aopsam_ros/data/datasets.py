@@ -1,0 +1,81 @@
+"""Opening data sets, whichever of the formats they have, and splitting them."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+from aopsam_ros.data.coco_formats import CocoFile, Sa1bFolder
+from aopsam_ros.data.label_maps import LabelMapFolder
+from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage, stack_layers
+from aopsam_ros.errors import DatasetError
+
+__all__ = [
+    "InstanceDataset",
+    "LabelledImage",
+    "least_fraction",
+    "open_dataset",
+    "split_by_group",
+    "stack_layers",
+]
+
+_PLACES = 10_000  # groups are spread over so many
+
+
+def open_dataset(path: str | Path) -> InstanceDataset:
+    """Open a folder or a JSON file as the format that it is.
+
+    Args:
+        path: A folder with `images/` and `masks/` (label maps); a COCO JSON file or a folder that
+            holds exactly one beside its images; or an SA-1B folder (`*.jpg` beside `*.json`).
+
+    Raises:
+        DatasetError: Nothing there looks like one of the three formats.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DatasetError(f"{path}: no such data set")
+    if (path / "images").is_dir() and (path / "masks").is_dir():
+        return LabelMapFolder(path)
+    if path.is_file() and path.suffix == ".json":
+        return CocoFile(path)
+    if path.is_dir():
+        return _open_folder(path)
+    raise DatasetError(f"{path}: neither a data folder nor a COCO JSON file")
+
+
+def _open_folder(path: Path) -> InstanceDataset:
+    annotations = sorted(path.glob("*.json")) + sorted(path.glob("annotations/*.json"))
+    if any(file.with_suffix(".jpg").exists() for file in annotations):
+        return Sa1bFolder(path)
+    if len(annotations) == 1:
+        return CocoFile(annotations[0])
+    raise DatasetError(
+        f"{path}: expected images/ and masks/, one COCO JSON file, or SA-1B's *.jpg with *.json; "
+        f"found {len(annotations)} JSON files"
+    )
+
+
+def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int], list[int]]:
+    """Split into (training, held-out) indices by a hash of the group: stable between runs.
+
+    Args:
+        dataset: Any data set.
+        fraction: Share of the groups to hold out, 0-1.
+    """
+    training: list[int] = []
+    held: list[int] = []
+    for index in range(len(dataset)):
+        out = _place(dataset.group(index)) < fraction * _PLACES
+        (held if out else training).append(index)
+    return training, held
+
+
+def least_fraction(datasets: list[InstanceDataset]) -> float:
+    """Return the smallest share that holds out a group and leaves one; 0 where none does."""
+    places = {_place(data.group(index)) for data in datasets for index in range(len(data))}
+    return (min(places) + 1) / _PLACES if len(places) > 1 else 0.0
+
+
+def _place(group: str) -> int:
+    return zlib.crc32(group.encode()) % _PLACES

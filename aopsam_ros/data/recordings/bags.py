@@ -1,0 +1,119 @@
+"""A robot's recording: rosbag2 folders, MCAP files, and ROS 1 bags. ROS need not be installed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.data.recordings.frames import Frame, file_key, numbered
+from aopsam_ros.data.recordings.messages import message_to_rgb
+from aopsam_ros.errors import AopsamError, DatasetError, EngineError, InputError
+
+if TYPE_CHECKING:
+    from rosbags.highlevel import AnyReader
+
+SUFFIXES = (".mcap", ".db3", ".bag")
+METADATA = "metadata.yaml"
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+
+
+def is_bag(path: Path) -> bool:
+    """Return whether a path looks like a recording."""
+    return (path / METADATA).is_file() or (path.is_file() and path.suffix in SUFFIXES)
+
+
+class Bag:
+    """Every `every`-th image of one topic.
+
+    Args:
+        path: a rosbag2 folder, or a file of one.
+        topic: of the images; "" takes the only one there is.
+        every: which images to take.
+
+    Raises:
+        DatasetError: It cannot be read, or has no such images.
+        EngineError: rosbags is not installed.
+    """
+
+    def __init__(self, path: Path, topic: str, every: int) -> None:
+        self.name, self.path, self.every = path.resolve().stem, path, every
+        with _opened(path) as reader:
+            counts = _image_topics(reader)
+        self.topic = _choose(path, topic, counts)
+        self._count = counts[self.topic]
+        if not self._count:
+            raise DatasetError(f"{path}: no image was recorded on {self.topic}")
+
+    def __len__(self) -> int:
+        return math.ceil(self._count / self.every)
+
+    def key(self) -> str:
+        """See `FrameSource`."""
+        files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        return file_key([file for file in files if file.is_file()], self.topic, self.every)
+
+    def frames(self) -> Iterator[Frame]:
+        """See `FrameSource`."""
+        with _opened(self.path) as reader:
+            chosen = [c for c in reader.connections if c.topic == self.topic]
+            for number, (connection, _, raw) in enumerate(reader.messages(chosen)):
+                if number % self.every == 0:
+                    read = functools.partial(_read, reader, raw, connection.msgtype)
+                    yield numbered(number, read, self.every)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[AnyReader]:
+    try:
+        from rosbags.highlevel import AnyReader
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError as error:
+        raise EngineError(
+            f"{path}: reading recordings needs rosbags ({error}): `make setup EXTRAS=train` or"
+            " `pip install .[train]`"
+        ) from error
+    # Older recordings do not describe their messages; images are alike in every ROS 2.
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    try:
+        with AnyReader([path], default_typestore=store) as reader:
+            yield reader
+    except AopsamError:
+        raise
+    except Exception as error:  # of its own, of YAML, SQLite and zstd, and of unpacking
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"{path}: not a readable recording ({reason})") from error
+
+
+def _image_topics(reader: AnyReader) -> dict[str, int]:
+    """Count the messages of every topic with images."""
+    counts: dict[str, int] = {}
+    for connection in reader.connections:
+        if connection.msgtype in IMAGE_TYPES:
+            counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+    return counts
+
+
+def _choose(path: Path, topic: str, counts: Mapping[str, int]) -> str:
+    listed = ", ".join(sorted(counts))
+    if not counts:
+        raise DatasetError(f"{path}: no topic of {' or '.join(IMAGE_TYPES)} in this recording")
+    if not topic and len(counts) > 1:
+        raise DatasetError(f"{path}: several topics have images, choose with --topic: {listed}")
+    if topic and topic not in counts:
+        raise DatasetError(f"{path}: no images on topic {topic}; there are images on {listed}")
+    return topic or listed
+
+
+def _read(reader: AnyReader, raw: bytes, kind: str) -> NDArray[np.uint8]:
+    try:
+        message: Any = reader.deserialize(raw, kind)
+    except Exception as error:  # whatever a message that is cut short leads to
+        raise InputError(f"a message of {kind} cannot be read") from error
+    return message_to_rgb(message)

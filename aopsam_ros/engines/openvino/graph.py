@@ -1,0 +1,215 @@
+"""Graphs of a bundle, read and compiled by OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.bundle.signatures import Shape, Signature, check_graph
+from aopsam_ros.engines.openvino.api import BF16, FP32, OpenVino, reason
+from aopsam_ros.engines.openvino.prompts import cut_prompts
+from aopsam_ros.errors import EngineError, VerificationError
+
+_SIZES_KEPT = 8  # of a graph's; a camera has one, three layers of crops up to six
+
+
+class Graph:
+    """A compiled graph, for one call at a time."""
+
+    def __init__(self, openvino: OpenVino, model: Any, precision: str = FP32) -> None:  # noqa: ANN401
+        """Compile a model.
+
+        Args:
+            openvino: that compiles.
+            model: from `read_model`; with "bf16" one that takes prompts is changed, and must not be
+                used again.
+            precision: "fp32", or "bf16" for all but what is made of prompts alone.
+
+        Raises:
+            VerificationError: if OpenVINO does not compute in "bf16" on this processor.
+        """
+        self._openvino = openvino
+        self._prompts: Any = None
+        cut = cut_prompts(openvino.module, model) if precision == BF16 else None
+        if cut is not None:
+            self._prompts = openvino.compile(cut[0], FP32).create_infer_request()
+        compiled = openvino.compile(model if cut is None else cut[1], precision)
+        taken = compiled.get_property("INFERENCE_PRECISION_HINT")
+        if precision == BF16 and taken != openvino.module.Type.bf16:
+            raise VerificationError(f"OpenVINO computes in {taken.get_type_name()} here")
+        self._request = compiled.create_infer_request()
+        self._inputs = {name for value in compiled.inputs for name in value.get_names()}
+        self._outputs = compiled.outputs
+        self._held: list[Any] = []
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> list[Any]:
+        """Run the graph.
+
+        Args:
+            inputs: name to float32 array or tensor; neither is copied. More than the graph uses
+                may be given.
+            outputs: name to expected shape.
+
+        Returns:
+            A new tensor for each output, into which the graph has written.
+        """
+        found = {name: self._new(shape) for name, shape in outputs.items()}
+        self._infer(inputs, found)
+        return list(found.values())
+
+    def run_to_arrays(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+        """Run a graph whose outputs have any size; new arrays, by each name of an output.
+
+        Args:
+            inputs: as of `run`.
+        """
+        sizes = ((v.get_any_name(), v.get_partial_shape()) for v in self._outputs)
+        known = {n: self._new(tuple(size.to_shape())) for n, size in sizes if size.is_static}
+        self._infer(inputs, known)
+        arrays: dict[str, NDArray[np.float32]] = {}
+        for value in self._outputs:
+            tensor = known.get(value.get_any_name())
+            # Memory that OpenVINO chose is written to by the next run.
+            array = self._request.get_tensor(value).data.copy() if tensor is None else tensor.data
+            arrays |= dict.fromkeys(value.get_names(), array)
+        return arrays
+
+    def _infer(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        given = {n: self._tensor(value) for n, value in inputs.items() if n in self._inputs}
+        self._held = [given, outputs]  # the request points at their memory until it gets others
+        if self._prompts is not None:
+            self._run_prompts(given)
+        for name, tensor in {**given, **outputs}.items():
+            self._request.set_tensor(name, tensor)
+        self._request.infer()
+
+    def _run_prompts(self, given: Mapping[str, Any]) -> None:
+        """Run the part that was cut out, and hand its outputs to the rest."""
+        for value in self._prompts.model_inputs:
+            self._prompts.set_tensor(value, given[value.get_any_name()])
+        self._prompts.infer()
+        count = len(self._prompts.model_outputs)
+        first = len(self._request.model_inputs) - count
+        for index in range(count):
+            bridge = self._prompts.get_output_tensor(index)
+            self._request.set_input_tensor(first + index, bridge)
+
+    def _tensor(self, value: Any) -> Any:  # noqa: ANN401
+        if not isinstance(value, np.ndarray):
+            return value
+        return self._openvino.module.Tensor(_writable(value), shared_memory=True)
+
+    def _new(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
+        module = self._openvino.module
+        return module.Tensor(module.Type.f32, module.Shape(shape))
+
+
+class SizedGraph:
+    """A graph that is compiled for the sizes of its inputs, as they come; the last few are kept.
+
+    A size that is known takes a quarter off the time of `nano`'s encoder. To compile it takes half
+    a second.
+    """
+
+    def __init__(
+        self,
+        openvino: OpenVino,
+        model: Any,  # noqa: ANN401
+        precision: str,
+        sizes: Mapping[str, Shape],
+    ) -> None:
+        """Compile a model from `read_model` for the first sizes, by its inputs' names."""
+        self._openvino = openvino
+        self._model = model
+        self._precision = precision
+        self._names = [value.get_any_name() for value in model.inputs]
+        self._graphs: dict[tuple[Shape, ...], Graph] = {}
+        self.prepare(sizes)
+
+    def prepare(self, sizes: Mapping[str, Shape]) -> None:
+        """Compile the model for sizes of its inputs, by their names, where it is not."""
+        self._graph(tuple(sizes[name] for name in self._names))
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> list[Any]:
+        """Run the graph; see `Graph`."""
+        return self._graph(self._sizes(inputs)).run(inputs, outputs)
+
+    def run_to_arrays(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
+        """Run the graph; see `Graph`."""
+        return self._graph(self._sizes(inputs)).run_to_arrays(inputs)
+
+    def _sizes(self, inputs: Mapping[str, Any]) -> tuple[Shape, ...]:
+        return tuple(tuple(inputs[name].shape) for name in self._names)
+
+    def _graph(self, sizes: tuple[Shape, ...]) -> Graph:
+        graph = self._graphs.pop(sizes, None)
+        if graph is None:
+            if len(self._graphs) == _SIZES_KEPT:
+                del self._graphs[next(iter(self._graphs))]
+            reshape(self._openvino, self._model, dict(zip(self._names, sizes, strict=True)))
+            graph = Graph(self._openvino, self._model, self._precision)
+        self._graphs[sizes] = graph  # the last one used is the last one
+        return graph
+
+
+def read_model(
+    openvino: OpenVino,
+    content: bytes,
+    file: str,
+    signature: Signature | None = None,
+) -> Any:  # noqa: ANN401
+    """Read an ONNX graph and check it, where it has a signature of its own.
+
+    Raises:
+        BundleError: if it is of another signature.
+        EngineError: if it is not ONNX, or OpenVINO cannot read it.
+    """
+    try:
+        model = openvino.core.read_model(content)
+    except Exception as error:
+        raise EngineError(f"{file}: OpenVINO cannot load it: {reason(error)}") from error
+    if signature is not None:
+        found = described(model.inputs)
+        # OpenVINO drops inputs that a graph does not use.
+        used = {name: shape for name, shape in signature.inputs.items() if name in found}
+        check_graph(file, "input", used or signature.inputs, found)
+        check_graph(file, "output", signature.outputs, described(model.outputs))
+    return model
+
+
+def reshape(openvino: OpenVino, model: Any, sizes: Mapping[str, Shape]) -> None:  # noqa: ANN401
+    """Give inputs of a model other sizes, by their names; None is any."""
+    partial = openvino.module.PartialShape
+    model.reshape(
+        {
+            name: partial([-1 if size is None else size for size in shape])
+            for name, shape in sizes.items()
+        }
+    )
+
+
+def described(values: Any) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
+    """Describe inputs or outputs by each of their names, as `check_graph` takes them."""
+    return {
+        name: (_type(value), [_size(size) for size in value.get_partial_shape()])
+        for value in values
+        for name in sorted(value.get_names())
+    }
+
+
+def _type(value: Any) -> str:  # noqa: ANN401
+    name = value.get_element_type().get_type_name()
+    return "tensor(float)" if name == "f32" else f"tensor({name})"
+
+
+def _size(size: Any) -> object:  # noqa: ANN401
+    return size.get_length() if size.is_static else str(size)
+
+
+def _writable(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return contiguous float32 that a tensor may wrap; it refuses memory that is read-only."""
+    array = np.ascontiguousarray(array, np.float32)
+    return array if array.flags.writeable else array.copy()

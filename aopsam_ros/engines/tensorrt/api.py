@@ -1,0 +1,263 @@
+"""The installed TensorRT, whichever: all that differs between 8.6, 10 and 11 is in this file.
+
+What there is is asked for by name, not derived from the version:
+
+- `NetworkDefinitionCreationFlag.EXPLICIT_BATCH`: needed on 8.6, without effect on 10, gone on 11.
+- `NetworkDefinitionCreationFlag.STRONGLY_TYPED`: from 9 on; 11 knows no other networks.
+- `BuilderFlag.FP16`, layer precisions: until 10; from 11 on, only the graph says what is 16 bits.
+- `IProgressMonitor`: from 10 on.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aopsam_ros.bundle.signatures import Shape
+from aopsam_ros.errors import EngineError
+
+WORKSPACE_BYTES = 1 << 30  # for one layer; a board shares its memory with everything else
+# In 16 bits these overflow or lose digits: a norm's sum of squares, a softmax's exponentials.
+_FULL_PRECISION_LAYERS = ("NORMALIZATION", "SOFTMAX", "REDUCE")
+# In 16 bits, coordinates would be a raster of half a pixel at 1024 pixels.
+_PROMPTS = ("point_coords", "point_labels")
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Precision(enum.Enum):
+    """How an engine computes."""
+
+    FULL = "fp32"
+    # The float32 graph; TensorRT chooses which layers take 16 bits, but for the ones above.
+    CHOSEN_HALF = "fp16, chosen by TensorRT"
+    # The mixed-precision graph; TensorRT computes as it says.
+    TYPED_HALF = "fp16, as the graph says"
+
+
+class Range(NamedTuple):
+    """Least, usual and largest shape of a dynamic input."""
+
+    least: tuple[int, ...]
+    usual: tuple[int, ...]
+    largest: tuple[int, ...]
+
+
+class TensorRt:
+    """One imported `tensorrt` module."""
+
+    def __init__(self, module: Any = None) -> None:  # noqa: ANN401
+        """Take a module; import `tensorrt` if None.
+
+        Raises:
+            EngineError: It cannot be imported, or is older than 8.6.
+        """
+        self.module = _import() if module is None else module
+        self.version = str(self.module.__version__)
+        if not hasattr(self.module.IExecutionContext, "execute_async_v3"):
+            raise EngineError(f"TensorRT {self.version} is too old: 8.6 or newer is needed")
+        self._logger = _make_logger(self.module)
+        self._runtime: Any = None
+
+    @property
+    def last_error(self) -> str:
+        """The last error that TensorRT reported, in one line."""
+        return str(self._logger.last_error)
+
+    def half(self, has_mixed_graph: bool) -> Precision | None:
+        """Return how 16 bits can be had, with or without a mixed-precision graph; None: not."""
+        if has_mixed_graph and self._strong_flag() is not None:
+            return Precision.TYPED_HALF
+        if hasattr(self.module.BuilderFlag, "FP16"):
+            return Precision.CHOSEN_HALF
+        return None
+
+    def build(
+        self,
+        graph: bytes,
+        precision: Precision,
+        inputs: Mapping[str, Shape],
+        ranges: Mapping[str, Range],
+        on_share: Callable[[float], None],
+    ) -> bytes:
+        """Build a plan, which takes minutes.
+
+        Args:
+            graph: ONNX; with `TYPED_HALF` the mixed-precision one.
+            precision: see `half`.
+            inputs: their sizes; where all are numbers they are the only ones, whatever the graph
+                may take.
+            ranges: of the dynamic inputs.
+            on_share: told how much is done, 0-1, where TensorRT says so.
+
+        Raises:
+            EngineError: TensorRT refuses the graph or cannot build.
+        """
+        builder = self.module.Builder(self._logger)
+        network = builder.create_network(self._network_flags(precision))
+        self._parse(network, graph)
+        _fix_sizes(network, inputs)
+        config = builder.create_builder_config()
+        config.set_memory_pool_limit(self.module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        if ranges:
+            profile = builder.create_optimization_profile()
+            for name, shapes in ranges.items():
+                profile.set_shape(name, *shapes)
+            config.add_optimization_profile(profile)
+        if precision is Precision.CHOSEN_HALF:
+            self._allow_half(config, network)
+        if hasattr(self.module, "IProgressMonitor"):
+            config.progress_monitor = _make_monitor(self.module, on_share)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise EngineError(f"TensorRT {self.version} cannot build the engine: {self.last_error}")
+        return bytes(plan)
+
+    def load(self, plan: bytes) -> Any:  # noqa: ANN401  (an ICudaEngine)
+        """Return the engine of a plan.
+
+        Raises:
+            EngineError: It was built by another version or for another GPU.
+        """
+        if self._runtime is None:  # one for all engines, which need it as long as they live
+            self._runtime = self.module.Runtime(self._logger)
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise EngineError(f"TensorRT {self.version} cannot load the engine: {self.last_error}")
+        return engine
+
+    def describe(self, engine: Any, kind: str) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
+        """Return an engine's inputs or outputs as `signatures.check_graph` takes them.
+
+        Args:
+            engine: from `load`.
+            kind: "input" or "output".
+        """
+        mode = getattr(self.module.TensorIOMode, kind.upper())
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        return {
+            name: (self._type(engine, name), _sizes(engine.get_tensor_shape(name)))
+            for name in names
+            if engine.get_tensor_mode(name) == mode
+        }
+
+    def _type(self, engine: Any, name: str) -> str:  # noqa: ANN401
+        found = engine.get_tensor_dtype(name)
+        return "tensor(float)" if found == self.module.DataType.FLOAT else f"tensor({found})"
+
+    def _network_flags(self, precision: Precision) -> int:
+        flags = self.module.NetworkDefinitionCreationFlag
+        strong, batch = self._strong_flag(), getattr(flags, "EXPLICIT_BATCH", None)
+        # Where layers have no precision of their own, there are no other networks than typed ones.
+        only_typed = not hasattr(self.module.BuilderFlag, "FP16")
+        if strong is not None and (only_typed or precision is Precision.TYPED_HALF):
+            return 1 << int(strong)
+        return 0 if batch is None else 1 << int(batch)
+
+    def _strong_flag(self) -> Any:  # noqa: ANN401
+        return getattr(self.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+
+    def _parse(self, network: Any, graph: bytes) -> None:  # noqa: ANN401
+        parser = self.module.OnnxParser(network, self._logger)
+        if not parser.parse(graph):
+            reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+            raise EngineError(
+                f"TensorRT {self.version} cannot read the graph: "
+                f"{_line('; '.join(reasons)) or self.last_error}"
+            )
+
+    def _allow_half(self, config: Any, network: Any) -> None:  # noqa: ANN401
+        """Let TensorRT choose 16 bits wherever they do no harm."""
+        flags, float32 = self.module.BuilderFlag, self.module.DataType.FLOAT
+        config.set_flag(flags.FP16)
+        config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
+        kinds = {getattr(self.module.LayerType, name) for name in _FULL_PRECISION_LAYERS}
+        layers = [network.get_layer(index) for index in range(network.num_layers)]
+        of_prompts = _layers_of_prompts(layers)
+        for layer in layers:
+            # Sizes and indices pass through such layers too: only numbers have a precision.
+            is_kept = layer.type in kinds or layer.name in of_prompts
+            if is_kept and layer.get_output(0).dtype == float32:
+                layer.precision = float32
+                layer.set_output_type(0, float32)
+
+
+def _fix_sizes(network: Any, inputs: Mapping[str, Shape]) -> None:  # noqa: ANN401
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = inputs.get(tensor.name, (None,))
+        if None not in shape and -1 in tuple(tensor.shape):
+            tensor.shape = shape
+
+
+def _layers_of_prompts(layers: Sequence[Any]) -> set[str]:
+    """Return the names of the layers that depend on prompts, and on nothing else but constants."""
+    prompts, constants, found = set(_PROMPTS), set[str](), set[str]()
+    for layer in layers:  # in the order of their computation
+        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
+        inputs = {tensor.name for tensor in tensors if tensor is not None}
+        outputs = {layer.get_output(i).name for i in range(layer.num_outputs)}
+        if inputs <= constants:
+            constants |= outputs
+        elif inputs <= prompts | constants:
+            prompts |= outputs
+            found.add(layer.name)
+    return found
+
+
+def _import() -> Any:  # noqa: ANN401
+    try:
+        import tensorrt
+    except Exception as error:  # a broken install fails in many ways
+        raise EngineError(f"TensorRT cannot be imported ({_line(str(error))})") from error
+    return tensorrt
+
+
+def _make_logger(trt: Any) -> Any:  # noqa: ANN401
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]
+        """Hands TensorRT's messages on, and keeps the last error."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last_error = "no reason given"
+
+        def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401
+            is_error = severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
+            if is_error:
+                self.last_error = _line(msg)
+            _LOGGER.log(logging.WARNING if is_error else logging.DEBUG, "TensorRT: %s", msg)
+
+    return Logger()
+
+
+def _make_monitor(trt: Any, on_share: Callable[[float], None]) -> Any:  # noqa: ANN401
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Follows the outermost phase of a build."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self._steps:
+                on_share((step + 1) / max(1, self._steps[phase_name]))
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def _sizes(shape: Any) -> list[object]:  # noqa: ANN401
+    return [size if size >= 0 else "any" for size in shape]
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]

@@ -1,0 +1,146 @@
+"""From a bundle's graphs to plans that can be trusted: cached, or built and verified.
+
+An engine in 16 bits may be wrong without a word. So each one is compared with a reference in 32
+bits right after its build; what fails is built again in 32 bits, and that is remembered.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+
+from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.bundle.signatures import Shape, signatures
+from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
+from aopsam_ros.engines.progress import Heartbeat, OnProgress
+from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
+from aopsam_ros.engines.tensorrt.cuda import Device
+from aopsam_ros.engines.tensorrt.engine import LARGEST_BATCH, largest
+from aopsam_ros.engines.tensorrt.verifier import Verifier
+from aopsam_ros.errors import EngineError, InferenceError, VerificationError
+
+FP32 = "fp32"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Plans:
+    """The plans of one bundle on one GPU."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        trt: TensorRt,
+        device: Device,
+        cache: EngineCache,
+        precision: str,
+        on_progress: OnProgress,
+    ) -> None:
+        """Prepare; `find` does the work."""
+        self._bundle, self._trt, self._device = bundle, trt, device
+        self._cache, self._on_progress = cache, on_progress
+        self._inputs = {graph: s.inputs for graph, s in signatures(bundle).items()}
+        self._usual_batch = min(bundle.options().asf.batch_size, LARGEST_BATCH)
+        self._verifier = Verifier(bundle, trt, device)
+        self._precisions = self._wanted(precision)
+
+    def find(self, graph: str) -> tuple[bytes, Precision]:
+        """Return a plan, from the cache or built now, and how it computes.
+
+        Raises:
+            BundleError: if the graph is missing or altered.
+            EngineError: if TensorRT cannot build it, or what it builds is wrong in 32 bits, too.
+        """
+        for precision in self._precisions:
+            plan = self._find(graph, precision)
+            if plan is not None:
+                return plan, precision
+        raise EngineError(f"{graph}: TensorRT {self._trt.version} builds no usable engine of it")
+
+    def _wanted(self, precision: str) -> list[Precision]:
+        """Return the precisions to try, the best first."""
+        if precision == FP32:
+            return [Precision.FULL]
+        half = self._trt.half(bool(self._bundle.mixed_graphs))
+        if half is not None:
+            return [half, Precision.FULL]
+        _LOGGER.warning(
+            "TensorRT %s takes 16 bits only from the graph, and model '%s' has no mixed-precision "
+            "graphs (`aopsam export --mixed` writes them): using 32 bits",
+            self._trt.version,
+            self._bundle.name,
+        )
+        return [Precision.FULL]
+
+    def _find(self, graph: str, precision: Precision) -> bytes | None:
+        """Return a usable plan of this precision, None if there can be none."""
+        content = self._content(graph, precision)
+        key = self._key(graph, precision, content)
+        known = self._cache.find(key)
+        if known is None:
+            what = f"waiting for another process that builds the engine of {graph}"
+            with self._cache.locked(key, functools.partial(self._on_progress, what, None, 0.0)):
+                known = self._cache.find(key)  # what the other process has left
+                if known is None:
+                    return self._make(graph, precision, content, key)
+        if known.refusal:
+            _LOGGER.info("%s: not in %s: %s", graph, precision.value, known.refusal)
+        return known.plan
+
+    def _make(
+        self, graph: str, precision: Precision, content: bytes, key: EngineKey
+    ) -> bytes | None:
+        """Build, verify and keep a plan; None where one in 32 bits should be tried instead."""
+        what = f"building the TensorRT engine of {graph}, {precision.value}"
+        _LOGGER.warning("%s: this takes minutes, once", what)
+        try:
+            with Heartbeat(what, self._on_progress) as heartbeat:
+                ranges = self._ranges(graph)
+                inputs = self._inputs[graph]
+                plan = self._trt.build(content, precision, inputs, ranges, heartbeat.set_share)
+                cosines = self._verifier.verify(graph, plan)
+        except (EngineError, InferenceError, VerificationError) as error:
+            if isinstance(error, VerificationError):  # that will not change; a lack of memory may
+                self._cache.refuse(key, str(error))
+            if precision is Precision.FULL:
+                raise EngineError(f"{graph}: {error}") from error
+            _LOGGER.warning("%s: %s; trying 32 bits", graph, error)
+            return None
+        self._cache.store(key, plan, {"cosine": cosines})
+        return plan
+
+    def _content(self, graph: str, precision: Precision) -> bytes:
+        """Return the checked bytes of the ONNX graph to build from."""
+        is_typed = precision is Precision.TYPED_HALF
+        return (self._bundle.mixed_graphs if is_typed else self._bundle.graphs)[graph].read()
+
+    def _key(self, graph: str, precision: Precision, content: bytes) -> EngineKey:
+        ranges = {name: tuple(shapes) for name, shapes in self._ranges(graph).items()}
+        return EngineKey(
+            {
+                "graph": graph,
+                "onnx": hashlib.sha256(content).hexdigest(),
+                "tensorrt": self._trt.version,
+                "gpu": self._device.name,
+                "compute_capability": self._device.compute_capability,
+                "cuda": self._device.driver_version,
+                "precision": precision.value,
+                "profile": str(sorted(ranges.items())),
+                "workspace": str(WORKSPACE_BYTES),
+            }
+        )
+
+    def _ranges(self, graph: str) -> dict[str, Range]:
+        """Return the ranges of a graph's dynamic inputs: N prompts of K points."""
+        return {
+            name: Range(_fill(shape, 1), _fill(shape, self._usual_batch), largest(shape))
+            for name, shape in self._inputs[graph].items()
+            if None in shape
+        }
+
+
+def _fill(shape: Shape, prompts: int) -> tuple[int, ...]:
+    """Return the shape for some prompts of one point."""
+    sizes = (prompts, 1)
+    return tuple(sizes[axis] if size is None else size for axis, size in enumerate(shape))

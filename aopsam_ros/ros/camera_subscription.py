@@ -1,0 +1,92 @@
+"""Subscriptions to a camera that suit whatever its driver publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+from aopsam_ros.ros.qos import overridable, refused_in_words
+
+FOLLOW = ReliabilityPolicy.SYSTEM_DEFAULT  # stands for: as the publishers offer it
+
+
+class CameraSubscription:
+    """Listens to the newest message of a topic, reliably where all its publishers are reliable.
+
+    Best effort receives from every publisher, but an image is sent in many fragments and lost with
+    any of them, even on one machine. Reliable delivers them all, but receives nothing from a
+    publisher that offers best effort. So the choice follows the publishers, unless the user made it
+    by `qos_overrides.<topic>.subscription.reliability`.
+    """
+
+    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
+        """Subscribe; `kind` is the message's type.
+
+        Raises:
+            OptionError: if the user's quality of service is impossible.
+        """
+        self._node = node
+        self._kind = kind
+        self._name = topic
+        self._callback = callback
+        self.topic: str = node.resolve_topic_name(topic)
+        self.quality = QoSProfile(depth=1, reliability=FOLLOW)
+        self._follows = True
+        self._subscription = self._subscribe()
+
+    def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
+        with refused_in_words(self.topic):
+            return self._node.create_subscription(
+                self._kind,
+                self._name,
+                self._callback,
+                QoSProfile(depth=1, reliability=FOLLOW),
+                qos_overriding_options=overridable(self._settle),
+            )
+
+    def _settle(self, quality: QoSProfile) -> SetParametersResult:
+        """Complete the profile that is about to be used, where the user left it open."""
+        self._follows = quality.reliability == FOLLOW
+        if self._follows:
+            quality.reliability = self._offered() or ReliabilityPolicy.BEST_EFFORT
+        self.quality = quality
+        return SetParametersResult(successful=True)
+
+    def _offered(self) -> ReliabilityPolicy | None:
+        """Return what all publishers offer; None while there are none."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        if not publishers:
+            return None
+        offers = {publisher.qos_profile.reliability for publisher in publishers}
+        reliable = offers == {ReliabilityPolicy.RELIABLE}
+        return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+
+    def adapt(self) -> None:
+        """Follow the publishers there are now; to be called from time to time."""
+        if self._follows and self._offered() not in (None, self.quality.reliability):
+            self.destroy()
+            self._subscription = self._subscribe()
+
+    def destroy(self) -> None:
+        """End the subscription."""
+        self._node.destroy_subscription(self._subscription)
+
+    def silence(self, seconds: float) -> str:
+        """Return what a user needs to know to find out why nothing comes."""
+        publishers = self._node.get_publishers_info_by_topic(self.topic)
+        text = f"no image on {self.topic} for {seconds:.0f} s: {len(publishers)} publishers found"
+        if not publishers:
+            return f"{text}; remap 'image' to your camera's topic"
+        found = "; ".join(
+            f"{p.node_name}: {p.topic_type}, {_words(p.qos_profile)}" for p in publishers
+        )
+        wanted = f"sensor_msgs/msg/{self._kind.__name__}, {_words(self.quality)}"
+        return f"{text} ({found}), this node takes {wanted}"
+
+
+def _words(profile: QoSProfile) -> str:
+    return f"{profile.reliability.name.lower()} and {profile.durability.name.lower()}"

@@ -1,0 +1,1 @@
+"""ROS messages from arrays and segmentations, and back."""

@@ -1,0 +1,85 @@
+"""A detector's message as box prompts, and its classes as the names of the masks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from aopsam_ros.errors import InputError
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.results import Segmentation
+
+MOST_DETECTIONS = 1024  # in one image; all of them are decoded
+_ALIKE = 1e-3  # pixels
+
+
+def boxes_of(message: Detection2DArray) -> Boxes:
+    """Return the boxes of a detector's message, in its order.
+
+    A turned box counts as the upright one around it; the confidence is a detection's best score, 1
+    where it has none.
+
+    Raises:
+        InputError: if a number is not finite, a size is negative, or there are too many.
+    """
+    if len(message.detections) > MOST_DETECTIONS:
+        raise InputError(
+            f"{len(message.detections)} detections in one image are more than {MOST_DETECTIONS}"
+        )
+    rows = [_corners(detection, index) for index, detection in enumerate(message.detections)]
+    scores = [_score(detection, index) for index, detection in enumerate(message.detections)]
+    return Boxes(np.array(rows, np.float64).reshape(-1, 4), np.array(scores, np.float32))
+
+
+def named(segmentation: Segmentation, boxes: Boxes, message: Detection2DArray) -> Segmentation:
+    """Give each mask the class of the detection that it was prompted by, as its label.
+
+    `boxes` are those of the message. A prompt is told by its place: the middle of the part of a box
+    that lies in the image. Where two boxes have the same one, the surer detection counts.
+    """
+    size = [segmentation.width, segmentation.height]
+    cut = np.clip(boxes.corners, 0.0, size * 2)
+    middles = (cut[:, :2] + cut[:, 2:]) / 2 - 0.5
+    best_first = np.argsort(-boxes.confidence, kind="stable")
+
+    def name_at(prompt: tuple[float, float]) -> str:
+        distance = np.abs(middles[best_first] - prompt).max(axis=1, initial=0.0)
+        found = np.flatnonzero(distance < _ALIKE)
+        return _class(message.detections[best_first[found[0]]]) if len(found) else ""
+
+    masks = tuple(replace(mask, label=name_at(mask.prompt)) for mask in segmentation.masks)
+    return replace(segmentation, masks=masks)
+
+
+def _corners(detection: Detection2D, index: int) -> tuple[float, float, float, float]:
+    box = detection.bbox
+    x, y, theta = box.center.position.x, box.center.position.y, box.center.theta
+    width, height = box.size_x, box.size_y
+    if not all(map(math.isfinite, (x, y, theta, width, height))) or min(width, height) < 0:
+        raise InputError(
+            f"detection {index} has an impossible box: {width:g} x {height:g} pixels at "
+            f"({x:g}, {y:g})"
+        )
+    cosine, sine = abs(math.cos(theta)), abs(math.sin(theta))
+    across = (width * cosine + height * sine) / 2
+    down = (width * sine + height * cosine) / 2
+    return x - across, y - down, x + across, y + down
+
+
+def _best(detection: Detection2D) -> ObjectHypothesisWithPose | None:
+    return max(detection.results, key=lambda r: float(r.hypothesis.score), default=None)
+
+
+def _score(detection: Detection2D, index: int) -> float:
+    if not all(math.isfinite(result.hypothesis.score) for result in detection.results):
+        raise InputError(f"detection {index} has a score that is not finite")
+    best = _best(detection)
+    return 1.0 if best is None else float(best.hypothesis.score)
+
+
+def _class(detection: Detection2D) -> str:
+    best = _best(detection)
+    return "" if best is None else str(best.hypothesis.class_id)

@@ -1,0 +1,134 @@
+"""Masks in space, as ROS messages: boxes, and a cloud of labelled points."""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+from vision_msgs.msg import (
+    BoundingBox3D,
+    Detection3D,
+    Detection3DArray,
+    ObjectHypothesisWithPose,
+)
+
+from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.errors import InputError
+from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.ros.messages.camera import CalibratedCamera, misfit
+from aopsam_ros.ros.messages.depth import depth_to_metres
+from aopsam_ros.ros.messages.quoting import quoted
+from aopsam_ros.space.boxes_3d import Box3D, DepthMap, fit_box, points_of
+
+Points = NDArray[np.float64]
+
+# Colours are packed as RViz and Foxglove read them: blue in the lowest byte.
+_POINT = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "u4"), ("label", "u4")])
+_FIELDS = {
+    "x": PointField.FLOAT32,
+    "y": PointField.FLOAT32,
+    "z": PointField.FLOAT32,
+    "rgb": PointField.FLOAT32,
+    "label": PointField.UINT32,
+}
+
+
+def locate(
+    segmentation: Segmentation,
+    header: Header,
+    depth: Image,
+    calibration: CameraInfo | None,
+    rectified: bool,
+) -> list[Points]:
+    """Return each mask's points in the image's optical frame, `[n, 3]` metres, outliers left out.
+
+    Raises:
+        InputError: if depth or calibration are none of this image, or damaged.
+    """
+    if calibration is None:
+        raise InputError("no camera_info came")
+    height, width = segmentation.height, segmentation.width
+    if reason := misfit(calibration, height, width, header):
+        raise InputError(reason)
+    if depth.header.frame_id != header.frame_id:
+        raise InputError(
+            f"depth is in frame {quoted(depth.header.frame_id)}, the image in "
+            f"{quoted(header.frame_id)}: depth has to be registered to the image"
+        )
+    depth_map = DepthMap(depth_to_metres(depth), height, width)
+    camera = CalibratedCamera.of(calibration, rectified)
+    return [points_of(mask, depth_map, camera) for mask in segmentation.masks]
+
+
+def detections_3d(
+    segmentation: Segmentation, points: Sequence[Points], header: Header, axes: str
+) -> Detection3DArray:
+    """Return a box around each mask's points; masks with too few points have none.
+
+    Args:
+        segmentation: of the image.
+        points: of each mask, from `locate`.
+        header: of the image.
+        axes: the boxes' own, one of `boxes_3d.AXES`.
+    """
+    message = Detection3DArray(header=header)
+    for mask, own in zip(segmentation.masks, points, strict=True):
+        box = fit_box(own, axes)
+        if box is not None:
+            message.detections.append(_detection(mask, box, header))
+    return message
+
+
+def _detection(mask: InstanceMask, box: Box3D, header: Header) -> Detection3D:
+    x, y, z = box.center.tolist()
+    qx, qy, qz, qw = box.quaternion()
+    pose = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+    width, height, length = box.size.tolist()
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id = mask.label
+    result.hypothesis.score = float(mask.predicted_iou)
+    result.pose.pose = pose
+    return Detection3D(
+        header=header,
+        results=[result],
+        bbox=BoundingBox3D(center=pose, size=Vector3(x=width, y=height, z=length)),
+        id=str(mask.id),
+    )
+
+
+def labelled_points(
+    segmentation: Segmentation, points: Sequence[Points], header: Header
+) -> PointCloud2:
+    """Return the points of all masks, each with its mask's id and colour."""
+    cloud = np.zeros(sum(map(len, points)), _POINT)
+    start = 0
+    for mask, own in zip(segmentation.masks, points, strict=True):
+        part = cloud[start : start + len(own)]
+        part["x"], part["y"], part["z"] = own.T
+        red, green, blue = colour_of(mask.id)
+        part["rgb"], part["label"] = (red << 16) | (green << 8) | blue, mask.id
+        start += len(own)
+    data = array.array("B")
+    data.frombytes(cloud.tobytes())
+    return PointCloud2(
+        header=header,
+        height=1,
+        width=len(cloud),
+        fields=[_field(name, kind) for name, kind in _FIELDS.items()],
+        is_bigendian=sys.byteorder == "big",
+        point_step=_POINT.itemsize,
+        row_step=_POINT.itemsize * len(cloud),
+        data=data,
+        is_dense=True,
+    )
+
+
+def _field(name: str, kind: int) -> PointField:
+    assert _POINT.fields is not None  # it has named fields
+    return PointField(name=name, offset=_POINT.fields[name][1], datatype=kind, count=1)

@@ -1,0 +1,116 @@
+"""A segmentation as ROS messages; each carries the source image's header, unchanged."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image, RegionOfInterest
+from std_msgs.msg import Header
+from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from aopsam_ros.msg import Mask, MaskArray, Prompt, PromptArray
+from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.ros.messages.images import array_to_image
+
+_HIGHEST_LABEL = 65535  # of a mono16 image; 0 is background
+
+
+def mask_array(segmentation: Segmentation, header: Header) -> MaskArray:
+    """Return all masks, in descending order of area."""
+    message = MaskArray(header=header)
+    message.height, message.width = segmentation.height, segmentation.width
+    message.masks = [mask_message(instance) for instance in segmentation.masks]
+    return message
+
+
+def mask_message(instance: InstanceMask) -> Mask:
+    """Return one instance."""
+    message = Mask()
+    message.id = instance.id
+    message.roi = _region(instance.bbox)
+    message.area = instance.area
+    message.predicted_iou = float(instance.predicted_iou)
+    message.stability_score = float(instance.stability_score)
+    message.prompt_x, message.prompt_y = map(float, instance.prompt)
+    message.prompt_confidence = float(instance.prompt_confidence)
+    message.label = instance.label
+    message.counts = _uint32_array(instance.counts)
+    return message
+
+
+def _region(bbox: tuple[int, int, int, int]) -> RegionOfInterest:
+    x, y, width, height = bbox
+    return RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+
+
+def _uint32_array(values: NDArray[np.uint32]) -> array.array[int]:
+    """Return the numbers as the one type that a uint32[] field takes over without checking each."""
+    numbers = array.array("I")
+    numbers.frombytes(values.astype(np.uint32, copy=False).tobytes())
+    return numbers
+
+
+def prompt_array(segmentation: Segmentation, header: Header) -> PromptArray:
+    """Return all prompts of the frame, also those that were never decoded."""
+    message = PromptArray(header=header)
+    message.height, message.width = segmentation.height, segmentation.width
+    message.prompts = [
+        Prompt(
+            x=float(prompt.x),
+            y=float(prompt.y),
+            confidence=float(prompt.confidence),
+            state=int(prompt.state),
+        )
+        for prompt in segmentation.prompts
+    ]
+    return message
+
+
+def label_map(segmentation: Segmentation, header: Header) -> Image:
+    """Return a mono16 image of mask ids, 0 where there is none; small masks lie on top.
+
+    Masks overlap, so a label map holds less than `mask_array` does. Ids beyond 65535, which only
+    long tracking reaches, start again at 1.
+    """
+    labels = np.zeros((segmentation.height, segmentation.width), np.uint16)
+    for mask in segmentation.masks:
+        x, y, width, height = mask.bbox
+        box = labels[y : y + height, x : x + width]
+        box[mask.crop()] = (mask.id - 1) % _HIGHEST_LABEL + 1
+    return array_to_image(labels, "mono16", header)
+
+
+def confidence_map(segmentation: Segmentation, header: Header) -> Image | None:
+    """Return the prompt confidence map as 32FC1, values 0-1; None where there is none.
+
+    It has the predictor's resolution and covers exactly the image: scale it to lay it over.
+    """
+    if segmentation.confidence_map is None:
+        return None
+    values = segmentation.confidence_map.astype(np.float32, copy=False)
+    return array_to_image(values, "32FC1", header)
+
+
+def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
+    """Return the masks' boxes: `id` is the mask's, the score its predicted IoU."""
+    return Detection2DArray(header=header, detections=list(_detections(segmentation, header)))
+
+
+def _detections(segmentation: Segmentation, header: Header) -> Iterable[Detection2D]:
+    for mask in segmentation.masks:
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id = mask.label
+        result.hypothesis.score = float(mask.predicted_iou)
+        yield Detection2D(header=header, results=[result], bbox=_box(mask.bbox), id=str(mask.id))
+
+
+def _box(bbox: tuple[int, int, int, int]) -> BoundingBox2D:
+    """Return the box: its centre minus half its size is the top left corner again."""
+    x, y, width, height = bbox
+    box = BoundingBox2D(size_x=float(width), size_y=float(height))
+    box.center.position.x = x + width / 2.0
+    box.center.position.y = y + height / 2.0
+    return box

@@ -1,0 +1,160 @@
+"""The node's result topics: created in configure, live while the node is active."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+from visualization_msgs.msg import ImageMarker, MarkerArray
+
+from aopsam_ros.drawing.overlay import draw_overlay
+from aopsam_ros.errors import OptionError
+from aopsam_ros.msg import MaskArray, PromptArray
+from aopsam_ros.results import Segmentation
+from aopsam_ros.ros.messages import detections_3d, image_markers, segmentations
+from aopsam_ros.ros.messages.images import RgbImage, array_to_image
+from aopsam_ros.ros.messages.markers import PromptMarkers
+from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.qos import overridable, refused_in_words
+
+# Type and meaning of every topic; docs/interface.md is made from this.
+TOPICS: Mapping[str, tuple[type, str]] = {
+    "masks": (MaskArray, "every instance, run-length encoded inside its box"),
+    "prompts": (PromptArray, "every prompt, and what became of it"),
+    "prompt_markers": (MarkerArray, "the prompts for RViz, in the camera's optical frame"),
+    "outlines": (ImageMarker, "the masks' outlines, to be drawn over the image by Foxglove"),
+    "prompt_points": (ImageMarker, "the prompts, likewise"),
+    "labels": (Image, "mono16 label map: ids of the masks, small ones on top; 0 where none is"),
+    "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
+    "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
+    "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
+    "detections_3d": (
+        Detection3DArray,
+        "the masks' boxes in space, where `depth` and `camera_info` come; `id` is the mask's",
+    ),
+    "points": (
+        PointCloud2,
+        "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
+    ),
+}
+
+
+OF_DEPTH = ("detections_3d", "points")  # what only depth can give
+
+
+class Outputs:
+    """Publishes segmentations; what nobody has subscribed to is not even computed."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        """Create the publishers, silent until the node is active.
+
+        Raises:
+            OptionError: if the user's quality of service is impossible.
+        """
+        self._node = node
+        self._publishers: dict[str, Any] = {}
+        self._markers = PromptMarkers()
+        try:
+            for topic, (kind, _) in TOPICS.items():
+                self._publishers[topic] = self._publisher(kind, f"~/{topic}")
+        except OptionError:
+            self.destroy()
+            raise
+
+    def _publisher(self, kind: type, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+        # Reliable: results are few and wanted. Shallow: nobody wants old ones.
+        quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+        with refused_in_words(self._node.resolve_topic_name(topic)):
+            return self._node.create_lifecycle_publisher(
+                kind, topic, quality, qos_overriding_options=overridable()
+            )
+
+    def publish_masks(self, segmentation: Segmentation, header: Header) -> None:
+        """Publish what planners wait for."""
+        self._publishers["masks"].publish(segmentations.mask_array(segmentation, header))
+
+    def publish_views(
+        self,
+        segmentation: Segmentation,
+        rgb: RgbImage,
+        header: Header,
+        calibration: CameraInfo | None,
+        configuration: Configuration,
+    ) -> None:
+        """Publish everything else, as far as somebody listens."""
+        self._offer("prompts", lambda: segmentations.prompt_array(segmentation, header))
+        self._offer(
+            "prompt_markers",
+            lambda: self._markers.message(segmentation, header, calibration, configuration.markers),
+        )
+        self._offer("detections", lambda: segmentations.detections(segmentation, header))
+        self._offer("outlines", lambda: image_markers.outlines(segmentation, header))
+        self._offer("prompt_points", lambda: image_markers.prompt_points(segmentation, header))
+        self._offer("labels", lambda: segmentations.label_map(segmentation, header))
+        self._offer("confidence_map", lambda: segmentations.confidence_map(segmentation, header))
+        self._offer("overlay", lambda: _overlay(rgb, segmentation, header, configuration))
+
+    @property
+    def want_depth(self) -> bool:
+        """Whether somebody listens to what only depth can give."""
+        return self.wanted(*OF_DEPTH)
+
+    def publish_space(
+        self,
+        segmentation: Segmentation,
+        header: Header,
+        depth: Image,
+        calibration: CameraInfo | None,
+        configuration: Configuration,
+    ) -> None:
+        """Publish where the masks are in space.
+
+        Raises:
+            InputError: if depth or calibration are none of this image, or damaged.
+        """
+        rectified = configuration.markers.rectified
+        points = detections_3d.locate(segmentation, header, depth, calibration, rectified)
+        axes = configuration.boxes_3d_axes
+        self._offer(
+            "detections_3d", lambda: detections_3d.detections_3d(segmentation, points, header, axes)
+        )
+        self._offer("points", lambda: detections_3d.labelled_points(segmentation, points, header))
+
+    def wanted(self, *topics: str) -> bool:
+        """Tell whether somebody listens to any of these topics."""
+        return any(self._publishers[topic].get_subscription_count() for topic in topics)
+
+    def _offer(self, topic: str, make: Callable[[], Any]) -> None:
+        """Make and publish a message if somebody listens; `make` may have none to give."""
+        message = make() if self.wanted(topic) else None
+        if message is not None:
+            self._publishers[topic].publish(message)
+
+    def clear(self) -> None:
+        """Take the markers away that are being shown."""
+        self._publishers["prompt_markers"].publish(self._markers.clear())
+
+    def destroy(self) -> None:
+        """Remove the topics."""
+        with contextlib.ExitStack() as topics:  # each goes, whatever another one raises
+            for publisher in self._publishers.values():
+                topics.callback(self._node.destroy_lifecycle_publisher, publisher)
+            self._publishers = {}
+
+
+def _overlay(
+    rgb: RgbImage, segmentation: Segmentation, header: Header, configuration: Configuration
+) -> Image:
+    picture = draw_overlay(
+        rgb,
+        segmentation,
+        show_prompts=configuration.overlay.prompts,
+        show_legend=configuration.overlay.legend,
+    )
+    return array_to_image(picture, "rgb8", header)

@@ -1,1 +1,0 @@
-"""Running a bundle's graphs."""

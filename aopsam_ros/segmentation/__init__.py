@@ -1,0 +1,1 @@
+"""From an image to its masks: encoding, prompts, decoding in rounds, masks."""

@@ -1,0 +1,145 @@
+"""A picture segmented whole and once more in crops, so that small things are seen larger.
+
+The semantics are those of SAM's automatic mask generator (segment-anything, `generate_crop_boxes`
+and `SamAutomaticMaskGenerator`): layer i has 2^i x 2^i overlapping crops, a mask that a crop's edge
+may have cut is left out, and where boxes of two crops overlap the mask of the smaller crop stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.masks.suppression import suppress_corners
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom (exclusive), source pixels
+
+OVERLAP = 512 / 1500  # of the image's short side, in the first layer
+EDGE = 20  # a mask whose box comes so near to a crop's edge, in pixels, may have been cut
+
+
+def crop_boxes(height: int, width: int, layers: int) -> list[Box]:
+    """List the whole image, then the crops of each layer, column by column.
+
+    Args:
+        height: of the image, pixels.
+        width: of the image, pixels.
+        layers: of crops; 0 for none.
+    """
+    boxes = [(0, 0, width, height)]
+    for layer in range(1, layers + 1):
+        count = 2**layer
+        overlap = int(OVERLAP * min(height, width) * (2 / count))
+        crop_width = math.ceil((overlap * (count - 1) + width) / count)
+        crop_height = math.ceil((overlap * (count - 1) + height) / count)
+        lefts = [(crop_width - overlap) * i for i in range(count)]
+        tops = [(crop_height - overlap) * i for i in range(count)]
+        found = [
+            (x, y, min(x + crop_width, width), min(y + crop_height, height))
+            for x in lefts
+            for y in tops
+        ]
+        # A tiny image does not fill its last crops.
+        boxes += [box for box in found if box[0] < box[2] and box[1] < box[3]]
+    return boxes
+
+
+def segment_crops(
+    segment: Callable[[NDArray[np.uint8]], Segmentation],
+    rgb: NDArray[np.uint8],
+    layers: int,
+    threshold: float,
+    in_time: Callable[[int], bool] = lambda _: True,
+) -> Segmentation:
+    """Segment an image and its crops, and join what they gave.
+
+    Args:
+        segment: finds the masks of a picture, on one stopwatch for all of them.
+        rgb: uint8 `[H, W, 3]`.
+        layers: of crops, at least 1.
+        threshold: box IoU above which the mask of the larger crop is dropped.
+        in_time: whether there is time for another crop, given how many pictures were segmented.
+
+    Returns:
+        A segmentation in coordinates of the whole image; its confidence map is that of the image.
+    """
+    height, width = rgb.shape[:2]
+    parts: list[Segmentation] = []
+    found: list[tuple[InstanceMask, Box, int]] = []
+    for number, box in enumerate(crop_boxes(height, width, layers)):
+        if number and not in_time(number):
+            break
+        left, top, right, bottom = box
+        part = _moved(segment(np.ascontiguousarray(rgb[top:bottom, left:right])), left, top)
+        parts.append(part)
+        found += [(mask, box, number) for mask in part.masks]
+    kept = _keep(found, (0, 0, width, height), threshold)
+    masks = sorted((found[i][0] for i in kept), key=lambda mask: -mask.area)
+    prompts: list[Prompt] = []
+    for number, part in enumerate(parts):
+        own = [found[i][0] for i in kept if found[i][2] == number]
+        prompts += _judged(part, own)
+    return replace(
+        parts[0],
+        height=height,
+        width=width,
+        masks=tuple(replace(mask, id=i) for i, mask in enumerate(masks, start=1)),
+        prompts=tuple(prompts),
+        decoder_calls=sum(part.decoder_calls for part in parts),
+        timings_ms=parts[-1].timings_ms,  # one stopwatch: the last reading holds them all
+    )
+
+
+def _moved(part: Segmentation, x: int, y: int) -> Segmentation:
+    """Give a crop's masks and prompts the coordinates of the whole image."""
+    masks = [
+        replace(
+            mask,
+            bbox=(mask.bbox[0] + x, mask.bbox[1] + y, *mask.bbox[2:]),
+            prompt=(mask.prompt[0] + x, mask.prompt[1] + y),
+        )
+        for mask in part.masks
+    ]
+    prompts = [replace(prompt, x=prompt.x + x, y=prompt.y + y) for prompt in part.prompts]
+    return replace(part, masks=tuple(masks), prompts=tuple(prompts))
+
+
+def _keep(
+    found: Sequence[tuple[InstanceMask, Box, int]], image: Box, threshold: float
+) -> list[int]:
+    """Return the indices of the masks that stay, those of the smallest crops first."""
+    whole = [i for i, (mask, crop, _) in enumerate(found) if not _cut(_corners(mask), crop, image)]
+    order = sorted(whole, key=lambda i: (_area(found[i][1]), -found[i][0].predicted_iou))
+    corners = np.array([_corners(found[i][0]) for i in order], np.int64).reshape(-1, 4)
+    rank = -np.arange(len(order), dtype=np.float32)
+    return [order[i] for i in suppress_corners(corners, rank, threshold).tolist()]
+
+
+def _cut(box: Box, crop: Box, image: Box) -> bool:
+    """Return whether a box comes near an edge of its crop that is no edge of the image."""
+    sides = zip(box, crop, image, strict=True)
+    return any(abs(b - c) <= EDGE and abs(b - i) > EDGE for b, c, i in sides)
+
+
+def _judged(part: Segmentation, kept: Sequence[InstanceMask]) -> list[Prompt]:
+    """Return a crop's prompts; one whose masks were all dropped in the end is rejected."""
+    remaining = {mask.prompt for mask in kept}
+    dropped = {mask.prompt for mask in part.masks} - remaining
+    return [
+        replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in dropped else prompt
+        for prompt in part.prompts
+    ]
+
+
+def _corners(mask: InstanceMask) -> Box:
+    x, y, width, height = mask.bbox
+    return x, y, x + width, y + height
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])

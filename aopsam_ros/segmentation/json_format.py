@@ -1,0 +1,54 @@
+"""A segmentation as JSON, as `aopsam segment` writes it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aopsam_ros.results import InstanceMask, Prompt, Segmentation
+
+
+def to_json(segmentation: Segmentation, image: str) -> str:
+    """Return a segmentation as JSON text.
+
+    Args:
+        segmentation: of one image.
+        image: how to name the image.
+    """
+    return json.dumps(to_dict(segmentation, image), allow_nan=False) + "\n"
+
+
+def to_dict(segmentation: Segmentation, image: str) -> dict[str, Any]:
+    """Return a segmentation as plain lists and numbers; coordinates in source pixels."""
+    return {
+        "image": image,
+        "width": segmentation.width,
+        "height": segmentation.height,
+        "model": segmentation.model,
+        "prompt_source": segmentation.prompt_source,
+        "prompts": [_prompt(prompt) for prompt in segmentation.prompts],
+        "masks": [_mask(mask) for mask in segmentation.masks],
+        "decoder_calls": segmentation.decoder_calls,
+        "timings_ms": {name: round(ms, 3) for name, ms in segmentation.timings_ms.items()},
+    }
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "x": round(prompt.x, 3),
+        "y": round(prompt.y, 3),
+        "confidence": round(prompt.confidence, 6),
+        "state": prompt.state.name,
+    }
+
+
+def _mask(mask: InstanceMask) -> dict[str, Any]:
+    return {
+        "id": mask.id,
+        "bbox": list(mask.bbox),
+        "area": mask.area,
+        "predicted_iou": round(mask.predicted_iou, 6),
+        "stability_score": round(mask.stability_score, 6),
+        "prompt": [round(mask.prompt[0], 3), round(mask.prompt[1], 3)],
+        "counts": mask.counts.tolist(),
+    }

@@ -1,0 +1,1 @@
+"""Boxes and points in space, from masks and depth."""

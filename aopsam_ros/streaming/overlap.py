@@ -1,0 +1,85 @@
+"""IoU between the masks of two frames, on a coarse grid of sample points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.results import InstanceMask
+
+SAMPLES = 96  # along the longer side of the image
+Shift = tuple[float, float]  # x and y in pixels
+
+
+class SampleGrid:
+    """Points at which masks of images of one size are read: the cost knows no resolution."""
+
+    def __init__(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> None:
+        """Read at these rows and columns of the image, pixels."""
+        self.y, self.x = y, x
+
+    @classmethod
+    def over(cls, height: int, width: int) -> SampleGrid:
+        """Lay an even grid over an image of `height` x `width` pixels."""
+        step = max(1.0, max(height, width) / SAMPLES)
+        y = ((np.arange(max(1, int(height / step))) + 0.5) * step).astype(np.int64)
+        x = ((np.arange(max(1, int(width / step))) + 0.5) * step).astype(np.int64)
+        return cls(y, x)
+
+    def sample(self, mask: InstanceMask, shift: Shift = (0.0, 0.0)) -> NDArray[np.bool_]:
+        """Read a mask at all points after moving it by `shift`, bool `[points]`.
+
+        A mask that falls between the points is there at the one nearest to its middle, so that
+        small objects are not lost.
+        """
+        grid = np.zeros((len(self.y), len(self.x)), np.bool_)
+        left, top, width, height = mask.bbox
+        rows = self.y - round(shift[1]) - top
+        columns = self.x - round(shift[0]) - left
+        at_rows = np.flatnonzero((rows >= 0) & (rows < height))
+        at_columns = np.flatnonzero((columns >= 0) & (columns < width))
+        if len(at_rows) and len(at_columns):
+            crop = mask.crop()
+            grid[np.ix_(at_rows, at_columns)] = crop[np.ix_(rows[at_rows], columns[at_columns])]
+        if not grid.any():
+            middle = (top + height / 2 + shift[1], left + width / 2 + shift[0])
+            grid[self._nearest(self.y, middle[0]), self._nearest(self.x, middle[1])] = True
+        return grid.ravel()
+
+    def shown(self, shift: Shift, height: int, width: int) -> NDArray[np.bool_]:
+        """Tell the points that an image of that size covers after moving it, bool `[points]`."""
+        rows, columns = self.y - round(shift[1]), self.x - round(shift[0])
+        down = (rows >= 0) & (rows < height)
+        across = (columns >= 0) & (columns < width)
+        return np.asarray((down[:, None] & across).ravel(), np.bool_)
+
+    def middle(self, sampled: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the centre of gravity of a sampled mask, x and y in pixels."""
+        rows, columns = np.nonzero(sampled.reshape(len(self.y), len(self.x)))
+        return np.array([self.x[columns].mean(), self.y[rows].mean()])
+
+    @staticmethod
+    def _nearest(points: NDArray[np.int64], value: float) -> int:
+        return int(np.abs(points - value).argmin())
+
+
+def iou_table(
+    first: Sequence[NDArray[np.bool_]],
+    second: Sequence[NDArray[np.bool_]],
+    known: Sequence[NDArray[np.bool_]],
+) -> NDArray[np.float32]:
+    """IoU of every pair of sampled masks, float32 `[first, second]`.
+
+    Args:
+        first: masks of this frame, bool `[points]` each.
+        second: masks of frames before, moved.
+        known: for each of them, the points that its frame showed; the others do not count.
+    """
+    if not first or not second:
+        return np.zeros((len(first), len(second)), np.float32)
+    a, b = np.stack(first).astype(np.float32), np.stack(second).astype(np.float32)
+    both = a @ b.T
+    either = a @ np.stack(known).astype(np.float32).T + b.sum(1)[None] - both
+    return np.asarray(both / np.maximum(either, 1.0), np.float32)

@@ -1,0 +1,166 @@
+"""Ids that stay with an object from frame to frame, by overlap and by looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.results import InstanceMask
+from aopsam_ros.streaming.overlap import SampleGrid, Shift, iou_table
+from aopsam_ros.streaming.track import Track
+
+MAX_TRACKS = 512  # more objects at once get ids, but are not remembered: the cost stays bounded
+HIGHEST_ID = 2**32 - 1  # of the message's field; ids begin again after it
+# Masks lie in one another, so that one object overlaps the tracks of several. With a power of the
+# IoU, one perfect match outweighs several fair ones.
+POWER = 6
+ALIKE_IN_SIZE = 2.0
+
+
+@dataclass(frozen=True)
+class TrackingOptions:
+    """How masks are matched with the objects of the frames before.
+
+    Attributes:
+        min_iou: Least IoU with where an object should be now, to be taken for it.
+        min_similarity: Least cosine of the looks to find an object again that has no such overlap.
+        max_lost: Frames after which an object that is not seen is forgotten.
+    """
+
+    min_iou: float = 0.3
+    min_similarity: float = 0.9
+    max_lost: int = 15
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning."""
+        if not (0 <= self.min_iou <= 1 and 0 <= self.min_similarity <= 1):
+            raise OptionError("min_iou and min_similarity must be between 0 and 1")
+        if self.max_lost < 0:
+            raise OptionError("max_lost must be 0 or more")
+
+
+class Tracker:
+    """Gives masks the ids of the objects they show. One thread at a time may use it."""
+
+    def __init__(self, options: TrackingOptions | None = None) -> None:
+        """Begin with no object known."""
+        self.options = options or TrackingOptions()
+        self._tracks: list[Track] = []
+        self._size = (0, 0)
+        self._grid = SampleGrid.over(1, 1)
+        self._last_id = 0
+
+    def reset(self) -> None:
+        """Forget all objects, as after a cut or a jump in time. Ids are not used again."""
+        self._tracks.clear()
+
+    def update(
+        self,
+        masks: Sequence[InstanceMask],
+        looks: NDArray[np.float32],
+        height: int,
+        width: int,
+        camera: Shift = (0.0, 0.0),
+    ) -> tuple[InstanceMask, ...]:
+        """Take the masks of the next frame and return them with their objects' ids.
+
+        First every mask is matched with the objects it overlaps where they should be now, those of
+        the last frame before those that are lost; then what is left over, with objects that look
+        alike. All matchings are the best possible ones (Hungarian algorithm).
+
+        Args:
+            masks: of the frame; their own ids are not used.
+            looks: the masks' mean features, unit length, float32 `[n, C]`.
+            height: of the image; objects are forgotten when its size changes.
+            width: of the image.
+            camera: how far the whole picture moved since the frame before, pixels.
+
+        Returns:
+            the masks in the same order.
+        """
+        self._fit(height, width)
+        for track in self._tracks:
+            track.step(camera)
+        sampled = [self._grid.sample(mask) for mask in masks]
+        pairs = self._by_place(sampled)
+        pairs |= self._by_looks(masks, looks, pairs)
+        known, identified = len(self._tracks), []
+        for index, mask in enumerate(masks):
+            middle = self._grid.middle(sampled[index])
+            if index in pairs:
+                track = self._tracks[pairs[index]]
+                whole = self._is_whole(mask) and self._is_whole(track.mask)
+                track.see(mask, middle, looks[index], whole)
+            else:
+                track = self._begin(mask, middle, looks[index])
+            identified.append(replace(mask, id=track.id))
+        self._forget(set(pairs.values()), known)
+        return tuple(identified)
+
+    def _fit(self, height: int, width: int) -> None:
+        if self._size != (height, width):
+            self.reset()
+            self._size, self._grid = (height, width), SampleGrid.over(height, width)
+
+    def _is_whole(self, mask: InstanceMask) -> bool:
+        """Tell whether the image's edge cuts nothing off."""
+        x, y, width, height = mask.bbox
+        return x > 0 and y > 0 and y + height < self._size[0] and x + width < self._size[1]
+
+    def _by_place(self, sampled: Sequence[NDArray[np.bool_]]) -> dict[int, int]:
+        """Match by overlap."""
+        expected = [self._grid.sample(track.mask, track.shift) for track in self._tracks]
+        shown = [self._grid.shown(track.shift, *self._size) for track in self._tracks]
+        overlap = iou_table(sampled, expected, shown)
+        scores = np.where(overlap >= self.options.min_iou, overlap**POWER, 0.0)
+        lost = np.array([track.lost > 0 for track in self._tracks], np.bool_)
+        pairs = _match(np.where(lost, 0.0, scores))
+        scores[list(pairs)] = 0.0
+        return pairs | _match(np.where(lost, scores, 0.0))
+
+    def _by_looks(
+        self,
+        masks: Sequence[InstanceMask],
+        looks: NDArray[np.float32],
+        pairs: dict[int, int],
+    ) -> dict[int, int]:
+        """Match by looks what overlap did not: of about the same size, and alike enough."""
+        if not masks or not self._tracks:
+            return {}
+        similarity = looks @ np.stack([track.looks for track in self._tracks]).T
+        similarity[similarity < self.options.min_similarity] = 0.0
+        similarity[list(pairs)] = 0.0
+        similarity[:, list(pairs.values())] = 0.0
+        areas = np.array([mask.area for mask in masks], np.float64)
+        before = np.array([track.mask.area for track in self._tracks], np.float64)
+        ratio = areas[:, None] / np.maximum(before[None], 1.0)
+        alike = (ratio > 1 / ALIKE_IN_SIZE) & (ratio < ALIKE_IN_SIZE)
+        return _match(np.where(alike, similarity, 0.0))
+
+    def _begin(
+        self, mask: InstanceMask, middle: NDArray[np.float64], looks: NDArray[np.float32]
+    ) -> Track:
+        self._last_id = self._last_id % HIGHEST_ID + 1
+        track = Track(self._last_id, mask, middle, looks)
+        if len(self._tracks) < MAX_TRACKS:
+            self._tracks.append(track)
+        return track
+
+    def _forget(self, seen: set[int], known: int) -> None:
+        """Age the first `known` tracks that were not `seen`; drop those lost for too long."""
+        for index, track in enumerate(self._tracks[:known]):
+            if index not in seen:
+                track.lost += 1
+        self._tracks = [track for track in self._tracks if track.lost <= self.options.max_lost]
+
+
+def _match(scores: NDArray[np.floating]) -> dict[int, int]:
+    """Pair rows with columns for the largest sum of scores; pairs of score 0 are none."""
+    rows, columns = linear_sum_assignment(scores, maximize=True)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {row: column for row, column in pairs if scores[row, column] > 0}

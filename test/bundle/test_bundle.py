@@ -1,0 +1,301 @@
+"""Bundles: found by name and by path; every fault is refused, and the file named."""
+
+import os
+import shutil
+
+import onnx
+import pytest
+import yaml
+
+from aopsam_ros.bundle import loading as bundle_module
+from aopsam_ros.bundle.loading import available, find_bundle, load_bundle, search_folders
+from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.errors import BundleError, EngineError
+from support import tiny_bundle
+from support.tiny_bundle import write_tiny_bundle
+
+
+def edit(folder, change):
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    change(fields)
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+
+
+def test_fields_are_read(tiny_folder):
+    bundle = load_bundle(tiny_folder)
+    assert (bundle.name, bundle.version, bundle.licence) == ("tiny", "1", "Apache-2.0")
+    assert bundle.image_size == tiny_bundle.SIZE
+    assert bundle.embedding_shape == (1, 3, tiny_bundle.MAP, tiny_bundle.MAP)
+    assert bundle.similarity_channels == 2
+    assert bundle.stability_offset == 1.0
+    assert bundle.options().asf.min_spacing == 2
+    assert bundle.options().asf.elimination_threshold == 1.3
+    assert set(bundle.graphs) == {"encoder", "prompt_predictor", "mask_decoder"}
+    assert bundle.mixed_graphs == {}
+
+
+def test_mixed_graphs_are_read_and_checked_as_the_others_are(tmp_path):
+    folder = write_tiny_bundle(tmp_path / "b")
+    listed = yaml.safe_load((folder / "bundle.yaml").read_text())["graphs"]
+    edit(folder, lambda fields: fields.update(mixed_graphs=listed))
+    bundle = load_bundle(folder)
+    assert bundle.mixed_graphs == bundle.graphs
+    listed["mask_decoder"]["file"] = "../mask_decoder.onnx"
+    edit(folder, lambda fields: fields.update(mixed_graphs=listed))
+    with pytest.raises(BundleError, match=r"mixed_graphs\.mask_decoder\.file"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("mixed", [[], "encoder.onnx", {"encoder": {}}, {}])
+def test_malformed_mixed_graphs_are_refused(tmp_path, mixed):
+    folder = write_tiny_bundle(tmp_path / "b", mixed_graphs=mixed)
+    with pytest.raises(BundleError, match="mixed_graphs"):
+        load_bundle(folder)
+
+
+def test_similarity_channels_default_to_all(tmp_path):
+    folder = write_tiny_bundle(tmp_path / "b", similarity_channels=None)
+    assert load_bundle(folder).similarity_channels == 3
+
+
+def test_found_by_folder_by_file_and_by_name(tiny_folder, monkeypatch, tmp_path):
+    assert find_bundle(tiny_folder) == tiny_folder
+    assert find_bundle(tiny_folder / "bundle.yaml") == tiny_folder
+    monkeypatch.setattr(bundle_module, "search_folders", lambda: [tmp_path, tiny_folder.parent])
+    assert find_bundle("tiny") == tiny_folder
+    assert available() == ["tiny"]
+
+
+def test_a_name_goes_before_a_folder_of_the_working_directory(tiny_folder, monkeypatch, tmp_path):
+    write_tiny_bundle(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bundle_module, "search_folders", lambda: [tiny_folder.parent])
+    assert find_bundle("tiny") == tiny_folder
+    assert find_bundle("./tiny").resolve() == (tmp_path / "tiny").resolve()
+
+
+@pytest.mark.parametrize("name", ["", "nix", "no/such/folder", "../tiny", "a\0b", "x" * 5000])
+def test_missing_bundle_lists_what_there_is(name, tiny_folder, monkeypatch):
+    monkeypatch.setattr(bundle_module, "search_folders", lambda: [tiny_folder.parent])
+    with pytest.raises(BundleError, match=r"not found; give one of these names \(tiny\)"):
+        find_bundle(name)
+
+
+def test_folder_without_bundle_yaml_is_named(tmp_path):
+    with pytest.raises(BundleError, match=r"holds no bundle\.yaml"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "must be a mapping"),
+        ("- 1", "must be a mapping"),
+        ("name: [", "not readable as YAML"),
+        ("\x00", "not readable as YAML"),
+        ("!!python/object/apply:os.system [true]", "not readable as YAML"),
+        ("[" * 5000, "not readable as YAML"),
+    ],
+)
+def test_broken_yaml_is_refused(tmp_path, text, reason):
+    (tmp_path / "bundle.yaml").write_text(text)
+    with pytest.raises(BundleError, match=reason) as raised:
+        load_bundle(tmp_path)
+    assert str(tmp_path / "bundle.yaml") in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_yaml_that_is_not_text_or_too_large_is_refused(tmp_path):
+    (tmp_path / "bundle.yaml").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(BundleError, match="not readable as YAML"):
+        load_bundle(tmp_path)
+    (tmp_path / "bundle.yaml").write_bytes(b" " * (bundle_module.MAX_YAML_BYTES + 1))
+    with pytest.raises(BundleError, match="more than the"):
+        load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", None),
+        ("name", ""),
+        ("name", "two\nlines"),
+        ("licence", []),
+        ("image_size", 0),
+        ("image_size", 512.0),
+        ("image_size", True),
+        ("image_size", 10**9),
+        ("mean", [1, 2]),
+        ("mean", [1, 2, "x"]),
+        ("std", [0, 1, 1]),
+        ("std", [float("nan"), 1, 1]),
+        ("std", [10**400, 1, 1]),
+        ("embedding_shape", [1, 3, 8]),
+        ("embedding_shape", [2, 3, 8, 8]),
+        ("embedding_shape", [1, 3, 8, 9]),
+        ("embedding_shape", [1, -3, 8, 8]),
+        ("similarity_channels", 4),
+        ("similarity_channels", 0),
+        ("low_res_mask_size", 10**6),
+        ("confidence_map_size", "big"),
+        ("stability_offset", -1),
+        ("graphs", []),
+        ("graphs", {}),
+        ("defaults", {"asf": 3}),
+        ("defaults", {"other": {}}),
+        ("defaults", {"asf": {"min_spacing": 0}}),
+        ("defaults", {"mask": {"no_such": 0}}),
+        ("defaults", {"grid": {"stability_threshold": 1.5}}),
+    ],
+)
+def test_wrong_field_is_refused_and_named(tmp_path, field, value):
+    folder = write_tiny_bundle(tmp_path / "b")
+    edit(folder, lambda fields: fields.update({field: value}))
+    with pytest.raises(BundleError, match=field.split("_", maxsplit=1)[0]) as raised:
+        load_bundle(folder)
+    assert str(folder / "bundle.yaml") in str(raised.value)
+    assert len(str(raised.value)) < len(str(folder)) + 400
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../encoder.onnx", "/etc/passwd", "a/b.onnx", "..", ".", "", "a\\b.onnx", ".hidden", "a\nb"],
+)
+def test_no_graph_outside_the_folder(tmp_path, file):
+    folder = write_tiny_bundle(tmp_path / "b")
+    shutil.copy(folder / "encoder.onnx", tmp_path / "encoder.onnx")
+    edit(folder, lambda fields: fields["graphs"]["encoder"].update(file=file))
+    with pytest.raises(BundleError, match=r"graphs\.encoder\.file"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 63, "G" * 64, None])
+def test_malformed_sha256_is_refused(tmp_path, digest):
+    folder = write_tiny_bundle(tmp_path / "b")
+    edit(folder, lambda fields: fields["graphs"]["mask_decoder"].update(sha256=digest))
+    with pytest.raises(BundleError, match=r"graphs\.mask_decoder\.sha256"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "mask_decoder"])
+def test_missing_entry_is_refused(tmp_path, graph):
+    folder = write_tiny_bundle(tmp_path / "b")
+    edit(folder, lambda fields: fields["graphs"].pop(graph))
+    with pytest.raises(BundleError, match=f"graphs.{graph}"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "mask_decoder"])
+def test_altered_graph_is_refused(tmp_path, graph):
+    folder = write_tiny_bundle(tmp_path / "b")
+    file = folder / f"{graph}.onnx"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(BundleError, match="sha256") as raised:
+        create_runtime(load_bundle(folder))
+    assert str(file) in str(raised.value)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "mask_decoder"])
+def test_missing_graph_is_refused(tmp_path, graph):
+    folder = write_tiny_bundle(tmp_path / "b")
+    (folder / f"{graph}.onnx").unlink()
+    with pytest.raises(BundleError, match="missing") as raised:
+        create_runtime(load_bundle(folder))
+    assert f"{graph}.onnx" in str(raised.value)
+
+
+def test_graph_that_is_a_folder_is_refused(tmp_path):
+    folder = write_tiny_bundle(tmp_path / "b")
+    (folder / "encoder.onnx").unlink()
+    (folder / "encoder.onnx").mkdir()
+    with pytest.raises(BundleError, match="not a file"):
+        create_runtime(load_bundle(folder))
+
+
+def test_oversized_graph_is_refused_unread(tmp_path, monkeypatch):
+    folder = write_tiny_bundle(tmp_path / "b")
+    monkeypatch.setattr(bundle_module, "MAX_GRAPH_BYTES", 100)
+    with pytest.raises(BundleError, match="more than the 100 allowed"):
+        create_runtime(load_bundle(folder))
+
+
+def test_a_bundle_in_the_users_folder_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(BundleError, match=r"'mobile_sam' not found.*--checkpoint mobile_sam.*nano"):
+        load_bundle("mobile_sam")
+    folder = write_tiny_bundle(tmp_path / "aopsam_ros" / "bundles" / "mobile_sam")
+    assert load_bundle("mobile_sam").folder == folder
+    assert "mobile_sam" in available()
+
+
+def test_a_relative_users_folder_is_ignored(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert search_folders()[-1] == tmp_path / ".local/share/aopsam_ros/bundles"
+
+
+def test_a_user_without_a_home_finds_what_is_installed(monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    before = available()
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    assert "nano" in available() and set(available()) <= set(before)
+    assert load_bundle("nano").name == "nano"
+
+
+def test_aliases_that_stand_for_more_than_memory_holds_are_refused(tmp_path):
+    file = write_tiny_bundle(tmp_path / "b") / "bundle.yaml"
+    lines = ["a0: &a0 [1, 1]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
+    merged = ["b0: &b0 {x: 1}"]
+    merged += [f"b{n}: &b{n} {{<<: [*b{n - 1}, *b{n - 1}]}}" for n in range(1, 60)]
+    for bomb in (lines, merged):
+        file.write_text(file.read_text() + "\n".join(bomb) + "\nmean: *a59\n")
+        with pytest.raises(BundleError, match="aliases"):
+            load_bundle(file.parent)
+        write_tiny_bundle(file.parent)
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "2024-13-45", "0b12", "1e999999", "!!binary x"])
+def test_values_that_yaml_cannot_make_are_refused(tmp_path, value):
+    file = write_tiny_bundle(tmp_path / "b", mean=None) / "bundle.yaml"
+    file.write_text(f"{file.read_text()}mean: {value}\n")
+    with pytest.raises(BundleError, match=r"bundle\.yaml"):
+        load_bundle(file.parent)
+
+
+def test_pipes_and_devices_are_refused(tmp_path):
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b"))
+    for name, make in (("encoder", os.mkfifo), ("mask_decoder", _link_to_zeros)):
+        file = bundle.graphs[name].path
+        file.unlink()
+        make(file)
+        with pytest.raises(BundleError, match="not a file"):
+            bundle.graphs[name].read()
+
+
+def _link_to_zeros(file):
+    file.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../weights.bin", "{folder}/weights.bin"])
+def test_graphs_do_not_reach_for_other_files(tmp_path, monkeypatch, location):
+    model = tiny_bundle.encoder()
+    (weights,) = model.graph.initializer
+    external = onnx.TensorProto(
+        name=weights.name, data_type=weights.data_type, dims=weights.dims,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )  # fmt: skip
+    path = location.format(folder=tmp_path)
+    external.external_data.add(key="location", value=path)
+    model.graph.initializer[0].CopyFrom(external)
+    folder = write_tiny_bundle(tmp_path / "b", models={"encoder": model})
+    for place in (tmp_path, folder):  # wherever the path might begin
+        (place / "weights.bin").write_bytes(weights.raw_data)
+    monkeypatch.chdir(folder)
+    with pytest.raises((BundleError, EngineError)):
+        create_runtime(load_bundle(folder), "onnxruntime", threads=1)

@@ -1,0 +1,185 @@
+"""Label maps, COCO JSON and SA-1B give the same instances; broken files are named."""
+
+import cv2
+import numpy as np
+import pytest
+
+from aopsam_ros.data.datasets import open_dataset, split_by_group, stack_layers
+from aopsam_ros.errors import DatasetError
+from support.drawn_scenes import column_runs, draw_scene, write_json, write_label_maps
+
+
+def masks_of(image):
+    return [image.layers[layer] == label for layer, label in image.instances()]
+
+
+def test_label_maps(tmp_path):
+    dataset = open_dataset(write_label_maps(tmp_path / "drawn", 3))
+    rgb, labels = draw_scene(1)
+    image = dataset.read(1)
+    assert (len(dataset), dataset.name, image.name) == (3, "drawn", "scene1")
+    np.testing.assert_array_equal(image.rgb, rgb)
+    np.testing.assert_array_equal(image.layers[0], labels)
+
+
+def test_sixteen_bit_labels_are_kept(tmp_path):
+    folder = write_label_maps(tmp_path / "drawn", 1)
+    labels = np.zeros((96, 128), np.uint16)
+    labels[10:20, 10:20] = 40_000
+    cv2.imwrite(str(folder / "masks" / "scene0.png"), labels)
+    assert open_dataset(folder).read(0).instances() == [(0, 40_000)]
+
+
+def test_groups_come_from_the_manifest(tmp_path):
+    folder = write_label_maps(tmp_path / "train" / "drawn", 3)
+    (tmp_path / "manifest.csv").write_text(
+        "set,id,group\ndrawn,scene0,tote\ndrawn,scene1,tote\nother,scene2,elsewhere\n"
+    )
+    dataset = open_dataset(folder)
+    assert [dataset.group(i) for i in range(3)] == ["tote", "tote", "scene2"]
+
+
+def coco(file_name, annotations):
+    return {"images": [{"id": 7, "file_name": file_name}], "annotations": annotations}
+
+
+def test_coco_polygons_runs_and_crowds(tmp_path):
+    pytest.importorskip("pycocotools")
+    rgb, labels = draw_scene(0)
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), rgb[:, :, ::-1])
+    square = [10, 20, 30, 20, 30, 40, 10, 40]
+    path = write_json(
+        tmp_path / "instances.json",
+        coco(
+            "a.png",
+            [
+                {"image_id": 7, "segmentation": [square]},
+                {"image_id": 7, "segmentation": column_runs(labels == 4)},
+                {"image_id": 7, "segmentation": column_runs(labels == 0), "iscrowd": 1},
+            ],
+        ),
+    )
+    for source in (path, tmp_path):
+        masks = masks_of(open_dataset(source).read(0))
+        assert len(masks) == 2
+        assert any(np.array_equal(mask, labels == 4) for mask in masks)
+        polygon = np.zeros(labels.shape, bool)
+        polygon[20:40, 10:30] = True
+        assert any(np.array_equal(mask, polygon) for mask in masks)
+
+
+def test_sa1b_with_its_points(tmp_path):
+    pytest.importorskip("pycocotools")
+    from pycocotools import mask as coder
+
+    rgb, labels = draw_scene(2)
+    cv2.imwrite(str(tmp_path / "sa_1.jpg"), rgb[:, :, ::-1])
+    annotations = []
+    for label in (1, 2, 3):
+        runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
+        runs["counts"] = runs["counts"].decode()
+        annotations.append({"segmentation": runs, "point_coords": [[10.5, label]]})
+    write_json(tmp_path / "sa_1.json", {"annotations": annotations})
+    image = open_dataset(tmp_path).read(0)
+    found = {mask.tobytes() for mask in masks_of(image)}
+    assert found == {(labels == label).tobytes() for label in (1, 2, 3)}
+    np.testing.assert_allclose(image.points, [[10.5, 1], [10.5, 2], [10.5, 3]])
+
+
+def test_overlapping_masks_lie_on_different_layers():
+    rng = np.random.default_rng(0)
+    masks = []
+    for _ in range(12):
+        y, x = rng.integers(0, 30, 2)
+        mask = np.zeros((40, 40), bool)
+        mask[y : y + 15, x : x + 12] = True
+        masks.append(mask)
+    layers = stack_layers([*masks, np.zeros((40, 40), bool)], (40, 40))
+    labels = np.unique(layers)
+    assert sorted(labels[labels > 0]) == list(range(1, 13))
+    found = {(layers == label).any(0).tobytes() for label in range(1, 13)}
+    assert found == {mask.tobytes() for mask in masks}
+
+
+def test_split_keeps_groups_together_and_is_stable():
+    class Dataset:
+        name = "frames"
+
+        def __len__(self):
+            return 300
+
+        def group(self, index):
+            return f"video{index // 10}"
+
+    training, held = split_by_group(Dataset(), 0.3)
+    assert sorted(training + held) == list(range(300))
+    assert not {i // 10 for i in training} & {i // 10 for i in held}
+    assert 30 <= len(held) <= 150
+    assert split_by_group(Dataset(), 0.3) == (training, held)
+    # A larger share only adds to what is held out: no image changes sides twice.
+    assert set(held) <= set(split_by_group(Dataset(), 0.5)[1])
+
+
+def broken_mask(folder):
+    (folder / "masks" / "scene0.png").write_bytes(b"not a png")
+
+
+def missing_mask(folder):
+    (folder / "masks" / "scene0.png").unlink()
+
+
+def wrong_size(folder):
+    cv2.imwrite(str(folder / "masks" / "scene0.png"), np.zeros((5, 5), np.uint16))
+
+
+def colour_mask(folder):
+    cv2.imwrite(str(folder / "masks" / "scene0.png"), np.zeros((96, 128, 3), np.uint8))
+
+
+def truncated_image(folder):
+    (folder / "images" / "scene0.png").write_bytes(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "harm", [broken_mask, missing_mask, wrong_size, colour_mask, truncated_image]
+)
+def test_broken_files_are_named(tmp_path, harm):
+    folder = write_label_maps(tmp_path / "drawn", 1)
+    harm(folder)
+    with pytest.raises(DatasetError, match=r"scene0\.png"):
+        open_dataset(folder).read(0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a COCO"),
+        ("[]", "not a COCO"),
+        ('{"images": []}', "not a COCO"),
+        ('{"images": [], "annotations": []}', "no image has"),
+    ],
+)
+def test_broken_coco_files(tmp_path, content, message):
+    path = tmp_path / "instances.json"
+    path.write_text(content)
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(path)
+
+
+def test_malformed_segmentation(tmp_path):
+    pytest.importorskip("pycocotools")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    path = write_json(
+        tmp_path / "instances.json",
+        coco("a.png", [{"image_id": 7, "segmentation": {"size": [9, 9], "counts": [81]}}]),
+    )
+    with pytest.raises(DatasetError, match=r"instances\.json"):
+        open_dataset(path).read(0)
+
+
+def test_nothing_to_open(tmp_path):
+    with pytest.raises(DatasetError, match="no such"):
+        open_dataset(tmp_path / "missing")
+    with pytest.raises(DatasetError, match="expected images/"):
+        open_dataset(tmp_path)

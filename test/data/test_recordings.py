@@ -1,0 +1,274 @@
+"""Pictures from folders, videos and recordings, and what is said of those that have none."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from aopsam_ros.data.recordings import open_frames
+from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
+from aopsam_ros.images.files import write_rgb
+from support.drawn_scenes import draw_scene
+from support.written_bags import (
+    compressed_message,
+    image_message,
+    text_message,
+    write_bag,
+    write_ros1_bag,
+)
+
+NEAR = 6.0  # mean difference of pixels that lossy compression may make
+
+
+def shades(count, height=48, width=64):
+    """Pictures that can be told apart: each brighter than the one before."""
+    return [np.full((height, width, 3), 20 + 8 * i, np.uint8) for i in range(count)]
+
+
+def level(rgb):
+    return round((float(rgb.mean()) - 20) / 8)
+
+
+def write_video(path, pictures):
+    height, width = pictures[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (width, height))
+    assert writer.isOpened()
+    for rgb in pictures:
+        writer.write(rgb[:, :, ::-1])
+    writer.release()
+    return path
+
+
+def read_all(source):
+    return {frame.name: frame.read() for frame in source.frames()}
+
+
+def test_folder_of_pictures(tmp_path):
+    for index in range(3):
+        write_rgb(tmp_path / f"photo{index}.png", draw_scene(index)[0])
+    (tmp_path / "notes.txt").write_text("not a picture")
+    source = open_frames(tmp_path)
+    found = read_all(source)
+    assert len(source) == len(found) == 3
+    assert [name.partition("-")[0] for name in found] == ["photo0", "photo1", "photo2"]
+    for index, rgb in enumerate(found.values()):
+        np.testing.assert_array_equal(rgb, draw_scene(index)[0])
+
+
+def test_a_changed_picture_is_another_frame(tmp_path):
+    write_rgb(tmp_path / "photo.png", draw_scene(0)[0])
+    (before,) = open_frames(tmp_path).frames()
+    write_rgb(tmp_path / "photo.png", draw_scene(1)[0])
+    (after,) = open_frames(tmp_path).frames()
+    assert before.name != after.name and before.group == after.group
+
+
+def test_folders_of_the_same_name_are_told_apart(tmp_path):
+    for side in ("left", "right"):
+        (tmp_path / side / "images").mkdir(parents=True)
+        write_rgb(tmp_path / side / "images" / "a.png", draw_scene(0)[0])
+    left, right = (open_frames(tmp_path / side / "images") for side in ("left", "right"))
+    assert left.name == right.name and left.key() != right.key()
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_video(tmp_path, every):
+    video = write_video(tmp_path / "drive.avi", shades(10))
+    source = open_frames(video, every=every)
+    found = read_all(source)
+    taken = list(range(0, 10, every))
+    assert list(found) == [f"frame_{number:06}" for number in taken]
+    assert [level(rgb) for rgb in found.values()] == taken
+    assert len(source) == len(taken)
+
+
+def test_frames_that_nobody_reads_are_passed_over(tmp_path):
+    source = open_frames(write_video(tmp_path / "drive.avi", shades(6)))
+    read = [level(frame.read()) for frame in source.frames() if int(frame.name[-1]) % 2]
+    assert read == [1, 3, 5]
+
+
+def test_neighbouring_frames_belong_together(tmp_path):
+    source = open_frames(write_video(tmp_path / "drive.avi", shades(25)), every=1)
+    groups = [frame.group for frame in source.frames()]
+    assert len(set(groups[:20])) == 1 and set(groups[20:]).isdisjoint(groups[:20])
+
+
+def test_sources_are_named_by_content_and_choice(tmp_path):
+    first = write_video(tmp_path / "a.avi", shades(6))
+    keys = {open_frames(first).key(), open_frames(first, every=2).key()}
+    moved = first.rename(tmp_path / "elsewhere.avi")
+    write_video(tmp_path / "a.avi", shades(7))
+    keys |= {open_frames(tmp_path / "a.avi").key()}
+    assert len(keys) == 3
+    assert open_frames(moved).key() == open_frames(moved).key()
+
+
+@pytest.mark.parametrize("storage", ["MCAP", "SQLITE3"])
+@pytest.mark.parametrize("as_file", [False, True])
+def test_recording(tmp_path, storage, as_file):
+    pytest.importorskip("rosbags")
+    pictures = [draw_scene(index)[0] for index in range(5)]
+    messages = [image_message(rgb, "rgb8", padding=7) for rgb in pictures]
+    bag = write_bag(
+        tmp_path / "drive", {"/camera/image": messages, "/chat": [text_message("hello")]}, storage
+    )
+    path = next(p for p in bag.iterdir() if p.suffix in (".mcap", ".db3")) if as_file else bag
+    source = open_frames(path, every=2)
+    found = read_all(source)
+    assert source.name == "drive" and len(source) == 3
+    assert list(found) == ["frame_000000", "frame_000002", "frame_000004"]
+    for rgb, index in zip(found.values(), (0, 2, 4), strict=True):
+        np.testing.assert_array_equal(rgb, pictures[index])
+
+
+def test_recording_of_ros_1(tmp_path):
+    pytest.importorskip("rosbags")
+    pictures = [draw_scene(index)[0] for index in range(3)]
+    source = open_frames(write_ros1_bag(tmp_path / "drive.bag", "/camera", pictures))
+    assert len(source) == 3
+    for found, wanted in zip(read_all(source).values(), pictures, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_topic_is_chosen(tmp_path):
+    pytest.importorskip("rosbags")
+    bag = write_bag(
+        tmp_path / "drive",
+        {
+            "/left": [image_message(rgb, "rgb8") for rgb in shades(2)],
+            "/right": [image_message(rgb, "rgb8") for rgb in shades(4)],
+        },
+    )
+    assert len(open_frames(bag, "/left")) == 2 and len(open_frames(bag, "/right")) == 4
+    assert open_frames(bag, "/left").key() != open_frames(bag, "/right").key()
+    with pytest.raises(DatasetError, match=r"choose with --topic: /left, /right"):
+        open_frames(bag)
+    with pytest.raises(DatasetError, match=r"no images on topic /front.*/left, /right"):
+        open_frames(bag, "/front")
+
+
+def convert(message):
+    from aopsam_ros.data.recordings.messages import message_to_rgb
+
+    return message_to_rgb(message)
+
+
+def test_encodings():
+    pytest.importorskip("rosbags")
+    rgb = draw_scene(1)[0]
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    alpha = np.dstack([rgb, np.full(grey.shape, 9, np.uint8)])
+    for padding in (0, 5):
+        for pixels, encoding in (
+            (rgb, "rgb8"),
+            (rgb[:, :, ::-1], "bgr8"),
+            (rgb[:, :, ::-1], "8UC3"),
+            (alpha, "rgba8"),
+            (alpha[:, :, [2, 1, 0, 3]], "bgra8"),
+        ):
+            found = convert(image_message(pixels, encoding, padding))
+            np.testing.assert_array_equal(found, rgb, err_msg=f"{encoding} {padding}")
+        found = convert(image_message(grey, "mono8", padding))
+        np.testing.assert_array_equal(found, np.repeat(grey[:, :, None], 3, 2))
+    for big in (False, True):
+        wide = convert(image_message(grey.astype(np.uint16) * 257, "mono16", 4, big))
+        np.testing.assert_allclose(wide[:, :, 0], grey, atol=1)
+
+
+def test_compressed_images():
+    pytest.importorskip("rosbags")
+    rgb = draw_scene(1)[0]
+    content = cv2.imencode(".jpg", rgb[:, :, ::-1])[1].tobytes()
+    assert np.abs(convert(compressed_message(content)).astype(int) - rgb).mean() < NEAR
+    for broken in (b"", content[:20], b"nothing"):
+        with pytest.raises(InputError, match="cannot be decoded"):
+            convert(compressed_message(broken))
+
+
+def test_images_without_colour_are_refused():
+    pytest.importorskip("rosbags")
+    depth = np.ones((8, 8), np.float32)
+    for encoding in ("32FC1", "unheard_of"):
+        with pytest.raises(InputError, match=encoding):
+            convert(image_message(depth, encoding))
+    short = image_message(draw_scene(0)[0], "rgb8")
+    short.data = short.data[:100]
+    with pytest.raises(InputError, match="rgb8"):
+        convert(short)
+
+
+def empty_folder(path):
+    path.mkdir()
+    return path
+
+
+def text_file(path):
+    path.write_text("not a video")
+    return path
+
+
+def no_images(path):
+    pytest.importorskip("rosbags")
+    return write_bag(path, {"/chat": [text_message("hello")]})
+
+
+def no_messages(path):
+    pytest.importorskip("rosbags")
+    return write_bag(path, {"/camera": []})
+
+
+def cut_mcap(path):
+    pytest.importorskip("rosbags")
+    bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
+    file = next(bag.glob("*.mcap"))
+    file.write_bytes(file.read_bytes()[:300])
+    return bag
+
+
+def cut_metadata(path):
+    pytest.importorskip("rosbags")
+    bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
+    (bag / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    return bag
+
+
+def not_mcap(path):
+    pytest.importorskip("rosbags")
+    path = path.with_suffix(".mcap")
+    path.write_bytes(b"something else")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path, "no such"),
+        (empty_folder, "no picture"),
+        (text_file, "neither a video"),
+        (no_images, "no topic of sensor_msgs/msg/Image"),
+        (no_messages, "no image was recorded on /camera"),
+        (cut_mcap, "not a readable recording"),
+        (cut_metadata, "not a readable recording"),
+        (not_mcap, "not a readable recording"),
+    ],
+)
+def test_what_cannot_be_opened_is_named(tmp_path, make, reason):
+    path = make(tmp_path / "source")
+    with pytest.raises(DatasetError, match=reason) as raised:
+        open_frames(path)
+    assert str(tmp_path / "source") in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_without_rosbags_it_says_what_to_install(tmp_path, monkeypatch):
+    for name in ("rosbags", "rosbags.highlevel"):
+        monkeypatch.setitem(sys.modules, name, None)
+    (tmp_path / "drive.mcap").write_bytes(b"")
+    with pytest.raises(EngineError, match=r"drive\.mcap: reading recordings needs rosbags"):
+        open_frames(tmp_path / "drive.mcap")
+
+
+def test_every_must_be_a_number_of_frames(tmp_path):
+    with pytest.raises(OptionError, match="--every"):
+        open_frames(tmp_path, every=0)

@@ -1,0 +1,117 @@
+"""Bundles to run; a GPU and a TensorRT of any version, in the host's memory."""
+
+import importlib.util
+
+import pytest
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.openvino.api import FP32, OpenVino
+from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+from aopsam_ros.images.files import read_rgb
+from support.gpu import Gpu
+from support.stand_in_tensorrt import VERSIONS
+
+NO_OPENVINO = importlib.util.find_spec("openvino") is None
+ON_CPU = [
+    OnnxRuntime,
+    pytest.param(OpenVinoRuntime, marks=pytest.mark.skipif(NO_OPENVINO, reason="needs openvino")),
+]
+
+
+@pytest.fixture(scope="session", params=ON_CPU, ids=["onnxruntime", "openvino"])
+def engine(request):
+    """Each of the engines for a processor: what makes a runtime of a bundle."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_folder):
+    return load_bundle(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def nano_bundle(root):
+    return load_bundle(root / "bundles" / "nano")
+
+
+@pytest.fixture(scope="session")
+def mobile_sam_bundle(tmp_path_factory):
+    """MobileSAM of random weights for images of 64 pixels."""
+    torch = pytest.importorskip("torch")
+    from aopsam_ros.models.export import export_bundle, mobile_sam_parts
+    from aopsam_ros.models.mobile_sam import MobileSam
+    from aopsam_ros.models.prompt_predictor import PromptPredictor
+    from support import mobile_sam_cases as cases
+
+    folder = tmp_path_factory.mktemp("bundles") / "mobile_sam"
+    torch.manual_seed(0)
+    model = cases.load_random_weights(MobileSam(64))
+    facts = {"name": "random", "version": "0", "licence": "Apache-2.0"}
+    facts |= {"provenance": {}, "defaults": {}}
+    export_bundle(mobile_sam_parts(model, PromptPredictor(256)), folder, facts)
+    return load_bundle(folder)
+
+
+@pytest.fixture(params=VERSIONS)
+def gpu(request, tmp_path):
+    """A machine with a GPU; whatever a test does, nothing is left on it."""
+    gpu = Gpu(request.param, tmp_path / "engines")
+    yield gpu
+    gpu.driver.assert_clean()
+
+
+@pytest.fixture
+def modern_gpu(tmp_path):
+    """A machine whose TensorRT's version does not matter to the test."""
+    gpu = Gpu("10.3.0", tmp_path / "engines")
+    yield gpu
+    gpu.driver.assert_clean()
+
+
+# For the tests of OpenVINO.
+
+
+@pytest.fixture(scope="module")
+def openvino():
+    return OpenVino(threads=1)
+
+
+@pytest.fixture(scope="module")
+def with_bf16():
+    """OpenVINO on a processor with bf16, or one that can imitate it."""
+    openvino = OpenVino(threads=1)
+    module = openvino.module
+    taken = module.op.Parameter(module.Type.f32, module.Shape([8, 8]))
+    model = module.Model([module.opset8.matmul(taken, taken, False, False)], [taken], "product")
+    compiled = openvino.compile(model, "bf16")
+    if compiled.get_property("INFERENCE_PRECISION_HINT") != module.Type.bf16:
+        pytest.skip("this processor can neither compute in bf16 nor imitate it")
+    openvino.has_bf16 = openvino.gains_by_bf16 = True
+    return openvino
+
+
+@pytest.fixture(scope="module")
+def bundles(request):
+    """Find a bundle by its name; only what is asked for is made."""
+    fixtures = {"tiny": "bundle", "nano": "nano_bundle", "mobile_sam": "mobile_sam_bundle"}
+    return lambda name: request.getfixturevalue(fixtures[name])
+
+
+@pytest.fixture(scope="module")
+def runtimes(openvino, bundles):
+    known = {}
+
+    def start(name):
+        if name not in known:
+            bundle = bundles(name)
+            pair = OpenVinoRuntime(bundle, 1, FP32, openvino), OnnxRuntime(bundle, threads=1)
+            known[name] = pair
+        return known[name]
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def cat(root):
+    return read_rgb(root / "photographs" / "cat.jpg")

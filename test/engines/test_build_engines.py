@@ -1,0 +1,45 @@
+"""`aopsam build-engines`."""
+
+import pytest
+
+from aopsam_ros.cli import main
+from aopsam_ros.engines.registry import create_runtime
+
+
+def test_engines_are_built_verified_and_found_again(
+    modern_gpu, bundle, tmp_path, monkeypatch, capfd
+):
+    modern_gpu.install(monkeypatch)
+    modern_gpu.faults.wrong_half = ("confidence_map",)
+    out = tmp_path / "image"
+    assert main(["build-engines", str(bundle.folder), "--out", str(out)]) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "encoder: fp16, chosen by TensorRT",
+        "prompt_predictor: fp32",
+        "mask_decoder: fp16, chosen by TensorRT",
+        str(out),
+    ]
+    count = len(modern_gpu.builds)
+    monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(out))
+    runtime = create_runtime(bundle, "tensorrt")
+    assert (len(modern_gpu.builds), runtime.precision) == (count, "fp16 but prompt_predictor")
+    runtime.close()
+
+
+def test_without_a_gpu_it_is_one_clear_line(bundle, monkeypatch, capfd):
+    monkeypatch.setattr(
+        "aopsam_ros.engines.tensorrt.cuda.LIBRARY", "libcuda-that-is-not-there.so.1"
+    )
+    assert main(["build-engines", str(bundle.folder)]) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("aopsam: error: no NVIDIA driver")
+
+
+@pytest.mark.parametrize("words", [["nowhere"], ["nano", "--precision", "fp8"]])
+def test_wrong_arguments_are_refused(words, capfd):
+    try:
+        code = main(["build-engines", *words])
+    except SystemExit as error:  # argparse's own
+        code = error.code
+    assert code == 2
+    assert "error" in capfd.readouterr().err

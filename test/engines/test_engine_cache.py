@@ -1,0 +1,222 @@
+"""The cache of engines: what it finds is what was stored by its user, or nothing."""
+
+import errno
+import json
+import multiprocessing
+import os
+import threading
+
+import pytest
+
+from aopsam_ros.engines import engine_cache
+from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
+from support.other_process import hold_the_lock
+
+KEY = EngineKey({"graph": "encoder", "onnx": "ab", "tensorrt": "10.3.0"})
+PLAN = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def cache(tmp_path):
+    cache = EngineCache(tmp_path / "engines")
+    cache.store(KEY, PLAN, {"cosine": {"embedding": 1.0}})
+    return cache
+
+
+def file_of(cache, suffix):
+    return cache.folder / f"{KEY.digest}.{suffix}"
+
+
+def test_what_was_stored_is_found(cache):
+    entry = cache.find(KEY)
+    assert (entry.plan, entry.notes, entry.refusal) == (PLAN, {"cosine": {"embedding": 1.0}}, "")
+    assert sorted(f.suffix for f in cache.folder.iterdir()) == [".json", ".plan"]
+
+
+def test_only_the_user_can_read_or_replace_it(cache):
+    assert cache.folder.stat().st_mode & 0o077 == 0
+    assert all(f.stat().st_mode & 0o077 == 0 for f in cache.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**KEY.facts, "onnx": "ac"},
+        {**KEY.facts, "tensorrt": "10.13.0"},
+        {**KEY.facts, "precision": "fp16"},
+        {"graph": "encoder"},
+    ],
+)
+def test_any_other_fact_is_another_engine(cache, other):
+    assert EngineKey(other).digest != KEY.digest
+    assert cache.find(EngineKey(other)) is None
+
+
+def test_the_order_of_facts_does_not_matter():
+    assert EngineKey(dict(reversed(KEY.facts.items()))).digest == KEY.digest
+
+
+def truncate(cache):
+    file_of(cache, "plan").write_bytes(PLAN[:-1])
+
+
+def alter(cache):
+    file_of(cache, "plan").write_bytes(b"x" + PLAN[1:])
+
+
+def remove_plan(cache):
+    file_of(cache, "plan").unlink()
+
+
+def plan_becomes_a_link(cache):
+    file_of(cache, "plan").rename(cache.folder / "elsewhere")
+    file_of(cache, "plan").symlink_to("elsewhere")
+
+
+def plan_becomes_writable_for_all(cache):
+    file_of(cache, "plan").chmod(0o666)
+
+
+def edit(cache, **changes):
+    sidecar = file_of(cache, "json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), **changes}))
+
+
+def other_release(cache):
+    edit(cache, format=99)
+
+
+def other_key(cache):
+    edit(cache, key={**KEY.facts, "gpu": "another"})
+
+
+def other_hash(cache):
+    edit(cache, sha256="0" * 64)
+
+
+def no_json(cache):
+    file_of(cache, "json").write_bytes(b"\xff{")
+
+
+def json_of_another_kind(cache):
+    file_of(cache, "json").write_text("[1, 2]")
+
+
+def folder_open_for_all(cache):
+    cache.folder.chmod(0o777)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncate, alter, remove_plan, plan_becomes_a_link, plan_becomes_writable_for_all,
+        other_release, other_key, other_hash, no_json, json_of_another_kind, folder_open_for_all,
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trusted_is_not_found(cache, damage, caplog):
+    damage(cache)
+    assert cache.find(KEY) is None
+    assert "cached engine ignored: " in caplog.text
+
+
+def test_a_damaged_engine_is_replaced(cache):
+    truncate(cache)
+    cache.store(KEY, b"new", {})
+    assert cache.find(KEY).plan == b"new"
+
+
+def test_a_file_of_another_user_is_not_loaded(cache, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    if os.stat(cache.folder).st_uid != 0:
+        assert cache.find(KEY) is None
+    # What root has put there, as in a container's image, may be used.
+    file_of(cache, "plan")
+
+
+@pytest.mark.parametrize("function", ["fsync", "open"])
+def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch, caplog, function):
+    real = getattr(os, function)
+
+    def full(*arguments, **options):
+        if function == "fsync" or arguments[1] & os.O_CREAT:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(os, function, full)
+    cache.store(KEY, b"larger", {})
+    monkeypatch.undo()
+    assert "the next start builds it again: [Errno 28]" in caplog.text
+    assert cache.find(KEY) is None
+    assert not list(cache.folder.glob("*.partial"))
+
+
+def test_a_folder_that_cannot_be_made_costs_nothing_but_time(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    cache = EngineCache(tmp_path / "file" / "engines")
+    with cache.locked(KEY, pytest.fail):
+        cache.store(KEY, PLAN, {})
+    cache.refuse(KEY, "wrong")
+    assert cache.find(KEY) is None
+    assert "cannot be kept" in caplog.text
+
+
+def test_a_refusal_is_remembered(cache):
+    cache.refuse(KEY, "embedding holds values that are not finite")
+    entry = cache.find(KEY)
+    assert entry.plan is None and "not finite" in entry.refusal
+
+
+def test_only_so_many_engines_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_cache, "MOST_ENGINES", 3)
+    cache = EngineCache(tmp_path)
+    keys = [EngineKey({"number": str(number)}) for number in range(5)]
+    for age, key in enumerate(keys[:4]):
+        cache.store(key, b"plan", {})
+        os.utime(cache.folder / f"{key.digest}.json", (age, age))
+    assert cache.find(keys[0]) is None
+    assert cache.find(keys[1]) is not None  # and is the newest by that
+    cache.store(keys[4], b"plan", {})
+    assert [cache.find(key) is not None for key in keys] == [False, True, False, True, True]
+    assert len(list(tmp_path.glob("*.plan"))) == 3
+
+
+def test_a_lock_makes_others_wait(cache):
+    waited, order = threading.Event(), []
+
+    def other():
+        with cache.locked(KEY, waited.set):
+            order.append("other")
+
+    thread = threading.Thread(target=other)
+    with cache.locked(KEY, pytest.fail):
+        thread.start()
+        assert waited.wait(20)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]
+
+
+def test_the_lock_of_a_process_that_died_is_gone(cache):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold_the_lock, args=(cache.folder, KEY, held, release))
+    process.start()
+    assert held.wait(60)
+    waits = []
+
+    def on_wait():
+        waits.append(1)
+        release.set()
+
+    with cache.locked(KEY, on_wait):
+        pass
+    process.join()
+    assert waits and process.exitcode == 1
+
+
+def test_the_folder_is_the_users_cache_or_the_chosen_one(monkeypatch, tmp_path):
+    monkeypatch.delenv("AOPSAM_ENGINE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert EngineCache().folder == tmp_path / "aopsam_ros" / "engines"
+    monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(tmp_path / "image"))
+    assert EngineCache().folder == tmp_path / "image"

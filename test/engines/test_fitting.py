@@ -1,0 +1,157 @@
+"""Padding left out: what graphs see, what comes back, and engines that need the square."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.fitting import Fitted, fit, put_back
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.errors import BundleError
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.tiny_bundle import MAP, SIZE, encoder, prompt_predictor, write_tiny_bundle
+from support.tiny_split import parts, write_split_bundle
+
+IMAGE = np.random.default_rng(0).normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32)
+SQUARE = 512  # of nano
+VALID = 300, 512
+
+
+@given(
+    multiple=st.sampled_from([1, 2, 8, 32]),
+    times=st.integers(1, 20),
+    share=st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+)
+def test_what_graphs_see_is_the_least_that_holds_the_image(multiple, times, share):
+    square = 32 * times
+    valid = tuple(max(1, round(square * part)) for part in share)
+    fitted = fit(valid, square, multiple)
+    for side, needed in zip((fitted.rows, fitted.columns), valid, strict=True):
+        fitting = [n for n in range(multiple, square + 1, multiple) if n >= needed]
+        assert side == min(fitting)
+
+
+def test_the_square_where_nothing_is_known_or_nothing_else_will_do():
+    assert fit(None, 512, 32) == fit((300, 512), 512, 0) == Fitted(512, 512, 512)
+
+
+def test_maps_have_the_same_part():
+    fitted = Fitted(320, 512, 512)
+    assert [fitted.of(size) for size in (512, 128, 32, 16)] == [
+        (320, 512), (80, 128), (20, 32), (10, 16)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge"])
+def test_a_part_is_put_back_top_left(mode):
+    part = np.random.default_rng(0).random((2, 3, 5)).astype(np.float32)
+    whole = put_back(part, 6, mode)
+    for row, column in np.ndindex(6, 6):
+        inside = row < 3 and column < 5
+        edge = part[:, min(row, 2), min(column, 4)]
+        wanted = edge if inside or mode == "edge" else 0.0
+        np.testing.assert_array_equal(whole[:, row, column], wanted)
+    assert put_back(whole, 6) is whole
+
+
+@pytest.fixture(scope="module")
+def nano(engine, nano_bundle):
+    return engine(nano_bundle, 1, "fp32")
+
+
+def seen(runtime, image, valid):
+    """All that comes of an image: embedding, confidence map, logits, predicted IoU."""
+    handle = runtime.encode(image, valid)
+    coords = np.float32([[[100, 100]], [[400, 250]]])
+    decoded = runtime.decode(handle, coords, np.ones((2, 1), np.float32))
+    maps = runtime.embedding(handle), runtime.predict(image, handle)
+    return *maps, all_logits(decoded), decoded.predicted_iou
+
+
+def padded(fill):
+    image = np.full((1, 3, SQUARE, SQUARE), fill, np.float32)
+    noise = np.random.default_rng(1).normal(0, 1, (30, 52, 3)).astype(np.float32)
+    image[0, :, :300] = cv2.resize(noise, (512, 300)).transpose(2, 0, 1)
+    image[:, :, 300:320] = 0.0  # up to a multiple of 32 padding is seen
+    return image
+
+
+def test_what_is_left_out_plays_no_part(nano):
+    for found, wanted in zip(
+        seen(nano, padded(99.0), VALID), seen(nano, padded(0.0), VALID), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_everything_comes_back_over_the_square(nano):
+    embedding, confidence, logits, iou = seen(nano, padded(0.0), VALID)
+    square = seen(nano, padded(0.0), None)
+    assert [x.shape for x in (embedding, confidence, logits, iou)] == [x.shape for x in square]
+    assert not embedding[:, :, 20:].any() and not confidence[80:].any()
+    np.testing.assert_array_equal(logits[:, :, 80:], np.repeat(logits[:, :, 79:80], 48, axis=2))
+
+
+def test_an_image_that_fills_the_square_is_seen_as_ever(nano):
+    image = np.random.default_rng(2).normal(0, 1, (1, 3, SQUARE, SQUARE)).astype(np.float32)
+    for found, wanted in zip(seen(nano, image, (512, 512)), seen(nano, image, None), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle, root):
+    segmenter = Segmenter(nano_bundle, nano)
+    rgb = cv2.imread(str(root / "photographs" / "coffee.jpg"))[..., ::-1]
+    sure = {"mask.predicted_iou_threshold": 0.7}
+    square = segmenter.segment(rgb, segmenter.options.updated(sure))
+    options = segmenter.options.updated({"encoder.padding": "least"})
+    height, width = rgb.shape[:2]
+    masks = [m.full(height, width) for m in segmenter.segment(rgb, options).masks]
+    best = []
+    for mask in square.masks:
+        wanted = mask.full(height, width)
+        best.append(max((wanted & m).sum() / (wanted | m).sum() for m in masks))
+    assert len(best) >= 5
+    assert np.median(best) > 0.9 and np.mean(best) > 0.85
+
+
+def opened_sides(model):
+    """Leave height and width of images and maps open."""
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) == 4 and value.name != "own":
+            dims[2].dim_param, dims[3].dim_param = f"{value.name}_rows", f"{value.name}_columns"
+    return model
+
+
+OPEN = {"encoder": opened_sides(encoder()), "prompt_predictor": opened_sides(prompt_predictor())}
+
+
+def test_engines_that_need_the_square_take_it(gpu, tmp_path):
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", OPEN, size_divisibility=4))
+    samples = sample_inputs(bundle)
+    runtime = gpu.start(bundle)
+    check("TensorRT", answers(runtime, samples), answers(OnnxRuntime(bundle), samples))
+    handle = runtime.encode(IMAGE, (SIZE // 2, SIZE))
+    assert runtime.embedding(handle)[:, :, MAP // 2 :].any()  # nothing was left out
+    runtime.close()
+
+
+@pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "decoder_frame"])
+def test_graphs_for_squares_only_are_refused_where_others_are_promised(tmp_path, engine, graph):
+    whole = {name: model for name, model in OPEN.items() if name != graph}
+    split = {name: opened_sides(model) for name, model in parts().items()}
+    if graph in split:
+        split[graph] = parts()[graph]
+    folder = write_split_bundle(tmp_path / "b", split, models=whole, size_divisibility=4)
+    with pytest.raises(BundleError, match=rf"{graph}.onnx: input .* must be dynamic"):
+        engine(load_bundle(folder))
+
+
+@pytest.mark.parametrize("divisor", [0, -32, 3, 4096, 1.5, "32", True])
+def test_a_wrong_divisor_is_refused(tmp_path, divisor):
+    folder = write_tiny_bundle(tmp_path / "b", size_divisibility=divisor)
+    with pytest.raises(BundleError, match="size_divisibility"):
+        load_bundle(folder)

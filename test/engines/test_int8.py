@@ -1,0 +1,289 @@
+"""An encoder in 8 bits: made by `aopsam quantize`, used where asked for, else refused."""
+
+import shutil
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import yaml
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.cli import main
+from aopsam_ros.commands import quantize
+from aopsam_ros.engines import onnx_runtime
+from aopsam_ros.engines.precision import FULL_FIRST_CONVOLUTIONS
+from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.errors import BundleError, EngineError, VerificationError
+from aopsam_ros.images.files import write_rgb
+from aopsam_ros.models import quantization
+from aopsam_ros.models.quantization import write_int8
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support import tiny_bundle
+from support.tiny_bundle import MAP, SIZE, coloured_scene
+from support.tiny_int8 import LAYERS, deep_encoder, pictures, write_deep_bundle
+
+INT8 = "encoder.int8.onnx"
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.uniform(-4, 4, (1, 3, SIZE, SIZE)).astype(np.float32) for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_deep_bundle(tmp_path_factory.mktemp("bundles") / "deep")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return pictures(tmp_path_factory.mktemp("data") / "photographs")
+
+
+@pytest.fixture(scope="module")
+def quantized(source, data):
+    out = source.parent / "quantized"
+    assert main(["quantize", str(source), "--data", str(data), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def copy(quantized, tmp_path):
+    return shutil.copytree(quantized, tmp_path / "copy")
+
+
+def edit(folder, change):
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    change(fields)
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+
+
+def run(path, image):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"image": image})[0]
+
+
+def test_the_bundle_is_the_same_with_a_graph_more(source, quantized):
+    before, after = load_bundle(source), load_bundle(quantized)
+    for name, graph in before.graphs.items():
+        assert graph.read() == after.graphs[name].read()
+    assert (before.int8_graphs, set(after.int8_graphs)) == ({}, {"encoder"})
+    assert after.int8_graphs["encoder"].path == quantized / INT8
+    wanted = {**before.provenance, "int8": {"calibrated_on": "4 photographs"}}
+    assert (after.name, after.defaults, after.provenance) == ("tiny", before.defaults, wanted)
+    assert {file.name for file in quantized.iterdir()} == {
+        *(f"{name}.onnx" for name in before.graphs), INT8, "bundle.yaml",
+    }  # fmt: skip
+
+
+def test_the_first_layers_and_shifts_stay_in_32_bits(quantized):
+    graph = onnx.load(str(quantized / INT8)).graph
+    from_8_bits = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    in_32_bits = {n.output[0]: n for n in graph.node if n.input[0] not in from_8_bits}
+    convolutions = [name for name, node in in_32_bits.items() if node.op_type == "Conv"]
+    assert convolutions == ["gbr", "conv_0", "conv_1"]
+    assert len(convolutions) == FULL_FIRST_CONVOLUTIONS
+    assert "shifted" in in_32_bits and "twice" not in in_32_bits
+    assert sum(n.op_type == "Conv" for n in graph.node) == 1 + LAYERS
+
+
+def test_it_finds_the_same_masks(quantized):
+    rgb, objects = coloured_scene()
+    found = {}
+    for precision in ("int8", "fp32"):
+        options = {"engine": "onnxruntime", "precision": precision, "threads": 1}
+        with Segmenter.from_bundle(quantized, **options) as segmenter:
+            found[precision] = segmenter.segment(rgb).masks
+            assert segmenter.device == "cpu"
+            assert segmenter.precision == {"int8": "fp32, encoder int8"}.get(precision, "fp32")
+    assert len(found["int8"]) == len(found["fp32"]) > len(objects)
+    assert [m.area for m in found["int8"]] == [m.area for m in found["fp32"]]
+
+
+def test_it_is_used_only_where_asked_for(quantized):
+    bundle = load_bundle(quantized)
+    full = run(bundle.graphs["encoder"].path, IMAGES[0])
+    int8 = run(bundle.int8_graphs["encoder"].path, IMAGES[0])
+    assert 0 < np.abs(full - int8).max() < 0.2
+    for precision, wanted in (("auto", full), ("fp16", full), ("fp32", full), ("int8", int8)):
+        runtime = create_runtime(bundle, "onnxruntime", 1, precision)
+        found = runtime.embedding(runtime.encode(IMAGES[0]))
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_an_engine_chosen_by_itself_never_takes_it(quantized, precision):
+    assert "int8" not in create_runtime(load_bundle(quantized), precision=precision).precision
+
+
+def test_int8_chooses_the_engine(quantized):
+    runtime = create_runtime(load_bundle(quantized), precision="int8")
+    assert (runtime.name, runtime.precision) == ("onnxruntime", "fp32, encoder int8")
+
+
+@pytest.mark.parametrize("engine", ["tensorrt", "openvino"])
+def test_other_engines_refuse_it(quantized, engine):
+    with pytest.raises(
+        EngineError, match=f"'int8' is for engine 'onnxruntime', not for '{engine}'"
+    ):
+        create_runtime(load_bundle(quantized), engine, precision="int8")
+
+
+def test_a_gpu_refuses_it(quantized, monkeypatch):
+    class OnGpu:
+        def get_providers(self):
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnx_runtime, "_load", lambda *_: OnGpu())
+    with pytest.raises(EngineError, match="'int8' is for a CPU"):
+        create_runtime(load_bundle(quantized), precision="int8")
+
+
+def test_a_bundle_without_it_says_how_to_make_one(source, capfd):
+    with pytest.raises(BundleError, match="deep: has no encoder in int8; `aopsam quantize` makes"):
+        create_runtime(load_bundle(source), precision="int8")
+    assert main(["segment", "x.jpg", "--model", str(source), "--precision", "int8"]) == 2
+    assert "has no encoder in int8" in capfd.readouterr().err
+
+
+def _remove(folder):
+    (folder / INT8).unlink()
+
+
+def _damage(folder):
+    with (folder / INT8).open("ab") as file:
+        file.write(b"\0")
+
+
+def _shape(folder):
+    edit(folder, lambda fields: fields.update(embedding_shape=[1, 4, MAP, MAP]))
+
+
+def _other(folder):
+    listed = yaml.safe_load((folder / "bundle.yaml").read_text())["graphs"]
+    edit(folder, lambda fields: fields["int8_graphs"].update(encoder=listed["prompt_predictor"]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (_remove, r"encoder\.int8\.onnx: missing"),
+        (_damage, r"encoder\.int8\.onnx: sha256 is"),
+        (_shape, r"encoder\.int8\.onnx: output embedding has shape"),
+        (_other, r"prompt_predictor\.onnx: inputs are image, embedding, but must be image"),
+    ],
+)
+def test_a_graph_that_is_not_what_it_must_be_is_refused(copy, spoil, reason):
+    spoil(copy)
+    with pytest.raises(BundleError, match=reason):
+        create_runtime(load_bundle(copy), precision="int8")
+
+
+@pytest.mark.parametrize("spoil", [_remove, _damage])
+def test_verify_looks_at_it_too(copy, spoil, capfd):
+    assert main(["models", "verify", str(copy)]) == 0
+    assert capfd.readouterr().out.strip().endswith("verified")
+    spoil(copy)
+    assert main(["models", "verify", str(copy)]) == 2
+    assert INT8 in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("listed", [[], "encoder.int8.onnx", {"encoder": {}}, {}])
+def test_malformed_lists_are_refused(tmp_path, listed):
+    folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", int8_graphs=listed)
+    with pytest.raises(BundleError, match="int8_graphs"):
+        load_bundle(folder)
+
+
+def test_it_stays_as_large_as_it_was_free_to_be(tmp_path):
+    """Axes of any size stay so, and the graph runs at another size than it was calibrated at."""
+    source, target = tmp_path / "encoder.onnx", tmp_path / INT8
+    onnx.save(deep_encoder(is_dynamic=True), str(source))
+    write_int8(source, target, IMAGES)
+    shape = onnx.load(str(target)).graph.input[0].type.tensor_type.shape
+    assert [d.dim_param for d in shape.dim[2:]] == ["image_height", "image_width"]
+    part = np.ascontiguousarray(IMAGES[0][:, :, :64, :96])
+    np.testing.assert_allclose(run(target, part), run(source, part), atol=0.2)
+    assert set(tmp_path.iterdir()) == {source, target}
+
+
+def test_a_second_time_replaces_it(quantized, copy, tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    write_rgb(others / "grey.png", np.full((90, 120, 3), 100, np.uint8))
+    words = ["--data", str(others), "--threads", "1", "--out", str(copy)]
+    assert main(["quantize", str(copy), *words]) == 0
+    first, second = load_bundle(quantized), load_bundle(copy)
+    assert second.provenance["int8"] == {"calibrated_on": "1 photographs"}
+    assert second.int8_graphs["encoder"].read() != first.int8_graphs["encoder"].read()
+    assert second.graphs["encoder"].read() == first.graphs["encoder"].read()
+
+
+def test_too_far_from_32_bits_is_refused_and_nothing_written(source, tmp_path, monkeypatch):
+    def write_other(path, target, images):
+        onnx.save(tiny_bundle.with_last(deep_encoder(), "embedding", "Neg", {}), str(target))
+
+    monkeypatch.setattr(quantization, "write_int8", write_other)
+    with pytest.raises(VerificationError, match="encoder in int8: embedding differs"):
+        quantization.quantize_bundle(load_bundle(source), tmp_path / "out", IMAGES, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("ratio", "is_warned"), [(0.5, False), (1.0, True), (1.3, True)])
+def test_what_is_not_faster_is_warned_of(capfd, caplog, ratio, is_warned):
+    quantize._print(quantization.Comparison(0.99129, ratio, 8_900_000, 2_800_000))
+    assert capfd.readouterr().out.splitlines()[:3] == [
+        "encoder: 8.9 MB in 32 bits, 2.8 MB more in 8",
+        "embedding: cosine with 32 bits at least 0.9912",
+        f"encoder's time: {ratio:.2f} of that in 32 bits, on this machine",
+    ]
+    assert ("not faster" in caplog.text) == is_warned
+
+
+def test_labelled_folders_give_their_images(source, tmp_path, capfd):
+    labelled = pictures(tmp_path / "set" / "images", 2).parent
+    (labelled / "masks").mkdir()
+    out = tmp_path / "out"
+    assert main(["quantize", str(source), "--data", str(labelled), "--out", str(out)]) == 0
+    assert load_bundle(out).provenance["int8"] == {"calibrated_on": "2 photographs"}
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[1].startswith("embedding: cosine with 32 bits at least 0.99")
+    assert lines[-1] == str(out)
+
+
+def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, capfd, caplog):
+    folder = pictures(tmp_path / "photographs", 2)
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    words = ["quantize", str(source), "--data", str(folder), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "broken" in caplog.text
+    for file in folder.glob("*.png"):
+        file.unlink()
+    assert main(words) == 2
+    assert capfd.readouterr().err.splitlines()[-1].endswith("none of the pictures can be read")
+
+
+def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, capfd):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "notes.txt").write_text("mine")
+    shallow = write_deep_bundle(tmp_path / "shallow", layers=2)
+    for words, reason in (
+        (["nowhere", "--data", data], "model bundle 'nowhere' not found"),
+        ([source, "--data", tmp_path / "none"], "no such folder, video or recording"),
+        ([source, "--data", data, "--limit", "0"], "--limit must be at least 1"),
+        ([source, "--data", data, "--threads", "-1"], "--threads 0 or more"),
+        ([source, "--data", data, "--out", full], "holds other files"),
+        ([shallow, "--data", data], "encoder.onnx: has no convolution that could run in 8 bits"),
+    ):
+        out = [] if "--out" in words else ["--out", tmp_path / "out"]
+        assert main(["quantize", *map(str, [*words, *out])]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("aopsam: error: ") and reason in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_onnx_it_says_what_to_install(source, data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
+    words = ["quantize", str(source), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "pip install onnx" in capfd.readouterr().err

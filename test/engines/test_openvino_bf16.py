@@ -1,0 +1,169 @@
+"""OpenVINO in 16 bits: taken where it is right, with coordinates of prompts in 32."""
+
+import importlib.util
+import logging
+
+import numpy as np
+import pytest
+
+# Not importorskip: the package reports being imported over the network, if it is not hindered.
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("needs openvino", allow_module_level=True)
+
+from onnx import helper, numpy_helper
+
+from aopsam_ros.bundle.loading import DECODER, FRAME_PART, PROMPT_PART, load_bundle
+from aopsam_ros.bundle.signatures import signatures
+from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.openvino.api import FP32, OpenVino
+from aopsam_ros.engines.openvino.graph import read_model
+from aopsam_ros.engines.openvino.prompts import cut_prompts
+from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+from aopsam_ros.engines.verification import answers, check, sample_inputs
+from support import tiny_bundle
+from support.openvino_cases import NAMES, assert_close, preprocessed
+from support.tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+
+IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp16"])
+def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, precision):
+    runtime = OpenVinoRuntime(bundle, 1, precision, with_bf16)
+    assert runtime.precision == "bf16" and not caplog.records
+    samples = sample_inputs(bundle)
+    found, wanted = answers(runtime, samples), answers(OnnxRuntime(bundle, 1), samples)
+    check("tiny in bf16", found, wanted, 0.999)
+    assert np.abs(found["embedding"] - wanted["embedding"]).max() > 1e-4  # it is 16 bits
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_it", "gains"),
+    [("fp32", True, True), ("auto", True, False), ("auto", False, False), ("fp16", False, False)],
+)
+def test_fp32_is_fp32(bundle, openvino, runtimes, monkeypatch, precision, has_it, gains):
+    monkeypatch.setattr(openvino, "has_bf16", has_it)
+    monkeypatch.setattr(openvino, "gains_by_bf16", gains)
+    runtime = OpenVinoRuntime(bundle, 1, precision, openvino)
+    assert runtime.precision == "fp32"
+    samples = sample_inputs(bundle)
+    wanted = answers(runtimes("tiny")[1], samples)
+    for name, array in answers(runtime, samples).items():
+        assert_close(array, wanted[name])
+
+
+@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
+def test_neighbouring_prompts_stay_apart_in_bf16(bundles, runtimes, with_bf16, cat, name):
+    """A prompt's masks change from pixel to pixel, and nearly as much as in 32 bits."""
+    bundle = bundles(name)
+    runtime = OpenVinoRuntime(bundle, 1, "auto", with_bf16)
+    assert runtime.precision == "bf16"
+    image, size = preprocessed(cat, bundle), bundle.image_size
+    coords = np.full((13, 1, 2), 0.3 * size, np.float32)
+    coords[:, 0, 0] = 0.6 * size + np.arange(13)
+    labels = np.ones((13, 1), np.float32)
+    found, wanted = (
+        all_logits(r.decode(r.encode(image), coords, labels)) for r in (runtime, runtimes(name)[1])
+    )
+    check(name, {"logits": found}, {"logits": wanted}, 0.999)
+    for distance in (1, 12):
+        moves, reference = (x[distance:] - x[:-distance] for x in (found, wanted))
+        for move, expected in zip(moves, reference, strict=True):
+            assert np.linalg.norm(move) > 0.5 * np.linalg.norm(expected) > 0
+    total = {"move": (found[-1] - found[0])}
+    check(name, total, {"move": wanted[-1] - wanted[0]}, 0.9)
+
+
+def test_wrong_bf16_falls_back_to_fp32(tmp_path, with_bf16, caplog):
+    """A number that 16 bits swallow: what is added is lost."""
+    encoder = with_last(tiny_bundle.encoder(), "embedding", "Add", {"number": np.float32(4096)})
+    encoder.graph.node[-1].output[0] = "large"
+    encoder.graph.node.extend(
+        [
+            helper.make_node("Conv", ["large", "unit"], ["moved"]),
+            helper.make_node("Sub", ["moved", "number"], ["embedding"]),
+        ]
+    )
+    unit = np.eye(3, dtype=np.float32)[..., None, None]
+    encoder.graph.initializer.append(numpy_helper.from_array(unit, "unit"))
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
+    with caplog.at_level(logging.WARNING):
+        runtime = OpenVinoRuntime(bundle, 1, "auto", with_bf16)
+    assert runtime.precision == "fp32"
+    (record,) = caplog.records
+    assert "openvino computes in fp32, because bf16 was found wrong" in record.message
+    assert "embedding differs from the reference" in record.message
+    pooled = IMAGE.reshape(1, 3, MAP, 2, MAP, 2).mean((3, 5))[:, [1, 2, 0]]
+    np.testing.assert_allclose(runtime.embedding(runtime.encode(IMAGE)), pooled, atol=0.01)
+
+
+def test_bf16_that_openvino_does_not_take_falls_back(bundle, monkeypatch, caplog):
+    openvino = OpenVino(threads=1)
+    openvino.has_bf16 = True
+    compile_in = openvino.compile
+    monkeypatch.setattr(openvino, "compile", lambda model, precision: compile_in(model, FP32))
+    runtime = OpenVinoRuntime(bundle, 1, "fp16", openvino)
+    assert runtime.precision == "fp32"
+    assert "OpenVINO computes in f32 here" in caplog.text
+    assert runtime.embedding(runtime.encode(IMAGE)).shape == (1, 3, MAP, MAP)
+
+
+def run_cut(openvino, model, inputs):
+    """Cut a model, run what is made of prompts alone, then the rest: its outputs by their names."""
+    first, rest = cut_prompts(openvino.module, model)
+    assert {value.get_any_name() for value in first.inputs} == {"point_coords", "point_labels"}
+    requests = [openvino.compile(part, FP32).create_infer_request() for part in (first, rest)]
+    prompts = {name: inputs[name] for name in ("point_coords", "point_labels")}
+    bridges = list(requests[0].infer(prompts).values())
+    places = range(len(rest.inputs) - len(bridges), len(rest.inputs))
+    names = {name for value in rest.inputs for name in value.get_names()}
+    given = {name: array for name, array in inputs.items() if name in names}
+    found = requests[1].infer({**given, **dict(zip(places, bridges, strict=True))})
+    pairs = zip(rest.outputs, found.values(), strict=True)
+    return {name: array for value, array in pairs for name in value.get_names()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cut_decoder_computes_the_same(bundles, runtimes, openvino, name):
+    """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
+    bundle, reference = bundles(name), runtimes(name)[1]
+    content, signature = bundle.graphs[DECODER].read(), signatures(bundle)[DECODER]
+    handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
+    for prompts in sample_inputs(bundle)[DECODER]:
+        model = read_model(openvino, content, "decoder", signature)
+        inputs = {"embedding": reference.embedding(handle), **prompts}
+        found = run_cut(openvino, model, inputs)
+        wanted = reference.decode(handle, prompts["point_coords"], prompts["point_labels"])
+        assert_close(found["predicted_iou"], wanted.predicted_iou)
+        assert_close(found["low_res_logits"], all_logits(wanted))
+
+
+@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
+def test_cut_prompts_of_a_decoder_in_parts_compute_the_same(bundles, runtimes, openvino, name):
+    bundle, reference = bundles(name), runtimes(name)[1]
+    handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
+    split = reference._split
+    shared = split.share(handle.embedding.numpy(), handle.fitted).arrays
+    for prompts in sample_inputs(bundle)[DECODER]:
+        model = read_model(openvino, bundle.split_graphs[PROMPT_PART].read(), "prompts")
+        inputs = {**{n: shared[n] for n in split.signature.prompts_need}, **prompts}
+        found = run_cut(openvino, model, inputs)
+        for output, array in reference._run_part(PROMPT_PART, inputs).items():
+            assert_close(found[output], array)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", FRAME_PART])
+def test_graph_without_prompts_is_not_cut(nano_bundle, openvino, graph):
+    """So it can be compiled again for other sizes."""
+    graphs = {**nano_bundle.graphs, **nano_bundle.split_graphs}
+    model = read_model(openvino, graphs[graph].read(), graph)
+    assert cut_prompts(openvino.module, model) is None
+
+
+def test_sizes_change_in_bf16_as_well(nano_bundle, with_bf16, runtimes):
+    bf16, reference = OpenVinoRuntime(nano_bundle, 1, "fp16", with_bf16), runtimes("nano")[1]
+    image = sample_inputs(nano_bundle)["encoder"][0]["image"]
+    for valid in ((512, 512), (288, 512), (512, 320), (288, 512)):
+        found, wanted = (r.embedding(r.encode(image, valid)) for r in (bf16, reference))
+        check("nano", {"embedding": found}, {"embedding": wanted}, 0.999)

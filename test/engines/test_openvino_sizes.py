@@ -1,0 +1,125 @@
+"""Graphs that OpenVINO compiles for the sizes of images as they come."""
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+if importlib.util.find_spec("openvino") is None:
+    pytest.skip("needs openvino", allow_module_level=True)
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.openvino import graph
+from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+from aopsam_ros.engines.split_decoder import SplitDecoder
+from aopsam_ros.errors import InferenceError
+from support.tiny_bundle import SIZE
+from support.tiny_split import parts, write_split_bundle
+
+SQUARE = 512  # of nano
+SIZES = [(512, 512), (288, 512), (512, 320), (64, 96), (288, 512), (480, 480), (512, 512)]
+
+
+@pytest.fixture(scope="module")
+def runtimes(nano_bundle):
+    return OpenVinoRuntime(nano_bundle, 1, "fp32"), OnnxRuntime(nano_bundle, 1)
+
+
+def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(runtimes):
+    rng = np.random.default_rng(0)
+    for valid in SIZES:
+        image = rng.normal(size=(1, 3, SQUARE, SQUARE)).astype(np.float32)
+        coords = rng.uniform(0, 64, (5, 1, 2)).astype(np.float32)
+        results = []
+        for runtime in runtimes:
+            handle = runtime.encode(image, valid)
+            decoded = runtime.decode(handle, coords, np.ones((5, 1), np.float32))
+            maps = runtime.embedding(handle), runtime.predict(image, handle)
+            results.append((*maps, all_logits(decoded), decoded.predicted_iou))
+        for found, wanted in zip(*results, strict=True):
+            atol = 1e-5 * max(1.0, np.abs(wanted).max())
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+
+
+def test_only_the_last_sizes_are_kept(nano_bundle, monkeypatch):
+    monkeypatch.setattr(graph, "_SIZES_KEPT", 3)
+    runtime = OpenVinoRuntime(nano_bundle, 1, "fp32")
+    image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
+    for rows in range(32, 257, 32):
+        runtime.encode(image, (rows, SQUARE))
+    kept = list(runtime._graphs["encoder"]._graphs)
+    assert [sizes[0][2] for sizes in kept] == [192, 224, 256]
+    runtime.encode(image, (192, SQUARE))
+    runtime.encode(image, (32, SQUARE))
+    assert [sizes[0][2] for sizes in runtime._graphs["encoder"]._graphs] == [256, 192, 32]
+
+
+def test_a_size_is_compiled_once_and_by_its_first_frame(runtimes, monkeypatch):
+    runtime, _ = runtimes
+    compiled = []
+    real = graph.Graph.__init__
+
+    def init(self, *arguments):
+        compiled.append(arguments)
+        real(self, *arguments)
+
+    monkeypatch.setattr(graph.Graph, "__init__", init)
+    image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
+    for _ in range(3):
+        handle = runtime.encode(image, (128, 128))
+        assert len(compiled) == 3  # encoder, predictor, and what prompts share
+        runtime.predict(image, handle)
+        runtime.decode(handle, np.zeros((1, 1, 2)), np.ones((1, 1)))
+    assert len(compiled) == 3
+
+
+def test_a_size_that_cannot_be_compiled_is_an_inference_error(runtimes, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("Check 'x' failed at file:1:\nno memory")
+
+    runtime, _ = runtimes
+    monkeypatch.setattr(graph, "Graph", fail)
+    with pytest.raises(InferenceError, match=r"^encoder failed in OpenVINO: no memory$"):
+        runtime.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))
+
+
+@pytest.mark.parametrize("part", list(parts()))
+def test_a_part_that_fails_is_an_inference_error(tmp_path, monkeypatch, part):
+    class Failing:
+        def run_to_arrays(self, inputs):
+            raise RuntimeError("Exception from somewhere:\nout of memory")
+
+    runtime = OpenVinoRuntime(load_bundle(write_split_bundle(tmp_path / "b")), 1, "fp32")
+    assert isinstance(runtime._split, SplitDecoder)
+    handle = runtime.encode(np.zeros((1, 3, SIZE, SIZE), np.float32))
+    monkeypatch.setitem(runtime._graphs, part, Failing())
+    with pytest.raises(InferenceError, match=rf"^{part} failed in OpenVINO: out of memory$"):
+        all_logits(runtime.decode(handle, np.zeros((2, 1, 2)), np.ones((2, 1))))
+
+
+SIGNALLED = """
+import gc, signal, sys
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append("heard"))
+bundle = load_bundle(sys.argv[1])
+runtimes = [OpenVinoRuntime(bundle, 1, "fp32") for _ in range(2)]
+while runtimes:
+    del runtimes[0]
+    gc.collect()
+    signal.raise_signal(signal.SIGUSR1)
+print(*heard)
+"""
+
+
+def test_signals_are_heard_after_runtimes_are_freed_in_any_order(tiny_folder):
+    """Each of OpenVINO's cores brings a stack for them, and takes the wrong one away."""
+    command = [sys.executable, "-c", SIGNALLED, str(tiny_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "heard heard\n"), done.stderr

@@ -1,0 +1,142 @@
+"""The choice of an engine: what is asked for, or the best one that works, and a word on why."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from aopsam_ros.engines import registry
+from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.errors import BundleError, CudaError, EngineError
+
+VERSION = "2026.4.1-22982-stand-in"
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, caplog):
+    """An x86 computer without a GPU."""
+
+    def no_driver():
+        raise CudaError("no NVIDIA driver")
+
+    for module in ("tensorrt.cuda", "registry"):
+        monkeypatch.setattr(f"aopsam_ros.engines.{module}.load_driver", no_driver)
+    monkeypatch.setattr(registry.platform, "machine", lambda: "x86_64")
+    caplog.set_level("INFO", "aopsam_ros")
+
+
+def install(monkeypatch, openvino):
+    monkeypatch.setitem(sys.modules, "openvino", openvino)
+
+
+def stand_in(version=VERSION, error=None):
+    """Make a package whose core cannot be made, or sees a processor that it cannot use."""
+
+    def core():
+        raise error or RuntimeError("Exception from core.cpp:1:\nno plugin for CPU\n\n")
+
+    return SimpleNamespace(__version__=version, Core=core)
+
+
+def test_unknown_engine_is_refused(bundle):
+    with pytest.raises(EngineError, match="unknown engine 'ort'; known: auto, tensorrt"):
+        create_runtime(bundle, "ort")
+
+
+@pytest.mark.parametrize("name", registry.ENGINES)
+def test_every_engine_of_the_interface_can_be_asked_for(name):
+    assert name in registry._MAKERS
+
+
+@pytest.mark.parametrize(("engine", "why"), [("auto", "auto"), ("onnxruntime", "as requested")])
+def test_choice_is_logged(bundle, monkeypatch, caplog, engine, why):
+    install(monkeypatch, None)
+    runtime = create_runtime(bundle, engine)
+    assert runtime.name == "onnxruntime"
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert record.message.startswith(f"engine onnxruntime on {runtime.device} ({why}")
+
+
+UNUSABLE = {
+    "missing": (None, "cannot be imported .*pip install openvino"),
+    "old": (stand_in("2023.3.0-13775"), r"OpenVINO 2023\.3\.0-13775 is too old: 2024\.0 or newer"),
+    "of another time": (stand_in("nightly"), "OpenVINO nightly is too old"),
+    "broken": (stand_in(), "engine 'openvino' cannot be used: no plugin for CPU"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_unusable_openvino_is_a_clear_error(bundle, monkeypatch, case):
+    package, reason = UNUSABLE[case]
+    install(monkeypatch, package)
+    with pytest.raises(EngineError, match=reason) as error:
+        create_runtime(bundle, "openvino")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_auto_does_without_an_unusable_openvino_and_says_why(bundle, monkeypatch, caplog, case):
+    package, reason = UNUSABLE[case]
+    install(monkeypatch, package)
+    assert create_runtime(bundle).name == "onnxruntime"
+    (record,) = caplog.records
+    assert record.levelname == "INFO"  # nothing stays idle
+    with pytest.raises(EngineError, match=reason):
+        raise EngineError(record.message.partition("; openvino: ")[2])
+
+
+class Chosen:
+    name, device = "openvino", "cpu"
+
+    def __init__(self, bundle, threads, precision):
+        self.asked = bundle, threads, precision
+
+
+@pytest.fixture
+def openvino(monkeypatch):
+    """OpenVINO's engine, which takes any bundle."""
+    module = SimpleNamespace(OpenVinoRuntime=Chosen)
+    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.runtime", module)
+
+
+@pytest.mark.parametrize("precision", registry.FLOATS)
+def test_auto_takes_openvino_on_x86(bundle, openvino, caplog, precision):
+    runtime = create_runtime(bundle, threads=3, precision=precision)
+    assert runtime.asked == (bundle, 3, precision)
+    (record,) = caplog.records
+    assert record.message.startswith("engine openvino on cpu (auto; tensorrt: ")
+
+
+def test_auto_takes_onnxruntime_on_other_processors(bundle, openvino, monkeypatch, caplog):
+    monkeypatch.setattr(registry.platform, "machine", lambda: "aarch64")
+    assert create_runtime(bundle).name == "onnxruntime"
+    assert "; openvino: not measured on aarch64)" in caplog.text
+    assert create_runtime(bundle, "openvino").name == "openvino"
+
+
+def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog):
+    """Not to a processor, where the GPU's other engines cannot be had."""
+    import onnxruntime
+
+    monkeypatch.setattr(registry, "load_driver", lambda: None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    offered = onnxruntime.get_available_providers()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", *offered]
+        )
+        patch.setattr(registry, "_onnxruntime", lambda request: Chosen(*[None] * 3))
+        create_runtime(bundle)
+    assert "; openvino: not needed, onnxruntime uses the GPU" in caplog.text
+
+
+def test_a_damaged_bundle_is_not_loaded_with_another_engine(bundle, openvino, monkeypatch):
+    class Refusing(Chosen):
+        def __init__(self, *request):
+            raise BundleError("encoder.onnx: altered")
+
+    module = SimpleNamespace(OpenVinoRuntime=Refusing)
+    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.runtime", module)
+    with pytest.raises(BundleError, match="altered"):
+        create_runtime(bundle)

@@ -1,0 +1,268 @@
+"""The decoder in three parts: the whole one's masks, no work twice, none for masks nobody wants."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from onnx import TensorProto
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines import split_decoder
+from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.errors import BundleError, InferenceError
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support import tiny_bundle
+from support.tiny_bundle import MAP, SIZE
+from support.tiny_split import parts, write_split_bundle
+
+IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
+FRAME, PROMPTS, MASKS = "decoder_frame", "decoder_prompts", "decoder_masks"
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["of prompts", "of masks"])
+def folder(request, tmp_path_factory):
+    """The hand-made bundle with codes of either kind."""
+    folder = tmp_path_factory.mktemp("bundles") / "split"
+    return write_split_bundle(folder, is_per_mask=request.param)
+
+
+@pytest.fixture
+def calls(engine, monkeypatch):
+    """Every run of a part: its name, and how many rows it was given."""
+    calls = []
+
+    def run(self, graph, inputs):
+        calls.append((graph, len(inputs.get("point_coords", [*inputs.values()][-1]))))
+        return real(self, graph, inputs)
+
+    real = engine._run_part
+    monkeypatch.setattr(engine, "_run_part", run)
+    return calls
+
+
+def of(calls, graph):
+    return [rows for name, rows in calls if name == graph]
+
+
+def prompts(count, points=1):
+    coords = np.random.default_rng(count).random((count, points, 2)).astype(np.float32) * SIZE
+    return coords, np.ones((count, points), np.float32)
+
+
+@pytest.fixture
+def opened(engine):
+    return lambda folder: engine(load_bundle(folder), 1, "fp32")
+
+
+@pytest.mark.parametrize(("count", "points"), [(1, 1), (5, 1), (17, 3)])
+def test_it_gives_what_the_whole_decoder_gives(folder, opened, count, points):
+    bundle = load_bundle(folder)
+    split, whole = opened(folder), OnnxRuntime(dataclasses.replace(bundle, split_graphs={}))
+    coords, labels = prompts(count, points)
+    found, wanted = (r.decode(r.encode(IMAGE), coords, labels) for r in (split, whole))
+    np.testing.assert_allclose(found.predicted_iou, wanted.predicted_iou, atol=1e-6)
+    np.testing.assert_allclose(all_logits(found), all_logits(wanted), atol=1e-4)
+    chosen = np.random.default_rng(0).integers([[count], [3]], size=(2, 40))
+    np.testing.assert_allclose(found.logits(*chosen), wanted.logits(*chosen), atol=1e-4)
+
+
+def test_what_prompts_share_is_made_once_a_frame(folder, opened, calls):
+    runtime = opened(folder)
+    first = runtime.encode(IMAGE)
+    assert not calls  # none is made for a frame without prompts
+    for _ in range(3):
+        runtime.decode(first, *prompts(2))
+    assert of(calls, FRAME) == [1]
+    runtime.decode(runtime.encode(-IMAGE), *prompts(2))
+    runtime.decode(first, *prompts(2))
+    assert of(calls, FRAME) == [1, 1]
+
+
+def test_only_masks_that_are_wanted_are_drawn(folder, opened, calls):
+    runtime = opened(folder)
+    decoded = runtime.decode(runtime.encode(IMAGE), *prompts(9))
+    is_per_mask = runtime._split.signature.is_per_mask
+    assert sum(of(calls, PROMPTS)) == 9 and not of(calls, MASKS)
+    none = np.zeros(0, np.int64)
+    assert decoded.logits(none, none).shape == (0, MAP, MAP) and not of(calls, MASKS)
+    decoded.logits(np.array([7, 2, 7, 2, 2]), np.array([0, 1, 2, 0, 1]))
+    assert sum(of(calls, MASKS)) == (5 if is_per_mask else 2)
+
+
+def test_calls_are_of_limited_size(folder, opened, calls):
+    runtime = opened(folder)
+    signature = runtime._split.signature
+    decoded = runtime.decode(runtime.encode(IMAGE), *prompts(70))
+    assert sum(of(calls, PROMPTS)) == 70 and max(of(calls, PROMPTS)) == signature.prompts_at_once
+    all_logits(decoded)
+    assert max(of(calls, MASKS)) == signature.rows_at_once
+
+
+def test_a_frame_outlives_others(folder, opened):
+    runtime = opened(folder)
+    first, coords = runtime.encode(IMAGE), prompts(3)
+    before = runtime.decode(first, *coords)
+    runtime.decode(runtime.encode(-IMAGE), *coords)
+    logits = all_logits(before)  # drawn only now
+    np.testing.assert_array_equal(logits, all_logits(runtime.decode(first, *coords)))
+
+
+def test_nothing_is_decoded_or_drawn_after_the_end(folder, opened):
+    runtime = opened(folder)
+    handle = runtime.encode(IMAGE)
+    decoded = runtime.decode(handle, *prompts(2))
+    runtime.close()
+    for call in (lambda: runtime.decode(handle, *prompts(2)), lambda: all_logits(decoded)):
+        with pytest.raises(InferenceError):
+            call()
+
+
+def test_no_prompt_is_refused(folder, opened):
+    runtime = opened(folder)
+    with pytest.raises(InferenceError, match="decoder_prompts needs a prompt"):
+        runtime.decode(runtime.encode(IMAGE), *prompts(0))
+
+
+def test_a_segmenter_draws_what_predicted_iou_lets_through(folder, opened, calls):
+    rgb, objects = tiny_bundle.coloured_scene()
+    with Segmenter(load_bundle(folder), opened(folder)) as segmenter:
+        found = segmenter.segment(rgb)
+        assert len(found.masks) >= len(objects) and of(calls, FRAME) == [1]
+        drawn = sum(of(calls, MASKS))
+        assert 0 < drawn <= found.decoder_calls == sum(of(calls, PROMPTS))
+        segmenter.options = segmenter.options.updated({"mask.predicted_iou_threshold": 1.0})
+        assert not segmenter.segment(rgb).masks
+        assert sum(of(calls, MASKS)) == drawn
+
+
+def renamed(model, old, new):
+    """Give a value of a graph another name everywhere."""
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for value in [*model.graph.input, *model.graph.output]:
+        value.name = new if value.name == old else value.name
+    return model
+
+
+def resized(model, name, sizes):
+    """Say that an input or output has other sizes."""
+    (value,) = (v for v in [*model.graph.input, *model.graph.output] if v.name == name)
+    value.CopyFrom(tiny_bundle._value(name, sizes))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("graph", "change", "reason"),
+    [
+        (FRAME, lambda m: resized(m, "embedding", [1, 4, MAP, MAP]), "input embedding has"),
+        (FRAME, lambda m: renamed(m, "embedding", "x"), "inputs are x, but must be embedding"),
+        (PROMPTS, lambda m: renamed(m, "colours", "x"), "inputs are .*x"),
+        (PROMPTS, lambda m: resized(m, "colours", [1, 2, 8, MAP]), "input colours has shape"),
+        (PROMPTS, lambda m: renamed(m, "point_coords", "x"), "inputs are .*x"),
+        (PROMPTS, lambda m: renamed(m, "predicted_iou", "x"), "outputs are x, own, but must be"),
+        (PROMPTS, lambda m: renamed(m, "own", "x"), "decoder_masks.onnx: takes none of the codes"),
+        (MASKS, lambda m: renamed(m, "colours", "x"), "inputs are .*x"),
+        (MASKS, lambda m: resized(m, "own", ["N", 1, 1, 1]), "input own has shape"),
+        (MASKS, lambda m: renamed(m, "low_res_logits", "x"), "outputs are x, but must be"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(tmp_path, opened, graph, change, reason):
+    folder = write_split_bundle(tmp_path / "b", {graph: change(parts()[graph])})
+    with pytest.raises(BundleError, match=reason) as error:
+        opened(folder)
+    assert f"{graph}.onnx" in str(error.value) or "own" in reason or "codes" in reason
+    assert "\n" not in str(error.value)
+
+
+def test_codes_of_prompts_where_those_of_masks_are_drawn_are_refused(tmp_path, opened):
+    drawing = renamed(parts(True)[MASKS], "codes", "own")
+    with pytest.raises(BundleError, match=r"own has shape \[None, 2, 1, 1\], but must begin with"):
+        opened(write_split_bundle(tmp_path / "b", {MASKS: drawing}))
+
+
+def test_masks_of_another_size_are_refused(tmp_path, opened):
+    with pytest.raises(BundleError, match=r"decoder_masks\.onnx: output low_res_logits has shape"):
+        opened(write_split_bundle(tmp_path / "b", low_res_mask_size=128))
+
+
+def test_codes_of_another_type_are_refused(tmp_path, opened):
+    prompts = parts()[PROMPTS]
+    prompts.graph.node.append(onnx.helper.make_node("Cast", ["own"], ["code"], to=11))
+    del prompts.graph.output[1]
+    prompts.graph.output.append(
+        onnx.helper.make_tensor_value_info("code", TensorProto.DOUBLE, ["N", 2, 1, 1])
+    )
+    with pytest.raises(BundleError, match=r"output code is tensor\((double|f64)\)"):
+        opened(write_split_bundle(tmp_path / "b", {PROMPTS: prompts}))
+
+
+@pytest.mark.parametrize("graph", [FRAME, PROMPTS, MASKS])
+def test_a_part_that_is_missing_or_altered_is_refused(tmp_path, engine, graph):
+    folder = write_split_bundle(tmp_path / "b")
+    bundle = load_bundle(folder)
+    with (folder / f"{graph}.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BundleError, match=rf"{graph}\.onnx: sha256"):
+        engine(bundle)
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    del fields["split_graphs"][graph]
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    with pytest.raises(BundleError, match=rf"split_graphs\.{graph}"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("split", [[], "decoder_frame.onnx", {}])
+def test_malformed_lists_of_parts_are_refused(tmp_path, split):
+    folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", split_graphs=split)
+    with pytest.raises(BundleError, match="split_graphs"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("graph", [FRAME, PROMPTS, MASKS])
+def test_a_part_that_fails_in_onnx_runtime_is_an_inference_error(folder, monkeypatch, graph):
+    class Failing:
+        def get_outputs(self):
+            raise RuntimeError("out of memory\nat line 3")
+
+    runtime = OnnxRuntime(load_bundle(folder), threads=1)
+    handle = runtime.encode(IMAGE)
+    monkeypatch.setitem(runtime._sessions, graph, Failing())
+    with pytest.raises(InferenceError, match=rf"^{graph} failed in ONNX Runtime: out of memory$"):
+        all_logits(runtime.decode(handle, *prompts(2)))
+
+
+@pytest.mark.parametrize("output", ["predicted_iou", "low_res_logits"])
+def test_values_that_are_not_finite_are_an_inference_error(
+    folder, engine, opened, monkeypatch, output
+):
+    def run(self, graph, inputs):
+        found = real(self, graph, inputs)
+        return {n: v * np.float32("nan") if n == output else v for n, v in found.items()}
+
+    real = engine._run_part
+    monkeypatch.setattr(engine, "_run_part", run)
+    runtime = opened(folder)
+    with pytest.raises(InferenceError, match=f"{output} holds values that are not finite"):
+        all_logits(runtime.decode(runtime.encode(IMAGE), *prompts(2)))
+
+
+@pytest.mark.parametrize("graph", [PROMPTS, MASKS])
+def test_results_for_fewer_rows_are_an_inference_error(folder, engine, opened, monkeypatch, graph):
+    def run(self, name, inputs):
+        found = real(self, name, inputs)
+        return {n: v[1:] for n, v in found.items()} if name == graph else found
+
+    real = engine._run_part
+    monkeypatch.setattr(engine, "_run_part", run)
+    runtime = opened(folder)
+    with pytest.raises(InferenceError, match=r"gave 1 results for 2 prompts|has shape \[\d"):
+        all_logits(runtime.decode(runtime.encode(IMAGE), *prompts(2)))
+
+
+def test_chunks_cover_a_range():
+    assert list(split_decoder._chunks(5, 2)) == [slice(0, 2), slice(2, 4), slice(4, 5)]
+    assert not list(split_decoder._chunks(0, 2))

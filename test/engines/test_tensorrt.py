@@ -1,0 +1,193 @@
+"""TensorRT's engine on all versions: right results, from the GPU's memory, allocated once."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.tensorrt.engine import LARGEST_BATCH, MOST_POINTS
+from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.errors import EngineError, InferenceError
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.gpu import Gpu
+from support.stand_in_cuda import ILLEGAL_ADDRESS
+from support.tiny_bundle import MAP, SIZE, coloured_scene
+
+IMAGE = np.random.default_rng(0).normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def prompts(count, points=1, seed=1):
+    coords = np.random.default_rng(seed).random((count, points, 2)) * SIZE
+    return coords.astype(np.float32), np.ones((count, points), np.float32)
+
+
+@pytest.fixture
+def runtime(gpu, bundle):
+    runtime = gpu.start(bundle)
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def modern(modern_gpu, bundle):
+    runtime = modern_gpu.start(bundle)
+    yield runtime
+    runtime.close()
+
+
+def test_results_are_those_of_onnx_runtime(runtime, bundle):
+    samples = sample_inputs(bundle)
+    found, wanted = answers(runtime, samples), answers(OnnxRuntime(bundle), samples)
+    assert min(match.cosine for match in check("TensorRT", found, wanted)) > 0.999999
+
+
+def test_a_photograph_has_the_same_masks(gpu, bundle):
+    rgb, _ = coloured_scene(240, 320)
+    with Segmenter(bundle, gpu.start(bundle)) as segmenter:
+        found = segmenter.segment(rgb)
+    wanted = Segmenter(bundle, OnnxRuntime(bundle)).segment(rgb)
+    assert [m.counts.tolist() for m in found.masks] == [m.counts.tolist() for m in wanted.masks]
+    assert [m.bbox for m in found.masks] == [m.bbox for m in wanted.masks]
+    assert len(found.masks) >= 3
+    assert [(p.x, p.y, p.state) for p in found.prompts] == [
+        (p.x, p.y, p.state) for p in wanted.prompts
+    ]
+
+
+def test_memory_is_allocated_once(gpu, runtime):
+    before = dict(gpu.driver.memory)
+    for seed in range(3):
+        handle = runtime.encode(IMAGE)
+        runtime.predict(IMAGE, handle)
+        runtime.decode(handle, *prompts(LARGEST_BATCH, MOST_POINTS, seed))
+        runtime.decode(handle, *prompts(1))
+    assert gpu.driver.memory.keys() == before.keys()
+
+
+def test_only_small_results_leave_the_gpu(modern_gpu, modern, monkeypatch):
+    copied = []
+    real = modern_gpu.driver.cuMemcpyDtoHAsync_v2
+
+    def counting(target, address, size, stream):
+        copied.append(size.value)
+        return real(target, address, size, stream)
+
+    monkeypatch.setattr(modern_gpu.driver, "cuMemcpyDtoHAsync_v2", counting)
+    handle = modern.encode(IMAGE)
+    assert copied == []
+    decoded = modern.decode(handle, *prompts(7))
+    assert copied == [7 * 3 * 4]
+    decoded.logits(np.array([6, 2]), np.array([0, 1]))
+    assert copied[1:] == [MAP * MAP * 4] * 2
+
+
+def test_logits_are_those_of_the_masks_asked_for(modern, bundle):
+    coords, labels = prompts(5)
+    decoded = modern.decode(modern.encode(IMAGE), coords, labels)
+    reference = OnnxRuntime(bundle)
+    wanted = reference.decode(reference.encode(IMAGE), coords, labels).all_logits
+    rows, columns = np.array([4, 0, 4]), np.array([2, 1, 0])
+    np.testing.assert_allclose(decoded.logits(rows, columns), wanted[rows, columns], atol=1e-5)
+    assert decoded.logits(rows[:0], columns[:0]).shape == (0, MAP, MAP)
+
+
+def test_what_was_overwritten_is_refused(modern):
+    first = modern.encode(IMAGE)
+    decoded = modern.decode(first, *prompts(2))
+    modern.decode(first, *prompts(3))
+    with pytest.raises(InferenceError, match="overwritten by a later call"):
+        decoded.logits(np.array([0]), np.array([0]))
+    modern.encode(-IMAGE)
+    for use in (modern.embedding, lambda h: modern.predict(IMAGE, h)):
+        with pytest.raises(InferenceError, match="replaced by a later image"):
+            use(first)
+    with pytest.raises(InferenceError, match="replaced by a later image"):
+        modern.decode(first, *prompts(1))
+
+
+@pytest.mark.parametrize(
+    ("count", "points"), [(LARGEST_BATCH + 1, 1), (1, MOST_POINTS + 1), (0, 1)]
+)
+def test_too_many_prompts_are_refused(modern, count, points):
+    handle = modern.encode(IMAGE)
+    with pytest.raises(InferenceError, match=f"not {count} of {points}"):
+        modern.decode(handle, *prompts(count, points))
+
+
+def test_more_prompts_than_fit_are_decoded_in_parts(modern, bundle):
+    segmenter = Segmenter(bundle, modern)
+    rgb, _ = coloured_scene(120, 160)
+    coords, labels = prompts(2 * LARGEST_BATCH + 1)
+    logits, iou = segmenter.decode(segmenter.encode(rgb), coords, labels)
+    assert logits.shape == (2 * LARGEST_BATCH + 1, 3, MAP, MAP)
+    assert iou.shape == (2 * LARGEST_BATCH + 1, 3)
+    reference = Segmenter(bundle, OnnxRuntime(bundle))
+    wanted, _ = reference.decode(reference.encode(rgb), coords, labels)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
+
+
+def test_any_thread_may_run_it(modern):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(modern.encode(IMAGE)))
+    thread.start()
+    thread.join()
+    assert found == [1]
+
+
+def test_an_image_of_another_size_is_refused(runtime):
+    with pytest.raises(InferenceError, match="encoder takes no image of shape"):
+        runtime.encode(IMAGE[:, :, :64])
+
+
+def test_an_engine_that_does_not_run_is_an_inference_error(gpu, runtime):
+    gpu.faults.refuses_to_run = True
+    with pytest.raises(InferenceError, match="encoder failed in TensorRT"):
+        runtime.encode(IMAGE)
+
+
+@pytest.mark.parametrize("function", ["cuMemcpyHtoDAsync_v2", "cuStreamSynchronize"])
+def test_a_failing_gpu_is_an_inference_error(modern_gpu, modern, function):
+    modern_gpu.driver.fails[function] = ILLEGAL_ADDRESS
+    with pytest.raises(InferenceError, match=f"encoder failed: {function}"):
+        modern.encode(IMAGE)
+    modern_gpu.driver.fails.clear()
+    modern.embedding(modern.encode(IMAGE))
+
+
+def test_a_gpu_that_is_gone_can_be_let_go_of(bundle, tmp_path, caplog):
+    gpu = Gpu("10.3.0", tmp_path)
+    runtime = gpu.start(bundle)
+    for function in (
+        "cuCtxSetCurrent",
+        "cuMemFree_v2",
+        "cuStreamDestroy_v2",
+        "cuStreamSynchronize",
+    ):
+        gpu.driver.fails[function] = ILLEGAL_ADDRESS
+    with pytest.raises(InferenceError, match="encoder failed"):
+        runtime.encode(IMAGE)
+    runtime.close()
+    runtime.close()
+    assert "cuMemFree_v2 failed" in caplog.text
+
+
+def test_values_that_are_not_finite_are_refused(modern):
+    image = IMAGE.copy()
+    image[0, 0, 0, 0] = np.inf
+    with pytest.raises(InferenceError, match="embedding holds values that are not finite"):
+        modern.embedding(modern.encode(image))
+
+
+def test_too_little_memory_at_start_leaves_nothing_behind(modern_gpu, bundle):
+    modern_gpu.start_and_stop(bundle)
+    modern_gpu.driver.room = 300_000
+    with pytest.raises(EngineError, match="out of memory"):
+        modern_gpu.start(bundle)
+
+
+def test_no_room_for_a_context_leaves_nothing_behind(modern_gpu, bundle):
+    modern_gpu.start_and_stop(bundle)
+    modern_gpu.faults.no_context = True
+    with pytest.raises(EngineError, match="no room for its work"):
+        modern_gpu.start(bundle)

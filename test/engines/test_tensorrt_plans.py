@@ -1,0 +1,237 @@
+"""Which engine is built when, and that no wrong one is ever used."""
+
+import hashlib
+import multiprocessing
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
+from aopsam_ros.errors import BundleError, EngineError
+from support.gpu import Gpu, add_mixed_graphs
+from support.other_process import start_on_a_gpu
+from support.tiny_bundle import write_tiny_bundle
+
+GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
+OUTPUTS = ["embedding", "confidence_map", "low_res_logits"]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return load_bundle(add_mixed_graphs(write_tiny_bundle(tmp_path_factory.mktemp("m") / "mixed")))
+
+
+def test_the_best_precision_of_a_version(gpu, bundle):
+    name = "FULL" if gpu.module.__version__.startswith("11") else "CHOSEN_HALF"
+    assert gpu.start_and_stop(bundle) == dict.fromkeys(GRAPHS, name)
+
+
+def test_the_best_precision_with_mixed_graphs(gpu, mixed):
+    name = "CHOSEN_HALF" if gpu.module.__version__.startswith("8") else "TYPED_HALF"
+    assert gpu.start_and_stop(mixed) == dict.fromkeys(GRAPHS, name)
+    assert gpu.builds == [(output, "half") for output in OUTPUTS]
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_norms_sums_and_coordinates_stay_in_32_bits(tmp_path, version):
+    gpu = Gpu(version, tmp_path)
+    nodes = [
+        helper.make_node("Mul", ["point_coords", "scale"], ["scaled"]),
+        helper.make_node("Sin", ["scaled"], ["position"]),
+        helper.make_node("Mul", ["embedding", "scale"], ["features"]),
+        helper.make_node("LayerNormalization", ["features", "weight"], ["normed"]),
+        helper.make_node("Softmax", ["normed"], ["shares"]),
+        helper.make_node("Add", ["shares", "position"], ["out"]),
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2])
+        for name in ("point_coords", "embedding")
+    ]
+    constants = [
+        numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("scale", "weight")
+    ]
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4, 2])
+    graph = helper.make_graph(nodes, "graph", inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    trt = TensorRt(gpu.module)
+    trt.build(model.SerializeToString(), Precision.CHOSEN_HALF, {}, {}, lambda share: None)
+    assert gpu.faults.kept_full == [
+        "Mul of scaled",
+        "Sin of position",
+        "LayerNormalization of normed",
+        "Softmax of shares",
+    ]
+
+
+def test_full_precision_on_demand(gpu, mixed):
+    assert gpu.start_and_stop(mixed, precision="fp32") == dict.fromkeys(GRAPHS, "FULL")
+    assert gpu.builds == [(output, "full") for output in OUTPUTS]
+
+
+def test_16_bits_that_cannot_be_had_are_told(tmp_path, bundle, caplog):
+    gpu = Gpu("11.4.0.106", tmp_path)
+    assert gpu.start_and_stop(bundle, precision="fp16")["encoder"] == "FULL"
+    assert "`aopsam export --mixed` writes them" in caplog.text
+
+
+def test_engines_are_built_once(gpu, bundle):
+    first = gpu.start_and_stop(bundle)
+    count = len(gpu.builds)
+    assert gpu.start_and_stop(bundle) == first
+    assert len(gpu.builds) == count == 3
+
+
+def test_a_precision_has_engines_of_its_own(modern_gpu, bundle):
+    modern_gpu.start_and_stop(bundle)
+    modern_gpu.start_and_stop(bundle, precision="fp32")
+    modern_gpu.start_and_stop(bundle)
+    assert len(modern_gpu.builds) == 6
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_wrong_16_bits_are_replaced_by_32_and_that_is_remembered(tmp_path, bundle, caplog, version):
+    gpu = Gpu(version, tmp_path)
+    gpu.faults.wrong_half = ("embedding",)
+    precisions = gpu.start_and_stop(bundle)
+    assert precisions == {**dict.fromkeys(GRAPHS, "CHOSEN_HALF"), "encoder": "FULL"}
+    assert gpu.builds[:2] == [("embedding", "half"), ("embedding", "full")]
+    assert "embedding holds values that are not finite; trying 32 bits" in caplog.text
+    assert gpu.start_and_stop(bundle) == precisions
+    assert len(gpu.builds) == 4
+
+
+def test_wrong_32_bits_are_an_error_and_not_built_again(modern_gpu, bundle):
+    modern_gpu.faults.wrong_half = modern_gpu.faults.wrong_full = ("low_res_logits",)
+    with pytest.raises(EngineError, match=r"mask_decoder: TensorRT 10\.3\.0: low_res_logits"):
+        modern_gpu.start(bundle)
+    count = len(modern_gpu.builds)
+    with pytest.raises(EngineError, match="builds no usable engine of it"):
+        modern_gpu.start(bundle)
+    assert len(modern_gpu.builds) == count
+
+
+def test_a_build_that_fails_is_tried_again_at_the_next_start(modern_gpu, bundle):
+    modern_gpu.faults.out_of_memory = True
+    with pytest.raises(EngineError, match="cannot build the engine: Could not find any impl"):
+        modern_gpu.start(bundle)
+    modern_gpu.faults.out_of_memory = False
+    assert modern_gpu.start_and_stop(bundle)["encoder"] == "CHOSEN_HALF"
+
+
+@pytest.mark.parametrize(("version", "name"), [("8.6.1", b"Orin"), ("10.3.0", b"Thor")])
+def test_another_version_or_gpu_builds_its_own(modern_gpu, bundle, version, name):
+    modern_gpu.start_and_stop(bundle)
+    other = Gpu(version, modern_gpu.cache.folder, name)
+    other.start_and_stop(bundle)
+    assert len(other.builds) == 3
+    modern_gpu.start_and_stop(bundle)
+    assert len(modern_gpu.builds) == 3
+
+
+def test_another_graph_builds_its_own(modern_gpu, bundle, tmp_path):
+    modern_gpu.start_and_stop(bundle)
+    folder = shutil.copytree(bundle.folder, tmp_path / "other")
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    import onnx
+
+    model = onnx.load(str(folder / "encoder.onnx"))
+    model.doc_string = "another one"
+    onnx.save(model, str(folder / "encoder.onnx"))
+    digest = hashlib.sha256((folder / "encoder.onnx").read_bytes()).hexdigest()
+    fields["graphs"]["encoder"]["sha256"] = digest
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    modern_gpu.start_and_stop(load_bundle(folder))
+    assert [output for output, _ in modern_gpu.builds[3:]] == ["embedding"]
+
+
+def test_a_truncated_plan_is_built_again(modern_gpu, bundle):
+    modern_gpu.start_and_stop(bundle)
+    for plan in modern_gpu.cache.folder.glob("*.plan"):
+        plan.write_bytes(plan.read_bytes()[:100])
+    modern_gpu.start_and_stop(bundle)
+    assert len(modern_gpu.builds) == 6
+
+
+def test_a_graph_with_a_wrong_hash_is_never_built(modern_gpu, bundle, tmp_path):
+    folder = shutil.copytree(bundle.folder, tmp_path / "hostile")
+    with (folder / "encoder.onnx").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(BundleError, match=r"encoder\.onnx"):
+        modern_gpu.start(load_bundle(folder))
+    assert modern_gpu.builds == []
+
+
+def test_a_graph_that_tensorrt_cannot_read_is_a_clear_error(modern_gpu):
+    with pytest.raises(EngineError, match="cannot read the graph: Failed to parse the ONNX model"):
+        TensorRt(modern_gpu.module).build(b"no graph", Precision.FULL, {}, {}, lambda share: None)
+
+
+def test_a_tensorrt_that_is_too_old_is_refused(modern_gpu):
+    del modern_gpu.module.IExecutionContext.execute_async_v3
+    with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 is too old"):
+        TensorRt(modern_gpu.module)
+
+
+def test_progress_is_told(gpu, bundle):
+    told = []
+    gpu.start_and_stop(bundle, on_progress=lambda *beat: told.append(beat))
+    assert [what.split(" of ")[1].split(",")[0] for what, _, _ in told[:3]] == GRAPHS
+    assert all(seconds >= 0 for _, _, seconds in told)
+
+
+def test_two_processes_at_once_build_each_engine_once(tmp_path, bundle):
+    context = multiprocessing.get_context("spawn")
+    go, builds = context.Event(), context.Queue()
+    arguments = (bundle.folder, tmp_path / "engines", go, builds)
+    processes = [context.Process(target=start_on_a_gpu, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    go.set()
+    counts = [builds.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sum(counts) == 3
+
+
+def test_auto_takes_tensorrt_where_it_works(modern_gpu, bundle, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    modern_gpu.install(monkeypatch)
+    runtime = create_runtime(bundle)
+    assert runtime.name == "tensorrt"
+    assert "engine tensorrt on cuda (auto)" in caplog.text
+    runtime.close()
+
+
+def test_auto_falls_back_and_says_why(modern_gpu, bundle, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    modern_gpu.install(monkeypatch)
+    modern_gpu.faults.out_of_memory = True
+    runtime = create_runtime(bundle)
+    assert runtime.device == "cpu"
+    (record,) = [record for record in caplog.records if record.name.endswith(".registry")]
+    assert record.levelname == "WARNING"  # the GPU stays idle
+    said = f"engine {runtime.name} on cpu (auto; tensorrt: encoder: TensorRT 10.3.0"
+    assert said in record.message
+    runtime.close()
+
+
+def test_a_request_for_tensorrt_is_not_answered_with_something_else(bundle, monkeypatch):
+    monkeypatch.setattr(
+        "aopsam_ros.engines.tensorrt.cuda.LIBRARY", "libcuda-that-is-not-there.so.1"
+    )
+    with pytest.raises(EngineError, match="no NVIDIA driver"):
+        create_runtime(bundle, "tensorrt")
+
+
+def test_a_broken_tensorrt_is_a_clear_error(modern_gpu, bundle, monkeypatch):
+    import sys
+
+    modern_gpu.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(EngineError, match="TensorRT cannot be imported"):
+        create_runtime(bundle, "tensorrt")

@@ -1,0 +1,151 @@
+"""Comparing an engine's answers with a reference's."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, load_bundle
+from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.verification import answers, check, compare, sample_inputs
+from aopsam_ros.errors import VerificationError
+from support.tiny_bundle import MAP, SIZE, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_folder):
+    return load_bundle(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def samples(bundle):
+    return sample_inputs(bundle)
+
+
+def array(*values):
+    return np.array(values, np.float32)
+
+
+def test_samples_have_the_graphs_names_and_shapes(samples):
+    assert set(samples) == {ENCODER, PREDICTOR, DECODER}
+    assert samples[ENCODER][0]["image"].shape == (1, 3, SIZE, SIZE)
+    assert set(samples[PREDICTOR][0]) == {"image"}
+    sizes = {batch["point_labels"].shape for batch in samples[DECODER]}
+    assert {k for _, k in sizes} == {1, 2, 4} and len({n for n, _ in sizes}) == 3
+    for batch in samples[DECODER]:
+        assert batch["point_coords"].shape == (*batch["point_labels"].shape, 2)
+        assert batch["point_coords"].min() >= 0 and batch["point_coords"].max() <= SIZE
+    every = [value for graph in samples.values() for sample in graph for value in sample.values()]
+    assert {value.dtype for value in every} == {np.dtype(np.float32)}
+    assert all(value.flags.c_contiguous for value in every)
+
+
+def test_every_label_occurs_and_padding_comes_last(samples):
+    rows = [row for batch in samples[DECODER] for row in batch["point_labels"].tolist()]
+    assert {label for row in rows for label in row} == {-1, 0, 1, 2, 3}
+    for row in rows:
+        count = sum(label >= 0 for label in row)
+        assert count and min(row[:count]) >= 0
+        assert 2 not in row[1:] and (row[0] == 2) == (3 in row) == (row[1:2] == [3])
+
+
+def test_boxes_have_an_inside(samples):
+    for batch in samples[DECODER]:
+        boxes = batch["point_coords"][batch["point_labels"][:, 0] == 2]
+        assert (boxes[:, 0] < boxes[:, 1]).all() if len(boxes) else True
+
+
+def test_image_is_smooth_noisy_and_padded(samples):
+    image = samples[ENCODER][0]["image"]
+    assert not image[:, :, 3 * SIZE // 4 :].any()
+    valid = image[:, :, : 3 * SIZE // 4]
+    assert 0.3 < valid.std() < 2.0
+    step = np.diff(valid, axis=3).std()
+    assert 0.2 < step < 0.6 * valid.std()
+
+
+def test_samples_follow_the_seed(bundle, samples):
+    again, other = sample_inputs(bundle, 0), sample_inputs(bundle, 1)
+    np.testing.assert_array_equal(samples[ENCODER][0]["image"], again[ENCODER][0]["image"])
+    assert (samples[ENCODER][0]["image"] != other[ENCODER][0]["image"]).any()
+    first, second = (s[DECODER][0]["point_coords"] for s in (samples, other))
+    assert (first != second).all()
+
+
+def test_embedding_is_handed_on(bundle):
+    embedding = np.zeros((1, 3, MAP, MAP), np.float32)
+    samples = sample_inputs(bundle, embedding=embedding)
+    assert "embedding" not in samples[ENCODER][0]
+    for sample in samples[PREDICTOR] + samples[DECODER]:
+        assert sample["embedding"] is embedding
+
+
+def test_bundle_without_predictor(tmp_path):
+    folder = write_tiny_bundle(tmp_path / "b")
+    text = (folder / "bundle.yaml").read_text().split("\n")
+    start = next(i for i, line in enumerate(text) if "prompt_predictor:" in line)
+    (folder / "bundle.yaml").write_text("\n".join(text[:start] + text[start + 3 :]))
+    bundle = load_bundle(folder)
+    samples = sample_inputs(bundle)
+    assert PREDICTOR not in samples
+    assert "confidence_map" not in answers(create_runtime(bundle, threads=1), samples)
+
+
+def test_a_runtime_matches_itself(bundle, samples):
+    found = answers(create_runtime(bundle, threads=1), samples)
+    assert len(found) == 2 + 2 * len(samples[DECODER])
+    for match in check("engine", found, found):
+        assert match.cosine == pytest.approx(1.0) and match.difference == 0.0 and match.finite
+
+
+@given(st.integers(0, 99), st.floats(-2.0, 2.0))
+def test_cosine_and_difference_against_their_definitions(seed, mix):
+    a, b = np.random.default_rng(seed).standard_normal((2, 3, 5)).astype(np.float32)
+    b = (a + mix * b).astype(np.float32)
+    (match,) = compare({"x": a}, {"x": b})
+    wanted = np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b))
+    assert match.cosine == pytest.approx(wanted, abs=1e-5)
+    assert match.difference == pytest.approx(np.abs(a - b).max(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "cosine"),
+    [
+        (array(0, 0), array(0, 0), 1.0),
+        (array(0, 0), array(0, 1e-20), 0.0),
+        (array(3e38, -3e38), array(3e38, -3e38), 1.0),
+        (array(1, 2), array(-1, -2), -1.0),
+        (array(), array(), 1.0),
+    ],
+)
+def test_extreme_vectors(found, wanted, cosine):
+    (match,) = compare({"x": found}, {"x": wanted})
+    assert match.cosine == pytest.approx(cosine) and match.finite
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_on_both_sides(bad):
+    for found, wanted in [(array(1, bad), array(1, 2)), (array(1, 2), array(1, bad))]:
+        (match,) = compare({"x": found}, {"x": wanted})
+        assert not match.finite and np.isnan(match.cosine) and np.isnan(match.difference)
+        with pytest.raises(VerificationError, match="engine: x holds values that are not finite"):
+            check("engine", {"x": found}, {"x": wanted})
+
+
+def test_the_threshold_is_where_it_is_said_to_be():
+    wanted, angle = array(1, 0), 0.2
+    found = array(np.cos(angle), np.sin(angle))
+    check("engine", {"x": found}, {"x": wanted}, np.cos(angle) - 1e-4)
+    with pytest.raises(VerificationError, match=r"engine: x differs .* cosine is 0\.9801, less"):
+        check("engine", {"x": found}, {"x": wanted}, np.cos(angle) + 1e-4)
+    with pytest.raises(VerificationError):
+        check("engine", {"x": found}, {"x": wanted})
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [({}, "x is missing"), ({"x": array(1)}, r"x is of shape \[1\], the reference's is \[2\]")],
+)
+def test_outputs_that_cannot_be_compared_are_refused(found, reason):
+    with pytest.raises(VerificationError, match=reason):
+        compare(found, {"x": array(1, 2)})

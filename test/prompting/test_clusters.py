@@ -1,0 +1,139 @@
+"""Prompts of clusters: presets, medoids against a plain search, places in the image, padding."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.options import OPTIONS, ClusterOptions, SegmenterOptions
+from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, knobs, medoids
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.prompting.sources import make_source
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.tiny_bundle import coloured_scene
+
+
+def test_presets_and_knobs():
+    assert set(PRESETS) == set(OPTIONS["clusters.preset"].choices)
+    assert knobs(ClusterOptions("sam3d")) == (5, 40)
+    assert knobs(ClusterOptions("sam3d", min_samples=3)) == (3, 40)
+    assert knobs(ClusterOptions("low_latency", min_cluster_size=1)) == (2, 2)
+
+
+@given(st.integers(0, 1000))
+def test_medoid_is_the_member_most_like_the_others(seed):
+    rng = np.random.default_rng(seed)
+    unit = rng.normal(size=(20, 4))
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    labels = rng.integers(-1, 3, 20)
+    similarity = (unit @ unit.T).astype(np.float32)
+    cells, alike = medoids(similarity, labels)
+    present = sorted({int(label) for label in labels if label >= 0})
+    assert len(cells) == len(present)
+    for label, cell, likeness in zip(present, cells, alike, strict=True):
+        members = [i for i in range(20) if labels[i] == label]
+        means = [np.mean([unit[i] @ unit[j] for j in members]) for i in members]
+        assert labels[cell] == label
+        assert likeness == pytest.approx(np.clip(max(means), 0, 1), abs=1e-5)
+
+
+def patches(size=32, channels=6):
+    """An embedding of four quarters, each with a direction of its own and a little noise."""
+    rng = np.random.default_rng(0)
+    directions = np.eye(channels, dtype=np.float32)
+    embedding = np.zeros((1, channels, size, size), np.float32)
+    half = size // 2
+    for index, (row, column) in enumerate([(0, 0), (0, half), (half, 0), (half, half)]):
+        area = embedding[0, :, row : row + half, column : column + half]
+        area[:] = directions[index][:, None, None]
+    return embedding + rng.normal(0, 0.02, embedding.shape).astype(np.float32)
+
+
+def points_of(embedding, geometry, **options):
+    features = FeatureMap(embedding, geometry, embedding.shape[1])
+    return cluster_points(features, geometry, ClusterOptions(**options))
+
+
+@pytest.mark.parametrize("side", [32, 16, 11, 8])
+def test_each_quarter_gets_one_point(side):
+    pytest.importorskip("sklearn")
+    geometry = resized_geometry(400, 400, 512)
+    points, alike = points_of(patches(), geometry, side=side, min_cluster_size=side**2 // 8)
+    quarters = sorted((int(x > 200), int(y > 200)) for x, y in points)
+    assert quarters == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert (alike > 0.9).all() and (np.diff(alike) <= 0).all()
+
+
+def test_padding_is_no_cluster():
+    pytest.importorskip("sklearn")
+    # The lower half of the square is padding: its two quarters are not seen.
+    points, _ = points_of(patches(), resized_geometry(200, 400, 512), min_cluster_size=128)
+    assert sorted(int(x > 200) for x, _ in points) == [0, 1]
+    assert (points >= 0).all() and (points <= [399, 199]).all()
+
+
+def test_a_point_lies_where_its_cells_are():
+    """One odd block in a plain map, 8 x 8 cells from column 16, row 8 of 32: pixels 200-300."""
+    pytest.importorskip("sklearn")
+    embedding = np.zeros((1, 2, 32, 32), np.float32)
+    embedding[0, 0] = 1.0
+    embedding[0, :, 8:16, 16:24] = np.array([0.0, 1.0])[:, None, None]
+    points, _ = points_of(embedding, resized_geometry(400, 400, 512))
+    inside = [(x, y) for x, y in points if 200 <= x < 300 and 100 <= y < 200]
+    assert len(points) == 2 and len(inside) == 1
+
+
+def test_larger_clusters_only():
+    pytest.importorskip("sklearn")
+    many, _ = points_of(patches(), resized_geometry(400, 400, 512), min_cluster_size=200)
+    none, _ = points_of(patches(), resized_geometry(400, 400, 512), min_cluster_size=600)
+    assert (len(many), len(none)) == (4, 0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 61)])
+def test_any_image_size(size):
+    pytest.importorskip("sklearn")
+    geometry = resized_geometry(*size, 512)
+    points, alike = points_of(np.ones((1, 3, 32, 32), np.float32), geometry)
+    assert len(points) == len(alike)
+    assert (points >= 0).all() and (points <= [size[1] - 1, size[0] - 1]).all()
+
+
+def test_too_few_cells_are_noise():
+    assert cluster(np.ones((3, 3), np.float32), 2, 5).tolist() == [-1, -1, -1]
+
+
+def test_the_whole_way(tiny_folder):
+    pytest.importorskip("sklearn")
+    rgb, objects = coloured_scene(480, 640)
+    rgb[..., 0] = 0
+    with Segmenter.from_bundle(tiny_folder, prompt_source="clusters", threads=1) as segmenter:
+        assert segmenter.options.mask.combine == "merge"
+        result = segmenter.segment(rgb)
+    masks = [mask.full(480, 640) for mask in result.masks]
+    for wanted, _ in objects:
+        assert max((m & wanted).sum() / (m | wanted).sum() for m in masks) > 0.8
+    assert result.confidence_map is None
+
+
+def test_source_says_what_it_lacks():
+    frame = FrameInput(resized_geometry(9, 9, 512), SegmenterOptions())
+    with pytest.raises(OptionError, match="needs the features"):
+        make_source("clusters").propose(frame)
+
+
+def test_without_scikit_learn_it_says_what_to_install():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import numpy as np; from aopsam_ros.prompting.clusters import cluster\n"
+        "try: cluster(np.eye(9, dtype=np.float32), 2, 2)\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("EngineError ") and "pip install scikit-learn" in done.stdout

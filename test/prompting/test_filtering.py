@@ -1,0 +1,343 @@
+"""Adaptive filtering: each rule against its formula written out, and what must always hold."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.options import OPTIONS, AsfOptions
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
+
+SQUARE, LOW, SIDE = 128, 32, 8
+GEOMETRY = resized_geometry(300, 400, SQUARE)  # 96 x 128 valid: 24 x 32 low, 6 x 8 features
+
+
+def evidence(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
+    generator = np.random.default_rng(seed)
+    rows, columns = geometry.valid_cells(LOW)
+    embedding = generator.normal(size=(1, channels + 2, SIDE, SIDE)).astype(np.float32) + 0.5
+    drawn = np.zeros((masks, rows, columns), bool)
+    for mask in drawn:
+        top, left = generator.integers(0, rows - 4), generator.integers(0, columns - 4)
+        mask[top : top + generator.integers(1, 14), left : left + generator.integers(1, 14)] = True
+    size = np.array([geometry.width, geometry.height])
+    return (
+        Evidence(
+            features=FeatureMap(embedding, geometry, channels),
+            geometry=geometry,
+            low_size=LOW,
+            masks=drawn,
+            predicted_iou=generator.random(masks).astype(np.float32),
+            prompts=np.arange(masks) // 2,  # two masks of each prompt
+            points=np.repeat(generator.random(((masks + 1) // 2, 2)) * (size - 1), 2, axis=0)[
+                :masks
+            ],
+            remaining=generator.random((remaining, 2)) * (size - 1),
+        ),
+        embedding,
+    )
+
+
+def dropped(rule, given_evidence, k=1.3, cosine=0.75):
+    asf = AsfOptions(elimination_threshold=k, elimination_cosine=cosine)
+    return eliminated(RULES[rule], given_evidence, asf)
+
+
+def lookup(grid, point, geometry=GEOMETRY):
+    """Bilinear value of a map [rows, columns] at a source point, by the definition."""
+    cell = SQUARE / SIDE
+    x = (point[0] * geometry.scale_x + 0.5) / cell - 0.5
+    y = (point[1] * geometry.scale_y + 0.5) / cell - 0.5
+    x, y = np.clip(x, 0, grid.shape[1] - 1), np.clip(y, 0, grid.shape[0] - 1)
+    x0, y0 = int(x), int(y)
+    x1, y1 = min(x0 + 1, grid.shape[1] - 1), min(y0 + 1, grid.shape[0] - 1)
+    above = grid[y0, x0] * (1 - x + x0) + grid[y0, x1] * (x - x0)
+    below = grid[y1, x0] * (1 - x + x0) + grid[y1, x1] * (x - x0)
+    return above * (1 - y + y0) + below * (y - y0)
+
+
+def similarity_maps(given_evidence, embedding, channels=5):
+    """C_i by loops: pool the unit features of the cells covered by half, compare with each."""
+    rows, columns = GEOMETRY.valid_cells(SIDE)
+    unit = embedding[0, :channels] / np.linalg.norm(embedding[0, :channels], axis=0)
+    ratio = LOW // SIDE
+    maps = []
+    for mask, point in zip(given_evidence.masks, given_evidence.points, strict=True):
+        inside = []
+        for r in range(rows):
+            for c in range(columns):
+                block = mask[r * ratio : (r + 1) * ratio, c * ratio : (c + 1) * ratio]
+                if block.mean() >= 0.5:
+                    inside.append(unit[:, r, c])
+        if not inside:
+            c = round((point[0] * GEOMETRY.scale_x + 0.5) / 16 - 0.5)
+            r = round((point[1] * GEOMETRY.scale_y + 0.5) / 16 - 0.5)
+            inside.append(unit[:, min(max(r, 0), rows - 1), min(max(c, 0), columns - 1)])
+        pooled = np.mean(inside, axis=0)
+        pooled /= np.linalg.norm(pooled)
+        maps.append(np.einsum("c,crk->rk", pooled, unit[:, :rows, :columns]))
+    return np.array(maps)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("k", [0.6, 1.0, 1.3])
+def test_papers_rule_is_the_papers_formula(seed, k):
+    given_evidence, embedding = evidence(seed)
+    mean_map = similarity_maps(given_evidence, embedding).mean(0)
+    at_prompts = [lookup(mean_map, point) for point in given_evidence.points]
+    threshold = max(0.0, np.mean(given_evidence.predicted_iou * at_prompts))
+    expected = [lookup(mean_map, q) > k * threshold for q in given_evidence.remaining]
+    assert dropped("paper", given_evidence, k).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("k", [0.6, 1.0, 1.3])
+def test_max_rule_tests_each_mask_by_itself(seed, k):
+    given_evidence, embedding = evidence(seed)
+    maps = similarity_maps(given_evidence, embedding)
+    rows = zip(maps, given_evidence.predicted_iou, given_evidence.points, strict=True)
+    tests = [(m, k * max(0.0, iou * lookup(m, p))) for m, iou, p in rows]
+    expected = [any(lookup(m, q) > t for m, t in tests) for q in given_evidence.remaining]
+    assert dropped("max", given_evidence, k).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_inside_rule_looks_up_the_masks(seed):
+    given_evidence, _ = evidence(seed, remaining=40)
+    expected = []
+    for x, y in given_evidence.remaining:
+        column = round((x * GEOMETRY.scale_x + 0.5) / 4 - 0.5)
+        row = round((y * GEOMETRY.scale_y + 0.5) / 4 - 0.5)
+        expected.append(bool(given_evidence.masks[:, min(row, 23), min(column, 31)].any()))
+    assert any(expected) and not all(expected)
+    assert dropped("inside", given_evidence, 1.3).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_both_means_both_of_one_mask(seed):
+    whole, _ = evidence(seed, remaining=40)
+    expected = np.zeros(40, bool)
+    for row in range(3):
+        one = Evidence(
+            whole.features,
+            whole.geometry,
+            whole.low_size,
+            whole.masks[row : row + 1],
+            whole.predicted_iou[row : row + 1],
+            whole.prompts[row : row + 1],
+            whole.points[row : row + 1],
+            whole.remaining,
+        )
+        expected |= dropped("max", one, 0.7) & dropped("inside", one, 0.7)
+    assert expected.any()
+    assert dropped("max_inside", whole, 0.7).tolist() == expected.tolist()
+
+
+def unit_feature(embedding, point, channels=5):
+    """The feature at a source point: every channel of the unit features by bilinear value."""
+    rows, columns = GEOMETRY.valid_cells(SIDE)
+    unit = embedding[0, :channels] / np.linalg.norm(embedding[0, :channels], axis=0)
+    vector = np.array([lookup(channel[:rows, :columns], point) for channel in unit])
+    return vector / np.linalg.norm(vector)
+
+
+def lies_in(mask, point):
+    column = round((point[0] * GEOMETRY.scale_x + 0.5) / 4 - 0.5)
+    row = round((point[1] * GEOMETRY.scale_y + 0.5) / 4 - 0.5)
+    return bool(mask[min(row, 23), min(column, 31)])
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("cosine", [0.0, 0.6, 0.9])
+def test_duplicates_lie_in_all_masks_of_a_prompt_and_look_like_it(seed, cosine):
+    given_evidence, embedding = evidence(seed, masks=5, remaining=40)
+    inside_all, duplicate = [], []
+    for q in given_evidence.remaining:
+        covers, alike = [], []
+        for prompt in range(3):  # masks 0 and 1, 2 and 3, 4
+            masks = given_evidence.masks[2 * prompt : 2 * prompt + 2]
+            covers.append(all(lies_in(mask, q) for mask in masks))
+            p = given_evidence.points[2 * prompt]
+            alike.append(unit_feature(embedding, p) @ unit_feature(embedding, q) > cosine)
+        inside_all.append(any(covers))
+        duplicate.append(any(c and a for c, a in zip(covers, alike, strict=True)))
+    assert dropped("inside_all", given_evidence).tolist() == inside_all
+    assert dropped("duplicates", given_evidence, cosine=cosine).tolist() == duplicate
+
+
+def test_features_at_points_have_unit_length():
+    given_evidence, embedding = evidence(2)
+    found = given_evidence.features.at(given_evidence.remaining)
+    wanted = [unit_feature(embedding, q) for q in given_evidence.remaining]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
+    """One prompt on a table gives its board, the whole table, and the room around it."""
+    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
+    embedding[0, 0] = 1.0  # room and table look alike
+    embedding[0, :, 2:4, 5:7] = np.array([0.0, 1.0])[:, None, None]  # a cup on it
+    masks = np.zeros((3, 24, 32), bool)
+    masks[0] = True
+    masks[1, 4:20, 4:] = True
+    masks[2, 4:16, 4:] = True
+    cup, board, leg, wall = [300.0, 150.0], [200.0, 130.0], [100.0, 240.0], [20.0, 20.0]
+    scene = Evidence(
+        FeatureMap(embedding, GEOMETRY, 2),
+        GEOMETRY,
+        LOW,
+        masks,
+        np.float32([0.5, 0.6, 0.7]),
+        np.array([7, 7, 7]),
+        np.array([[150.0, 100.0]] * 3),
+        np.array([cup, board, leg, wall]),
+    )
+    assert dropped("inside", scene).tolist() == [True, True, True, True]
+    assert dropped("inside_all", scene).tolist() == [True, True, False, False]
+    assert dropped("duplicates", scene).tolist() == [False, True, False, False]
+
+
+def test_a_bottle_on_a_shelf_stays():
+    """Two alike bottles on one shelf; the shelf and the left bottle are found."""
+    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
+    embedding[0, 0] = 1.0  # shelf
+    embedding[0, :, :, 1] = embedding[0, :, :, 6] = np.array([[0.0], [1.0]])  # bottles
+    masks = np.zeros((2, 24, 32), bool)
+    masks[0] = True
+    masks[1, :, 4:8] = True
+    scene = Evidence(
+        FeatureMap(embedding, GEOMETRY, 2),
+        GEOMETRY,
+        LOW,
+        masks,
+        np.float32([0.7, 0.7]),
+        np.array([0, 1]),
+        np.array([[200.0, 150.0], [75.0, 150.0]]),
+        np.array([[325.0, 150.0], [75.0, 40.0]]),
+    )
+    assert dropped("inside", scene, 1.3).tolist() == [True, True]
+    assert dropped("max", scene, 1.3).tolist() == [True, True]
+    assert dropped("max_inside", scene, 1.3).tolist() == [False, True]
+
+
+@given(
+    st.integers(0, 1000),
+    st.sampled_from(sorted(RULES)),
+    st.floats(0, 3),
+    st.floats(0, 3),
+)
+def test_a_higher_k_never_drops_more(seed, rule, k, other):
+    given_evidence, _ = evidence(seed)
+    low, high = sorted((k, other))
+    assert not np.any(dropped(rule, given_evidence, high) & ~dropped(rule, given_evidence, low))
+
+
+def test_look_alike_is_dropped_and_the_rest_stays():
+    """Left half of one kind, right half of another: a mask on the left drops the left only."""
+    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
+    embedding[0, 0, :, :4] = 1.0
+    embedding[0, 1, :, 4:] = 1.0
+    mask = np.zeros((1, 24, 32), bool)
+    mask[0, :8, :8] = True
+    scene = Evidence(
+        FeatureMap(embedding, GEOMETRY, 2),
+        GEOMETRY,
+        LOW,
+        mask,
+        np.float32([0.7]),
+        np.array([0]),
+        np.array([[40.0, 40.0]]),
+        np.array([[120.0, 250.0], [350.0, 250.0], [50.0, 50.0]]),
+    )
+    assert dropped("paper", scene, 1.3).tolist() == [True, False, True]
+    assert dropped("max", scene, 1.3).tolist() == [True, False, True]
+    assert dropped("inside", scene, 1.3).tolist() == [False, False, True]
+    assert dropped("max_inside", scene, 1.3).tolist() == [False, False, True]
+
+
+def test_channels_beyond_similarity_channels_are_not_compared():
+    given_evidence, embedding = evidence(5)
+    changed = embedding.copy()
+    changed[:, 5:] = 1e6
+    other = FeatureMap(changed, GEOMETRY, 5)
+    np.testing.assert_array_equal(given_evidence.features.unit, other.unit)
+
+
+def test_mask_smaller_than_a_feature_pixel_takes_the_one_at_its_prompt():
+    given_evidence, embedding = evidence(6)
+    tiny = np.zeros((1, 24, 32), bool)
+    tiny[0, 9, 13] = True
+    point = np.array([[170.0, 120.0]])  # square pixel (54, 38): feature column 3, row 2
+    pooled = given_evidence.features.pool(tiny, point, LOW)
+    expected = embedding[0, :5, 2, 3] / np.linalg.norm(embedding[0, :5, 2, 3])
+    np.testing.assert_allclose(pooled[0], expected, rtol=1e-5)
+
+
+@given(
+    hnp.arrays(np.bool_, st.tuples(st.just(2), st.just(75), st.just(128))),
+    st.sampled_from([(301, 512), (298, 512), (300, 512)]),
+)
+def test_cells_cut_by_the_images_edge_are_measured_by_what_is_there(masks, size):
+    geometry = resized_geometry(*size, 512)
+    rows, columns = geometry.valid_cells(128)
+    masks = np.resize(masks, (2, rows, columns))
+    embedding = np.random.default_rng(0).normal(size=(1, 4, 32, 32)).astype(np.float32)
+    features = FeatureMap(embedding, geometry, 4)
+    points = np.array([[5.0, 5.0], [500.0, 290.0]])
+    pooled = features.pool(masks, points, 128)
+    for mask, point, got in zip(masks, points, pooled, strict=True):
+        inside = np.zeros((features.rows, features.columns), bool)
+        for r, c in np.ndindex(inside.shape):
+            inside[r, c] = mask[4 * r : 4 * r + 4, 4 * c : 4 * c + 4].mean() >= 0.5
+        if not inside.any():
+            inside.ravel()[features.nearest(point[None])] = True
+        mean = features.unit[inside.ravel()].mean(0)
+        np.testing.assert_allclose(got, mean / np.linalg.norm(mean), atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_nothing_to_compare_drops_nothing(rule):
+    no_masks, _ = evidence(0, masks=0)
+    assert not dropped(rule, no_masks, 0.0).any()
+    no_prompts, _ = evidence(0, remaining=0)
+    assert dropped(rule, no_prompts, 0.0).shape == (0,)
+
+
+def test_zero_features_are_no_error():
+    features = FeatureMap(np.zeros((1, 3, SIDE, SIDE), np.float32), GEOMETRY, 3)
+    given_evidence, _ = evidence(1)
+    blank = Evidence(features, *list(vars(given_evidence).values())[1:])
+    for rule in RULES.values():
+        assert eliminated(rule, blank, AsfOptions()).dtype == bool
+
+
+def test_every_rule_has_a_name_in_the_options():
+    assert {*RULES, "none"} == set(OPTIONS["asf.filtering"].choices)
+
+
+@given(
+    st.integers(0, 200),
+    st.sampled_from(sorted(RULES)),
+    st.tuples(st.floats(0, 3), st.floats(0, 3)),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_rules_use_what_they_say_they_use(seed, rule, k, cosine):
+    given_evidence, _ = evidence(seed)
+    found = dropped(rule, given_evidence, k[0], cosine[0])
+    used_k = k if RULES[rule].uses_threshold else (k[0], k[0])
+    used_cosine = cosine if RULES[rule].uses_cosine else (cosine[0], cosine[0])
+    again = dropped(rule, given_evidence, k[1], cosine[1])
+    np.testing.assert_array_equal(again, dropped(rule, given_evidence, used_k[1], used_cosine[1]))
+    if used_k[0] == used_k[1] and used_cosine[0] == used_cosine[1]:
+        np.testing.assert_array_equal(again, found)
+    if not RULES[rule].needs_features:
+        blind = dataclasses.replace(given_evidence, features=None)
+        np.testing.assert_array_equal(dropped(rule, blind), found)
+    # A higher cosine never drops more.
+    low, high = (dropped(rule, given_evidence, k[0], c) for c in sorted(cosine))
+    assert not (high & ~low).any()

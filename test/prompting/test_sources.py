@@ -1,0 +1,103 @@
+"""Prompt sources: SAM's grid, the predictor's points in source coordinates, wrong names."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.options import AsfOptions, SegmenterOptions
+from aopsam_ros.prompting.choosing import choose_source, needs_boxes
+from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.prompting.sources import make_source
+
+
+@pytest.mark.parametrize("side", [1, 2, 16, 32])
+def test_grid_is_sams(side):
+    source = make_source(f"grid{side}")
+    prompts = source.propose(FrameInput(resized_geometry(480, 640, 512), SegmenterOptions()))
+    assert source.name == f"grid{side}"
+    assert prompts.coords.shape == (side * side, 1, 2)
+    assert (prompts.labels == 1).all()
+    # As segment-anything's build_point_grid: linspace between half-cell offsets.
+    axis = np.linspace(0.5 / side, 1 - 0.5 / side, side)
+    x, y = np.tile(axis, (side, 1)), np.tile(axis[:, None], (1, side))
+    expected = np.stack([x, y], -1).reshape(-1, 2) * [640, 480]
+    np.testing.assert_allclose(prompts.anchors, expected)
+    np.testing.assert_allclose(prompts.coords[:, 0], expected)
+
+
+def test_grid_is_neither_cut_nor_filtered_nor_predicted():
+    source = make_source("grid16")
+    assert not source.adaptive
+    assert not source.needs_confidence_map
+    prompts = source.propose(
+        FrameInput(resized_geometry(10, 10, 512), SegmenterOptions(AsfOptions(max_prompts=3)))
+    )
+    assert len(prompts) == 256
+
+
+@pytest.mark.parametrize(
+    "name", ["", "grid", "grid0", "grid65", "grid-1", "grid1.5", "gridx", "Predictor", "grid16 "]
+)
+def test_wrong_name_is_refused(name):
+    with pytest.raises(OptionError, match="prompt source"):
+        make_source(name)
+
+
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    at=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
+    geometry = resized_geometry(height, width, 512)
+    size = 128
+    point = np.array([[at[0] * (width - 1), at[1] * (height - 1)]])
+    rows, columns = geometry.valid_cells(size)
+    x, y = np.rint(geometry.to_cells(point, size))[0].astype(int)
+    confidence = np.zeros((size, size), np.float32)
+    confidence[min(y, rows - 1), min(x, columns - 1)] = 0.9
+    confidence[rows:], confidence[:, columns:] = 1.0, 1.0  # padding must not matter
+    options = SegmenterOptions(AsfOptions(smoothing_sigma=0.0, confidence_threshold=0.5))
+    prompts = make_source("predictor").propose(FrameInput(geometry, options, confidence))
+    assert len(prompts) == 1
+    cell = np.array([4 / geometry.scale_x, 4 / geometry.scale_y])
+    assert (np.abs(prompts.anchors - point) <= 1.5 * cell + 0.51).all()
+    assert (prompts.anchors >= 0).all()
+    assert (prompts.anchors <= [[width - 1, height - 1]]).all()
+    assert prompts.confidence.tolist() == pytest.approx([0.9])
+
+
+@pytest.mark.parametrize(
+    ("has_predictor", "can_cluster", "name"),
+    [
+        (True, True, "predictor"),
+        (True, False, "predictor"),
+        (False, True, "clusters"),
+        (False, False, "grid16"),
+    ],
+)
+def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster, name):
+    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: can_cluster)
+    assert choose_source("auto", "some", has_predictor).name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("auto", False),
+        ("clusters", False),
+        ("grid3", False),
+        ("boxes", True),
+        ("box_centres", True),
+    ],
+)
+def test_which_sources_need_boxes(name, needed):
+    assert needs_boxes(name) == needed
+
+
+def test_sources_of_boxes_are_known_by_name_only():
+    with pytest.raises(OptionError, match="unknown prompt source 'box'; known: auto, predictor, "):
+        needs_boxes("box")

@@ -1,0 +1,193 @@
+"""Boxes and points in space: from masks, depth and calibration, and from a live node."""
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray
+
+from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.errors import InputError
+from aopsam_ros.masks import encode_full
+from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
+from support.depth_images import depth_image
+from support.live import calibration_of, image_of, scene, stamp_of
+
+FRAME = "camera_optical_frame"
+HEADER = Header(frame_id=FRAME)
+SIZE = 128
+DEPTHS = {(20, 30, 40, 20): 1.0, (70, 60, 30, 50): 2.0}  # of the scene's boxes, metres
+BACKGROUND_M = 3.0
+
+
+def segmentation_of(boxes=DEPTHS):
+    masks = []
+    for number, (x, y, width, height) in enumerate(boxes, 1):
+        pixels = np.zeros((SIZE, SIZE), bool)
+        pixels[y : y + height, x : x + width] = True
+        box, counts = encode_full(pixels)
+        mask = InstanceMask(number, box, int(pixels.sum()), 0.5, 1.0, (0, 0), 1.0, "cup", counts)
+        masks.append(mask)
+    return Segmentation(SIZE, SIZE, tuple(masks), (), 0, {}, None, "", "")
+
+
+def depth_values(factor=1):
+    depth = np.full((SIZE, SIZE), BACKGROUND_M, np.float32)
+    for (x, y, width, height), metres in DEPTHS.items():
+        depth[y : y + height, x : x + width] = metres
+    return np.kron(depth, np.ones((factor, factor), np.float32))
+
+
+def located(**changes):
+    message = depth_image(depth_values())
+    calibration = calibration_of(SIZE, SIZE)
+    for name, value in changes.items():
+        setattr(calibration if hasattr(calibration, name) else message, name, value)
+    return locate(segmentation_of(), HEADER, message, calibration, rectified=False)
+
+
+def expected_box(box, metres):
+    """Middle and size of a plate that faces the camera, of its pixels' middles."""
+    x, y, width, height = box
+    centre = [(x + (width - 1) / 2 - 64) / 100, (y + (height - 1) / 2 - 64) / 100, 1.0]
+    return np.array(centre) * metres, np.array([width - 1, height - 1, 0]) / 100 * metres
+
+
+def numbers(vector):
+    return [vector.x, vector.y, vector.z]
+
+
+@pytest.mark.parametrize("axes", ["optical", "upright", "principal"])
+def test_boxes_are_where_the_objects_are(axes):
+    message = detections_3d(segmentation_of(), located(), HEADER, axes)
+    assert message.header == HEADER
+    for (box, metres), found in zip(DEPTHS.items(), message.detections, strict=True):
+        centre, size = expected_box(box, metres)
+        np.testing.assert_allclose(numbers(found.bbox.center.position), centre, atol=1e-5)
+        np.testing.assert_allclose(sorted(numbers(found.bbox.size)), sorted(size), atol=1e-5)
+        assert found.results[0].hypothesis.class_id == "cup"
+        assert found.results[0].pose.pose == found.bbox.center
+    assert [found.id for found in message.detections] == ["1", "2"]
+
+
+def test_a_mask_without_depth_has_no_box_and_no_points():
+    points = located()
+    points[0] = points[0][:3]
+    message = detections_3d(segmentation_of(), points, HEADER, "optical")
+    assert [found.id for found in message.detections] == ["2"]
+
+
+def test_points_carry_the_masks_number_and_colour():
+    points = located()
+    cloud = labelled_points(segmentation_of(), points, HEADER)
+    assert (cloud.header, cloud.height) == (HEADER, 1)
+    assert len(cloud.data) == cloud.row_step == cloud.width * cloud.point_step
+    offsets = {field.name: field.offset for field in cloud.fields}
+    assert set(offsets) == {"x", "y", "z", "rgb", "label"}
+    rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.width, cloud.point_step)
+
+    def column(name, kind):
+        at = offsets[name]
+        return rows[:, at : at + 4].copy().view(kind)[:, 0]
+
+    np.testing.assert_allclose(column("x", np.float32), np.concatenate(points)[:, 0], rtol=1e-6)
+    assert set(column("z", np.float32)) == {1.0, 2.0}
+    labels = column("label", np.uint32)
+    assert set(labels) == {1, 2}
+    red, green, blue = colour_of(2)
+    assert set(column("rgb", np.uint32)[labels == 2]) == {red << 16 | green << 8 | blue}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"width": 64}, "camera_info is of 64x128 pixels, the image of 128x128"),
+        ({"k": [0.0] * 9}, "not calibrated"),
+        ({"binning_x": 2}, "binned"),
+        ({"encoding": "mono8"}, "depth must be"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(changes, reason):
+    with pytest.raises(InputError, match=reason):
+        located(**changes)
+
+
+def test_depth_of_another_frame_and_no_calibration_are_told():
+    message = depth_image(depth_values())
+    with pytest.raises(InputError, match="no camera_info"):
+        locate(segmentation_of(), HEADER, message, None, rectified=False)
+    message.header.frame_id = "depth_frame"
+    with pytest.raises(InputError, match=r"depth is in frame 'depth_frame'.* registered"):
+        locate(segmentation_of(), HEADER, message, calibration_of(SIZE, SIZE), rectified=False)
+
+
+class DepthCamera:
+    """Publishes depth with the stamp of each image, and counts what comes of it."""
+
+    def __init__(self, robot):
+        self.robot = robot
+        self.depth = robot.node.create_publisher(Image, "/depth", 10)
+        self.boxes, self.clouds = [], []
+        self.listeners = []
+
+    def listen(self):
+        create = self.robot.node.create_subscription
+        self.listeners = [
+            create(Detection3DArray, "/aopsam/detections_3d", self.boxes.append, 10),
+            create(PointCloud2, "/aopsam/points", self.clouds.append, 10),
+        ]
+
+    def send(self, with_depth=True, values=None):
+        self.robot.infos.publish(calibration_of(SIZE, SIZE))
+        stamp = self.robot.send(image_of(scene()))
+        if with_depth:
+            message = depth_image(depth_values(2) if values is None else values)
+            message.header.stamp = stamp
+            self.depth.publish(message)
+        self.robot.spin(0.1)
+        return stamp.nanosec
+
+
+def test_a_live_node_puts_masks_into_space_while_somebody_listens(robot, tiny_bundle):
+    robot.start_node(model=tiny_bundle)
+    robot.activate()
+    camera = DepthCamera(robot)
+    robot.answer(image_of(scene()))
+    assert robot.node.count_subscribers("/depth") == 0  # nobody wants it
+    camera.listen()
+    robot.wait(lambda: robot.node.count_subscribers("/depth"), "the node does not want depth")
+
+    def located():
+        camera.send()
+        return camera.boxes and camera.clouds
+
+    robot.wait(located, "no boxes in space")
+    found = {round(d.bbox.center.position.z, 2): d for d in camera.boxes[-1].detections}
+    assert set(found) == {1.0, 2.0}
+    masks = {stamp_of(message): message for message in robot.received["masks"]}
+    same = masks[stamp_of(camera.boxes[-1])]
+    assert {str(mask.id) for mask in same.masks} == {d.id for d in found.values()}
+    assert camera.clouds[-1].header.frame_id == FRAME
+
+    assert not robot.said("no boxes in space")
+    assert robot.set(pairing__tolerance_ms=0.0) == []  # the robot's stamps are nanoseconds apart
+    answered, reports = len(robot.received["masks"]), len(robot.diagnostics)
+    robot.wait(lambda: camera.send(with_depth=False) and _noticed(robot, reports), "not noticed")
+    assert len(robot.received["masks"]) > answered  # masks go on
+    robot.wait(lambda: robot.said("no boxes in space: no depth is within"), "no warning")
+
+    for listener in camera.listeners:
+        robot.node.destroy_subscription(listener)
+    robot.wait(lambda: robot.node.count_subscribers("/depth") == 0, "the node still takes depth")
+    assert robot.stop_node() == 0
+    assert not robot.said("Traceback"), robot.log.read_text()
+
+
+def _noticed(robot, since):
+    """Whether a report since then warned."""
+    reports = [report.status[0] for report in robot.diagnostics[since:]]
+    return any(
+        "no boxes in space" in s.message and s.level == DiagnosticStatus.WARN for s in reports
+    )

@@ -1,0 +1,284 @@
+"""Rounds: what is decoded when, and that the budget is kept; a clock in place of time."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.engines.decoded import DecodedOnHost
+from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
+from aopsam_ros.prompting.prompts import point_prompts
+from aopsam_ros.results import PromptState
+from aopsam_ros.segmentation.decoding_loop import Rounds
+from aopsam_ros.segmentation.stopwatch import STAGES, Stopwatch
+from aopsam_ros.segmentation.time_budget import Pace, portions
+
+GEOMETRY = resized_geometry(64, 64, 64)
+LOW = 16
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Decoder:
+    """A decoder whose masks cover the quarter of the image the prompt is in."""
+
+    def __init__(self, clock, seconds):
+        self.clock, self.seconds, self.batches = clock, seconds, []
+
+    def __call__(self, coords, labels):
+        assert coords.shape[1:] == (1, 2) and labels.shape == coords.shape[:2]
+        self.batches.append(coords[:, 0].tolist())
+        self.clock.now += self.seconds
+        logits = np.full((len(coords), 3, LOW, LOW), -5.0, np.float32)
+        for row, (x, y) in enumerate(coords[:, 0].astype(int)):
+            top, left = y // 32 * 8, x // 32 * 8
+            logits[row, :, top : top + 8, left : left + 8] = 5.0
+        # The further left, the surer: 0.9 at x = 0, 0.58 at 64.
+        iou = np.float32(0.9) - coords[:, :, 0].astype(np.float32) / 200
+        return DecodedOnHost(logits, np.repeat(iou, 3, axis=1))
+
+
+def run(
+    points,
+    seconds=0.0,
+    adaptive=True,
+    largest_batch=None,
+    clock=None,
+    decoding=Decoder,
+    certain=0,
+    pace=None,
+    mask=None,
+    **asf,
+):
+    clock = clock or Clock()
+    stopwatch = Stopwatch(clock)
+    decoder = decoding(clock, seconds)
+    asf = {"filtering": "none", "batch_size": 2, **asf}
+    confidence = np.linspace(1, 0.5, len(points), dtype=np.float32)
+    rounds = Rounds(
+        decode=decoder,
+        features=lambda: pytest.fail("no rule asked for features"),
+        prompts=point_prompts(np.array(points, float).reshape(-1, 2), confidence, certain),
+        geometry=GEOMETRY,
+        low_size=LOW,
+        stability_offset=1.0,
+        options=SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
+        adaptive=adaptive,
+        stopwatch=stopwatch,
+        pace=pace or Pace(),
+        largest_batch=largest_batch,
+    )
+    rounds.run()
+    return rounds, decoder, stopwatch
+
+
+POINTS = [[5, 5], [40, 5], [5, 40], [40, 40], [9, 9]]
+
+
+def test_batches_are_taken_best_first():
+    rounds, decoder, _ = run(POINTS)
+    assert decoder.batches == [POINTS[:2], POINTS[2:4], POINTS[4:]]
+    assert rounds.decoder_calls == 5
+    assert rounds.masks().prompt.tolist() == [0, 1, 2, 3, 4]
+    assert set(rounds.states) == {PromptState.REJECTED}
+
+
+def test_filtering_shortens_the_next_round():
+    rounds, decoder, _ = run(POINTS, filtering="inside")
+    assert decoder.batches == [POINTS[:2], POINTS[2:4]]
+    assert rounds.states[4] == PromptState.ELIMINATED
+    assert rounds.decoder_calls == 4
+
+
+def test_filtering_leaves_certain_prompts_alone():
+    rounds, decoder, _ = run([[5, 5], [9, 9], [3, 3]], filtering="inside", batch_size=1, certain=2)
+    assert decoder.batches == [[[5, 5]], [[9, 9]]]
+    assert rounds.states[2] == PromptState.ELIMINATED
+
+
+@pytest.mark.parametrize("least", [0.0, 0.6, 0.7, 0.75, 0.875, 0.876, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_only_sure_masks_drop_prompts(least, batch_size):
+    points = [[5, 5], [45, 45], [40, 40], [9, 9], [50, 50], [20, 60], [1, 40], [3, 3]]
+    rounds, decoder, _ = run(
+        points, filtering="inside", elimination_iou=least, batch_size=batch_size
+    )
+    waiting, batches = list(points), []
+    while waiting:
+        batch, waiting = waiting[:batch_size], waiting[batch_size:]
+        batches.append(batch)
+        # A mask is the quarter its prompt lies in.
+        sure = {(x // 32, y // 32) for x, y in batch if np.float32(0.9) - x / 200 >= least}
+        waiting = [(x, y) for x, y in waiting if (x // 32, y // 32) not in sure]
+    assert decoder.batches == [[list(map(float, point)) for point in b] for b in batches]
+    dropped = len(points) - sum(map(len, batches))
+    assert (rounds.states == PromptState.ELIMINATED).sum() == dropped
+    assert len(rounds.masks()) == len(points) - dropped  # none is left out of the result
+
+
+def test_filtering_does_not_touch_a_grid():
+    rounds, _, _ = run(POINTS, adaptive=False, filtering="inside", max_prompts=1)
+    assert rounds.decoder_calls == 5
+
+
+def test_a_round_is_never_larger_than_the_engine_takes():
+    _, decoder, _ = run(POINTS, batch_size=8, largest_batch=3)
+    assert decoder.batches == [POINTS[:3], POINTS[3:]]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
+def test_max_prompts_is_exact(most):
+    rounds, decoder, _ = run(POINTS, max_prompts=most)
+    assert rounds.decoder_calls == sum(map(len, decoder.batches)) == min(most, 5)
+    assert (rounds.states == PromptState.UNUSED).sum() == max(0, 5 - most)
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "batches"), [(0, 3), (1, 1), (29, 1), (31, 2), (39, 2), (41, 3), (1000, 3)]
+)
+def test_a_first_frame_leaves_a_rounds_time_for_its_end(budget_ms, batches):
+    """10 ms a round, and as many for the end: the second round needs 30 ms, the third 40."""
+    rounds, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms)
+    assert len(decoder.batches) == batches
+    assert len(rounds.masks()) == rounds.decoder_calls
+
+
+def known_pace(opening, end):
+    """Return the pace of frames that took so many seconds a portion."""
+    pace = Pace()
+    for lately, seconds in ((pace.opening, opening), (pace.end, end)):
+        for _ in range(2):
+            lately.learn(1, seconds * portions(1))
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("budget_ms", "batches"),
+    [
+        (1, [1]),
+        (23, [1]),
+        (25, [2]),
+        (27, [2]),
+        (29, [2, 2]),
+        (38, [2, 2]),
+        (40, [2, 2, 1]),
+    ],
+)
+def test_rounds_leave_the_time_that_the_frames_before_took(budget_ms, batches):
+    """3 ms a portion for the first call, 1 for the end; this frame's calls take 10 ms each.
+
+    The first round is as large as fits, of one prompt at least: two are six portions, 24 ms. The
+    others are whole or none: the second one needs 10 ms and the end of four masks 8, the third 10
+    and 9.
+    """
+    pace = known_pace(0.003, 0.001)
+    _, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms, pace=pace)
+    assert [len(batch) for batch in decoder.batches] == batches
+
+
+def test_prompts_without_masks_need_less_time_for_them():
+    asf = {"seconds": 0.010, "time_budget_ms": 64}
+    _, decoder, _ = run(POINTS, pace=known_pace(0.001, 0.010), **asf)
+    assert [len(batch) for batch in decoder.batches] == [1]
+    none = MaskOptions(predicted_iou_threshold=1.0)
+    _, decoder, _ = run(POINTS, pace=known_pace(0.001, 0.010), mask=none, **asf)
+    assert [len(batch) for batch in decoder.batches] == [1, 2]
+
+
+def test_a_call_for_a_few_is_not_taken_to_be_shorter():
+    """There may be engines whose calls take as long for one prompt as for eight."""
+    nine = [[5, 5]] * 9
+    for budget_ms, batches in ((14, [8]), (16, [8, 1])):
+        _, decoder, _ = run(nine, seconds=0.005, time_budget_ms=budget_ms, batch_size=8)
+        assert [len(batch) for batch in decoder.batches] == batches
+
+
+def test_every_frame_teaches_the_next_one():
+    pace = Pace()
+    for _ in range(2):
+        run(POINTS, seconds=0.010, pace=pace)
+    assert pace.opening.seconds == pytest.approx(0.010 / portions(2))
+
+
+@pytest.mark.parametrize(("slow", "sizes"), [(1, [8] * 8), (2, [1] * 7 + [8])])
+def test_frames_that_warmed_the_machine_up_are_forgotten(slow, sizes):
+    pace, many, asf = Pace(), [[5, 5]] * 40, {"batch_size": 8, "time_budget_ms": 100}
+    for _ in range(slow):
+        run(many, seconds=2.0, pace=pace, **asf)
+    frames = [run(many, seconds=0.005, pace=pace, **asf) for _ in range(8)]
+    assert [len(decoder.batches[0]) for _, decoder, _ in frames] == sizes
+    assert {rounds.decoder_calls for rounds, _, _ in frames} == {40}
+
+
+def test_hiccups_do_not_slow_a_stream_for_good():
+    """Of a hundred calls two take eight times as long, and most frames are cut short."""
+    random, pace, clock = np.random.default_rng(0), known_pace(0.001, 0.0001), Clock()
+
+    class Hiccups(Decoder):
+        def __call__(self, coords, labels):
+            slow = 8.0 if random.random() < 0.02 else 1.0
+            self.seconds = slow * (0.001 + 0.001 * len(coords) + 0.006 * (not self.batches))
+            return super().__call__(coords, labels)
+
+    many = [[5, 5]] * 64
+    asf = {"batch_size": 8, "time_budget_ms": 45, "pace": pace, "clock": clock}
+    decoded = [run(many, decoding=Hiccups, **asf)[0].decoder_calls for _ in range(1200)]
+    assert np.mean(decoded[-300:]) > 0.9 * np.mean(decoded[:300]) > 20
+
+
+def test_budget_also_ends_a_grid():
+    _, decoder, _ = run(POINTS, seconds=0.010, adaptive=False, time_budget_ms=35)
+    assert len(decoder.batches) == 2
+
+
+def test_no_prompts_no_calls():
+    rounds, decoder, _ = run([])
+    assert decoder.batches == []
+    assert len(rounds.masks()) == 0
+
+
+def test_stopwatch_adds_up():
+    _, _, stopwatch = run(POINTS, seconds=0.010)
+    timings = stopwatch.timings_ms()
+    assert timings["decoder"] == pytest.approx(30)
+    assert timings["total"] == pytest.approx(30)
+    assert set(timings) == {*STAGES, "total"}
+    assert sum(timings[name] for name in STAGES) == pytest.approx(30)
+
+
+def test_drawing_masks_is_the_decoders_time():
+    class Drawn(DecodedOnHost):
+        def logits(self, prompts, masks):
+            clock.now += 0.004
+            return super().logits(prompts, masks)
+
+    class Decoding(Decoder):
+        def __call__(self, coords, labels):
+            decoded = super().__call__(coords, labels)
+            return Drawn(decoded.all_logits, decoded.predicted_iou)
+
+    clock = Clock()
+    _, _, stopwatch = run(POINTS, seconds=0.010, clock=clock, decoding=Decoding)
+    timings = stopwatch.timings_ms()
+    assert timings["decoder"] == timings["total"] == pytest.approx(3 * 14)
+
+
+def test_stopwatch_counts_a_stage_that_fails():
+    clock = Clock()
+    stopwatch = Stopwatch(clock)
+
+    def fail_after_half_a_second():
+        with stopwatch.stage("encoder"):
+            clock.now += 0.5
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_half_a_second()
+    assert stopwatch.timings_ms()["encoder"] == pytest.approx(500)

@@ -1,0 +1,360 @@
+"""The whole way of a frame, with a bundle whose results can be told beforehand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.results import PromptState
+from aopsam_ros.segmentation import frame_segmentation
+from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.stopwatch import Stopwatch
+from aopsam_ros.segmentation.time_budget import Pace
+from support.tiny_bundle import coloured_scene, write_tiny_bundle
+
+TIMINGS = {
+    "preprocess",
+    "encoder",
+    "predictor",
+    "sampling",
+    "decoder",
+    "filtering",
+    "postprocess",
+    "total",
+}
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def best_ious(segmentation, objects):
+    masks = [mask.full(segmentation.height, segmentation.width) for mask in segmentation.masks]
+    return [max(iou(mask, wanted) for mask in masks) for wanted, _ in objects]
+
+
+@pytest.mark.parametrize("size", [(90, 120), (480, 640), (700, 500), (64, 64)])
+def test_every_object_is_found_with_one_prompt_each(tiny, size):
+    rgb, objects = coloured_scene(*size)
+    result = tiny.segment(rgb)
+    assert (result.height, result.width) == size
+    assert len(result.prompts) == 4
+    assert result.decoder_calls == 4
+    assert len(result.masks) == 4
+    assert min(best_ious(result, objects)) > 0.8
+    assert all(prompt.state is PromptState.DECODED for prompt in result.prompts)
+
+
+def test_prompts_are_in_source_pixels_best_first(tiny):
+    rgb, objects = coloured_scene(480, 640)
+    prompts = tiny.segment(rgb).prompts
+    cell = 640 / 64  # of the confidence map, in source pixels
+    for _, (x, y) in objects:
+        assert min(max(abs(p.x - x), abs(p.y - y)) for p in prompts) <= cell
+    confidences = [p.confidence for p in prompts]
+    assert confidences == sorted(confidences, reverse=True)
+    assert all(0 <= c <= 1 for c in confidences)
+
+
+def test_masks_carry_what_they_say(tiny):
+    rgb, _ = coloured_scene(480, 640)
+    result = tiny.segment(rgb)
+    areas = [mask.area for mask in result.masks]
+    assert areas == sorted(areas, reverse=True)
+    assert [mask.id for mask in result.masks] == [1, 2, 3, 4]
+    places = {(p.x, p.y): p.confidence for p in result.prompts}
+    for mask in result.masks:
+        x, y, w, h = mask.bbox
+        crop = mask.crop()
+        assert crop.shape == (h, w)
+        assert crop.sum() == mask.area
+        assert crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any()
+        assert 0 <= x <= x + w <= 640 and 0 <= y <= y + h <= 480
+        assert places[mask.prompt] == mask.prompt_confidence
+        assert mask.predicted_iou == pytest.approx(0.9)
+        assert mask.stability_score > 0.5
+        assert mask.full(480, 640)[y : y + h, x : x + w].sum() == mask.area
+
+
+def test_description_of_the_run(tiny):
+    rgb, _ = coloured_scene(90, 120)
+    result = tiny.segment(rgb)
+    assert (result.model, result.prompt_source) == ("tiny", "predictor")
+    assert set(result.timings_ms) == TIMINGS
+    assert all(ms >= 0 for ms in result.timings_ms.values())
+    stages = sum(ms for name, ms in result.timings_ms.items() if name != "total")
+    assert stages <= result.timings_ms["total"]
+    assert result.confidence_map.shape == (48, 64)
+    assert result.confidence_map.dtype == np.float32
+    assert 0 <= result.confidence_map.min() <= result.confidence_map.max() <= 1
+
+
+def test_same_image_same_result(tiny):
+    rgb, _ = coloured_scene(333, 200)
+    first, second = tiny.segment(rgb), tiny.segment(rgb.copy())
+    assert first.prompts == second.prompts
+    for a, b in zip(first.masks, second.masks, strict=True):
+        np.testing.assert_array_equal(a.counts, b.counts)
+
+
+def test_grid_decodes_every_point_and_finds_the_same_objects(tiny_grid):
+    rgb, objects = coloured_scene(480, 640)
+    result = tiny_grid.segment(rgb, tiny_grid.options.updated({"asf.max_prompts": 2}))
+    assert result.prompt_source == "grid8"
+    assert result.decoder_calls == len(result.prompts) == 64
+    assert result.confidence_map is None
+    assert min(best_ious(result, objects)) > 0.8
+    states = {prompt.state for prompt in result.prompts}
+    assert states == {PromptState.DECODED, PromptState.REJECTED}
+
+
+def test_grid_takes_its_own_thresholds_from_the_bundle(tmp_path):
+    defaults = {
+        "mask": {"predicted_iou_threshold": 0.7, "stability_threshold": 0.3},
+        "grid": {"predicted_iou_threshold": 0.95},
+    }
+    folder = write_tiny_bundle(tmp_path / "b", defaults=defaults)
+    grid = Segmenter.from_bundle(folder, prompt_source="grid4").options.mask
+    assert grid.predicted_iou_threshold == 0.95
+    assert grid.stability_threshold == 0.3
+    assert (grid.candidates, grid.combine) == ("all", "box_nms")
+    predictor = Segmenter.from_bundle(folder).options.mask
+    assert predictor.predicted_iou_threshold == 0.7
+    assert (predictor.candidates, predictor.combine) == ("best", "nms")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
+def test_batch_size_changes_nothing_without_filtering(tiny, batch_size):
+    rgb, _ = coloured_scene(200, 300)
+    options = tiny.options.updated({"asf.filtering": "none"})
+    expected = tiny.segment(rgb, options)
+    result = tiny.segment(rgb, options.updated({"asf.batch_size": batch_size}))
+    assert result.prompts == expected.prompts
+    assert [m.area for m in result.masks] == [m.area for m in expected.masks]
+
+
+def test_max_prompts_leaves_the_rest_unused(tiny):
+    rgb, _ = coloured_scene(200, 300)
+    result = tiny.segment(rgb, tiny.options.updated({"asf.max_prompts": 3, "asf.batch_size": 2}))
+    assert result.decoder_calls == 3
+    assert [p.state.name for p in result.prompts] == ["DECODED"] * 3 + ["UNUSED"]
+
+
+def test_inside_rule_saves_the_second_prompt_of_an_object(tiny):
+    rgb, objects = coloured_scene(240, 320)
+    x, y = (int(v) for v in objects[0][1])
+    rgb[y + 30 : y + 38, x - 4 : x + 4, 0] = 200  # a second, weaker dot on the first object
+    asf = {"asf.batch_size": 1, "asf.filtering": "none"}
+    unfiltered = tiny.segment(rgb, tiny.options.updated(asf))
+    assert unfiltered.decoder_calls == 5
+    filtered = tiny.segment(rgb, tiny.options.updated({**asf, "asf.filtering": "inside"}))
+    assert filtered.decoder_calls == 4
+    assert [p.state.name for p in filtered.prompts].count("ELIMINATED") == 1
+    assert len(filtered.masks) == len(unfiltered.masks) == 4
+
+
+@pytest.mark.parametrize("rule", ["paper", "max", "max_inside"])
+def test_every_rule_runs_and_drops_more_for_a_lower_k(tiny, rule):
+    rgb, _ = coloured_scene(240, 320)
+    changes = {"asf.batch_size": 1, "asf.filtering": rule}
+    calls = [
+        tiny.segment(
+            rgb, tiny.options.updated({**changes, "asf.elimination_threshold": k})
+        ).decoder_calls
+        for k in (0.0, 1.0, 10.0)
+    ]
+    assert calls == sorted(calls)
+    assert calls[-1] == 4
+
+
+def test_rejected_prompts_are_told_from_kept_ones(tiny):
+    rgb, _ = coloured_scene(240, 320)
+    result = tiny.segment(rgb, tiny.options.updated({"mask.predicted_iou_threshold": 0.95}))
+    assert result.masks == ()
+    assert {p.state for p in result.prompts} == {PromptState.REJECTED}
+
+
+def test_suppressed_duplicate_is_rejected(tiny):
+    rgb, objects = coloured_scene(240, 320)
+    x, y = (int(v) for v in objects[0][1])
+    rgb[y + 30 : y + 38, x - 4 : x + 4, 0] = 200
+    result = tiny.segment(rgb, tiny.options.updated({"asf.filtering": "none"}))
+    assert [p.state.name for p in result.prompts].count("REJECTED") == 1
+
+
+def test_small_masks_are_left_out(tiny):
+    rgb, _ = coloured_scene(240, 320)
+    areas = [mask.area for mask in tiny.segment(rgb).masks]
+    least = sorted(areas)[1]
+    result = tiny.segment(rgb, tiny.options.updated({"mask.min_area": least}))
+    assert [mask.area for mask in result.masks] == [area for area in areas if area >= least]
+
+
+def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny):
+    rgb, _ = coloured_scene(240, 320)
+    times = itertools.count(0.0, 3600.0)  # an hour passes whenever one looks
+    result = tiny.segment(
+        rgb,
+        tiny.options.updated({"asf.time_budget_ms": 60_000}),
+        stopwatch=Stopwatch(lambda: next(times)),
+    )
+    assert result.decoder_calls == 0
+    assert result.masks == ()
+    assert {p.state for p in result.prompts} == {PromptState.UNUSED}
+
+
+def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch):
+    """Time passes only here: 8 ms a call of the decoder, 2 a prompt; 12 an end, 3 a mask."""
+    now = [0.0]
+
+    def decode(model, frame, coords, labels, original=PromptableModel.decode):
+        now[0] += 0.008 + 0.002 * len(coords)
+        return original(model, frame, coords, labels)
+
+    def combine(masks, *others, original=frame_segmentation.combine):
+        now[0] += 0.012 + 0.003 * len(masks)
+        return original(masks, *others)
+
+    def segment(**asf):
+        now[0] = 0.0
+        chosen = {"filtering": "none", "batch_size": 1, **asf}
+        options = tiny.options.updated({f"asf.{name}": value for name, value in chosen.items()})
+        return tiny.segment(rgb, options, stopwatch=Stopwatch(lambda: now[0]))
+
+    monkeypatch.setattr(tiny._model, "pace", Pace())  # other tests' frames took real time
+    monkeypatch.setattr(PromptableModel, "decode", decode)
+    monkeypatch.setattr(frame_segmentation, "combine", combine)
+    rgb, _ = coloured_scene(240, 320)
+    everything = segment()
+    whole_ms = everything.timings_ms["total"]
+    assert whole_ms == pytest.approx(13 * everything.decoder_calls + 12)
+    calls = []
+    for budget_ms in range(1, int(whole_ms) + 10):
+        found = segment(time_budget_ms=budget_ms)
+        assert found.timings_ms["total"] <= max(budget_ms, 25) + 1e-6  # one prompt in any case
+        states = [prompt.state for prompt in found.prompts]
+        assert PromptState.UNUSED not in states[: found.decoder_calls]
+        assert set(states[found.decoder_calls :]) <= {PromptState.UNUSED}
+        calls.append(found.decoder_calls)
+    assert calls == sorted(calls)
+    assert set(calls) == set(range(1, everything.decoder_calls + 1))
+
+
+def test_black_image_has_no_prompts_and_no_masks(tiny):
+    result = tiny.segment(np.zeros((50, 70, 3), np.uint8))
+    assert result.prompts == ()
+    assert result.masks == ()
+    assert result.decoder_calls == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 500), (500, 1), (3, 3), (4320, 7680)])
+@pytest.mark.parametrize("source", ["tiny", "tiny_grid"])
+def test_any_image_size(request, source, size):
+    segmenter = request.getfixturevalue(source)
+    rgb = np.zeros((*size, 3), np.uint8)
+    rgb[:, size[1] // 2 :] = 255
+    result = segmenter.segment(rgb)
+    assert (result.height, result.width) == size
+    for prompt in result.prompts:
+        assert 0 <= prompt.x < size[1] and 0 <= prompt.y < size[0]
+    for mask in result.masks:
+        x, y, w, h = mask.bbox
+        assert x + w <= size[1] and y + h <= size[0]
+
+
+def test_layout_of_the_array_does_not_matter(tiny):
+    rgb, _ = coloured_scene(120, 160)
+    expected = tiny.segment(rgb)
+    result = tiny.segment(np.asfortranarray(rgb))
+    assert result.prompts == expected.prompts
+
+
+@pytest.mark.parametrize(
+    "image", [None, np.zeros((0, 0, 3), np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))]
+)
+def test_bad_image_is_an_input_error_and_the_next_one_works(tiny, image):
+    with pytest.raises(InputError):
+        tiny.segment(image)
+    rgb, _ = coloured_scene(90, 120)
+    assert len(tiny.segment(rgb).masks) == 4
+
+
+def test_promptable_use(tiny):
+    rgb, objects = coloured_scene(480, 640)
+    frame = tiny.encode(rgb)
+    coords = np.array([[point] for _, point in objects])
+    logits, predicted_iou = tiny.decode(frame, coords, np.ones((3, 1)))
+    assert logits.shape == (3, 3, 64, 64)
+    assert predicted_iou.shape == (3, 3)
+    from aopsam_ros.masks.upscaling import Upscaler
+
+    upscale = Upscaler(frame.geometry, 64)
+    for masks, (wanted, _) in zip(logits, objects, strict=True):
+        (x, y, w, h), crop = upscale.pixels(masks[1])
+        full = np.zeros((480, 640), bool)
+        full[y : y + h, x : x + w] = crop
+        assert iou(full, wanted) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("coords", "labels"),
+    [
+        (np.zeros((3, 2)), np.ones((3, 1))),
+        (np.zeros((3, 1, 3)), np.ones((3, 1))),
+        (np.zeros((3, 1, 2)), np.ones((3, 2))),
+        (np.zeros((3, 1, 2)), np.ones(3)),
+        (np.zeros((0, 1, 2)), np.ones((0, 1))),
+        (np.full((1, 1, 2), np.nan), np.ones((1, 1))),
+    ],
+)
+def test_bad_prompts_are_an_input_error(tiny, coords, labels):
+    frame = tiny.encode(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(InputError, match="prompts must"):
+        tiny.decode(frame, coords, labels)
+
+
+@pytest.fixture
+def without_predictor(tmp_path):
+    import yaml
+
+    folder = write_tiny_bundle(tmp_path / "bare", confidence_map_size=None)
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    del fields["graphs"]["prompt_predictor"]
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    return folder
+
+
+def test_bundle_without_predictor_serves_grids_only(without_predictor):
+    rgb, objects = coloured_scene(240, 320)
+    with Segmenter.from_bundle(without_predictor, prompt_source="grid8") as grid:
+        assert min(best_ious(grid.segment(rgb), objects)) > 0.8
+    with pytest.raises(OptionError, match=r"no prompt predictor: .*such as .*train-predictor"):
+        Segmenter.from_bundle(without_predictor, prompt_source="predictor")
+
+
+def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
+    tiny_folder, without_predictor, caplog, monkeypatch
+):
+    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
+    caplog.set_level("INFO", "aopsam_ros.prompting.choosing")
+    with Segmenter.from_bundle(tiny_folder, prompt_source="auto") as segmenter:
+        assert segmenter.prompt_source == "predictor"
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", "prompts from predictor (auto)")
+    ]
+    caplog.clear()
+    with Segmenter.from_bundle(without_predictor) as segmenter:
+        result = segmenter.segment(coloured_scene(120, 160)[0])
+        segmenter.segment(coloured_scene(60, 80)[0])
+    assert (result.prompt_source, result.decoder_calls) == ("grid16", 256)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "no prompt predictor: prompts from grid16" in caplog.text
+
+
+def test_options_can_be_set_for_all_frames(tmp_path):
+    segmenter = Segmenter.from_bundle(write_tiny_bundle(tmp_path / "b"))
+    rgb, _ = coloured_scene(120, 160)
+    segmenter.options = segmenter.options.updated({"asf.max_prompts": 1})
+    assert segmenter.segment(rgb).decoder_calls == 1

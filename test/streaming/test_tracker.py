@@ -1,0 +1,184 @@
+"""Ids stay with objects that move, cross, vanish and come back."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.masks import encode_full
+from aopsam_ros.results import InstanceMask
+from aopsam_ros.streaming import Tracker, TrackingOptions, tracker
+from aopsam_ros.streaming.overlap import SampleGrid, iou_table
+
+HEIGHT, WIDTH = 240, 320
+EYE = np.eye(8, dtype=np.float32)
+
+
+def mask_of(pixels):
+    box, counts = encode_full(pixels)
+    return InstanceMask(0, box, int(pixels.sum()), 1.0, 1.0, (0, 0), 1.0, "", counts)
+
+
+def disc(x, y, radius=20, size=(HEIGHT, WIDTH)):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return mask_of((rows - y) ** 2 + (columns - x) ** 2 <= radius**2)
+
+
+def ids(found):
+    return [mask.id for mask in found]
+
+
+def test_moving_objects_keep_their_ids():
+    tracking = Tracker()
+    rng = np.random.default_rng(0)
+    first = None
+    for step in range(30):
+        order = rng.permutation(3)
+        masks = [disc(30 + 6 * step, 50), disc(260 - 5 * step, 120), disc(150, 40 + 5 * step)]
+        found = tracking.update([masks[i] for i in order], EYE[order], HEIGHT, WIDTH)
+        by_object = [found[list(order).index(i)].id for i in range(3)]
+        first = first or by_object
+        assert by_object == first, step
+
+
+def test_fast_objects_are_found_where_they_should_be():
+    """Each step is wider than the object: only its speed tells where it is."""
+    tracking = Tracker(TrackingOptions(min_similarity=1.0))
+    looks = np.stack([EYE[0]])
+    seen = []
+    for position in (20, 35, 56, 83, 116, 154, 194, 236, 280):
+        seen += ids(tracking.update([disc(position, 100, 15)], looks, HEIGHT, WIDTH))
+    assert seen == [1] * 9
+
+
+def test_look_alikes_that_cross_are_kept_apart_by_their_motion():
+    tracking = Tracker()
+    looks = np.stack([EYE[0], EYE[0]])
+    for step in range(25):
+        masks = [disc(40 + 10 * step, 80, 25), disc(280 - 10 * step, 130, 25)]
+        assert ids(tracking.update(masks, looks, HEIGHT, WIDTH)) == [1, 2]
+
+
+def test_a_hidden_object_comes_back_with_its_id():
+    tracking = Tracker(TrackingOptions(max_lost=5))
+    looks = EYE[:2]
+    tracking.update([disc(60, 60), disc(200, 100)], looks, HEIGHT, WIDTH)
+    for _ in range(5):
+        assert ids(tracking.update([disc(60, 60)], looks[:1], HEIGHT, WIDTH)) == [1]
+    found = tracking.update([disc(60, 60), disc(120, 180)], looks, HEIGHT, WIDTH)
+    assert ids(found) == [1, 2]  # elsewhere now, but it looks the same
+
+
+def test_an_object_is_forgotten_in_the_end():
+    tracking = Tracker(TrackingOptions(max_lost=2))
+    tracking.update([disc(60, 60)], EYE[:1], HEIGHT, WIDTH)
+    for _ in range(3):
+        tracking.update([], EYE[:0], HEIGHT, WIDTH)
+    assert ids(tracking.update([disc(60, 60)], EYE[:1], HEIGHT, WIDTH)) == [2]
+
+
+def test_another_object_in_the_same_place_of_other_size_is_new():
+    tracking = Tracker()
+    tracking.update([disc(60, 60, 10)], EYE[:1], HEIGHT, WIDTH)
+    assert ids(tracking.update([disc(160, 120, 60)], EYE[:1], HEIGHT, WIDTH)) == [2]
+
+
+def test_ids_are_unique_in_a_frame_and_never_used_again():
+    tracking = Tracker()
+    first = ids(tracking.update([disc(40, 40), disc(45, 42)], EYE[[0, 0]], HEIGHT, WIDTH))
+    assert len(set(first)) == 2
+    tracking.reset()
+    assert ids(tracking.update([disc(40, 40)], EYE[:1], HEIGHT, WIDTH)) == [3]
+
+
+def test_a_new_image_size_starts_anew():
+    tracking = Tracker()
+    tracking.update([disc(40, 40)], EYE[:1], HEIGHT, WIDTH)
+    found = tracking.update([disc(40, 40, size=(120, 160))], EYE[:1], 120, 160)
+    assert ids(found) == [2]
+
+
+def test_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr(tracker, "MAX_TRACKS", 3)
+    tracking = Tracker()
+    masks = [disc(20 + 40 * i, 100, 10) for i in range(6)]
+    for _ in range(3):
+        assert len(set(ids(tracking.update(masks, EYE[:6], HEIGHT, WIDTH)))) == 6
+    assert len(tracking._tracks) == 3
+
+
+def test_ids_begin_again_after_the_highest(monkeypatch):
+    monkeypatch.setattr(tracker, "HIGHEST_ID", 2)
+    tracking = Tracker(TrackingOptions(max_lost=0))
+    seen = []
+    for x in (30, 90, 150):
+        seen += ids(tracking.update([disc(x, 50, 8)], EYE[x // 60 : x // 60 + 1], HEIGHT, WIDTH))
+    assert seen == [1, 2, 1]
+
+
+@pytest.mark.parametrize("values", [{"min_iou": 1.5}, {"min_similarity": -0.1}, {"max_lost": -1}])
+def test_impossible_options(values):
+    with pytest.raises(OptionError):
+        TrackingOptions(**values)
+
+
+@given(st.integers(0, 1000))
+def test_sampled_iou_is_about_the_real_one(seed):
+    rng = np.random.default_rng(seed)
+    (x, y), (dx, dy) = rng.integers(60, 180, 2), rng.integers(-30, 30, 2)
+    first, second = disc(x, y, 40), disc(x + dx, y + dy, 40)
+    grid = SampleGrid.over(HEIGHT, WIDTH)
+    a, b = first.full(HEIGHT, WIDTH), second.full(HEIGHT, WIDTH)
+    real = (a & b).sum() / (a | b).sum()
+    everywhere = [grid.shown((0, 0), HEIGHT, WIDTH)]
+    found = iou_table([grid.sample(first)], [grid.sample(second)], everywhere)[0, 0]
+    assert found == pytest.approx(real, abs=0.06)
+    moved = grid.sample(first, (float(dx), float(dy)))
+    assert iou_table([moved], [grid.sample(second)], everywhere)[0, 0] > 0.9
+
+
+@given(st.integers(0, 1000))
+def test_small_masks_are_not_lost_between_the_points(seed):
+    x, y = np.random.default_rng(seed).integers(3, 200, 2)
+    grid = SampleGrid.over(2400, 3200)
+    assert grid.sample(disc(x, y, 1, (210, 210))).sum() == 1
+
+
+def test_what_the_frame_before_did_not_show_does_not_count():
+    """A wall that reaches beyond the image: the camera moves, and more of it comes into view."""
+    wall = np.zeros((HEIGHT, WIDTH), bool)
+    wall[100:] = True
+    mask, grid = mask_of(wall), SampleGrid.over(HEIGHT, WIDTH)
+    shift = (0.0, -60.0)
+    now = np.zeros((HEIGHT, WIDTH), bool)
+    now[40:] = True
+    moved, shown = grid.sample(mask, shift), grid.shown(shift, HEIGHT, WIDTH)
+    assert iou_table([grid.sample(mask_of(now))], [moved], [shown])[0, 0] == 1.0
+    everywhere = np.ones_like(shown)
+    assert iou_table([grid.sample(mask_of(now))], [moved], [everywhere])[0, 0] < 0.8
+
+
+def test_the_cameras_motion_is_not_the_objects_own():
+    """A camera that jerks to and fro: nothing overlaps, and every object is where it should be."""
+    tracking = Tracker(TrackingOptions(min_similarity=1.0))
+    looks = EYE[[0, 0, 0]]
+    place, before = 0, None
+    for move in (0, 70, -50, 45, -60, 30, 55):
+        place += move
+        masks = [disc(90 + 50 * n + place, 60 + 50 * n, 12) for n in range(3)]
+        found = ids(tracking.update(masks, looks, HEIGHT, WIDTH, (float(move), 0.0)))
+        assert found == (before or found)
+        before = found
+
+
+def test_an_object_keeps_its_id_beside_a_fitful_one_that_overlaps_it():
+    """The whole and its part: while the part is not found, the whole must not take its track."""
+    tracking = Tracker()
+    whole, part = disc(150, 100, 40), disc(150, 100, 32)
+    looks = EYE[[0, 0]]
+    assert ids(tracking.update([whole, part], looks, HEIGHT, WIDTH)) == [1, 2]
+    assert ids(tracking.update([whole], looks[:1], HEIGHT, WIDTH)) == [1]
+    between = disc(150, 100, 36)
+    assert ids(tracking.update([whole, between], looks, HEIGHT, WIDTH))[0] == 1
+    assert ids(tracking.update([whole, part], looks, HEIGHT, WIDTH))[0] == 1

@@ -1,0 +1,80 @@
+"""The node, with parts that fail when its parameter `fault` says so.
+
+`fault` is `<place>:<error>` or `<place>:<error>:<times>`, such as `Outputs.destroy:MemoryError:1`.
+An error of `Hang` waits instead, until the parameter is another one.
+"""
+
+import builtins
+import sys
+import time
+
+from aopsam_ros import errors
+from aopsam_ros.ros import node as node_module
+from aopsam_ros.ros import worker
+from aopsam_ros.ros.monitoring import diagnostics
+from aopsam_ros.ros.monitoring.statistics import Statistics
+from aopsam_ros.ros.node import AopsamNode
+from aopsam_ros.ros.pipeline import Pipeline
+from aopsam_ros.ros.publishers import Outputs
+from aopsam_ros.ros.segment_service import SegmentService
+from aopsam_ros.ros.subscriptions import Inputs
+from aopsam_ros.segmentation.segmenter import Segmenter
+
+# Sooner than it takes a real engine, so that tests need not wait.
+diagnostics.STALLED_S = 1.0
+worker.PATIENCE_S = 0.5
+
+PLACES = {
+    "Segmenter": (Segmenter, ("from_bundle", "segment", "encode", "close")),
+    "Outputs": (Outputs, ("__init__", "publish_masks", "publish_views", "clear")),
+    "Inputs": (Inputs, ("__init__", "adapt", "destroy")),
+    "Pipeline": (Pipeline, ("start", "stop", "put", "_fail")),
+    "SegmentService": (SegmentService, ("refuse_all", "_hand_over")),
+    "Statistics": (Statistics, ("report",)),
+    "AopsamNode": (AopsamNode, ("_on_image", "destroy_lifecycle_publisher")),
+    "module": (node_module, ("warm_up",)),
+}
+
+
+class FaultyNode(AopsamNode):
+    """Declares the parameter and breaks the places."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.declare_parameter("fault", "")
+        self.broken = 0
+        for owner, (kind, names) in PLACES.items():
+            for name in names:
+                self._break(f"{owner}.{name}", kind, name)
+
+    def _break(self, place, kind, name):
+        original = getattr(kind, name)
+
+        def breaking(*arguments, **options):
+            self._fail_at(place)
+            return original(*arguments, **options)
+
+        setattr(kind, name, breaking)
+
+    def _fault(self):
+        return self.get_parameter("fault").value.split(":")
+
+    def _fail_at(self, place):
+        fault = self._fault()
+        if fault[0] != place:
+            self.broken = 0 if not fault[0] else self.broken
+            return
+        if fault[1] == "Hang":
+            while self._fault() == fault:
+                time.sleep(0.01)
+            return
+        times = int(fault[2]) if len(fault) > 2 else sys.maxsize
+        if self.broken < times:
+            self.broken += 1
+            error = getattr(errors, fault[1], None) or getattr(builtins, fault[1])
+            raise error("made up")
+
+
+if __name__ == "__main__":
+    node_module.AopsamNode = FaultyNode
+    sys.exit(node_module.main())

@@ -1,0 +1,109 @@
+"""Golden masks: the outlines made by hand, the stored masks of the shipped model, and matching."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.results import InstanceMask, Segmentation
+
+HERE = Path(__file__).resolve().parents[1] / "golden"
+PHOTOGRAPHS = HERE.parent.parent / "photographs"
+STORED = HERE / "nano"
+ANNOTATIONS: dict[str, Any] = json.loads((HERE / "annotations.json").read_text(encoding="utf-8"))
+
+Masks = NDArray[np.bool_]
+
+
+def photograph_names() -> list[str]:
+    """Return the file names of all shipped photographs."""
+    return sorted(path.name for path in PHOTOGRAPHS.glob("*.jpg"))
+
+
+def annotated_names() -> list[str]:
+    """Return the file names of the photographs with outlines made by hand."""
+    return sorted(ANNOTATIONS["photographs"])
+
+
+def read_rgb(name: str) -> NDArray[np.uint8]:
+    """Return a shipped photograph as uint8 `[H, W, 3]`."""
+    bgr = cv2.imread(str(PHOTOGRAPHS / name), cv2.IMREAD_COLOR)
+    assert bgr is not None, f"{name} cannot be read"
+    return np.ascontiguousarray(bgr[..., ::-1])
+
+
+def hand_masks(name: str) -> dict[str, Masks]:
+    """Return the masks made by hand by the object's name, each bool `[H, W]`."""
+    entry = ANNOTATIONS["photographs"][name]
+    masks = {}
+    for item in entry["objects"]:
+        canvas = np.zeros((entry["height"], entry["width"]), np.uint8)
+        # Sixteenths of a pixel, as vertices lie between pixel centres, too.
+        corners = np.rint(np.array(item["polygon"]) * 16).astype(np.int32)
+        cv2.fillPoly(canvas, [corners], 1, shift=4)
+        masks[item["name"]] = canvas.astype(bool)
+    return masks
+
+
+def iou(first: Masks, second: Masks) -> float:
+    """Return intersection over union of two masks of one size; 0 when both are empty."""
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 0.0
+
+
+def best_ious(wanted: Sequence[Masks], found: Sequence[Masks]) -> list[float]:
+    """Return for each wanted mask the best IoU that any found mask reaches (0 with none)."""
+    return [max((iou(mask, other) for other in found), default=0.0) for mask in wanted]
+
+
+def hand_ious(name: str, segmentation: Segmentation) -> dict[str, float]:
+    """Return for each object outlined by hand the best IoU of any of the model's masks."""
+    wanted = hand_masks(name)
+    ious = best_ious(list(wanted.values()), full_masks(segmentation))
+    return dict(zip(wanted, ious, strict=True))
+
+
+def full_masks(segmentation: Segmentation) -> list[Masks]:
+    """Return all masks of a segmentation on the whole image."""
+    size = segmentation.height, segmentation.width
+    return [mask.full(*size) for mask in segmentation.masks]
+
+
+def pack(segmentation: Segmentation) -> dict[str, Any]:
+    """Return what a stored file keeps of a segmentation, see `update_golden.py`."""
+    return {
+        "width": segmentation.width,
+        "height": segmentation.height,
+        "masks": [_pack_mask(mask) for mask in segmentation.masks],
+    }
+
+
+def _pack_mask(mask: InstanceMask) -> dict[str, Any]:
+    runs = np.ascontiguousarray(mask.counts, "<u4").tobytes()
+    return {
+        "bbox": [int(value) for value in mask.bbox],
+        "predicted_iou": round(float(mask.predicted_iou), 3),
+        "counts": base64.b64encode(zlib.compress(runs, 9)).decode("ascii"),
+    }
+
+
+def stored_masks(name: str) -> list[Masks]:
+    """Return the stored masks of a photograph, decoded without the package's own decoder."""
+    entry = json.loads((STORED / f"{Path(name).stem}.json").read_text(encoding="utf-8"))
+    masks = []
+    for item in entry["masks"]:
+        counts = np.frombuffer(zlib.decompress(base64.b64decode(item["counts"])), "<u4")
+        x, y, width, height = item["bbox"]
+        inside = np.repeat(np.arange(counts.size) % 2 == 1, counts).reshape(height, width)
+        canvas = np.zeros((entry["height"], entry["width"]), bool)
+        canvas[y : y + height, x : x + width] = inside
+        masks.append(canvas)
+    return masks

@@ -1,0 +1,62 @@
+"""A machine with a GPU: driver, TensorRT and engine cache."""
+
+import hashlib
+import sys
+
+import yaml
+
+from aopsam_ros.engines.engine_cache import EngineCache
+from aopsam_ros.engines.progress import silent
+from aopsam_ros.engines.tensorrt.api import TensorRt
+from aopsam_ros.engines.tensorrt.cuda import Device
+from aopsam_ros.engines.tensorrt.runtime import TensorRtRuntime
+from aopsam_ros.models.mixed_precision import write_mixed
+from support.stand_in_cuda import StandInDriver
+from support.stand_in_tensorrt import make_module
+
+
+class Gpu:
+    def __init__(self, version, folder, name=b"Orin"):
+        self.driver = StandInDriver(name)
+        self.module = make_module(version, self.driver)
+        self.cache = EngineCache(folder)
+
+    @property
+    def faults(self):
+        return self.module.faults
+
+    @property
+    def builds(self):
+        return self.module.faults.builds
+
+    def start(self, bundle, precision="auto", on_progress=silent):
+        """Load a bundle, as a node's start does."""
+        return TensorRtRuntime(
+            bundle, precision, on_progress, self.cache, TensorRt(self.module), Device(self.driver)
+        )
+
+    def start_and_stop(self, bundle, **options):
+        """Return how each graph computes."""
+        runtime = self.start(bundle, **options)
+        runtime.close()
+        return {graph: precision.name for graph, precision in runtime.precisions.items()}
+
+    def install(self, monkeypatch):
+        """Let the package find this machine's TensorRT and driver by itself."""
+        monkeypatch.setitem(sys.modules, "tensorrt", self.module)
+        for module in ("tensorrt.cuda", "registry"):
+            monkeypatch.setattr(f"aopsam_ros.engines.{module}.load_driver", lambda: self.driver)
+        monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(self.cache.folder))
+
+
+def add_mixed_graphs(folder):
+    """Write mixed-precision graphs beside a bundle's."""
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    mixed = {}
+    for name, entry in fields["graphs"].items():
+        target = folder / f"{name}.mixed.onnx"
+        write_mixed(folder / entry["file"], target)
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        mixed[name] = {"file": target.name, "sha256": digest}
+    (folder / "bundle.yaml").write_text(yaml.safe_dump({**fields, "mixed_graphs": mixed}))
+    return folder

@@ -1,0 +1,327 @@
+"""The node `aopsam` in a process of its own, and a client that talks to it over DDS."""
+
+import array
+import fcntl
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from vision_msgs.msg import Detection2DArray
+from visualization_msgs.msg import ImageMarker, MarkerArray
+
+from aopsam_ros.demo.domains import is_unused
+from aopsam_ros.msg import MaskArray, PromptArray
+
+TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
+ASK_AGAIN_S = 5.0
+TOPICS = {
+    "masks": MaskArray,
+    "prompts": PromptArray,
+    "prompt_markers": MarkerArray,
+    "outlines": ImageMarker,
+    "prompt_points": ImageMarker,
+    "labels": Image,
+    "overlay": Image,
+    "confidence_map": Image,
+    "detections": Detection2DArray,
+}
+RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+
+
+def scene(boxes=((20, 30, 40, 20), (70, 60, 30, 50)), size=(128, 128)):
+    """A picture that the tiny bundle segments: coloured boxes, each with a red dot to prompt it."""
+    height, width = size
+    rgb = np.zeros((height, width, 3), np.uint8)
+    for index, (x, y, w, h) in enumerate(boxes):
+        colour = ((220, 60), (60, 220), (220, 220))[index]
+        rgb[y : y + h, x : x + w, 1:] = colour
+        cv2.circle(rgb, (x + w // 2, y + h // 2), 2, (255, *colour), -1)
+    return rgb
+
+
+def image_of(rgb, frame_id="camera_optical_frame"):
+    """An rgb8 message without a stamp."""
+    message = Image(encoding="rgb8")
+    message.header.frame_id = frame_id
+    message.height, message.width = rgb.shape[:2]
+    message.step = 3 * rgb.shape[1]
+    message.data = array.array("B", rgb.tobytes())
+    return message
+
+
+def calibration_of(width, height, frame_id="camera_optical_frame", focal=100.0):
+    """An ideal pinhole camera."""
+    message = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5)
+    message.header.frame_id = frame_id
+    message.k = [focal, 0.0, width / 2, 0.0, focal, height / 2, 0.0, 0.0, 1.0]
+    message.p = [focal, 0.0, width / 2, 0.0, 0.0, focal, height / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return message
+
+
+def free_domain():
+    """A ROS domain that no other robot on this machine uses, and the open file that claims it."""
+    domains = list(range(20, 101))
+    random.SystemRandom().shuffle(domains)
+    for domain in filter(is_unused, domains):  # demos and benchmarks claim nothing
+        path = Path(tempfile.gettempdir()) / f"aopsam_test_domain_{os.getuid()}_{domain}"
+        claim = path.open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+            return domain, claim
+        except BlockingIOError:
+            claim.close()
+    raise RuntimeError("every ROS domain is in use")
+
+
+class Robot:
+    """A node that plays camera and user; also starts and ends the process under test."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.log = folder / "node.log"
+        self.domain, self._claim = free_domain()
+        self.environment = {}  # of the node's process, beside this one's
+        self.process = None
+        self._stamp = 0
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=self.domain)
+        self.node = rclpy.create_node("robot", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.images = self.node.create_publisher(Image, "/image", RELIABLE)
+        self.infos = self.node.create_publisher(CameraInfo, "/camera_info", RELIABLE)
+        self.received = {topic: [] for topic in TOPICS}
+        self.diagnostics, self._diagnosed = [], []  # the latter: when they were published
+        for topic, kind in TOPICS.items():
+            self.listen(topic, kind)
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE
+        )
+        self._clients = {}
+
+    def listen(self, topic, kind):
+        self.node.create_subscription(
+            kind, f"/aopsam/{topic}", self.received[topic].append, RELIABLE
+        )
+
+    def _on_diagnostics(self, message, info):
+        self.diagnostics.append(message)
+        self._diagnosed.append(info["source_timestamp"])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *details):
+        self.stop_node()
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+        self._claim.close()
+
+    # The process
+
+    def start_node(self, *ros_arguments, wait=True, module="aopsam_ros.ros.node", **parameters):
+        """Start the node, or another module, with these parameters (`asf__x` is `asf.x`)."""
+        arguments = [sys.executable, "-u", "-m", module, "--ros-args"]
+        arguments += ros_arguments
+        for name, value in parameters.items():
+            text = str(value).lower() if isinstance(value, bool) else value
+            arguments += ["-p", f"{name.replace('__', '.')}:={text}"]
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(self.domain),
+            "ROS_LOG_DIR": str(self.folder / "ros_log"),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),  # the modules beside the tests, too
+            **self.environment,
+        }
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                arguments, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        if wait:
+            client = self._client(GetState, "get_state")
+            self.wait(client.service_is_ready, "the node did not appear")
+
+    def stop_node(self, sign=signal.SIGINT):
+        """End the process; its exit code."""
+        if self.process is None:
+            return None
+        process, self.process = self.process, None
+        if process.poll() is None:
+            process.send_signal(sign)
+        try:
+            return process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def said(self, text):
+        return text in self.log.read_text()
+
+    # Waiting
+
+    def spin(self, seconds):
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def wait(self, condition, complaint, seconds=TIMEOUT_S):
+        """Spin until the condition holds; its value."""
+        end = time.monotonic() + seconds
+        while not (value := condition()):
+            if self.process is not None and self.process.poll() is not None:
+                code = self.process.returncode
+                raise AssertionError(f"the node ended with {code}:\n{self.log.read_text()}")
+            if time.monotonic() > end:
+                raise AssertionError(f"{complaint}; the node's log:\n{self.log.read_text()}")
+            self._executor.spin_once(timeout_sec=0.05)
+        return value
+
+    # Services
+
+    def _client(self, kind, name):
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, f"/aopsam/{name}")
+        return self._clients[name]
+
+    def call(self, kind, name, request, again_s=math.inf):
+        """Call a service; every so many seconds again, until it answers."""
+        client = self._client(kind, name)
+        self.wait(client.service_is_ready, f"service {name} did not appear")
+        futures = []
+        begin = time.monotonic()
+
+        def answered():
+            if not futures or time.monotonic() - begin >= again_s * len(futures):
+                futures.append(client.call_async(request))
+            return next((future for future in futures if future.done()), None)
+
+        return self.wait(answered, f"service {name} did not answer").result()
+
+    def ask(self, kind, name, request):
+        """Call a service that changes nothing, and again where its answer is lost.
+
+        The middleware gives an answer up when the node has not heard of the client's side yet.
+        """
+        return self.call(kind, name, request, ASK_AGAIN_S)
+
+    def state(self):
+        return self.ask(GetState, "get_state", GetState.Request()).current_state.id
+
+    def change(self, transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.call(ChangeState, "change_state", request).success
+
+    def configure(self):
+        return self.change(Transition.TRANSITION_CONFIGURE)
+
+    def activate(self):
+        """Configure and activate, and wait until images reach the node."""
+        assert self.configure(), self.log.read_text()
+        assert self.change(Transition.TRANSITION_ACTIVATE), self.log.read_text()
+        self.wait_for_subscription()
+
+    def wait_for_subscription(self):
+        def matched():
+            return self.images.get_subscription_count() and self.infos.get_subscription_count()
+
+        self.wait(matched, "the node did not subscribe")
+        assert self.state() == State.PRIMARY_STATE_ACTIVE
+
+    def set(self, **values):
+        """Set parameters one by one (`asf__x` is `asf.x`); the reasons of refusals."""
+        request = SetParameters.Request(parameters=_parameters(values))
+        results = self.call(SetParameters, "set_parameters", request).results
+        return [result.reason for result in results if not result.successful]
+
+    def set_atomically(self, **values):
+        request = SetParametersAtomically.Request(parameters=_parameters(values))
+        return self.call(SetParametersAtomically, "set_parameters_atomically", request).result
+
+    def get(self, name):
+        request = GetParameters.Request(names=[name])
+        value = self.ask(GetParameters, "get_parameters", request).values[0]
+        return rclpy.parameter.parameter_value_to_python(value)
+
+    def describe(self, name):
+        request = DescribeParameters.Request(names=[name])
+        return self.ask(DescribeParameters, "describe_parameters", request).descriptors[0]
+
+    # Images
+
+    def forget(self):
+        for messages in self.received.values():
+            messages.clear()
+
+    def send(self, image):
+        """Publish an image with a stamp of its own; the stamp."""
+        self._stamp += 1
+        image.header.stamp.sec, image.header.stamp.nanosec = 1_700_000_000, self._stamp
+        self.images.publish(image)
+        return image.header.stamp
+
+    def answer(self, image, topic="masks"):
+        """Publish until the answer with the image's own stamp arrives; it."""
+        attempts = []
+
+        def answered():
+            if not attempts or time.monotonic() - attempts[-1][1] > 5.0:
+                # Just after a subscription an image may be missed: send it again, newly stamped.
+                attempts.append((self.send(image).nanosec, time.monotonic()))
+            stamps = {stamp for stamp, _ in attempts}
+            return [m for m in self.received[topic] if stamp_of(m) in stamps]
+
+        return self.wait(answered, f"no {topic} for the image")[0]
+
+    def health(self, after=0):
+        """Level, text and values of the node's newest diagnostics, of `after` at the earliest."""
+        self.wait(lambda: len(self.diagnostics) > after, "no diagnostics")
+        status = self.diagnostics[-1].status[0]
+        return status.level, status.message, {pair.key: pair.value for pair in status.values}
+
+    def fresh_health(self):
+        """Diagnostics that cover everything until now: those after the next to be published.
+
+        Older ones may still wait to be received, behind a flood of results.
+        """
+        now = time.time_ns()
+        self.wait(lambda: sum(then > now for then in self._diagnosed) > 1, "no diagnostics")
+        return self.health()
+
+
+def stamp_of(message):
+    """The nanoseconds that `Robot.send` numbers images with."""
+    if isinstance(message, MarkerArray):
+        return message.markers[0].header.stamp.nanosec if message.markers else None
+    return message.header.stamp.nanosec
+
+
+def _parameters(values):
+    return [
+        Parameter(name.replace("__", "."), value=value).to_parameter_msg()
+        for name, value in values.items()
+    ]

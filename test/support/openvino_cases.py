@@ -1,0 +1,18 @@
+"""What the tests of OpenVINO share: how near its answers must be, and to what."""
+
+import numpy as np
+
+from aopsam_ros.geometry import preprocess
+
+# Relative to an output's largest value: another order of summation, over tens of layers.
+CLOSE = 1e-5
+NAMES = ["tiny", "nano", "mobile_sam"]
+
+
+def preprocessed(rgb, bundle):
+    return preprocess(rgb, bundle.image_size, bundle.mean, bundle.std).tensor
+
+
+def assert_close(found, wanted):
+    assert found.shape == wanted.shape and found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=CLOSE * max(1.0, np.abs(wanted).max()))

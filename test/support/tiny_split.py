@@ -1,0 +1,98 @@
+"""The hand-made decoder in three parts, with codes of prompts or of masks."""
+
+import hashlib
+
+import numpy as np
+import onnx
+import yaml
+from onnx import helper
+from onnx.utils import Extractor
+
+from support import tiny_bundle
+from support.tiny_bundle import MAP, TOLERANCES, write_tiny_bundle
+
+COLOURS, POINTS = "colours", ["point_coords", "point_labels"]
+
+
+def parts(is_per_mask=False):
+    """Cut the whole decoder where its parts meet."""
+    whole = onnx.shape_inference.infer_shapes(tiny_bundle.mask_decoder())
+    cut = Extractor(whole).extract_model
+    found = {
+        "decoder_frame": cut(["embedding"], [COLOURS]),
+        "decoder_prompts": cut([COLOURS, *POINTS], ["predicted_iou", "own"]),
+        "decoder_masks": cut([COLOURS, "own"], ["low_res_logits"]),
+    }
+    if is_per_mask:
+        _code_masks(found["decoder_prompts"].graph)
+        found["decoder_masks"] = _draw_one_by_one()
+    return found
+
+
+def _code_masks(graph):
+    """Give each mask a code: the prompt's colour and the mask's tolerance."""
+    constants = {
+        "flat": np.array([0, 1, 2]),
+        "each": np.zeros((1, 3, 1), np.float32),
+        "tolerance": np.float32(TOLERANCES).reshape(1, 3, 1),
+        "first": np.array([0]),
+        "next": np.array([1]),
+        "last": np.array([2]),
+        "nothing": np.float32(0.0),
+        "row": np.array([0, 1, 2]),
+        "places": np.array([-1, 1, 2]),
+    }
+    graph.initializer.extend(tiny_bundle._constant(n, v) for n, v in constants.items())
+    graph.node.extend(
+        [
+            helper.make_node("Reshape", ["own", "places"], ["colour"]),
+            helper.make_node("Add", ["colour", "each"], ["colour_each"]),
+            helper.make_node("Slice", ["colour_each", "first", "next", "last"], ["one"]),
+            helper.make_node("Mul", ["one", "nothing"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "tolerance"], ["tolerance_each"]),
+            helper.make_node("Concat", ["colour_each", "tolerance_each"], ["codes"], axis=2),
+        ]
+    )
+    del graph.output[1:]
+    graph.output.append(tiny_bundle._value("codes", ["N", 3, 3]))
+
+
+def _draw_one_by_one():
+    constants = {
+        "first": np.array([0]), "second": np.array([2]), "third": np.array([3]),
+        "axis": np.array([1]), "maps": np.array([2, 3]), "steep": np.float32(20.0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Slice", ["codes", "first", "second", "axis"], ["colour"]),
+        helper.make_node("Slice", ["codes", "second", "third", "axis"], ["tolerance"]),
+        helper.make_node("Unsqueeze", ["colour", "maps"], ["at"]),
+        helper.make_node("Unsqueeze", ["tolerance", "axis"], ["reach"]),
+        helper.make_node("Sub", [COLOURS, "at"], ["difference"]),
+        helper.make_node("Mul", ["difference", "difference"], ["squared"]),
+        helper.make_node("ReduceSum", ["squared", "axis"], ["distance"], keepdims=0),
+        helper.make_node("Sub", ["reach", "distance"], ["near"]),
+        helper.make_node("Mul", ["near", "steep"], ["low_res_logits"]),
+    ]
+    return tiny_bundle._model(
+        nodes,
+        [
+            tiny_bundle._value(COLOURS, [1, 2, MAP, MAP]),
+            tiny_bundle._value("codes", ["n", 3]),
+        ],
+        [tiny_bundle._value("low_res_logits", ["n", MAP, MAP])],
+        [tiny_bundle._constant(name, value) for name, value in constants.items()],
+    )
+
+
+def write_split_bundle(folder, split=None, is_per_mask=False, **changes):
+    """Write the hand-made bundle with the decoder in three parts, some of them replaced."""
+    write_tiny_bundle(folder, **changes)
+    listed = {}
+    for name, model in {**parts(is_per_mask), **(split or {})}.items():
+        content = model.SerializeToString()
+        (folder / f"{name}.onnx").write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        listed[name] = {"file": f"{name}.onnx", "sha256": digest}
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    (folder / "bundle.yaml").write_text(yaml.safe_dump({**fields, "split_graphs": listed}))
+    return folder
