@@ -47,8 +47,9 @@ test lint: override EXTRAS += bench dev
 test: lint  ## run the checks and all tests (ARGS="-k name" goes to pytest)
 	@$(ACTIVATE) PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: setup  ## run ruff and mypy
+lint: setup  ## run ruff and mypy, and check which package imports which
 	@$(ACTIVATE) python -m ruff check . && python -m mypy
+	@$(ACTIVATE) python -c "from importlinter.cli import lint_imports_command as run; run()" --no-cache --no-logo
 
 clean:  ## remove everything that was made, .venv included
 	rm -rf .venv build install log out .pytest_cache .mypy_cache .ruff_cache
