@@ -23,7 +23,7 @@ TARGET = ROOT / "docs" / "interface.md"
 DIAGNOSTICS = (
     "/diagnostics",
     "diagnostic_msgs/DiagnosticArray",
-    "1 Hz (REP 107): rates, latency, drops, decoder calls, model, engine, last error",
+    "1 Hz (REP 107): rates, latency, drops, prompts decoded, model, engine, last error",
 )
 
 LEVELS = {
