@@ -1,5 +1,8 @@
-"""What all tests share: the repository's root, and the hand-made bundle."""
+"""What all tests share: which of them can run here, the repository's root, the hand-made bundle."""
 
+import importlib.util
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,52 @@ from support.tiny_bundle import write_tiny_bundle
 # The same examples every time, no time limit: a test must not fail because the machine is busy.
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
 settings.load_profile("aopsam")
+
+TESTS = Path(__file__).parent
+# What a whole file needs, at its top; `pytestmark` in a conftest.py speaks for the folder's files.
+OF_A_FILE = r"^(?:\w+ = )?pytest\.(?:importorskip|mark\.needs)\((.+)\)"
+OF_A_TEST = r"^ *(?:@|.*marks=)pytest\.mark\.needs\((.+)\)"
+
+
+def missing(modules):
+    """Return those modules whose top-level package is not installed."""
+    return {name for name in modules if importlib.util.find_spec(name.partition(".")[0]) is None}
+
+
+def missing_by(pattern, file):
+    """Return what a test file or its folder asks for by a line of this pattern, and is missing."""
+    sources = [source for source in (file, file.with_name("conftest.py")) if source.is_file()]
+    text = "".join(source.read_text(encoding="utf-8") for source in sources)
+    arguments = " ".join(re.findall(pattern, text, re.MULTILINE))
+    return missing(re.findall(r'"([\w.]+)"', arguments))
+
+
+def pytest_ignore_collect(collection_path):
+    """Leave out a file that needs what is not installed."""
+    is_test = collection_path.match("test_*.py")
+    return True if is_test and missing_by(OF_A_FILE, collection_path) else None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out single tests marked `needs("module")` for the same reason."""
+    left_out = [i for i in items if missing(n for m in i.iter_markers("needs") for n in m.args)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_report_header():
+    """Say what is not collected, and why."""
+    whole, single = defaultdict(list), set()
+    for file in sorted(TESTS.rglob("test_*.py")):
+        if absent := missing_by(OF_A_FILE, file):
+            whole[" ".join(sorted(absent))].append(file.stem.removeprefix("test_"))
+        else:
+            single |= missing_by(OF_A_TEST, file)
+    reasons = [f"without {name}: {', '.join(files)}" for name, files in whole.items()]
+    if single:
+        reasons.append(f"single tests without {', '.join(sorted(single))}")
+    return f"not collected: {'; '.join(reasons)}" if reasons else None
 
 
 @pytest.fixture(scope="session")

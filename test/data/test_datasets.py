@@ -43,8 +43,8 @@ def coco(file_name, annotations):
     return {"images": [{"id": 7, "file_name": file_name}], "annotations": annotations}
 
 
+@pytest.mark.needs("pycocotools")
 def test_coco_polygons_runs_and_crowds(tmp_path):
-    pytest.importorskip("pycocotools")
     rgb, labels = draw_scene(0)
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), rgb[:, :, ::-1])
@@ -69,8 +69,8 @@ def test_coco_polygons_runs_and_crowds(tmp_path):
         assert any(np.array_equal(mask, polygon) for mask in masks)
 
 
+@pytest.mark.needs("pycocotools")
 def test_sa1b_with_its_points(tmp_path):
-    pytest.importorskip("pycocotools")
     from pycocotools import mask as coder
 
     rgb, labels = draw_scene(2)
@@ -167,8 +167,8 @@ def test_broken_coco_files(tmp_path, content, message):
         open_dataset(path)
 
 
+@pytest.mark.needs("pycocotools")
 def test_malformed_segmentation(tmp_path):
-    pytest.importorskip("pycocotools")
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     path = write_json(
         tmp_path / "instances.json",

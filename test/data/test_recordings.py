@@ -18,6 +18,8 @@ from support.written_bags import (
     write_ros1_bag,
 )
 
+pytest.importorskip("rosbags")
+
 NEAR = 6.0  # mean difference of pixels that lossy compression may make
 
 
@@ -108,7 +110,6 @@ def test_sources_are_named_by_content_and_choice(tmp_path):
 @pytest.mark.parametrize("storage", ["MCAP", "SQLITE3"])
 @pytest.mark.parametrize("as_file", [False, True])
 def test_recording(tmp_path, storage, as_file):
-    pytest.importorskip("rosbags")
     pictures = [draw_scene(index)[0] for index in range(5)]
     messages = [image_message(rgb, "rgb8", padding=7) for rgb in pictures]
     bag = write_bag(
@@ -124,7 +125,6 @@ def test_recording(tmp_path, storage, as_file):
 
 
 def test_recording_of_ros_1(tmp_path):
-    pytest.importorskip("rosbags")
     pictures = [draw_scene(index)[0] for index in range(3)]
     source = open_frames(write_ros1_bag(tmp_path / "drive.bag", "/camera", pictures))
     assert len(source) == 3
@@ -133,7 +133,6 @@ def test_recording_of_ros_1(tmp_path):
 
 
 def test_topic_is_chosen(tmp_path):
-    pytest.importorskip("rosbags")
     bag = write_bag(
         tmp_path / "drive",
         {
@@ -156,7 +155,6 @@ def convert(message):
 
 
 def test_encodings():
-    pytest.importorskip("rosbags")
     rgb = draw_scene(1)[0]
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     alpha = np.dstack([rgb, np.full(grey.shape, 9, np.uint8)])
@@ -178,7 +176,6 @@ def test_encodings():
 
 
 def test_compressed_images():
-    pytest.importorskip("rosbags")
     rgb = draw_scene(1)[0]
     content = cv2.imencode(".jpg", rgb[:, :, ::-1])[1].tobytes()
     assert np.abs(convert(compressed_message(content)).astype(int) - rgb).mean() < NEAR
@@ -188,7 +185,6 @@ def test_compressed_images():
 
 
 def test_images_without_colour_are_refused():
-    pytest.importorskip("rosbags")
     depth = np.ones((8, 8), np.float32)
     for encoding in ("32FC1", "unheard_of"):
         with pytest.raises(InputError, match=encoding):
@@ -210,17 +206,14 @@ def text_file(path):
 
 
 def no_images(path):
-    pytest.importorskip("rosbags")
     return write_bag(path, {"/chat": [text_message("hello")]})
 
 
 def no_messages(path):
-    pytest.importorskip("rosbags")
     return write_bag(path, {"/camera": []})
 
 
 def cut_mcap(path):
-    pytest.importorskip("rosbags")
     bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
     file = next(bag.glob("*.mcap"))
     file.write_bytes(file.read_bytes()[:300])
@@ -228,14 +221,12 @@ def cut_mcap(path):
 
 
 def cut_metadata(path):
-    pytest.importorskip("rosbags")
     bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
     (bag / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
     return bag
 
 
 def not_mcap(path):
-    pytest.importorskip("rosbags")
     path = path.with_suffix(".mcap")
     path.write_bytes(b"something else")
     return path

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 
 from aopsam_ros.drawing.overlay import MASK_OPACITY
 
+pytestmark = pytest.mark.needs("rclpy")
+
 PHOTOGRAPHS = Path(__file__).resolve().parent.parent.parent / "photographs"
 MARK = "AOPSAM_TEST_MARK"
 COMMAND = [sys.executable, "-m", "aopsam_ros.cli", "demo"]

@@ -1,7 +1,5 @@
 """Bundles to run; a GPU and a TensorRT of any version, in the host's memory."""
 
-import importlib.util
-
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
@@ -12,10 +10,9 @@ from aopsam_ros.images.files import read_rgb
 from support.gpu import Gpu
 from support.stand_in_tensorrt import VERSIONS
 
-NO_OPENVINO = importlib.util.find_spec("openvino") is None
 ON_CPU = [
     OnnxRuntime,
-    pytest.param(OpenVinoRuntime, marks=pytest.mark.skipif(NO_OPENVINO, reason="needs openvino")),
+    pytest.param(OpenVinoRuntime, marks=pytest.mark.needs("openvino")),
 ]
 
 

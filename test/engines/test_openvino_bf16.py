@@ -1,15 +1,9 @@
 """OpenVINO in 16 bits: taken where it is right, with coordinates of prompts in 32."""
 
-import importlib.util
 import logging
 
 import numpy as np
 import pytest
-
-# Not importorskip: the package reports being imported over the network, if it is not hindered.
-if importlib.util.find_spec("openvino") is None:
-    pytest.skip("needs openvino", allow_module_level=True)
-
 from onnx import helper, numpy_helper
 
 from aopsam_ros.bundle.loading import DECODER, FRAME_PART, PROMPT_PART, load_bundle
@@ -24,6 +18,9 @@ from aopsam_ros.engines.verification import answers, check, sample_inputs
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close, preprocessed
 from support.tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+
+# Not importorskip: the package reports being imported over the network, if it is not hindered.
+pytestmark = pytest.mark.needs("openvino")
 
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 

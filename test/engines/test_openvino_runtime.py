@@ -2,16 +2,10 @@
 
 import dataclasses
 import gc
-import importlib.util
 import sys
 
 import numpy as np
 import pytest
-
-# Not importorskip: the package reports being imported over the network, if it is not hindered.
-if importlib.util.find_spec("openvino") is None:
-    pytest.skip("needs openvino", allow_module_level=True)
-
 from onnx import TensorProto, helper
 
 from aopsam_ros.bundle.loading import load_bundle
@@ -28,6 +22,9 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close, preprocessed
 from support.tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+
+# Not importorskip: the package reports being imported over the network, if it is not hindered.
+pytestmark = pytest.mark.needs("openvino")
 
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 

@@ -44,23 +44,18 @@ def without_times(path: Path):
     return re.sub(r"\d+(\.\d+)?", "#", path.read_text()) if path.suffix == ".md" else None
 
 
-def without_optional_packages():
-    for name in ("matplotlib", "pycocotools"):
-        pytest.importorskip(name)
-
-
 def files_of(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
 def evaluated(tiny_folder, data, tmp_path_factory):
-    without_optional_packages()
     out = tmp_path_factory.mktemp("evaluated")
     assert main(words(tiny_folder, data, out)) == 0
     return out
 
 
+@pytest.mark.needs("matplotlib", "pycocotools")
 def test_two_runs_leave_the_same_files_but_for_times(evaluated, tiny_folder, data, tmp_path):
     assert main(words(tiny_folder, data, tmp_path)) == 0
     assert files_of(tmp_path) == files_of(evaluated)
@@ -87,6 +82,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.needs("matplotlib", "pycocotools")
 def test_a_killed_run_goes_on_where_it_stopped(evaluated, tiny_folder, data, tmp_path, monkeypatch):
     command = [sys.executable, "-c", KILLED, "13", *words(tiny_folder, data, tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False)
@@ -110,6 +106,7 @@ def test_a_killed_run_goes_on_where_it_stopped(evaluated, tiny_folder, data, tmp
     assert (tmp_path / "results.json").read_text() == before
 
 
+@pytest.mark.needs("matplotlib", "pycocotools")
 def test_results_say_what_was_measured(evaluated):
     content = json.loads((evaluated / "results.json").read_text())
     assert content["about"]["model"] == "tiny 1"

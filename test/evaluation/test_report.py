@@ -143,8 +143,8 @@ def test_the_front_holds_what_nothing_beats_for_less():
     assert pareto_front([]) == []
 
 
+@pytest.mark.needs("matplotlib")
 def test_the_page_holds_tables_plots_and_pictures(evaluation):
-    pytest.importorskip("matplotlib")
     examples = [[Example("pictures/best_predictor_1.jpg", "best: predictor <0.9>")]]
     page = to_html(evaluation, examples)
     assert page == to_html(evaluation, examples)  # no date, no random names
@@ -169,8 +169,8 @@ def coordinates(svg, group):
     ]
 
 
+@pytest.mark.needs("matplotlib")
 def test_points_stand_where_their_figures_say():
-    pytest.importorskip("matplotlib")
     drawn = draw_front(points((16, 40), (64, 60), (256, 50)), "calls", "mIoU")
     (x0, y0), (x1, y1), (x2, y2) = coordinates(drawn, "PathCollection")
     assert x1 - x0 == pytest.approx(x2 - x1, rel=1e-3)  # each four times the last

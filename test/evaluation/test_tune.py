@@ -21,6 +21,8 @@ from aopsam_ros.tuning.task import Side, Tuned
 from support.scenes import write_scenes
 from support.tiny_bundle import write_tiny_bundle
 
+pytest.importorskip("optuna")
+
 # Everything is found with the right values; these lose the weaker dots and most of the masks.
 BAD = {
     "asf": {"smoothing_sigma": 3.0, "confidence_threshold": 0.9, "min_spacing": 16},
@@ -47,7 +49,6 @@ def words(bundle, pictures, out, *more):
 
 
 def tune(*arguments):
-    pytest.importorskip("optuna")
     assert main(words(*arguments)) == 0
     return json.loads((arguments[2] / "tuning.json").read_text())
 
@@ -191,7 +192,6 @@ def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
 
 
 def test_a_budget_that_nothing_keeps_is_told(bad_bundle, pictures, tmp_path, monkeypatch, capfd):
-    pytest.importorskip("optuna")
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 10.0, 0.0))
     monkeypatch.setattr(tuner, "median_time", times(100.0))
     more = ("--time-ms", "99", "--limit", "2", "--trials", "3")
@@ -213,7 +213,6 @@ def test_a_budget_that_nothing_keeps_is_told(bad_bundle, pictures, tmp_path, mon
     ],
 )
 def test_wrong_arguments_are_one_clear_line(bad_bundle, pictures, tmp_path, capfd, given, reason):
-    pytest.importorskip("optuna")
     assert main(words(bad_bundle, pictures, tmp_path, *given)) == 2
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("aopsam: error: ") and reason in error

@@ -20,7 +20,6 @@ def relative_files(folder, pattern):
 
 
 def share():
-    pytest.importorskip("rclpy", reason="needs ROS")
     from ament_index_python.packages import get_package_share_directory
 
     return Path(get_package_share_directory("aopsam_ros"))
@@ -59,6 +58,7 @@ def test_every_bundle_is_installed_whole(root):
 
 
 @pytest.mark.parametrize("folder", ["launch", "config", "rviz", "photographs"])
+@pytest.mark.needs("rclpy")
 def test_files_for_launching_are_installed(root, folder):
     sources = relative_files(root / folder, "*")
     assert sources
@@ -66,6 +66,7 @@ def test_files_for_launching_are_installed(root, folder):
 
 
 @pytest.mark.parametrize("name", ["aopsam_node", "aopsam"])
+@pytest.mark.needs("rclpy")
 def test_ros2_run_finds_the_executables(name):
     file = prefix() / "lib" / "aopsam_ros" / name
     assert os.access(file, os.X_OK)
@@ -74,6 +75,7 @@ def test_ros2_run_finds_the_executables(name):
 
 
 @pytest.mark.parametrize("path", ["lib/aopsam_ros/aopsam", "bin/aopsam"])
+@pytest.mark.needs("rclpy")
 def test_the_command_runs_without_activation(path, tmp_path):
     env = {"PATH": os.defpath, "HOME": str(tmp_path)}
     if "PYTHONPATH" in os.environ:  # a sourced ROS is there, with or without the environment
@@ -85,15 +87,16 @@ def test_the_command_runs_without_activation(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["lib/aopsam_ros/aopsam_node", "bin/aopsam"])
+@pytest.mark.needs("rclpy")
 def test_processes_that_a_command_starts_do_not_run_it_again(path):
     """A spawned process first reads its parent's main file, under this name."""
     code = f"import runpy; runpy.run_path({str(prefix() / path)!r}, run_name='__mp_main__')"
     subprocess.run([sys.executable, "-c", code, "--help"], timeout=60, check=True)
 
 
+@pytest.mark.needs("rclpy")
 def test_sources_and_messages_are_one_package_in_the_repository(root):
     """A program started in the repository finds the source folder first, and the messages too."""
-    pytest.importorskip("rclpy", reason="needs ROS")
     code = "import aopsam_ros as a; from aopsam_ros.msg import Mask; print(a.__file__, Mask().area)"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     command = [sys.executable, "-c", code]

@@ -61,8 +61,8 @@ def points_of(embedding, geometry, **options):
 
 
 @pytest.mark.parametrize("side", [32, 16, 11, 8])
+@pytest.mark.needs("sklearn")
 def test_each_quarter_gets_one_point(side):
-    pytest.importorskip("sklearn")
     geometry = resized_geometry(400, 400, 512)
     points, alike = points_of(patches(), geometry, side=side, min_cluster_size=side**2 // 8)
     quarters = sorted((int(x > 200), int(y > 200)) for x, y in points)
@@ -70,17 +70,17 @@ def test_each_quarter_gets_one_point(side):
     assert (alike > 0.9).all() and (np.diff(alike) <= 0).all()
 
 
+@pytest.mark.needs("sklearn")
 def test_padding_is_no_cluster():
-    pytest.importorskip("sklearn")
     # The lower half of the square is padding: its two quarters are not seen.
     points, _ = points_of(patches(), resized_geometry(200, 400, 512), min_cluster_size=128)
     assert sorted(int(x > 200) for x, _ in points) == [0, 1]
     assert (points >= 0).all() and (points <= [399, 199]).all()
 
 
+@pytest.mark.needs("sklearn")
 def test_a_point_lies_where_its_cells_are():
     """One odd block in a plain map, 8 x 8 cells from column 16, row 8 of 32: pixels 200-300."""
-    pytest.importorskip("sklearn")
     embedding = np.zeros((1, 2, 32, 32), np.float32)
     embedding[0, 0] = 1.0
     embedding[0, :, 8:16, 16:24] = np.array([0.0, 1.0])[:, None, None]
@@ -89,16 +89,16 @@ def test_a_point_lies_where_its_cells_are():
     assert len(points) == 2 and len(inside) == 1
 
 
+@pytest.mark.needs("sklearn")
 def test_larger_clusters_only():
-    pytest.importorskip("sklearn")
     many, _ = points_of(patches(), resized_geometry(400, 400, 512), min_cluster_size=200)
     none, _ = points_of(patches(), resized_geometry(400, 400, 512), min_cluster_size=600)
     assert (len(many), len(none)) == (4, 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 61)])
+@pytest.mark.needs("sklearn")
 def test_any_image_size(size):
-    pytest.importorskip("sklearn")
     geometry = resized_geometry(*size, 512)
     points, alike = points_of(np.ones((1, 3, 32, 32), np.float32), geometry)
     assert len(points) == len(alike)
@@ -109,8 +109,8 @@ def test_too_few_cells_are_noise():
     assert cluster(np.ones((3, 3), np.float32), 2, 5).tolist() == [-1, -1, -1]
 
 
+@pytest.mark.needs("sklearn")
 def test_the_whole_way(tiny_folder):
-    pytest.importorskip("sklearn")
     rgb, objects = coloured_scene(480, 640)
     rgb[..., 0] = 0
     with Segmenter.from_bundle(tiny_folder, prompt_source="clusters", threads=1) as segmenter:

@@ -1,11 +1,8 @@
 """What the reliability tests share: a client of their own."""
 
-import importlib.util
-
 import pytest
 
-if importlib.util.find_spec("rclpy") is None:  # a ROS-free install tests the rest
-    collect_ignore_glob = ["test_*.py"]
+pytestmark = pytest.mark.needs("rclpy")  # a ROS-free install tests the rest
 
 
 @pytest.fixture

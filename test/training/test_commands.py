@@ -13,6 +13,9 @@ from aopsam_ros.cli import main
 from aopsam_ros.images.files import write_rgb
 from support.drawn_scenes import draw_scene, write_label_maps
 
+torch = pytest.importorskip("torch")
+pytest.importorskip("skimage")
+
 SMALL = ["--image-size", "96", "--canvas", "64", "--batch-size", "2", "--threads", "1"]
 
 
@@ -24,8 +27,6 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory):
     """A segmenter, its predictor and the bundle, trained for seconds."""
-    pytest.importorskip("torch")
-    pytest.importorskip("skimage")
     out = tmp_path_factory.mktemp("run")
     data = ["--data", f"{pictures}=2", "--held-out", "0.3", "--out"]
     assert main(["train-segmenter", *data, str(out / "seg"), "--minutes", "0.03", *SMALL]) == 0
@@ -121,7 +122,6 @@ def test_evaluate_points_and_prompts(trained, pictures, tmp_path, capfd):
     ],
 )
 def test_wrong_training_arguments_are_one_clear_line(pictures, tmp_path, capfd, words, reason):
-    pytest.importorskip("torch")
     words = [word.replace("DATA", str(pictures)) for word in words]
     assert main(["train-segmenter", "--out", str(tmp_path / "run"), *words]) == 2
     error = capfd.readouterr().err.splitlines()[-1]
@@ -130,7 +130,6 @@ def test_wrong_training_arguments_are_one_clear_line(pictures, tmp_path, capfd, 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a checkpoint", b"\x80\x04N."])
 def test_damaged_checkpoints_are_one_clear_line(pictures, tmp_path, capfd, content):
-    pytest.importorskip("torch")
     (tmp_path / "checkpoint.pt").write_bytes(content)
     words = ["--data", str(pictures), "--out", str(tmp_path), *SMALL]
     assert main(["train-segmenter", *words]) == 2
@@ -139,7 +138,6 @@ def test_damaged_checkpoints_are_one_clear_line(pictures, tmp_path, capfd, conte
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path, capfd):
-    torch = pytest.importorskip("torch")
 
     class Trap:
         def __reduce__(self):
@@ -175,7 +173,6 @@ def test_without_torch_it_says_what_to_install(pictures, tmp_path):
 @pytest.mark.parametrize("count", [1, 4, 9])
 @pytest.mark.parametrize("per_prompt", [1, 3])
 def test_export_equals_torch_for_any_number_of_prompts(trained, tmp_path, count, per_prompt):
-    torch = pytest.importorskip("torch")
     import onnxruntime
 
     from aopsam_ros.models.export import export_bundle, nano_parts

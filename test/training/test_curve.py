@@ -48,8 +48,8 @@ def test_what_was_done_again_counts_once(tmp_path):
     ]
 
 
+@pytest.mark.needs("matplotlib")
 def test_picture(tmp_path):
-    pytest.importorskip("matplotlib")
     write_log(tmp_path, ROWS[:1])
     curve.write(tmp_path)
     first = cv2.imread(str(tmp_path / "curve.png"))

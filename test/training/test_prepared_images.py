@@ -64,8 +64,8 @@ def test_mirror_images_have_mirrored_targets(maps, targets):
 
 
 @pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.needs("pycocotools")
 def test_points_that_come_with_the_data_are_the_targets(tmp_path, targets, flipped):
-    pytest.importorskip("pycocotools")
     dataset = open_dataset(write_sa1b(tmp_path / "sa1b", 1))
     found = targets.target(stored(targets, dataset), flipped)
     labels = draw_scene(0)[1]
@@ -79,8 +79,8 @@ def test_points_that_come_with_the_data_are_the_targets(tmp_path, targets, flipp
     np.testing.assert_allclose(peaks, 1)
 
 
+@pytest.mark.needs("pycocotools")
 def test_without_points_masks_give_them(tmp_path, targets):
-    pytest.importorskip("pycocotools")
     with_points = open_dataset(write_sa1b(tmp_path / "with", 1))
     without = open_dataset(write_sa1b(tmp_path / "without", 1, points=False))
     maps = open_dataset(write_label_maps(tmp_path / "maps", 1))
@@ -90,8 +90,8 @@ def test_without_points_masks_give_them(tmp_path, targets):
 
 
 @pytest.mark.parametrize("coords", [[["x", 1]], [[1]], [[float("nan"), 1]], [5]])
+@pytest.mark.needs("pycocotools")
 def test_points_that_are_none_are_refused(tmp_path, coords):
-    pytest.importorskip("pycocotools")
     folder = write_sa1b(tmp_path / "sa1b", 1)
     content = json.loads((folder / "sa_0.json").read_text())
     content["annotations"][0]["point_coords"] = coords

@@ -22,6 +22,7 @@ from support.written_bags import image_message, write_bag
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
+pytest.importorskip("rosbags")
 
 SIZE = 128
 STEPS = 80
@@ -200,7 +201,6 @@ def write_sources(folder):
 
 
 def test_self_labels_of_pictures_videos_and_recordings(checkpoint, tmp_path, capfd):
-    pytest.importorskip("rosbags")
     sources = write_sources(tmp_path / "sources")
     more = ("--self-label", "--every", 2, "--topic", "/rear", "--set", *ANY_MASK)
     out = train(checkpoint, sources, tmp_path / "run", *SHORT, *more)
@@ -231,7 +231,6 @@ def video(tmp_path):
 
 
 def bag(tmp_path):
-    pytest.importorskip("rosbags")
     image = image_message(draw_scene(0)[0], "rgb8")
     write_bag(tmp_path / "source", {"/camera": [image]})
 

@@ -83,8 +83,8 @@ def test_prompts_belong_to_their_mask(seed):
     assert abs(left - columns.min()) <= 20 and abs(bottom - rows.max() - 1) <= 20
 
 
+@pytest.mark.needs("skimage")
 def test_surfaces_are_regions_of_one_colour_without_instances():
-    pytest.importorskip("skimage")
     from aopsam_ros.training.regions import surface_layer
 
     rng = np.random.default_rng(0)
