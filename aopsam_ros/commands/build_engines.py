@@ -9,9 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.engine_cache import EngineCache
 from aopsam_ros.engines.registry import FLOATS
-from aopsam_ros.engines.tensorrt.runtime import TensorRtRuntime
+from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
             bar.set_description_str(what, refresh=False)
             bar.set_postfix_str("" if share is None else f"{share:.0%}")
 
-        runtime = TensorRtRuntime(bundle, arguments.precision, show, cache)
-    runtime.close()
-    for graph, precision in runtime.precisions.items():
+        options = EngineOptions(precision=arguments.precision)
+        engine = TensorRtEngine(bundle, options, show, cache=cache)
+    engine.close()
+    for graph, precision in engine.precisions.items():
         print(f"{graph}: {precision.value}")
     print(cache.folder)
     return 0

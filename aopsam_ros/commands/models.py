@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from aopsam_ros.bundle.loading import Bundle, available, find_bundle, load_bundle
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, InputError, OptionError
 from aopsam_ros.weights.cache import cached_path
 from aopsam_ros.weights.fetching import fetch, take
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     end = "  verified" if is_check else ""
     for bundle in bundles:
         if is_check:
-            create_runtime(bundle, "onnxruntime").close()
+            create_engine(bundle, EngineOptions(engine="onnxruntime")).close()
             for graph in (*bundle.mixed_graphs.values(), *bundle.int8_graphs.values()):
                 graph.read()  # for other engines or precisions: whole, as far as the hash tells
         print(_describe_bundle(bundle) + end)

@@ -1,17 +1,84 @@
-"""What every engine can do with a bundle."""
+"""What every engine takes and gives: its options, the protocol, and decoded masks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.decoded import Decoded
 from aopsam_ros.engines.fitting import Sides
 
+AUTO = "auto"
+# What is being done, the share of it that is done (0-1; None: unknown), and seconds since it began.
+OnProgress = Callable[[str, "float | None", float], None]
 
-class Runtime(Protocol):
+
+def silent(what: str, share: float | None, seconds: float) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Which engine runs a bundle, and how.
+
+    Attributes:
+        engine: a name of `registry.ENGINES`; "auto": the best one that works on this machine.
+        precision: "auto", "fp16", "fp32" or "int8"; see `registry.create_engine`.
+        threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
+    """
+
+    engine: str = AUTO
+    precision: str = AUTO
+    threads: int = 0
+
+
+DEFAULTS = EngineOptions()
+
+
+class Decoded(Protocol):
+    """The masks of N prompts; valid until the engine decodes again."""
+
+    @property
+    def predicted_iou(self) -> NDArray[np.float32]:
+        """Predicted IoU, `[N, 3]`."""
+
+    def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return logits `[n, M, M]` of the mask `masks[i]` of the prompt `prompts[i]`.
+
+        Raises:
+            InferenceError: if they cannot be had, or are not finite.
+        """
+
+
+@dataclass(frozen=True)
+class DecodedOnHost:
+    """Logits `[N, 3, M, M]` that are in the host's memory already."""
+
+    all_logits: NDArray[np.float32]
+    predicted_iou: NDArray[np.float32]
+
+    def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return logits `[n, M, M]`; see `Decoded`."""
+        return self.all_logits[prompts, masks]
+
+
+def all_logits(decoded: Decoded) -> NDArray[np.float32]:
+    """Return the logits of every mask, `[N, 3, M, M]`.
+
+    Raises:
+        InferenceError: if they cannot be had, or are not finite.
+    """
+    if isinstance(decoded, DecodedOnHost):
+        return decoded.all_logits
+    prompts, masks = np.indices(decoded.predicted_iou.shape).reshape(2, -1)
+    found = decoded.logits(prompts, masks)
+    return found.reshape(*decoded.predicted_iou.shape, *found.shape[1:])
+
+
+class Engine(Protocol):
     """Runs a bundle's graphs; embeddings are opaque handles that stay on the device."""
 
     name: str

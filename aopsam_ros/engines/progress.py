@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 
-# What is being done, how much of it (0-1, None where nobody knows), and for how long (seconds).
-OnProgress = Callable[[str, "float | None", float], None]
+from aopsam_ros.engines.base import OnProgress
+
 PERIOD_S = 1.0
-
-
-def silent(what: str, share: float | None, seconds: float) -> None:
-    """Tell nobody."""
 
 
 class Heartbeat:

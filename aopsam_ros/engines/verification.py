@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
-from aopsam_ros.engines.base import Runtime
-from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.base import Engine, all_logits
 from aopsam_ros.errors import VerificationError
 
 LEAST_COSINE = 0.99
@@ -71,21 +70,21 @@ def sample_inputs(
 
 
 def answers(
-    runtime: Runtime, samples: Mapping[str, Sequence[Arrays]]
+    engine: Engine, samples: Mapping[str, Sequence[Arrays]]
 ) -> dict[str, NDArray[np.float32]]:
-    """Ask a runtime for all outputs to `sample_inputs`, each graph fed with its own embedding.
+    """Ask an engine for all outputs to `sample_inputs`, each graph fed with its own embedding.
 
     Raises:
         InferenceError: if a graph fails.
     """
     image = samples[ENCODER][0]["image"]
-    handle = runtime.encode(image)
-    found = {"embedding": runtime.embedding(handle)}
-    if runtime.has_predictor:
-        found["confidence_map"] = runtime.predict(image, handle)
+    handle = engine.encode(image)
+    found = {"embedding": engine.embedding(handle)}
+    if engine.has_predictor:
+        found["confidence_map"] = engine.predict(image, handle)
     for batch in samples[DECODER]:
         coords, labels = batch["point_coords"], batch["point_labels"]
-        decoded = runtime.decode(handle, coords, labels)
+        decoded = engine.decode(handle, coords, labels)
         what = f"of {labels.shape[0]} x {labels.shape[1]} points"
         found[f"low_res_logits {what}"] = all_logits(decoded)
         found[f"predicted_iou {what}"] = decoded.predicted_iou

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from aopsam_ros.data.datasets import InstanceDataset
-from aopsam_ros.engines.base import Runtime
+from aopsam_ros.engines.base import Engine
 from aopsam_ros.evaluation.configurations import PREDICTOR, configurations
 from aopsam_ros.evaluation.harness import Harness, Measured, described_engine
 from aopsam_ros.evaluation.memory_probe import MemoryFigures
@@ -52,7 +52,7 @@ class Comparison:
     boxes: BoxFile | None
     detector_ms: float
     out: Path | None
-    _runtime: Runtime | None = None
+    _runtime: Engine | None = None
     _segmenters: dict[str, Segmenter] = field(default_factory=dict)
     _measured: list[Measured] = field(default_factory=list)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.engines.base import Runtime
-from aopsam_ros.engines.registry import AUTO, create_runtime
+from aopsam_ros.engines.base import AUTO, Engine, EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A bundle's name or folder, and the engine with its settings; see `create_runtime`."""
+    """A bundle's name or folder, and the engine with its settings; see `create_engine`."""
 
     model: str
     engine: str = AUTO
     precision: str = AUTO
     threads: int = 0
 
-    def load(self) -> tuple[Bundle, Runtime]:
+    def load(self) -> tuple[Bundle, Engine]:
         """Load the bundle's graphs.
 
         Raises:
@@ -27,7 +27,8 @@ class ModelChoice:
             EngineError: if the engine cannot be used.
         """
         bundle = load_bundle(self.model)
-        return bundle, create_runtime(bundle, self.engine, self.threads, self.precision)
+        options = EngineOptions(engine=self.engine, precision=self.precision, threads=self.threads)
+        return bundle, create_engine(bundle, options)
 
     def segmenter(self, prompt_source: str) -> Segmenter:
         """Load the model for one prompt source; errors as `load`, and those of `Segmenter`."""

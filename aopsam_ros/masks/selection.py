@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.decoded import Decoded
+from aopsam_ros.engines.base import Decoded
 from aopsam_ros.options import MaskOptions
 
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this

@@ -20,7 +20,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from aopsam_ros.bundle import plain_yaml
 from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, Bundle, load_bundle
 from aopsam_ros.engines import verification
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.precision import EIGHT_BITS, FULL_FIRST_CONVOLUTIONS, INT8
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.bundle_files import check_target, install, listed
@@ -150,9 +151,12 @@ def _describe(bundle: Bundle, work: Path, photographs: int) -> None:
 
 def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Comparison:
     """Encode every photograph with both, in turns: what else the machine does hits both alike."""
-    full, int8 = OnnxRuntime(bundle, threads), OnnxRuntime(bundle, threads, INT8)
-    for runtime in (full, int8):
-        runtime.encode(images[0])  # the first run takes longer
+    full, int8 = (
+        OnnxRuntimeEngine(bundle, EngineOptions(threads=threads, precision=precision))
+        for precision in ("fp32", INT8)
+    )
+    for engine in (full, int8):
+        engine.encode(images[0])  # the first run takes longer
     cosines, ratios = [], []
     for image in images:
         (wanted, full_time), (found, int8_time) = _timed(full, image), _timed(int8, image)
@@ -168,11 +172,11 @@ def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Compariso
     return Comparison(min(cosines), float(np.median(ratios)), *sizes)
 
 
-def _timed(runtime: OnnxRuntime, image: Image) -> tuple[Image, float]:
+def _timed(engine: OnnxRuntimeEngine, image: Image) -> tuple[Image, float]:
     start = perf_counter()
-    handle = runtime.encode(image)
+    handle = engine.encode(image)
     seconds = perf_counter() - start
-    return runtime.embedding(handle), seconds
+    return engine.embedding(handle), seconds
 
 
 @contextlib.contextmanager

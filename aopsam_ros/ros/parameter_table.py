@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aopsam_ros.engines.registry import AUTO, ENGINES
+from aopsam_ros.engines.base import AUTO
+from aopsam_ros.engines.registry import ENGINES
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.decoded import Decoded
+from aopsam_ros.engines.base import Decoded
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.selection import LowResMasks, concatenate, promising, select
 from aopsam_ros.options import SegmenterOptions

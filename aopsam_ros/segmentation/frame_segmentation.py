@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.engines.decoded import Decoded
+from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.merging import combine

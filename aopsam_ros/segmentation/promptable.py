@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.engines.base import Runtime
-from aopsam_ros.engines.decoded import Decoded, all_logits
+from aopsam_ros.engines.base import Decoded, Engine, all_logits
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry, PreprocessedImage, preprocess
 from aopsam_ros.prompting.features import FeatureMap
@@ -37,7 +36,7 @@ class FrameEmbedding:
 class PromptableModel:
     """A bundle and the engine that runs it; the engine says how many threads may use it at once."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
+    def __init__(self, bundle: Bundle, runtime: Engine) -> None:
         """Put the parts together."""
         self.bundle = bundle
         self.runtime = runtime

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.engines.base import Runtime
-from aopsam_ros.engines.progress import OnProgress, silent
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import Engine, EngineOptions, OnProgress, silent
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.geometry import check_image
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
@@ -35,7 +34,7 @@ __all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", 
 class Segmenter:
     """A loaded bundle and a prompt source. One thread at a time may use it, unless `concurrent`."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, prompt_source: str = AUTO) -> None:
+    def __init__(self, bundle: Bundle, runtime: Engine, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.
 
         Raises:
@@ -64,7 +63,7 @@ class Segmenter:
             prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
                 "auto" takes the predictor where the bundle has one, else what works without.
             threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
-            precision: "auto", "fp16", "fp32" or "int8"; see `create_runtime`.
+            precision: "auto", "fp16", "fp32" or "int8"; see `create_engine`.
             on_progress: told once a second while an engine is built, which takes minutes.
 
         Raises:
@@ -74,7 +73,8 @@ class Segmenter:
         """
         check_source(prompt_source)  # a wrong name is told before seconds of loading
         bundle = load_bundle(name_or_path)
-        runtime = create_runtime(bundle, engine, threads, precision, on_progress)
+        options = EngineOptions(engine=engine, precision=precision, threads=threads)
+        runtime = create_engine(bundle, options, on_progress)
         return cls(bundle, runtime, prompt_source)
 
     @property

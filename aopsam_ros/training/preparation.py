@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
 from aopsam_ros.data.labelled_images import read_rgb
-from aopsam_ros.engines.base import Runtime
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import Engine, EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.models.frozen import FrozenModel
 from aopsam_ros.segmentation.promptable import PromptableModel
@@ -62,9 +62,9 @@ class TemporaryBundle:
         return load_bundle(Path(folder) / "bundle")
 
     @functools.cached_property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> Engine:
         """The best engine there is, with the bundle."""
-        runtime = create_runtime(self.bundle, threads=self._threads)
+        runtime = create_engine(self.bundle, EngineOptions(threads=self._threads))
         self._stack.callback(runtime.close)
         return runtime
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.data.datasets import InstanceDataset
-from aopsam_ros.engines.decoded import Decoded
+from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.metrics import closest, one_to_one
 from aopsam_ros.evaluation.photographs import Photograph, read

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.engines.base import Runtime
+from aopsam_ros.engines.base import Engine
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.merging import Combined, combine
 from aopsam_ros.masks.selection import LowResMasks
@@ -29,7 +29,7 @@ FILTERED_BATCH = 8  # masks that one filtering looks at
 class BenchmarkFrame:
     """What each stage takes, as the segmenter would hand it over."""
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, rgb: NDArray[np.uint8]) -> None:
+    def __init__(self, bundle: Bundle, runtime: Engine, rgb: NDArray[np.uint8]) -> None:
         self.bundle = bundle
         self.runtime = runtime
         self.rgb = rgb

@@ -19,7 +19,8 @@ from aopsam_benchmarks.part import engine_of, part_parser, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.commands.settings import parse_settings
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.evaluation.memory import ProcessMemory
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.choosing import choose_source
@@ -64,14 +65,16 @@ def _only(bundle: Bundle, *graphs: str) -> Bundle:
 
 
 def _encoder(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
-    model = PromptableModel(bundle, create_runtime(_only(bundle, ENCODER), **engine))
+    model = PromptableModel(bundle, create_engine(_only(bundle, ENCODER), EngineOptions(**engine)))
     _, options = _prompting(bundle, settings)
     return lambda rgb: model.encode(rgb, Stopwatch(), options.encoder.padding)
 
 
 def _prompt_stage(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
-    model = PromptableModel(bundle, create_runtime(_only(bundle, ENCODER, PREDICTOR), **engine))
+    model = PromptableModel(
+        bundle, create_engine(_only(bundle, ENCODER, PREDICTOR), EngineOptions(**engine))
+    )
     source, options = _prompting(bundle, settings)
 
     def work(rgb: NDArray[np.uint8]) -> object:
@@ -95,7 +98,7 @@ def _prompt_stage(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
 
 
 def _pipeline(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
-    segmenter = Segmenter(bundle, create_runtime(bundle, **engine))
+    segmenter = Segmenter(bundle, create_engine(bundle, EngineOptions(**engine)))
     segmenter.options = segmenter.options.updated(settings)
     return segmenter.segment
 

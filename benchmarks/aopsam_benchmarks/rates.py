@@ -15,7 +15,8 @@ import numpy as np
 
 from aopsam_benchmarks.operations import Work
 from aopsam_ros.bundle.loading import ENCODER, Bundle, Graph
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 
 SIDE = 1024  # of the matrices: beyond it the rate no longer rises on processors
 PRODUCTS = 8  # in one graph, so that handing over its input does not count
@@ -67,7 +68,9 @@ def _macs_per_s(engine: str, threads: int, repeats: int) -> float:
     image = np.zeros((1, 3, SIDE, SIDE), np.float32)
     image[0, 0] = _matrix(0)
     with tempfile.TemporaryDirectory() as folder:
-        runtime = create_runtime(_matrix_bundle(Path(folder)), engine, threads)
+        runtime = create_engine(
+            _matrix_bundle(Path(folder)), EngineOptions(engine=engine, threads=threads)
+        )
         try:
             # An engine on a GPU is done when the result is there.
             best = min(

@@ -17,7 +17,8 @@ from aopsam_benchmarks.part import engine_of
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_benchmarks.stages import BATCHES, Stage, stages_of
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 
 OWN = (
     "model",
@@ -67,7 +68,7 @@ def _hand_down(command: list[str], arguments: argparse.Namespace) -> None:
 
 def _stages(arguments: argparse.Namespace) -> list[Stage]:
     bundle = load_bundle(arguments.model)
-    runtime = create_runtime(bundle, **engine_of(arguments))
+    runtime = create_engine(bundle, EngineOptions(**engine_of(arguments)))
     frame = BenchmarkFrame(bundle, runtime, picture(*parse_size(arguments.size)))
     stages = stages_of(frame, tuple(arguments.batches))
     return [stage for stage in stages if not arguments.only or stage.name in arguments.only]

@@ -22,7 +22,8 @@ from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.bundle.loading import DECODER, Bundle, Graph, load_bundle
 from aopsam_ros.commands.settings import parse_settings
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -63,13 +64,13 @@ def contenders(
 
     Args:
         bundle: of all.
-        engine: keyword arguments of `create_runtime`.
+        engine: fields of `EngineOptions`.
         grid: the grid's name as a prompt source.
         settings: options of both; they may serve the grid as well, which is then compared with the
             bundle's own, too.
         published: the published decoder as a graph of the bundle's signature.
     """
-    runtime = create_runtime(bundle, **engine)
+    runtime = create_engine(bundle, EngineOptions(**engine))
     segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
     for segmenter in segmenters.values():
         segmenter.options = segmenter.options.updated(settings)
@@ -83,7 +84,7 @@ def contenders(
         others["the published decoder"] = with_decoder(bundle, published)
     for decoder, other in others.items():
         name = f"{grid}, the bundle's options, {decoder}"
-        segmenters[name] = Segmenter(other, create_runtime(other, **engine), grid)
+        segmenters[name] = Segmenter(other, create_engine(other, EngineOptions(**engine)), grid)
     return segmenters
 
 

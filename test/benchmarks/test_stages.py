@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from support.tiny_bundle import coloured_scene
 from support.tiny_split import write_split_bundle
 
@@ -19,7 +20,7 @@ ALWAYS += ["decoder, 4 at once", "filtering", "selection", "overlaps", "upscalin
 @pytest.fixture(scope="module")
 def frame(tiny_folder):
     bundle = load_bundle(tiny_folder)
-    runtime = create_runtime(bundle, "onnxruntime", 1)
+    runtime = create_engine(bundle, EngineOptions(engine="onnxruntime", threads=1))
     yield BenchmarkFrame(bundle, runtime, coloured_scene(480, 640)[0])
     runtime.close()
 
@@ -63,7 +64,7 @@ def test_prompts_are_repeated_where_a_batch_wants_more(frame):
 def split_frame(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "split"
     bundle = load_bundle(write_split_bundle(folder, is_per_mask=request.param))
-    runtime = create_runtime(bundle, "onnxruntime", 1)
+    runtime = create_engine(bundle, EngineOptions(engine="onnxruntime", threads=1))
     yield BenchmarkFrame(bundle, runtime, coloured_scene(480, 640)[0])
     runtime.close()
 

@@ -9,7 +9,8 @@ import yaml
 
 from aopsam_ros.bundle import loading as bundle_module
 from aopsam_ros.bundle.loading import available, find_bundle, load_bundle, search_folders
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, EngineError
 from support import tiny_bundle
 from support.tiny_bundle import write_tiny_bundle
@@ -193,7 +194,7 @@ def test_altered_graph_is_refused(tmp_path, graph):
     content[len(content) // 2] ^= 1
     file.write_bytes(bytes(content))
     with pytest.raises(BundleError, match="sha256") as raised:
-        create_runtime(load_bundle(folder))
+        create_engine(load_bundle(folder))
     assert str(file) in str(raised.value)
 
 
@@ -202,7 +203,7 @@ def test_missing_graph_is_refused(tmp_path, graph):
     folder = write_tiny_bundle(tmp_path / "b")
     (folder / f"{graph}.onnx").unlink()
     with pytest.raises(BundleError, match="missing") as raised:
-        create_runtime(load_bundle(folder))
+        create_engine(load_bundle(folder))
     assert f"{graph}.onnx" in str(raised.value)
 
 
@@ -211,14 +212,14 @@ def test_graph_that_is_a_folder_is_refused(tmp_path):
     (folder / "encoder.onnx").unlink()
     (folder / "encoder.onnx").mkdir()
     with pytest.raises(BundleError, match="not a file"):
-        create_runtime(load_bundle(folder))
+        create_engine(load_bundle(folder))
 
 
 def test_oversized_graph_is_refused_unread(tmp_path, monkeypatch):
     folder = write_tiny_bundle(tmp_path / "b")
     monkeypatch.setattr(bundle_module, "MAX_GRAPH_BYTES", 100)
     with pytest.raises(BundleError, match="more than the 100 allowed"):
-        create_runtime(load_bundle(folder))
+        create_engine(load_bundle(folder))
 
 
 def test_a_bundle_in_the_users_folder_is_found_by_name(tmp_path, monkeypatch):
@@ -298,4 +299,4 @@ def test_graphs_do_not_reach_for_other_files(tmp_path, monkeypatch, location):
         (place / "weights.bin").write_bytes(weights.raw_data)
     monkeypatch.chdir(folder)
     with pytest.raises((BundleError, EngineError)):
-        create_runtime(load_bundle(folder), "onnxruntime", threads=1)
+        create_engine(load_bundle(folder), EngineOptions(engine="onnxruntime", threads=1))

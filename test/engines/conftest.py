@@ -3,16 +3,17 @@
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
-from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.images.files import read_rgb
 from support.gpu import Gpu
 from support.stand_in_tensorrt import VERSIONS
 
 ON_CPU = [
-    OnnxRuntime,
-    pytest.param(OpenVinoRuntime, marks=pytest.mark.needs("openvino")),
+    OnnxRuntimeEngine,
+    pytest.param(OpenVinoEngine, marks=pytest.mark.needs("openvino")),
 ]
 
 
@@ -102,7 +103,10 @@ def runtimes(openvino, bundles):
     def start(name):
         if name not in known:
             bundle = bundles(name)
-            pair = OpenVinoRuntime(bundle, 1, FP32, openvino), OnnxRuntime(bundle, threads=1)
+            pair = (
+                OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino),
+                OnnxRuntimeEngine(bundle, EngineOptions(threads=1)),
+            )
             known[name] = pair
         return known[name]
 

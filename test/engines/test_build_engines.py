@@ -3,7 +3,8 @@
 import pytest
 
 from aopsam_ros.cli import main
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 
 
 def test_engines_are_built_verified_and_found_again(
@@ -21,7 +22,7 @@ def test_engines_are_built_verified_and_found_again(
     ]
     count = len(modern_gpu.builds)
     monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(out))
-    runtime = create_runtime(bundle, "tensorrt")
+    runtime = create_engine(bundle, EngineOptions(engine="tensorrt"))
     assert (len(modern_gpu.builds), runtime.precision) == (count, "fp16 but prompt_predictor")
     runtime.close()
 

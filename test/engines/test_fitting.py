@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.fitting import Fitted, fit, put_back
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import BundleError
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -60,7 +60,7 @@ def test_a_part_is_put_back_top_left(mode):
 
 @pytest.fixture(scope="module")
 def nano(engine, nano_bundle):
-    return engine(nano_bundle, 1, "fp32")
+    return engine(nano_bundle, EngineOptions(threads=1, precision="fp32"))
 
 
 def seen(runtime, image, valid):
@@ -133,7 +133,7 @@ def test_engines_that_need_the_square_take_it(gpu, tmp_path):
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", OPEN, size_divisibility=4))
     samples = sample_inputs(bundle)
     runtime = gpu.start(bundle)
-    check("TensorRT", answers(runtime, samples), answers(OnnxRuntime(bundle), samples))
+    check("TensorRT", answers(runtime, samples), answers(OnnxRuntimeEngine(bundle), samples))
     handle = runtime.encode(IMAGE, (SIZE // 2, SIZE))
     assert runtime.embedding(handle)[:, :, MAP // 2 :].any()  # nothing was left out
     runtime.close()

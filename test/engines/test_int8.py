@@ -12,9 +12,10 @@ import yaml
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import quantize
-from aopsam_ros.engines import onnx_runtime
+from aopsam_ros.engines import onnxruntime as engine_module
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.precision import FULL_FIRST_CONVOLUTIONS
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, EngineError, VerificationError
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.models import quantization
@@ -105,18 +106,23 @@ def test_it_is_used_only_where_asked_for(quantized):
     int8 = run(bundle.int8_graphs["encoder"].path, IMAGES[0])
     assert 0 < np.abs(full - int8).max() < 0.2
     for precision, wanted in (("auto", full), ("fp16", full), ("fp32", full), ("int8", int8)):
-        runtime = create_runtime(bundle, "onnxruntime", 1, precision)
+        runtime = create_engine(
+            bundle, EngineOptions(engine="onnxruntime", threads=1, precision=precision)
+        )
         found = runtime.embedding(runtime.encode(IMAGES[0]))
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
 def test_an_engine_chosen_by_itself_never_takes_it(quantized, precision):
-    assert "int8" not in create_runtime(load_bundle(quantized), precision=precision).precision
+    assert (
+        "int8"
+        not in create_engine(load_bundle(quantized), EngineOptions(precision=precision)).precision
+    )
 
 
 def test_int8_chooses_the_engine(quantized):
-    runtime = create_runtime(load_bundle(quantized), precision="int8")
+    runtime = create_engine(load_bundle(quantized), EngineOptions(precision="int8"))
     assert (runtime.name, runtime.precision) == ("onnxruntime", "fp32, encoder int8")
 
 
@@ -125,7 +131,7 @@ def test_other_engines_refuse_it(quantized, engine):
     with pytest.raises(
         EngineError, match=f"'int8' is for engine 'onnxruntime', not for '{engine}'"
     ):
-        create_runtime(load_bundle(quantized), engine, precision="int8")
+        create_engine(load_bundle(quantized), EngineOptions(engine=engine, precision="int8"))
 
 
 def test_a_gpu_refuses_it(quantized, monkeypatch):
@@ -133,14 +139,14 @@ def test_a_gpu_refuses_it(quantized, monkeypatch):
         def get_providers(self):
             return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
-    monkeypatch.setattr(onnx_runtime, "_load", lambda *_: OnGpu())
+    monkeypatch.setattr(engine_module, "_load", lambda *_: OnGpu())
     with pytest.raises(EngineError, match="'int8' is for a CPU"):
-        create_runtime(load_bundle(quantized), precision="int8")
+        create_engine(load_bundle(quantized), EngineOptions(precision="int8"))
 
 
 def test_a_bundle_without_it_says_how_to_make_one(source, capfd):
     with pytest.raises(BundleError, match="deep: has no encoder in int8; `aopsam quantize` makes"):
-        create_runtime(load_bundle(source), precision="int8")
+        create_engine(load_bundle(source), EngineOptions(precision="int8"))
     assert main(["segment", "x.jpg", "--model", str(source), "--precision", "int8"]) == 2
     assert "has no encoder in int8" in capfd.readouterr().err
 
@@ -175,7 +181,7 @@ def _other(folder):
 def test_a_graph_that_is_not_what_it_must_be_is_refused(copy, spoil, reason):
     spoil(copy)
     with pytest.raises(BundleError, match=reason):
-        create_runtime(load_bundle(copy), precision="int8")
+        create_engine(load_bundle(copy), EngineOptions(precision="int8"))
 
 
 @pytest.mark.parametrize("spoil", [_remove, _damage])

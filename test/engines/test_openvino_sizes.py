@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.decoded import all_logits
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.base import EngineOptions, all_logits
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino import graph
-from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.engines.split_decoder import SplitDecoder
 from aopsam_ros.errors import InferenceError
 from support.tiny_bundle import SIZE
@@ -25,7 +25,9 @@ SIZES = [(512, 512), (288, 512), (512, 320), (64, 96), (288, 512), (480, 480), (
 
 @pytest.fixture(scope="module")
 def runtimes(nano_bundle):
-    return OpenVinoRuntime(nano_bundle, 1, "fp32"), OnnxRuntime(nano_bundle, 1)
+    return OpenVinoEngine(
+        nano_bundle, EngineOptions(threads=1, precision="fp32")
+    ), OnnxRuntimeEngine(nano_bundle, EngineOptions(threads=1))
 
 
 def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(runtimes):
@@ -46,7 +48,7 @@ def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(runtimes):
 
 def test_only_the_last_sizes_are_kept(nano_bundle, monkeypatch):
     monkeypatch.setattr(graph, "_SIZES_KEPT", 3)
-    runtime = OpenVinoRuntime(nano_bundle, 1, "fp32")
+    runtime = OpenVinoEngine(nano_bundle, EngineOptions(threads=1, precision="fp32"))
     image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
     for rows in range(32, 257, 32):
         runtime.encode(image, (rows, SQUARE))
@@ -92,7 +94,9 @@ def test_a_part_that_fails_is_an_inference_error(tmp_path, monkeypatch, part):
         def run_to_arrays(self, inputs):
             raise RuntimeError("Exception from somewhere:\nout of memory")
 
-    runtime = OpenVinoRuntime(load_bundle(write_split_bundle(tmp_path / "b")), 1, "fp32")
+    runtime = OpenVinoEngine(
+        load_bundle(write_split_bundle(tmp_path / "b")), EngineOptions(threads=1, precision="fp32")
+    )
     assert isinstance(runtime._split, SplitDecoder)
     handle = runtime.encode(np.zeros((1, 3, SIZE, SIZE), np.float32))
     monkeypatch.setitem(runtime._graphs, part, Failing())
@@ -103,12 +107,14 @@ def test_a_part_that_fails_is_an_inference_error(tmp_path, monkeypatch, part):
 SIGNALLED = """
 import gc, signal, sys
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 
 heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append("heard"))
 bundle = load_bundle(sys.argv[1])
-runtimes = [OpenVinoRuntime(bundle, 1, "fp32") for _ in range(2)]
+options = EngineOptions(threads=1, precision="fp32")
+runtimes = [OpenVinoEngine(bundle, options) for _ in range(2)]
 while runtimes:
     del runtimes[0]
     gc.collect()

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from aopsam_ros.engines import registry
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, CudaError, EngineError
 
 VERSION = "2026.4.1-22982-stand-in"
@@ -40,7 +41,7 @@ def stand_in(version=VERSION, error=None):
 
 def test_unknown_engine_is_refused(bundle):
     with pytest.raises(EngineError, match="unknown engine 'ort'; known: auto, tensorrt"):
-        create_runtime(bundle, "ort")
+        create_engine(bundle, EngineOptions(engine="ort"))
 
 
 @pytest.mark.parametrize("name", registry.ENGINES)
@@ -51,7 +52,7 @@ def test_every_engine_of_the_interface_can_be_asked_for(name):
 @pytest.mark.parametrize(("engine", "why"), [("auto", "auto"), ("onnxruntime", "as requested")])
 def test_choice_is_logged(bundle, monkeypatch, caplog, engine, why):
     install(monkeypatch, None)
-    runtime = create_runtime(bundle, engine)
+    runtime = create_engine(bundle, EngineOptions(engine=engine))
     assert runtime.name == "onnxruntime"
     (record,) = caplog.records
     assert record.levelname == "INFO"
@@ -71,7 +72,7 @@ def test_unusable_openvino_is_a_clear_error(bundle, monkeypatch, case):
     package, reason = UNUSABLE[case]
     install(monkeypatch, package)
     with pytest.raises(EngineError, match=reason) as error:
-        create_runtime(bundle, "openvino")
+        create_engine(bundle, EngineOptions(engine="openvino"))
     assert "\n" not in str(error.value)
 
 
@@ -79,7 +80,7 @@ def test_unusable_openvino_is_a_clear_error(bundle, monkeypatch, case):
 def test_auto_does_without_an_unusable_openvino_and_says_why(bundle, monkeypatch, caplog, case):
     package, reason = UNUSABLE[case]
     install(monkeypatch, package)
-    assert create_runtime(bundle).name == "onnxruntime"
+    assert create_engine(bundle).name == "onnxruntime"
     (record,) = caplog.records
     assert record.levelname == "INFO"  # nothing stays idle
     with pytest.raises(EngineError, match=reason):
@@ -89,30 +90,30 @@ def test_auto_does_without_an_unusable_openvino_and_says_why(bundle, monkeypatch
 class Chosen:
     name, device = "openvino", "cpu"
 
-    def __init__(self, bundle, threads, precision):
-        self.asked = bundle, threads, precision
+    def __init__(self, bundle, options):
+        self.asked = bundle, options
 
 
 @pytest.fixture
 def openvino(monkeypatch):
     """OpenVINO's engine, which takes any bundle."""
-    module = SimpleNamespace(OpenVinoRuntime=Chosen)
-    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.runtime", module)
+    module = SimpleNamespace(OpenVinoEngine=Chosen)
+    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.engine", module)
 
 
 @pytest.mark.parametrize("precision", registry.FLOATS)
 def test_auto_takes_openvino_on_x86(bundle, openvino, caplog, precision):
-    runtime = create_runtime(bundle, threads=3, precision=precision)
-    assert runtime.asked == (bundle, 3, precision)
+    runtime = create_engine(bundle, EngineOptions(threads=3, precision=precision))
+    assert runtime.asked == (bundle, EngineOptions(threads=3, precision=precision))
     (record,) = caplog.records
     assert record.message.startswith("engine openvino on cpu (auto; tensorrt: ")
 
 
 def test_auto_takes_onnxruntime_on_other_processors(bundle, openvino, monkeypatch, caplog):
     monkeypatch.setattr(registry.platform, "machine", lambda: "aarch64")
-    assert create_runtime(bundle).name == "onnxruntime"
+    assert create_engine(bundle).name == "onnxruntime"
     assert "; openvino: not measured on aarch64)" in caplog.text
-    assert create_runtime(bundle, "openvino").name == "openvino"
+    assert create_engine(bundle, EngineOptions(engine="openvino")).name == "openvino"
 
 
 def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog):
@@ -126,8 +127,8 @@ def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog)
         patch.setattr(
             onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", *offered]
         )
-        patch.setattr(registry, "_onnxruntime", lambda request: Chosen(*[None] * 3))
-        create_runtime(bundle)
+        patch.setattr(registry, "_onnxruntime", lambda *request: Chosen(None, None))
+        create_engine(bundle)
     assert "; openvino: not needed, onnxruntime uses the GPU" in caplog.text
 
 
@@ -136,7 +137,7 @@ def test_a_damaged_bundle_is_not_loaded_with_another_engine(bundle, openvino, mo
         def __init__(self, *request):
             raise BundleError("encoder.onnx: altered")
 
-    module = SimpleNamespace(OpenVinoRuntime=Refusing)
-    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.runtime", module)
+    module = SimpleNamespace(OpenVinoEngine=Refusing)
+    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.engine", module)
     with pytest.raises(BundleError, match="altered"):
-        create_runtime(bundle)
+        create_engine(bundle)

@@ -10,8 +10,8 @@ from onnx import TensorProto
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines import split_decoder
-from aopsam_ros.engines.decoded import all_logits
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.base import EngineOptions, all_logits
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
@@ -54,13 +54,13 @@ def prompts(count, points=1):
 
 @pytest.fixture
 def opened(engine):
-    return lambda folder: engine(load_bundle(folder), 1, "fp32")
+    return lambda folder: engine(load_bundle(folder), EngineOptions(threads=1, precision="fp32"))
 
 
 @pytest.mark.parametrize(("count", "points"), [(1, 1), (5, 1), (17, 3)])
 def test_it_gives_what_the_whole_decoder_gives(folder, opened, count, points):
     bundle = load_bundle(folder)
-    split, whole = opened(folder), OnnxRuntime(dataclasses.replace(bundle, split_graphs={}))
+    split, whole = opened(folder), OnnxRuntimeEngine(dataclasses.replace(bundle, split_graphs={}))
     coords, labels = prompts(count, points)
     found, wanted = (r.decode(r.encode(IMAGE), coords, labels) for r in (split, whole))
     np.testing.assert_allclose(found.predicted_iou, wanted.predicted_iou, atol=1e-6)
@@ -228,7 +228,7 @@ def test_a_part_that_fails_in_onnx_runtime_is_an_inference_error(folder, monkeyp
         def get_outputs(self):
             raise RuntimeError("out of memory\nat line 3")
 
-    runtime = OnnxRuntime(load_bundle(folder), threads=1)
+    runtime = OnnxRuntimeEngine(load_bundle(folder), EngineOptions(threads=1))
     handle = runtime.encode(IMAGE)
     monkeypatch.setitem(runtime._sessions, graph, Failing())
     with pytest.raises(InferenceError, match=rf"^{graph} failed in ONNX Runtime: out of memory$"):

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
-from aopsam_ros.engines.tensorrt.engine import LARGEST_BATCH, MOST_POINTS
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
+from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, MOST_POINTS
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -38,7 +38,7 @@ def modern(modern_gpu, bundle):
 
 def test_results_are_those_of_onnx_runtime(runtime, bundle):
     samples = sample_inputs(bundle)
-    found, wanted = answers(runtime, samples), answers(OnnxRuntime(bundle), samples)
+    found, wanted = answers(runtime, samples), answers(OnnxRuntimeEngine(bundle), samples)
     assert min(match.cosine for match in check("TensorRT", found, wanted)) > 0.999999
 
 
@@ -46,7 +46,7 @@ def test_a_photograph_has_the_same_masks(gpu, bundle):
     rgb, _ = coloured_scene(240, 320)
     with Segmenter(bundle, gpu.start(bundle)) as segmenter:
         found = segmenter.segment(rgb)
-    wanted = Segmenter(bundle, OnnxRuntime(bundle)).segment(rgb)
+    wanted = Segmenter(bundle, OnnxRuntimeEngine(bundle)).segment(rgb)
     assert [m.counts.tolist() for m in found.masks] == [m.counts.tolist() for m in wanted.masks]
     assert [m.bbox for m in found.masks] == [m.bbox for m in wanted.masks]
     assert len(found.masks) >= 3
@@ -85,7 +85,7 @@ def test_only_small_results_leave_the_gpu(modern_gpu, modern, monkeypatch):
 def test_logits_are_those_of_the_masks_asked_for(modern, bundle):
     coords, labels = prompts(5)
     decoded = modern.decode(modern.encode(IMAGE), coords, labels)
-    reference = OnnxRuntime(bundle)
+    reference = OnnxRuntimeEngine(bundle)
     wanted = reference.decode(reference.encode(IMAGE), coords, labels).all_logits
     rows, columns = np.array([4, 0, 4]), np.array([2, 1, 0])
     np.testing.assert_allclose(decoded.logits(rows, columns), wanted[rows, columns], atol=1e-5)
@@ -122,7 +122,7 @@ def test_more_prompts_than_fit_are_decoded_in_parts(modern, bundle):
     logits, iou = segmenter.decode(segmenter.encode(rgb), coords, labels)
     assert logits.shape == (2 * LARGEST_BATCH + 1, 3, MAP, MAP)
     assert iou.shape == (2 * LARGEST_BATCH + 1, 3)
-    reference = Segmenter(bundle, OnnxRuntime(bundle))
+    reference = Segmenter(bundle, OnnxRuntimeEngine(bundle))
     wanted, _ = reference.decode(reference.encode(rgb), coords, labels)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
 

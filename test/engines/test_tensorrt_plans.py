@@ -10,7 +10,8 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.errors import BundleError, EngineError
 from support.gpu import Gpu, add_mixed_graphs
@@ -201,7 +202,7 @@ def test_two_processes_at_once_build_each_engine_once(tmp_path, bundle):
 def test_auto_takes_tensorrt_where_it_works(modern_gpu, bundle, monkeypatch, caplog):
     caplog.set_level("INFO")
     modern_gpu.install(monkeypatch)
-    runtime = create_runtime(bundle)
+    runtime = create_engine(bundle)
     assert runtime.name == "tensorrt"
     assert "engine tensorrt on cuda (auto)" in caplog.text
     runtime.close()
@@ -211,7 +212,7 @@ def test_auto_falls_back_and_says_why(modern_gpu, bundle, monkeypatch, caplog):
     caplog.set_level("INFO")
     modern_gpu.install(monkeypatch)
     modern_gpu.faults.out_of_memory = True
-    runtime = create_runtime(bundle)
+    runtime = create_engine(bundle)
     assert runtime.device == "cpu"
     (record,) = [record for record in caplog.records if record.name.endswith(".registry")]
     assert record.levelname == "WARNING"  # the GPU stays idle
@@ -225,7 +226,7 @@ def test_a_request_for_tensorrt_is_not_answered_with_something_else(bundle, monk
         "aopsam_ros.engines.tensorrt.cuda.LIBRARY", "libcuda-that-is-not-there.so.1"
     )
     with pytest.raises(EngineError, match="no NVIDIA driver"):
-        create_runtime(bundle, "tensorrt")
+        create_engine(bundle, EngineOptions(engine="tensorrt"))
 
 
 def test_a_broken_tensorrt_is_a_clear_error(modern_gpu, bundle, monkeypatch):
@@ -234,4 +235,4 @@ def test_a_broken_tensorrt_is_a_clear_error(modern_gpu, bundle, monkeypatch):
     modern_gpu.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match="TensorRT cannot be imported"):
-        create_runtime(bundle, "tensorrt")
+        create_engine(bundle, EngineOptions(engine="tensorrt"))

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, load_bundle
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.verification import answers, check, compare, sample_inputs
 from aopsam_ros.errors import VerificationError
 from support.tiny_bundle import MAP, SIZE, write_tiny_bundle
@@ -88,11 +89,11 @@ def test_bundle_without_predictor(tmp_path):
     bundle = load_bundle(folder)
     samples = sample_inputs(bundle)
     assert PREDICTOR not in samples
-    assert "confidence_map" not in answers(create_runtime(bundle, threads=1), samples)
+    assert "confidence_map" not in answers(create_engine(bundle, EngineOptions(threads=1)), samples)
 
 
 def test_a_runtime_matches_itself(bundle, samples):
-    found = answers(create_runtime(bundle, threads=1), samples)
+    found = answers(create_engine(bundle, EngineOptions(threads=1)), samples)
     assert len(found) == 2 + 2 * len(samples[DECODER])
     for match in check("engine", found, found):
         assert match.cosine == pytest.approx(1.0) and match.difference == 0.0 and match.finite

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.data.datasets import open_dataset
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.photographs import read
@@ -110,13 +110,13 @@ def test_a_prompt_is_decoded_once_and_a_picture_encoded_only_for_new_ones(
 ):
     used = []
     for name in ("encode", "predict", "decode"):
-        graph = getattr(OnnxRuntime, name)
+        graph = getattr(OnnxRuntimeEngine, name)
 
         def counted(*a, _graph=graph, _name=name):
             used.append((_name, len(a[2]) if _name == "decode" else 1))
             return _graph(*a)
 
-        monkeypatch.setattr(OnnxRuntime, name, counted)
+        monkeypatch.setattr(OnnxRuntimeEngine, name, counted)
     one = Bench(tiny_folder, data[0], "predictor", boxes_file)
     options = one.segmenter.options.updated({"asf.filtering": "none", "asf.batch_size": 2})
     assert used == [("encode", 1), ("predict", 1)] * 3

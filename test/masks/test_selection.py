@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aopsam_ros.engines.decoded import DecodedOnHost
+from aopsam_ros.engines.base import DecodedOnHost
 from aopsam_ros.masks.selection import concatenate, promising, select, stability_score
 from aopsam_ros.options import MaskOptions
 

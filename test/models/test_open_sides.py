@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
-from aopsam_ros.engines.decoded import all_logits  # noqa: E402
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime  # noqa: E402
+from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import _pictures, export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
@@ -151,7 +151,7 @@ def test_graphs_for_one_size_are_refused(model, tmp_path):
 
 @pytest.fixture(scope="module")
 def runtime(exported):
-    return OnnxRuntime(load_bundle(exported.folder), threads=1)
+    return OnnxRuntimeEngine(load_bundle(exported.folder), EngineOptions(threads=1))
 
 
 @torch.no_grad()

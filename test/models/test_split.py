@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
-from aopsam_ros.engines.decoded import all_logits  # noqa: E402
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime  # noqa: E402
+from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts, nano_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam  # noqa: E402
@@ -135,7 +135,7 @@ def bundle(request, exported, nano, tmp_path_factory):
 def test_the_runtime_equals_torch_in_parts_and_whole(bundle, sample, is_split):
     described, decoder = bundle
     described = described if is_split else replace(described, split_graphs={})
-    runtime = OnnxRuntime(described, threads=1)
+    runtime = OnnxRuntimeEngine(described, EngineOptions(threads=1))
     handle = runtime.encode(uniform("image", (1, 3, SIZE, SIZE), -2.0, 2.0))
     decoded = runtime.decode(handle, *(value.numpy() for value in sample.values()))
     with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.frame import Frame
@@ -143,9 +143,9 @@ def test_warm_up_with_other_prompts(tiny_bundle, source):
 def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
     used = []
     for name in ("encode", "predict", "decode"):
-        graph = getattr(OnnxRuntime, name)
+        graph = getattr(OnnxRuntimeEngine, name)
         monkeypatch.setattr(
-            OnnxRuntime, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
+            OnnxRuntimeEngine, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
         )
     with Segmenter.from_bundle(tiny_bundle, engine="onnxruntime") as segmenter:
         before = segmenter.options

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aopsam_ros.engines.decoded import DecodedOnHost
+from aopsam_ros.engines.base import DecodedOnHost
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import point_prompts

@@ -5,11 +5,11 @@ import sys
 
 import yaml
 
+from aopsam_ros.engines.base import EngineOptions, silent
 from aopsam_ros.engines.engine_cache import EngineCache
-from aopsam_ros.engines.progress import silent
 from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
-from aopsam_ros.engines.tensorrt.runtime import TensorRtRuntime
+from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
 from aopsam_ros.models.mixed_precision import write_mixed
 from support.stand_in_cuda import StandInDriver
 from support.stand_in_tensorrt import make_module
@@ -31,9 +31,9 @@ class Gpu:
 
     def start(self, bundle, precision="auto", on_progress=silent):
         """Load a bundle, as a node's start does."""
-        return TensorRtRuntime(
-            bundle, precision, on_progress, self.cache, TensorRt(self.module), Device(self.driver)
-        )
+        options = EngineOptions(precision=precision)
+        machine = {"trt": TensorRt(self.module), "gpu": Device(self.driver), "cache": self.cache}
+        return TensorRtEngine(bundle, options, on_progress, **machine)
 
     def start_and_stop(self, bundle, **options):
         """Return how each graph computes."""

@@ -12,11 +12,12 @@ import logging
 
 from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.bundle.signatures import Shape, signatures
+from aopsam_ros.engines.base import OnProgress
 from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
-from aopsam_ros.engines.progress import Heartbeat, OnProgress
+from aopsam_ros.engines.progress import Heartbeat
 from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
-from aopsam_ros.engines.tensorrt.engine import LARGEST_BATCH, largest
+from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, largest
 from aopsam_ros.engines.tensorrt.verifier import Verifier
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 

@@ -14,7 +14,7 @@ from aopsam_ros.bundle.loading import DECODER, ENCODER, Bundle
 from aopsam_ros.bundle.signatures import signatures
 from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
-from aopsam_ros.engines.tensorrt.engine import Engine, Memory
+from aopsam_ros.engines.tensorrt.graph import GraphRunner, Memory
 from aopsam_ros.engines.verification import check, sample_inputs
 from aopsam_ros.errors import EngineError
 
@@ -59,7 +59,7 @@ class Verifier:
     def _run(self, graph: str, plan: bytes, samples: list[Any]) -> list[_Arrays]:
         memory = Memory(self._device)
         try:
-            engine = Engine(self._trt, graph, plan, self._signatures[graph], memory)
+            engine = GraphRunner(self._trt, graph, plan, self._signatures[graph], memory)
             try:
                 return [self._outputs(engine, graph, memory, sample) for sample in samples]
             finally:
@@ -67,7 +67,7 @@ class Verifier:
         finally:
             memory.close()
 
-    def _outputs(self, engine: Engine, graph: str, memory: Memory, sample: _Arrays) -> _Arrays:
+    def _outputs(self, engine: GraphRunner, graph: str, memory: Memory, sample: _Arrays) -> _Arrays:
         engine.run(sample)
         count = len(sample["point_coords"]) if graph == DECODER else 1
         return {

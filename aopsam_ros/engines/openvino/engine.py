@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import Shape, check_output, signatures
-from aopsam_ros.engines.decoded import Decoded, DecodedOnHost
+from aopsam_ros.engines.base import DEFAULTS, Decoded, DecodedOnHost, EngineOptions
 from aopsam_ros.engines.fitting import Fitted, Sides, fit, put_back
 from aopsam_ros.engines.openvino.api import BF16, FP32, OpenVino, reason
 from aopsam_ros.engines.openvino.graph import Graph, SizedGraph
@@ -28,7 +28,7 @@ from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 _LOGGER = logging.getLogger(__name__)
 
 
-class OpenVinoRuntime:
+class OpenVinoEngine:
     """Graphs that share an embedding, which stays where the encoder wrote it.
 
     The decoder runs in three parts and padding is left out where the bundle allows it, as in ONNX
@@ -43,31 +43,30 @@ class OpenVinoRuntime:
     def __init__(
         self,
         bundle: Bundle,
-        threads: int = 0,
-        precision: str = "auto",
+        options: EngineOptions = DEFAULTS,
+        *,
         openvino: OpenVino | None = None,
     ) -> None:
         """Load and check the bundle's graphs.
 
         Args:
             bundle: from `load_bundle`.
-            threads: of one graph's operators; 0 leaves the choice to OpenVINO.
-            precision: "fp32"; "fp16" takes 16 bits (bf16) where the processor has them, "auto"
-                where they are faster, and both where results stay right.
+            options: precision "fp16" takes 16 bits (bf16) where the processor has them, "auto"
+                where they are faster; both only where results stay right.
             openvino: the package and its core; imported if None.
 
         Raises:
             EngineError: if OpenVINO is missing, too old, cannot be used or cannot load a graph.
             BundleError: if a graph is missing, altered, or of another signature.
         """
-        self._openvino = OpenVino(threads) if openvino is None else openvino
+        self._openvino = OpenVino(options.threads) if openvino is None else openvino
         self._bundle = bundle
         self._signatures = signatures(bundle)
         self._split: SplitDecoder | None = None
         full = load_graphs(self._openvino, bundle, FP32)
         self._take(full)
         self._precision = FP32
-        if self._openvino.precision(precision) == BF16:
+        if self._openvino.precision(options.precision) == BF16:
             self._try_bf16(full)
 
     @property

@@ -10,12 +10,12 @@ from onnx import TensorProto, helper
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines import registry
-from aopsam_ros.engines.decoded import all_logits
+from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.openvino import api
-from aopsam_ros.engines.openvino import runtime as openvino_runtime
+from aopsam_ros.engines.openvino import engine as openvino_engine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
-from aopsam_ros.engines.openvino.runtime import OpenVinoRuntime
-from aopsam_ros.engines.registry import create_runtime
+from aopsam_ros.engines.openvino.engine import OpenVinoEngine
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import BundleError, EngineError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -62,7 +62,9 @@ def test_photograph_is_segmented_as_by_onnx_runtime(bundles, runtimes, cat, name
 
 def test_masks_of_a_scene_are_the_same(bundle, openvino, tiny):
     rgb, objects = tiny_bundle.coloured_scene()
-    with Segmenter(bundle, OpenVinoRuntime(bundle, 1, FP32, openvino)) as segmenter:
+    with Segmenter(
+        bundle, OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
+    ) as segmenter:
         assert segmenter.engine == "openvino"
         found, wanted = segmenter.segment(rgb), tiny.segment(rgb)
     assert len(found.masks) == len(wanted.masks) >= len(objects)
@@ -92,7 +94,7 @@ def test_two_frames_do_not_mix(tiny_runtime):
 
 
 def test_results_outlive_later_calls_and_the_engine(bundle, openvino):
-    runtime = OpenVinoRuntime(bundle, 1, FP32, openvino)
+    runtime = OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
     coords = np.random.default_rng(1).random((4, 1, 2)).astype(np.float32) * SIZE
     labels = np.ones((4, 1), np.float32)
     handle = runtime.encode(IMAGE)
@@ -146,14 +148,14 @@ def test_shapes_are_checked(tiny_runtime):
 def test_sizes_that_differ_from_bundle_yaml_are_refused(tmp_path, openvino, change, reason):
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", **change))
     with pytest.raises(BundleError, match=reason):
-        OpenVinoRuntime(bundle, openvino=openvino)
+        OpenVinoEngine(bundle, openvino=openvino)
 
 
 def test_swapped_graphs_are_refused(tmp_path, openvino):
     models = {"encoder": tiny_bundle.mask_decoder(), "mask_decoder": tiny_bundle.encoder()}
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", models))
     with pytest.raises(BundleError, match=r"encoder\.onnx: inputs are embedding, point_coords"):
-        OpenVinoRuntime(bundle, openvino=openvino)
+        OpenVinoEngine(bundle, openvino=openvino)
 
 
 def test_altered_graph_is_refused(tmp_path, openvino):
@@ -161,7 +163,7 @@ def test_altered_graph_is_refused(tmp_path, openvino):
     with (folder / "encoder.onnx").open("ab") as file:
         file.write(b"\n")
     with pytest.raises(BundleError, match=r"encoder\.onnx: sha256 is"):
-        OpenVinoRuntime(load_bundle(folder), openvino=openvino)
+        OpenVinoEngine(load_bundle(folder), openvino=openvino)
 
 
 def test_wrong_element_type_is_refused(tmp_path, openvino):
@@ -172,7 +174,7 @@ def test_wrong_element_type_is_refused(tmp_path, openvino):
             node.output[:] = ["label64"]
     folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": cast_label(decoder)})
     with pytest.raises(BundleError, match=r"mask_decoder\.onnx: input point_labels is tensor\(f64"):
-        OpenVinoRuntime(load_bundle(folder), openvino=openvino)
+        OpenVinoEngine(load_bundle(folder), openvino=openvino)
 
 
 def cast_label(decoder):
@@ -194,10 +196,10 @@ def test_what_openvino_cannot_load_is_left_to_another_engine(tmp_path, openvino,
     for number, model in enumerate((NotOnnx(), unknown)):
         bundle = load_bundle(write_tiny_bundle(tmp_path / str(number), {"encoder": model}))
         with pytest.raises(EngineError, match=r"encoder\.onnx: OpenVINO cannot load it: ") as error:
-            OpenVinoRuntime(bundle, openvino=openvino)
+            OpenVinoEngine(bundle, openvino=openvino)
         assert "\n" not in str(error.value) and "Exception from" not in str(error.value)
         with pytest.raises(BundleError, match="ONNX Runtime cannot load it"):
-            create_runtime(bundle)
+            create_engine(bundle)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,9 @@ def test_what_openvino_cannot_load_is_left_to_another_engine(tmp_path, openvino,
 def test_output_that_is_not_finite_is_an_inference_error(tmp_path, openvino, graph, output):
     model = with_last(getattr(tiny_bundle, graph)(), output, "Div", {"nothing": np.float32(0)})
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {graph: model}))
-    segmenter = Segmenter(bundle, OpenVinoRuntime(bundle, 1, FP32, openvino))
+    segmenter = Segmenter(
+        bundle, OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
+    )
     with pytest.raises(InferenceError, match=f"{output} holds values that are not finite"):
         segmenter.segment(tiny_bundle.coloured_scene()[0])
 
@@ -219,13 +223,13 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, openvino, gra
 def test_embedding_that_is_not_finite_is_an_inference_error(tmp_path, openvino):
     model = with_last(tiny_bundle.encoder(), "embedding", "Div", {"nothing": np.float32(0)})
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model}))
-    runtime = OpenVinoRuntime(bundle, 1, FP32, openvino)
+    runtime = OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
     with pytest.raises(InferenceError, match="embedding holds values"):
         runtime.embedding(runtime.encode(IMAGE))
 
 
 def test_closed_runtime_says_so(bundle, openvino):
-    runtime = OpenVinoRuntime(bundle, 1, FP32, openvino)
+    runtime = OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
     handle = runtime.encode(IMAGE)
     runtime.close()
     runtime.close()
@@ -237,7 +241,7 @@ def test_closed_runtime_says_so(bundle, openvino):
 
 def test_openvino_is_an_engine_by_name(bundle, caplog):
     caplog.set_level("INFO")
-    runtime = create_runtime(bundle, "openvino", threads=1, precision="fp32")
+    runtime = create_engine(bundle, EngineOptions(engine="openvino", threads=1, precision="fp32"))
     assert (runtime.name, runtime.device, runtime.precision) == ("openvino", "cpu", "fp32")
     assert "engine openvino on cpu (as requested)" in caplog.text
 
@@ -249,8 +253,8 @@ def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
     monkeypatch.setattr(registry.platform, "machine", lambda: "AMD64")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(with_bf16, "gains_by_bf16", gains)
-    monkeypatch.setattr(openvino_runtime, "OpenVino", lambda threads: with_bf16)
-    runtime = create_runtime(bundle, threads=1)
+    monkeypatch.setattr(openvino_engine, "OpenVino", lambda threads: with_bf16)
+    runtime = create_engine(bundle, EngineOptions(threads=1))
     assert (runtime.name, runtime.precision) == ("openvino", "bf16" if gains else "fp32")
 
 

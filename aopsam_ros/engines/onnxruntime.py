@@ -19,7 +19,7 @@ from aopsam_ros.bundle.signatures import (
     signatures,
 )
 from aopsam_ros.bundle.split_signature import check_split
-from aopsam_ros.engines.decoded import Decoded, DecodedOnHost
+from aopsam_ros.engines.base import DEFAULTS, Decoded, DecodedOnHost, EngineOptions
 from aopsam_ros.engines.fitting import Sides, fit, put_back
 from aopsam_ros.engines.onnx_arena import share_arena, shrink_arena
 from aopsam_ros.engines.precision import INT8
@@ -33,7 +33,7 @@ _ERRORS_ONLY = 3
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
 
-class OnnxRuntime:
+class OnnxRuntimeEngine:
     """Sessions that share an embedding, which stays where the encoder left it.
 
     On a CPU, the decoder runs in three parts where the bundle has it so, and padding is left out
@@ -44,18 +44,18 @@ class OnnxRuntime:
     name = "onnxruntime"
     largest_batch: int | None = None
 
-    def __init__(self, bundle: Bundle, threads: int = 0, precision: str = "auto") -> None:
+    def __init__(self, bundle: Bundle, options: EngineOptions = DEFAULTS) -> None:
         """Load and check the bundle's graphs.
 
         Args:
             bundle: from `load_bundle`.
-            threads: of one graph's operators; 0 leaves the choice to ONNX Runtime.
-            precision: "int8" takes the encoder in 8 bits; all else is 32 bits.
+            options: precision "int8" takes the encoder in 8 bits; all else is 32 bits.
 
         Raises:
             BundleError: if a graph is missing, altered, not ONNX, or of another signature.
             EngineError: if 8 bits are asked for on a GPU.
         """
+        threads, precision = options.threads, options.precision
         self._bundle = bundle
         self._signatures = signatures(bundle)
         self.precision = "fp32, encoder int8" if precision == INT8 else "fp32"

@@ -7,8 +7,8 @@ from onnx import helper
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.bundle.signatures import check_output
-from aopsam_ros.engines.decoded import all_logits
-from aopsam_ros.engines.onnx_runtime import OnnxRuntime
+from aopsam_ros.engines.base import EngineOptions, all_logits
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
@@ -19,7 +19,7 @@ IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float
 
 @pytest.fixture(scope="module")
 def runtime(tiny_folder):
-    return OnnxRuntime(load_bundle(tiny_folder), threads=1)
+    return OnnxRuntimeEngine(load_bundle(tiny_folder), EngineOptions(threads=1))
 
 
 def test_graphs_share_the_embedding(runtime):
@@ -78,14 +78,14 @@ def test_graph_failure_is_an_inference_error(runtime):
 def test_sizes_that_differ_from_bundle_yaml_are_refused(tmp_path, change, reason):
     folder = write_tiny_bundle(tmp_path / "b", **change)
     with pytest.raises(BundleError, match=reason):
-        OnnxRuntime(load_bundle(folder))
+        OnnxRuntimeEngine(load_bundle(folder))
 
 
 def test_swapped_graphs_are_refused(tmp_path):
     models = {"encoder": tiny_bundle.mask_decoder(), "mask_decoder": tiny_bundle.encoder()}
     folder = write_tiny_bundle(tmp_path / "b", models)
     with pytest.raises(BundleError, match=r"encoder\.onnx: inputs are embedding, point_coords"):
-        OnnxRuntime(load_bundle(folder))
+        OnnxRuntimeEngine(load_bundle(folder))
 
 
 def test_fixed_number_of_prompts_is_refused(tmp_path):
@@ -93,7 +93,7 @@ def test_fixed_number_of_prompts_is_refused(tmp_path):
     decoder.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 1
     folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": decoder})
     with pytest.raises(BundleError, match="input point_coords has shape"):
-        OnnxRuntime(load_bundle(folder))
+        OnnxRuntimeEngine(load_bundle(folder))
 
 
 def test_wrong_element_type_is_refused(tmp_path):
@@ -108,7 +108,7 @@ def test_wrong_element_type_is_refused(tmp_path):
     )
     folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
     with pytest.raises(BundleError, match=r"encoder\.onnx: (input image is|.*cannot load)"):
-        OnnxRuntime(load_bundle(folder))
+        OnnxRuntimeEngine(load_bundle(folder))
 
 
 def test_what_is_not_onnx_is_refused(tmp_path):
@@ -118,7 +118,7 @@ def test_what_is_not_onnx_is_refused(tmp_path):
 
     folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": NotOnnx()})
     with pytest.raises(BundleError, match=r"mask_decoder\.onnx: ONNX Runtime cannot load") as e:
-        OnnxRuntime(load_bundle(folder))
+        OnnxRuntimeEngine(load_bundle(folder))
     assert "\n" not in str(e.value)
 
 
@@ -151,7 +151,7 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, graph, output
 
 def test_embedding_that_is_not_finite_is_an_inference_error(tmp_path):
     model = not_finite(tiny_bundle.encoder(), "embedding")
-    runtime = OnnxRuntime(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
+    runtime = OnnxRuntimeEngine(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
     with pytest.raises(InferenceError, match="embedding holds values"):
         runtime.embedding(runtime.encode(IMAGE))
 
@@ -182,8 +182,8 @@ def test_output_of_another_shape_is_an_inference_error(shape):
 
 def test_its_graphs_share_an_arena_which_is_given_back(tiny_folder, monkeypatch):
     calls = []
-    module = "aopsam_ros.engines.onnx_runtime"
+    module = "aopsam_ros.engines.onnxruntime"
     monkeypatch.setattr(f"{module}.share_arena", lambda _: calls.append("share"))
     monkeypatch.setattr(f"{module}.shrink_arena", lambda: calls.append("shrink"))
-    OnnxRuntime(load_bundle(tiny_folder), threads=1).close()
+    OnnxRuntimeEngine(load_bundle(tiny_folder), EngineOptions(threads=1)).close()
     assert calls == ["share"] * 3 + ["shrink"]

@@ -1,0 +1,119 @@
+"""One loaded engine, its context, and its place in the GPU's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.bundle.signatures import Shape, Signature, check_graph
+from aopsam_ros.engines.tensorrt.api import TensorRt
+from aopsam_ros.engines.tensorrt.cuda import Buffer, Device, Stream
+from aopsam_ros.errors import EngineError, InferenceError
+
+LARGEST_BATCH = 32  # prompts in one call; 25 MB of logits at 256 x 256
+MOST_POINTS = 8  # of one prompt
+
+
+def largest(shape: Shape) -> tuple[int, ...]:
+    """Return the largest shape a decoder's dynamic tensor can have: N, then K."""
+    limits = (LARGEST_BATCH, MOST_POINTS)
+    return tuple(limits[axis] if size is None else size for axis, size in enumerate(shape))
+
+
+class Memory:
+    """A stream, and one buffer for each tensor name: graphs meet in `image` and `embedding`.
+
+    Everything is allocated once.
+    """
+
+    def __init__(self, device: Device) -> None:
+        """Begin with no buffer.
+
+        Raises:
+            CudaError: if the GPU refuses.
+        """
+        self.device = device
+        device.make_current()
+        self.stream = Stream(device)
+        self.buffers: dict[str, Buffer] = {}
+
+    def reserve(self, shapes: Mapping[str, Shape]) -> None:
+        """Allocate what is not there yet, large enough for every shape.
+
+        Raises:
+            CudaError: if there is not enough memory.
+        """
+        for name, shape in shapes.items():
+            if name not in self.buffers:
+                self.buffers[name] = Buffer(self.device, largest(shape))
+
+    def read(self, name: str, shape: tuple[int, ...], offset: int = 0) -> NDArray[np.float32]:
+        """Copy values of a buffer to the host and wait for them.
+
+        Raises:
+            CudaError: if a copy, or what ran before it, failed.
+        """
+        array = np.empty(shape, np.float32)
+        self.stream.copy_out(self.buffers[name], array, offset)
+        self.stream.synchronize()
+        return array
+
+    def close(self) -> None:
+        """Free everything."""
+        for buffer in self.buffers.values():
+            buffer.close()
+        self.buffers.clear()
+        self.stream.close()
+
+
+class GraphRunner:
+    """Runs a graph on buffers of a `Memory`."""
+
+    def __init__(
+        self, trt: TensorRt, graph: str, plan: bytes, signature: Signature, memory: Memory
+    ) -> None:
+        """Load a plan and check it.
+
+        Raises:
+            EngineError: if the plan is not for this TensorRT or GPU.
+            BundleError: if it is not the graph it should be.
+            CudaError: if there is not enough memory.
+        """
+        self._graph = graph
+        self._trt = trt
+        self._memory = memory
+        self._engine = trt.load(plan)
+        check_graph(graph, "input", signature.inputs, trt.describe(self._engine, "input"))
+        check_graph(graph, "output", signature.outputs, trt.describe(self._engine, "output"))
+        self._inputs = tuple(signature.inputs)
+        memory.reserve({**signature.inputs, **signature.outputs})
+        self._context: Any = self._engine.create_execution_context()
+        if self._context is None:
+            raise EngineError(f"{graph}: no room for its work: {trt.last_error}")
+        for name in (*signature.inputs, *signature.outputs):
+            self._context.set_tensor_address(name, memory.buffers[name].address)
+
+    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> None:
+        """Copy inputs in and start the graph; inputs not given stay as they are.
+
+        Raises:
+            InferenceError: if TensorRT refuses a shape, or to run.
+            CudaError: if a copy fails.
+        """
+        for name, array in inputs.items():
+            self._memory.stream.copy_in(array, self._memory.buffers[name])
+            if not self._context.set_input_shape(name, array.shape):
+                raise InferenceError(
+                    f"{self._graph} takes no {name} of shape {list(array.shape)}: "
+                    f"{self._trt.last_error}"
+                )
+        if not self._context.execute_async_v3(self._memory.stream.handle):
+            raise InferenceError(f"{self._graph} failed in TensorRT: {self._trt.last_error}")
+
+    def close(self) -> None:
+        """Free the context and the engine."""
+        self._context = None
+        self._engine = None
