@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.weights.fetching import resolve_checkpoint
-from aopsam_ros.weights.identity import digests_of
+from aopsam_ros.weights.fetching import file_sha256, resolve_checkpoint
 from aopsam_ros.weights.known import KNOWN
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
 
 def _identity(checkpoint: Path) -> dict[str, str]:
     """Say which file this was, and whether it is the published one."""
-    found = digests_of(checkpoint)
-    published = found.git_blob == KNOWN[MOBILE_SAM].git_blob
+    sha256 = file_sha256(checkpoint)
+    published = sha256 == KNOWN[MOBILE_SAM].sha256
     origin = "as published by its authors" if published else "not the published file"
-    return {"file": checkpoint.name, "sha256": found.sha256, "origin": origin}
+    return {"file": checkpoint.name, "sha256": sha256, "origin": origin}

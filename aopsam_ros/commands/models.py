@@ -9,9 +9,7 @@ from aopsam_ros.bundle.loading import Bundle, available, find_bundle, load_bundl
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, InputError, OptionError
-from aopsam_ros.weights.cache import cached_path
-from aopsam_ros.weights.fetching import fetch, take
-from aopsam_ros.weights.identity import check_file
+from aopsam_ros.weights.fetching import cached_path, check_file, fetch, fetch_from_file
 from aopsam_ros.weights.known import KNOWN, Weights, find_weights
 
 
@@ -67,7 +65,7 @@ def _fetch(names: list[str], source: Path | None) -> int:
     if not names:
         raise InputError(f"say what to fetch: {', '.join(KNOWN)}")
     for weights in [find_weights(name) for name in names]:
-        path = fetch(weights) if source is None else take(weights, source)
+        path = fetch(weights) if source is None else fetch_from_file(weights, source)
         print(f"{path}  {weights.licence}  verified")
     return 0
 

@@ -1,1 +1,1 @@
-"""Published weights: which there are, fetching them, and proof that a file is the published one."""
+"""Published weights: the table of them, and fetching them into the user's cache, checked."""

@@ -1,76 +1,70 @@
-"""From a published file, or a copy at hand, to a checked file in the user's cache."""
+"""From a published file, or a copy of it, to a checked file in the user's cache."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
+import hashlib
+import logging
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+
+from tqdm import tqdm
 
 from aopsam_ros.errors import InputError, WeightsError
-from aopsam_ros.user_folders import check_private
-from aopsam_ros.weights.cache import cache_folder, cached_path, prepare_cache
-from aopsam_ros.weights.download import download
-from aopsam_ros.weights.identity import (
-    CHUNK,
-    Digests,
-    Hasher,
-    check_file,
-    check_identity,
-    check_size,
-    digests_of,
-    record_of,
-)
+from aopsam_ros.user_folders import check_private, make_private, user_cache
 from aopsam_ros.weights.known import KNOWN, Weights
+
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 1 << 16  # bytes
+
+
+def cached_path(weights: Weights) -> Path:
+    """Return where a file is, or would be, stored."""
+    return user_cache("weights") / weights.file
 
 
 def fetch(weights: Weights) -> Path:
-    """Return the checked file, downloaded unless it is there.
+    """Return the checked file, downloaded unless it is in the cache.
 
     Raises:
-        WeightsError: It cannot be had or stored, or what came is not the published file.
-        FolderError: Others could replace it in the cache.
+        WeightsError: It cannot be downloaded or stored, or is not the published file.
+        FolderError: Other users could replace it in the cache.
     """
-    with _locked_cache(weights) as folder:
-        target, partial = folder / weights.file, _partial_of(folder, weights)
-        if _is_whole(weights, target):
-            return target
-        _install(partial, target, _download_checked(weights, partial))
-    return target
+    with _writable_cache(weights) as folder:
+        if not _is_intact(weights, folder / weights.file):
+            _download(weights, folder)
+            check_file(weights, folder / weights.file)
+    return folder / weights.file
 
 
-def take(weights: Weights, source: Path) -> Path:
-    """Return the checked file, copied from one at hand.
+def fetch_from_file(weights: Weights, source: Path) -> Path:
+    """Return the checked file, copied from `source`.
 
     Raises:
-        WeightsError: That is not the published file, or it cannot be stored; nothing is then.
-        FolderError: Others could replace it in the cache.
+        WeightsError: `source` is not the published file, or cannot be stored; nothing is then.
+        FolderError: Other users could replace the file in the cache.
         InputError: There is no such file.
-        OSError: It cannot be opened.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    check_size(weights, source.stat().st_size, source)
-    with source.open("rb") as reader, _locked_cache(weights) as folder:
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            # The copy is what is checked: the source may change meanwhile.
-            copy = Path(temporary) / weights.file
-            found = _copy(reader, copy)
-            check_identity(weights, found, source)
-            _install(copy, folder / weights.file, found)
-        _partial_of(folder, weights).unlink(missing_ok=True)  # of a download that was given up
-        return folder / weights.file
+    _check_size(weights, source)
+    with _writable_cache(weights) as folder, tempfile.TemporaryDirectory(dir=folder) as temporary:
+        # The copy is checked, not the source, which may change meanwhile.
+        copy = Path(shutil.copyfile(source, Path(temporary) / weights.file))
+        _check_content(weights, copy, source)
+        copy.replace(folder / weights.file)
+    return folder / weights.file
 
 
 def resolve_checkpoint(name_or_path: str) -> Path:
-    """Return the file that a user means: a path, or the name of weights that were fetched.
+    """Return the checkpoint that a user names: a path, or the name of weights that were fetched.
 
     Raises:
-        WeightsError: The named weights are not there, or not what they were.
-        FolderError: Others could replace them.
+        WeightsError: The named weights are not there, or damaged.
+        FolderError: Other users could replace them.
     """
     path = Path(name_or_path)
     if name_or_path not in KNOWN or path.is_file():  # a folder may be the bundle of that name
@@ -82,86 +76,108 @@ def resolve_checkpoint(name_or_path: str) -> Path:
     return stored
 
 
-def _download_checked(weights: Weights, partial: Path) -> Digests:
-    is_resumed = partial.exists()
-    download(weights, partial)
-    found = digests_of(partial)
+def check_file(weights: Weights, path: Path) -> None:
+    """Check a stored file against the published size, SHA-256 and git id.
+
+    Raises:
+        WeightsError: It is missing or differs.
+        OSError: It cannot be read.
+    """
+    if not path.exists():
+        raise WeightsError(f"{path}: not there; run `aopsam models fetch {weights.name}`")
+    _check_size(weights, path)
+    _check_content(weights, path, path)
+
+
+def _is_intact(weights: Weights, path: Path) -> bool:
     try:
-        check_identity(weights, found, weights.url)
-    except WeightsError:
-        partial.unlink()
-        if not is_resumed:
-            raise
-        # What a former try left may have been of another file: once more, from the beginning.
-        return _download_checked(weights, partial)
-    return found
-
-
-def _partial_of(folder: Path, weights: Weights) -> Path:
-    return folder / f"{weights.file}.partial"
-
-
-def _is_whole(weights: Weights, target: Path) -> bool:
-    try:
-        found = check_file(weights, target)
+        check_file(weights, path)
     except WeightsError:
         return False
-    if not record_of(target).exists():
-        _record(target, found)
     return True
 
 
-def _copy(reader: BinaryIO, target: Path) -> Digests:
-    with target.open("wb") as writer:
-        hasher = Hasher(os.fstat(reader.fileno()).st_size)
-        while piece := reader.read(CHUNK):
-            hasher.update(piece)
-            writer.write(piece)
-    return hasher.digests()
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    return _digest(path, hashlib.sha256())
 
 
-def _install(checked: Path, target: Path, found: Digests) -> None:
-    """Put a checked file in place, whole or not at all, and record its SHA-256."""
-    with checked.open("rb+") as file:
-        os.fsync(file.fileno())
-    record_of(target).unlink(missing_ok=True)
-    checked.replace(target)
-    _record(target, found)
+def _check_size(weights: Weights, path: Path) -> None:
+    size = path.stat().st_size
+    if size != weights.size:
+        state = "truncated" if size < weights.size else "another file"
+        raise WeightsError(
+            f"{path}: {state}: it has {size} bytes, {weights.file} has {weights.size}"
+        )
 
 
-def _record(target: Path, found: Digests) -> None:
-    record = record_of(target)
-    partial = record.with_name(f"{record.name}.partial")
-    partial.write_text(f"{found.sha256}  {target.name}\n", encoding="utf-8")
-    partial.replace(record)
+def _check_content(weights: Weights, path: Path, origin: object) -> None:
+    header = f"blob {weights.size}\0".encode()
+    git_blob = _digest(path, hashlib.sha1(header, usedforsecurity=False))
+    if (file_sha256(path), git_blob) != (weights.sha256, weights.git_blob):
+        raise WeightsError(f"{origin}: damaged, or not the published {weights.file}")
+
+
+def _digest(path: Path, digest: hashlib._Hash) -> str:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(weights: Weights, folder: Path) -> None:
+    """Download a file with pooch, which puts it in place only if its SHA-256 is right."""
+    by_hand = (
+        "without internet, fetch the file on another machine and run `aopsam models fetch"
+        f" {weights.name} --from FILE`, which stores it as {cached_path(weights)}"
+    )
+    try:
+        import pooch
+        import requests
+    except ImportError as error:
+        raise WeightsError(
+            f"downloading needs pooch ({error}): `pip install pooch`; {by_hand}"
+        ) from error
+    pooch.get_logger().setLevel(logging.WARNING)  # the progress bar tells the same
+    size = weights.size
+    with tqdm(total=size, desc=weights.file, unit="B", unit_scale=True, file=sys.stderr) as bar:
+        downloader = pooch.HTTPDownloader(bar, CHUNK, timeout=TIMEOUT)
+        try:
+            pooch.retrieve(
+                weights.url, f"sha256:{weights.sha256}", weights.file, folder, downloader=downloader
+            )
+        except ValueError as error:  # pooch's error of a hash that differs
+            raise WeightsError(
+                f"{weights.url}: damaged, or not the published {weights.file}; {by_hand}"
+            ) from error
+        except requests.RequestException as error:
+            raise WeightsError(
+                f"{weights.url}: cannot be downloaded ({_root_cause(error)}); behind a proxy, set"
+                f" HTTPS_PROXY; {by_hand}"
+            ) from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the first of a chain of errors, which says most in the fewest words."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 @contextlib.contextmanager
-def _locked_cache(weights: Weights) -> Iterator[Path]:
-    """Make the cache's folder, to store a file in it that no other process stores meanwhile.
+def _writable_cache(weights: Weights) -> Iterator[Path]:
+    """Make the cache's folder, and name it where it cannot be written.
 
     Raises:
-        WeightsError: Another process does, or it cannot be written.
-        FolderError: Others could put files there.
+        WeightsError: It cannot be made, or a file cannot be written there.
+        FolderError: Other users could replace files there.
     """
+    folder = cached_path(weights).parent
     try:
-        folder = prepare_cache()
-        with _locked(folder / f"{weights.file}.lock"):
-            yield folder
-    except BlockingIOError as error:
-        raise WeightsError(
-            f"{weights.file} is being fetched by another process; wait for it to end"
-        ) from error
+        make_private(folder)
+        yield folder
     except OSError as error:
         raise WeightsError(
-            f"{weights.file} cannot be stored under {cache_folder()}: {error}; "
+            f"{weights.file} cannot be stored under {folder}: {error}; "
             "XDG_CACHE_HOME can name another folder of yours"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, which ends with the process at the latest."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield

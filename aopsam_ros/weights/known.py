@@ -11,14 +11,23 @@ from aopsam_ros.errors import InputError
 class Weights:
     """A published file.
 
-    `size` in bytes; `git_blob` is what git calls the content: the SHA-1 of "blob <size>", a zero
-    byte and the file, as the publisher's repository lists it.
+    Attributes:
+        name: what users call it.
+        file: file name in the cache.
+        url: where it is published.
+        size: bytes.
+        sha256: of its content, hexadecimal.
+        git_blob: git's id of its content, as the publisher's repository lists it: the SHA-1 of
+            "blob <size>", a zero byte and the file.
+        licence: SPDX identifier.
+        description: one line for `aopsam models list`.
     """
 
     name: str
     file: str
     url: str
     size: int
+    sha256: str
     git_blob: str
     licence: str
     description: str
@@ -30,6 +39,7 @@ KNOWN: dict[str, Weights] = {
         file="mobile_sam.pt",
         url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
         size=40_728_226,
+        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
         git_blob="7ef2d090979fd9853adf17b7a99c8b94a1c5a6a7",
         licence="Apache-2.0",
         description="MobileSAM, for `aopsam export --checkpoint`",

@@ -1,6 +1,7 @@
 """`aopsam export` for MobileSAM, from a checkpoint to masks, and what it refuses."""
 
 import dataclasses
+import hashlib
 import json
 import pickle
 import zipfile
@@ -18,7 +19,7 @@ from aopsam_ros.cli import main  # noqa: E402
 from aopsam_ros.images.files import write_rgb  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
 from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
-from aopsam_ros.weights.identity import digests_of  # noqa: E402
+from aopsam_ros.weights.fetching import file_sha256  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
 from support.random_weights import uniform  # noqa: E402
 
@@ -64,9 +65,13 @@ def aopsam(monkeypatch, tmp_path, capfd):
 def test_from_the_published_file_to_masks(
     aopsam, checkpoint, tmp_path, monkeypatch, picture, caplog
 ):
-    found = digests_of(checkpoint)
+    content = checkpoint.read_bytes()
     published = dataclasses.replace(
-        KNOWN["mobile_sam"], size=found.size, git_blob=found.git_blob, url="http://127.0.0.1:9/"
+        KNOWN["mobile_sam"],
+        size=len(content),
+        sha256=file_sha256(checkpoint),
+        git_blob=hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest(),
+        url="http://127.0.0.1:9/",
     )
     monkeypatch.setitem(KNOWN, "mobile_sam", published)
     monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
@@ -84,7 +89,7 @@ def test_from_the_published_file_to_masks(
     assert bundle.options("grid").mask.stability_threshold == 0.95
     assert bundle.provenance["checkpoint"] == {
         "file": "mobile_sam.pt",
-        "sha256": found.sha256,
+        "sha256": published.sha256,
         "origin": "as published by its authors",
     }
     write_rgb(tmp_path / "photo.png", np.ascontiguousarray(picture[:48]))

@@ -2,10 +2,11 @@
 
 import pytest
 
-from aopsam_ros.weights import download
 from aopsam_ros.weights.known import KNOWN
 from support.file_server import FileServer
 from support.small_weights import CONTENT, small_weights
+
+pytestmark = pytest.mark.needs("pooch")
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +16,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSE", 0.0)
     return tmp_path / "cache" / "aopsam_ros" / "weights"
 
 
@@ -31,13 +31,6 @@ def weights(server, monkeypatch):
     weights = small_weights(server.url)
     monkeypatch.setitem(KNOWN, weights.name, weights)
     return weights
-
-
-@pytest.fixture
-def partial(cache):
-    """Where an interrupted download is kept."""
-    cache.mkdir(parents=True, mode=0o700)
-    return cache / "small.pt.partial"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Files come into the cache whole or not at all, stay what they are, and one process at a time."""
+"""Published files come into the user's cache whole or not at all, and stay what they are."""
 
 import os
 import subprocess
@@ -7,129 +7,115 @@ from pathlib import Path
 
 import pytest
 
-from aopsam_ros.errors import InputError, WeightsError
-from aopsam_ros.weights import fetching
-from aopsam_ros.weights.fetching import fetch, resolve_checkpoint, take
-from aopsam_ros.weights.identity import check_file
+from aopsam_ros.errors import FolderError, InputError, WeightsError
+from aopsam_ros.weights.fetching import (
+    cached_path,
+    check_file,
+    fetch,
+    fetch_from_file,
+    resolve_checkpoint,
+)
 from aopsam_ros.weights.known import KNOWN
-from support.small_weights import CONTENT, GIT_BLOB, INSTALLED, SHA256, names
+from support.small_weights import CONTENT
+
+SIZE = len(CONTENT)
+DAMAGED = CONTENT[:100] + b"!" + CONTENT[101:]
 
 
-def test_a_copy_at_hand_is_taken(weights, server, cache, at_hand):
-    assert take(weights, at_hand) == cache / "small.pt"
-    assert (cache / "small.pt").read_bytes() == CONTENT
-    assert (cache / "small.pt.sha256").read_text() == f"{SHA256}  small.pt\n"
-    assert names(cache) == INSTALLED
-    assert at_hand.read_bytes() == CONTENT and server.ranges == []
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_the_stored_file_can_be_the_copy(weights, cache, at_hand):
-    stored = take(weights, at_hand)
-    assert take(weights, stored) == stored
-    assert stored.read_bytes() == CONTENT and names(cache) == INSTALLED
+@pytest.mark.parametrize("entry", KNOWN.values(), ids=KNOWN)
+def test_the_table_is_whole(entry):
+    assert KNOWN[entry.name] is entry
+    assert entry.url.startswith("https://") and entry.url.endswith(f"/{entry.file}")
+    assert "/" not in entry.file and entry.size > 0 and entry.licence
+    assert len(bytes.fromhex(entry.git_blob)) == 20 and len(bytes.fromhex(entry.sha256)) == 32
 
 
-def test_a_copy_ends_an_interrupted_download(weights, cache, partial, at_hand):
-    partial.write_bytes(CONTENT[:1000])
-    take(weights, at_hand)
-    assert names(cache) == INSTALLED
+def test_a_file_is_downloaded_once_with_progress(weights, server, cache, capfd):
+    assert fetch(weights) == cache / "small.pt" == fetch(weights)
+    assert (cache / "small.pt").read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
+    assert cache.stat().st_mode & 0o777 == 0o700 and server.requests == 1
+    progress = capfd.readouterr().err
+    assert "small.pt:" in progress and "100%" in progress
+    server.__exit__()
+    assert fetch(weights) == cache / "small.pt"  # offline, what is there is enough
+
+
+def test_a_damaged_file_is_downloaded_again(weights, server):
+    fetch(weights).write_bytes(DAMAGED)
+    assert fetch(weights).read_bytes() == CONTENT
+    assert server.requests == 2
+
+
+def test_an_interrupted_download_leaves_nothing_and_starts_again(weights, server, cache):
+    server.most = 10_000
+    with pytest.raises(WeightsError, match=r"cannot be downloaded .*10000 bytes read"):
+        fetch(weights)
+    assert files_in(cache) == []
+    server.most = SIZE
+    assert fetch(weights).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"!", b"", DAMAGED])
+def test_another_file_is_not_stored(weights, server, cache, content):
+    server.content = content
+    with pytest.raises(WeightsError, match=r"damaged, or not the published small\.pt"):
+        fetch(weights)
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize("fault", ["404", "503", "offline"])
+def test_without_the_server_it_says_what_to_put_where(weights, server, cache, fault):
+    if fault == "offline":
+        server.__exit__()
+    else:
+        server.status = int(fault)
+    with pytest.raises(WeightsError) as raised:
+        fetch(weights)
+    message = str(raised.value)
+    assert message.startswith(f"{server.url}: cannot be downloaded (")
+    assert ("Connection refused" if fault == "offline" else fault) in message
+    assert "`aopsam models fetch small --from FILE`" in message and "HTTPS_PROXY" in message
+    assert str(cache / "small.pt") in message and "\n" not in message
+
+
+def test_without_pooch_it_says_what_to_install(weights, monkeypatch, at_hand):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    with pytest.raises(WeightsError, match="`pip install pooch`; without internet"):
+        fetch(weights)
+    assert fetch_from_file(weights, at_hand) == fetch(weights)  # neither needs it
+
+
+def test_a_copy_is_taken(weights, server, cache, at_hand):
+    stored = fetch_from_file(weights, at_hand)
+    assert stored == cache / "small.pt" == fetch_from_file(weights, stored)
+    assert stored.read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
+    assert at_hand.read_bytes() == CONTENT and server.requests == 0
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (CONTENT[:-1], f"truncated: it has {len(CONTENT) - 1} bytes, small.pt has {len(CONTENT)}"),
-        (b"", "truncated: it has 0 bytes"),
+        (CONTENT[:-1], f"truncated: it has {SIZE - 1} bytes, small.pt has {SIZE}"),
         (CONTENT + b"!", "another file: it has"),
-        (CONTENT[:100] + b"!" + CONTENT[101:], "damaged, or not the published small.pt"),
+        (DAMAGED, "damaged, or not the published small.pt"),
     ],
 )
-def test_another_file_is_refused_and_nothing_changes(weights, cache, at_hand, content, reason):
-    before = take(weights, at_hand)
+def test_another_copy_is_refused_and_nothing_changes(weights, cache, at_hand, content, reason):
+    before = fetch_from_file(weights, at_hand)
     at_hand.write_bytes(content)
     with pytest.raises(WeightsError) as raised:
-        take(weights, at_hand)
+        fetch_from_file(weights, at_hand)
     assert str(raised.value).startswith(f"{at_hand}: {reason}")
-    assert before.read_bytes() == CONTENT and names(cache) == INSTALLED
-
-
-def test_a_file_of_another_size_is_not_copied(weights, at_hand, monkeypatch):
-    at_hand.write_bytes(CONTENT * 2)
-    monkeypatch.setattr(fetching, "_copy", lambda *_: pytest.fail("it was copied"))
-    with pytest.raises(WeightsError, match="another file"):
-        take(weights, at_hand)
-
-
-def test_a_copy_that_grows_meanwhile_is_refused(weights, cache, at_hand, monkeypatch):
-    def grown(file, folder):
-        with at_hand.open("ab") as writer:
-            writer.write(b"!")
-        return copy(file, folder)
-
-    copy = fetching._copy
-    monkeypatch.setattr(fetching, "_copy", grown)
-    with pytest.raises(WeightsError):
-        take(weights, at_hand)
-    assert not (cache / "small.pt").exists()
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "device"])
-def test_what_is_no_file_is_refused(weights, tmp_path, kind):
-    path = {"missing": tmp_path / "none", "folder": tmp_path, "device": Path("/dev/zero")}[kind]
-    with pytest.raises(InputError, match=f"^{path}: no such file$"):
-        take(weights, path)
-
-
-def test_tampering_is_noticed(weights, at_hand):
-    stored = take(weights, at_hand)
-    found = check_file(weights, stored)
-    assert (found.git_blob, found.sha256) == (GIT_BLOB, SHA256)
-    stored.write_bytes(CONTENT[:500] + b"!" + CONTENT[501:])
-    with pytest.raises(WeightsError, match="damaged"):
-        check_file(weights, stored)
-    stored.write_bytes(CONTENT[:500])
-    with pytest.raises(WeightsError, match="truncated"):
-        check_file(weights, stored)
-    stored.unlink()
-    with pytest.raises(WeightsError, match="not there; run `aopsam models fetch small`"):
-        check_file(weights, stored)
-
-
-@pytest.mark.parametrize("record", [b"", b"\xff\xfe\0", b"0" * 64 + b"  small.pt\n"])
-def test_another_record_is_noticed_and_made_good(weights, server, cache, at_hand, record):
-    stored = take(weights, at_hand)
-    (cache / "small.pt.sha256").write_bytes(record)
-    with pytest.raises(WeightsError, match=r"differs from the SHA-256 beside it"):
-        check_file(weights, stored)
-    fetch(weights)
-    assert server.ranges == [None]
-    assert (cache / "small.pt.sha256").read_text().split() == [SHA256, "small.pt"]
-
-
-def test_a_stop_before_the_record_leaves_no_old_one(weights, cache, at_hand, monkeypatch):
-    stored = take(weights, at_hand)
-    (cache / "small.pt.sha256").write_bytes(b"0" * 64)
-
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(fetching, "_record", full_disk)
-    with pytest.raises(WeightsError, match="No space left on device"):
-        take(weights, at_hand)
-    check_file(weights, stored)  # which an old record would contradict
-
-
-def test_a_missing_record_is_made(weights, server, cache, at_hand):
-    check_file(weights, take(weights, at_hand))
-    (cache / "small.pt.sha256").unlink()
-    fetch(weights)
-    assert server.ranges == [] and (cache / "small.pt.sha256").exists()
-
-
-def test_the_record_is_for_sha256sum(weights, cache, at_hand):
-    take(weights, at_hand)
-    words = ["sha256sum", "--check", "small.pt.sha256"]
-    assert subprocess.run(words, cwd=cache, capture_output=True, check=False).returncode == 0
+    assert before.read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
+    before.write_bytes(content)
+    with pytest.raises(WeightsError, match=reason):
+        check_file(weights, before)
+    with pytest.raises(InputError, match="no such file"):
+        fetch_from_file(weights, at_hand.with_name("none"))
 
 
 def test_a_name_means_the_fetched_file_and_a_path_itself(weights, cache, tmp_path, monkeypatch):
@@ -138,7 +124,6 @@ def test_a_name_means_the_fetched_file_and_a_path_itself(weights, cache, tmp_pat
     with pytest.raises(WeightsError, match="run `aopsam models fetch small`"):
         resolve_checkpoint("small")
     fetch(weights)
-    assert resolve_checkpoint("small") == cache / "small.pt"
     (tmp_path / "small").mkdir()  # as `export --out small` makes
     assert resolve_checkpoint("small") == cache / "small.pt"
     assert resolve_checkpoint("./small") == Path("small")
@@ -151,62 +136,75 @@ def test_a_name_means_the_fetched_file_and_a_path_itself(weights, cache, tmp_pat
 PROGRAM = """
 import sys
 from support.small_weights import small_weights
-from aopsam_ros.cli import main
-from aopsam_ros.weights.known import KNOWN
-KNOWN["small"] = small_weights(sys.argv[1])
-sys.exit(main(["models", "fetch", "small"]))
+from aopsam_ros.weights.fetching import fetch
+fetch(small_weights(sys.argv[1]))
 """
 
 
-def start(url):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, url],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def finish(process):
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
-
-
-def test_a_second_process_is_told_to_wait(weights, server, cache, at_hand):
-    server.gate.clear()
-    first = start(server.url)
-    while not server.ranges:
-        assert first.poll() is None, first.stderr.read()
-    for store in (lambda: fetch(weights), lambda: take(weights, at_hand)):
-        with pytest.raises(WeightsError, match="is being fetched by another process; wait"):
-            store()
-    code, _, err = finish(start(server.url))
-    assert code == 2 and "is being fetched by another process" in err
-    server.gate.set()
-    assert finish(first)[0] == 0
-    assert (cache / "small.pt").read_bytes() == CONTENT
-    assert names(cache) == INSTALLED and server.ranges == [None]
-
-
-def test_a_process_that_died_holds_no_lock(weights, server, cache):
-    server.gate.clear()
-    first = start(server.url)
-    while not server.ranges:
-        assert first.poll() is None, first.stderr.read()
-    first.kill()
-    finish(first)
-    server.gate.set()
-    assert fetch(weights).read_bytes() == CONTENT
-    assert names(cache) == INSTALLED
-
-
 def test_processes_at_once_leave_one_whole_file(server, cache):
-    results = [finish(process) for process in [start(server.url) for _ in range(2)]]
-    assert (cache / "small.pt").read_bytes() == CONTENT
-    assert names(cache) == INSTALLED
-    assert 0 in [code for code, _, _ in results]
-    for code, out, err in results:
-        assert (code == 0 and "verified" in out) or "being fetched by another process" in err
+    server.gate.clear()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", PROGRAM, server.url]
+    processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    while server.requests < 2:
+        assert all(process.poll() is None for process in processes)
+    server.gate.set()
+    assert [process.wait(60) for process in processes] == [0, 0]
+    assert (cache / "small.pt").read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
 
 
-def test_the_table_itself_is_as_it_was():
-    assert "small" not in KNOWN
+def test_the_cache_is_the_users(monkeypatch, tmp_path, weights, cache):
+    assert cached_path(weights) == cache / "small.pt"
+    for relative in ("", "relative/folder"):
+        monkeypatch.setenv("XDG_CACHE_HOME", relative)
+        expected = tmp_path / "home" / ".cache" / "aopsam_ros" / "weights" / "small.pt"
+        assert cached_path(weights) == expected
+
+
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_a_cache_where_everyone_writes_is_refused(weights, server, cache, above):
+    cache.mkdir(parents=True, mode=0o700)
+    folder = [cache, *cache.parents][above]
+    folder.chmod(0o777)
+    with pytest.raises(FolderError, match="every user can write there") as raised:
+        fetch(weights)
+    assert f"`chmod o-w {folder}`" in str(raised.value)
+    assert files_in(cache) == [] and server.requests == 0
+    folder.chmod(0o1777 if above else 0o755)  # a folder such as /tmp may be above it
+    fetch(weights)
+    folder.chmod(0o777)
+    with pytest.raises(FolderError, match="every user can write there"):
+        resolve_checkpoint("small")
+
+
+def test_somebody_elses_cache_is_refused(weights, cache, monkeypatch):
+    cache.mkdir(parents=True, mode=0o700)
+    if os.getuid() == 0:
+        os.chown(cache, 4_000_000, -1)  # root's own folders are everybody's
+    other = cache.stat().st_uid + 1
+    monkeypatch.setattr(os, "getuid", lambda: other)
+    with pytest.raises(FolderError, match="belongs to another user"):
+        fetch(weights)
+
+
+def test_a_cache_that_cannot_be_written_is_one_clear_line(weights, at_hand, cache):
+    cache.parents[1].write_text("")  # a file in the folder's place
+    for store in (lambda: fetch(weights), lambda: fetch_from_file(weights, at_hand)):
+        with pytest.raises(WeightsError) as raised:
+            store()
+        message = str(raised.value)
+        assert message.startswith(f"small.pt cannot be stored under {cache}: ")
+        assert "Not a directory" in message and "XDG_CACHE_HOME" in message
+        assert "\n" not in message
+
+
+def test_a_user_without_a_home_is_told_what_to_set(weights, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)  # no such user
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(WeightsError, match=r"small\.pt cannot be stored under /nonexistent/"):
+        fetch(weights)
