@@ -13,10 +13,9 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from aopsam_ros.options import OptionSpec
-from aopsam_ros.ros.monitoring.diagnostics import VALUES, VERDICTS
+from aopsam_ros.ros import publishers, subscriptions
+from aopsam_ros.ros.monitoring.diagnostics import HEALTH_RULES, VALUES
 from aopsam_ros.ros.parameter_table import FIXED, TABLE
-from aopsam_ros.ros.publishers import TOPICS
-from aopsam_ros.ros.subscriptions import INPUTS
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "interface.md"
@@ -52,7 +51,7 @@ def generate() -> str:
         "## Published topics",
         table(("Topic", "Type", "What"), [*published(), DIAGNOSTICS]),
         "Reliable, volatile, depth 5. Every message carries the header of its image. All but "
-        "`~/masks` and `/diagnostics` are made only while somebody listens.",
+        "`~/masks` and `/diagnostics` are made only while they have a subscriber.",
         "Quality of service of every topic above can be overridden at start, by ROS's own "
         "parameters: `qos_overrides.<full topic>.subscription.reliability`, or `publisher`, and "
         "`durability`, `history`, `depth`. A reliability of `system_default` stands for the choice "
@@ -69,7 +68,7 @@ def generate() -> str:
         "## Diagnostics",
         "One status, `<node>: segmentation`, once a second (REP 107). The first line that applies "
         "gives its level:",
-        table(("Level", "When"), [(LEVELS[v.level], v.when) for v in VERDICTS]),
+        table(("Level", "When"), [(LEVELS[v.level], v.when) for v in HEALTH_RULES]),
         table(("Value", "What"), [(f"`{key}`", what) for key, (what, _) in VALUES.items()]),
         "## Messages and services",
         *(definition(file) for file in sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])),
@@ -79,12 +78,13 @@ def generate() -> str:
 
 def subscribed() -> list[tuple[str, str, str]]:
     """Return name, type and meaning of the topics that the node listens to."""
-    return [(name, type_name(kind), what) for name, (kind, what) in INPUTS.items()]
+    return [(name, type_name(kind), what) for name, (kind, what) in subscriptions.TOPICS.items()]
 
 
 def published() -> list[tuple[str, str, str]]:
     """Return name, type and meaning of the node's own topics."""
-    return [(f"~/{name}", type_name(kind), what) for name, (kind, what) in TOPICS.items()]
+    topics = publishers.TOPICS.items()
+    return [(f"~/{name}", type_name(kind), what) for name, (kind, what) in topics]
 
 
 def type_name(kind: type) -> str:

@@ -21,8 +21,7 @@ from aopsam_ros.demo.recording import Recording
 from aopsam_ros.demo.report import remove_report, results_of, summarise, write_report
 from aopsam_ros.demo.session import Plan, record
 from aopsam_ros.errors import AopsamError, InputError
-from aopsam_ros.ros.resources import shipped_folder
-from aopsam_ros.ros.transport import room_for_images
+from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
 _DEFAULT_REPEAT = 12
 _LOCAL_DISCOVERY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
     """
-    photographs = read_folder(arguments.photos or shipped_folder("photographs"))
+    photographs = read_folder(arguments.photos or resource_folder("photographs"))
     plan = Plan(
         out=arguments.out,
         photographs=photographs,
@@ -76,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"{plan.out} cannot be made: {error.strerror}") from error
     _require_ros()
-    os.environ.update({**room_for_images(), **_network(arguments.domain_id)})
+    os.environ.update({**large_message_environment(), **_network(arguments.domain_id)})
     remove_report(plan.out)
     with interrupts() as check:
         try:

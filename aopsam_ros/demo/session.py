@@ -102,9 +102,10 @@ def _topics() -> dict[str, type]:
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import CameraInfo, Image
 
-    from aopsam_ros.ros.publishers import OF_DEPTH, TOPICS
+    from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
 
-    results = {f"{NODE}/{name}": kind for name, (kind, _) in TOPICS.items() if name not in OF_DEPTH}
+    kinds = {name: kind for name, (kind, _) in TOPICS.items() if name not in DEPTH_TOPICS}
+    results = {f"{NODE}/{name}": kind for name, kind in kinds.items()}
     camera = {IMAGE_TOPIC: Image, INFO_TOPIC: CameraInfo}
     return {**camera, **results, "/diagnostics": DiagnosticArray}
 

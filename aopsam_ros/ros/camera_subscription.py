@@ -9,13 +9,13 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from aopsam_ros.ros.qos import overridable, refused_in_words
+from aopsam_ros.ros.qos import overridable, readable_qos_errors
 
-FOLLOW = ReliabilityPolicy.SYSTEM_DEFAULT  # stands for: as the publishers offer it
+FOLLOW = ReliabilityPolicy.SYSTEM_DEFAULT  # stands for the reliability that publishers offer
 
 
 class CameraSubscription:
-    """Listens to the newest message of a topic, reliably where all its publishers are reliable.
+    """Subscribes to the newest message of a topic, reliably where all its publishers are reliable.
 
     Best effort receives from every publisher, but an image is sent in many fragments and lost with
     any of them, even on one machine. Reliable delivers them all, but receives nothing from a
@@ -39,7 +39,7 @@ class CameraSubscription:
         self._subscription = self._subscribe()
 
     def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
-        with refused_in_words(self.topic):
+        with readable_qos_errors(self.topic):
             return self._node.create_subscription(
                 self._kind,
                 self._name,
@@ -49,7 +49,7 @@ class CameraSubscription:
             )
 
     def _settle(self, quality: QoSProfile) -> SetParametersResult:
-        """Complete the profile that is about to be used, where the user left it open."""
+        """Set the reliability of the profile to be used, where the user has not."""
         self._follows = quality.reliability == FOLLOW
         if self._follows:
             quality.reliability = self._offered() or ReliabilityPolicy.BEST_EFFORT
@@ -66,7 +66,7 @@ class CameraSubscription:
         return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
 
     def adapt(self) -> None:
-        """Follow the publishers there are now; to be called from time to time."""
+        """Follow the present publishers; called once a second."""
         if self._follows and self._offered() not in (None, self.quality.reliability):
             self.destroy()
             self._subscription = self._subscribe()
@@ -76,17 +76,17 @@ class CameraSubscription:
         self._node.destroy_subscription(self._subscription)
 
     def silence(self, seconds: float) -> str:
-        """Return what a user needs to know to find out why nothing comes."""
+        """Return why no image may be arriving, for the user."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         text = f"no image on {self.topic} for {seconds:.0f} s: {len(publishers)} publishers found"
         if not publishers:
             return f"{text}; remap 'image' to your camera's topic"
         found = "; ".join(
-            f"{p.node_name}: {p.topic_type}, {_words(p.qos_profile)}" for p in publishers
+            f"{p.node_name}: {p.topic_type}, {_qos_text(p.qos_profile)}" for p in publishers
         )
-        wanted = f"sensor_msgs/msg/{self._kind.__name__}, {_words(self.quality)}"
+        wanted = f"sensor_msgs/msg/{self._kind.__name__}, {_qos_text(self.quality)}"
         return f"{text} ({found}), this node takes {wanted}"
 
 
-def _words(profile: QoSProfile) -> str:
+def _qos_text(profile: QoSProfile) -> str:
     return f"{profile.reliability.name.lower()} and {profile.durability.name.lower()}"

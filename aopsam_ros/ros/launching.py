@@ -12,7 +12,7 @@ from launch_ros.actions import LifecycleNode
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from aopsam_ros.ros.transport import room_for_images
+from aopsam_ros.ros.resources import large_message_environment
 
 RESPAWN_DELAY_S = 2.0
 _TOPICS = ("image", "camera_info", "depth", "boxes")  # each has its argument, as image_topic
@@ -107,7 +107,7 @@ def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> 
         remappings=list(topics.items()),
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
-        additional_env=room_for_images(),  # overlays and label maps are images, too
+        additional_env=large_message_environment(),  # overlays and label maps are images, too
         respawn=LaunchConfiguration("use_respawn").perform(context).lower() in ("true", "1"),
         respawn_delay=RESPAWN_DELAY_S,
     )

@@ -1,81 +1,122 @@
-"""What rclpy leaves to lifecycle nodes: errors that are told, and refusals that are answered."""
+"""What rclpy leaves to lifecycle nodes: error reporting, refusals, and a clean end."""
 
 from __future__ import annotations
 
 import functools
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+import rclpy
 from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.signals import uninstall_signal_handlers
 
 from aopsam_ros.errors import AopsamError
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 Service = Callable[[Any, Any], Any]
 
-_REFUSABLE = ("configure", "activate")
-_REFUSED = TransitionCallbackReturn.FAILURE
 
+def guarded_transition(callback: Transition) -> Transition:
+    """Log an exception of a transition callback, and return the result that ROS expects.
 
-def told(callback: Transition) -> Transition:
-    """Log what goes wrong in a transition callback, and return what ROS expects then.
-
-    An error of this package is a refusal to configure or to activate: FAILURE, and the node stays
-    in the state it was in. Anything else is unexpected: ERROR, which leads to `on_error`. So is a
-    refusal to stop: half stopped, the node is not in the state it was in. rclpy alone would be
-    silent.
-    The node keeps the reason through its `set_problem`.
+    An error of this package in configure or activate is a refusal: FAILURE, and the node keeps its
+    state. Any other exception, and any error in the other transitions, is ERROR, which leads to
+    `on_error`: half stopped, the node has lost its state. rclpy alone would be silent. The node
+    keeps the reason through its `set_problem`.
     """
+    name = callback.__name__.removeprefix("on_")
 
     @functools.wraps(callback)
     def wrapper(node: Any, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ANN401
-        name = callback.__name__[len("on_") :]
         try:
             return callback(node, state)
         except AopsamError as error:
             node.set_problem(f"{name} failed: {error}")
             node.get_logger().error(f"{name} failed: {error}")
-            return _REFUSED if name in _REFUSABLE else TransitionCallbackReturn.ERROR
+            refusal = name in ("configure", "activate")
+            return TransitionCallbackReturn.FAILURE if refusal else TransitionCallbackReturn.ERROR
         except Exception as error:
             node.set_problem(f"{name} failed: {error!r}")
-            if node.context.ok():  # nothing works once ROS is being shut down
+            if node.context.ok():  # logging fails once ROS is being shut down
                 node.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
 
     return wrapper
 
 
-def forget_destroyed(node: LifecycleNode) -> None:
-    """Let go of what rclpy keeps of every publisher and subscription that there ever was.
+def remove_dead_references(node: LifecycleNode) -> None:
+    """Remove what rclpy keeps of publishers and subscriptions that have been destroyed.
 
     It is a weak reference each, in the callback group, that nothing removes: some kilobytes for
-    every time that a node is configured. To be called from the executor's thread.
+    each configuration. To be called from the executor's thread.
     """
     entities: set[Any] = getattr(node.default_callback_group, "entities", set())
     entities.difference_update([reference for reference in entities if reference() is None])
 
 
-def answer_impossible_transitions(node: LifecycleNode) -> None:
-    """Let a request for a transition that the state does not have be refused.
+def refuse_impossible_transitions(node: LifecycleNode) -> None:
+    """Answer a request for a transition that the state does not have with a refusal.
 
-    rclpy raises in the service's callback: the client waits forever, and a node without further
-    care ends.
+    rclpy raises in the service's callback: the client waits forever, and the exception ends a node
+    that does not catch it.
     """
     for service in node.services:
         if service.srv_type is ChangeState:
-            service.callback = _answering(service.callback, node)
+            service.callback = _refusing(service.callback, node)
 
 
-def _answering(callback: Service, node: LifecycleNode) -> Service:
+def _refusing(callback: Service, node: LifecycleNode) -> Service:
     def wrapper(request: Any, response: Any) -> Any:  # noqa: ANN401
         try:
             return callback(request, response)
         except Exception as error:
-            asked = request.transition.label or request.transition.id
-            node.get_logger().warning(f"transition {asked} is not possible now: {error}")
+            transition = request.transition.label or request.transition.id
+            node.get_logger().warning(f"transition {transition} is not possible now: {error}")
             response.success = False
             return response
 
     return wrapper
+
+
+def spin(
+    node: Node, start: Callable[[], None], on_callback_failed: Callable[[str], None]
+) -> None:
+    """Call `start`, then serve the node's callbacks until ROS is shut down.
+
+    A callback that raises does not end the node: its traceback goes to `on_callback_failed`.
+    """
+    executor = SingleThreadedExecutor()
+    try:
+        executor.add_node(node)
+        start()
+        _serve(executor, on_callback_failed)
+    finally:
+        # rclpy's own thread for signals wakes executors, and crashes on one that is just being
+        # freed. This waits for that thread, while the executor is still there.
+        uninstall_signal_handlers()
+
+
+def _serve(executor: SingleThreadedExecutor, on_callback_failed: Callable[[str], None]) -> None:
+    while rclpy.ok():
+        try:
+            executor.spin_once()
+        except ExternalShutdownException:
+            return
+        except Exception:
+            if not rclpy.ok():  # a signal between two waits: everything fails from then on
+                return
+            on_callback_failed(traceback.format_exc())
+
+
+def shut_down(node: Node | None) -> None:
+    """Destroy the node and end ROS; a second Ctrl-C is ignored, so that the end stays clean."""
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)
+    if node is not None:
+        node.destroy_node()
+    rclpy.try_shutdown()

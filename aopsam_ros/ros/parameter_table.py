@@ -11,134 +11,118 @@ from aopsam_ros.engines.registry import ENGINES
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions
-from aopsam_ros.ros.stamp_buffer import PairingOptions
 from aopsam_ros.space.boxes_3d import AXES, OPTICAL
 from aopsam_ros.streaming import TrackingOptions
 from aopsam_ros.streaming.reuse import ReuseOptions
 
 T = TypeVar("T")
 
+
+def _flag(default: bool, description: str) -> OptionSpec:
+    return OptionSpec(bool, default, None, None, description)
+
+
+def _text(default: str, description: str, choices: tuple[str, ...] = ()) -> OptionSpec:
+    return OptionSpec(str, default, None, None, description, choices)
+
+
+def _integer(default: int, minimum: int, maximum: int, description: str) -> OptionSpec:
+    return OptionSpec(int, default, minimum, maximum, description)
+
+
+def _float(default: float, minimum: float, maximum: float, description: str) -> OptionSpec:
+    return OptionSpec(float, default, minimum, maximum, description)
+
+
 FIXED: Mapping[str, OptionSpec] = {
-    "model": OptionSpec(str, "nano", None, None, "model bundle: its name, or its folder"),
-    "engine": OptionSpec(
-        str, AUTO, None, None, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"
-    ),
-    "precision": OptionSpec(
-        str,
+    "model": _text("nano", "model bundle: its name, or its folder"),
+    "engine": _text(AUTO, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"),
+    "precision": _text(
         AUTO,
-        None,
-        None,
         "16 bits where results stay right: fp16 on a GPU and in OpenVINO, auto on a GPU and, in"
         " OpenVINO, with AMX, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU,"
         " for bundles that have it",
     ),
-    "prompt_source": OptionSpec(
-        str,
+    "prompt_source": _text(
         "auto",
-        None,
-        None,
         "where prompts come from: auto, predictor, clusters, gridN as grid16, or a detector's boxes"
         " or box_centres",
     ),
-    "threads": OptionSpec(
-        int, 0, 0, 256, "processor threads of the engine; 0 = the engine chooses"
-    ),
-    "workers": OptionSpec(
-        int,
+    "threads": _integer(0, 0, 256, "processor threads of the engine; 0 = the engine chooses"),
+    "workers": _integer(
         1,
         1,
         16,
         "images that are segmented side by side, for more of them a second; results keep their"
         " order. With `threads` 1, in ONNX Runtime on a CPU",
     ),
-    "image_transport": OptionSpec(
-        str,
+    "image_transport": _text(
         "raw",
-        None,
-        None,
         "how images arrive: raw, or compressed (JPEG and PNG, on <image topic>/compressed)",
         ("raw", "compressed"),
     ),
-    "autostart": OptionSpec(bool, False, None, None, "configure and activate at start"),
+    "autostart": _flag(False, "configure and activate at start"),
 }
 CHANGEABLE: Mapping[str, OptionSpec] = {
-    "markers.depth": OptionSpec(
-        float, 1.0, 0.01, 1000.0, "where markers stand on their pixels' rays, metres"
+    "markers.depth": _float(
+        1.0, 0.01, 1000.0, "distance of markers along their pixels' rays, metres"
     ),
-    "markers.pixel_size": OptionSpec(
-        float, 0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
+    "markers.pixel_size": _float(
+        0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
     ),
-    "markers.size": OptionSpec(float, 8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
-    "markers.rectified": OptionSpec(
-        bool,
+    "markers.size": _float(8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
+    "markers.rectified": _flag(
         False,
-        None,
-        None,
         "images are rectified: use CameraInfo's P without distortion, for boxes in space as well",
     ),
-    "overlay.prompts": OptionSpec(bool, True, None, None, "draw prompts on the overlay"),
-    "overlay.legend": OptionSpec(bool, False, None, None, "write a legend on the overlay"),
-    "tracking.enabled": OptionSpec(
-        bool,
+    "overlay.prompts": _flag(True, "draw prompts on the overlay"),
+    "overlay.legend": _flag(False, "write a legend on the overlay"),
+    "tracking.enabled": _flag(
+        False, "ids stay with objects from frame to frame; not with grid.crop_layers"
+    ),
+    "tracking.min_iou": _float(
+        0.3, 0.0, 1.0, "least IoU of a mask and an object's expected place to be matched"
+    ),
+    "tracking.min_similarity": _float(
+        0.9, 0.0, 1.0, "least cosine similarity at which an object is found again elsewhere"
+    ),
+    "tracking.max_lost": _integer(
+        15, 0, 10_000, "frames without an object after which it is forgotten"
+    ),
+    "reuse.enabled": _flag(
         False,
-        None,
-        None,
-        "ids stay with objects from frame to frame; not with grid.crop_layers",
-    ),
-    "tracking.min_iou": OptionSpec(
-        float,
-        0.3,
-        0.0,
-        1.0,
-        "least IoU of a mask and where an object should be, to be taken for it",
-    ),
-    "tracking.min_similarity": OptionSpec(
-        float, 0.9, 0.0, 1.0, "least likeness (cosine) at which an object is found again elsewhere"
-    ),
-    "tracking.max_lost": OptionSpec(
-        int, 15, 0, 10_000, "frames without an object after which it is forgotten"
-    ),
-    "reuse.enabled": OptionSpec(
-        bool,
-        False,
-        None,
-        None,
         "prompts that gave masks in the frame before are decoded first, new ones only where the"
-        " picture changed; with the prompt source predictor",
+        " image changed; with the prompt source predictor",
     ),
-    "reuse.change_threshold": OptionSpec(
-        float,
+    "reuse.change_threshold": _float(
         6.0,
         0.0,
         255.0,
-        "mean difference around a place, in grey levels, above which the picture has changed",
+        "mean difference around a place, in grey levels, above which the image has changed",
     ),
-    "reuse.key_frames": OptionSpec(
-        int, 10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
+    "reuse.key_frames": _integer(
+        10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
     ),
-    "boxes_3d.axes": OptionSpec(
-        str,
+    "boxes_3d.axes": _text(
         OPTICAL,
-        None,
-        None,
         "how boxes in space lie: along the optical frame, turned about its vertical, or along the "
         "object's own axes",
         tuple(AXES),
     ),
-    "pairing.tolerance_ms": OptionSpec(
-        float, 10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
+    "pairing.tolerance_ms": _float(
+        10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
     ),
-    "pairing.timeout_ms": OptionSpec(
-        int, 500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
+    "pairing.timeout_ms": _integer(
+        500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
     ),
-    "diagnostics.max_latency_ms": OptionSpec(
-        int, 0, 0, 600_000, "diagnostics warn where 95 of 100 images take longer; 0 = no limit"
+    "diagnostics.max_latency_ms": _integer(
+        0, 0, 600_000, "diagnostics warn where 95 of 100 images take longer; 0 = no limit"
     ),
-    "diagnostics.min_rate_hz": OptionSpec(
-        float, 0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
+    "diagnostics.min_rate_hz": _float(
+        0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
     ),
-    "segment.timeout_ms": OptionSpec(
-        int, 5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
+    "segment.timeout_ms": _integer(
+        5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
     ),
 }
 TABLE: Mapping[str, OptionSpec] = {**FIXED, **OPTIONS, **CHANGEABLE}
@@ -159,15 +143,23 @@ class Startup:
 
 @dataclass(frozen=True)
 class OverlayOptions:
-    """What the overlay picture shows beside the masks."""
+    """What the overlay shows beside the masks."""
 
     prompts: bool = True
     legend: bool = False
 
 
 @dataclass(frozen=True)
+class PairingOptions:
+    """Which boxes and depth belong to an image, and how long it waits for them."""
+
+    tolerance_ms: float = 10.0
+    timeout_ms: int = 500
+
+
+@dataclass(frozen=True)
 class Limits:
-    """What the user wants to be warned of; 0 is no limit."""
+    """Limits beyond which the diagnostics warn; 0: no limit."""
 
     max_latency_ms: int = 0
     min_rate_hz: float = 0.0
@@ -180,8 +172,8 @@ class Configuration:
     options: SegmenterOptions
     markers: MarkerOptions = field(default_factory=MarkerOptions)
     overlay: OverlayOptions = field(default_factory=OverlayOptions)
-    tracking: TrackingOptions | None = None  # None: switched off
-    reuse: ReuseOptions | None = None  # likewise
+    tracking: TrackingOptions | None = None  # None: disabled
+    reuse: ReuseOptions | None = None  # None: disabled
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
     limits: Limits = field(default_factory=Limits)

@@ -17,16 +17,14 @@ from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros import prompt_requests
-from aopsam_ros.ros.box_pairing import BoxPairing
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.messages.boxes import boxes_of, named
-from aopsam_ros.ros.messages.camera import misfit
-from aopsam_ros.ros.messages.depth import DepthImages
+from aopsam_ros.ros.messages.boxes import boxes_of, with_labels
+from aopsam_ros.ros.messages.camera import calibration_mismatch
 from aopsam_ros.ros.messages.images import RgbImage
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
-from aopsam_ros.ros.publishers import Outputs
-from aopsam_ros.ros.stamp_buffer import nanoseconds
+from aopsam_ros.ros.pairing import BoxPairing, DepthBuffer, nanoseconds
+from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.turns import Turn
 from aopsam_ros.ros.worker import Job, NewestWorker
 from aopsam_ros.segmentation.promptable import FrameEmbedding
@@ -43,13 +41,13 @@ class Pipeline:
     def __init__(
         self,
         segmenter: Segmenter,
-        outputs: Outputs,
+        publishers: Publishers,
         statistics: Statistics,
         on_failure: Callable[[str], None],
         boxes_topic: str = "boxes",
         workers: int = 1,
     ) -> None:
-        """Take over segmenter and outputs; `on_failure` is told why an image was skipped.
+        """Take over segmenter and publishers; `on_failure` is told why an image was skipped.
 
         So many images are segmented side by side; for more than one, the segmenter must be
         `concurrent`. Results come in the order of the images.
@@ -58,11 +56,11 @@ class Pipeline:
         self.running = False
         self._calibration: CameraInfo | None = None
         self._newest: Frame | None = None
-        self._depth = DepthImages()
+        self._depth = DepthBuffer()
         self.gpu_memory = GpuMemory(segmenter.device)
         self._tracker = StreamTracker()
         self._reuse = FrameReuse()
-        self._outputs = outputs
+        self._publishers = publishers
         self._statistics = statistics
         self._on_failure = on_failure
         self._worker = NewestWorker(
@@ -87,12 +85,12 @@ class Pipeline:
 
     def clear(self) -> None:
         """Take away what stays on a screen."""
-        self._outputs.clear()
+        self._publishers.clear()
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
         with contextlib.ExitStack() as parts:  # each is freed, whatever another one raises
-            parts.callback(self._outputs.destroy)
+            parts.callback(self._publishers.destroy)
             self.stop()
             parts.callback(self.gpu_memory.close)
             parts.callback(self.segmenter.close)
@@ -141,8 +139,8 @@ class Pipeline:
     def wants(self, topic: str) -> bool:
         """Tell whether a topic is needed at the moment."""
         if topic == "depth":
-            self._depth.want(self._outputs.want_depth)
-            return self._outputs.want_depth
+            self._depth.set_needed(self._publishers.needs_depth)
+            return self._publishers.needs_depth
         return topic != "boxes" or self.segmenter.needs_boxes
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -172,7 +170,7 @@ class Pipeline:
         segmentation, encoded = self._found(frame, rgb)
         turn.wait()
         segmentation = self._identified(frame, rgb, segmentation, encoded)
-        self._outputs.publish_masks(segmentation, header)
+        self._publishers.publish(segmentation, header)
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
         try:
             self._show(frame, rgb, segmentation)
@@ -183,19 +181,20 @@ class Pipeline:
     def _show(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
         """Publish what is wanted beside the masks."""
         header = frame.image.header
-        self._outputs.publish_views(
+        self._publishers.publish_views(
             segmentation, rgb, header, self._calibration, frame.configuration
         )
-        if self._outputs.wanted("prompt_markers"):
+        if self._publishers.subscribed("prompt_markers"):
             self._check_calibration(segmentation, header)
-        if self._outputs.want_depth:
+        if self._publishers.needs_depth:
             self._locate(frame, segmentation)
 
     def _check_calibration(self, segmentation: Segmentation, header: Header) -> None:
         """Say why markers do not stand in space, though a calibration came."""
         if self._calibration is None:
             return
-        if reason := misfit(self._calibration, segmentation.height, segmentation.width, header):
+        size = segmentation.height, segmentation.width
+        if reason := calibration_mismatch(self._calibration, *size, header):
             self._on_failure(f"markers without a calibration: {reason}")
 
     def _found(self, frame: Frame, rgb: RgbImage) -> tuple[Segmentation, FrameEmbedding | None]:
@@ -234,7 +233,7 @@ class Pipeline:
         try:
             depth = self._depth.wait_for(header, configuration.pairing, frame.received)
             if depth is not None:
-                self._outputs.publish_space(
+                self._publishers.publish_3d(
                     segmentation, header, depth, self._calibration, configuration
                 )
         except InputError as error:
@@ -245,7 +244,7 @@ class Pipeline:
 def _named(segmentation: Segmentation, boxes: Boxes | None, frame: Frame) -> Segmentation:
     if boxes is None or frame.boxes is None:
         return segmentation
-    return named(segmentation, boxes, frame.boxes)
+    return with_labels(segmentation, boxes, frame.boxes)
 
 
 def warm_up(segmenter: Segmenter) -> None:

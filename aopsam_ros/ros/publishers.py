@@ -1,4 +1,4 @@
-"""The node's result topics: created in configure, live while the node is active."""
+"""The node's publishers: created in configure, active while the node is."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.errors import OptionError
 from aopsam_ros.msg import MaskArray, PromptArray
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros.messages import detections_3d, image_markers, segmentations
+from aopsam_ros.ros.messages import detections_3d, markers, segmentations
 from aopsam_ros.ros.messages.images import RgbImage, array_to_image
-from aopsam_ros.ros.messages.markers import PromptMarkers
 from aopsam_ros.ros.parameter_table import Configuration
-from aopsam_ros.ros.qos import overridable, refused_in_words
+from aopsam_ros.ros.qos import overridable, readable_qos_errors
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
     "masks": (MaskArray, "every instance, run-length encoded inside its box"),
-    "prompts": (PromptArray, "every prompt, and what became of it"),
+    "prompts": (PromptArray, "every prompt, and its state"),
     "prompt_markers": (MarkerArray, "the prompts for RViz, in the camera's optical frame"),
     "outlines": (ImageMarker, "the masks' outlines, to be drawn over the image by Foxglove"),
     "prompt_points": (ImageMarker, "the prompts, likewise"),
@@ -43,40 +42,38 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
+DEPTH_TOPICS = ("detections_3d", "points")  # made from depth images
 
 
-OF_DEPTH = ("detections_3d", "points")  # what only depth can give
-
-
-class Outputs:
-    """Publishes segmentations; what nobody has subscribed to is not even computed."""
+class Publishers:
+    """Publishes segmentations; a message that nobody subscribed to is not even made."""
 
     def __init__(self, node: LifecycleNode) -> None:
-        """Create the publishers, silent until the node is active.
+        """Create the publishers, inactive until the node is active.
 
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
         self._node = node
         self._publishers: dict[str, Any] = {}
-        self._markers = PromptMarkers()
+        self._markers = markers.PromptMarkers()
         try:
             for topic, (kind, _) in TOPICS.items():
-                self._publishers[topic] = self._publisher(kind, f"~/{topic}")
+                self._publishers[topic] = self._create(kind, f"~/{topic}")
         except OptionError:
             self.destroy()
             raise
 
-    def _publisher(self, kind: type, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+    def _create(self, kind: type, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
         # Reliable: results are few and wanted. Shallow: nobody wants old ones.
         quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
-        with refused_in_words(self._node.resolve_topic_name(topic)):
+        with readable_qos_errors(self._node.resolve_topic_name(topic)):
             return self._node.create_lifecycle_publisher(
                 kind, topic, quality, qos_overriding_options=overridable()
             )
 
-    def publish_masks(self, segmentation: Segmentation, header: Header) -> None:
-        """Publish what planners wait for."""
+    def publish(self, segmentation: Segmentation, header: Header) -> None:
+        """Publish the masks, with the image's header."""
         self._publishers["masks"].publish(segmentations.mask_array(segmentation, header))
 
     def publish_views(
@@ -87,25 +84,23 @@ class Outputs:
         calibration: CameraInfo | None,
         configuration: Configuration,
     ) -> None:
-        """Publish everything else, as far as somebody listens."""
-        self._offer("prompts", lambda: segmentations.prompt_array(segmentation, header))
-        self._offer(
-            "prompt_markers",
-            lambda: self._markers.message(segmentation, header, calibration, configuration.markers),
-        )
-        self._offer("detections", lambda: segmentations.detections(segmentation, header))
-        self._offer("outlines", lambda: image_markers.outlines(segmentation, header))
-        self._offer("prompt_points", lambda: image_markers.prompt_points(segmentation, header))
-        self._offer("labels", lambda: segmentations.label_map(segmentation, header))
-        self._offer("confidence_map", lambda: segmentations.confidence_map(segmentation, header))
-        self._offer("overlay", lambda: _overlay(rgb, segmentation, header, configuration))
+        """Publish all that is made from the segmentation beside the masks."""
+        views: dict[str, Callable[[], Any]] = {
+            "prompts": lambda: segmentations.prompt_array(segmentation, header),
+            "prompt_markers": lambda: self._markers.message(
+                segmentation, header, calibration, configuration.markers
+            ),
+            "detections": lambda: segmentations.detections(segmentation, header),
+            "outlines": lambda: markers.outlines(segmentation, header),
+            "prompt_points": lambda: markers.prompt_points(segmentation, header),
+            "labels": lambda: segmentations.label_map(segmentation, header),
+            "confidence_map": lambda: segmentations.confidence_map(segmentation, header),
+            "overlay": lambda: _overlay(rgb, segmentation, header, configuration),
+        }
+        for topic, make in views.items():
+            self._publish_if_subscribed(topic, make)
 
-    @property
-    def want_depth(self) -> bool:
-        """Whether somebody listens to what only depth can give."""
-        return self.wanted(*OF_DEPTH)
-
-    def publish_space(
+    def publish_3d(
         self,
         segmentation: Segmentation,
         header: Header,
@@ -113,48 +108,55 @@ class Outputs:
         calibration: CameraInfo | None,
         configuration: Configuration,
     ) -> None:
-        """Publish where the masks are in space.
+        """Publish the masks' boxes and points in space.
 
         Raises:
-            InputError: if depth or calibration are none of this image, or damaged.
+            InputError: if depth or calibration do not belong to the image, or are damaged.
         """
         rectified = configuration.markers.rectified
         points = detections_3d.locate(segmentation, header, depth, calibration, rectified)
         axes = configuration.boxes_3d_axes
-        self._offer(
+        self._publish_if_subscribed(
             "detections_3d", lambda: detections_3d.detections_3d(segmentation, points, header, axes)
         )
-        self._offer("points", lambda: detections_3d.labelled_points(segmentation, points, header))
+        self._publish_if_subscribed(
+            "points", lambda: detections_3d.labelled_points(segmentation, points, header)
+        )
 
-    def wanted(self, *topics: str) -> bool:
-        """Tell whether somebody listens to any of these topics."""
+    @property
+    def needs_depth(self) -> bool:
+        """Whether a topic that is made from depth images has a subscriber."""
+        return self.subscribed(*DEPTH_TOPICS)
+
+    def subscribed(self, *topics: str) -> bool:
+        """Return whether any of these topics has a subscriber."""
         return any(self._publishers[topic].get_subscription_count() for topic in topics)
 
-    def _offer(self, topic: str, make: Callable[[], Any]) -> None:
-        """Make and publish a message if somebody listens; `make` may have none to give."""
-        message = make() if self.wanted(topic) else None
+    def _publish_if_subscribed(self, topic: str, make: Callable[[], Any]) -> None:
+        """Make and publish a message; `make` may return None for no message."""
+        message = make() if self.subscribed(topic) else None
         if message is not None:
             self._publishers[topic].publish(message)
 
     def clear(self) -> None:
-        """Take the markers away that are being shown."""
+        """Delete the markers that are being shown."""
         self._publishers["prompt_markers"].publish(self._markers.clear())
 
     def destroy(self) -> None:
-        """Remove the topics."""
-        with contextlib.ExitStack() as topics:  # each goes, whatever another one raises
+        """Destroy the publishers."""
+        with contextlib.ExitStack() as stack:  # each is destroyed, whatever another one raises
             for publisher in self._publishers.values():
-                topics.callback(self._node.destroy_lifecycle_publisher, publisher)
+                stack.callback(self._node.destroy_lifecycle_publisher, publisher)
             self._publishers = {}
 
 
 def _overlay(
     rgb: RgbImage, segmentation: Segmentation, header: Header, configuration: Configuration
 ) -> Image:
-    picture = draw_overlay(
+    image = draw_overlay(
         rgb,
         segmentation,
         show_prompts=configuration.overlay.prompts,
         show_legend=configuration.overlay.legend,
     )
-    return array_to_image(picture, "rgb8", header)
+    return array_to_image(image, "rgb8", header)

@@ -40,8 +40,8 @@ def overridable(
 
 
 @contextlib.contextmanager
-def refused_in_words(topic: str) -> Iterator[None]:
-    """Turn the many errors that an impossible override ends in into one.
+def readable_qos_errors(topic: str) -> Iterator[None]:
+    """Raise one error for the many that an impossible override ends in.
 
     Fast DDS gives the same ones where a security policy does not name the topic.
 

@@ -19,7 +19,7 @@ NOT_ACTIVE = "the node is not active"
 
 @dataclass
 class _Waiting:
-    """A request, until when it may wait (monotonic seconds), and its answer to come."""
+    """A request that waits for its response; `deadline` in monotonic seconds."""
 
     request: Segment.Request
     deadline: float
@@ -34,11 +34,11 @@ class _Waiting:
 
 
 class SegmentService:
-    """Answers requests without keeping the executor from its other work.
+    """Answers requests without blocking the executor.
 
-    The callback is a coroutine: it hands the request to a worker's thread and gives the executor
-    back until the answer is there. It therefore has a callback group of its own, and wakes the
-    executor by a guard condition.
+    The callback is a coroutine: a worker's thread carries out the request while the executor serves
+    other callbacks. It therefore has a callback group of its own, and the worker wakes the executor
+    by a guard condition.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class SegmentService:
         self._waiting.append(waiting)
         try:
             self._hand_over(waiting)
-        except Exception as error:  # who asks gets an answer, whatever happens
+        except Exception as error:  # the client gets a response, whatever happens
             waiting.refuse(repr(error))
         response = await waiting.answer
         self._waiting.remove(waiting)
@@ -80,12 +80,12 @@ class SegmentService:
             self._wake.trigger()
 
     def expire(self) -> None:
-        """Refuse what waited for too long; called from time to time."""
+        """Refuse requests that have waited too long; called once a second."""
         for waiting in self._waiting:
             if time.monotonic() > waiting.deadline:
                 waiting.refuse("timed out: the model was busy")
 
     def refuse_all(self) -> None:
-        """Refuse what still waits when the node stops working."""
+        """Refuse all requests that wait."""
         for waiting in self._waiting:
             waiting.refuse(NOT_ACTIVE)

@@ -13,12 +13,12 @@ from vision_msgs.msg import Detection2DArray
 from aopsam_ros.errors import OptionError
 from aopsam_ros.ros.camera_subscription import CameraSubscription
 
-SILENCE_S = 5.0  # without images, until it is worth a warning
+SILENCE_S = 5.0  # without images, until there is a warning
 ERROR_PERIOD_S = 10.0
 
 # Type and meaning of every topic; docs/interface.md is made from this.
-INPUTS: Mapping[str, tuple[type, str]] = {
-    "image": (Image, "the camera's images; the newest one only waits"),
+TOPICS: Mapping[str, tuple[type, str]] = {
+    "image": (Image, "the camera's images; only the newest one waits"),
     "image/compressed": (
         CompressedImage,
         "instead, where `image_transport` is `compressed`: JPEG or PNG",
@@ -31,15 +31,15 @@ INPUTS: Mapping[str, tuple[type, str]] = {
     ),
     "depth": (
         Image,
-        "optional: registered to the image; 32FC1 metres or 16UC1 millimetres. Listened to only "
-        "while somebody wants `~/detections_3d` or `~/points`",
+        "optional: registered to the image; 32FC1 metres or 16UC1 millimetres. Subscribed to only "
+        "while `~/detections_3d` or `~/points` has a subscriber",
     ),
 }
 Callback = Callable[[Any], None]
 
 
-class Inputs:
-    """Listens to the camera and what belongs to it, and notices when it is silent."""
+class Subscriptions:
+    """Subscribes to the camera and what belongs to it, and detects silence."""
 
     def __init__(
         self,
@@ -51,78 +51,75 @@ class Inputs:
         """Subscribe.
 
         Args:
-            node: that listens.
-            transport: of the images: raw or compressed.
-            callbacks: by topic; `image` stands for either transport.
-            wants: whether a topic is needed at the moment; asked again once a second.
+            node: Node that subscribes.
+            transport: Transport of the images, `raw` or `compressed`.
+            callbacks: Callbacks by topic; `image` stands for either transport.
+            wants: Whether a topic is needed at the moment; called once a second.
 
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
         self._node = node
         self._wants = wants
-        self._on_image = callbacks["image"]
-        self._callbacks = {**callbacks, "image": self._heard_image}
-        if transport == "compressed":
-            self._callbacks["image/compressed"] = self._callbacks.pop("image")
-        self._heard = time.monotonic()
+        self._forward_image = callbacks["image"]
+        self._image_name = "image/compressed" if transport == "compressed" else "image"
+        others = {name: callback for name, callback in callbacks.items() if name != "image"}
+        self._callbacks = {self._image_name: self._on_image, **others}
+        self._last_image = time.monotonic()
         self._warned = False
         self._subscriptions: dict[str, CameraSubscription] = {}
         try:
-            self._subscribe()
+            self._update()
         except BaseException:
             self.destroy()
             raise
 
-    def _subscribe(self) -> None:
-        """Listen to what is wanted, and to nothing else."""
+    def _update(self) -> None:
+        """Subscribe to the topics that are wanted, and to no others."""
         for name, callback in self._callbacks.items():
             if not self._wants(name):
                 subscription = self._subscriptions.pop(name, None)
                 if subscription is not None:
                     subscription.destroy()
             elif name not in self._subscriptions:
-                self._listen(name, callback)
+                self._subscriptions[name] = self._subscribe(name, callback)
 
-    def _listen(self, name: str, callback: Callback) -> None:
+    def _subscribe(self, name: str, callback: Callback) -> CameraSubscription:
         # As image_transport's subscribers do: the compressed topic lies below the raw one's name.
         base, _, transport = name.partition("/")
         topic = f"{self._node.resolve_topic_name(base)}/{transport}" if transport else base
-        kind, _ = INPUTS[name]
-        self._subscriptions[name] = CameraSubscription(self._node, kind, topic, callback)
+        kind, _ = TOPICS[name]
+        return CameraSubscription(self._node, kind, topic, callback)
 
-    def _heard_image(self, message: Image | CompressedImage) -> None:
-        self._heard, self._warned = time.monotonic(), False
-        self._on_image(message)
-
-    @property
-    def _image(self) -> CameraSubscription:
-        return next(s for name, s in self._subscriptions.items() if name.startswith("image"))
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._last_image, self._warned = time.monotonic(), False
+        self._forward_image(message)
 
     @property
     def image_topic(self) -> str:
         """Full name of the images' topic."""
-        return self._image.topic
+        return self._subscriptions[self._image_name].topic
 
     @property
     def silent(self) -> bool:
         """Whether no image came for some seconds."""
-        return time.monotonic() - self._heard > SILENCE_S
+        return time.monotonic() - self._last_image > SILENCE_S
 
     def adapt(self) -> None:
         """Follow what is offered and wanted now, and warn once of silence; called once a second."""
         try:
-            self._subscribe()
+            self._update()
         except OptionError as error:
             self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
         for subscription in self._subscriptions.values():
             subscription.adapt()
         if self.silent and not self._warned:
             self._warned = True
-            self._node.get_logger().warning(self._image.silence(SILENCE_S))
+            warning = self._subscriptions[self._image_name].silence(SILENCE_S)
+            self._node.get_logger().warning(warning)
 
     def destroy(self) -> None:
-        """End the subscriptions."""
+        """Destroy the subscriptions."""
         for subscription in self._subscriptions.values():
             subscription.destroy()
         self._subscriptions.clear()

@@ -38,7 +38,7 @@ from aopsam_ros.demo.processes import Child
 from aopsam_ros.demo.publisher import image_message
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
-from aopsam_ros.ros.transport import room_for_images
+from aopsam_ros.ros.resources import large_message_environment
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 SIZES = ("640x480", "1280x720", "1920x1080")
@@ -65,7 +65,7 @@ def main() -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", str(unused_domain()))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if arguments.what != "default":  # as Fast DDS is by default
-        os.environ.update(room_for_images())
+        os.environ.update(large_message_environment())
     measure = measures[arguments.what]
     write_json(arguments.out, list(measure(arguments)))
     return 0

@@ -11,7 +11,7 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from sensor_msgs.msg import CameraInfo, Image
 
-from aopsam_ros.ros.lifecycle import forget_destroyed
+from aopsam_ros.ros.lifecycle import remove_dead_references
 from aopsam_ros.ros.publishers import TOPICS
 
 
@@ -22,7 +22,7 @@ class PlainNode(LifecycleNode):
         super().__init__("aopsam")
         self._outputs: dict[str, Any] = {}
         self._inputs: list[Any] = []
-        self.create_timer(1.0, lambda: forget_destroyed(self))
+        self.create_timer(1.0, lambda: remove_dead_references(self))
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Create the publishers."""

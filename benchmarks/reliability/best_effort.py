@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from aopsam_ros.ros.transport import room_for_images
+from aopsam_ros.ros.resources import large_message_environment
 
 from .session import bystander, robot_with_node
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = parser.parse_args(arguments).seconds
     for name, size in SIZES.items():
         default = share_answered(size, seconds, {})
-        shipped = share_answered(size, seconds, room_for_images())
+        shipped = share_answered(size, seconds, large_message_environment())
         print(f"{name}: {default:.0%} by default, {shipped:.0%} with config/fastdds.xml")
     return 0
 

@@ -14,11 +14,11 @@ from std_msgs.msg import Header
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.ros.messages.boxes import boxes_of
-from aopsam_ros.ros.messages.camera import CalibratedCamera, misfit
+from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.compressed import compressed_to_rgb
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.images import image_to_rgb
-from aopsam_ros.ros.monitoring.throttle import kind_of
+from aopsam_ros.ros.monitoring.logs import kind_of
 from aopsam_ros.ros.prompt_requests import prompt_of
 from support.live import scene
 
@@ -35,7 +35,7 @@ def _calibration(rng: Random) -> None:
     message = malformed.camera_info(rng)
     message.width = message.height = rng.choice((_SIZE, message.width))
     for rectified in (False, True):
-        if reason := misfit(message, _SIZE, _SIZE, _HEADER):
+        if reason := calibration_mismatch(message, _SIZE, _SIZE, _HEADER):
             raise InputError(reason)
         CalibratedCamera.of(message, rectified).rays(_PIXELS)
 

@@ -15,7 +15,7 @@ from typing import Any
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
-from aopsam_ros.ros.monitoring.throttle import kind_of
+from aopsam_ros.ros.monitoring.logs import kind_of
 from aopsam_ros.srv import Segment
 from support.live import RELIABLE, Robot
 

@@ -87,10 +87,9 @@ def test_fields_in_order(message):
     assert list(message.get_fields_and_field_types().items()) == list(FIELDS[message].items())
 
 
-def test_prompt_states_are_the_core_s():
-    names = {name: getattr(Prompt, name) for name in PromptState.__members__}
-    assert names == {"DECODED": 0, "ELIMINATED": 1, "REJECTED": 2, "UNUSED": 3}
-    assert names == {state.name: state.value for state in PromptState}
+def test_prompt_states_are_those_of_the_library():
+    assert (Prompt.KEPT, Prompt.ELIMINATED, Prompt.REJECTED, Prompt.UNUSED) == (0, 1, 2, 3)
+    assert [state.value for state in PromptState] == [0, 1, 2, 3]
 
 
 def test_masks_survive_the_wire():
@@ -115,7 +114,7 @@ def test_empty_results_survive_the_wire():
 
 
 def test_prompts_survive_the_wire():
-    states = [Prompt.DECODED, Prompt.ELIMINATED, Prompt.REJECTED, Prompt.UNUSED]
+    states = [Prompt.KEPT, Prompt.ELIMINATED, Prompt.REJECTED, Prompt.UNUSED]
     sent = PromptArray(header=header(), height=480, width=640)
     sent.prompts = [Prompt(x=1.5, y=2.5, confidence=0.125, state=state) for state in states]
     received = over_the_wire(sent)

@@ -46,13 +46,13 @@ TRANSITIONS = {
     "model out of memory": (CONFIGURE, "Segmenter.from_bundle:MemoryError", UNCONFIGURED),
     "warm-up fails": (CONFIGURE, "module.warm_up:InferenceError", UNCONFIGURED),
     "warm-up breaks": (CONFIGURE, "module.warm_up:RuntimeError", UNCONFIGURED),
-    "topics break": (CONFIGURE, "Outputs.__init__:RuntimeError", UNCONFIGURED),
-    "subscription refused": (ACTIVATE, "Inputs.__init__:OptionError", INACTIVE),
-    "subscription breaks": (ACTIVATE, "Inputs.__init__:RuntimeError", UNCONFIGURED),
+    "topics break": (CONFIGURE, "Publishers.__init__:RuntimeError", UNCONFIGURED),
+    "subscription refused": (ACTIVATE, "Subscriptions.__init__:OptionError", INACTIVE),
+    "subscription breaks": (ACTIVATE, "Subscriptions.__init__:RuntimeError", UNCONFIGURED),
     "no thread": (ACTIVATE, "Pipeline.start:RuntimeError", UNCONFIGURED),
     "worker does not stop": (DEACTIVATE, "Pipeline.stop:RuntimeError:1", UNCONFIGURED),
     "a refusal to stop": (DEACTIVATE, "Pipeline.stop:EngineError:1", UNCONFIGURED),
-    "markers stay": (DEACTIVATE, "Outputs.clear:RuntimeError", UNCONFIGURED),
+    "markers stay": (DEACTIVATE, "Publishers.clear:RuntimeError", UNCONFIGURED),
     "requests stay": (DEACTIVATE, "SegmentService.refuse_all:RuntimeError:1", UNCONFIGURED),
     "topics stay": (CLEANUP, "AopsamNode.destroy_lifecycle_publisher:RuntimeError:1", UNCONFIGURED),
     "model stays": (CLEANUP, "Segmenter.close:EngineError", UNCONFIGURED),
@@ -79,7 +79,7 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
 CALLBACKS = (  # an error of its own each: one kind is told once in some seconds
     "Pipeline.put:KeyError",
     "AopsamNode._on_image:IndexError",
-    "Inputs.adapt:RuntimeError",
+    "Subscriptions.adapt:RuntimeError",
     "Statistics.report:MemoryError",
 )
 
@@ -123,7 +123,7 @@ def test_what_cannot_even_be_told_does_not_end_the_worker(faulty):
     back_to_the_start(faulty)
     faulty.activate()
     # Out of memory, and none to write of it either.
-    assert faulty.set(fault="Outputs.publish_masks:MemoryError") == []
+    assert faulty.set(fault="Publishers.publish:MemoryError") == []
     faulty.send(GOOD)
     assert faulty.set(fault="Pipeline._fail:MemoryError") == []
     bad = image_of(scene())
@@ -141,7 +141,7 @@ def test_what_cannot_even_be_told_does_not_end_the_worker(faulty):
 def test_a_failing_view_does_not_keep_masks_back(faulty):
     back_to_the_start(faulty)
     faulty.activate()
-    assert faulty.set(fault="Outputs.publish_views:RuntimeError") == []
+    assert faulty.set(fault="Publishers.publish_views:RuntimeError") == []
     assert len(faulty.answer(GOOD).masks) == 2
     level, text, values = faulty.fresh_health()
     assert (values["frames_segmented"], values["frames_failed"]) == ("1", "0")

@@ -5,8 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from aopsam_ros.ros.publishers import TOPICS
-from aopsam_ros.ros.subscriptions import INPUTS
+from aopsam_ros.ros import publishers, subscriptions
 from support.live import TIMEOUT_S
 
 # Only in some states or settings: compressed images, depth while it is wanted, simulated time.
@@ -39,8 +38,8 @@ def _full(name):
 
 def test_it_names_every_topic_of_the_documented_interface(policy):
     assert set(policy) == {"publish", "subscribe", "reply"}
-    assert policy["subscribe"] == {f"/{topic}" for topic in INPUTS} | {"/clock"}
-    assert {f"/aopsam/{topic}" for topic in TOPICS} < policy["publish"]
+    assert policy["subscribe"] == {f"/{topic}" for topic in subscriptions.TOPICS} | {"/clock"}
+    assert {f"/aopsam/{topic}" for topic in publishers.TOPICS} < policy["publish"]
 
 
 def test_it_allows_what_the_running_node_does_and_no_more(policy, robot, tiny_folder):

@@ -10,7 +10,7 @@ from visualization_msgs.msg import ImageMarker
 
 from aopsam_ros.demo.session import IMAGE_TOPIC, INFO_TOPIC
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
-from aopsam_ros.ros.publishers import OF_DEPTH, TOPICS
+from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("cpu", "jetson")]  # of launch files
@@ -74,7 +74,7 @@ def test_the_rviz_configuration_shows_topics_of_the_node():
     assert {"/aopsam/overlay", "/aopsam/prompt_markers"} <= topics
     assert topics <= {f"/aopsam/{topic}" for topic in TOPICS}
     shown = {t for d in manager["Displays"] if d["Enabled"] for t in topics_of(d)}
-    assert not shown & {f"/aopsam/{topic}" for topic in OF_DEPTH}  # a robot may have no depth
+    assert not shown & {f"/aopsam/{topic}" for topic in DEPTH_TOPICS}  # a robot may have no depth
 
 
 def panels_of(layout):

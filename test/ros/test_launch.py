@@ -10,7 +10,7 @@ import pytest
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
-from aopsam_ros.ros.transport import room_for_images
+from aopsam_ros.ros.resources import large_message_environment
 from support.live import TIMEOUT_S, image_of, scene
 
 launch = pytest.importorskip("launch")
@@ -129,7 +129,7 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
         assert {message.header.frame_id for message in received[camera]} == {camera}
     nodes = children(robot.process.pid)
     assert len(nodes) == 2
-    for name, value in room_for_images().items():  # for those that they send
+    for name, value in large_message_environment().items():  # for those that they send
         for node in nodes:
             environment = Path(f"/proc/{node}/environ").read_bytes().split(b"\0")
             assert f"{name}={value}".encode() in environment

@@ -2,6 +2,8 @@
 
 import gc
 import signal
+import subprocess
+import sys
 
 import pytest
 import rclpy
@@ -12,7 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker
 
-from aopsam_ros.ros.lifecycle import forget_destroyed
+from aopsam_ros.ros.lifecycle import remove_dead_references
 from support.live import TOPICS, image_of, scene
 from support.tiny_bundle import write_tiny_bundle
 
@@ -233,6 +235,47 @@ def test_images_come_from_publishers_of_either_reliability(robot, tiny_bundle):
     assert len(robot.answer(GOOD).masks) == 2
 
 
+INTERRUPTED = """
+import os, signal, threading
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from aopsam_ros.ros import lifecycle
+
+class Idle(SingleThreadedExecutor):
+    def add_node(self, node):
+        pass
+
+    def spin_once(self):
+        super().spin_once(timeout_sec=1.0)
+
+def fail(trace):
+    raise SystemExit(trace)
+
+lifecycle.SingleThreadedExecutor = Idle
+for _ in range(200):
+    rclpy.init()
+    alarm = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
+    spin = lambda: lifecycle.spin(None, lambda: None, fail)
+    for step in (alarm.start, spin, alarm.join, alarm.join):
+        try:
+            step()
+        except KeyboardInterrupt:
+            pass
+        except Exception:
+            if rclpy.ok():  # else the signal came before the executor, which `main` takes as an end
+                raise
+    rclpy.try_shutdown()
+print("done")
+"""
+
+
+def test_a_signal_never_meets_an_executor_that_is_gone():
+    """Rclpy's thread for signals crashed within 100 of these rounds before."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
 def test_nothing_is_kept_of_publishers_that_are_gone():
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=18)
@@ -243,7 +286,7 @@ def test_nothing_is_kept_of_publishers_that_are_gone():
     for _ in range(5):
         node.destroy_publisher(node.create_publisher(Image, "image", 1))
     gc.collect()
-    forget_destroyed(node)
+    remove_dead_references(node)
     assert len(entities) == before
     assert lives in [reference() for reference in entities]
     node.destroy_node()

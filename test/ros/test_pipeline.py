@@ -11,7 +11,7 @@ from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError, InferenceError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.lifecycle import told
+from aopsam_ros.ros.lifecycle import guarded_transition
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
@@ -22,22 +22,22 @@ PATIENCE_S = 20.0
 
 
 class Recorder:
-    """Takes results as `Outputs` does."""
+    """Takes results as `Publishers` does."""
 
-    want_depth = False
+    needs_depth = False
 
     def __init__(self):
         self.masks, self.views, self.calls = [], [], []
         self.arrived = threading.Semaphore(0)
 
-    def publish_masks(self, segmentation, header):
+    def publish(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
 
     def publish_views(self, segmentation, rgb, header, calibration, configuration):
         self.views.append((header.stamp.sec, rgb.shape, configuration))
         self.arrived.release()
 
-    def wanted(self, *topics):
+    def subscribed(self, *topics):
         return False
 
     def clear(self):
@@ -55,17 +55,17 @@ def frame_of(number, options, image=None):
 
 @pytest.fixture
 def parts(tiny_bundle):
-    outputs, failures = Recorder(), []
+    publishers, failures = Recorder(), []
     segmenter = Segmenter.from_bundle(tiny_bundle)
-    pipeline = Pipeline(segmenter, outputs, Statistics(), failures.append)
+    pipeline = Pipeline(segmenter, publishers, Statistics(), failures.append)
     pipeline.start()
-    yield SimpleNamespace(pipeline=pipeline, outputs=outputs, failures=failures)
+    yield SimpleNamespace(pipeline=pipeline, publishers=publishers, failures=failures)
     pipeline.close()
-    assert outputs.calls[-1] == "destroy"
+    assert publishers.calls[-1] == "destroy"
 
 
 def test_results_of_several_workers_come_in_the_order_of_their_images(tiny_bundle, monkeypatch):
-    outputs, failures = Recorder(), []
+    publishers, failures = Recorder(), []
     segmenter = Segmenter.from_bundle(tiny_bundle)
     segment, began, later_done = segmenter.segment, threading.Event(), threading.Event()
 
@@ -79,20 +79,20 @@ def test_results_of_several_workers_come_in_the_order_of_their_images(tiny_bundl
         return found
 
     monkeypatch.setattr(segmenter, "segment", first_is_slow)
-    pipeline = Pipeline(segmenter, outputs, Statistics(), failures.append, workers=2)
+    pipeline = Pipeline(segmenter, publishers, Statistics(), failures.append, workers=2)
     pipeline.start()
     pipeline.put(frame_of(1, segmenter.options))
     assert began.wait(PATIENCE_S)
     pipeline.put(frame_of(2, segmenter.options))
     for _ in range(2):
-        assert outputs.arrived.acquire(timeout=PATIENCE_S)
+        assert publishers.arrived.acquire(timeout=PATIENCE_S)
     pipeline.close()
-    assert (outputs.masks, failures) == ([(1, 2), (2, 2)], [])
+    assert (publishers.masks, failures) == ([(1, 2), (2, 2)], [])
 
 
 def send(parts, frame):
     parts.pipeline.put(frame)
-    assert parts.outputs.arrived.acquire(timeout=PATIENCE_S)
+    assert parts.publishers.arrived.acquire(timeout=PATIENCE_S)
 
 
 def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
@@ -100,8 +100,8 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
     strict = usual.updated({"asf.confidence_threshold": 0.99})
     for number, options in enumerate((usual, strict, usual)):
         send(parts, frame_of(number, options))
-    assert parts.outputs.masks == [(0, 2), (1, 0), (2, 2)]
-    assert [view[2].options for view in parts.outputs.views] == [usual, strict, usual]
+    assert parts.publishers.masks == [(0, 2), (1, 0), (2, 2)]
+    assert [view[2].options for view in parts.publishers.views] == [usual, strict, usual]
     assert not parts.failures
 
 
@@ -118,7 +118,7 @@ def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
         parts.pipeline.put(frame_of(1, options))
         assert failed.wait(PATIENCE_S)
     send(parts, frame_of(2, options))
-    assert parts.outputs.masks == [(2, 2)]
+    assert parts.publishers.masks == [(2, 2)]
     (failure,) = parts.failures
     assert failure.startswith("image skipped: ")
     assert str(error) in failure
@@ -155,8 +155,8 @@ def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monk
         assert isinstance(before, SegmenterOptions)
 
 
-class Told:
-    """What `told` needs of a node."""
+class GuardedNode:
+    """What `guarded_transition` needs of a node."""
 
     def __init__(self):
         self.lines, self.problem = [], ""
@@ -168,7 +168,7 @@ class Told:
     def set_problem(self, problem):
         self.problem = problem
 
-    @told
+    @guarded_transition
     def on_configure(self, state):
         if state is not None:
             raise state
@@ -183,8 +183,8 @@ class Told:
         (KeyError("surprise"), TransitionCallbackReturn.ERROR, "Traceback"),
     ],
 )
-def test_failed_transitions_are_told(error, result, text):
-    node = Told()
+def test_failed_transitions_are_logged(error, result, text):
+    node = GuardedNode()
     assert node.on_configure(error) == result
     assert bool(node.problem) == bool(error)
     assert len(node.lines) == (error is not None)

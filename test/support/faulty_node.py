@@ -1,6 +1,6 @@
 """The node, with parts that fail when its parameter `fault` says so.
 
-`fault` is `<place>:<error>` or `<place>:<error>:<times>`, such as `Outputs.destroy:MemoryError:1`.
+`fault` is `<place>:<error>` or `<place>:<error>:<times>`, as `Publishers.destroy:MemoryError:1`.
 An error of `Hang` waits instead, until the parameter is another one.
 """
 
@@ -15,9 +15,9 @@ from aopsam_ros.ros.monitoring import diagnostics
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.node import AopsamNode
 from aopsam_ros.ros.pipeline import Pipeline
-from aopsam_ros.ros.publishers import Outputs
+from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.segment_service import SegmentService
-from aopsam_ros.ros.subscriptions import Inputs
+from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 # Sooner than it takes a real engine, so that tests need not wait.
@@ -26,8 +26,8 @@ worker.PATIENCE_S = 0.5
 
 PLACES = {
     "Segmenter": (Segmenter, ("from_bundle", "segment", "encode", "close")),
-    "Outputs": (Outputs, ("__init__", "publish_masks", "publish_views", "clear")),
-    "Inputs": (Inputs, ("__init__", "adapt", "destroy")),
+    "Publishers": (Publishers, ("__init__", "publish", "publish_views", "clear")),
+    "Subscriptions": (Subscriptions, ("__init__", "adapt", "destroy")),
     "Pipeline": (Pipeline, ("start", "stop", "put", "_fail")),
     "SegmentService": (SegmentService, ("refuse_all", "_hand_over")),
     "Statistics": (Statistics, ("report",)),

@@ -12,42 +12,45 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
 
-MOST_DETECTIONS = 1024  # in one image; all of them are decoded
-_ALIKE = 1e-3  # pixels
+MAX_DETECTIONS = 1024  # in one image; all of them are decoded
+_SAME_PLACE = 1e-3  # pixels
 
 
 def boxes_of(message: Detection2DArray) -> Boxes:
     """Return the boxes of a detector's message, in its order.
 
-    A turned box counts as the upright one around it; the confidence is a detection's best score, 1
-    where it has none.
+    A rotated box is replaced by the upright one around it; the confidence is a detection's best
+    score, 1 where it has none.
 
     Raises:
         InputError: if a number is not finite, a size is negative, or there are too many.
     """
-    if len(message.detections) > MOST_DETECTIONS:
+    if len(message.detections) > MAX_DETECTIONS:
         raise InputError(
-            f"{len(message.detections)} detections in one image are more than {MOST_DETECTIONS}"
+            f"{len(message.detections)} detections in one image are more than {MAX_DETECTIONS}"
         )
     rows = [_corners(detection, index) for index, detection in enumerate(message.detections)]
     scores = [_score(detection, index) for index, detection in enumerate(message.detections)]
     return Boxes(np.array(rows, np.float64).reshape(-1, 4), np.array(scores, np.float32))
 
 
-def named(segmentation: Segmentation, boxes: Boxes, message: Detection2DArray) -> Segmentation:
-    """Give each mask the class of the detection that it was prompted by, as its label.
+def with_labels(
+    segmentation: Segmentation, boxes: Boxes, message: Detection2DArray
+) -> Segmentation:
+    """Label each mask with the class of the detection that prompted it.
 
-    `boxes` are those of the message. A prompt is told by its place: the middle of the part of a box
-    that lies in the image. Where two boxes have the same one, the surer detection counts.
+    `boxes` are those of the message. A prompt is identified by its position: the centre of the part
+    of a box that lies in the image. Of two boxes with the same centre, the one with the higher
+    confidence counts.
     """
     size = [segmentation.width, segmentation.height]
     cut = np.clip(boxes.corners, 0.0, size * 2)
-    middles = (cut[:, :2] + cut[:, 2:]) / 2 - 0.5
+    centres = (cut[:, :2] + cut[:, 2:]) / 2 - 0.5
     best_first = np.argsort(-boxes.confidence, kind="stable")
 
     def name_at(prompt: tuple[float, float]) -> str:
-        distance = np.abs(middles[best_first] - prompt).max(axis=1, initial=0.0)
-        found = np.flatnonzero(distance < _ALIKE)
+        distance = np.abs(centres[best_first] - prompt).max(axis=1, initial=0.0)
+        found = np.flatnonzero(distance < _SAME_PLACE)
         return _class(message.detections[best_first[found[0]]]) if len(found) else ""
 
     masks = tuple(replace(mask, label=name_at(mask.prompt)) for mask in segmentation.masks)

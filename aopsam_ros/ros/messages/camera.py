@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from aopsam_ros.ros.messages.quoting import quoted
+from aopsam_ros.ros.messages.images import quoted
 
 _COEFFICIENTS = (0, 4, 5, 8, 12, 14)  # numbers of distortion coefficients that cv2 knows
 
 
-def misfit(calibration: CameraInfo, height: int, width: int, header: Header) -> str:
+def calibration_mismatch(calibration: CameraInfo, height: int, width: int, header: Header) -> str:
     """Return why a calibration is none of an image; empty where it is one.
 
     It has to be of the same frame and size, with focal lengths. A binned or cropped image has

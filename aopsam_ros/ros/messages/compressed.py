@@ -9,8 +9,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.ros.messages.images import RgbImage, check_size
-from aopsam_ros.ros.messages.quoting import quoted
+from aopsam_ros.ros.messages.images import RgbImage, check_size, quoted
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Frame headers are C0 to CF, but for Huffman tables, arithmetic coding and one reserved marker.

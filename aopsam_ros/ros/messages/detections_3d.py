@@ -21,9 +21,9 @@ from vision_msgs.msg import (
 from aopsam_ros.drawing.overlay import colour_of
 from aopsam_ros.errors import InputError
 from aopsam_ros.results import InstanceMask, Segmentation
-from aopsam_ros.ros.messages.camera import CalibratedCamera, misfit
+from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
-from aopsam_ros.ros.messages.quoting import quoted
+from aopsam_ros.ros.messages.images import quoted
 from aopsam_ros.space.boxes_3d import Box3D, DepthMap, fit_box, points_of
 
 Points = NDArray[np.float64]
@@ -54,7 +54,7 @@ def locate(
     if calibration is None:
         raise InputError("no camera_info came")
     height, width = segmentation.height, segmentation.width
-    if reason := misfit(calibration, height, width, header):
+    if reason := calibration_mismatch(calibration, height, width, header):
         raise InputError(reason)
     if depth.header.frame_id != header.frame_id:
         raise InputError(

@@ -20,12 +20,17 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.ros.messages.quoting import quoted
 
 RgbImage = NDArray[np.uint8]
 
 MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
 MAX_PIXELS = 1 << 26  # an 8K frame is half of this
+_LONGEST_QUOTE = 40  # characters
+
+
+def quoted(text: str) -> str:
+    """Return text of a message as it may stand in a log: in quotes, escaped, and cut short."""
+    return repr(text[:_LONGEST_QUOTE])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prompts as RViz markers, in the camera's optical frame.
+"""Prompts and masks as markers: in the camera's optical frame for RViz, on the image for Foxglove.
 
 REP 103: in an optical frame x points right, y down, z forward. With a calibration that fits the
 image, a prompt stands on its pixel's ray at `depth` metres. Without one, prompts stand on a plane
@@ -8,6 +8,7 @@ left pixel is at the origin.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,18 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
 from aopsam_ros.drawing.glyphs import PROMPT_STYLES
+from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.masks import to_polygons
 from aopsam_ros.results import PromptState, Segmentation
-from aopsam_ros.ros.messages.camera import CalibratedCamera, misfit
+from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 
 NAMESPACE = "prompts"
+OUTLINE_TOLERANCE = 1.0  # pixels that an outline may deviate: each further point costs time
+OUTLINE_WIDTH = 2.0  # image pixels
+POINT_SIZE = 8.0  # image pixels
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def place(
     """
     pixels = np.array([(p.x, p.y) for p in segmentation.prompts], np.float64).reshape(-1, 2)
     size = (segmentation.height, segmentation.width)
-    if calibration is not None and not misfit(calibration, *size, header):
+    if calibration is not None and not calibration_mismatch(calibration, *size, header):
         camera = CalibratedCamera.of(calibration, options.rectified)
         rays = camera.rays(pixels)
         if np.isfinite(rays).all():
@@ -97,7 +103,6 @@ def place(
 def _sphere(
     header: Header, index: int, position: NDArray[np.float64], diameter: float, state: PromptState
 ) -> Marker:
-    red, green, blue = (channel / 255.0 for channel in PROMPT_STYLES[state].colour)
     x, y, z = map(float, position)
     return Marker(
         header=header,
@@ -107,10 +112,49 @@ def _sphere(
         action=Marker.ADD,
         pose=Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(w=1.0)),
         scale=Vector3(x=diameter, y=diameter, z=diameter),
-        color=ColorRGBA(r=red, g=green, b=blue, a=1.0),
+        color=_colour(PROMPT_STYLES[state].colour),
         lifetime=Duration(),
     )
 
 
 def _deletion(header: Header, index: int) -> Marker:
     return Marker(header=header, ns=NAMESPACE, id=index, action=Marker.DELETE)
+
+
+# One image marker a frame and topic: Foxglove's image panel shows a topic's newest message only, so
+# nothing of the frame before has to be deleted.
+
+
+def outlines(segmentation: Segmentation, header: Header) -> ImageMarker:
+    """Return the outlines of all masks as lines, each in its mask's colour."""
+    marker = _image_marker("masks", ImageMarker.LINE_LIST, OUTLINE_WIDTH, header)
+    for mask in segmentation.masks:
+        colour = _colour(colour_of(mask.id))
+        for polygon in to_polygons(mask, OUTLINE_TOLERANCE):
+            corners = [Point(x=float(x), y=float(y)) for x, y in polygon.tolist()]
+            for first, second in zip(corners, corners[1:] + corners[:1], strict=True):
+                marker.points += [first, second]
+            marker.outline_colors += [colour] * len(corners)
+    return marker
+
+
+def prompt_points(segmentation: Segmentation, header: Header) -> ImageMarker:
+    """Return all prompts as points, coloured by their state."""
+    marker = _image_marker("prompts", ImageMarker.POINTS, POINT_SIZE, header)
+    colours = {state: _colour(style.colour) for state, style in PROMPT_STYLES.items()}
+    for prompt in segmentation.prompts:
+        marker.points.append(Point(x=float(prompt.x), y=float(prompt.y)))
+        marker.outline_colors.append(colours[prompt.state])
+    return marker
+
+
+def _image_marker(namespace: str, kind: int, scale: float, header: Header) -> ImageMarker:
+    marker = ImageMarker(header=header, ns=namespace, type=kind, action=ImageMarker.ADD)
+    marker.scale = scale
+    marker.outline_color = marker.fill_color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    return marker
+
+
+def _colour(rgb: Sequence[int]) -> ColorRGBA:
+    red, green, blue = (channel / 255.0 for channel in rgb)
+    return ColorRGBA(r=red, g=green, b=blue, a=1.0)

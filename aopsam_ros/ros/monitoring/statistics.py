@@ -1,45 +1,53 @@
-"""Counts of frames and their latency, for the diagnostics."""
+"""Counts of frames, their rates and latency, for the diagnostics."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from aopsam_ros.results import Segmentation
 
-_WINDOW = 100  # frames that latency is computed over
-_RATE_REPORTS = 5  # that rates are computed over: a model may take longer than a second
+_LATENCY_WINDOW = 100  # frames
+_RATE_WINDOW = 5  # reports: a model may take longer than a second
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of frames by what became of them."""
+
+    received: int = 0
+    segmented: int = 0  # masks published
+    dropped: int = 0  # replaced by a newer one
+    failed: int = 0  # not segmented
+    not_located: int = 0  # segmented, but without the boxes in space that were subscribed to
+    not_shown: int = 0  # segmented, but not all that was subscribed to could be published
+
+    def __sub__(self, earlier: Counts) -> Counts:
+        """Return the numbers of the time between."""
+        return Counts(**{name: now - getattr(earlier, name) for name, now in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Report:
-    """Counts since the node was activated, and the latency of its newest frames.
+    """Figures of the frames since the node was activated.
 
     Latency runs from the receipt of an image to the publication of its masks, milliseconds; NaN
-    before the first. `new_*` count since the report before, rates over the last five.
+    before the first.
     """
 
-    received: int = 0
-    segmented: int = 0
-    dropped: int = 0
-    failed: int = 0
-    not_located: int = 0
-    not_shown: int = 0
-    failing: bool = False  # the newest image that was finished failed
-    new_segmented: int = 0
-    new_failed: int = 0
-    new_not_located: int = 0
-    new_not_shown: int = 0
+    total: Counts = field(default_factory=Counts)
+    new: Counts = field(default_factory=Counts)  # since the report before
+    failing: bool = False  # the newest frame that was finished failed
     input_rate_hz: float = 0.0
     output_rate_hz: float = 0.0
     latency_p50_ms: float = float("nan")
     latency_p95_ms: float = float("nan")
-    decoder_calls: int = 0
-    masks: int = 0
+    prompts_decoded: int = 0  # of the newest frame
+    masks: int = 0  # likewise
     last_error: str = ""
 
 
@@ -54,85 +62,74 @@ class Statistics:
     def reset(self) -> None:
         """Begin anew, as after activation."""
         with self._lock:
-            self._received = self._segmented = self._dropped = self._failed = 0
-            self._latencies: deque[float] = deque(maxlen=_WINDOW)
-            self._decoder_calls = self._masks = 0
-            self._not_located = self._not_shown = 0
+            self._counts = self._reported = Counts()
+            self._latencies: deque[float] = deque(maxlen=_LATENCY_WINDOW)
+            self._prompts_decoded = self._masks = 0
             self._failing = False
             self._last_error = ""
-            self._reported = Report()
-            # Time, received, segmented at the beginning of each report's period.
-            self._periods = deque([(time.monotonic(), 0, 0)], maxlen=_RATE_REPORTS)
+            # Time and counts at the beginning of each report's period.
+            self._periods = deque([(time.monotonic(), Counts())], maxlen=_RATE_WINDOW)
+
+    def _increment(self, name: str) -> None:
+        self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})
 
     def on_received(self) -> None:
         """Count an image that arrived."""
         with self._lock:
-            self._received += 1
+            self._increment("received")
 
     def on_dropped(self) -> None:
-        """Count an image that gave way to a newer one."""
+        """Count an image that was replaced by a newer one."""
         with self._lock:
-            self._dropped += 1
+            self._increment("dropped")
 
     def on_failed(self, reason: str) -> None:
         """Count an image that could not be segmented."""
         with self._lock:
-            self._failed += 1
+            self._increment("failed")
             self._failing = True
             self._last_error = reason
 
     def on_not_located(self, reason: str) -> None:
-        """Count an image whose masks could not be put into space, though somebody listens."""
+        """Count an image whose boxes in space, though subscribed to, could not be made."""
         with self._lock:
-            self._not_located += 1
+            self._increment("not_located")
             self._last_error = reason
 
     def on_not_shown(self, reason: str) -> None:
-        """Count an image whose masks were published, but not all that was wanted beside them."""
+        """Count an image of which not all that was subscribed to could be published."""
         with self._lock:
-            self._not_shown += 1
+            self._increment("not_shown")
             self._last_error = reason
 
     def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
         """Count an image whose masks were published."""
         with self._lock:
-            self._segmented += 1
+            self._increment("segmented")
             self._failing = False
             self._latencies.append(1000.0 * latency_s)
-            self._decoder_calls = segmentation.decoder_calls
+            self._prompts_decoded = segmentation.decoder_calls
             self._masks = len(segmentation.masks)
 
-    @property
-    def received(self) -> int:
-        """Images that arrived since the last reset."""
-        return self._received
-
     def report(self) -> Report:
-        """Return the figures; the next report's new counts begin here."""
+        """Return the figures; the period of the next report begins."""
         with self._lock:
-            before, now = self._reported, time.monotonic()
-            since, received, segmented = self._periods[0]
-            period = max(1e-3, now - since)
+            now, total, before = time.monotonic(), self._counts, self._reported
+            began, then = self._periods[0]
+            period = max(1e-3, now - began)
+            recent = total - then
             p50, p95 = np.percentile(list(self._latencies) or [float("nan")], [50, 95])
-            self._periods.append((now, self._received, self._segmented))
-            self._reported = Report(
-                received=self._received,
-                segmented=self._segmented,
-                dropped=self._dropped,
-                failed=self._failed,
+            self._periods.append((now, total))
+            self._reported = total
+            return Report(
+                total=total,
+                new=total - before,
                 failing=self._failing,
-                new_segmented=self._segmented - before.segmented,
-                new_failed=self._failed - before.failed,
-                not_located=self._not_located,
-                not_shown=self._not_shown,
-                new_not_shown=self._not_shown - before.not_shown,
-                new_not_located=self._not_located - before.not_located,
-                input_rate_hz=(self._received - received) / period,
-                output_rate_hz=(self._segmented - segmented) / period,
+                input_rate_hz=recent.received / period,
+                output_rate_hz=recent.segmented / period,
                 latency_p50_ms=float(p50),
                 latency_p95_ms=float(p95),
-                decoder_calls=self._decoder_calls,
+                prompts_decoded=self._prompts_decoded,
                 masks=self._masks,
                 last_error=self._last_error,
             )
-            return self._reported

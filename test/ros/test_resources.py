@@ -1,11 +1,11 @@
-"""Fast DDS is set up so that images get through."""
+"""Fast DDS is set up so that images get through, unless the user has own settings."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-from aopsam_ros.ros.transport import room_for_images
+from aopsam_ros.ros.resources import large_message_environment
 
 VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
 CHOICES = (VARIABLE, "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
@@ -19,7 +19,7 @@ def no_choice(monkeypatch):
 
 
 def test_the_shipped_settings_have_room_for_an_image_of_4k():
-    ((variable, file),) = room_for_images().items()
+    ((variable, file),) = large_message_environment().items()
     assert variable == VARIABLE
     (size,) = ElementTree.parse(Path(file)).iterfind(".//{*}segment_size")
     assert int(size.text) > IMAGE_OF_4K
@@ -28,15 +28,15 @@ def test_the_shipped_settings_have_room_for_an_image_of_4k():
 @pytest.mark.parametrize("name", CHOICES)
 def test_settings_of_the_user_count(monkeypatch, name):
     monkeypatch.setenv(name, "UDPv4")
-    assert room_for_images() == {}
+    assert large_message_environment() == {}
 
 
 def test_a_file_in_the_working_folder_counts(monkeypatch, tmp_path):
     (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
     monkeypatch.chdir(tmp_path)
-    assert room_for_images() == {}
+    assert large_message_environment() == {}
 
 
 def test_humble_is_left_as_it_is(monkeypatch):
     monkeypatch.setenv("ROS_DISTRO", "humble")
-    assert room_for_images() == {}
+    assert large_message_environment() == {}

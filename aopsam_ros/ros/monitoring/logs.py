@@ -1,0 +1,84 @@
+"""The node's log: records of the library, and repeated warnings held back."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+LIBRARY = "aopsam_ros"
+MAX_KINDS = 64  # that are remembered; beyond, the one logged longest ago is forgotten
+
+# What differs between two warnings of one kind: quoted input, and numbers.
+_VARIABLE_PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.+-]*|[-+]?\b(nan|inf)\b")
+
+
+class LogBridge(logging.Handler):
+    """Passes log records of the library to a ROS logger, from `open` to `close`."""
+
+    def __init__(self, ros_logger: Any) -> None:  # noqa: ANN401  (rclpy's, which has no types)
+        """Prepare to log to what a node's `get_logger` returns."""
+        super().__init__(logging.INFO)
+        self._ros_logger = ros_logger
+        self._library = logging.getLogger(LIBRARY)
+
+    def open(self) -> None:
+        """Begin."""
+        self._library.addHandler(self)
+        self._library.setLevel(logging.INFO)
+        self._library.propagate = False  # not on standard error as well
+
+    def close(self) -> None:
+        """End; harmless when repeated."""
+        self._library.removeHandler(self)
+        self._library.propagate = True
+        super().close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one record."""
+        message = record.getMessage()
+        # One call a level: rclpy refuses another level from the same line.
+        if record.levelno >= logging.ERROR:
+            self._ros_logger.error(message)
+        elif record.levelno >= logging.WARNING:
+            self._ros_logger.warning(message)
+        else:
+            self._ros_logger.info(message)
+
+
+def kind_of(message: str) -> str:
+    """Return what a message has in common with others of its kind.
+
+    Of a traceback that is the last line: what was raised.
+    """
+    lines = message.strip().splitlines() or [""]
+    return _VARIABLE_PARTS.sub("#", lines[-1])
+
+
+class Throttle:
+    """Lets one message of each kind pass in a period. Thread-safe.
+
+    rclpy throttles by the line of code that logs: one kind would hold back all others of that line.
+    """
+
+    def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Let one message of a kind pass in `period_s` seconds of `clock`."""
+        self._period_s = period_s
+        self._clock = clock
+        self._passed_at: dict[str, float] = {}  # by kind, oldest first
+        self._lock = threading.Lock()
+
+    def passes(self, message: str) -> bool:
+        """Return whether to log a message now; if so, its period begins."""
+        kind, now = kind_of(message), self._clock()
+        with self._lock:
+            if now - self._passed_at.get(kind, float("-inf")) < self._period_s:
+                return False
+            self._passed_at.pop(kind, None)
+            self._passed_at[kind] = now
+            if len(self._passed_at) > MAX_KINDS:
+                del self._passed_at[next(iter(self._passed_at))]
+            return True

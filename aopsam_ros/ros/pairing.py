@@ -1,0 +1,213 @@
+"""Messages that belong to an image by their stamps: a detector's boxes, depth images."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from aopsam_ros.errors import InputError
+from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.parameter_table import PairingOptions
+
+T = TypeVar("T")
+
+MAX_WAITING_IMAGES = 10  # a detector's delay in frames
+MAX_EARLY_BOXES = 30  # messages that came before their image
+MAX_DEPTH_IMAGES = 30  # kept while an image is being segmented
+DEPTH_ALIVE_S = 1.0  # after the last depth image, the next one is still waited for
+DEPTH_GRACE_S = 3.0  # after depth was first subscribed to, a missing one is no error
+
+
+def nanoseconds(header: Header) -> int:
+    """Return a stamp in nanoseconds."""
+    return int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+
+
+def distance_ms(first: Header, second: Header) -> float:
+    """Return the absolute difference of two stamps, milliseconds."""
+    return abs(nanoseconds(first) - nanoseconds(second)) / 1e6
+
+
+class StampBuffer(Generic[T]):
+    """The newest messages of a topic, found by stamp."""
+
+    def __init__(self, capacity: int) -> None:
+        """Keep at most `capacity` messages; the oldest to arrive goes first."""
+        self._kept: deque[tuple[Header, T]] = deque(maxlen=capacity)
+
+    def __len__(self) -> int:
+        """Return the number of messages."""
+        return len(self._kept)
+
+    def put(self, header: Header, item: T) -> None:
+        """Add a message."""
+        self._kept.append((header, item))
+
+    def nearest(self, header: Header) -> tuple[float, T] | None:
+        """Return the distance in milliseconds and the message with the nearest stamp."""
+        if not self._kept:
+            return None
+        found, item = min(self._kept, key=lambda kept: distance_ms(kept[0], header))
+        return distance_ms(found, header), item
+
+    def clear(self) -> None:
+        """Remove all messages."""
+        self._kept.clear()
+
+
+class BoxPairing:
+    """Pairs each image with the boxes of its stamp. For one thread at a time.
+
+    A detector may be slower than the camera and skip images: images older than the newest pair are
+    dropped.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        forward: Callable[[Frame], None],
+        on_drop: Callable[[], None],
+        on_missing: Callable[[str], None],
+    ) -> None:
+        """Prepare to call `forward` for pairs.
+
+        Args:
+            topic: Topic of the boxes, for messages to the user.
+            forward: Called with a frame that has its boxes.
+            on_drop: Called for an image that was dropped for a newer one.
+            on_missing: Called with the reason for an image whose boxes did not come in time.
+        """
+        self._topic = topic
+        self._forward = forward
+        self._on_drop = on_drop
+        self._on_missing = on_missing
+        self._frames: list[Frame] = []
+        self._boxes: StampBuffer[Detection2DArray] = StampBuffer(MAX_EARLY_BOXES)
+
+    def put_image(self, frame: Frame) -> None:
+        """Add an image; it is forwarded at once if its boxes have arrived."""
+        self.expire()
+        self._frames.append(frame)
+        found = self._boxes.nearest(frame.image.header)
+        if found is not None and found[0] <= frame.configuration.pairing.tolerance_ms:
+            self._pair(frame, found[1])
+        elif len(self._frames) > MAX_WAITING_IMAGES:
+            self._frames.pop(0)
+            self._on_drop()
+
+    def put_boxes(self, message: Detection2DArray) -> None:
+        """Add a detector's boxes; the image of their stamp is forwarded."""
+        self._boxes.put(message.header, message)
+
+        def distance(frame: Frame) -> float:
+            return distance_ms(frame.image.header, message.header)
+
+        frame = min(self._frames, key=distance, default=None)
+        if frame is not None and distance(frame) <= frame.configuration.pairing.tolerance_ms:
+            self._pair(frame, message)
+
+    def _pair(self, frame: Frame, boxes: Detection2DArray) -> None:
+        older = self._frames.index(frame)
+        del self._frames[: older + 1]
+        for _ in range(older):
+            self._on_drop()
+        self._forward(replace(frame, boxes=boxes))
+
+    def expire(self) -> None:
+        """Give up images that have waited too long; called once a second."""
+        while self._frames and time.monotonic() > _deadline(self._frames[0]):
+            self._on_missing(self._why_missing(self._frames.pop(0)))
+
+    def _why_missing(self, frame: Frame) -> str:
+        options = frame.configuration.pairing
+        found = self._boxes.nearest(frame.image.header)
+        if found is None:
+            return f"no boxes came on {self._topic} within {options.timeout_ms} ms of the image"
+        return (
+            f"no boxes on {self._topic} are within {options.tolerance_ms:g} ms of the image's "
+            f"stamp, the nearest {found[0]:.0f} ms: a detector has to copy the image's stamp"
+        )
+
+    def clear(self) -> None:
+        """Remove all images and boxes."""
+        self._frames.clear()
+        self._boxes.clear()
+
+
+def _deadline(frame: Frame) -> float:
+    return frame.received + frame.configuration.pairing.timeout_ms / 1000
+
+
+class DepthBuffer:
+    """The newest depth images; one thread adds them, another waits for the one it needs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without images; `clock` returns seconds."""
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._kept: StampBuffer[Image] = StampBuffer(MAX_DEPTH_IMAGES)
+        self._newest_stamp = 0
+        self._last_arrival = float("-inf")
+        self._needed_since = float("inf")
+
+    def set_needed(self, needed: bool) -> None:
+        """Note whether depth is subscribed to; called once a second."""
+        if not needed:
+            self._needed_since = float("inf")
+        elif self._needed_since == float("inf"):
+            self._needed_since = self._clock()
+
+    def put(self, message: Image) -> None:
+        """Add an image."""
+        with self._changed:
+            self._kept.put(message.header, message)
+            self._newest_stamp = nanoseconds(message.header)
+            self._last_arrival = self._clock()
+            self._changed.notify_all()
+
+    def wait_for(self, header: Header, options: PairingOptions, received: float) -> Image | None:
+        """Return the depth of an image; None while depth may not have started to arrive yet.
+
+        Waits until `timeout_ms` after the image was `received` (seconds of the clock), but only
+        while depth images keep arriving and none is newer than the image.
+
+        Raises:
+            InputError: if there is none; the message says what there is instead.
+        """
+        with self._changed:
+            while True:
+                found = self._kept.nearest(header)
+                if found is not None and found[0] <= options.tolerance_ms:
+                    return found[1]
+                now = self._clock()
+                if found is None and now < self._needed_since + DEPTH_GRACE_S:
+                    return None
+                deadline = received + options.timeout_ms / 1000
+                left = min(deadline, self._last_arrival + DEPTH_ALIVE_S) - now
+                if left <= 0 or self._newest_stamp > nanoseconds(header):
+                    raise InputError(_why_no_depth(found, options))
+                self._changed.wait(left)
+
+    def clear(self) -> None:
+        """Remove all images; whoever waits stops waiting."""
+        with self._changed:
+            self._kept.clear()
+            self._last_arrival = float("-inf")
+            self._changed.notify_all()
+
+
+def _why_no_depth(found: tuple[float, Image] | None, options: PairingOptions) -> str:
+    if found is None:
+        return "no depth came"
+    return (
+        f"no depth is within {options.tolerance_ms:g} ms of the image's stamp, the nearest "
+        f"{found[0]:.0f} ms"
+    )

@@ -1,0 +1,233 @@
+"""Messages to arrays: compressed images, depth images and a detector's boxes."""
+
+import array
+import math
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sensor_msgs.msg import CompressedImage
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from aopsam_ros.errors import InputError
+from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.ros.messages.boxes import MAX_DETECTIONS, boxes_of, with_labels
+from aopsam_ros.ros.messages.compressed import compressed_to_rgb, picture_size
+from aopsam_ros.ros.messages.depth import depth_to_metres
+from support.depth_images import depth_image
+
+
+def compressed(pixels, suffix=".jpg", parameters=()):
+    """A message as image_transport's compressed publisher makes it."""
+    done, data = cv2.imencode(suffix, pixels, list(parameters))
+    assert done
+    message = CompressedImage(format="rgb8; jpeg compressed bgr8")
+    message.data = array.array("B", data.tobytes())
+    return message
+
+
+def noise(height, width, channels=3, dtype=np.uint8):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype)
+
+
+def test_png_is_lossless():
+    pixels = noise(30, 41)
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(pixels, ".png")), pixels[:, :, ::-1])
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_grey_and_transparent_pictures(channels):
+    pixels = noise(12, 10, channels)
+    rgb = compressed_to_rgb(compressed(pixels, ".png"))
+    colours = pixels[:, :, None] if channels == 1 else pixels[:, :, 2::-1]
+    np.testing.assert_array_equal(rgb, np.broadcast_to(colours, rgb.shape))
+
+
+def test_sixteen_bits_keep_their_upper_half():
+    pixels = noise(12, 10, 1, np.uint16)
+    rgb = compressed_to_rgb(compressed(pixels, ".png"))
+    np.testing.assert_allclose(rgb[:, :, 0], pixels / 257, atol=1)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg(progressive, channels):
+    smooth = cv2.GaussianBlur(noise(64, 80, channels), (0, 0), 5)
+    message = compressed(
+        smooth, parameters=[cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+    )
+    rgb = compressed_to_rgb(message)
+    assert picture_size(bytes(message.data), "jpeg") == (80, 64)
+    wanted = smooth[:, :, None] if channels == 1 else smooth[:, :, ::-1]
+    assert np.abs(rgb.astype(int) - wanted).mean() < 3
+
+
+def with_orientation(jpeg):
+    """The same JPEG with an EXIF tag that asks viewers to turn it by 90 degrees."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
+
+
+def test_pictures_are_not_turned():
+    message = compressed(noise(20, 50))
+    message.data = array.array("B", with_orientation(bytes(message.data)))
+    assert compressed_to_rgb(message).shape == (20, 50, 3)
+
+
+def damaged(data, kind="jpeg"):
+    return CompressedImage(format=kind, data=array.array("B", data))
+
+
+def png_header(width, height):
+    return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (damaged(b""), "is empty"),
+        (damaged(b"GIF89a", "gif"), "must be JPEG or PNG, and 'gif' is neither"),
+        (damaged(b"\xff\xd8"), "ends after 2 bytes"),
+        (damaged(b"\xff\xd8\x00\x00"), "no valid JPEG"),
+        (damaged(b"\x89PNG\r\n\x1a\n\0\0"), "ends after 10 bytes"),
+        (damaged(png_header(2**31, 2**31)), "too large an image"),
+        (damaged(png_header(0, 5)), "is empty: 0x5"),
+        (damaged(png_header(5, 5) + bytes(50)), "is damaged"),
+        (damaged(bytes(compressed(noise(9, 9), ".png").data)[:60]), "is damaged"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_damaged_file_is_refused_in_one_line(message, reason):
+    with pytest.raises(InputError) as caught:
+        compressed_to_rgb(message)
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 10_000), st.sampled_from([".jpg", ".png"]))
+def test_random_damage_gives_an_image_or_a_reason(seed, suffix):
+    rng = np.random.default_rng(seed)
+    data = bytearray(compressed(noise(16, 16), suffix).data)
+    for _ in range(rng.integers(1, 6)):
+        data[rng.integers(len(data))] = rng.integers(256)
+    try:
+        rgb = compressed_to_rgb(damaged(bytes(data[: rng.integers(1, len(data) + 1)])))
+    except InputError:
+        return
+    assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("padding", [0, 3, 8])
+def test_both_units_become_metres_with_nan_for_unknown(padding, swapped):
+    millimetres = np.array([[0, 1500, 65535], [1, 2, 3]], np.uint16)
+    expected = np.array([[np.nan, 1.5, 65.535], [0.001, 0.002, 0.003]])
+    found = depth_to_metres(depth_image(millimetres, None, padding, swapped))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    metres = np.array([[np.nan, 1.5], [0.0, np.inf]], np.float32)
+    found = depth_to_metres(depth_image(metres, None, padding, swapped))
+    np.testing.assert_allclose(found, [[np.nan, 1.5], [np.nan, np.nan]])
+
+
+FLAT = np.ones((4, 5), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"encoding": "mono8"}, "depth must be 32FC1"),
+        ({"encoding": "x" * 500}, "depth must be 32FC1"),
+        ({"height": 0}, "is empty: 5x0"),
+        ({"width": 2**31, "height": 2**31}, "too large"),
+        ({"step": 19}, "step of 19 bytes"),
+        ({"data": array.array("B", bytes(79))}, "79 bytes of data, but needs 80"),
+    ],
+)
+def test_damaged_depth_is_refused_in_one_line(changes, reason):
+    message = depth_image(FLAT)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    with pytest.raises(InputError, match=reason) as caught:
+        depth_to_metres(message)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+def detection(x, y, width, height, scores=(), theta=0.0):
+    found = Detection2D()
+    found.bbox.center.position.x, found.bbox.center.position.y = float(x), float(y)
+    found.bbox.center.theta = float(theta)
+    found.bbox.size_x, found.bbox.size_y = float(width), float(height)
+    for score in scores:
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.score = float(score)
+        found.results.append(result)
+    return found
+
+
+def test_corners_lie_half_a_size_from_the_centre_and_the_best_score_counts():
+    message = Detection2DArray(
+        detections=[detection(10, 20, 4, 6, (0.2, 0.7)), detection(5, 5, 2, 2)]
+    )
+    boxes = boxes_of(message)
+    np.testing.assert_array_equal(boxes.corners, [[8, 17, 12, 23], [4, 4, 6, 6]])
+    np.testing.assert_allclose(boxes.confidence, [0.7, 1.0])
+    assert len(boxes_of(Detection2DArray())) == 0
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(st.floats(-7, 7), st.floats(0, 50), st.floats(0, 50))
+def test_a_turned_box_becomes_the_upright_one_around_it(theta, width, height):
+    found = boxes_of(Detection2DArray(detections=[detection(3, 4, width, height, (), theta)]))
+    half = np.array([[a * width / 2, b * height / 2] for a in (-1, 1) for b in (-1, 1)])
+    turn = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
+    turned = half @ turn.T + [3, 4]
+    expected = np.concatenate([turned.min(0), turned.max(0)])
+    np.testing.assert_allclose(found.corners[0], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        detection(math.nan, 0, 1, 1),
+        detection(0, 0, math.inf, 1),
+        detection(0, 0, 1, -1),
+        detection(0, 0, 1, 1, theta=math.nan),
+        detection(0, 0, 1, 1, (math.nan,)),
+    ],
+)
+def test_an_impossible_box_is_refused_in_one_line(bad):
+    with pytest.raises(InputError, match="detection 1") as caught:
+        boxes_of(Detection2DArray(detections=[detection(0, 0, 1, 1), bad]))
+    assert "\n" not in str(caught.value)
+
+
+def test_more_boxes_than_any_image_has_are_refused():
+    full = Detection2DArray(detections=[Detection2D()] * MAX_DETECTIONS)
+    assert len(boxes_of(full)) == MAX_DETECTIONS
+    full.detections = [*full.detections, Detection2D()]
+    with pytest.raises(InputError, match="1025 detections in one image are more than 1024"):
+        boxes_of(full)
+
+
+def mask_prompted_at(x, y):
+    return InstanceMask(1, (0, 0, 1, 1), 1, 0.5, 1.0, (x, y), 1.0, "", np.array([0, 1], np.uint32))
+
+
+def test_masks_are_named_after_the_detection_whose_box_prompted_them():
+    unsure, sure = detection(10, 20, 4, 6, (0.2,)), detection(10, 20, 8, 2, (0.9, 0.1))
+    beyond = detection(100, 50, 40, 20, (0.5,))  # the image ends in its middle
+    nameless = detection(60, 60, 4, 4)
+    for found, names in ((unsure, ["dog"]), (sure, ["cat", "cow"]), (beyond, ["car"])):
+        for result, name in zip(found.results, names, strict=True):
+            result.hypothesis.class_id = name
+    message = Detection2DArray(detections=[unsure, sure, beyond, nameless])
+    places = [(9.5, 19.5), (89.5, 49.5), (59.5, 59.5), (9.5, 25.0)]
+    masks = tuple(mask_prompted_at(*place) for place in places)
+    segmentation = Segmentation(80, 100, masks, (), 0, {}, None, "", "")
+    found = with_labels(segmentation, boxes_of(message), message)
+    assert [mask.label for mask in found.masks] == ["cat", "car", "", ""]
+    nothing = Detection2DArray()
+    assert with_labels(segmentation, boxes_of(nothing), nothing).masks == masks

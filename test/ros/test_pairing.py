@@ -1,0 +1,209 @@
+"""Boxes and depth find their image by stamp, whatever the order in which they arrive."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vision_msgs.msg import Detection2DArray
+
+from aopsam_ros.errors import InputError
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.pairing import (
+    DEPTH_GRACE_S,
+    MAX_WAITING_IMAGES,
+    BoxPairing,
+    DepthBuffer,
+    StampBuffer,
+    nanoseconds,
+)
+from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
+from support.depth_images import depth_image, header
+from support.live import image_of, scene
+
+
+class Rig:
+    """A pairing of boxes, and what became of its images."""
+
+    def __init__(self, tolerance_ms=10.0, timeout_ms=60_000):
+        self.pairs, self.dropped, self.missing = [], 0, []
+        options = PairingOptions(tolerance_ms, timeout_ms)
+        self.configuration = Configuration(SegmenterOptions(), pairing=options)
+        self.pairing = BoxPairing("/boxes", self.forward, self.drop, self.missing.append)
+
+    def forward(self, frame):
+        stamps = (frame.image.header, frame.boxes.header)
+        self.pairs.append(tuple(nanoseconds(header) // 1_000_000 for header in stamps))
+
+    def drop(self):
+        self.dropped += 1
+
+    def image(self, milliseconds):
+        message = stamped(image_of(scene()), milliseconds)
+        self.pairing.put_image(Frame(message, time.monotonic(), self.configuration))
+
+    def boxes(self, milliseconds):
+        self.pairing.put_boxes(stamped(Detection2DArray(), milliseconds))
+
+
+def stamped(message, milliseconds):
+    message.header.stamp.sec = milliseconds // 1000
+    message.header.stamp.nanosec = milliseconds % 1000 * 1_000_000
+    return message
+
+
+def test_boxes_may_come_before_or_after_their_image():
+    rig = Rig()
+    rig.image(1000)
+    assert not rig.pairs
+    rig.boxes(1000)
+    rig.boxes(1033)
+    rig.image(1033)
+    assert rig.pairs == [(1000, 1000), (1033, 1033)]
+    assert (rig.dropped, rig.missing) == (0, [])
+
+
+def test_images_that_the_detector_skipped_are_let_go():
+    rig = Rig()
+    for milliseconds in (1000, 1033, 1066, 1100):
+        rig.image(milliseconds)
+    rig.boxes(1066)
+    assert (rig.pairs, rig.dropped) == ([(1066, 1066)], 2)
+    rig.boxes(1100)
+    assert rig.pairs[1:] == [(1100, 1100)]
+
+
+def test_only_near_stamps_are_a_pair_and_the_nearest_is_taken():
+    rig = Rig(tolerance_ms=10)
+    rig.image(1000)
+    rig.boxes(1011)
+    assert not rig.pairs
+    rig.boxes(1010)
+    assert rig.pairs == [(1000, 1010)]
+    rig = Rig(tolerance_ms=10)
+    for milliseconds in (995, 1002, 1008):
+        rig.boxes(milliseconds)
+    rig.image(1000)
+    assert rig.pairs == [(1000, 1002)]
+
+
+def test_without_boxes_images_are_bounded_and_end_with_a_reason():
+    rig = Rig(timeout_ms=0)
+    rig.image(1000)
+    time.sleep(0.002)
+    rig.pairing.expire()
+    assert rig.missing == ["no boxes came on /boxes within 0 ms of the image"]
+    rig.boxes(1210)
+    rig.image(1000)
+    time.sleep(0.002)
+    rig.pairing.expire()
+    assert "the nearest 210 ms: a detector has to copy the image's stamp" in rig.missing[1]
+    rig = Rig()
+    for number in range(MAX_WAITING_IMAGES + 5):
+        rig.image(1000 + 33 * number)
+    assert rig.dropped == 5
+    rig.pairing.clear()
+    rig.boxes(1000 + 33 * 14)
+    assert not rig.pairs
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=60))
+def test_in_any_order_pairs_match_and_every_image_is_accounted_for(events):
+    rig, images = Rig(tolerance_ms=0, timeout_ms=0), 0
+    for is_image, number in events:
+        (rig.image if is_image else rig.boxes)(1000 + number)
+        images += is_image
+    time.sleep(0.001)
+    rig.pairing.expire()
+    assert all(image == boxes for image, boxes in rig.pairs)
+    assert images == len(rig.pairs) + rig.dropped + len(rig.missing)
+
+
+def test_the_buffer_keeps_the_newest_and_finds_the_nearest():
+    buffer = StampBuffer(3)
+    for milliseconds in (1, 2, 3, 4):
+        buffer.put(stamped(Detection2DArray(), milliseconds).header, milliseconds)
+    assert len(buffer) == 3
+    assert buffer.nearest(stamped(Detection2DArray(), 1).header) == (1.0, 2)
+    buffer.clear()
+    assert buffer.nearest(stamped(Detection2DArray(), 1).header) is None
+
+
+OPTIONS = PairingOptions(tolerance_ms=10, timeout_ms=60_000)
+FLAT = np.ones((4, 5), np.float32)
+
+
+class Depth:
+    """A buffer of depth images with a clock that is set by hand, in seconds."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.buffer = DepthBuffer(lambda: self.now)
+
+    def put(self, milliseconds):
+        message = depth_image(FLAT, milliseconds=milliseconds)
+        self.buffer.put(message)
+        return message
+
+    def wait(self, milliseconds, options=OPTIONS):
+        return self.buffer.wait_for(header(milliseconds), options, self.now)
+
+
+@pytest.fixture
+def depth():
+    """Depth that has been subscribed to for long."""
+    depth = Depth()
+    depth.buffer.set_needed(True)
+    depth.now += DEPTH_GRACE_S
+    return depth
+
+
+def test_depth_that_has_arrived_is_found_by_stamp(depth):
+    for milliseconds in (1000, 1033, 1066):
+        depth.put(milliseconds)
+    assert depth.wait(1034).header == header(1033)
+
+
+def test_depth_that_comes_later_is_waited_for(depth):
+    depth.put(967)
+    late = []
+    threading.Timer(0.05, lambda: late.append(depth.put(1000))).start()
+    assert depth.wait(1000) is late[0]
+
+
+def test_depth_that_will_not_come_is_not_waited_for(depth):
+    with pytest.raises(InputError, match="no depth came"):  # at once: the limit is a minute
+        depth.wait(1000)
+    depth.put(1300)  # the image's own would have come before
+    with pytest.raises(InputError, match="the nearest 300 ms"):
+        depth.wait(1000)
+
+
+def test_waiting_ends_at_the_limit(depth):
+    depth.put(900)
+    with pytest.raises(InputError, match="within 10 ms of the image's stamp, the nearest 100 ms"):
+        depth.wait(1000, PairingOptions(tolerance_ms=10, timeout_ms=0))
+
+
+def test_waiting_ends_when_everything_is_cleared(depth):
+    depth.put(900)
+    threading.Timer(0.05, depth.buffer.clear).start()
+    with pytest.raises(InputError, match="no depth came"):
+        depth.wait(1000)
+
+
+def test_depth_is_given_time_to_begin_once_it_is_needed():
+    depth = Depth()
+    depth.buffer.set_needed(True)
+    assert depth.wait(1000) is None
+    depth.now += DEPTH_GRACE_S
+    depth.buffer.set_needed(True)
+    with pytest.raises(InputError, match="no depth came"):
+        depth.wait(1000)
+    for needed in (False, True):
+        depth.buffer.set_needed(needed)
+    assert depth.wait(1000) is None

@@ -1,0 +1,300 @@
+"""A segmentation as messages and markers: nothing is lost, and the header is the image's."""
+
+import array
+
+import cv2
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+from visualization_msgs.msg import ImageMarker, Marker
+
+from aopsam_ros.drawing.glyphs import PROMPT_STYLES
+from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.masks import encode_full
+from aopsam_ros.msg import Mask, MaskArray, PromptArray
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.ros.messages import markers, segmentations
+from aopsam_ros.ros.messages.markers import MarkerOptions, PromptMarkers
+
+HEADER = Header(frame_id="camera_optical_frame")
+HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 34
+
+
+def mask_of(number, pixels, **values):
+    """A mask of the pixels that are set."""
+    box, counts = encode_full(pixels)
+    fields = {
+        "predicted_iou": 0.75,
+        "stability_score": 0.5,
+        "prompt": (box[0] + 0.5, box[1] + 0.25),
+        "prompt_confidence": 0.25,
+        "label": "",
+        **values,
+    }
+    return InstanceMask(number, box, int(pixels.sum()), counts=counts, **fields)
+
+
+def drawn(*rows):
+    return np.array([[character == "#" for character in row] for row in rows])
+
+
+def frame_of(height, width, masks=(), prompts=(), confidence_map=None):
+    return Segmentation(height, width, masks, prompts, 0, {}, confidence_map, "", "")
+
+
+LARGE = mask_of(1, drawn(".####...", ".#..#...", ".####...", "........", "........"))
+SMALL = mask_of(
+    2,
+    drawn("........", "....##..", "...##...", "........", "........"),
+    predicted_iou=0.5,
+    label="cup",
+)
+PROMPTS = tuple(Prompt(x + 0.5, 2.0, x / 4, PromptState(x)) for x in range(4))
+VALUES = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
+FRAME = frame_of(5, 8, (LARGE, SMALL), PROMPTS, VALUES)
+
+
+def over_the_wire(message):
+    return deserialize_message(serialize_message(message), type(message))
+
+
+def test_masks_arrive_as_they_were():
+    message = over_the_wire(segmentations.mask_array(FRAME, HEADER))
+    assert message.header == HEADER
+    assert (message.height, message.width) == (5, 8)
+    for mask, sent in zip(FRAME.masks, message.masks, strict=True):
+        roi = sent.roi
+        assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == mask.bbox
+        assert (sent.id, sent.area, sent.label) == (mask.id, mask.area, mask.label)
+        assert sent.predicted_iou == mask.predicted_iou
+        assert sent.stability_score == mask.stability_score
+        assert (sent.prompt_x, sent.prompt_y) == mask.prompt
+        assert sent.prompt_confidence == mask.prompt_confidence
+        assert list(sent.counts) == mask.counts.tolist()
+        assert not roi.do_rectify
+
+
+def test_counts_take_the_fast_path_whatever_their_integer_type():
+    mask = mask_of(1, drawn("#"))
+    object.__setattr__(mask, "counts", LARGE.counts.astype(np.int64))
+    sent = segmentations.mask_message(mask).counts
+    assert isinstance(sent, array.array) and sent.typecode == "I"
+    assert sent.tolist() == LARGE.counts.tolist()
+
+
+def test_prompts_keep_their_state():
+    message = over_the_wire(segmentations.prompt_array(FRAME, HEADER))
+    assert isinstance(message, PromptArray)
+    assert message.header == HEADER
+    sent = [(p.x, p.y, p.confidence, p.state) for p in message.prompts]
+    assert sent == [(p.x, p.y, p.confidence, p.state.value) for p in PROMPTS]
+
+
+def test_label_map_paints_small_masks_on_top():
+    message = segmentations.label_map(FRAME, HEADER)
+    assert (message.encoding, message.header) == ("mono16", HEADER)
+    labels = np.frombuffer(message.data, np.uint16).reshape(5, 8)
+    expected = ["01111000", "01002200", "01122000", "00000000", "00000000"]
+    assert ["".join(map(str, row)) for row in labels] == expected
+
+
+@pytest.mark.parametrize(("id_", "label"), [(65535, 65535), (65536, 1), (131071, 1)])
+def test_label_map_with_ids_beyond_its_range(id_, label):
+    message = segmentations.label_map(frame_of(1, 1, (mask_of(id_, drawn("#")),)), HEADER)
+    assert np.frombuffer(message.data, np.uint16).tolist() == [label]
+
+
+def test_confidence_map_keeps_its_values():
+    message = segmentations.confidence_map(FRAME, HEADER)
+    assert (message.encoding, message.height, message.width) == ("32FC1", 3, 4)
+    np.testing.assert_array_equal(np.frombuffer(message.data, np.float32).reshape(3, 4), VALUES)
+    assert segmentations.confidence_map(frame_of(1, 1), HEADER) is None
+
+
+def test_detections_give_the_boxes_back():
+    message = over_the_wire(segmentations.detections(FRAME, HEADER))
+    assert message.header == HEADER
+    for mask, found in zip(FRAME.masks, message.detections, strict=True):
+        box = found.bbox
+        left = box.center.position.x - box.size_x / 2
+        top = box.center.position.y - box.size_y / 2
+        assert (left, top, box.size_x, box.size_y) == mask.bbox
+        assert found.header == HEADER
+        assert found.id == str(mask.id)
+        assert found.results[0].hypothesis.score == mask.predicted_iou
+        assert found.results[0].hypothesis.class_id == mask.label
+
+
+def test_an_empty_frame_is_a_message_too():
+    frame = frame_of(5, 8)
+    sent = over_the_wire(segmentations.mask_array(frame, HEADER))
+    assert sent == MaskArray(header=HEADER, height=5, width=8)
+    assert segmentations.detections(frame, HEADER).detections == []
+    assert not any(segmentations.label_map(frame, HEADER).data)
+    assert markers.outlines(frame, HEADER).points == []
+    assert markers.prompt_points(frame, HEADER).points == []
+    assert Mask().counts == array.array("I")
+
+
+# Image markers: masks and prompts over the image, in its pixels.
+
+
+def coordinates(marker):
+    return np.array([(point.x, point.y) for point in marker.points]).reshape(-1, 2)
+
+
+def rgb(colour):
+    return tuple(round(255 * channel) for channel in (colour.r, colour.g, colour.b))
+
+
+def pixels_of(*boxes):
+    pixels = np.zeros((60, 80), bool)
+    for x, y, width, height in boxes:
+        pixels[y : y + height, x : x + width] = True
+    return pixels
+
+
+def test_outlines_are_closed_lines_along_the_edges_in_the_masks_colours():
+    two_parts = mask_of(3, pixels_of((5, 6, 20, 10), (40, 30, 8, 9)))
+    dot = mask_of(7, pixels_of((2, 2, 1, 1)))
+    marker = markers.outlines(frame_of(60, 80, (two_parts, dot)), HEADER)
+    assert marker.header == HEADER
+    assert (marker.type, marker.action) == (ImageMarker.LINE_LIST, ImageMarker.ADD)
+    lines = coordinates(marker).reshape(-1, 2, 2)
+    assert len(marker.outline_colors) == len(lines)  # one a line
+    own = np.array([rgb(colour) == tuple(colour_of(3)) for colour in marker.outline_colors])
+    starts, ends = ({tuple(p) for p in lines[own, end].tolist()} for end in (0, 1))
+    corners = {(5, 6), (24, 6), (24, 15), (5, 15), (40, 30), (47, 30), (47, 38), (40, 38)}
+    assert starts == ends == corners
+    np.testing.assert_array_equal(lines[~own], [[[2, 2], [2, 2]]])
+
+
+def test_a_round_outline_deviates_by_the_tolerance_at_most():
+    rows, columns = np.mgrid[:60, :80]
+    disc = (rows - 30) ** 2 + (columns - 40) ** 2 <= 20**2
+    marker = markers.outlines(frame_of(60, 80, (mask_of(1, disc),)), HEADER)
+    radius = np.hypot(*(coordinates(marker) - [40, 30]).T)
+    assert radius.min() > 20 - markers.OUTLINE_TOLERANCE - 0.8 and radius.max() <= 20
+    assert len(marker.points) < 60
+
+
+def test_prompt_points_have_the_colour_of_their_state():
+    marker = markers.prompt_points(FRAME, HEADER)
+    assert marker.type == ImageMarker.POINTS
+    np.testing.assert_array_equal(coordinates(marker), [(p.x, p.y) for p in PROMPTS])
+    expected = [tuple(PROMPT_STYLES[p.state].colour) for p in PROMPTS]
+    assert [rgb(colour) for colour in marker.outline_colors] == expected
+
+
+# Prompt markers: where they stand in the camera's frame, and that their ids stay.
+
+MATRIX = np.array([[500.0, 0, 320], [0, 400, 240], [0, 0, 1]])
+
+
+def prompts_at(*points):
+    prompts = tuple(Prompt(x, y, 0.5, PromptState.UNUSED) for x, y in points)
+    return frame_of(480, 640, prompts=prompts)
+
+
+def calibration(**changes):
+    info = CameraInfo(width=640, height=480, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.header.frame_id = HEADER.frame_id
+    info.k = MATRIX.ravel().tolist()
+    info.p = [600.0, 0.0, 300.0, 0.0, 0.0, 600.0, 200.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    for name, value in changes.items():
+        setattr(info, name, value)
+    return info
+
+
+def positions(message):
+    return [(m.pose.position.x, m.pose.position.y, m.pose.position.z) for m in message.markers]
+
+
+def markers_of(frame, info, **options):
+    return PromptMarkers().message(frame, HEADER, info, MarkerOptions(**options))
+
+
+def test_markers_stand_on_the_pixels_rays_at_the_depth():
+    frame = prompts_at((320, 240), (420, 40))
+    message = markers_of(frame, calibration(), depth=2.0, size=10.0)
+    assert positions(message) == [(0, 0, 2.0), (0.4, -1.0, 2.0)]
+    assert message.markers[0].scale.x == pytest.approx(10.0 * 2.0 / 500.0)
+    assert all(marker.header == HEADER for marker in message.markers)
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [
+        ("plumb_bob", [-0.2, 0.05, 0.001, -0.002, 0.01]),
+        ("rational_polynomial", [-0.2, 0.05, 0.001, -0.002, 0.01, 0.02, 0.01, 0.003]),
+        ("equidistant", [0.02, -0.01, 0.003, -0.001]),
+    ],
+)
+def test_the_lens_distortion_is_removed(model, coefficients):
+    points = np.array([[0.3, -0.2, 1.0], [-0.1, 0.25, 1.0]])
+    camera = np.zeros(3), np.zeros(3), MATRIX, np.array(coefficients)
+    if model == "equidistant":
+        pixels, _ = cv2.fisheye.projectPoints(points[:, None], *camera)
+    else:
+        pixels, _ = cv2.projectPoints(points, *camera)
+    info = calibration(distortion_model=model, d=coefficients)
+    found = positions(markers_of(prompts_at(*pixels.reshape(-1, 2).tolist()), info))
+    np.testing.assert_allclose(found, points, atol=1e-4)
+
+
+def test_a_rectified_image_has_the_projection_and_no_lens():
+    info = calibration(d=[-0.2, 0.05, 0.0, 0.0, 0.0])
+    message = markers_of(prompts_at((360, 140)), info, rectified=True)
+    assert positions(message) == [(0.1, -0.1, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        None,
+        calibration(width=320),
+        calibration(height=0),
+        calibration(header=Header(frame_id="other")),
+        calibration(k=[0.0] * 9),
+        calibration(k=[float("nan")] * 9),
+        calibration(binning_x=2),
+        CameraInfo(),
+    ],
+)
+def test_without_a_calibration_that_fits_markers_stand_on_a_plane(info):
+    message = markers_of(prompts_at((100, 200)), info, pixel_size=0.01, size=5.0)
+    assert positions(message) == [(1.0, 2.0, 0.0)]
+    assert message.markers[0].scale.x == pytest.approx(0.05)
+    assert message.markers[0].header == HEADER
+
+
+def test_an_unknown_lens_is_ignored():
+    message = markers_of(prompts_at((420, 240)), calibration(d=[0.1] * 7))
+    assert positions(message) == [(0.2, 0.0, 1.0)]
+
+
+def test_markers_have_the_colour_of_their_state():
+    message = markers_of(FRAME, None)
+    expected = [tuple(PROMPT_STYLES[p.state].colour) for p in PROMPTS]
+    assert [rgb(marker.color) for marker in message.markers] == expected
+    assert {(m.color.a, m.type) for m in message.markers} == {(1.0, Marker.SPHERE)}
+
+
+def test_marker_ids_stay_and_only_the_surplus_is_deleted():
+    source = PromptMarkers()
+    shown = set()
+    for count in (3, 5, 2, 2, 0, 1):
+        frame = prompts_at(*[(i, i) for i in range(count)])
+        for marker in source.message(frame, HEADER, None, MarkerOptions()).markers:
+            assert (marker.ns, marker.header) == ("prompts", HEADER)
+            if marker.action == Marker.ADD:
+                shown.add(marker.id)
+            else:
+                assert marker.action == Marker.DELETE
+                shown.remove(marker.id)  # never one that is not there
+        assert shown == set(range(count))
+    cleared = source.clear().markers
+    assert [(marker.id, marker.action) for marker in cleared] == [(0, Marker.DELETE)]
+    assert source.clear().markers == []
