@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from aopsam_ros.commands.settings import parse_settings
 
 if TYPE_CHECKING:
-    from aopsam_ros.data.recordings import FrameSource
+    from aopsam_ros.data.frames import FrameSource
     from aopsam_ros.segmentation.segmenter import Segmenter
     from aopsam_ros.training.preparation import TemporaryBundle
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
-from aopsam_ros.data.coco_formats import CocoFile, Sa1bFolder
-from aopsam_ros.data.label_maps import LabelMapFolder
+from aopsam_ros.data.dataset_formats import CocoFile, LabelMapFolder, Sa1bFolder
 from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage, stack_layers
 from aopsam_ros.errors import DatasetError
 
@@ -19,7 +18,7 @@ __all__ = [
     "stack_layers",
 ]
 
-_PLACES = 10_000  # groups are spread over so many
+_BUCKETS = 10_000  # of the hash of a group
 
 
 def open_dataset(path: str | Path) -> InstanceDataset:
@@ -66,16 +65,16 @@ def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int]
     training: list[int] = []
     held: list[int] = []
     for index in range(len(dataset)):
-        out = _place(dataset.group(index)) < fraction * _PLACES
+        out = _bucket(dataset.group(index)) < fraction * _BUCKETS
         (held if out else training).append(index)
     return training, held
 
 
 def least_fraction(datasets: list[InstanceDataset]) -> float:
     """Return the smallest share that holds out a group and leaves one; 0 where none does."""
-    places = {_place(data.group(index)) for data in datasets for index in range(len(data))}
-    return (min(places) + 1) / _PLACES if len(places) > 1 else 0.0
+    buckets = {_bucket(data.group(index)) for data in datasets for index in range(len(data))}
+    return (min(buckets) + 1) / _BUCKETS if len(buckets) > 1 else 0.0
 
 
-def _place(group: str) -> int:
-    return zlib.crc32(group.encode()) % _PLACES
+def _bucket(group: str) -> int:
+    return zlib.crc32(group.encode()) % _BUCKETS

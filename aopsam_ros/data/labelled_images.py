@@ -1,23 +1,18 @@
-"""What every data set gives: photographs with their instances."""
+"""Images with the ground truth of their instances, and what data sets of them offer."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from aopsam_ros.errors import DatasetError
-from aopsam_ros.images.files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One photograph and its instances.
+    """One image and its instances.
 
     Attributes:
         name: Unique within the data set.
@@ -53,39 +48,20 @@ class InstanceDataset(Protocol):
         ...
 
     def read(self, index: int) -> LabelledImage:
-        """Read one image; raises `DatasetError` naming the file that cannot be read."""
+        """Read one image; raises `DatasetError` or `InputError` that names the broken file."""
         ...
 
     def group(self, index: int) -> str:
-        """Name what the image belongs to: images of one group never straddle a split."""
+        """Return what the image belongs to: images of one group never straddle a split."""
         ...
 
-    def picture(self, index: int) -> Path:
-        """Name the image's file."""
+    def image_path(self, index: int) -> Path:
+        """Return the image's file."""
         ...
 
     def annotation(self, index: int) -> bytes:
         """Return what the instances are read from, as stored: other bytes, other instances."""
         ...
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as `uint8 [H, W, 3]` RGB; raises `DatasetError`."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise DatasetError(f"{path}: not a readable image")
-    return np.ascontiguousarray(bgr[:, :, ::-1])
-
-
-def read_groups(path: Path) -> dict[str, str]:
-    """Read id → group from a `manifest.csv` above the folder, where one lists this set."""
-    for folder in (path, path.parent, path.parent.parent):
-        manifest = folder / "manifest.csv"
-        if manifest.is_file():
-            with manifest.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row.get("set") == path.name]
-            return {row["id"]: row.get("group") or row["id"] for row in rows}
-    return {}
 
 
 def stack_layers(masks: list[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.uint16]:

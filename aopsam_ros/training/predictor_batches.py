@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aopsam_ros.data.labelled_images import read_rgb
+from aopsam_ros.images.files import read_rgb
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import AugmentationOptions, random_view
 from aopsam_ros.training.batches import WeightedDataset

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.data.labelled_images import read_rgb
 from aopsam_ros.engines.base import Engine, EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
+from aopsam_ros.images.files import read_rgb
 from aopsam_ros.models.frozen import FrozenModel
 from aopsam_ros.segmentation.promptable import PromptableModel
 from aopsam_ros.segmentation.segmenter import Segmenter

@@ -66,7 +66,7 @@ class TargetCache:
 
     def identify(self, dataset: InstanceDataset, index: int) -> PreparedImage:
         """Name an image of a data set by its content."""
-        picture = dataset.picture(index)
+        picture = dataset.image_path(index)
         content, annotation = picture.read_bytes(), dataset.annotation(index)
         settings = repr((TARGETS_VERSION, self.image_size, self.stride, self.smallest)).encode()
         key = content_key(content, annotation, settings)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from aopsam_ros.data.recordings import Frame, FrameSource
+from aopsam_ros.data.frames import Frame, FrameSource
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import resize_image, resized_geometry
 from aopsam_ros.images.files import write_bytes, write_rgb

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset, split_by_group, stack_layers
-from aopsam_ros.errors import DatasetError
+from aopsam_ros.errors import DatasetError, InputError
 from support.drawn_scenes import column_runs, draw_scene, write_json, write_label_maps
 
 
@@ -121,33 +121,30 @@ def test_split_keeps_groups_together_and_is_stable():
     assert set(held) <= set(split_by_group(Dataset(), 0.5)[1])
 
 
-def broken_mask(folder):
-    (folder / "masks" / "scene0.png").write_bytes(b"not a png")
-
-
-def missing_mask(folder):
-    (folder / "masks" / "scene0.png").unlink()
-
-
-def wrong_size(folder):
-    cv2.imwrite(str(folder / "masks" / "scene0.png"), np.zeros((5, 5), np.uint16))
-
-
-def colour_mask(folder):
-    cv2.imwrite(str(folder / "masks" / "scene0.png"), np.zeros((96, 128, 3), np.uint8))
-
-
-def truncated_image(folder):
-    (folder / "images" / "scene0.png").write_bytes(b"\x89PNG")
+def encoded(array):
+    return cv2.imencode(".png", array)[1].tobytes()
 
 
 @pytest.mark.parametrize(
-    "harm", [broken_mask, missing_mask, wrong_size, colour_mask, truncated_image]
+    ("file", "content"),
+    [
+        ("masks", b"not a png"),
+        ("masks", encoded(np.zeros((5, 5), np.uint16))),  # another size than the image's
+        ("masks", encoded(np.zeros((96, 128, 3), np.uint8))),
+        ("images", b"\x89PNG"),
+    ],
 )
-def test_broken_files_are_named(tmp_path, harm):
+def test_broken_files_are_named(tmp_path, file, content):
     folder = write_label_maps(tmp_path / "drawn", 1)
-    harm(folder)
-    with pytest.raises(DatasetError, match=r"scene0\.png"):
+    (folder / file / "scene0.png").write_bytes(content)
+    with pytest.raises((DatasetError, InputError), match=r"scene0\.png"):
+        open_dataset(folder).read(0)
+
+
+def test_a_missing_label_map_is_named(tmp_path):
+    folder = write_label_maps(tmp_path / "drawn", 1)
+    (folder / "masks" / "scene0.png").unlink()
+    with pytest.raises(DatasetError, match=r"masks/scene0\.png"):
         open_dataset(folder).read(0)
 
 

@@ -8,8 +8,8 @@ from support.drawn_scenes import draw_scene, write_label_maps
 torch = pytest.importorskip("torch")
 
 from aopsam_ros.data.datasets import open_dataset  # noqa: E402
-from aopsam_ros.data.labelled_images import read_rgb  # noqa: E402
-from aopsam_ros.errors import DatasetError  # noqa: E402
+from aopsam_ros.errors import InputError  # noqa: E402
+from aopsam_ros.images.files import read_rgb  # noqa: E402
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
 from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
 from aopsam_ros.training.loader import endless_batches  # noqa: E402
@@ -166,6 +166,6 @@ def test_what_fails_in_the_loader_is_told_in_its_own_words(tmp_path):
     targets = TargetCache(tmp_path, SIZE, MAP_STRIDE, 96)
     gone = PreparedSet([PreparedImage(tmp_path / "gone.png", "a", "b")])
     cache = EmbeddingCache(tmp_path, "e" * 16, (1, 1, 1))
-    with pytest.raises(DatasetError) as raised:
+    with pytest.raises(InputError) as raised:
         next(endless_batches(CachedBatches([gone], targets, cache, False, 1, 0)))
-    assert str(raised.value) == f"{tmp_path / 'gone.png'}: not a readable image"
+    assert str(raised.value) == f"{tmp_path / 'gone.png'}: cannot be read: No such file or directory"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset
-from aopsam_ros.data.recordings import Frame
+from aopsam_ros.data.frames import Frame
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter

@@ -1,8 +1,9 @@
-"""A video file."""
+"""Frames of image folders and of videos."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,32 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.recordings.frames import Frame, file_key, numbered
+from aopsam_ros.data.frames import Frame, file_key, numbered_frame
 from aopsam_ros.errors import DatasetError, InputError
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
+
+
+class ImageFolder:
+    """Every image that lies in a folder, each a group of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path.resolve(), path.resolve().name
+        self.files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        if not self.files:
+            raise DatasetError(f"{path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def key(self) -> str:
+        """Return the folder's path; the frames' names tell what the images show."""
+        return str(self.path)
+
+    def frames(self) -> Iterator[Frame]:
+        """See `FrameSource`."""
+        for file in self.files:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+            yield Frame(f"{file.stem}-{content}", file.stem, functools.partial(read_rgb, file))
 
 
 class Video:
@@ -31,7 +56,7 @@ class Video:
         capture = cv2.VideoCapture(str(self.path))
         if not capture.isOpened():
             raise DatasetError(
-                f"{self.path}: neither a video that OpenCV can read, nor a folder of pictures, nor"
+                f"{self.path}: neither a video that OpenCV can read, nor a folder of images, nor"
                 " a recording (a folder with metadata.yaml, .mcap, .db3, .bag)"
             )
         return capture
@@ -44,19 +69,19 @@ class Video:
         return file_key([self.path], self.every)
 
     def frames(self) -> Iterator[Frame]:
-        """See `FrameSource`; the pictures must be read in order, each before the next frame."""
+        """See `FrameSource`; each frame must be read before the next one is taken."""
         capture = self._open()
         try:
             number = 0
             while capture.grab():  # finds the next frame, without decoding it
                 if number % self.every == 0:
-                    yield numbered(number, functools.partial(_retrieve, capture), self.every)
+                    yield numbered_frame(number, functools.partial(_decode, capture), self.every)
                 number += 1
         finally:
             capture.release()
 
 
-def _retrieve(capture: cv2.VideoCapture) -> NDArray[np.uint8]:
+def _decode(capture: cv2.VideoCapture) -> NDArray[np.uint8]:
     is_whole, bgr = capture.retrieve()
     if not is_whole:
         raise InputError("the frame cannot be decoded")

@@ -1,18 +1,17 @@
-"""Which kind of pictures is this?"""
+"""Opening folders of images, videos and recordings of a robot."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from aopsam_ros.data.recordings.bags import Bag, is_bag
-from aopsam_ros.data.recordings.frames import FrameSource
-from aopsam_ros.data.recordings.pictures import PictureFolder
-from aopsam_ros.data.recordings.videos import Video
+from aopsam_ros.data.bags import Bag, is_bag
+from aopsam_ros.data.frames import FrameSource
+from aopsam_ros.data.image_files import ImageFolder, Video
 from aopsam_ros.errors import DatasetError, OptionError
 
 
 def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSource:
-    """Open a folder of pictures, a video or a recording.
+    """Open a folder of images, a video or a recording.
 
     Args:
         path: a folder or a file.
@@ -29,4 +28,4 @@ def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSourc
         raise DatasetError(f"{path}: no such folder, video or recording")
     if is_bag(path):
         return Bag(path, topic, every)
-    return PictureFolder(path) if path.is_dir() else Video(path, every)
+    return ImageFolder(path) if path.is_dir() else Video(path, every)

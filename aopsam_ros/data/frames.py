@@ -1,9 +1,8 @@
-"""What every source of pictures gives."""
+"""Frames: images without labels, and what gives them."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 20  # consecutive frames that show about the same
-_SAMPLE = 1 << 20
-
-_LOGGER = logging.getLogger(__name__)
+_SAMPLE = 1 << 20  # bytes of a file that are hashed, at its beginning and at its end
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture.
+    """One image.
 
     Attributes:
         name: Unique within the source, fit for a file.
         group: Frames of one group show about the same, and never straddle a split.
-        read: Makes the picture, `uint8 [H, W, 3]` RGB; raises `InputError` where it is broken.
+        read: Decodes it to RGB, `uint8 [H, W, 3]`; raises `InputError` where it is broken.
     """
 
     name: str
@@ -34,7 +31,7 @@ class Frame:
 
 
 class FrameSource(Protocol):
-    """A folder of pictures, a video or a recording."""
+    """A folder of images, a video or a recording."""
 
     name: str
 
@@ -43,22 +40,22 @@ class FrameSource(Protocol):
         ...
 
     def key(self) -> str:
-        """Say which source this is; frames of the same name and key show the same."""
+        """Identify the source: frames of the same key and name show the same."""
         ...
 
     def frames(self) -> Iterator[Frame]:
-        """Yield the frames in order; a picture that nobody reads costs little."""
+        """Yield the frames in order; one that nobody reads is not decoded."""
         ...
 
 
-def numbered(number: int, read: Callable[[], NDArray[np.uint8]], every: int) -> Frame:
-    """Make the frame of a number in its recording, of which every `every`-th is taken."""
+def numbered_frame(number: int, read: Callable[[], NDArray[np.uint8]], every: int) -> Frame:
+    """Return the frame of a number in its recording, of which every `every`-th is taken."""
     group = number // (NEIGHBOURS * every)
     return Frame(f"frame_{number:06}", f"part_{group:04}", read)
 
 
 def file_key(files: list[Path], *settings: object) -> str:
-    """Name files by name, size, beginning and end: a recording may be too large to read whole."""
+    """Hash names, sizes, beginnings and ends: a recording may be too large to read whole."""
     digest = hashlib.sha256(repr(settings).encode())
     for path in files:
         size = path.stat().st_size

@@ -1,0 +1,179 @@
+"""The formats of data sets: folders of label maps, COCO's annotations, SA-1B's."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.data.labelled_images import LabelledImage, stack_layers
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
+
+
+class _ImageFolder:
+    """What data sets with a file of labels for each image have in common."""
+
+    def __init__(self, path: Path, files: Sequence[Path]) -> None:
+        self.name, self.path, self.files = path.name, path, files
+        self._groups = _read_groups(path)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def group(self, index: int) -> str:
+        """See `InstanceDataset`."""
+        stem = self.files[index].stem
+        return self._groups.get(stem, stem)
+
+    def image_path(self, index: int) -> Path:
+        """See `InstanceDataset`."""
+        return self.files[index]
+
+
+class LabelMapFolder(_ImageFolder):
+    """`images/<id>.jpg` with `masks/<id>.png`, a 16-bit map of instance labels."""
+
+    def __init__(self, path: Path) -> None:
+        files = sorted(f for f in (path / "images").iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise DatasetError(f"{path}: images/ is empty")
+        super().__init__(path, files)
+
+    def annotation(self, index: int) -> bytes:
+        """See `InstanceDataset`."""
+        return self._label_map(index).read_bytes()
+
+    def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
+        file, label_map = self.files[index], self._label_map(index)
+        labels = cv2.imread(str(label_map), cv2.IMREAD_UNCHANGED)
+        if labels is None or labels.ndim != 2:
+            raise DatasetError(f"{label_map}: not a readable one-channel label map")
+        rgb = read_rgb(file)
+        if labels.shape != rgb.shape[:2]:
+            raise DatasetError(f"{label_map}: {labels.shape} but the image is {rgb.shape[:2]}")
+        return LabelledImage(file.stem, rgb, labels[None].astype(np.uint16))
+
+    def _label_map(self, index: int) -> Path:
+        return self.path / "masks" / f"{self.files[index].stem}.png"
+
+
+class Sa1bFolder(_ImageFolder):
+    """SA-1B: `sa_N.jpg` with `sa_N.json` (COCO run lengths and the points that prompted them)."""
+
+    def __init__(self, path: Path) -> None:
+        files = sorted(f for f in path.glob("*.jpg") if f.with_suffix(".json").is_file())
+        if not files:
+            raise DatasetError(f"{path}: no *.jpg with a *.json of the same name")
+        super().__init__(path, files)
+
+    def annotation(self, index: int) -> bytes:
+        """See `InstanceDataset`."""
+        return self.files[index].with_suffix(".json").read_bytes()
+
+    def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
+        file = self.files[index]
+        rgb = read_rgb(file)
+        size = (rgb.shape[0], rgb.shape[1])
+        try:
+            annotations = json.loads(self.annotation(index))["annotations"]
+            masks = [_decode_mask(a["segmentation"], size, file) for a in annotations]
+            points = _points(annotations)
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{file.with_suffix('.json')}: not SA-1B ({error})") from error
+        return LabelledImage(file.stem, rgb, stack_layers(masks, size), points)
+
+
+class CocoFile:
+    """A COCO instance annotation file; images lie beside it, in `images/` or in a given split."""
+
+    def __init__(self, path: Path) -> None:
+        self.name, self.path = path.stem, path
+        try:
+            content = json.loads(path.read_text())
+            images = sorted(content["images"], key=lambda image: str(image["file_name"]))
+            annotations = content["annotations"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{path}: not a COCO annotation file ({error})") from error
+        self.by_image: dict[int, list[dict]] = {}
+        for annotation in annotations:
+            if not annotation.get("iscrowd") and annotation.get("segmentation"):
+                self.by_image.setdefault(annotation["image_id"], []).append(annotation)
+        self.images = [image for image in images if image["id"] in self.by_image]
+        if not self.images:
+            raise DatasetError(f"{path}: no image has a segmentation")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def group(self, index: int) -> str:
+        """See `InstanceDataset`."""
+        return str(self.images[index]["file_name"])
+
+    def image_path(self, index: int) -> Path:
+        """See `InstanceDataset`."""
+        name, folder = str(self.images[index]["file_name"]), self.path.parent
+        for base in (folder, folder / "images", folder.parent, folder.parent / "images"):
+            if (base / name).is_file():
+                return base / name
+        raise DatasetError(f"{self.path}: image {name} is not beside it nor in images/")
+
+    def annotation(self, index: int) -> bytes:
+        """See `InstanceDataset`."""
+        return json.dumps(self.by_image[self.images[index]["id"]], sort_keys=True).encode()
+
+    def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
+        file, annotations = self.image_path(index), self.by_image[self.images[index]["id"]]
+        rgb = read_rgb(file)
+        size = (rgb.shape[0], rgb.shape[1])
+        masks = [_decode_mask(a["segmentation"], size, self.path) for a in annotations]
+        return LabelledImage(file.stem, rgb, stack_layers(masks, size))
+
+
+def _read_groups(path: Path) -> dict[str, str]:
+    """Read id → group from a `manifest.csv` above the folder, where one lists this set."""
+    for folder in (path, path.parent, path.parent.parent):
+        manifest = folder / "manifest.csv"
+        if manifest.is_file():
+            with manifest.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row.get("set") == path.name]
+            return {row["id"]: row.get("group") or row["id"] for row in rows}
+    return {}
+
+
+def _points(annotations: list[dict]) -> NDArray[np.float32] | None:
+    """Collect `point_coords` of all annotations, `[N, 2]`; None where there are none."""
+    points = [point for a in annotations for point in a.get("point_coords", [])]
+    if not points:
+        return None
+    coords = np.asarray(points, np.float32)
+    if coords.shape != (len(points), 2) or not np.isfinite(coords).all():
+        raise ValueError("point_coords must be pairs of finite numbers")
+    return coords
+
+
+def _decode_mask(segmentation: object, size: tuple[int, int], source: Path) -> NDArray[np.bool_]:
+    """Decode COCO polygons or run lengths to `bool [H, W]`."""
+    from pycocotools import mask as coco  # only these two formats need it
+
+    try:
+        if isinstance(segmentation, list):
+            rle = coco.merge(coco.frPyObjects(segmentation, *size))
+        elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
+            rle = coco.frPyObjects(segmentation, *size)
+        else:
+            rle = segmentation
+        mask = coco.decode(rle).astype(bool)
+    except Exception as error:  # pycocotools raises bare Exception for malformed input
+        raise DatasetError(f"{source}: malformed segmentation ({error})") from error
+    if mask.shape != size:
+        raise DatasetError(f"{source}: a mask of {mask.shape} for an image of {size}")
+    return mask
