@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from aopsam_ros.data.datasets import LabelledImage, open_dataset
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.evaluation.metrics import instance_masks, iou_matrix, one_to_one
-from aopsam_ros.evaluation.photographs import spread
+from aopsam_ros.evaluation.images import instance_masks, spread
+from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
 from aopsam_ros.options import parse
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter

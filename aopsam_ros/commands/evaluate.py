@@ -1,13 +1,15 @@
-"""`aopsam evaluate`: figures on labelled photographs."""
+"""`aopsam evaluate`: figures on labelled images."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from aopsam_ros.commands.measuring import (
     add_measuring_arguments,
@@ -17,9 +19,16 @@ from aopsam_ros.commands.measuring import (
     settings,
 )
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.evaluation import points
-from aopsam_ros.evaluation.configurations import PARTS, Configuration
-from aopsam_ros.evaluation.results import Evaluation, Outcome
+from aopsam_ros.evaluation.configurations import PARTS
+from aopsam_ros.evaluation.ground_truth_prompts import (
+    KINDS,
+    PromptedFigures,
+    PromptKind,
+    evaluate_prompts,
+    mean_prompted,
+)
+from aopsam_ros.evaluation.images import choose_images, read_image
+from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.choosing import AUTO
 from aopsam_ros.prompting.sources import KNOWN
@@ -30,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_measuring_arguments(parser)
     parser.add_argument(
         "--points",
-        choices=("centre", "random"),
-        help="measure the promptable model with one point a mask, instead of the pipeline",
+        metavar="KIND",
+        help="measure the promptable model with prompts made from the ground truth, instead of the"
+        f" pipeline: {KINDS}, N corrective clicks after the first",
     )
     parser.add_argument(
         "--prompts",
@@ -49,7 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--boxes-ms",
         type=float,
         default=0.0,
-        help="milliseconds the detector took for a picture, added to the latencies of its boxes",
+        help="milliseconds the detector took for an image, added to the latencies of its boxes",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="each data set is a stream of frames: measure flicker, too",
     )
     parser.add_argument("--seed", type=int, default=0, help="of random points (%(default)s)")
     parser.add_argument(
@@ -68,78 +83,76 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if a data set, the model or an option is wrong.
     """
     if arguments.points:
-        _points(arguments)
+        _evaluate_prompts(arguments, PromptKind.parse(arguments.points))
     else:
-        _automatic(arguments)
+        _evaluate_pipeline(arguments)
     return 0
 
 
-def _points(arguments: argparse.Namespace) -> None:
-    from aopsam_ros.evaluation.photographs import choose
-    from aopsam_ros.evaluation.progress import progress
-
+def _evaluate_prompts(arguments: argparse.Namespace, kind: PromptKind) -> None:
     rng = np.random.default_rng(arguments.seed)
-    by_set: dict[str, list[points.PointResult]] = {}
-    chosen = choose(open_datasets(arguments), arguments.limit)
+    by_set: dict[str, list[PromptedFigures]] = {}
+    chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     with model_choice(arguments).segmenter("grid1") as segmenter:
-        for dataset, index in progress(chosen, "image"):
-            image = dataset.read(index)
-            result = points.evaluate_points(segmenter, image, arguments.points, rng)
-            if result is not None:
-                by_set.setdefault(dataset.name, []).append(result)
-    results = [result for some in by_set.values() for result in some]
-    if not results:
+        for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
+            image = read_image(dataset, index)
+            if image is not None:
+                figures = evaluate_prompts(segmenter, image, kind, rng)
+                by_set.setdefault(dataset.name, []).append(figures)
+    if not by_set:
         raise DatasetError("no image has an instance of at least 0.1 % of its area")
-    rows = {name: points.mean(some) for name, some in by_set.items()} | {
-        "all": points.mean(results)
-    }
-    print(f"{'data set':20} {'best of 3':>10} {'chosen':>10} {'instances':>10}")
+    by_set["all"] = [figures for some in by_set.values() for figures in some]
+    rows = {name: mean_prompted(some) for name, some in by_set.items()}
+    clicks = "".join(f" {f'click {i + 1}':>8}" for i in range(len(rows["all"].after_click)))
+    print(f"{'data set':20} {'best of 3':>10} {'chosen':>10} {'instances':>10}{clicks}")
     for name, row in rows.items():
-        print(f"{name:20} {row.best:10.3f} {row.chosen:10.3f} {row.instances:10d}")
+        clicks = "".join(f" {iou:8.3f}" for iou in row.after_click)
+        print(f"{name:20} {row.best:10.3f} {row.chosen:10.3f} {row.instances:10d}{clicks}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        figures = {name: asdict(row) for name, row in rows.items()}
-        _write(arguments.out / "points.json", json.dumps(figures, indent=1) + "\n")
+        content = {name: asdict(row) for name, row in rows.items()}
+        text = json.dumps(content, indent=1) + "\n"
+        write_bytes(arguments.out / "points.json", text.encode())
 
 
-def _automatic(arguments: argparse.Namespace) -> None:
-    from aopsam_ros.evaluation.comparison import Comparison
+def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
+    from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
+    from aopsam_ros.evaluation.report import write_report
 
-    comparison = Comparison(
+    sources = arguments.prompts.split(",")
+    task = EvaluationTask(
         choice=model_choice(arguments),
         datasets=open_datasets(arguments),
         limit=arguments.limit,
-        sources=arguments.prompts.split(","),
+        sources=sources,
         parts=arguments.parts.split(",") if arguments.out else ["sources"],
         settings=settings(arguments),
-        boxes=open_boxes(arguments.boxes, arguments.prompts.split(",")),
+        boxes=open_boxes(arguments.boxes, sources),
         detector_ms=arguments.boxes_ms,
+        is_stream=arguments.stream,
         out=arguments.out,
     )
-    with comparison:
-        evaluation = comparison.run()
-        _print(evaluation)
+    with Evaluator(task) as evaluator:
+        evaluation = evaluator.run()
+        _print(evaluation, is_stream=arguments.stream)
         if arguments.out:
-            comparison.write_report(evaluation)
+            write_report(evaluator, evaluation, arguments.out)
             print(arguments.out / "report.html")
 
 
-def _print(evaluation: Evaluation) -> None:
-    print(
-        f"{'prompts':12} {'data set':20} {'1-to-1':>8} {'closest':>8} {'masks':>7} {'calls':>7}"
-        f" {'ms':>7}"
-    )
+def _print(evaluation: Evaluation, *, is_stream: bool) -> None:
+    columns = ["PQ", "AR@100", "1-to-1", "closest", "copies", "masks", "decoded", "ms"]
+    columns += ["flicker"] if is_stream else []
+    print(f"{'prompts':12} {'data set':20}" + "".join(f" {column:>8}" for column in columns))
     for outcome in evaluation.part("sources"):
-        _print_rows(outcome.configuration, outcome)
+        for name, row in outcome.figures.items():
+            shares = [row.pq, row.recall["ar_100"], row.one_to_one, row.closest, row.near_copies]
+            cells = [_share(share) for share in shares]
+            cells += [f"{row.masks:.1f}", f"{row.prompts_decoded:.1f}", f"{row.total_ms:.0f}"]
+            cells += [_share(row.flicker)] if is_stream else []
+            line = "".join(f" {cell:>8}" for cell in cells)
+            print(f"{outcome.configuration.title:12} {name:20}{line}")
 
 
-def _print_rows(what: Configuration, outcome: Outcome) -> None:
-    for name, row in outcome.rows.items():
-        print(
-            f"{what.title:12} {name:20} {row.one_to_one:8.3f} {row.closest:8.3f} {row.masks:7.1f}"
-            f" {row.decoder_calls:7.1f} {row.total_ms:7.0f}"
-        )
-
-
-def _write(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"

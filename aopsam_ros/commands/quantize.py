@@ -16,7 +16,7 @@ from aopsam_ros.bundle.loading import Bundle, load_bundle
 from aopsam_ros.data.frames import FrameSource
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
-from aopsam_ros.evaluation.photographs import spread
+from aopsam_ros.evaluation.images import spread
 from aopsam_ros.geometry import preprocess
 
 if TYPE_CHECKING:

@@ -1,120 +1,87 @@
-"""Peak memory: of the process, and of the GPU where the engine runs on one.
+"""Peak memory of a configuration, measured in a process of its own.
 
 Memory that an allocator took once is seldom given back, so that only a fresh process shows what a
-configuration needs: see `memory_probe`.
+configuration needs. `python -m aopsam_ros.evaluation.memory` reads a request as JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-from aopsam_ros.segmentation.stopwatch import STAGES, Stopwatch
-
-_MIB = 1 << 20
-_STATUS = Path("/proc/self/status")
-_CLEAR = Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # see proc(5)
+from aopsam_ros.errors import InferenceError
 
 
-class Meter(Protocol):
-    """Tells how much memory is in use, and the most since it was last reset; MiB."""
+def reset_peak() -> float:
+    """Let the process's high-water mark start anew; return the memory in use now, MiB.
 
-    def reset(self) -> float:
-        """Start a new peak; return what is in use."""
-
-    def peak(self) -> float:
-        """Return the most that was in use since `reset`."""
-
-
-class ProcessMemory:
-    """Resident memory of this process, by Linux's own high-water mark: no peak is missed.
-
-    Where the mark cannot be reset, the peak is what is in use when it is asked for.
+    Where the kernel does not allow it (see proc(5)), the mark stays as high as it was.
     """
-
-    def reset(self) -> float:
-        """See `Meter`."""
-        try:
-            _CLEAR.write_text(_RESET_PEAK)
-            self._field = "VmHWM"
-        except OSError:
-            self._field = "VmRSS"
-        return _status("VmRSS")
-
-    def peak(self) -> float:
-        """See `Meter`."""
-        return _status(self._field)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
 
 
-class DeviceMemory:
-    """Memory in use on the first GPU, by NVML.
-
-    Engines keep what their arenas grew to, so that what is in use after a stage is its peak, if
-    nothing else works on that GPU.
-    """
-
-    def __init__(self) -> None:
-        """Open NVML; ImportError or its own error where there is none."""
-        import pynvml
-
-        pynvml.nvmlInit()
-        device = pynvml.nvmlDeviceGetHandleByIndex(0)
-        self._used: Callable[[], int] = lambda: pynvml.nvmlDeviceGetMemoryInfo(device).used
-
-    def reset(self) -> float:
-        """See `Meter`."""
-        return float(self._used()) / _MIB
-
-    def peak(self) -> float:
-        """See `Meter`."""
-        return float(self._used()) / _MIB
-
-
-def device_memory() -> DeviceMemory | None:
-    """Return NVML's view of the GPU; None where it is not installed or there is no GPU."""
-    try:
-        return DeviceMemory()
-    except Exception:  # NVML has error classes of its own, and may not be installed
-        return None
-
-
-class MemoryStopwatch(Stopwatch):
-    """A stopwatch that also notes, by meter, how far memory grew in each stage and the highest.
-
-    `growth[meter][stage]` is the largest growth of a stage, `highest[meter]` the peak of them all;
-    MiB.
-    """
-
-    def __init__(self, meters: Sequence[Meter]) -> None:
-        """Start now."""
-        super().__init__()
-        self._meters = meters
-        self.growth = [dict.fromkeys(STAGES, 0.0) for _ in meters]
-        self.highest = [0.0 for _ in meters]
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count time and memory inside the `with` block to a stage of `STAGES`."""
-        before = [meter.reset() for meter in self._meters]
-        try:
-            with super().stage(name):
-                yield
-        finally:
-            for index, meter in enumerate(self._meters):
-                peak = meter.peak()
-                growth = self.growth[index]
-                growth[name] = max(growth[name], peak - before[index])
-                self.highest[index] = max(self.highest[index], peak)
+def peak() -> float:
+    """Return the most resident memory of this process since `reset_peak`, MiB."""
+    return _status("VmHWM")
 
 
 def _status(field: str) -> float:
     """Read a field of the process's status in MiB; 0 where there is no such file."""
-    if not _STATUS.exists():
-        return 0.0
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return float(line.split()[1]) / 1024
-    return 0.0
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((float(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0.0)
+
+
+def measure_peak(request: Mapping[str, Any]) -> float:
+    """Segment some images in a fresh process.
+
+    Args:
+        request: choice (fields of `ModelChoice`), source, options (name to value), boxes (file or
+            None) and images: pairs of a data set's path and an index.
+
+    Returns:
+        the most memory during a frame above what the process had before it loaded the model, MiB.
+
+    Raises:
+        InferenceError: if that process fails.
+    """
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", __name__]
+    done = subprocess.run(
+        command, input=json.dumps(request), capture_output=True, text=True, env=env, check=False
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InferenceError(f"memory could not be measured: {last}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def _measure_here(request: Mapping[str, Any]) -> float:
+    """Do in this process what the request says."""
+    from aopsam_ros.data.datasets import open_dataset
+    from aopsam_ros.evaluation.model_choice import ModelChoice
+    from aopsam_ros.prompting.box_file import BoxFile
+
+    datasets = {path: open_dataset(path) for path, _ in request["images"]}
+    images = [(datasets[path].name, datasets[path].read(i)) for path, i in request["images"]]
+    boxes = BoxFile(Path(request["boxes"])) if request["boxes"] else None
+    before = reset_peak()
+    with ModelChoice(**request["choice"]).segmenter(request["source"]) as segmenter:
+        segmenter.options = segmenter.options.updated(request["options"])
+        reset_peak()  # loading a model may take more than running it
+        for name, image in images:
+            needed = boxes.find(image.name, [name]) if boxes and segmenter.needs_boxes else None
+            segmenter.segment(image.rgb, boxes=needed)
+    return max(0.0, peak() - before)
+
+
+if __name__ == "__main__":
+    print(_measure_here(json.load(sys.stdin)))

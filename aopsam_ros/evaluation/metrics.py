@@ -1,85 +1,130 @@
-"""Mask metrics: IoU matrices, greedy mean IoU in both readings of the paper, coverage."""
+"""IoU between masks at the source's resolution, and what follows from one image's IoU matrix."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.selection import count_pixels
-from aopsam_ros.results import Segmentation
+from aopsam_ros.masks.rle import Box, tight_box
+from aopsam_ros.results import InstanceMask, Segmentation
 
-SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
-
-
-def instance_masks(
-    layers: NDArray[np.uint16], smallest_share: float = SMALLEST_SHARE
-) -> list[NDArray[np.bool_]]:
-    """List the instances of label layers `[L, H, W]` that cover at least a share of the image."""
-    least = smallest_share * layers.shape[1] * layers.shape[2]
-    masks = []
-    for layer in layers:
-        counts = np.bincount(layer.ravel())
-        masks += [layer == label for label in range(1, len(counts)) if counts[label] >= least]
-    return [mask for mask in masks if mask.any()]
+COPY_IOU = 0.8  # above it, a mask shows again what a better one shows
 
 
-def iou_matrix(segmentation: Segmentation, truth: list[NDArray[np.bool_]]) -> NDArray[np.float64]:
-    """IoU of every predicted mask with every true one, `[predicted, truth]`."""
-    if not truth or not segmentation.masks:
-        return np.zeros((len(segmentation.masks), len(truth)))
-    stack = np.stack(truth)
-    areas = count_pixels(stack)
-    return np.stack([iou_row(mask.bbox, mask.crop(), stack, areas) for mask in segmentation.masks])
+class Crop(NamedTuple):
+    """A mask inside its tight box: `box` x, y, w, h; `pixels` bool `[h, w]`; pixels set."""
+
+    box: Box
+    pixels: NDArray[np.bool_]
+    area: int
 
 
-def iou_row(
-    box: tuple[int, int, int, int],
-    crop: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
-    areas: NDArray[np.int64] | None = None,
+def crop_of(mask: InstanceMask | NDArray[np.bool_]) -> Crop:
+    """Cut out a predicted mask or a whole one, bool `[H, W]`."""
+    if isinstance(mask, InstanceMask):
+        return Crop(mask.bbox, mask.crop(), mask.area)
+    x, y, w, h = box = tight_box(mask)
+    pixels = mask[y : y + h, x : x + w]
+    return Crop(box, pixels, int(np.count_nonzero(pixels)))
+
+
+def pairwise_iou(
+    first: Sequence[Crop], second: Sequence[Crop], at_least: float = 0.0
 ) -> NDArray[np.float64]:
-    """IoU of one mask with every true one, `[T]`.
+    """IoU of every pair of masks, `[first, second]`.
 
-    Args:
-        box: x, y, width, height of the mask.
-        crop: the mask inside its box.
-        truth: bool `[T, H, W]`, none of them empty.
-        areas: their pixels, `[T]`, where they are known.
+    Only pairs whose boxes and areas allow an IoU above `at_least` are compared pixel by pixel; the
+    others are 0.
     """
-    x, y, w, h = box
-    overlap = count_pixels(truth[:, y : y + h, x : x + w] & crop)
-    sizes = count_pixels(truth) if areas is None else areas
-    return np.asarray(overlap / (sizes + np.count_nonzero(crop) - overlap), np.float64)
+    iou = np.zeros((len(first), len(second)))
+    if not iou.size:
+        return iou
+    corners, areas = _corners(first)[:, None], np.array([crop.area for crop in first])[:, None]
+    others, other_areas = _corners(second)[None], np.array([crop.area for crop in second])[None]
+    low = np.maximum(corners[..., :2], others[..., :2])
+    sides = np.maximum(np.minimum(corners[..., 2:], others[..., 2:]) - low, 0)
+    most = np.minimum(sides.prod(-1), np.minimum(areas, other_areas))
+    for i, j in np.argwhere(most > at_least * (areas + other_areas - most)):
+        (left, top), (width, height) = low[i, j], sides[i, j]
+        overlap = int(
+            np.count_nonzero(
+                _window(first[i], left, top, width, height)
+                & _window(second[j], left, top, width, height)
+            )
+        )
+        iou[i, j] = overlap / (first[i].area + second[j].area - overlap)
+    return iou
 
 
-def one_to_one(iou: NDArray[np.float64]) -> float:
-    """Greedy one-to-one mean IoU over the truth: best pairs first, the unmatched count 0.
+def _corners(crops: Sequence[Crop]) -> NDArray[np.int64]:
+    boxes = np.array([crop.box for crop in crops], np.int64)
+    return np.hstack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]))
 
-    Args:
-        iou: `[predicted, truth]`, truth >= 1.
-    """
+
+def _window(crop: Crop, left: int, top: int, width: int, height: int) -> NDArray[np.bool_]:
+    """View the part of a mask inside a rectangle that lies in its box."""
+    y, x = top - crop.box[1], left - crop.box[0]
+    return crop.pixels[y : y + height, x : x + width]
+
+
+def iou_matrix(
+    segmentation: Segmentation, ground_truth: Iterable[NDArray[np.bool_]]
+) -> NDArray[np.float64]:
+    """IoU of every predicted mask with every ground-truth one, `[predicted, ground truth]`."""
+    return pairwise_iou(
+        [crop_of(mask) for mask in segmentation.masks], [crop_of(mask) for mask in ground_truth]
+    )
+
+
+def match_one_to_one(iou: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Pair rows and columns of an IoU matrix greedily, best pairs first; pairs of IoU 0 do not."""
     left = iou.copy()
-    total = 0.0
+    pairs = []
     for _ in range(min(iou.shape)):
         row, column = np.unravel_index(int(left.argmax()), left.shape)
         if left[row, column] <= 0:
             break
-        total += float(left[row, column])
+        pairs.append((int(row), int(column)))
         left[row, :] = -1
         left[:, column] = -1
-    return total / iou.shape[1]
+    return pairs
+
+
+def one_to_one(iou: NDArray[np.float64]) -> float:
+    """Mean IoU over the ground truth, matched one-to-one, where the unmatched count 0.
+
+    Args:
+        iou: `[predicted, ground truth]`, ground truth >= 1.
+    """
+    return sum(float(iou[pair]) for pair in match_one_to_one(iou)) / iou.shape[1]
 
 
 def closest(iou: NDArray[np.float64]) -> float:
-    """The paper's reading: every predicted mask with its closest true one, averaged."""
+    """The paper's reading: every predicted mask with its closest ground-truth one, averaged."""
     return float(iou.max(1).mean()) if iou.size else 0.0
 
 
 def coverage(iou: NDArray[np.float64], threshold: float) -> float:
-    """Share of the true masks that some predicted mask reaches with at least this IoU.
+    """Share of the ground-truth masks that some predicted mask reaches with at least this IoU.
 
     Args:
-        iou: `[predicted, truth]`, truth >= 1.
+        iou: `[predicted, ground truth]`, ground truth >= 1.
         threshold: IoU in 0-1.
     """
     return float((iou.max(0) >= threshold).mean()) if iou.size else 0.0
+
+
+def near_copies(masks: Sequence[Crop], scores: Sequence[float]) -> float:
+    """Share of the masks that have an IoU above 0.8 with one of a higher score, in 0-1.
+
+    Of equal scores the earlier mask ranks better.
+    """
+    if not masks:
+        return 0.0
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    ranked = [masks[index] for index in order]
+    above = np.tril(pairwise_iou(ranked, ranked, COPY_IOU) > COPY_IOU, -1)
+    return float(above.any(1).mean())

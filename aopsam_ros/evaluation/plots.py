@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aopsam_ros.errors import EngineError
+from aopsam_ros.evaluation.calibration import ScoreBin
 
 # Told apart by people who see colours differently (Okabe and Ito).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -31,14 +32,15 @@ class Point:
     y: float
 
 
-def require_matplotlib() -> None:
-    """Say what to install if there is no matplotlib.
+def require_packages() -> None:
+    """Say what to install if matplotlib or pycocotools is missing.
 
     Raises:
-        EngineError: there is none.
+        EngineError: one of them is.
     """
     try:
         import matplotlib  # noqa: F401
+        import pycocotools  # noqa: F401
     except ImportError as error:
         raise EngineError(
             f"a report needs matplotlib and pycocotools ({error}): `make setup EXTRAS=evaluate` or"
@@ -93,6 +95,23 @@ def draw_sweep(values: Sequence[float], curves: Mapping[str, Sequence[float]], n
         axes.plot(values, heights, marker="o", ms=4, color=_COLOURS[number % len(_COLOURS)])
         axes.set(title=title, xlabel=name)
         axes.margins(y=0.25)
+    return _svg(figure)
+
+
+def draw_reliability(bins: Mapping[str, Sequence[ScoreBin]]) -> str:
+    """Plot the masks' mean IoU over their mean score, a line for each series.
+
+    Returns:
+        an SVG element.
+    """
+    figure, (axes,) = _figure(4.2, 4.2, 1)
+    axes.plot([0, 1], [0, 1], color="#999999", lw=1, label="calibrated")
+    for number, (series, some) in enumerate(bins.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        scores, ious = [each.score for each in some], [each.iou for each in some]
+        axes.plot(scores, ious, marker="o", ms=4, color=colour, label=series)
+    axes.set(xlabel="score of a mask", ylabel="IoU", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(frameon=False)
     return _svg(figure)
 
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
 from aopsam_ros.evaluation.configurations import SWEEPS
-from aopsam_ros.evaluation.harness import ALL
-from aopsam_ros.evaluation.pictures import Example
-from aopsam_ros.evaluation.plots import Point, draw_front, draw_sweep
-from aopsam_ros.evaluation.results import Evaluation, Outcome
+from aopsam_ros.evaluation.evaluator import Evaluator
+from aopsam_ros.evaluation.examples import Example, draw_examples
+from aopsam_ros.evaluation.figures import MeanFigures
+from aopsam_ros.evaluation.plots import Point, draw_front, draw_reliability, draw_sweep
+from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome
 from aopsam_ros.evaluation.tables import COLUMNS, Table, cells
+from aopsam_ros.images.files import write_bytes
 
 LEGEND = (
-    "mIoU 1:1: greedy one-to-one matching, averaged over the true masks, unmatched ones count 0. "
-    "mIoU paper: each predicted mask with its closest true one. found: share of the true masks "
-    "reached with that IoU. AR and AP: COCO's, without classes. kept: prompts with a part in a "
-    "mask. calls: prompts decoded. dropped: share of the prompts that filtering left undecoded. "
-    "prompt ms: predictor, sampling and filtering; medians, and the 95th percentile beside them. "
-    "prompt MB: largest growth of the process while prompts were made; run MB: its peak above what "
-    "it had before the model was loaded. Shares in percent."
+    "PQ = SQ x RQ: panoptic quality without classes, matches at IoU above 0.5. AR and AP: COCO's, "
+    "without classes; AR@1000 also by size. mIoU 1:1: greedy one-to-one matching, averaged over "
+    "the ground truth, unmatched ones count 0; boundary: the boundary IoU of these pairs. "
+    "mIoU paper: each predicted mask with its closest ground truth. found: share of the ground "
+    "truth reached with that IoU. copies: masks with an IoU above 0.8 with a better one. flicker: "
+    "masks without a partner in the next frame of a stream. ECE: calibration error of the scores. "
+    "kept: prompts with a part in a mask. decoded: prompts decoded. dropped: share of the prompts "
+    "that filtering left undecoded. prompt ms: predictor, sampling and filtering; medians, and the "
+    "95th percentile beside them. peak MB: the process's peak above what it had before the model "
+    "was loaded. Shares in percent."
 )
 _STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;max-width:88rem;margin:2rem auto;padding:0 1rem;"
@@ -39,6 +45,28 @@ _SWEEP_TITLES = {
 }
 
 
+def write_report(evaluator: Evaluator, evaluation: Evaluation, folder: Path) -> None:
+    """Write results.json, results.csv, report.md, report.html and its example images.
+
+    Args:
+        evaluator: after its run.
+        evaluation: what it returned.
+        folder: to write to.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    examples = draw_examples(evaluator, folder)
+    files = {
+        "results.json": evaluation.to_json(),
+        "results.csv": evaluation.to_csv(),
+        "report.md": to_markdown(evaluation),
+        "report.html": to_html(evaluation, examples),
+    }
+    for name, text in files.items():
+        write_bytes(folder / name, text.encode())
+
+
 def to_markdown(evaluation: Evaluation) -> str:
     """Return the report's tables as Markdown."""
     about = "\n".join(f"- {name}: {text}" for name, text in _about(evaluation))
@@ -47,17 +75,20 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 
 def to_html(evaluation: Evaluation, examples: Sequence[Sequence[Example]]) -> str:
-    """Return the whole report as one page; its pictures lie beside it."""
+    """Return the whole report as one page; its example images lie beside it."""
     about = "".join(f"<li>{name}: {html.escape(text)}</li>" for name, text in _about(evaluation))
     body = [f"<h1>Evaluation</h1><ul>{about}</ul><p>{html.escape(LEGEND)}</p>"]
-    body.append("<h2>mIoU against decoder calls</h2>")
+    body.append("<h2>Panoptic quality against prompts decoded</h2>")
     body.append("<p>Points without a name are the other configurations of the tables below.</p>")
     body.append(_front(evaluation))
     for table in tables(evaluation):
         body.append(table.html())
         body.append(_curves(evaluation, table.title))
+    body.append("<h2>Reliability of the scores</h2>")
+    sources = evaluation.part("sources")
+    body.append(draw_reliability({o.configuration.title: _all(o).reliability for o in sources}))
     if examples:
-        body.append("<h2>Best, median and worst photograph of the first source</h2>")
+        body.append("<h2>Best, median and worst image of the first source</h2>")
     body += [_row_of_examples(row) for row in examples]
     content = "\n".join(body)
     return (
@@ -70,7 +101,7 @@ def to_html(evaluation: Evaluation, examples: Sequence[Sequence[Example]]) -> st
 def tables(evaluation: Evaluation) -> list[Table]:
     """Return the paper's tables 1 to 3 for these data, and the rules of filtering."""
     sources = evaluation.part("sources")
-    found = [_table("Table 1: prompt sources, all photographs", "", sources)]
+    found = [_table("Table 1: prompt sources, all images", "", sources)]
     if len(evaluation.data) > 1:
         found.append(_by_set(evaluation, sources))
     for part, title, note in (
@@ -89,7 +120,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
 
 def _about(evaluation: Evaluation) -> list[tuple[str, str]]:
     data = ", ".join(f"{name} ({count})" for name, count in evaluation.data.items())
-    return [*evaluation.about.items(), ("photographs", data)]
+    return [*evaluation.about.items(), ("images", data)]
 
 
 def _swept(evaluation: Evaluation, name: str) -> list[Outcome]:
@@ -97,27 +128,32 @@ def _swept(evaluation: Evaluation, name: str) -> list[Outcome]:
 
 
 def _table(title: str, note: str, outcomes: Sequence[Outcome]) -> Table:
-    rows = [(o.configuration.title, *cells(o.rows[ALL], o.memory)) for o in outcomes]
+    rows = [(o.configuration.title, *cells(_all(o), o.peak_mb)) for o in outcomes]
     return Table(title, note, ("", *COLUMNS), tuple(rows))
 
 
 def _by_set(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> Table:
     rows = [
-        (f"{name}: {outcome.configuration.title}", *cells(outcome.rows[name])[:-2])
+        (f"{name}: {outcome.configuration.title}", *cells(outcome.figures[name])[:-1])
         for name in evaluation.data
         for outcome in outcomes
     ]
-    return Table("Table 1 by data set", "", ("", *COLUMNS[:-2]), tuple(rows))
+    return Table("Table 1 by data set", "", ("", *COLUMNS[:-1]), tuple(rows))
+
+
+def _all(outcome: Outcome) -> MeanFigures:
+    return outcome.figures[ALL]
 
 
 def _front(evaluation: Evaluation) -> str:
     points = []
     for outcome in evaluation.outcomes:
-        what, row = outcome.configuration, outcome.rows[ALL]
+        what, figures = outcome.configuration, _all(outcome)
         label = what.title if what.part == "sources" else ""
         # A logarithmic axis has no zero.
-        points.append(Point(what.source, label, max(row.decoder_calls, 0.5), 100 * row.one_to_one))
-    return draw_front(points, "decoder calls a photograph", "mIoU 1:1, %")
+        decoded = max(figures.prompts_decoded, 0.5)
+        points.append(Point(what.source, label, decoded, 100 * figures.pq))
+    return draw_front(points, "prompts decoded an image", "PQ, %")
 
 
 def _curves(evaluation: Evaluation, title: str) -> str:
@@ -125,14 +161,14 @@ def _curves(evaluation: Evaluation, title: str) -> str:
     swept = _swept(evaluation, name)
     if not swept:
         return ""
-    rows = [outcome.rows[ALL] for outcome in swept]
     curves = {
-        "mIoU 1:1, %": [100 * row.one_to_one for row in rows],
-        "total ms": [row.total_ms for row in rows],
-        "eliminated, %": [100 * row.eliminated for row in rows],
+        "PQ, %": [100 * _all(outcome).pq for outcome in swept],
+        "mIoU 1:1, %": [100 * _all(outcome).one_to_one for outcome in swept],
+        "total ms": [_all(outcome).total_ms for outcome in swept],
+        "eliminated, %": [100 * _all(outcome).eliminated for outcome in swept],
     }
-    if all(outcome.memory for outcome in swept):
-        curves["run MB"] = [outcome.memory.run_mb for outcome in swept if outcome.memory]
+    if all(outcome.peak_mb is not None for outcome in swept):
+        curves["peak MB"] = [outcome.peak_mb or 0.0 for outcome in swept]
     values = [float(outcome.configuration.value) for outcome in swept]
     return draw_sweep(values, curves, name)
 

@@ -8,31 +8,32 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from aopsam_ros.evaluation.configurations import Configuration
-from aopsam_ros.evaluation.memory_probe import MemoryFigures
-from aopsam_ros.evaluation.summary import Row
+from aopsam_ros.evaluation.figures import MeanFigures
 from aopsam_ros.options import Value
+
+ALL = "all"  # the figures over the images of all data sets
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A configuration, all of its options, its rows by data set, and its memory."""
+    """A configuration, all of its options, its figures by data set, and its peak memory in MiB."""
 
     configuration: Configuration
     options: Mapping[str, Value]
-    rows: Mapping[str, Row]
-    memory: MemoryFigures | None = None
+    figures: Mapping[str, MeanFigures]
+    peak_mb: float | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The outcomes, and what they hold for.
 
-    `about` says which model, engine and machine; `data` counts the photographs of each set.
+    `about` says which model, engine and machine; `data` counts the images of each set.
     """
 
     about: Mapping[str, str]
@@ -46,35 +47,52 @@ class Evaluation:
     def to_json(self) -> str:
         """Return all figures."""
         content: dict[str, Any] = {"about": dict(self.about), "data": dict(self.data)}
-        content["configurations"] = [_described(outcome) for outcome in self.outcomes]
+        content["configurations"] = [
+            {
+                **_named(outcome.configuration),
+                "options": dict(outcome.options),
+                "peak_mb": outcome.peak_mb,
+                "figures": {
+                    name: _flat(figures) | {"reliability": asdict(figures)["reliability"]}
+                    for name, figures in outcome.figures.items()
+                },
+            }
+            for outcome in self.outcomes
+        ]
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
         """Return one line for each configuration and data set."""
+        rows = [
+            {**_named(outcome.configuration), "data": data, **_flat(figures)}
+            | {"peak_mb": outcome.peak_mb}
+            for outcome in self.outcomes
+            for data, figures in outcome.figures.items()
+        ]
         text = io.StringIO()
-        names = [field.name for field in fields(Row)]
-        memory = [field.name for field in fields(MemoryFigures)]
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["part", "configuration", "source", "data", *names, *memory])
-        for outcome in self.outcomes:
-            what = outcome.configuration
-            own = [getattr(outcome.memory, name, "") for name in memory]
-            for data, row in outcome.rows.items():
-                figures = [getattr(row, name) for name in names]
-                writer.writerow([what.part, what.title, what.source, data, *figures, *own])
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
         return text.getvalue()
 
 
-def _described(outcome: Outcome) -> dict[str, Any]:
-    what = outcome.configuration
+def _named(configuration: Configuration) -> dict[str, str]:
     return {
-        "part": what.part,
-        "configuration": what.title,
-        "source": what.source,
-        "options": dict(outcome.options),
-        "memory": asdict(outcome.memory) if outcome.memory else None,
-        "rows": {name: asdict(row) for name, row in outcome.rows.items()},
+        "part": configuration.part,
+        "configuration": configuration.title,
+        "source": configuration.source,
     }
+
+
+def _flat(figures: MeanFigures) -> dict[str, float | None]:
+    """Return the figures by name, the recalls among the others."""
+    flat: dict[str, float | None] = {}
+    for name, value in vars(figures).items():
+        if name == "recall":
+            flat |= value
+        elif name != "reliability":
+            flat[name] = value
+    return flat
 
 
 def describe_machine() -> str:

@@ -1,29 +1,28 @@
-"""Results by photograph on disk, so that an interrupted evaluation goes on where it stopped."""
+"""Results by image on disk, so that an interrupted evaluation goes on where it stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from aopsam_ros.data.datasets import LabelledImage
 from aopsam_ros.errors import InputError
-from aopsam_ros.evaluation.automatic import ImageResult
+from aopsam_ros.evaluation.figures import ImageFigures
+from aopsam_ros.evaluation.panoptic import PanopticCounts
 
-FORMAT = 1  # raise it when what is measured changes
+FORMAT = 2  # raise it when what is measured changes
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One photograph's figures and, as COCO's run lengths, its masks and their predicted IoU."""
+class StoredImage:
+    """One image's figures and, as COCO's run lengths, its predicted masks and their scores."""
 
-    result: ImageResult
-    found: tuple[str, ...] = ()
+    figures: ImageFigures
+    predicted: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
 
 
@@ -42,14 +41,8 @@ def _release() -> str:
         return ""
 
 
-def image_key(dataset: str, image: LabelledImage) -> str:
-    """Return a name that differs for another picture or other labels of the same name."""
-    content = zlib.crc32(image.layers.tobytes(), zlib.crc32(image.rgb.tobytes()))
-    return f"{dataset}/{image.name}/{content:08x}"
-
-
 class Store:
-    """Results of one configuration: a line of JSON for each photograph, appended at once.
+    """Results of one configuration: a line of JSON for each image, appended at once.
 
     Args:
         path: the file; None keeps the results in memory only.
@@ -58,7 +51,7 @@ class Store:
     def __init__(self, path: Path | None = None) -> None:
         """Read what an earlier run left; a line that was cut off is measured again."""
         self._path = path
-        self._results: dict[str, Stored] = {}
+        self._images: dict[str, StoredImage] = {}
         if path is not None and path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
                 self._read(line)
@@ -66,23 +59,27 @@ class Store:
     def _read(self, line: str) -> None:
         try:
             content = json.loads(line)
-            result = ImageResult(**content["result"])
-            stored = Stored(result, tuple(content["found"]), tuple(content["scores"]))
-            self._results[content["image"]] = stored
+            figures = content["figures"]
+            figures["panoptic"] = PanopticCounts(**figures["panoptic"])
+            for name in ("scores", "ious"):
+                figures[name] = tuple(figures[name])
+            self._images[content["image"]] = StoredImage(
+                ImageFigures(**figures), tuple(content["predicted"]), tuple(content["scores"])
+            )
         except (ValueError, KeyError, TypeError):
             return
 
-    def get(self, image: str) -> Stored | None:
-        """Return a photograph's results, if they are there; see `image_key`."""
-        return self._results.get(image)
+    def get(self, image: str) -> StoredImage | None:
+        """Return an image's results by its key, if they are there."""
+        return self._images.get(image)
 
-    def put(self, image: str, stored: Stored) -> None:
-        """Keep a photograph's results.
+    def put(self, image: str, stored: StoredImage) -> None:
+        """Keep an image's results.
 
         Raises:
             InputError: if they cannot be written.
         """
-        self._results[image] = stored
+        self._images[image] = stored
         if self._path is None:
             return
         line = json.dumps({"image": image, **asdict(stored)}) + "\n"

@@ -6,8 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aopsam_ros.evaluation.memory_probe import MemoryFigures
-from aopsam_ros.evaluation.summary import Row
+from aopsam_ros.evaluation.figures import MeanFigures
 
 
 @dataclass(frozen=True)
@@ -43,47 +42,49 @@ def _line(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{inside}</tr>"
 
 
+# Titles and what stands below them: an attribute of `MeanFigures` or a recall, in percent.
+_SHARES = {
+    "PQ": "pq",
+    "AR@100": "ar_100",
+    "SQ": "sq",
+    "RQ": "rq",
+    "AR@10": "ar_10",
+    "AR@1000": "ar_1000",
+    "small": "ar_1000_small",
+    "medium": "ar_1000_medium",
+    "large": "ar_1000_large",
+    "AP": "average_precision",
+    "mIoU 1:1": "one_to_one",
+    "boundary": "boundary_iou",
+    "mIoU paper": "closest",
+    "found .5": "coverage_50",
+    "found .75": "coverage_75",
+    "copies": "near_copies",
+    "flicker": "flicker",
+    "ECE": "calibration_error",
+}
 COLUMNS = (
-    "mIoU 1:1",
-    "mIoU paper",
-    "found .5",
-    "found .75",
-    "AR@1000",
-    "AP",
-    "masks",
-    "prompts",
-    "kept",
-    "calls",
-    "dropped",
-    "prompt ms",
-    "p95",
-    "total ms",
-    "p95",
-    "prompt MB",
-    "run MB",
+    *_SHARES,
+    *("masks", "prompts", "kept", "decoded", "dropped"),
+    *("prompt ms", "p95", "total ms", "p95", "peak MB"),
 )
 
 
-def cells(row: Row, memory: MemoryFigures | None = None) -> tuple[str, ...]:
-    """Return a row's figures in the order of `COLUMNS`; shares in percent."""
+def cells(figures: MeanFigures, peak_mb: float | None = None) -> tuple[str, ...]:
+    """Return figures in the order of `COLUMNS`; shares in percent."""
+    shares = {**vars(figures), **figures.recall}
     return (
-        _percent(row.one_to_one),
-        _percent(row.closest),
-        _percent(row.coverage_50),
-        _percent(row.coverage_75),
-        _percent(row.average_recall),
-        _percent(row.average_precision),
-        f"{row.masks:.1f}",
-        f"{row.prompts:.1f}",
-        f"{row.kept:.1f}",
-        f"{row.decoder_calls:.1f}",
-        f"{100 * row.eliminated:.0f} %",
-        f"{row.prompt_ms:.1f}",
-        f"{row.prompt_ms_p95:.1f}",
-        f"{row.total_ms:.0f}",
-        f"{row.total_ms_p95:.0f}",
-        f"{memory.prompt_mb:.0f}" if memory else "-",
-        f"{memory.run_mb:.0f}" if memory else "-",
+        *(_percent(shares[name]) for name in _SHARES.values()),
+        f"{figures.masks:.1f}",
+        f"{figures.prompts:.1f}",
+        f"{figures.kept:.1f}",
+        f"{figures.prompts_decoded:.1f}",
+        f"{100 * figures.eliminated:.0f} %",
+        f"{figures.prompt_ms:.1f}",
+        f"{figures.prompt_ms_p95:.1f}",
+        f"{figures.total_ms:.0f}",
+        f"{figures.total_ms_p95:.0f}",
+        "-" if peak_mb is None else f"{peak_mb:.0f}",
     )
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.evaluation.metrics import iou_row
+from aopsam_ros.evaluation.metrics import Crop, pairwise_iou
 from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.masks.rle import decode
 from aopsam_ros.masks.selection import MASK_THRESHOLD
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.boxes import Boxes
@@ -81,8 +82,7 @@ def record_prompt(
     predicted_iou: NDArray[np.float32],
     offset: float,
     upscale: Upscaler,
-    truth: NDArray[np.bool_],
-    areas: NDArray[np.int64],
+    ground_truth: Sequence[Crop],
 ) -> RecordedPrompt:
     """Write one prompt's answer down.
 
@@ -91,17 +91,16 @@ def record_prompt(
         predicted_iou: `[3]`.
         offset: of the stability score, in logits.
         upscale: of the photograph.
-        truth: its true masks, bool `[T, H, W]`.
-        areas: their pixels, `[T]`.
+        ground_truth: its instances.
     """
     thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
     flat = logits.reshape(len(logits), -1)
-    full = [upscale.pixels(mask) for mask in logits]
+    full = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits)]
     return RecordedPrompt(
         predicted_iou=predicted_iou.copy(),
         levels=np.stack([np.packbits(flat > threshold, axis=1) for threshold in thresholds]),
-        iou=np.stack([iou_row(box, crop, truth, areas) for box, crop in full]),
-        area=np.array([np.count_nonzero(crop) for _, crop in full], np.int64),
+        iou=pairwise_iou(full, ground_truth),
+        area=np.array([crop.area for crop in full], np.int64),
     )
 
 

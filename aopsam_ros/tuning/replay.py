@@ -13,11 +13,10 @@ from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.data.datasets import InstanceDataset
 from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.evaluation.metrics import closest, one_to_one
-from aopsam_ros.evaluation.photographs import Photograph, read
+from aopsam_ros.evaluation.images import EvaluationImage, read_image
+from aopsam_ros.evaluation.metrics import Crop, closest, crop_of, one_to_one
 from aopsam_ros.geometry import PreprocessedImage
 from aopsam_ros.masks.merging import combine
-from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
@@ -41,7 +40,7 @@ _NO_IMAGE = np.zeros((0,), np.float32)
 
 @dataclass(frozen=True)
 class Replayed:
-    """What one photograph comes to with some options; the fields as in `ImageResult`."""
+    """What one photograph comes to with some options; the fields as in `ImageFigures`."""
 
     one_to_one: float
     closest: float
@@ -51,16 +50,14 @@ class Replayed:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What decoding a photograph's prompts takes; `truth` bool `[T, H, W]`, `areas` `[T]`."""
+    """What decoding a photograph's prompts takes; its embedding and its instances."""
 
     frame: FrameEmbedding
-    truth: NDArray[np.bool_]
-    areas: NDArray[np.int64]
+    ground_truth: list[Crop]
 
     @classmethod
-    def of(cls, frame: FrameEmbedding, photograph: Photograph) -> _Opened:
-        truth = np.stack(photograph.truth)
-        return cls(frame, truth, count_pixels(truth))
+    def of(cls, frame: FrameEmbedding, photograph: EvaluationImage) -> _Opened:
+        return cls(frame, [crop_of(mask) for mask in photograph.ground_truth])
 
 
 class Replay:
@@ -77,14 +74,14 @@ class Replay:
         self._model, self._source, self._datasets = model, source, datasets
         self._open: tuple[Recording, _Opened] | None = None
 
-    def record(self, photograph: Photograph, number: int, boxes: Boxes | None) -> Recording:
+    def record(self, photograph: EvaluationImage, number: int, boxes: Boxes | None) -> Recording:
         """Encode a photograph, of the data set of that number, and keep what options may use."""
-        frame = self._model.encode(photograph.image.rgb, Stopwatch())
+        frame = self._model.encode(photograph.rgb, Stopwatch())
         source, model = self._source, self._model
         recording = Recording(
             place=(number, photograph.index),
             geometry=frame.geometry,
-            instances=len(photograph.truth),
+            instances=len(photograph.ground_truth),
             confidence_map=model.confidence_map(frame) if source.needs_confidence_map else None,
             features=model.features(frame) if source.adaptive or source.needs_features else None,
             boxes=boxes,
@@ -128,18 +125,17 @@ class Replay:
                     predicted_iou[row],
                     bundle.stability_offset,
                     upscale,
-                    opened.truth,
-                    opened.areas,
+                    opened.ground_truth,
                 )
 
     def _opened(self, recording: Recording) -> _Opened:
         """Return a photograph's embedding and its true masks; only the last one is kept."""
         if self._open is None or self._open[0] is not recording:
             number, index = recording.place
-            photograph = read(self._datasets[number], index)
+            photograph = read_image(self._datasets[number], index)
             if photograph is None:
                 raise DatasetError(f"{self._datasets[number].path}: changed while it was used")
-            frame = self._model.encode(photograph.image.rgb, Stopwatch())
+            frame = self._model.encode(photograph.rgb, Stopwatch())
             self._open = recording, _Opened.of(frame, photograph)
         return self._open[1]
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from aopsam_ros.data.datasets import InstanceDataset, split_by_group
 from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.evaluation.images import EvaluationImage, read_image, spread
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
-from aopsam_ros.evaluation.photographs import Photograph, read, spread
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions, Value
 from aopsam_ros.prompting.boxes import Boxes
@@ -102,25 +102,25 @@ class Tuner:
             recordings.append(self._replay.record(photograph, number, boxes))
             digest.update(photograph.key.encode() + b"\n")
             if len(recordings) % every == 1 or every == 1:
-                frames.append((photograph.image.rgb, boxes))
+                frames.append((photograph.rgb, boxes))
         if not recordings:
             raise DatasetError("no image has an instance of at least 0.1 % of its area")
         return recordings, frames[:FRAMES], digest.hexdigest()
 
     def _photographs(
         self, word: str, indices: Sequence[Sequence[int]]
-    ) -> Iterator[tuple[int, Photograph]]:
+    ) -> Iterator[tuple[int, EvaluationImage]]:
         """Read the photographs that count, with their data set's number."""
         places = [(number, index) for number, some in enumerate(indices) for index in some]
         for number, index in tqdm(places, unit="image", desc=word, file=sys.stderr):
-            photograph = read(self._task.datasets[number], index)
+            photograph = read_image(self._task.datasets[number], index)
             if photograph is not None:
                 yield number, photograph
 
-    def _boxes(self, photograph: Photograph) -> Boxes | None:
+    def _boxes(self, photograph: EvaluationImage) -> Boxes | None:
         if not self._segmenter.needs_boxes or self._task.boxes is None:
             return None
-        return self._task.boxes.find(photograph.image.name, [photograph.dataset.name])
+        return self._task.boxes.find(photograph.labelled.name, [photograph.dataset.name])
 
     def _refuse_hopeless(self, own: Score) -> None:
         most = self._task.budget.max_calls
@@ -175,16 +175,16 @@ class Tuner:
         )
 
     def _check(
-        self, others: Iterable[tuple[int, Photograph]], values: Mapping[str, Value]
+        self, others: Iterable[tuple[int, EvaluationImage]], values: Mapping[str, Value]
     ) -> Score | None:
         """Run the real pipeline on photographs that the search did not see."""
         options = self._own.updated(values)
         results = [self._really(photograph, options) for _, photograph in others]
         return mean(results) if results else None
 
-    def _really(self, photograph: Photograph, options: SegmenterOptions) -> Replayed:
-        found = self._segmenter.segment(photograph.image.rgb, options, self._boxes(photograph))
-        iou = iou_matrix(found, photograph.truth)
+    def _really(self, photograph: EvaluationImage, options: SegmenterOptions) -> Replayed:
+        found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
+        iou = iou_matrix(found, photograph.ground_truth)
         return Replayed(one_to_one(iou), closest(iou), len(found.masks), found.decoder_calls)
 
 

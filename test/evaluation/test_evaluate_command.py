@@ -31,15 +31,15 @@ def without_times(path: Path):
     if path.name == "results.json":
         content = json.loads(path.read_text())
         for entry in content["configurations"]:
-            entry["memory"] = None
-            for row in entry["rows"].values():
+            entry["peak_mb"] = None
+            for row in entry["figures"].values():
                 for name in [name for name in row if "_ms" in name]:
                     del row[name]
         return content
     if path.suffix == ".jsonl":
         results = [json.loads(line) for line in path.read_text().splitlines() if line]
         for entry in results:
-            entry["result"] |= {"prompt_ms": 0, "total_ms": 0}
+            entry["figures"] |= {"prompt_ms": 0, "total_ms": 0}
         return results
     return re.sub(r"\d+(\.\d+)?", "#", path.read_text()) if path.suffix == ".md" else None
 
@@ -61,7 +61,7 @@ def test_two_runs_leave_the_same_files_but_for_times(evaluated, tiny_folder, dat
     assert files_of(tmp_path) == files_of(evaluated)
     for name in files_of(tmp_path):
         one, two = evaluated / name, tmp_path / name
-        if name.startswith("pictures"):
+        if name.startswith("examples"):
             assert one.read_bytes() == two.read_bytes()
         else:
             assert without_times(one) == without_times(two)
@@ -96,13 +96,13 @@ def test_a_killed_run_goes_on_where_it_stopped(evaluated, tiny_folder, data, tmp
     segment = Segmenter.segment
     monkeypatch.setattr(Segmenter, "segment", lambda *a: calls.append(1) or segment(*a))
     assert main(words(tiny_folder, data, tmp_path)) == 0
-    pictures = 3 * 2
-    assert len(calls) == 4 * 5 - measured + 4 + pictures
+    examples = 3 * 2
+    assert len(calls) == 4 * 5 - measured + 4 + examples
     assert without_times(tmp_path / "results.json") == without_times(evaluated / "results.json")
     calls.clear()
     before = (tmp_path / "results.json").read_text()
     assert main(words(tiny_folder, data, tmp_path)) == 0
-    assert len(calls) == pictures  # nothing else is measured again
+    assert len(calls) == examples  # nothing else is measured again
     assert (tmp_path / "results.json").read_text() == before
 
 
@@ -114,12 +114,13 @@ def test_results_say_what_was_measured(evaluated):
     assert content["data"] == {"near": 3, "far": 2}
     titles = [entry["configuration"] for entry in content["configurations"]]
     assert titles[:2] == ["predictor", "grid4"]
-    row = content["configurations"][0]["rows"]["all"]
-    assert row["images"] == 5 and row["decoder_calls"] <= row["prompts"] == 5
+    row = content["configurations"][0]["figures"]["all"]
+    assert row["images"] == 5 and row["prompts_decoded"] <= row["prompts"] == 5
     # Three rectangles found nearly exactly; the ground counts against AP and the paper's mIoU.
     assert row["one_to_one"] > 0.9 > row["closest"] and row["coverage_75"] == 1
-    assert row["average_recall"] > 0.85 > row["average_precision"] > 0.3
-    assert content["configurations"][0]["memory"]["run_mb"] > 0
+    assert row["ar_100"] > 0.85 > row["average_precision"] > 0.3
+    assert row["pq"] == pytest.approx(row["sq"] * row["rq"]) and row["pq"] > 0.5
+    assert content["configurations"][0]["peak_mb"] > 0
     lines = list(csv.DictReader((evaluated / "results.csv").open()))
     assert len(lines) == 5 * 3
     assert float(lines[2]["one_to_one"]) == row["one_to_one"]
@@ -131,10 +132,14 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd):
     assert main(common) == 2
     assert "--prompts boxes needs --boxes FILE" in capfd.readouterr().err
     assert main([*common, "--boxes", str(boxes_file), "--boxes-ms", "5000"]) == 0
-    rows = [line.split() for line in capfd.readouterr().out.splitlines()[1:]]
+    header, *lines = capfd.readouterr().out.splitlines()
+    columns = header.replace("data set", "data").split()
+    rows = [line.split() for line in lines]
     assert [row[0] for row in rows] == ["boxes"] * 3 + ["box_centres"] * 3
     for row in rows:
-        assert row[5] == "3.0" and float(row[2]) > 0.9 and float(row[6]) >= 5000
+        figures = dict(zip(columns, row, strict=True))
+        assert figures["masks"] == "3.0" and float(figures["1-to-1"]) > 0.9
+        assert float(figures["ms"]) >= 5000
 
 
 @pytest.mark.parametrize(
@@ -148,6 +153,7 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd):
         (["--data", "NEAR", "--prompts", "grid4,grid4"], "a source is named twice"),
         (["--data", "NEAR", "--set", "asf.batch_size"], "--set takes NAME=VALUE"),
         (["--data", "NEAR", "--set", "asf.batch_size=0"], "asf.batch_size must be between"),
+        (["--data", "NEAR", "--points", "middle"], "--points is centre, random, box or clicks:N"),
         (["--data", "NEAR", "--model", "nothing"], "model bundle 'nothing' not found"),
     ],
 )
@@ -156,6 +162,16 @@ def test_wrong_arguments_are_one_clear_line(data, tiny_folder, capfd, given, rea
     assert main(["evaluate", "--model", str(tiny_folder), *given]) == 2
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("aopsam: error: ") and reason in error
+
+
+def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp_path, capfd):
+    common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
+    assert main([*common, "--points", "clicks:1", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "points.json").read_text())
+    assert list(content) == ["near", "far", "all"]
+    assert content["all"]["instances"] == 15 and len(content["all"]["after_click"]) == 2
+    out = capfd.readouterr().out.splitlines()
+    assert out[0].endswith("click 1  click 2") and out[3].split()[:1] == ["all"]
 
 
 def test_without_matplotlib_it_says_what_to_install(tiny_folder, data, tmp_path):

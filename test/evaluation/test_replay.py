@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
+from aopsam_ros.evaluation.images import read_image
+from aopsam_ros.evaluation.metrics import closest, crop_of, iou_matrix, one_to_one
 from aopsam_ros.evaluation.model_choice import ModelChoice
-from aopsam_ros.evaluation.photographs import read
 from aopsam_ros.geometry import resized_geometry
-from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.choosing import choose_source
@@ -32,8 +31,8 @@ def test_recorded_logits_pass_the_same_thresholds(values, offset):
     truth = np.zeros((2, 20, 28), bool)
     truth[0, :10], truth[1, 10:] = True, True
     upscale = Upscaler(GEOMETRY, 8)
-    scores, areas = np.float32([0.3, 0.2, 0.1]), count_pixels(truth)
-    prompt = record_prompt(logits, scores, offset, upscale, truth, areas)
+    scores = np.float32([0.3, 0.2, 0.1])
+    prompt = record_prompt(logits, scores, offset, upscale, [crop_of(mask) for mask in truth])
     recorded = RecordedMasks([prompt, prompt], 8, offset)
     found = recorded.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
     for threshold in (-offset, 0.0, offset):
@@ -61,10 +60,10 @@ class Bench:
         self.dataset = open_dataset(data)
         chosen = choose_source(source, "tiny", True)
         self.replay = Replay(PromptableModel(bundle, self.runtime), chosen, [self.dataset])
-        self.photographs = [read(self.dataset, index) for index in range(len(self.dataset))]
+        self.photographs = [read_image(self.dataset, index) for index in range(len(self.dataset))]
         file = BoxFile(boxes_file)
         self.boxes = [
-            file.find(p.image.name, [self.dataset.name]) if chosen.needs_boxes else None
+            file.find(p.labelled.name, [self.dataset.name]) if chosen.needs_boxes else None
             for p in self.photographs
         ]
         pairs = zip(self.photographs, self.boxes, strict=True)
@@ -73,8 +72,8 @@ class Bench:
     def compare(self, options):
         for number, photograph in enumerate(self.photographs):
             got = self.replay.run(self.recordings[number], options)
-            found = self.segmenter.segment(photograph.image.rgb, options, self.boxes[number])
-            iou = iou_matrix(found, photograph.truth)
+            found = self.segmenter.segment(photograph.rgb, options, self.boxes[number])
+            iou = iou_matrix(found, photograph.ground_truth)
             assert got.decoder_calls == found.decoder_calls
             assert got.masks == len(found.masks)
             assert got.one_to_one == one_to_one(iou)

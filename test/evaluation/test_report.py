@@ -5,36 +5,51 @@ import re
 
 import pytest
 
+from aopsam_ros.evaluation.calibration import ScoreBin
+from aopsam_ros.evaluation.coco_metrics import RECALLS
 from aopsam_ros.evaluation.configurations import Configuration
-from aopsam_ros.evaluation.memory_probe import MemoryFigures
-from aopsam_ros.evaluation.pictures import Example
-from aopsam_ros.evaluation.plots import Point, draw_front, draw_sweep, pareto_front
+from aopsam_ros.evaluation.examples import Example
+from aopsam_ros.evaluation.figures import MeanFigures
+from aopsam_ros.evaluation.plots import (
+    Point,
+    draw_front,
+    draw_reliability,
+    draw_sweep,
+    pareto_front,
+)
 from aopsam_ros.evaluation.report import tables, to_html, to_markdown
 from aopsam_ros.evaluation.results import Evaluation, Outcome
-from aopsam_ros.evaluation.summary import Row
 from aopsam_ros.evaluation.tables import Table
 
 
-def row(one_to_one, calls, **changes):
+def row(one_to_one, decoded, **changes):
     figures = {
         "images": 2,
+        "pq": one_to_one - 0.2,
+        "sq": 0.8,
+        "rq": 0.75,
+        "recall": {name: number / 100 for number, name in enumerate(RECALLS)},
+        "average_precision": 0.1,
         "one_to_one": one_to_one,
+        "boundary_iou": 0.35,
         "closest": 0.25,
         "coverage_50": 0.5,
         "coverage_75": 1 / 3,
+        "near_copies": 0.4567,
+        "flicker": None,
+        "calibration_error": 0.031,
         "masks": 12.0,
         "prompts": 40.0,
         "kept": 9.5,
-        "decoder_calls": calls,
+        "prompts_decoded": decoded,
         "eliminated": 0.256,
         "prompt_ms": 12.34,
         "prompt_ms_p95": 20.0,
         "total_ms": 345.6,
         "total_ms_p95": 400.4,
-        "average_recall": 0.4567,
-        "average_precision": 0.1,
+        "reliability": (ScoreBin(0.55, 0.5, 7), ScoreBin(0.85, 0.9, 5)),
     }
-    return Row(**{**figures, **changes})
+    return MeanFigures(**{**figures, **changes})
 
 
 def outcome(part, title, source, value, calls, swept="", options=None):
@@ -42,8 +57,7 @@ def outcome(part, title, source, value, calls, swept="", options=None):
     what = Configuration(part, title, source, changes, swept)
     rows = {"kitchen": row(value - 0.1, calls), "street": row(value + 0.1, calls)}
     rows["all"] = row(value, calls)
-    memory = MemoryFigures(11.4, 250.6)
-    return Outcome(what, options or {"asf.filtering": "paper"}, rows, memory)
+    return Outcome(what, options or {"asf.filtering": "paper"}, rows, 250.6)
 
 
 @pytest.fixture
@@ -63,8 +77,9 @@ def evaluation():
 
 
 LINE = (
-    "| predictor | 60.0 | 25.0 | 50.0 | 33.3 | 45.7 | 10.0 | 12.0 | 40.0 | 9.5 | 30.0 | 26 % "
-    "| 12.3 | 20.0 | 346 | 400 | 11 | 251 |"
+    "| predictor | 40.0 | 1.0 | 80.0 | 75.0 | 0.0 | 2.0 | 5.0 | 8.0 | 11.0 | 10.0 | 60.0 | 35.0 "
+    "| 25.0 | 50.0 | 33.3 | 45.7 | - | 3.1 | 12.0 | 40.0 | 9.5 | 30.0 | 26 % | 12.3 | 20.0 | 346 "
+    "| 400 | 251 |"
 )
 
 
@@ -76,19 +91,19 @@ def test_markdown_word_for_word(evaluation):
         "",
         "- model: nano 9",
         "- machine: a <fast> one",
-        "- photographs: kitchen (1), street (1)",
+        "- images: kitchen (1), street (1)",
         "",
     ]
     assert [line for line in lines if line.startswith("## ")] == [
-        "## Table 1: prompt sources, all photographs",
+        "## Table 1: prompt sources, all images",
         "## Table 1 by data set",
         "## Table 2: ablation",
         "## Filtering rules",
         "## Table 3: spacing",
     ]
     assert LINE in lines
-    assert "| kitchen: predictor | 50.0 | 25.0 |" in text
-    assert "| street: grid16 | 60.0 | 25.0 |" in text
+    assert "| kitchen: predictor | 30.0 | 1.0 |" in text
+    assert "| street: grid16 | 40.0 | 1.0 |" in text
     assert "one option changed at a time; rule: paper" in lines
 
 
@@ -105,11 +120,14 @@ def test_every_table_is_rectangular(evaluation):
 
 
 def test_what_was_not_measured_is_a_dash(evaluation):
-    bare = row(0.5, 3.0, average_recall=None, average_precision=None)
+    bare = row(0.5, 3.0, recall=dict.fromkeys(RECALLS), average_precision=None)
     what = Configuration("sources", "grid1", "grid1")
     one = Evaluation({}, {"kitchen": 1}, [Outcome(what, {}, {"all": bare}, None)])
     (table,) = tables(one)
-    assert table.rows[0][5:7] == ("-", "-") and table.rows[0][-2:] == ("-", "-")
+    by_column = dict(zip(table.columns, table.rows[0], strict=True))
+    dashes = {name for name, cell in by_column.items() if cell == "-"}
+    recalls = {"AR@10", "AR@100", "AR@1000", "small", "medium", "large"}
+    assert dashes == {*recalls, "AP", "flicker", "peak MB"}
 
 
 def test_signs_of_html_are_shown_not_obeyed():
@@ -124,12 +142,15 @@ def test_results_for_programs(evaluation):
         "predictor",
         "grid16",
     ]
-    assert content["configurations"][0]["rows"]["street"]["one_to_one"] == pytest.approx(0.7)
-    assert content["configurations"][0]["memory"]["run_mb"] == 250.6
+    first = content["configurations"][0]
+    assert first["figures"]["street"]["one_to_one"] == pytest.approx(0.7)
+    assert first["figures"]["street"]["ar_100_small"] == 0.04
+    assert first["figures"]["all"]["reliability"][0] == {"score": 0.55, "iou": 0.5, "masks": 7}
+    assert first["peak_mb"] == 250.6
     lines = evaluation.to_csv().splitlines()
-    assert lines[0].startswith("part,configuration,source,data,images,one_to_one,closest,")
-    assert lines[3].startswith("sources,predictor,predictor,all,2,0.6,0.25,0.5,")
-    assert lines[3].endswith(",0.4567,0.1,11.4,250.6,,")
+    assert lines[0].startswith("part,configuration,source,data,images,pq,sq,rq,ar_10,ar_100,")
+    assert lines[3].startswith("sources,predictor,predictor,all,2,0.39999999999999997,0.8,0.75,")
+    assert lines[3].endswith(",345.6,400.4,250.6")
     assert len(lines) == 1 + 7 * 3
 
 
@@ -144,18 +165,19 @@ def test_the_front_holds_what_nothing_beats_for_less():
 
 
 @pytest.mark.needs("matplotlib")
-def test_the_page_holds_tables_plots_and_pictures(evaluation):
-    examples = [[Example("pictures/best_predictor_1.jpg", "best: predictor <0.9>")]]
+def test_the_page_holds_tables_plots_and_examples(evaluation):
+    examples = [[Example("examples/best_predictor_1.jpg", "best: predictor <0.9>")]]
     page = to_html(evaluation, examples)
     assert page == to_html(evaluation, examples)  # no date, no random names
     assert "a &lt;fast&gt; one" in page and "<fast>" not in page
-    assert page.count("<table>") == 5 and page.count("<svg") == 2
-    assert '<img src="pictures/best_predictor_1.jpg"' in page
+    assert page.count("<table>") == 5 and page.count("<svg") == 3
+    assert '<img src="examples/best_predictor_1.jpg"' in page
     assert "best: predictor &lt;0.9&gt;" in page
-    front, curves = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert "predictor" in front and "grid16" in front and "decoder calls a photograph" in front
-    for title in ("mIoU 1:1, %", "total ms", "eliminated, %", "run MB"):
+    front, curves, reliability = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert "predictor" in front and "grid16" in front and "prompts decoded an image" in front
+    for title in ("PQ, %", "mIoU 1:1, %", "total ms", "eliminated, %", "peak MB"):
         assert title in curves
+    assert "predictor" in reliability and "score of a mask" in reliability
     # Heading, table, curves: in this order.
     spacing = page.index("Table 3: spacing")
     assert page.index("<table>", spacing) < page.index("<svg", spacing)
@@ -171,9 +193,15 @@ def coordinates(svg, group):
 
 @pytest.mark.needs("matplotlib")
 def test_points_stand_where_their_figures_say():
-    drawn = draw_front(points((16, 40), (64, 60), (256, 50)), "calls", "mIoU")
+    drawn = draw_front(points((16, 40), (64, 60), (256, 50)), "decoded", "mIoU")
     (x0, y0), (x1, y1), (x2, y2) = coordinates(drawn, "PathCollection")
     assert x1 - x0 == pytest.approx(x2 - x1, rel=1e-3)  # each four times the last
     assert y0 > y2 > y1 and y0 - y2 == pytest.approx(y2 - y1, rel=1e-3)
     curve = draw_sweep([1.0, 2.0, 4.0], {"mIoU": [10.0, 30.0, 20.0]}, "asf.min_spacing")
     assert ">mIoU<" in curve and ">asf.min_spacing<" in curve
+
+
+@pytest.mark.needs("matplotlib")
+def test_reliability_is_drawn_beside_the_diagonal():
+    drawn = draw_reliability({"grid16": [ScoreBin(0.2, 0.4, 3), ScoreBin(0.8, 0.7, 5)]})
+    assert ">grid16<" in drawn and ">calibrated<" in drawn

@@ -10,8 +10,8 @@ import yaml
 
 from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
-from aopsam_ros.evaluation.photographs import read
 from aopsam_ros.options import OPTIONS
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning import tuner
@@ -84,9 +84,9 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pic
     with Segmenter.from_bundle(bad_bundle, engine="onnxruntime", threads=1) as segmenter:
         options = segmenter.options.updated(values)
         for index in range(len(dataset)):
-            photograph = read(dataset, index)
-            segmentation = segmenter.segment(photograph.image.rgb, options)
-            found.append(one_to_one(iou_matrix(segmentation, photograph.truth)))
+            photograph = read_image(dataset, index)
+            segmentation = segmenter.segment(photograph.rgb, options)
+            found.append(one_to_one(iou_matrix(segmentation, photograph.ground_truth)))
     assert min(found) > 0.8
 
 

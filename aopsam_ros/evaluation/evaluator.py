@@ -1,0 +1,248 @@
+"""A whole evaluation: load the model once, measure all configurations, and write the report.
+
+Images are the outer loop: what else the machine does then touches all configurations alike, and an
+interrupted run has compared them all on the images it came to.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tqdm import tqdm
+
+from aopsam_ros.data.datasets import InstanceDataset
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
+from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
+from aopsam_ros.evaluation.measurement import FrameBefore, LabelledMasks, Measurement
+from aopsam_ros.evaluation.memory import measure_peak
+from aopsam_ros.evaluation.model_choice import ModelChoice
+from aopsam_ros.evaluation.plots import require_packages
+from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
+from aopsam_ros.evaluation.store import Store, configuration_key
+from aopsam_ros.images.files import write_bytes
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.streaming.camera_motion import CameraMotion
+
+RESULTS = "images"  # the folder of results by image
+MEMORY_IMAGES = 3  # images on which memory is measured
+
+
+@dataclass(frozen=True)
+class EvaluationTask:
+    """What is to be measured.
+
+    Args:
+        choice: the model and its engine.
+        datasets: whose names are all different.
+        limit: most images of each; 0 for all.
+        sources: names of prompt sources; "auto" is resolved.
+        parts: of the report, see `configurations.PARTS`.
+        settings: options for every configuration, over the bundle's own.
+        boxes: for the sources that need them.
+        detector_ms: what those boxes had cost for each image.
+        is_stream: whether each data set is a stream of frames, of which flicker is measured.
+        out: folder of the report; None measures for the console only.
+    """
+
+    choice: ModelChoice
+    datasets: Sequence[InstanceDataset]
+    limit: int = 0
+    sources: Sequence[str] = (AUTO,)
+    parts: Sequence[str] = ("sources",)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    boxes: BoxFile | None = None
+    detector_ms: float = 0.0
+    is_stream: bool = False
+    out: Path | None = None
+
+
+class Evaluator:
+    """Measures prompt sources and options side by side, on one loaded model.
+
+    After `run`, `by_set` lists the images' keys by data set, `places` where each was read, and
+    `measurements` all results.
+    """
+
+    def __init__(self, task: EvaluationTask) -> None:
+        """Refuse early what would fail late, load the model, and make the folders.
+
+        Raises:
+            AopsamError: if a source, a part, an option or the model is wrong, or a package missing.
+        """
+        if task.out is not None or task.is_stream:
+            require_packages()
+        named = [source for source in task.sources if source != AUTO]
+        configurations(named, task.parts, SegmenterOptions().updated(task.settings))
+        self._task = task
+        bundle, self._runtime = task.choice.load()
+        segmenters = [Segmenter(bundle, self._runtime, source) for source in task.sources]
+        self._segmenters = {segmenter.prompt_source: segmenter for segmenter in segmenters}
+        self._stores: dict[str, Store] = {}
+        self._labelled: dict[str, LabelledMasks] = {}
+        self.by_set: dict[str, list[str]] = {}
+        self.places: dict[str, tuple[InstanceDataset, int]] = {}
+        self.measurements: list[Measurement] = []
+        if task.out is not None:
+            (task.out / RESULTS).mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Evaluator:
+        """Return itself; the model is freed at the end of the `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the model."""
+        self._runtime.close()
+
+    def run(self) -> Evaluation:
+        """Measure everything that is not measured yet.
+
+        Raises:
+            DatasetError: if no image counts, or one cannot be read.
+            InputError: if an image has no entry in the file of boxes.
+            InferenceError: if a graph fails.
+        """
+        first = next(iter(self._segmenters.values()))
+        own = self._segmenters.get(PREDICTOR, first).options.updated(self._task.settings)
+        wanted = configurations(list(self._segmenters), self._task.parts, own)
+        self.measurements = [self._prepare(configuration) for configuration in wanted]
+        self._measure_images()
+        groups = {**self.by_set, ALL: [key for keys in self.by_set.values() for key in keys]}
+        peaks = self._peak_memory()
+        outcomes = [
+            Outcome(
+                one.configuration,
+                one.options.flat(),
+                one.means(groups, self._labelled, self._task.detector_ms),
+                peaks.get(one.key),
+            )
+            for one in self.measurements
+        ]
+        data = {name: len(keys) for name, keys in self.by_set.items()}
+        return Evaluation(self._about(first), data, outcomes)
+
+    def _prepare(self, configuration: Configuration) -> Measurement:
+        task, segmenter = self._task, self._segmenters[configuration.source]
+        options = segmenter.options.updated({**task.settings, **configuration.changes})
+        bundle = segmenter.bundle
+        key = configuration_key(  # all that results depend on, but for the image
+            {
+                "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
+                "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
+                "engine": _engine(segmenter, task.choice.threads),
+                "source": segmenter.prompt_source,
+                "options": options.flat(),
+                "boxes": task.boxes.digest if task.boxes and segmenter.needs_boxes else "",
+                "stream": task.is_stream,
+            }
+        )
+        if key not in self._stores:
+            path = task.out / RESULTS / f"{key}.jsonl" if task.out else None
+            self._stores[key] = Store(path)
+        store = self._stores[key]
+        return Measurement(configuration, segmenter, options, store, key, task.boxes)
+
+    def _measure_images(self) -> None:
+        task, camera = self._task, CameraMotion()
+        chosen = list(choose_images(task.datasets, task.limit, consecutive=task.is_stream))
+        before: EvaluationImage | None = None
+        total = len(chosen) * len(self.measurements)
+        with tqdm(total=total, unit="run", desc="evaluate", file=sys.stderr) as bar:
+            for dataset, index in chosen:
+                image = read_image(dataset, index)
+                if image is not None:
+                    self._note(image)
+                    frame = _frame_before(before, image, camera) if task.is_stream else None
+                    for one in self.measurements:
+                        one.measure(image, frame)
+                before = image
+                bar.update(len(self.measurements))
+        if not self.by_set:
+            raise DatasetError("no image has an instance of at least 0.1 % of its area")
+
+    def _note(self, image: EvaluationImage) -> None:
+        self.by_set.setdefault(image.dataset.name, []).append(image.key)
+        self.places[image.key] = image.dataset, image.index
+        self._labelled[image.key] = LabelledMasks.of(image)
+
+    def _about(self, segmenter: Segmenter) -> dict[str, str]:
+        task, bundle = self._task, segmenter.bundle
+        about = {
+            "model": f"{bundle.name} {bundle.version}",
+            "engine": _engine(segmenter, task.choice.threads),
+            "machine": describe_machine(),
+        }
+        if task.boxes is not None:
+            taken = f"{task.detector_ms:g} ms an image" if task.detector_ms else "not counted"
+            about["detector's time"] = taken
+        return about
+
+    def _peak_memory(self) -> dict[str, float]:
+        """Measure each configuration in a process of its own, once; MiB by the stores' keys."""
+        task, places = self._task, list(self.places.values())
+        if task.out is None:
+            return {}
+        chosen = [places[i * len(places) // MEMORY_IMAGES] for i in range(MEMORY_IMAGES)]
+        images = [[str(dataset.path), index] for dataset, index in chosen]
+        file = task.out / "memory.json"
+        known = _read_json(file)
+        peaks = {}
+        for one in tqdm(self.measurements, unit="process", desc="memory", file=sys.stderr):
+            request = {
+                "choice": asdict(task.choice),
+                "source": one.segmenter.prompt_source,
+                "options": one.options.flat(),
+                "boxes": str(task.boxes.path) if task.boxes else None,
+                "images": images,
+            }
+            key = configuration_key({"configuration": one.key, "images": images})
+            if key not in known:
+                known[key] = measure_peak(request)
+                write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
+            peaks[one.key] = float(known[key])
+        return peaks
+
+
+def _frame_before(
+    before: EvaluationImage | None, image: EvaluationImage, camera: CameraMotion
+) -> FrameBefore | None:
+    """Return the frame before an image and the camera's motion since; None for a stream's first."""
+    is_next = (
+        before is not None
+        and before.dataset is image.dataset
+        and before.index + 1 == image.index
+        and before.rgb.shape == image.rgb.shape
+    )
+    if not is_next:
+        camera.reset()
+    shift = camera.update(image.rgb)
+    return FrameBefore(before.key, shift) if before is not None and is_next else None
+
+
+def _engine(segmenter: Segmenter, threads: int) -> str:
+    """Say what runs the model, and how."""
+    count = f"{threads} threads" if threads else "threads by its own choice"
+    return f"{segmenter.engine} on {segmenter.device}, {segmenter.precision}, {count}"
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """Read what an earlier run left; nothing if it is missing or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,42 @@
+"""Flicker: masks of a stream that are gone in the next frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from aopsam_ros.evaluation.metrics import Crop, pairwise_iou
+
+PARTNER_IOU = 0.5
+
+
+def flicker(
+    before: Sequence[Crop], after: Sequence[Crop], shift: tuple[float, float], size: tuple[int, int]
+) -> float | None:
+    """Share of a frame's masks without a partner (IoU above 0.5) in the next frame, 0-1.
+
+    Args:
+        before: masks of the frame.
+        after: masks of the next frame.
+        shift: how far the camera's motion moved the image's content, x and y in pixels.
+        size: height and width of both frames.
+
+    Returns:
+        None if no mask counts: those that have left the view by more than half do not.
+    """
+    moved = [_moved(crop, shift, size) for crop in before]
+    visible = [crop for crop, old in zip(moved, before, strict=True) if 2 * crop.area > old.area]
+    if not visible:
+        return None
+    has_partner = (pairwise_iou(visible, after, PARTNER_IOU) > PARTNER_IOU).any(1)
+    return 1.0 - float(has_partner.mean())
+
+
+def _moved(crop: Crop, shift: tuple[float, float], size: tuple[int, int]) -> Crop:
+    """Shift a mask by whole pixels; what falls outside the image is cut off."""
+    x, y = crop.box[0] + round(shift[0]), crop.box[1] + round(shift[1])
+    left, top = max(0, -x), max(0, -y)
+    pixels = crop.pixels[top : max(top, size[0] - y), left : max(left, size[1] - x)]
+    h, w = pixels.shape
+    return Crop((x + left, y + top, w, h), pixels, int(np.count_nonzero(pixels)))

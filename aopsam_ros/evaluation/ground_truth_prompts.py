@@ -1,0 +1,194 @@
+"""The promptable model on its own: prompts made from the ground truth, how good are the masks?
+
+Centres, random points and boxes are decoded once. Clicks are made as SAM's authors made them: the
+first at the innermost pixel, each further one at the innermost pixel of the largest error region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.evaluation.images import EvaluationImage
+from aopsam_ros.evaluation.metrics import Crop, crop_of, pairwise_iou
+from aopsam_ros.masks.rle import decode, tight_box
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+
+DECODED_AT_ONCE = 16
+KINDS = "centre, random, box or clicks:N"
+FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1  # labels of points
+
+Prompt = tuple[NDArray[np.float64], NDArray[np.float64]]  # coordinates [K, 2] and labels [K]
+
+
+@dataclass(frozen=True)
+class PromptKind:
+    """What prompts are made: `centre`, `random`, `box`, or `clicks` with so many corrections."""
+
+    name: str
+    corrections: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> PromptKind:
+        """Read `centre`, `random`, `box` or `clicks:N`.
+
+        Raises:
+            OptionError: if it is none of these.
+        """
+        name, _, count = text.partition(":")
+        if text in ("centre", "random", "box"):
+            return cls(text)
+        if name == "clicks" and count.isdecimal():
+            return cls(name, int(count))
+        raise OptionError(f"--points is {KINDS}, not '{text}'")
+
+
+@dataclass(frozen=True)
+class PromptedFigures:
+    """Mean IoU over instances that were prompted from the ground truth.
+
+    Attributes:
+        best: Of the best mask of each prompt, after the first click.
+        chosen: Of the mask with the highest predicted IoU.
+        instances: How many were prompted.
+        after_click: Of the chosen mask after each click, the first one included.
+    """
+
+    best: float
+    chosen: float
+    instances: int
+    after_click: tuple[float, ...] = ()
+
+
+def evaluate_prompts(
+    segmenter: Segmenter, image: EvaluationImage, kind: PromptKind, rng: np.random.Generator
+) -> PromptedFigures:
+    """Prompt every instance of an image; `rng` picks random points.
+
+    Raises:
+        InferenceError: if a graph fails.
+    """
+    frame = segmenter.encode(image.rgb)
+    best, after_click = [], []
+    masks = image.ground_truth
+    for start in range(0, len(masks), DECODED_AT_ONCE):
+        some = masks[start : start + DECODED_AT_ONCE]
+        prompts = [first_prompt(mask, kind.name, rng) for mask in some]
+        ious = []
+        for click in range(kind.corrections + 1):
+            decoded = _decode(segmenter, frame, prompts, some)
+            if click == 0:
+                best += [mask.best for mask in decoded]
+            ious.append([mask.iou for mask in decoded])
+            if click < kind.corrections:
+                prompts = [
+                    corrected(prompt, truth, mask.chosen)
+                    for prompt, truth, mask in zip(prompts, some, decoded, strict=True)
+                ]
+        after_click.append(np.array(ious))
+    means = np.hstack(after_click).mean(1).tolist()
+    return PromptedFigures(
+        float(np.mean(best)),
+        means[0],
+        len(masks),
+        tuple(means) if kind.name == "clicks" else (),
+    )
+
+
+def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -> Prompt:
+    """Prompt a ground-truth mask with its tight box, any of its pixels, or its innermost one."""
+    if kind == "box":
+        x, y, w, h = tight_box(mask)
+        corners = np.array([[x, y], [x + w, y + h]], np.float64)
+        return corners, np.array([TOP_LEFT, BOTTOM_RIGHT], np.float64)
+    if kind == "random":
+        rows, columns = np.nonzero(mask)
+        pick = rng.integers(len(rows))
+        return np.array([[columns[pick], rows[pick]]], np.float64), np.array([float(FOREGROUND)])
+    return np.array([innermost_pixel(mask)], np.float64), np.array([float(FOREGROUND)])
+
+
+def corrected(prompt: Prompt, ground_truth: NDArray[np.bool_], found: Crop) -> Prompt:
+    """Add a click at the innermost pixel of the largest region that `found` got wrong.
+
+    It is a foreground point where pixels are missing, a background point where they are too many,
+    and padding where nothing is wrong.
+    """
+    x, y, w, h = found.box
+    missing, extra = ground_truth.copy(), np.zeros_like(ground_truth)
+    missing[y : y + h, x : x + w] &= ~found.pixels
+    extra[y : y + h, x : x + w] = found.pixels & ~ground_truth[y : y + h, x : x + w]
+    regions = [_largest_region(missing), _largest_region(extra)]
+    areas = [np.count_nonzero(region) for region in regions]
+    which = int(areas[1] > areas[0])
+    point, label = (0, 0), PADDING
+    if areas[which]:
+        point, label = innermost_pixel(regions[which]), (FOREGROUND, BACKGROUND)[which]
+    coords, labels = prompt
+    return np.vstack((coords, [point])), np.append(labels, label)
+
+
+def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the largest connected region of a mask."""
+    count, regions, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count == 1:
+        return mask
+    return np.asarray(regions == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax()), np.bool_)
+
+
+def innermost_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """Find the pixel, x and y, farthest from the outside of a mask; the image's border is outside.
+
+    Args:
+        mask: bool `[H, W]` with at least one pixel set.
+    """
+    x, y, w, h = tight_box(mask)
+    crop = np.pad(mask[y : y + h, x : x + w].astype(np.uint8), 1)
+    distance = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+    return int(x + column - 1), int(y + row - 1)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """The best IoU of a prompt's masks, and the mask of the highest predicted IoU with its IoU."""
+
+    best: float
+    iou: float
+    chosen: Crop
+
+
+def _decode(
+    segmenter: Segmenter,
+    frame: FrameEmbedding,
+    prompts: Sequence[Prompt],
+    ground_truth: Sequence[NDArray[np.bool_]],
+) -> list[_Decoded]:
+    coords = np.stack([prompt[0] for prompt in prompts])
+    labels = np.stack([prompt[1] for prompt in prompts])
+    logits, predicted = segmenter.decode(frame, coords, labels)
+    upscale = Upscaler(frame.geometry, logits.shape[-1])
+    found = []
+    for index, truth in enumerate(ground_truth):
+        masks = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits[index])]
+        ious = pairwise_iou(masks, [crop_of(truth)])[:, 0]
+        chosen = int(predicted[index].argmax())
+        found.append(_Decoded(float(ious.max()), float(ious[chosen]), masks[chosen]))
+    return found
+
+
+def mean_prompted(images: Sequence[PromptedFigures]) -> PromptedFigures:
+    """Average over images, each counting once."""
+    clicks = np.mean([image.after_click for image in images], 0).tolist()
+    return PromptedFigures(
+        float(np.mean([image.best for image in images])),
+        float(np.mean([image.chosen for image in images])),
+        sum(image.instances for image in images),
+        tuple(clicks),
+    )

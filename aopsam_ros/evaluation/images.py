@@ -1,0 +1,73 @@
+"""The images that are measured on: those with a ground-truth mask that counts."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.data.datasets import InstanceDataset, LabelledImage
+
+SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
+
+
+@dataclass(frozen=True)
+class EvaluationImage:
+    """An image with at least one instance that counts; `ground_truth` bool `[H, W]` each."""
+
+    dataset: InstanceDataset
+    index: int
+    labelled: LabelledImage
+    ground_truth: list[NDArray[np.bool_]]
+
+    @property
+    def rgb(self) -> NDArray[np.uint8]:
+        """Its pixels, uint8 `[H, W, 3]`."""
+        return self.labelled.rgb
+
+    @property
+    def key(self) -> str:
+        """A name that differs for other pixels or other labels of the same name."""
+        content = zlib.crc32(self.labelled.layers.tobytes(), zlib.crc32(self.rgb.tobytes()))
+        return f"{self.dataset.name}/{self.labelled.name}/{content:08x}"
+
+
+def instance_masks(
+    layers: NDArray[np.uint16], smallest_share: float = SMALLEST_SHARE
+) -> list[NDArray[np.bool_]]:
+    """List the instances of label layers `[L, H, W]` that cover at least a share of the image."""
+    least = smallest_share * layers.shape[1] * layers.shape[2]
+    masks = []
+    for layer in layers:
+        counts = np.bincount(layer.ravel())
+        masks += [layer == label for label in range(1, len(counts)) if counts[label] >= least]
+    return [mask for mask in masks if mask.any()]
+
+
+def read_image(dataset: InstanceDataset, index: int) -> EvaluationImage | None:
+    """Read an image; None if it has no instance that counts."""
+    labelled = dataset.read(index)
+    ground_truth = instance_masks(labelled.layers)
+    return EvaluationImage(dataset, index, labelled, ground_truth) if ground_truth else None
+
+
+def spread(indices: Sequence[int], limit: int) -> list[int]:
+    """Take at most `limit` of the indices, evenly spread; 0 takes all."""
+    count = min(len(indices), limit or len(indices))
+    return [indices[i * len(indices) // count] for i in range(count)]
+
+
+def choose_images(
+    datasets: Sequence[InstanceDataset], limit: int, *, consecutive: bool = False
+) -> Iterator[tuple[InstanceDataset, int]]:
+    """List the images to measure on, at most `limit` of each data set (0: all).
+
+    They are spread evenly over a data set, or its first ones where they have to be `consecutive`.
+    """
+    for dataset in datasets:
+        every = range(len(dataset))
+        for index in every[: limit or None] if consecutive else spread(every, limit):
+            yield dataset, index

@@ -1,0 +1,167 @@
+"""The evaluator: what is measured how often, on which images, and what is kept."""
+
+import subprocess
+import sys
+
+import pytest
+
+from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.errors import InferenceError
+from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
+from aopsam_ros.evaluation.figures import measure
+from aopsam_ros.evaluation.images import choose_images, read_image
+from aopsam_ros.evaluation.memory import measure_peak
+from aopsam_ros.evaluation.model_choice import ModelChoice
+from aopsam_ros.evaluation.results import ALL
+from aopsam_ros.evaluation.store import Store, StoredImage, configuration_key
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.scenes import write_scenes
+
+
+def evaluate(tiny_folder, data, **changes):
+    choice = ModelChoice(str(tiny_folder), "onnxruntime", threads=1)
+    datasets = [open_dataset(folder) for folder in data]
+    with Evaluator(EvaluationTask(choice, datasets, **changes)) as evaluator:
+        return evaluator.run(), evaluator
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Whatever images are segmented."""
+    calls, segment = [], Segmenter.segment
+    monkeypatch.setattr(Segmenter, "segment", lambda *a: calls.append(1) or segment(*a))
+    return calls
+
+
+def test_a_limit_spreads_over_each_set_or_takes_the_first_frames(tmp_path):
+    sets = [open_dataset(write_scenes(tmp_path / "ten", range(10)))]
+
+    def chosen(limit, **kind):
+        return [index for _, index in choose_images(sets, limit, **kind)]
+
+    assert chosen(0) == chosen(99) == chosen(0, consecutive=True) == list(range(10))
+    assert (chosen(4), chosen(1)) == ([0, 2, 5, 7], [0])
+    assert chosen(4, consecutive=True) == [0, 1, 2, 3]
+
+
+def test_rows_are_the_means_of_what_the_library_finds(tiny_folder, data, tiny):
+    evaluation, evaluator = evaluate(
+        tiny_folder, data, sources=["auto", "grid4"], settings={"asf.batch_size": 2}
+    )
+    assert evaluation.data == {"near": 3, "far": 2}
+    for measured, outcome in zip(evaluator.measurements, evaluation.outcomes, strict=True):
+        with Segmenter.from_bundle(
+            tiny_folder, "onnxruntime", measured.configuration.source, threads=1
+        ) as segmenter:
+            options = segmenter.options.updated({"asf.batch_size": 2})
+            images = [
+                measure(segmenter.segment(image.rgb, options), image.ground_truth)
+                for dataset in map(open_dataset, data)
+                for image in (read_image(dataset, index) for index in range(len(dataset)))
+            ]
+        rows = outcome.figures
+        assert [(name, rows[name].images) for name in rows] == [("near", 3), ("far", 2), (ALL, 5)]
+        assert rows[ALL].one_to_one == pytest.approx(sum(i.one_to_one for i in images) / 5)
+        assert rows["near"].closest == pytest.approx(sum(i.closest for i in images[:3]) / 3)
+        assert rows[ALL].prompts_decoded == sum(i.prompts_decoded for i in images) / 5
+    assert evaluation.outcomes[1].figures[ALL].prompts_decoded == 16
+
+
+def test_the_first_run_of_a_configuration_only_warms_up(tiny_folder, data, calls):
+    evaluate(tiny_folder, data, limit=2, sources=["predictor", "grid4"])
+    assert len(calls) == 2 * (4 + 1)
+
+
+def test_equal_options_are_measured_once(tiny_folder, data, tiny, calls):
+    evaluation, _ = evaluate(tiny_folder, data, limit=1, parts=["sources", "rules"])
+    rules = [outcome.configuration.title for outcome in evaluation.part("rules")]
+    assert len(calls) == len(rules) * (2 + 1)  # not once more for "sources"
+    own = evaluation.part("rules")[rules.index(tiny.options.asf.filtering)]
+    assert own.figures == evaluation.part("sources")[0].figures
+
+
+@pytest.mark.needs("matplotlib", "pycocotools")
+def test_a_steady_stream_does_not_flicker(tiny_folder, tmp_path):
+    steady, other = write_scenes(tmp_path / "steady", [1]), write_scenes(tmp_path / "cut", [1, 2])
+    for folder in ("images", "masks"):
+        scene = steady / folder / "scene1.png"
+        scene.with_name("scene2.png").write_bytes(scene.read_bytes())
+    evaluation, _ = evaluate(tiny_folder, [steady, other], is_stream=True)
+    figures = evaluation.outcomes[0].figures
+    assert figures["steady"].flicker == 0
+    assert figures["cut"].flicker > 0
+    still, _ = evaluate(tiny_folder, [steady])
+    assert still.outcomes[0].figures[ALL].flicker is None
+
+
+def test_a_key_differs_for_whatever_gives_other_results():
+    basis = {"graphs": {"encoder": "a"}, "options": {"x": 1}, "source": "predictor"}
+    changed = [
+        basis | {"graphs": {"encoder": "b"}},
+        basis | {"options": {"x": 2}},
+        basis | {"source": "grid4"},
+    ]
+    keys = {configuration_key(description) for description in (basis, *changed)}
+    assert len(keys) == 4
+    assert configuration_key(dict(reversed(basis.items()))) == configuration_key(basis)
+
+
+def test_a_store_survives_a_line_that_was_cut_off(tmp_path, data, tiny):
+    image = read_image(open_dataset(data[0]), 0)
+    figures = measure(tiny.segment(image.rgb), image.ground_truth)
+    stored = StoredImage(figures, ("abc", "d"), (0.5, 0.25))
+    path = tmp_path / "store.jsonl"
+    store = Store(path)
+    store.put("one", stored)
+    store.put("two", stored)
+    content = path.read_text()
+    path.write_text(content[: len(content) - 20])
+    again = Store(path)
+    assert again.get("one") == stored and again.get("two") is None
+    again.put("two", stored)
+    again.put("three", stored)
+    last = Store(path)
+    assert [last.get(name) == stored for name in ("one", "two", "three")] == [True] * 3
+    path.write_text('nonsense\n{"image": 3}\n[1]\n')
+    assert Store(path).get("one") is None
+
+
+def peak(tiny_folder, data, source="predictor", boxes=None):
+    return measure_peak(
+        {
+            "choice": {"model": str(tiny_folder), "engine": "onnxruntime", "threads": 1},
+            "source": source,
+            "options": {"asf.max_prompts": 3},
+            "boxes": boxes,
+            "images": [[str(data[0]), 0], [str(data[1]), 1]],
+        }
+    )
+
+
+def test_a_fresh_process_measures_memory(tiny_folder, data, boxes_file):
+    assert 0 < peak(tiny_folder, data) < 2000
+    assert peak(tiny_folder, data, "boxes", str(boxes_file)) > 0
+    with pytest.raises(InferenceError, match=r"could not be measured: .*needs boxes"):
+        peak(tiny_folder, data, "boxes")
+
+
+# A fresh process: what others allocated and gave back would be used again, unseen.
+FREED_AT_ONCE = """
+import numpy as np
+from aopsam_ros.evaluation.memory import peak, reset_peak
+before = reset_peak()
+block = np.ones(64 << 20, np.uint8)  # 64 MiB, touched
+del block
+print(before, peak(), reset_peak(), peak())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
+def test_a_processs_peak_is_seen_after_it_was_freed():
+    done = subprocess.run(
+        [sys.executable, "-c", FREED_AT_ONCE], capture_output=True, text=True, check=True
+    )
+    before, most, after, new_peak = map(float, done.stdout.split())
+    assert 60 <= most - before <= 90
+    if new_peak < most:  # some kernels do not let the mark be reset
+        assert after < before + 32 and new_peak < before + 32

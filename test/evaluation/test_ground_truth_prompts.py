@@ -1,0 +1,90 @@
+"""Prompts made from the ground truth, and the figures of a model that is prompted with them."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.errors import OptionError
+from aopsam_ros.evaluation.ground_truth_prompts import (
+    PromptedFigures,
+    PromptKind,
+    corrected,
+    evaluate_prompts,
+    first_prompt,
+    mean_prompted,
+)
+from aopsam_ros.evaluation.images import read_image
+from aopsam_ros.evaluation.metrics import crop_of
+from support.drawn_masks import random_masks, rectangle
+
+RNG = np.random.default_rng(0)
+
+
+def test_kinds_are_read():
+    assert PromptKind.parse("box") == PromptKind("box")
+    assert PromptKind.parse("clicks:3") == PromptKind("clicks", 3)
+    for wrong in ("", "clicks", "clicks:-1", "clicks:x", "centre:2", "boxes"):
+        with pytest.raises(OptionError, match="--points is centre, random, box or clicks:N"):
+            PromptKind.parse(wrong)
+
+
+@pytest.mark.parametrize("kind", ["centre", "random", "clicks"])
+def test_points_lie_in_their_masks(kind):
+    for mask in random_masks(RNG, 6):
+        ((x, y),), (label,) = first_prompt(mask, kind, RNG)
+        assert mask[int(y), int(x)] and label == 1
+
+
+def test_the_centre_is_the_innermost_pixel_and_a_box_is_tight():
+    mask = rectangle(3, 14, 5, 24) | rectangle(10, 12, 24, 40)
+    ((x, y),), _ = first_prompt(mask, "centre", RNG)
+    assert y == 8 and 10 <= x <= 18
+    corners, labels = first_prompt(mask, "box", RNG)
+    assert corners.tolist() == [[5, 3], [40, 14]] and labels.tolist() == [2, 3]
+    corner = rectangle(0, 11, 0, 11)  # the image's border is outside, too
+    assert first_prompt(corner, "centre", RNG)[0].tolist() == [[5, 5]]
+
+
+FIRST = np.array([[5.0, 5.0]]), np.array([1.0])
+
+
+@pytest.mark.parametrize(
+    ("found", "point", "label"),
+    [
+        (rectangle(0, 20, 0, 13), (16, 10), 1),  # 7 columns are missing
+        (rectangle(0, 20, 0, 31), (25, 10), 0),  # 11 columns too many
+        (rectangle(0, 20, 5, 29), (24, 10), 0),  # 5 columns missing, 9 too many: the larger region
+        (rectangle(0, 20, 0, 20), (0, 0), -1),  # nothing is wrong
+    ],
+)
+def test_a_click_corrects_the_largest_error(found, point, label):
+    coords, labels = corrected(FIRST, rectangle(0, 20, 0, 20), crop_of(found))
+    assert labels.tolist() == [1, label] and coords[0].tolist() == [5, 5]
+    x, y = coords[1]
+    assert x == point[0] and abs(y - point[1]) <= (8 if label >= 0 else 0)
+
+
+def test_the_largest_error_is_one_region_not_a_sum_of_many():
+    labelled = rectangle(0, 30, 0, 20)
+    specks = np.zeros_like(labelled)
+    specks[::2, 30::2] = True  # 75 single pixels
+    found = (labelled & ~rectangle(10, 15, 5, 10)) | specks
+    coords, labels = corrected(FIRST, labelled, crop_of(found))
+    assert coords[1].tolist() == [7, 12] and labels[1] == 1
+
+
+@pytest.mark.parametrize("kind", ["centre", "box", "clicks:2"])
+def test_a_model_that_finds_its_objects_has_good_figures(tiny, data, kind):
+    image = read_image(open_dataset(data[0]), 0)
+    figures = evaluate_prompts(tiny, image, PromptKind.parse(kind), RNG)
+    assert figures.instances == 3
+    assert figures.best >= figures.chosen > 0.9
+    assert len(figures.after_click) == (3 if kind == "clicks:2" else 0)
+    assert figures.after_click[:1] in ((), (figures.chosen,))
+
+
+def test_every_image_counts_once():
+    images = [PromptedFigures(0.8, 0.6, 9, (0.6, 0.7)), PromptedFigures(0.4, 0.4, 1, (0.4, 0.9))]
+    mean = mean_prompted(images)
+    assert (mean.best, mean.chosen) == (pytest.approx(0.6), pytest.approx(0.5))
+    assert (mean.instances, mean.after_click) == (10, pytest.approx((0.5, 0.8)))
