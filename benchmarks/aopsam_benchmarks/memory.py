@@ -21,7 +21,7 @@ from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
-from aopsam_ros.evaluation.memory import ProcessMemory
+from aopsam_ros.evaluation.memory import peak, reset_peak
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.choosing import choose_source
 from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
@@ -51,11 +51,10 @@ def main() -> int:
     if arguments.prompts:
         settings |= exactly(arguments.prompts)
     work = make(bundle, engine_of(arguments), settings)
-    memory = ProcessMemory()
-    loaded = memory.reset()  # loading a model takes more than running it
+    loaded = reset_peak()  # loading a model takes more than running it
     for _ in range(FRAMES):
         work(rgb)
-    write_json(arguments.out, {"loaded_mb": MIB * loaded, "peak_mb": MIB * memory.peak()})
+    write_json(arguments.out, {"loaded_mb": MIB * loaded, "peak_mb": MIB * peak()})
     return 0
 
 
