@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from dataclasses import asdict
@@ -132,7 +133,7 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
         is_stream=arguments.stream,
         out=arguments.out,
     )
-    with Evaluator(task) as evaluator:
+    with contextlib.closing(Evaluator(task)) as evaluator:
         evaluation = evaluator.run()
         _print(evaluation, is_stream=arguments.stream)
         if arguments.out:

@@ -33,8 +33,8 @@ class CocoImage:
     height: int
     width: int
     ground_truth: tuple[str, ...]
-    predicted: tuple[str, ...]
-    scores: tuple[float, ...]
+    predicted: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from tqdm import tqdm
 
 from aopsam_ros.data.datasets import InstanceDataset
 from aopsam_ros.errors import DatasetError
+from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, CocoImage, compress
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
 from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
-from aopsam_ros.evaluation.measurement import FrameBefore, LabelledMasks, Measurement
-from aopsam_ros.evaluation.memory import measure_peak
+from aopsam_ros.evaluation.measurement import FrameBefore, Measurement
+from aopsam_ros.evaluation.memory import MemoryTask, measure_peak
+from aopsam_ros.evaluation.metrics import crop_of
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.plots import require_packages
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
@@ -84,29 +85,20 @@ class Evaluator:
         named = [source for source in task.sources if source != AUTO]
         configurations(named, task.parts, SegmenterOptions().updated(task.settings))
         self._task = task
-        bundle, self._runtime = task.choice.load()
-        segmenters = [Segmenter(bundle, self._runtime, source) for source in task.sources]
+        bundle, self._engine = task.choice.load()
+        segmenters = [Segmenter(bundle, self._engine, source) for source in task.sources]
         self._segmenters = {segmenter.prompt_source: segmenter for segmenter in segmenters}
         self._stores: dict[str, Store] = {}
-        self._labelled: dict[str, LabelledMasks] = {}
+        self._labelled: dict[str, CocoImage] = {}
         self.by_set: dict[str, list[str]] = {}
         self.places: dict[str, tuple[InstanceDataset, int]] = {}
         self.measurements: list[Measurement] = []
         if task.out is not None:
             (task.out / RESULTS).mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> Evaluator:
-        """Return itself; the model is freed at the end of the `with` block."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the model."""
-        self._runtime.close()
+        self._engine.close()
 
     def run(self) -> Evaluation:
         """Measure everything that is not measured yet.
@@ -177,7 +169,10 @@ class Evaluator:
     def _note(self, image: EvaluationImage) -> None:
         self.by_set.setdefault(image.dataset.name, []).append(image.key)
         self.places[image.key] = image.dataset, image.index
-        self._labelled[image.key] = LabelledMasks.of(image)
+        if HAS_PYCOCOTOOLS:
+            height, width = image.rgb.shape[:2]
+            texts = tuple(compress(crop_of(mask), height, width) for mask in image.ground_truth)
+            self._labelled[image.key] = CocoImage(height, width, texts)
 
     def _about(self, segmenter: Segmenter) -> dict[str, str]:
         task, bundle = self._task, segmenter.bundle
@@ -197,21 +192,17 @@ class Evaluator:
         if task.out is None:
             return {}
         chosen = [places[i * len(places) // MEMORY_IMAGES] for i in range(MEMORY_IMAGES)]
-        images = [[str(dataset.path), index] for dataset, index in chosen]
+        images = [(dataset.path, index) for dataset, index in chosen]
         file = task.out / "memory.json"
         known = _read_json(file)
         peaks = {}
         for one in tqdm(self.measurements, unit="process", desc="memory", file=sys.stderr):
-            request = {
-                "choice": asdict(task.choice),
-                "source": one.segmenter.prompt_source,
-                "options": one.options.flat(),
-                "boxes": str(task.boxes.path) if task.boxes else None,
-                "images": images,
-            }
-            key = configuration_key({"configuration": one.key, "images": images})
+            key = configuration_key({"configuration": one.key, "images": list(map(str, images))})
             if key not in known:
-                known[key] = measure_peak(request)
+                source, boxes = one.segmenter.prompt_source, task.boxes.path if task.boxes else None
+                known[key] = measure_peak(
+                    MemoryTask(task.choice, source, one.options.flat(), boxes, images)
+                )
                 write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
             peaks[one.key] = float(known[key])
         return peaks

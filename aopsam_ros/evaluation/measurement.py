@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from aopsam_ros.evaluation.coco_metrics import (
     HAS_PYCOCOTOOLS,
@@ -25,28 +26,11 @@ from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 
-@dataclass(frozen=True)
-class FrameBefore:
+class FrameBefore(NamedTuple):
     """A stream's frame before: its key, and how far the image's content moved since, pixels."""
 
     key: str
     shift: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class LabelledMasks:
-    """An image's ground truth as COCO's compressed run lengths; none without pycocotools."""
-
-    height: int
-    width: int
-    texts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, image: EvaluationImage) -> LabelledMasks:
-        """Compress an image's ground truth."""
-        height, width = image.rgb.shape[:2]
-        masks = image.ground_truth if HAS_PYCOCOTOOLS else ()
-        return cls(height, width, tuple(compress(crop_of(m), height, width) for m in masks))
 
 
 @dataclass
@@ -105,19 +89,20 @@ class Measurement:
                 yield key, stored
 
     def means(
-        self,
-        groups: dict[str, list[str]],
-        labelled: dict[str, LabelledMasks],
-        detector_ms: float,
+        self, groups: dict[str, list[str]], labelled: dict[str, CocoImage], detector_ms: float
     ) -> dict[str, MeanFigures]:
         """Return the figures over each group of images.
 
         Args:
-            groups: keys of images by the group's name; one group has them all.
-            labelled: the ground truth of all images.
+            groups: keys of images by the group's name.
+            labelled: the ground truth of all images; empty where COCO's figures are not wanted.
             detector_ms: what the boxes had cost for each image.
         """
-        coco = self._coco(labelled)
+        predicted = {
+            key: replace(labelled[key], predicted=stored.predicted, scores=stored.scores)
+            for key, stored in self.results(list(labelled))
+        }
+        coco = CocoEvaluation(predicted) if predicted else None
         extra_ms = detector_ms if self.segmenter.needs_boxes else 0.0
         means = {}
         for name, keys in groups.items():
@@ -125,17 +110,6 @@ class Measurement:
             figures = [one.figures for one in stored.values()]
             means[name] = mean_figures(figures, extra_ms, coco.figures(stored) if coco else None)
         return means
-
-    def _coco(self, labelled: dict[str, LabelledMasks]) -> CocoEvaluation | None:
-        if not HAS_PYCOCOTOOLS:
-            return None
-        images = {}
-        for key, stored in self.results(list(labelled)):
-            truth = labelled[key]
-            images[key] = CocoImage(
-                truth.height, truth.width, truth.texts, stored.predicted, stored.scores
-            )
-        return CocoEvaluation(images)
 
     def _boxes_of(self, image: EvaluationImage) -> Boxes | None:
         if not self.segmenter.needs_boxes or self.boxes is None:

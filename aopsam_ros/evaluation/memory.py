@@ -1,21 +1,64 @@
 """Peak memory of a configuration, measured in a process of its own.
 
 Memory that an allocator took once is seldom given back, so that only a fresh process shows what a
-configuration needs. `python -m aopsam_ros.evaluation.memory` reads a request as JSON.
+configuration needs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import InferenceError
+from aopsam_ros.evaluation.model_choice import ModelChoice
+from aopsam_ros.prompting.box_file import BoxFile
+
+
+@dataclass(frozen=True)
+class MemoryTask:
+    """What the process segments: images as a data set's path and an index; a file of boxes."""
+
+    choice: ModelChoice
+    source: str
+    options: Mapping[str, object]
+    boxes: Path | None
+    images: Sequence[tuple[Path, int]]
+
+
+def measure_peak(task: MemoryTask) -> float:
+    """Segment some images in a fresh process.
+
+    Returns:
+        the most memory during a frame above what the process had before it loaded the model, MiB.
+
+    Raises:
+        AopsamError: as in this process; `InferenceError` also if the process was ended.
+    """
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(_segment, task).result()
+    except BrokenProcessPool as error:
+        raise InferenceError(f"memory could not be measured: {error}") from None
+
+
+def _segment(task: MemoryTask) -> float:
+    datasets = {path: open_dataset(path) for path, _ in task.images}
+    images = [(datasets[path].name, datasets[path].read(index)) for path, index in task.images]
+    boxes = BoxFile(task.boxes) if task.boxes else None
+    before = reset_peak()
+    with task.choice.segmenter(task.source) as segmenter:
+        segmenter.options = segmenter.options.updated(task.options)
+        reset_peak()  # loading a model may take more than running it
+        for name, image in images:
+            needed = boxes.find(image.name, [name]) if boxes and segmenter.needs_boxes else None
+            segmenter.segment(image.rgb, boxes=needed)
+        return max(0.0, peak() - before)
 
 
 def reset_peak() -> float:
@@ -38,50 +81,3 @@ def _status(field: str) -> float:
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((float(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0.0)
-
-
-def measure_peak(request: Mapping[str, Any]) -> float:
-    """Segment some images in a fresh process.
-
-    Args:
-        request: choice (fields of `ModelChoice`), source, options (name to value), boxes (file or
-            None) and images: pairs of a data set's path and an index.
-
-    Returns:
-        the most memory during a frame above what the process had before it loaded the model, MiB.
-
-    Raises:
-        InferenceError: if that process fails.
-    """
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-m", __name__]
-    done = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, text=True, env=env, check=False
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InferenceError(f"memory could not be measured: {last}")
-    return float(done.stdout.splitlines()[-1])
-
-
-def _measure_here(request: Mapping[str, Any]) -> float:
-    """Do in this process what the request says."""
-    from aopsam_ros.data.datasets import open_dataset
-    from aopsam_ros.evaluation.model_choice import ModelChoice
-    from aopsam_ros.prompting.box_file import BoxFile
-
-    datasets = {path: open_dataset(path) for path, _ in request["images"]}
-    images = [(datasets[path].name, datasets[path].read(i)) for path, i in request["images"]]
-    boxes = BoxFile(Path(request["boxes"])) if request["boxes"] else None
-    before = reset_peak()
-    with ModelChoice(**request["choice"]).segmenter(request["source"]) as segmenter:
-        segmenter.options = segmenter.options.updated(request["options"])
-        reset_peak()  # loading a model may take more than running it
-        for name, image in images:
-            needed = boxes.find(image.name, [name]) if boxes and segmenter.needs_boxes else None
-            segmenter.segment(image.rgb, boxes=needed)
-    return max(0.0, peak() - before)
-
-
-if __name__ == "__main__":
-    print(_measure_here(json.load(sys.stdin)))

@@ -42,51 +42,44 @@ def _line(tag: str, cells: Sequence[str]) -> str:
     return f"<tr>{inside}</tr>"
 
 
-# Titles and what stands below them: an attribute of `MeanFigures` or a recall, in percent.
-_SHARES = {
-    "PQ": "pq",
-    "AR@100": "ar_100",
-    "SQ": "sq",
-    "RQ": "rq",
-    "AR@10": "ar_10",
-    "AR@1000": "ar_1000",
-    "small": "ar_1000_small",
-    "medium": "ar_1000_medium",
-    "large": "ar_1000_large",
-    "AP": "average_precision",
-    "mIoU 1:1": "one_to_one",
-    "boundary": "boundary_iou",
-    "mIoU paper": "closest",
-    "found .5": "coverage_50",
-    "found .75": "coverage_75",
-    "copies": "near_copies",
-    "flicker": "flicker",
-    "ECE": "calibration_error",
-}
-COLUMNS = (
-    *_SHARES,
-    *("masks", "prompts", "kept", "decoded", "dropped"),
-    *("prompt ms", "p95", "total ms", "p95", "peak MB"),
+# Titles, an attribute of `MeanFigures` or a recall, and how it is written: shares in percent.
+_COLUMNS = (
+    ("PQ", "pq", "{:.1%}"),
+    ("AR@100", "ar_100", "{:.1%}"),
+    ("SQ", "sq", "{:.1%}"),
+    ("RQ", "rq", "{:.1%}"),
+    ("AR@10", "ar_10", "{:.1%}"),
+    ("AR@1000", "ar_1000", "{:.1%}"),
+    ("small", "ar_1000_small", "{:.1%}"),
+    ("medium", "ar_1000_medium", "{:.1%}"),
+    ("large", "ar_1000_large", "{:.1%}"),
+    ("AP", "average_precision", "{:.1%}"),
+    ("mIoU 1:1", "one_to_one", "{:.1%}"),
+    ("boundary", "boundary_iou", "{:.1%}"),
+    ("mIoU paper", "closest", "{:.1%}"),
+    ("found .5", "coverage_50", "{:.1%}"),
+    ("found .75", "coverage_75", "{:.1%}"),
+    ("copies", "near_copies", "{:.1%}"),
+    ("flicker", "flicker", "{:.1%}"),
+    ("ECE", "calibration_error", "{:.1%}"),
+    ("masks", "masks", "{:.1f}"),
+    ("prompts", "prompts", "{:.1f}"),
+    ("kept", "kept", "{:.1f}"),
+    ("decoded", "prompts_decoded", "{:.1f}"),
+    ("dropped", "eliminated", "{:.0%}"),
+    ("prompt ms", "prompt_ms", "{:.1f}"),
+    ("p95", "prompt_ms_p95", "{:.1f}"),
+    ("total ms", "total_ms", "{:.0f}"),
+    ("p95", "total_ms_p95", "{:.0f}"),
+    ("peak MB", "peak_mb", "{:.0f}"),
 )
+COLUMNS = tuple(title for title, _, _ in _COLUMNS)
 
 
 def cells(figures: MeanFigures, peak_mb: float | None = None) -> tuple[str, ...]:
-    """Return figures in the order of `COLUMNS`; shares in percent."""
-    shares = {**vars(figures), **figures.recall}
-    return (
-        *(_percent(shares[name]) for name in _SHARES.values()),
-        f"{figures.masks:.1f}",
-        f"{figures.prompts:.1f}",
-        f"{figures.kept:.1f}",
-        f"{figures.prompts_decoded:.1f}",
-        f"{100 * figures.eliminated:.0f} %",
-        f"{figures.prompt_ms:.1f}",
-        f"{figures.prompt_ms_p95:.1f}",
-        f"{figures.total_ms:.0f}",
-        f"{figures.total_ms_p95:.0f}",
-        "-" if peak_mb is None else f"{peak_mb:.0f}",
+    """Return figures in the order of `COLUMNS`; a dash where nothing was measured."""
+    known = {**vars(figures), **figures.recall, "peak_mb": peak_mb}
+    return tuple(
+        "-" if known[name] is None else form.format(known[name]).rstrip("%")
+        for _, name, form in _COLUMNS
     )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"

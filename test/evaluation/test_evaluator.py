@@ -2,15 +2,16 @@
 
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset
-from aopsam_ros.errors import InferenceError
+from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
 from aopsam_ros.evaluation.figures import measure
 from aopsam_ros.evaluation.images import choose_images, read_image
-from aopsam_ros.evaluation.memory import measure_peak
+from aopsam_ros.evaluation.memory import MemoryTask, measure_peak
 from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.results import ALL
 from aopsam_ros.evaluation.store import Store, StoredImage, configuration_key
@@ -21,7 +22,7 @@ from support.scenes import write_scenes
 def evaluate(tiny_folder, data, **changes):
     choice = ModelChoice(str(tiny_folder), "onnxruntime", threads=1)
     datasets = [open_dataset(folder) for folder in data]
-    with Evaluator(EvaluationTask(choice, datasets, **changes)) as evaluator:
+    with closing(Evaluator(EvaluationTask(choice, datasets, **changes))) as evaluator:
         return evaluator.run(), evaluator
 
 
@@ -127,21 +128,15 @@ def test_a_store_survives_a_line_that_was_cut_off(tmp_path, data, tiny):
 
 
 def peak(tiny_folder, data, source="predictor", boxes=None):
-    return measure_peak(
-        {
-            "choice": {"model": str(tiny_folder), "engine": "onnxruntime", "threads": 1},
-            "source": source,
-            "options": {"asf.max_prompts": 3},
-            "boxes": boxes,
-            "images": [[str(data[0]), 0], [str(data[1]), 1]],
-        }
-    )
+    choice = ModelChoice(str(tiny_folder), "onnxruntime", threads=1)
+    images = [(data[0], 0), (data[1], 1)]
+    return measure_peak(MemoryTask(choice, source, {"asf.max_prompts": 3}, boxes, images))
 
 
 def test_a_fresh_process_measures_memory(tiny_folder, data, boxes_file):
     assert 0 < peak(tiny_folder, data) < 2000
-    assert peak(tiny_folder, data, "boxes", str(boxes_file)) > 0
-    with pytest.raises(InferenceError, match=r"could not be measured: .*needs boxes"):
+    assert peak(tiny_folder, data, "boxes", boxes_file) > 0
+    with pytest.raises(AopsamError, match="needs boxes"):
         peak(tiny_folder, data, "boxes")
 
 
