@@ -13,7 +13,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
-from support.live import RELIABLE, image_of, scene
+from support.live import RELIABLE
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 from .session import CAMERA
 
@@ -37,7 +39,7 @@ def main() -> int:
             time.sleep(1.0)
     quality = BEST_EFFORT if options.best_effort else CAMERA
     publisher = node.create_publisher(Image, "/image", quality)
-    image = image_of(scene())
+    image = image_of(boxes_scene())
     image.data = array.array("B", bytes(image.data) + bytes(options.size))
     print("ready", flush=True)
     for number in itertools.count():

@@ -20,12 +20,12 @@ from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.images import image_to_rgb
 from aopsam_ros.ros.monitoring.logs import kind_of
 from aopsam_ros.ros.prompt_requests import prompt_of
-from support.live import scene
+from support.scenes import boxes_scene
 
 from . import malformed
 
 Random = random.Random
-_SIZE = scene().shape[0]
+_SIZE = boxes_scene().shape[0]
 _GEOMETRY = FrameGeometry(_SIZE, _SIZE, _SIZE, _SIZE, _SIZE)
 _HEADER = Header(frame_id=malformed.FRAME)
 _PIXELS = np.array([[0.0, 0.0], [64.0, 64.0], [127.0, 127.0]])

@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from support.live import Robot, stamp_of
+from support.live import Robot
+from support.messages import stamp_of
 from support.tiny_bundle import write_tiny_bundle
 
 from .session import GOOD, UDP_ALONE

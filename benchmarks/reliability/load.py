@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.msg import MaskArray
-from support.live import RELIABLE, TIMEOUT_S, Robot, image_of, scene, stamp_of
+from support.live import RELIABLE, TIMEOUT_S, Robot
+from support.messages import image_of, stamp_of
+from support.scenes import boxes_scene
 
 from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
 
@@ -121,7 +123,8 @@ class Flood:
 
 def picture(size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return the tests' scene, enlarged to height and width."""
-    return np.ascontiguousarray(cv2.resize(scene(), size[::-1], interpolation=cv2.INTER_NEAREST))
+    scaled = cv2.resize(boxes_scene(), size[::-1], interpolation=cv2.INTER_NEAREST)
+    return np.ascontiguousarray(scaled)
 
 
 def overload(

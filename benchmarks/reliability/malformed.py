@@ -14,7 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from aopsam_ros.srv import Segment
-from support.live import calibration_of, image_of, scene
+from support.messages import calibration_of, image_of
+from support.scenes import boxes_scene
 
 Random = random.Random
 FRAME = "camera_optical_frame"
@@ -33,7 +34,7 @@ def _text(rng: Random) -> str:
 
 def image(rng: Random) -> Image:
     """Return an image of which one thing at least contradicts the others."""
-    message = image_of(scene())
+    message = image_of(boxes_scene())
     for _ in range(rng.choice((1, 1, 2, 3))):
         rng.choice(_IMAGE_FAULTS)(rng, message)
     return message
@@ -89,7 +90,7 @@ def depth(rng: Random) -> Image:
     """Return depth of strange values, or an image that is no depth."""
     with np.errstate(over="ignore"):
         values = np.full((128, 128), rng.choice(STRANGE)).astype(np.float32)
-    message = image_of(scene())
+    message = image_of(boxes_scene())
     message.encoding, message.step = "32FC1", 512
     message.data = array.array("B", values.tobytes())
     if rng.random() < 0.8:

@@ -16,10 +16,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
-from support.live import Robot, image_of, scene
+from support.live import Robot
+from support.messages import image_of
+from support.scenes import boxes_scene
 from support.tiny_bundle import write_tiny_bundle
 
-GOOD = image_of(scene())
+GOOD = image_of(boxes_scene())
 # As a camera's driver should: with more, the wire is busy with frames that are old.
 CAMERA = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 # The environment of a process that neither hears nor speaks through shared memory: there a process

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from support.live import Robot, calibration_of, image_of
+from support.live import Robot
+from support.messages import calibration_of, image_of
 
 from .load import VGA, picture
 from .session import Footprint, become_camera_and_planner, footprint, robot_with_node

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
 
-from support.live import TIMEOUT_S, Robot, image_of, stamp_of
+from support.live import TIMEOUT_S, Robot
+from support.messages import image_of, stamp_of
 
 from .session import robot_with_node
 

@@ -8,7 +8,8 @@ import pytest
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import bench
-from support.tiny_bundle import coloured_scene, write_tiny_bundle
+from support.scenes import coloured_scene
+from support.tiny_bundle import write_tiny_bundle
 from support.tiny_split import write_split_bundle
 
 for needed in bench.NEEDED:

@@ -6,7 +6,7 @@ import pytest
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
-from support.tiny_bundle import coloured_scene
+from support.scenes import coloured_scene
 from support.tiny_split import write_split_bundle
 
 pytest.importorskip("onnxruntime")

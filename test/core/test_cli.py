@@ -11,7 +11,8 @@ from aopsam_ros.cli import main
 from aopsam_ros.commands import COMMANDS
 from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.masks import decode_full
-from support.tiny_bundle import coloured_scene, write_tiny_bundle
+from support.scenes import coloured_scene
+from support.tiny_bundle import write_tiny_bundle
 
 DESIGN_KEYS = [
     "image",

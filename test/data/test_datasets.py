@@ -6,7 +6,7 @@ import pytest
 
 from aopsam_ros.data.datasets import open_dataset, split_by_group, stack_layers
 from aopsam_ros.errors import DatasetError, InputError
-from support.drawn_scenes import column_runs, draw_scene, write_json, write_label_maps
+from support.scenes import column_runs, draw_ellipses, write_json, write_label_maps
 
 
 def masks_of(image):
@@ -14,8 +14,8 @@ def masks_of(image):
 
 
 def test_label_maps(tmp_path):
-    dataset = open_dataset(write_label_maps(tmp_path / "drawn", 3))
-    rgb, labels = draw_scene(1)
+    dataset = open_dataset(write_label_maps(tmp_path / "drawn", range(3)))
+    rgb, labels = draw_ellipses(1)
     image = dataset.read(1)
     assert (len(dataset), dataset.name, image.name) == (3, "drawn", "scene1")
     np.testing.assert_array_equal(image.rgb, rgb)
@@ -23,7 +23,7 @@ def test_label_maps(tmp_path):
 
 
 def test_sixteen_bit_labels_are_kept(tmp_path):
-    folder = write_label_maps(tmp_path / "drawn", 1)
+    folder = write_label_maps(tmp_path / "drawn", range(1))
     labels = np.zeros((96, 128), np.uint16)
     labels[10:20, 10:20] = 40_000
     cv2.imwrite(str(folder / "masks" / "scene0.png"), labels)
@@ -31,7 +31,7 @@ def test_sixteen_bit_labels_are_kept(tmp_path):
 
 
 def test_groups_come_from_the_manifest(tmp_path):
-    folder = write_label_maps(tmp_path / "train" / "drawn", 3)
+    folder = write_label_maps(tmp_path / "train" / "drawn", range(3))
     (tmp_path / "manifest.csv").write_text(
         "set,id,group\ndrawn,scene0,tote\ndrawn,scene1,tote\nother,scene2,elsewhere\n"
     )
@@ -45,7 +45,7 @@ def coco(file_name, annotations):
 
 @pytest.mark.needs("pycocotools")
 def test_coco_polygons_runs_and_crowds(tmp_path):
-    rgb, labels = draw_scene(0)
+    rgb, labels = draw_ellipses(0)
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), rgb[:, :, ::-1])
     square = [10, 20, 30, 20, 30, 40, 10, 40]
@@ -73,7 +73,7 @@ def test_coco_polygons_runs_and_crowds(tmp_path):
 def test_sa1b_with_its_points(tmp_path):
     from pycocotools import mask as coder
 
-    rgb, labels = draw_scene(2)
+    rgb, labels = draw_ellipses(2)
     cv2.imwrite(str(tmp_path / "sa_1.jpg"), rgb[:, :, ::-1])
     annotations = []
     for label in (1, 2, 3):
@@ -135,14 +135,14 @@ def encoded(array):
     ],
 )
 def test_broken_files_are_named(tmp_path, file, content):
-    folder = write_label_maps(tmp_path / "drawn", 1)
+    folder = write_label_maps(tmp_path / "drawn", range(1))
     (folder / file / "scene0.png").write_bytes(content)
     with pytest.raises((DatasetError, InputError), match=r"scene0\.png"):
         open_dataset(folder).read(0)
 
 
 def test_a_missing_label_map_is_named(tmp_path):
-    folder = write_label_maps(tmp_path / "drawn", 1)
+    folder = write_label_maps(tmp_path / "drawn", range(1))
     (folder / "masks" / "scene0.png").unlink()
     with pytest.raises(DatasetError, match=r"masks/scene0\.png"):
         open_dataset(folder).read(0)

@@ -10,7 +10,7 @@ from aopsam_ros.data.bags import message_to_rgb
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
 from aopsam_ros.images.files import write_rgb
-from support.drawn_scenes import draw_scene
+from support.scenes import draw_ellipses
 from support.written_bags import (
     compressed_message,
     image_message,
@@ -49,20 +49,20 @@ def read_all(source):
 
 def test_folder_of_images(tmp_path):
     for index in range(3):
-        write_rgb(tmp_path / f"photo{index}.png", draw_scene(index)[0])
+        write_rgb(tmp_path / f"photo{index}.png", draw_ellipses(index)[0])
     (tmp_path / "notes.txt").write_text("not an image")
     source = open_frames(tmp_path)
     found = read_all(source)
     assert len(source) == len(found) == 3
     assert [name.partition("-")[0] for name in found] == ["photo0", "photo1", "photo2"]
     for index, rgb in enumerate(found.values()):
-        np.testing.assert_array_equal(rgb, draw_scene(index)[0])
+        np.testing.assert_array_equal(rgb, draw_ellipses(index)[0])
 
 
 def test_a_changed_image_is_another_frame(tmp_path):
-    write_rgb(tmp_path / "photo.png", draw_scene(0)[0])
+    write_rgb(tmp_path / "photo.png", draw_ellipses(0)[0])
     (before,) = open_frames(tmp_path).frames()
-    write_rgb(tmp_path / "photo.png", draw_scene(1)[0])
+    write_rgb(tmp_path / "photo.png", draw_ellipses(1)[0])
     (after,) = open_frames(tmp_path).frames()
     assert before.name != after.name and before.group == after.group
 
@@ -70,7 +70,7 @@ def test_a_changed_image_is_another_frame(tmp_path):
 def test_folders_of_the_same_name_are_told_apart(tmp_path):
     for side in ("left", "right"):
         (tmp_path / side / "images").mkdir(parents=True)
-        write_rgb(tmp_path / side / "images" / "a.png", draw_scene(0)[0])
+        write_rgb(tmp_path / side / "images" / "a.png", draw_ellipses(0)[0])
     left, right = (open_frames(tmp_path / side / "images") for side in ("left", "right"))
     assert left.name == right.name and left.key() != right.key()
 
@@ -107,7 +107,7 @@ def test_sources_are_named_by_content_and_choice(tmp_path):
 @pytest.mark.parametrize("storage", ["MCAP", "SQLITE3"])
 @pytest.mark.parametrize("as_file", [False, True])
 def test_recording(tmp_path, storage, as_file):
-    images = [draw_scene(index)[0] for index in range(5)]
+    images = [draw_ellipses(index)[0] for index in range(5)]
     messages = [image_message(rgb, "rgb8", padding=7) for rgb in images]
     bag = write_bag(
         tmp_path / "drive", {"/camera/image": messages, "/chat": [text_message("hello")]}, storage
@@ -122,7 +122,7 @@ def test_recording(tmp_path, storage, as_file):
 
 
 def test_recording_of_ros_1(tmp_path):
-    images = [draw_scene(index)[0] for index in range(3)]
+    images = [draw_ellipses(index)[0] for index in range(3)]
     source = open_frames(write_ros1_bag(tmp_path / "drive.bag", "/camera", images))
     assert len(source) == 3
     for found, wanted in zip(read_all(source).values(), images, strict=True):
@@ -146,7 +146,7 @@ def test_topic_is_chosen(tmp_path):
 
 
 def test_encodings():
-    rgb = draw_scene(1)[0]
+    rgb = draw_ellipses(1)[0]
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     alpha = np.dstack([rgb, np.full(grey.shape, 9, np.uint8)])
     for padding in (0, 5):
@@ -167,7 +167,7 @@ def test_encodings():
 
 
 def test_compressed_images():
-    rgb = draw_scene(1)[0]
+    rgb = draw_ellipses(1)[0]
     content = cv2.imencode(".jpg", rgb[:, :, ::-1])[1].tobytes()
     assert np.abs(message_to_rgb(compressed_message(content)).astype(int) - rgb).mean() < NEAR
     for broken in (b"", content[:20], b"nothing"):
@@ -180,7 +180,7 @@ def test_images_without_colour_are_refused():
     for encoding in ("32FC1", "unheard_of"):
         with pytest.raises(InputError, match=encoding):
             message_to_rgb(image_message(depth, encoding))
-    short = image_message(draw_scene(0)[0], "rgb8")
+    short = image_message(draw_ellipses(0)[0], "rgb8")
     short.data = short.data[:100]
     with pytest.raises(InputError, match="rgb8"):
         message_to_rgb(short)

@@ -26,6 +26,7 @@ import pytest
 from numpy.typing import NDArray
 
 from aopsam_ros.drawing.overlay import MASK_OPACITY
+from support.scenes import iou
 
 pytestmark = pytest.mark.needs("rclpy")
 
@@ -165,10 +166,6 @@ def masks_of(path: Path) -> list[NDArray[np.bool_]]:
         canvas[y : y + height, x : x + width] = runs.reshape(height, width)
         masks.append(canvas)
     return masks
-
-
-def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    return float((first & second).sum() / (first | second).sum())
 
 
 def test_the_page_is_whole_and_needs_nothing_else(two_photographs: Run) -> None:

@@ -22,7 +22,8 @@ from aopsam_ros.models import quantization
 from aopsam_ros.models.quantization import write_int8
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
-from support.tiny_bundle import MAP, SIZE, coloured_scene
+from support.scenes import coloured_scene
+from support.tiny_bundle import MAP, SIZE
 from support.tiny_int8 import LAYERS, deep_encoder, pictures, write_deep_bundle
 
 INT8 = "encoder.int8.onnx"

@@ -11,8 +11,9 @@ from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.gpu import Gpu
+from support.scenes import coloured_scene
 from support.stand_in_cuda import ILLEGAL_ADDRESS
-from support.tiny_bundle import MAP, SIZE, coloured_scene
+from support.tiny_bundle import MAP, SIZE
 
 IMAGE = np.random.default_rng(0).normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32)
 

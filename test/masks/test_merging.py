@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from aopsam_ros.masks.merging import combine, merge_groups
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.options import MaskOptions
-from support.tiny_bundle import coloured_scene
+from support.scenes import coloured_scene
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 5)))
 

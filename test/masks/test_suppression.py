@@ -7,11 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks.suppression import suppress_boxes, suppress_masks
-
-
-def mask_iou(a, b):
-    union = (a | b).sum()
-    return (a & b).sum() / union if union else 0.0
+from support.scenes import iou
 
 
 def box_iou(a, b):
@@ -22,14 +18,14 @@ def box_iou(a, b):
             box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
         return box
 
-    return mask_iou(filled(a), filled(b))
+    return iou(filled(a), filled(b))
 
 
-def reference(masks, scores, threshold, iou):
+def reference(masks, scores, threshold, overlap):
     """The definition: by descending score, keep what overlaps no kept mask too much."""
     kept = []
     for index in sorted(range(len(masks)), key=lambda i: (-scores[i], i)):
-        if all(iou(masks[index], masks[other]) <= threshold for other in kept):
+        if all(overlap(masks[index], masks[other]) <= threshold for other in kept):
             kept.append(index)
     return kept
 
@@ -47,11 +43,12 @@ def scored_masks(draw):
 # Thresholds that no ratio of small areas can be near enough to for rounding to decide.
 @given(scored_masks(), st.sampled_from([0.0, 0.123456, 0.4567891, 0.7000001, 0.95432, 1.0]))
 @pytest.mark.parametrize(
-    ("suppress", "iou"), [(suppress_masks, mask_iou), (suppress_boxes, box_iou)]
+    ("suppress", "overlap"), [(suppress_masks, iou), (suppress_boxes, box_iou)]
 )
-def test_agrees_with_the_definition(suppress, iou, drawn, threshold):
+def test_agrees_with_the_definition(suppress, overlap, drawn, threshold):
     masks, scores = drawn
-    assert suppress(masks, scores, threshold).tolist() == reference(masks, scores, threshold, iou)
+    expected = reference(masks, scores, threshold, overlap)
+    assert suppress(masks, scores, threshold).tolist() == expected
 
 
 def test_many_realistic_masks_agree_with_the_definition():
@@ -63,7 +60,7 @@ def test_many_realistic_masks_agree_with_the_definition():
     )
     scores = generator.random(120).astype(np.float32)
     for threshold in (0.1, 0.5, 0.7):
-        expected = reference(masks, scores, threshold, mask_iou)
+        expected = reference(masks, scores, threshold, iou)
         assert 1 < len(expected) < 120
         assert suppress_masks(masks, scores, threshold).tolist() == expected
 

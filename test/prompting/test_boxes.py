@@ -17,7 +17,7 @@ from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.tiny_bundle import coloured_scene
+from support.scenes import coloured_scene
 
 GEOMETRY = resized_geometry(100, 200, 512)
 

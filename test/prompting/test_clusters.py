@@ -16,7 +16,7 @@ from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.tiny_bundle import coloured_scene
+from support.scenes import coloured_scene
 
 
 def test_presets_and_knobs():

@@ -5,9 +5,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 
 from aopsam_ros.srv import Segment
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
-GOOD = image_of(scene())
+GOOD = image_of(boxes_scene())
 UNCONFIGURED = State.PRIMARY_STATE_UNCONFIGURED
 INACTIVE = State.PRIMARY_STATE_INACTIVE
 ACTIVE = State.PRIMARY_STATE_ACTIVE
@@ -126,7 +127,7 @@ def test_what_cannot_even_be_told_does_not_end_the_worker(faulty):
     assert faulty.set(fault="Publishers.publish:MemoryError") == []
     faulty.send(GOOD)
     assert faulty.set(fault="Pipeline._fail:MemoryError") == []
-    bad = image_of(scene())
+    bad = image_of(boxes_scene())
     bad.encoding = "none"
 
     def told():

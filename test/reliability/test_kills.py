@@ -1,21 +1,20 @@
 """Processes that are killed or frozen: the others go on."""
 
-import array
 import functools
 import resource
 import signal
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from reliability.session import CAMERA, bystander, footprint
 from sensor_msgs.msg import CompressedImage
 
-from support.live import image_of, scene, stamp_of
+from support.messages import compressed_image, image_of, stamp_of
+from support.scenes import boxes_scene
 
-GOOD = image_of(scene())
+GOOD = image_of(boxes_scene())
 PATIENCE_S = 60.0  # three times as long as Fast DDS takes to give up on a participant that died
 
 
@@ -81,19 +80,14 @@ def _answered(robot, first):
     return any(stamp_of(masks) >= first for masks in robot.received["masks"])
 
 
-def packed(rgb):
-    """A PNG file in a message."""
-    _, content = cv2.imencode(".png", rgb)
-    message = CompressedImage(format="rgb8; png compressed")
-    message.data = array.array("B", content.tobytes())
-    return message
-
-
 def test_memory_that_runs_out_is_told_and_the_next_image_segmented(robot, tiny_folder):
     robot.start_node(model=tiny_folder, image_transport="compressed")
     robot.images = robot.node.create_publisher(CompressedImage, "/image/compressed", CAMERA)
     robot.activate()
-    small, huge = packed(scene()[..., ::-1]), packed(np.zeros((8000, 8000, 3), np.uint8))
+    small, huge = (
+        compressed_image(bgr, ".png")
+        for bgr in (boxes_scene()[..., ::-1], np.zeros((8000, 8000, 3), np.uint8))
+    )
     assert len(robot.answer(small).masks) == 2
     pid = robot.process.pid
     # From now on there is room for the file of some KB, not for the 192 MB that are in it.

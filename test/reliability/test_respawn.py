@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
@@ -33,6 +34,6 @@ def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp,
 
 def _working_node(robot):
     """Wait until a node answers an image with masks; its process."""
-    robot.answer(image_of(scene()))
+    robot.answer(image_of(boxes_scene()))
     (node,) = children(robot.process.pid)
     return node

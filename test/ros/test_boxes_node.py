@@ -8,10 +8,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from support.live import RELIABLE, image_of, scene, stamp_of
+from support.live import RELIABLE
+from support.messages import image_of, stamp_of
+from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height in the scene
-STREAMED = image_of(scene())
+STREAMED = image_of(boxes_scene())
 
 
 def detection(box, name):
@@ -100,7 +102,7 @@ def test_boxes_find_their_own_image_whatever_the_order(detector):
     robot.set(pairing__timeout_ms=60_000)
     detector.answer(detection(BLUE, "cup"))
     robot.forget()
-    pictures = [image_of(scene((box,))) for box in (GREEN, BLUE, GREEN)]
+    pictures = [image_of(boxes_scene((box,))) for box in (GREEN, BLUE, GREEN)]
     stamps = [detector.taken(picture) for picture in pictures]
     assert not robot.received["masks"]  # all wait for the detector
     detector.find(stamps[1], detection(GREEN, "found"))  # it skipped the first

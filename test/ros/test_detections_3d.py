@@ -12,8 +12,8 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.masks import encode_full
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
-from support.depth_images import depth_image
-from support.live import calibration_of, image_of, scene, stamp_of
+from support.messages import calibration_of, depth_image, image_of, stamp_of
+from support.scenes import boxes_scene
 
 FRAME = "camera_optical_frame"
 HEADER = Header(frame_id=FRAME)
@@ -141,7 +141,7 @@ class DepthCamera:
 
     def send(self, with_depth=True, values=None):
         self.robot.infos.publish(calibration_of(SIZE, SIZE))
-        stamp = self.robot.send(image_of(scene()))
+        stamp = self.robot.send(image_of(boxes_scene()))
         if with_depth:
             message = depth_image(depth_values(2) if values is None else values)
             message.header.stamp = stamp
@@ -154,7 +154,7 @@ def test_a_live_node_puts_masks_into_space_while_somebody_listens(robot, tiny_bu
     robot.start_node(model=tiny_bundle)
     robot.activate()
     camera = DepthCamera(robot)
-    robot.answer(image_of(scene()))
+    robot.answer(image_of(boxes_scene()))
     assert robot.node.count_subscribers("/depth") == 0  # nobody wants it
     camera.listen()
     robot.wait(lambda: robot.node.count_subscribers("/depth"), "the node does not want depth")

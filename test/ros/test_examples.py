@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PLANNER = EXAMPLES / "planner.py"
@@ -36,7 +37,7 @@ def test_the_planner_sees_every_object(active, planner):
 
     def told():
         # The node may not know the planner yet, though the test does: send again.
-        active.answer(image_of(scene()))
+        active.answer(image_of(boxes_scene()))
         active.spin(0.2)
         return "objects" in log.read_text()
 
@@ -68,14 +69,14 @@ def click(active, *words):
 
 
 def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
-    active.answer(image_of(scene()))
+    active.answer(image_of(boxes_scene()))
     code, said = click(active, 30, 35)
     assert code == 0, said
     assert re.search(
         r"\d+ pixels in \((19|2[012]), (29|3[012]), \d+, \d+\), predicted IoU 0.9", said
     )
     file = tmp_path / "picture.png"
-    cv2.imwrite(str(file), scene(((60, 10, 50, 30),))[..., ::-1])
+    cv2.imwrite(str(file), boxes_scene(((60, 10, 50, 30),))[..., ::-1])
     code, said = click(active, 70, 15, file)
     assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
     code, said = click(active, 999, 15)

@@ -16,16 +16,7 @@ from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.boxes import MAX_DETECTIONS, boxes_of, with_labels
 from aopsam_ros.ros.messages.compressed import compressed_to_rgb, picture_size
 from aopsam_ros.ros.messages.depth import depth_to_metres
-from support.depth_images import depth_image
-
-
-def compressed(pixels, suffix=".jpg", parameters=()):
-    """A message as image_transport's compressed publisher makes it."""
-    done, data = cv2.imencode(suffix, pixels, list(parameters))
-    assert done
-    message = CompressedImage(format="rgb8; jpeg compressed bgr8")
-    message.data = array.array("B", data.tobytes())
-    return message
+from support.messages import compressed_image, depth_image
 
 
 def noise(height, width, channels=3, dtype=np.uint8):
@@ -35,20 +26,21 @@ def noise(height, width, channels=3, dtype=np.uint8):
 
 def test_png_is_lossless():
     pixels = noise(30, 41)
-    np.testing.assert_array_equal(compressed_to_rgb(compressed(pixels, ".png")), pixels[:, :, ::-1])
+    rgb = compressed_to_rgb(compressed_image(pixels, ".png"))
+    np.testing.assert_array_equal(rgb, pixels[:, :, ::-1])
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_grey_and_transparent_pictures(channels):
     pixels = noise(12, 10, channels)
-    rgb = compressed_to_rgb(compressed(pixels, ".png"))
+    rgb = compressed_to_rgb(compressed_image(pixels, ".png"))
     colours = pixels[:, :, None] if channels == 1 else pixels[:, :, 2::-1]
     np.testing.assert_array_equal(rgb, np.broadcast_to(colours, rgb.shape))
 
 
 def test_sixteen_bits_keep_their_upper_half():
     pixels = noise(12, 10, 1, np.uint16)
-    rgb = compressed_to_rgb(compressed(pixels, ".png"))
+    rgb = compressed_to_rgb(compressed_image(pixels, ".png"))
     np.testing.assert_allclose(rgb[:, :, 0], pixels / 257, atol=1)
 
 
@@ -56,7 +48,7 @@ def test_sixteen_bits_keep_their_upper_half():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_jpeg(progressive, channels):
     smooth = cv2.GaussianBlur(noise(64, 80, channels), (0, 0), 5)
-    message = compressed(
+    message = compressed_image(
         smooth, parameters=[cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
     )
     rgb = compressed_to_rgb(message)
@@ -72,7 +64,7 @@ def with_orientation(jpeg):
 
 
 def test_pictures_are_not_turned():
-    message = compressed(noise(20, 50))
+    message = compressed_image(noise(20, 50))
     message.data = array.array("B", with_orientation(bytes(message.data)))
     assert compressed_to_rgb(message).shape == (20, 50, 3)
 
@@ -96,7 +88,7 @@ def png_header(width, height):
         (damaged(png_header(2**31, 2**31)), "too large an image"),
         (damaged(png_header(0, 5)), "is empty: 0x5"),
         (damaged(png_header(5, 5) + bytes(50)), "is damaged"),
-        (damaged(bytes(compressed(noise(9, 9), ".png").data)[:60]), "is damaged"),
+        (damaged(bytes(compressed_image(noise(9, 9), ".png").data)[:60]), "is damaged"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -110,7 +102,7 @@ def test_a_damaged_file_is_refused_in_one_line(message, reason):
 @given(st.integers(0, 10_000), st.sampled_from([".jpg", ".png"]))
 def test_random_damage_gives_an_image_or_a_reason(seed, suffix):
     rng = np.random.default_rng(seed)
-    data = bytearray(compressed(noise(16, 16), suffix).data)
+    data = bytearray(compressed_image(noise(16, 16), suffix).data)
     for _ in range(rng.integers(1, 6)):
         data[rng.integers(len(data))] = rng.integers(256)
     try:

@@ -11,7 +11,9 @@ from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.resources import large_message_environment
-from support.live import TIMEOUT_S, image_of, scene
+from support.live import TIMEOUT_S
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
@@ -119,7 +121,7 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
 
     def sent_and_answered():
         for camera, sender in senders.items():
-            sender.publish(image_of(scene(), frame_id=camera))
+            sender.publish(image_of(boxes_scene(), frame_id=camera))
         robot.spin(0.2)
         return received["front"] and received["rear"]
 

@@ -15,10 +15,12 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker
 
 from aopsam_ros.ros.lifecycle import remove_dead_references
-from support.live import TOPICS, image_of, scene
+from support.live import TOPICS
+from support.messages import image_of
+from support.scenes import boxes_scene
 from support.tiny_bundle import write_tiny_bundle
 
-GOOD = image_of(scene())
+GOOD = image_of(boxes_scene())
 
 
 def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_bundle):

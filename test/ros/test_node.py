@@ -10,9 +10,11 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker
 
 from aopsam_ros.masks import decode_full
-from support.live import TOPICS, calibration_of, image_of, scene, stamp_of
+from support.live import TOPICS
+from support.messages import calibration_of, image_of, stamp_of
+from support.scenes import boxes_scene
 
-GOOD = image_of(scene())
+GOOD = image_of(boxes_scene())
 
 
 def test_masks_are_those_of_the_picture_and_carry_its_header(active):
@@ -97,7 +99,7 @@ def test_markers_stay_and_stand_on_rays_once_a_calibration_came(active):
         assert marker.pose.position.x == pytest.approx((prompt.x - 64) / 100)
         assert marker.pose.position.y == pytest.approx((prompt.y - 64) / 100)
     active.forget()
-    fewer = active.answer(image_of(scene(((20, 30, 40, 20),))), "prompt_markers")
+    fewer = active.answer(image_of(boxes_scene(((20, 30, 40, 20),))), "prompt_markers")
     assert [(m.id, m.action) for m in fewer.markers] == [(0, Marker.ADD), (1, Marker.DELETE)]
 
 
@@ -105,7 +107,7 @@ def test_other_encodings_give_the_same_masks(active):
     expected = [mask.counts for mask in active.answer(GOOD).masks]
     bgra = Image(encoding="bgra8", height=128, width=128, step=128 * 4 + 12)
     bgra.header.frame_id = "camera_optical_frame"
-    rows = cv2.cvtColor(scene(), cv2.COLOR_RGB2BGRA).reshape(128, -1)
+    rows = cv2.cvtColor(boxes_scene(), cv2.COLOR_RGB2BGRA).reshape(128, -1)
     bgra.data = array.array("B", np.pad(rows, ((0, 0), (0, 12))).tobytes())
     active.forget()
     assert [mask.counts for mask in active.answer(bgra).masks] == expected
@@ -123,7 +125,7 @@ def test_masks_from_the_wire_decode_to_the_label_map(active):
 
 
 def broken(**changes):
-    message = image_of(scene())
+    message = image_of(boxes_scene())
     for name, value in changes.items():
         setattr(message, name, value)
     return message

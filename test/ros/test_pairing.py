@@ -21,8 +21,8 @@ from aopsam_ros.ros.pairing import (
     nanoseconds,
 )
 from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
-from support.depth_images import depth_image, header
-from support.live import image_of, scene
+from support.messages import depth_image, header, image_of
+from support.scenes import boxes_scene
 
 
 class Rig:
@@ -42,7 +42,7 @@ class Rig:
         self.dropped += 1
 
     def image(self, milliseconds):
-        message = stamped(image_of(scene()), milliseconds)
+        message = stamped(image_of(boxes_scene()), milliseconds)
         self.pairing.put_image(Frame(message, time.monotonic(), self.configuration))
 
     def boxes(self, milliseconds):

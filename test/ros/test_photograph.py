@@ -8,7 +8,7 @@ import pytest
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.live import image_of
+from support.messages import image_of
 
 PHOTOGRAPH = Path(__file__).parents[2] / "photographs" / "coffee.jpg"
 

@@ -16,7 +16,8 @@ from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 PATIENCE_S = 20.0
 
@@ -48,7 +49,7 @@ class Recorder:
 
 
 def frame_of(number, options, image=None):
-    image = image or image_of(scene())
+    image = image or image_of(boxes_scene())
     image.header.stamp.sec = number
     return Frame(image, 0.0, Configuration(options))
 

@@ -6,7 +6,8 @@ from lifecycle_msgs.msg import State, Transition
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 IMAGE = "qos_overrides./image.subscription"
 MASKS = "qos_overrides./aopsam/masks.publisher"
@@ -31,7 +32,7 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_bundle):
     assert images.reliability == ReliabilityPolicy.BEST_EFFORT  # though the camera is reliable
     assert masks.durability.name == "TRANSIENT_LOCAL"
     assert labels.durability.name == "VOLATILE"
-    assert len(robot.answer(image_of(scene())).masks) == 2
+    assert len(robot.answer(image_of(boxes_scene())).masks) == 2
     assert robot.get(f"{IMAGE}.reliability") == "best_effort"
     assert robot.get(f"{IMAGE}.depth") == 1
     assert "read only" in robot.set(**{f"{IMAGE}.depth": 5})[0].replace("-", " ")
@@ -55,7 +56,7 @@ def test_what_nobody_overrides_follows_the_publishers(robot, tiny_bundle):
     assert robot.change(Transition.TRANSITION_DEACTIVATE)
     assert robot.change(Transition.TRANSITION_ACTIVATE)  # its parameters are declared already
     robot.wait_for_subscription()
-    assert len(robot.answer(image_of(scene())).masks) == 2
+    assert len(robot.answer(image_of(boxes_scene())).masks) == 2
 
 
 @pytest.mark.parametrize(

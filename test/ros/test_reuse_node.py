@@ -3,12 +3,13 @@
 import numpy as np
 from lifecycle_msgs.msg import Transition
 
-from support.live import image_of, scene, stamp_of
+from support.messages import image_of, stamp_of
+from support.scenes import boxes_scene
 
 
 def picture():
     """Two objects, the larger one with two prompts."""
-    rgb = scene()
+    rgb = boxes_scene()
     rgb[100:105, 90:95, 0] = 200
     return image_of(rgb)
 

@@ -9,11 +9,12 @@ from sensor_msgs.msg import Image, RegionOfInterest
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.srv import Segment
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 GREEN = (20, 30, 40, 20)  # x, y, width, height of the first box of the scene
 ON_GREEN = [30.0, 35.0]
-STREAMED = image_of(scene())
+STREAMED = image_of(boxes_scene())
 
 
 def request(**fields):
@@ -46,7 +47,7 @@ def test_a_point_on_the_newest_image(active):
 
 
 def test_a_given_image_needs_no_stream_and_keeps_its_header(active):
-    picture = image_of(scene(((50, 10, 60, 30),)), frame_id="hand")
+    picture = image_of(boxes_scene(((50, 10, 60, 30),)), frame_id="hand")
     picture.header.stamp.sec = 77
     roi = RegionOfInterest(x_offset=52, y_offset=12, width=50, height=20)
     response = ask(active, image=picture, box=roi, all_masks=True)

@@ -2,7 +2,8 @@
 
 from rosgraph_msgs.msg import Clock
 
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 
 def test_stamps_follow_the_simulation_even_where_its_time_stands_still(robot, tiny_bundle):
@@ -18,7 +19,7 @@ def test_stamps_follow_the_simulation_even_where_its_time_stands_still(robot, ti
 
     robot.wait(in_simulated_time, "the node does not follow /clock")
     reports = len(robot.diagnostics)
-    masks = robot.answer(image_of(scene()))
+    masks = robot.answer(image_of(boxes_scene()))
     assert len(masks.masks) == 2
     assert masks.header.stamp.sec == 1_700_000_000  # the image's own, whatever the clock says
     robot.wait(lambda: len(robot.diagnostics) >= reports + 2, "diagnostics wait for the clock")

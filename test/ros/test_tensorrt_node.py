@@ -2,7 +2,8 @@
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from support.live import image_of, scene
+from support.messages import image_of
+from support.scenes import boxes_scene
 
 
 def test_the_first_start_is_no_hang_and_the_second_is_fast(
@@ -20,7 +21,7 @@ def test_the_first_start_is_no_hang_and_the_second_is_fast(
     assert len({s.message.split(":")[1] for s in building}) == 3
     assert robot.said("this takes minutes, once")
     assert robot.said("engine tensorrt on cuda (auto)")
-    assert len(robot.answer(image_of(scene())).masks) == 2
+    assert len(robot.answer(image_of(boxes_scene())).masks) == 2
     level, text, values = robot.fresh_health()
     assert (level, text) == (DiagnosticStatus.OK, "segmenting")
     assert (values["engine"], values["precision"]) == ("tensorrt", "fp16")
@@ -28,6 +29,6 @@ def test_the_first_start_is_no_hang_and_the_second_is_fast(
 
     robot.start_node(**options, autostart=True)
     robot.wait_for_subscription()
-    assert len(robot.answer(image_of(scene())).masks) == 2
+    assert len(robot.answer(image_of(boxes_scene())).masks) == 2
     assert robot.log.read_text().count("this takes minutes, once") == 3
     assert robot.stop_node() == 0

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from support.live import image_of, scene, stamp_of
+from support.messages import image_of, stamp_of
+from support.scenes import boxes_scene
 
 SIZE = (20, 30)  # of the moving object, height and width
 
@@ -12,7 +13,7 @@ def picture(step):
     grow = 24 * (step % 2)  # now the one is larger, now the other
     green = (10 + 6 * step, 20, SIZE[1] + grow // 2, SIZE[0])
     blue = (80, 84 - 4 * step, 36 - grow // 4, 26)
-    return image_of(scene((green, blue)))
+    return image_of(boxes_scene((green, blue)))
 
 
 def by_place(message):
@@ -41,10 +42,10 @@ def test_ids_stay_with_objects_once_tracking_is_on(robot, tiny_bundle):
     assert {int(detection.id) for detection in same["detections"].detections} == ids
     assert set(np.frombuffer(same["labels"].data, np.uint16)) - {0} == ids
 
-    robot.answer(image_of(scene(())))  # both gone
+    robot.answer(image_of(boxes_scene(())))  # both gone
     assert by_place(robot.answer(picture(5))) == found[0]  # and found again
     assert robot.set(tracking__max_lost=0) == []
-    robot.answer(image_of(scene(())))
+    robot.answer(image_of(boxes_scene(())))
     forgotten = by_place(robot.answer(picture(5)))
     assert not set(forgotten) & set(found[0])
     assert "range" in robot.set(tracking__min_iou=1.5)[0]

@@ -1,9 +1,10 @@
 """Images that are segmented side by side: every result its own image's, in the images' order."""
 
 from aopsam_ros.srv import Segment
-from support.live import image_of, scene, stamp_of
+from support.messages import image_of, stamp_of
+from support.scenes import boxes_scene
 
-PICTURES = [image_of(scene()), image_of(scene(((20, 30, 40, 20),)))]
+PICTURES = [image_of(boxes_scene()), image_of(boxes_scene(((20, 30, 40, 20),)))]
 COUNTS = [2, 1]  # masks of each
 
 

@@ -12,7 +12,7 @@ from aopsam_ros.segmentation.crops import crop_boxes, segment_crops
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.stopwatch import Stopwatch
 from aopsam_ros.segmentation.time_budget import Pace
-from support.tiny_bundle import coloured_scene
+from support.scenes import coloured_scene
 
 
 def test_crops_of_a_photograph_by_hand():

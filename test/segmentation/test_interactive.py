@@ -6,7 +6,8 @@ import pytest
 from aopsam_ros.errors import InputError
 from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.tiny_bundle import coloured_scene, write_tiny_bundle
+from support.scenes import coloured_scene, iou
+from support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -21,17 +22,12 @@ def prompt(points=(), labels=None, box=None):
     return UserPrompt(points, labels, box)
 
 
-def iou(mask, truth):
-    found = mask.full(*truth.shape)
-    return (found & truth).sum() / (found | truth).sum()
-
-
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_point_gives_the_object_it_lies_on(segmenter, index):
     rgb, objects = coloured_scene()
     truth, (x, y) = objects[index]
     (mask,) = segment_prompt(segmenter, segmenter.encode(rgb), prompt([(x + 6, y + 6)]))
-    assert iou(mask, truth) > 0.85
+    assert iou(mask.full(*truth.shape), truth) > 0.85
     assert mask.id == 1
     assert mask.prompt == (x + 6, y + 6)
     assert mask.area == mask.full(90, 120).sum()

@@ -12,7 +12,8 @@ from aopsam_ros.segmentation.promptable import PromptableModel
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.stopwatch import Stopwatch
 from aopsam_ros.segmentation.time_budget import Pace
-from support.tiny_bundle import coloured_scene, write_tiny_bundle
+from support.scenes import coloured_scene, iou
+from support.tiny_bundle import write_tiny_bundle
 
 TIMINGS = {
     "preprocess",
@@ -24,10 +25,6 @@ TIMINGS = {
     "postprocess",
     "total",
 }
-
-
-def iou(a, b):
-    return (a & b).sum() / (a | b).sum()
 
 
 def best_ious(segmentation, objects):

@@ -13,7 +13,7 @@ from aopsam_ros.prompting.prompts import point_prompts
 from aopsam_ros.results import PromptState
 from aopsam_ros.segmentation.stopwatch import Stopwatch
 from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
-from support.tiny_bundle import coloured_scene
+from support.scenes import coloured_scene
 
 SIZE = (180, 240)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.results import InstanceMask, Segmentation
+from support.scenes import iou
 
 HERE = Path(__file__).resolve().parents[1] / "golden"
 PHOTOGRAPHS = HERE.parent.parent / "photographs"
@@ -51,12 +52,6 @@ def hand_masks(name: str) -> dict[str, Masks]:
         cv2.fillPoly(canvas, [corners], 1, shift=4)
         masks[item["name"]] = canvas.astype(bool)
     return masks
-
-
-def iou(first: Masks, second: Masks) -> float:
-    """Return intersection over union of two masks of one size; 0 when both are empty."""
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 0.0
 
 
 def best_ious(wanted: Sequence[Masks], found: Sequence[Masks]) -> list[float]:

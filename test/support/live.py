@@ -1,6 +1,5 @@
 """The node `aopsam` in a process of its own, and a client that talks to it over DDS."""
 
-import array
 import fcntl
 import math
 import os
@@ -12,8 +11,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
@@ -33,6 +30,7 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.demo.domains import is_unused
 from aopsam_ros.msg import MaskArray, PromptArray
+from support.messages import stamp_of
 
 TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
 ASK_AGAIN_S = 5.0
@@ -48,36 +46,6 @@ TOPICS = {
     "detections": Detection2DArray,
 }
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
-
-
-def scene(boxes=((20, 30, 40, 20), (70, 60, 30, 50)), size=(128, 128)):
-    """A picture that the tiny bundle segments: coloured boxes, each with a red dot to prompt it."""
-    height, width = size
-    rgb = np.zeros((height, width, 3), np.uint8)
-    for index, (x, y, w, h) in enumerate(boxes):
-        colour = ((220, 60), (60, 220), (220, 220))[index]
-        rgb[y : y + h, x : x + w, 1:] = colour
-        cv2.circle(rgb, (x + w // 2, y + h // 2), 2, (255, *colour), -1)
-    return rgb
-
-
-def image_of(rgb, frame_id="camera_optical_frame"):
-    """An rgb8 message without a stamp."""
-    message = Image(encoding="rgb8")
-    message.header.frame_id = frame_id
-    message.height, message.width = rgb.shape[:2]
-    message.step = 3 * rgb.shape[1]
-    message.data = array.array("B", rgb.tobytes())
-    return message
-
-
-def calibration_of(width, height, frame_id="camera_optical_frame", focal=100.0):
-    """An ideal pinhole camera."""
-    message = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5)
-    message.header.frame_id = frame_id
-    message.k = [focal, 0.0, width / 2, 0.0, focal, height / 2, 0.0, 0.0, 1.0]
-    message.p = [focal, 0.0, width / 2, 0.0, 0.0, focal, height / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
-    return message
 
 
 def free_domain():
@@ -311,13 +279,6 @@ class Robot:
         now = time.time_ns()
         self.wait(lambda: sum(then > now for then in self._diagnosed) > 1, "no diagnostics")
         return self.health()
-
-
-def stamp_of(message):
-    """The nanoseconds that `Robot.send` numbers images with."""
-    if isinstance(message, MarkerArray):
-        return message.markers[0].header.stamp.nanosec if message.markers else None
-    return message.header.stamp.nanosec
 
 
 def _parameters(values):

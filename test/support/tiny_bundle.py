@@ -166,26 +166,3 @@ def write_tiny_bundle(folder: Path, models=None, **changes) -> Path:
     kept = {key: value for key, value in fields.items() if value is not None}
     (folder / "bundle.yaml").write_text(yaml.safe_dump(kept))
     return folder
-
-
-def coloured_scene(height=90, width=120):
-    """Three rectangles on a ground, a red dot on each and on the ground.
-
-    Returns:
-        rgb uint8 `[height, width, 3]`, and each rectangle's mask and dot.
-    """
-    rgb = np.zeros((height, width, 3), np.uint8)
-    rgb[..., 1:] = (40, 40)
-    objects = []
-    for column, (green, blue) in enumerate([(220, 40), (40, 220), (220, 220)]):
-        top, left = height // 4, int(width * (0.06 + 0.33 * column))
-        bottom, right = 3 * height // 4, left + int(width * 0.22)
-        mask = np.zeros((height, width), bool)
-        mask[top:bottom, left:right] = True
-        rgb[mask] = (0, green, blue)
-        objects.append((mask, ((left + right) / 2, (top + bottom) / 2)))
-    for x, y in [dot for _, dot in objects] + [(width * 0.5, height * 0.1)]:
-        reach = max(2, max(height, width) // 40)
-        area = slice(int(y) - reach, int(y) + reach), slice(int(x) - reach, int(x) + reach)
-        rgb[area[0], area[1], 0] = 255
-    return rgb, objects

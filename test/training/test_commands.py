@@ -11,7 +11,7 @@ import yaml
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.images.files import write_rgb
-from support.drawn_scenes import draw_scene, write_label_maps
+from support.scenes import draw_ellipses, write_label_maps
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
@@ -21,7 +21,7 @@ SMALL = ["--image-size", "96", "--canvas", "64", "--batch-size", "2", "--threads
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", 12)
+    return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", range(12))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_run_goes_on_where_it_stopped(trained, pictures, capfd):
 
 
 def test_the_bundle_segments(trained, tmp_path, capfd):
-    write_rgb(tmp_path / "scene.png", draw_scene(50)[0])
+    write_rgb(tmp_path / "scene.png", draw_ellipses(50)[0])
     words = ["--model", str(trained / "drawn"), "--prompts", "grid4", "--out", str(tmp_path)]
     assert main(["segment", str(tmp_path / "scene.png"), *words]) == 0
     assert json.loads((tmp_path / "scene.json").read_text())["decoder_calls"] == 16

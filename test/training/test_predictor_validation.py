@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from support.drawn_scenes import draw_scene, write_label_maps
+from support.scenes import draw_ellipses, write_label_maps
 
 torch = pytest.importorskip("torch")
 
@@ -36,7 +36,7 @@ SIZE = 256
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("held out")
-    data = open_dataset(write_label_maps(folder / "drawn", 4))
+    data = open_dataset(write_label_maps(folder / "drawn", range(4)))
     targets = TargetCache(folder / "targets", SIZE, MAP_STRIDE, 96)
     images = choose(prepare_targets([WeightedDataset(data, [0, 1, 2, 3])], targets))
     return HeldOut(images, targets, None)
@@ -56,7 +56,7 @@ def test_the_target_itself_hits_nearly_every_mask(held_out):
     figures = held_out.measure(as_confidence(lambda target: target))
     assert figures["held_out_loss"] == 0
     assert figures["held_out_recall"] > 0.9  # the smallest ones are smoothed away
-    objects = np.mean([len(np.unique(draw_scene(i)[1])) - 1 for i in range(4)])
+    objects = np.mean([len(np.unique(draw_ellipses(i)[1])) - 1 for i in range(4)])
     assert figures["held_out_prompts"] == pytest.approx(objects, abs=1)
 
 
@@ -104,7 +104,7 @@ def test_the_same_images_validate_every_time(held_out):
 
 @pytest.mark.parametrize("fraction", [0.0, 1e-4, 0.3])
 def test_a_share_above_nothing_holds_something_out(tmp_path, fraction):
-    data = open_dataset(write_label_maps(tmp_path / "drawn", 6))
+    data = open_dataset(write_label_maps(tmp_path / "drawn", range(6)))
     training, held = hold_out([(data, 1.0)], fraction)
     count = sum(len(part.indices) for part in held)
     assert count + sum(len(part.indices) for part in training) == 6
@@ -113,7 +113,7 @@ def test_a_share_above_nothing_holds_something_out(tmp_path, fraction):
 
 
 def test_a_single_image_is_trained_on(tmp_path):
-    data = open_dataset(write_label_maps(tmp_path / "drawn", 1))
+    data = open_dataset(write_label_maps(tmp_path / "drawn", range(1)))
     training, held = hold_out([(data, 1.0)], 0.02)
     assert [part.indices for part in training] == [[0]] and not held
 

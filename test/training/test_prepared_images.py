@@ -9,7 +9,7 @@ import pytest
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, fit
-from support.drawn_scenes import draw_scene, left_point, write_label_maps, write_sa1b
+from support.scenes import draw_ellipses, left_point, write_label_maps, write_sa1b
 
 SIZE, STRIDE, SIDE = 256, 4, 64
 SHAPE = (8, 4, 4)
@@ -18,7 +18,7 @@ SCALE = SIZE / 128  # the scenes are 96 x 128
 
 @pytest.fixture
 def maps(tmp_path):
-    return open_dataset(write_label_maps(tmp_path / "drawn", 3))
+    return open_dataset(write_label_maps(tmp_path / "drawn", range(3)))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def embedding(seed=0):
 
 def test_targets_are_the_innermost_points(maps, targets):
     image = stored(targets, maps)
-    labels = draw_scene(0)[1]
+    labels = draw_ellipses(0)[1]
     target = targets.target(image)
     centres = (target.points[:, :2] + 0.5) * STRIDE / SCALE  # pixels of the scene, from its corner
     hit = sorted(int(labels[int(y), int(x)]) for x, y in centres)
@@ -68,7 +68,7 @@ def test_mirror_images_have_mirrored_targets(maps, targets):
 def test_points_that_come_with_the_data_are_the_targets(tmp_path, targets, flipped):
     dataset = open_dataset(write_sa1b(tmp_path / "sa1b", 1))
     found = targets.target(stored(targets, dataset), flipped)
-    labels = draw_scene(0)[1]
+    labels = draw_ellipses(0)[1]
     wanted = np.array([left_point(labels == label) for label in np.unique(labels) if label])
     if flipped:
         wanted[:, 0] = 127 - wanted[:, 0]
@@ -83,7 +83,7 @@ def test_points_that_come_with_the_data_are_the_targets(tmp_path, targets, flipp
 def test_without_points_masks_give_them(tmp_path, targets):
     with_points = open_dataset(write_sa1b(tmp_path / "with", 1))
     without = open_dataset(write_sa1b(tmp_path / "without", 1, points=False))
-    maps = open_dataset(write_label_maps(tmp_path / "maps", 1))
+    maps = open_dataset(write_label_maps(tmp_path / "maps", range(1)))
     points = [targets.target(stored(targets, d)).points for d in (with_points, without, maps)]
     np.testing.assert_allclose(sorted(points[1].tolist()), sorted(points[2].tolist()))
     assert np.abs(points[0][:, :2] - points[1][:, :2]).max() > 2
@@ -122,7 +122,7 @@ def test_coco_targets_follow_their_image_only(tmp_path, targets):
     for first in (square, other):
         annotations = [{"image_id": i, "segmentation": [s]} for i, s in enumerate((first, square))]
         for index in range(2):
-            cv2.imwrite(str(tmp_path / f"{index}.png"), draw_scene(index)[0])
+            cv2.imwrite(str(tmp_path / f"{index}.png"), draw_ellipses(index)[0])
         content = json.dumps({"images": images, "annotations": annotations})
         (tmp_path / "coco.json").write_text(content)
         dataset = open_dataset(tmp_path / "coco.json")
@@ -187,7 +187,7 @@ def test_embeddings_beyond_half_precision_are_refused(maps, targets, embeddings)
 def test_photographs_lie_as_at_inference():
     from aopsam_ros.geometry import preprocess
 
-    rgb = draw_scene(0)[0][:61, :83]
+    rgb = draw_ellipses(0)[0][:61, :83]
     canvas, geometry = fit(rgb, 64)
     mean, std = (120.0, 110.0, 100.0), (50.0, 60.0, 70.0)
     wanted = preprocess(rgb, 64, mean, std)

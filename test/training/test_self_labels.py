@@ -11,7 +11,8 @@ from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.self_labels import SelfLabeller
-from support.tiny_bundle import SIZE, coloured_scene, write_tiny_bundle
+from support.scenes import coloured_scene
+from support.tiny_bundle import SIZE, write_tiny_bundle
 
 pytest.importorskip("pycocotools")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.training.predictor_targets import prompt_points, spread_points
-from support.drawn_scenes import draw_scene
+from support.scenes import draw_ellipses
 
 DEPTHS = st.sampled_from([0.5, 3.0, 6.0, 50.0])
 POINTS = st.lists(st.tuples(st.integers(-3, 42), st.integers(-3, 32), DEPTHS), max_size=6)
@@ -36,7 +36,7 @@ def test_against_one_pixel_at_a_time(points):
 
 
 def test_one_point_an_instance_inside_it():
-    _, labels = draw_scene(3)
+    _, labels = draw_ellipses(3)
     layers = np.stack([np.where(labels % 2, labels, 0), np.where(labels % 2, 0, labels)])
     points = prompt_points(layers, 1)
     hit = sorted(int(labels[int(y), int(x)]) for x, y, _ in points)

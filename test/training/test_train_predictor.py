@@ -16,8 +16,8 @@ from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset, split_by_group
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.drawn_scenes import draw_scene, write_label_maps
 from support.random_weights import random_state
+from support.scenes import draw_ellipses, write_label_maps
 from support.written_bags import image_message, write_bag
 
 torch = pytest.importorskip("torch")
@@ -60,7 +60,7 @@ SHORT = ("--image-size", 64, "--steps", 2, "--batch-size", 2)
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", 24)
+    return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", range(24))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def random_recall(points, draws=200):
     rng = np.random.default_rng(0)
     hits = []
     for index in range(draws):
-        labels = draw_scene(index % 24)[1]
+        labels = draw_ellipses(index % 24)[1]
         y, x = rng.integers(0, 96, points), rng.integers(0, 128, points)
         hits += [label in labels[y, x] for label in np.unique(labels) if label]
     return np.mean(hits)
@@ -101,14 +101,14 @@ def test_the_bundle_is_ready(trained):
         assert segmenter.prompt_source == "predictor" and segmenter.model == "mobile_sam"
         inside = []
         for index in range(100, 110):  # scenes that it never saw
-            rgb, labels = draw_scene(index)
+            rgb, labels = draw_ellipses(index)
             prompts = segmenter.segment(rgb).prompts
             inside += [labels[round(p.y), round(p.x)] > 0 for p in prompts]
     assert len(inside) >= 10 and np.mean(inside) > 0.7
 
 
 def test_the_bundle_segments_from_the_command_line(trained, tmp_path):
-    write_rgb(tmp_path / "scene.png", draw_scene(100)[0])
+    write_rgb(tmp_path / "scene.png", draw_ellipses(100)[0])
     model = ["--model", str(trained / "bundle"), "--out", str(tmp_path), "--set", *ANY_MASK]
     assert main(["segment", str(tmp_path / "scene.png"), *model]) == 0
     found = json.loads((tmp_path / "scene.json").read_text())
@@ -139,7 +139,7 @@ def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
     stored = np.stack([np.load(file) for file in cached(trained)])
     assert stored.dtype == np.float16 and stored.shape[1:] == (256, 8, 8)
     for flip in (1, -1):
-        rgb = np.ascontiguousarray(draw_scene(0)[0][:, ::flip])
+        rgb = np.ascontiguousarray(draw_ellipses(0)[0][:, ::flip])
         with torch.no_grad():
             image = torch.from_numpy(preprocess(rgb, SIZE, MEAN, STD).tensor)
             wanted = encoder(image)[0].numpy()
@@ -189,13 +189,13 @@ def write_sources(folder):
     """Write scenes as a folder of pictures, as a video and as a recording."""
     (folder / "pictures").mkdir(parents=True)
     for index in range(2):
-        write_rgb(folder / "pictures" / f"{index}.png", draw_scene(index)[0])
+        write_rgb(folder / "pictures" / f"{index}.png", draw_ellipses(index)[0])
     video = folder / "drive.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 96))
     for index in range(4):
-        writer.write(draw_scene(index)[0][:, :, ::-1])
+        writer.write(draw_ellipses(index)[0][:, :, ::-1])
     writer.release()
-    images = [image_message(draw_scene(index)[0], "rgb8") for index in range(4)]
+    images = [image_message(draw_ellipses(index)[0], "rgb8") for index in range(4)]
     bag = write_bag(folder / "recording", {"/camera": images, "/rear": images})
     return [folder / "pictures", video, bag]
 
@@ -231,7 +231,7 @@ def video(tmp_path):
 
 
 def bag(tmp_path):
-    image = image_message(draw_scene(0)[0], "rgb8")
+    image = image_message(draw_ellipses(0)[0], "rgb8")
     write_bag(tmp_path / "source", {"/camera": [image]})
 
 

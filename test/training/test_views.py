@@ -10,7 +10,7 @@ from aopsam_ros.data.datasets import LabelledImage
 from aopsam_ros.training import augmentation
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
 from aopsam_ros.training.prompt_sampling import innermost_pixel, loose_box, random_point
-from support.drawn_scenes import draw_scene
+from support.scenes import draw_ellipses
 
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
 settings.load_profile("aopsam")
@@ -18,7 +18,7 @@ settings.load_profile("aopsam")
 
 def coded_image(seed):
     """A picture whose colour is its label, so that any disagreement shows."""
-    _, labels = draw_scene(seed)
+    _, labels = draw_ellipses(seed)
     rgb = np.repeat((labels * 50).astype(np.uint8)[:, :, None], 3, axis=2)
     return LabelledImage("coded", rgb, labels[None])
 
@@ -73,7 +73,7 @@ def test_innermost_pixel_is_the_farthest_from_the_outside(seed):
 @given(st.integers(0, 10_000))
 def test_prompts_belong_to_their_mask(seed):
     rng = np.random.default_rng(seed)
-    _, labels = draw_scene(seed % 9)
+    _, labels = draw_ellipses(seed % 9)
     mask = labels == labels.max()
     x, y = random_point(mask, rng)
     assert mask[y, x]

@@ -1,0 +1,66 @@
+"""Messages as drivers of cameras make them."""
+
+import array
+
+import cv2
+import numpy as np
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+
+def image_of(rgb, frame_id="camera_optical_frame"):
+    """An rgb8 message without a stamp."""
+    message = Image(encoding="rgb8")
+    message.header.frame_id = frame_id
+    message.height, message.width = rgb.shape[:2]
+    message.step = 3 * rgb.shape[1]
+    message.data = array.array("B", rgb.tobytes())
+    return message
+
+
+def compressed_image(bgr, suffix=".jpg", parameters=()):
+    """A message as image_transport's compressed publisher makes it."""
+    done, data = cv2.imencode(suffix, bgr, list(parameters))
+    assert done
+    message = CompressedImage(format=f"rgb8; {suffix[1:]} compressed bgr8")
+    message.header.frame_id = "camera_optical_frame"
+    message.data = array.array("B", data.tobytes())
+    return message
+
+
+def calibration_of(width, height, frame_id="camera_optical_frame", focal=100.0):
+    """An ideal pinhole camera."""
+    message = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5)
+    message.header.frame_id = frame_id
+    message.k = [focal, 0.0, width / 2, 0.0, focal, height / 2, 0.0, 0.0, 1.0]
+    message.p = [focal, 0.0, width / 2, 0.0, 0.0, focal, height / 2, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return message
+
+
+def depth_image(values, encoding=None, padding=0, swapped=False, milliseconds=0):
+    """A message as a depth camera's driver makes it."""
+    values = np.asarray(values)
+    stored = values.astype(values.dtype.newbyteorder(">" if swapped else "<"))
+    rows = stored.view(np.uint8).reshape(len(values), -1)
+    message = Image(encoding=encoding or {2: "16UC1", 4: "32FC1"}[values.itemsize])
+    message.height, message.width = values.shape
+    message.step = rows.shape[1] + padding
+    message.is_bigendian = int(swapped)
+    message.data = array.array("B", np.pad(rows, ((0, 0), (0, padding))).tobytes())
+    message.header = header(milliseconds)
+    return message
+
+
+def header(milliseconds):
+    found = Header(frame_id="camera_optical_frame")
+    found.stamp.sec = milliseconds // 1000
+    found.stamp.nanosec = milliseconds % 1000 * 1_000_000
+    return found
+
+
+def stamp_of(message):
+    """The nanoseconds that `Robot.send` numbers images with."""
+    if isinstance(message, MarkerArray):
+        return message.markers[0].header.stamp.nanosec if message.markers else None
+    return message.header.stamp.nanosec
