@@ -20,7 +20,7 @@ from aopsam_ros.evaluation.images import spread
 from aopsam_ros.geometry import preprocess
 
 if TYPE_CHECKING:
-    from aopsam_ros.models.quantization import Comparison
+    from aopsam_ros.models.quantization import QuantizationReport
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -103,12 +103,12 @@ def _pictures(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
             _LOGGER.warning("%s: %s left out: %s", source.name, frame.name, error)
 
 
-def _print(comparison: Comparison) -> None:
-    least = math.floor(comparison.cosine * 1e4) / 1e4  # not rounded up: it is a bound
-    before, after = comparison.bytes_before / 1e6, comparison.bytes_after / 1e6
+def _print(report: QuantizationReport) -> None:
+    least = math.floor(report.cosine * 1e4) / 1e4  # not rounded up: it is a bound
+    before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
     print(f"encoder: {before:.1f} MB in 32 bits, {after:.1f} MB more in 8")
     print(f"embedding: cosine with 32 bits at least {least:.4f}")
-    print(f"encoder's time: {comparison.time_ratio:.2f} of that in 32 bits, on this machine")
-    if comparison.time_ratio >= 1:
+    print(f"encoder's time: {report.time_ratio:.2f} of that in 32 bits, on this machine")
+    if report.time_ratio >= 1:
         _LOGGER.warning("this encoder is not faster in 8 bits on this machine")
     print("what it costs in quality: aopsam evaluate --precision int8, and fp32")

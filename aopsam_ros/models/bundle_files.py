@@ -1,4 +1,4 @@
-"""The files of a bundle that is being made: listed with their hashes, and put in place whole."""
+"""The files of a bundle that is being written: their hashes, and moving them into place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from aopsam_ros.bundle.loading import BUNDLE_FILE
 from aopsam_ros.errors import BundleError
 
 
-def listed(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Name the graphs that were written, with their hashes, as bundle.yaml has them."""
+def describe_graphs(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the graphs that were written with their hashes, as bundle.yaml lists them."""
     return {
         file.partition(".")[0]: {
             "file": file,
@@ -37,7 +37,7 @@ def check_target(folder: Path) -> None:
 
 
 def install(work: Path, folder: Path) -> None:
-    """Put the finished files in place, bundle.yaml last, and remove graphs of a former bundle."""
+    """Move finished files into place, bundle.yaml last, and remove graphs of a former bundle."""
     folder.mkdir(exist_ok=True)
     files = {file.name for file in work.iterdir()}
     for name in sorted(files, key=lambda name: name == BUNDLE_FILE):

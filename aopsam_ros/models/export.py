@@ -1,4 +1,4 @@
-"""From trained weights to a bundle: ONNX graphs and bundle.yaml."""
+"""Exporting trained weights as a bundle: ONNX graphs and bundle.yaml."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from aopsam_ros.bundle import plain_yaml
 from aopsam_ros.bundle.loading import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 from aopsam_ros.engines import verification
 from aopsam_ros.models import mobile_sam
-from aopsam_ros.models.bundle_files import check_target, install, listed
+from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
+from aopsam_ros.models.mobilenet_v2 import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
@@ -31,20 +32,20 @@ MIXED_SUFFIX = ".mixed.onnx"
 
 @dataclass(frozen=True)
 class BundleParts:
-    """The modules of a bundle, with the bundle's signatures, and what their shapes do not tell.
+    """The modules of a bundle, with the bundle's signatures, and facts beyond their shapes.
 
     Args:
         encoder: image `[1, 3, S, S]` to embedding `[1, C, S', S']`.
         decoder: embedding, coordinates `[N, K, 2]` and labels `[N, K]` to logits `[N, 3, M, M]` and
             predicted IoU `[N, 3]`.
-        predictor: image and embedding to confidence `[1, 1, P, P]`; a bundle may do without.
+        predictor: image and embedding to confidence `[1, 1, P, P]`; optional.
         image_size: S, pixels.
-        similarity_channels: how many of the embedding's first channels say what a pixel shows.
-        mean: what is taken off an image, per channel on the 0-255 scale, before it is
-        std: divided by this.
-        size_divisibility: the encoder, the predictor and the parts of the decoder take images whose
-            sides are multiples of it, in place of padded squares; 0: squares only.
-        split: makes the decoder's three parts; a bundle may do without.
+        similarity_channels: number of the embedding's first channels that ASF compares.
+        mean: subtracted from an image, per channel on the 0-255 scale.
+        std: by which the difference is divided.
+        size_divisibility: encoder, predictor and the parts of the decoder take images whose sides
+            are multiples of it, in place of padded squares; 0: squares only.
+        split: makes the decoder's three parts; optional.
     """
 
     encoder: nn.Module
@@ -60,8 +61,6 @@ class BundleParts:
 
 def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
     """Return the parts of a `nano` bundle."""
-    from aopsam_ros.training.segmenter_training import IMAGENET_MEAN, IMAGENET_STD
-
     return BundleParts(
         encoder=model.encoder,
         decoder=SinglePromptSet(model.decoder),
@@ -91,11 +90,13 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What checking an exported bundle showed, by graph.
+class ExportReport:
+    """How exact an exported bundle is, by graph.
 
-    `differences`: largest absolute difference of the float32 graph to torch. `cosines`: least
-    cosine between an output in mixed precision and in float32; empty without mixed graphs.
+    Attributes:
+        differences: largest absolute difference of the float32 graph to torch.
+        cosines: least cosine between an output in mixed precision and in float32; empty without
+            mixed graphs.
     """
 
     differences: Mapping[str, float]
@@ -104,7 +105,7 @@ class Comparison:
 
 def export_bundle(
     parts: BundleParts, folder: Path, facts: Mapping[str, Any], mixed: bool = False
-) -> Comparison:
+) -> ExportReport:
     """Write a bundle, every graph of it compared with torch.
 
     Args:
@@ -128,13 +129,13 @@ def export_bundle(
         cosines = {plan.name: _write_mixed(plan, work) for plan in in_mixed}
         _write_description(work, parts, exported, facts)
         install(work, folder)
-    return Comparison({name: graph.difference for name, graph in exported.items()}, cosines)
+    return ExportReport({name: graph.difference for name, graph in exported.items()}, cosines)
 
 
 def _plans(parts: BundleParts) -> list[GraphPlan]:
-    """Plan the graphs, with inputs that look like an image's."""
+    """Plan the graphs, with samples that look like images and prompts."""
     generator = torch.Generator().manual_seed(0)
-    images = _pictures(parts, generator)
+    images = _sample_images(parts, generator)
     with torch.no_grad():
         embeddings = [parts.encoder.eval()(image) for image in images]
     plans = [_plan_encoder(parts, images, embeddings)]
@@ -187,17 +188,17 @@ def _plan_decoder(
     return GraphPlan(DECODER, decoder, ("low_res_logits", "predicted_iou"), samples, dynamic)
 
 
-def _pictures(parts: BundleParts, generator: torch.Generator) -> list[Tensor]:
-    """Draw a square, and a smaller image where the graphs take one."""
+def _sample_images(parts: BundleParts, generator: torch.Generator) -> list[Tensor]:
+    """Return a random square, and a smaller image where the graphs take one."""
     size, step = parts.image_size, parts.size_divisibility
-    image = _picture(size, generator)
+    image = _random_image(size, generator)
     if not step:
         return [image]
     return [image, image[:, :, : -(-size // (2 * step)) * step, : size - step].contiguous()]
 
 
-def _picture(size: int, generator: torch.Generator) -> Tensor:
-    """Draw a normalised image that is smooth with some noise, as photographs are."""
+def _random_image(size: int, generator: torch.Generator) -> Tensor:
+    """Return a normalised image that is smooth with some noise, as photographs are."""
     coarse = torch.randn(1, 3, 16, 16, generator=generator)
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
     return smooth + 0.2 * torch.randn(1, 3, size, size, generator=generator)
@@ -213,11 +214,11 @@ def _write_mixed(plan: GraphPlan, work: Path) -> float:
     """Write a graph in mixed precision; return the least cosine of an output with float32's."""
     full, mixed = work / f"{plan.name}.onnx", work / f"{plan.name}{MIXED_SUFFIX}"
     write_mixed(full, mixed)
-    matches = verification.check(mixed.name, _answers(plan, mixed), _answers(plan, full))
+    matches = verification.check(mixed.name, _run_samples(plan, mixed), _run_samples(plan, full))
     return min(match.cosine for match in matches)
 
 
-def _answers(plan: GraphPlan, path: Path) -> dict[str, NDArray[np.float32]]:
+def _run_samples(plan: GraphPlan, path: Path) -> dict[str, NDArray[np.float32]]:
     """Run a plan's samples; return every output by its name and the sample's number."""
     return {
         f"{name} of sample {number}": array
@@ -251,7 +252,7 @@ def _write_description(
         ("split_graphs", parts_of_decoder, ".onnx"),
         ("mixed_graphs", wholes, MIXED_SUFFIX),
     ):
-        if found := listed(work, (f"{name}{suffix}" for name in names)):
+        if found := describe_graphs(work, (f"{name}{suffix}" for name in names)):
             description[key] = found
     description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
     (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")

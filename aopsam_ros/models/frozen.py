@@ -1,4 +1,4 @@
-"""A promptable model as it was trained: what predictors are trained for and bundles made of."""
+"""A trained promptable model: what predictors are trained for, and bundles exported from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from aopsam_ros.models.export import BundleParts, Comparison, export_bundle
+from aopsam_ros.models.export import BundleParts, ExportReport, export_bundle
 
 EMBEDDING_STRIDE = 16  # pixels of the image to one of the embedding, in every bundle
 Defaults = Mapping[str, Mapping[str, object]]
@@ -18,12 +18,12 @@ Defaults = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """Encoder and decoder whose weights stay as they are.
+    """Encoder and decoder with fixed weights.
 
     Args:
-        name: of a bundle made of it.
+        name: of its bundle.
         parts: the modules, without a predictor.
-        embedding_channels: of the encoder's embedding.
+        embedding_channels: channels of the encoder's embedding.
         defaults: the model's own default options, by group.
         provenance: where its weights come from, by part.
     """
@@ -41,12 +41,12 @@ class FrozenModel:
         return self.embedding_channels, side, side
 
     def encoder_key(self) -> str:
-        """Return a hash of all that an embedding depends on but the picture."""
+        """Return a hash of all that an embedding depends on but the image."""
         parts = self.parts
         return weights_key([parts.encoder], parts.image_size, parts.mean, parts.std)
 
     def key(self) -> str:
-        """Return a hash of all that a mask depends on but the picture and the prompt."""
+        """Return a hash of all that a mask depends on but the image and the prompt."""
         parts = self.parts
         modules = [parts.encoder, parts.decoder]
         return weights_key(modules, parts.image_size, parts.mean, parts.std)
@@ -57,7 +57,7 @@ class FrozenModel:
         predictor: nn.Module | None = None,
         facts: Mapping[str, Any] | None = None,
         mixed: bool = False,
-    ) -> Comparison:
+    ) -> ExportReport:
         """Write a bundle; see `export_bundle`.
 
         Args:

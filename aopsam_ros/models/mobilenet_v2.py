@@ -25,6 +25,9 @@ STAGES = (
 PYRAMID_BLOCKS = (3, 6, 13, 17)
 PYRAMID_CHANNELS = (24, 32, 96, 320)
 BATCH_NORM_EPS = 1e-5
+# Mean and standard deviation of ImageNet, per channel, on the 0-255 scale.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:

@@ -70,9 +70,9 @@ def split_nano(decoder: NanoMaskDecoder) -> SplitDecoder:
         frame=FramePart(decoder),
         prompts=PromptPart(decoder),
         masks=MaskPart(),
-        shared=Frame._fields,
-        prompts_need=Frame._fields,
-        masks_need=("fine",),
-        codes={"codes": {}},
+        frame_tensors=Frame._fields,
+        prompt_inputs=Frame._fields,
+        mask_inputs=("fine",),
+        mask_weights={"codes": {}},
         is_per_mask=True,
     )

@@ -24,20 +24,23 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.precision import EIGHT_BITS, FULL_FIRST_CONVOLUTIONS, INT8
 from aopsam_ros.errors import BundleError
-from aopsam_ros.models.bundle_files import check_target, install, listed
+from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
 
 INT8_SUFFIX = ".int8.onnx"
-# A guard against nonsense. `nano`'s embedding still gave 99 % of its mIoU with 0.95.
+# Far below what is useful: `nano`'s embedding still gave 99 % of its mIoU with 0.95.
 LEAST_COSINE = 0.9
 Image = NDArray[np.float32]  # `[1, 3, S, S]`, as the encoder takes it
 
 
 @dataclass(frozen=True)
-class Comparison:
+class QuantizationReport:
     """The encoder in 8 bits beside the one in 32.
 
-    `cosine` is the least between their embeddings of a photograph, `time_ratio` the median of the
-    quotients of their times, taken in turns; sizes in bytes.
+    Attributes:
+        cosine: least cosine between their embeddings of an image.
+        time_ratio: median of the time in 8 bits over that in 32.
+        bytes_before: size of the graph in 32 bits.
+        bytes_after: size of the graph in 8 bits.
     """
 
     cosine: float
@@ -48,7 +51,7 @@ class Comparison:
 
 def quantize_bundle(
     bundle: Bundle, folder: Path, images: Sequence[Image], threads: int = 0
-) -> Comparison:
+) -> QuantizationReport:
     """Write a bundle with an encoder in 8 bits beside its other graphs.
 
     Args:
@@ -142,15 +145,15 @@ def _describe(bundle: Bundle, work: Path, photographs: int) -> None:
     """Write bundle.yaml anew: with the graph, and what it was calibrated on."""
     text = (bundle.folder / BUNDLE_FILE).read_text(encoding="utf-8")
     description: dict[str, Any] = plain_yaml.load(text)
-    description["int8_graphs"] = listed(work, [f"{ENCODER}{INT8_SUFFIX}"])
+    description["int8_graphs"] = describe_graphs(work, [f"{ENCODER}{INT8_SUFFIX}"])
     provenance = description.get("provenance")
     if isinstance(provenance, dict):  # else it is free text, and stays
         provenance[INT8] = {"calibrated_on": f"{photographs} photographs"}
     (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
 
 
-def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Comparison:
-    """Encode every photograph with both, in turns: what else the machine does hits both alike."""
+def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> QuantizationReport:
+    """Encode every image with both in turns, so that other load on the machine affects both."""
     full, int8 = (
         OnnxRuntimeEngine(bundle, EngineOptions(threads=threads, precision=precision))
         for precision in ("fp32", INT8)
@@ -159,17 +162,17 @@ def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Compariso
         engine.encode(images[0])  # the first run takes longer
     cosines, ratios = [], []
     for image in images:
-        (wanted, full_time), (found, int8_time) = _timed(full, image), _timed(int8, image)
+        (expected, full_time), (found, int8_time) = _timed(full, image), _timed(int8, image)
         name = f"{ENCODER} in {INT8}"
         (match,) = verification.check(
-            name, {"embedding": found}, {"embedding": wanted}, LEAST_COSINE
+            name, {"embedding": found}, {"embedding": expected}, LEAST_COSINE
         )
         cosines.append(match.cosine)
         ratios.append(int8_time / full_time)
     sizes = (
         graph.path.stat().st_size for graph in (bundle.graphs[ENCODER], bundle.int8_graphs[ENCODER])
     )
-    return Comparison(min(cosines), float(np.median(ratios)), *sizes)
+    return QuantizationReport(min(cosines), float(np.median(ratios)), *sizes)
 
 
 def _timed(engine: OnnxRuntimeEngine, image: Image) -> tuple[Image, float]:

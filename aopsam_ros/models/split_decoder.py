@@ -1,4 +1,4 @@
-"""A decoder in three modules: what is done once a frame, once a prompt, and for masks to draw."""
+"""A decoder in three modules: for each frame, each prompt, and the masks to render."""
 
 from __future__ import annotations
 
@@ -20,79 +20,93 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SplitDecoder:
-    """Three modules that give what the whole decoder gives; tensors go by name between them.
+    """Three modules that together compute what the whole decoder does.
 
     Args:
-        frame: embedding to the tensors named `shared`.
-        prompts: tensors named `prompts_need`, coordinates `[N, K, 2]` and labels `[N, K]` to
-            predicted IoU `[N, 3]` and codes, `[N, 3, ...]` if `is_per_mask`, else `[N, ...]`.
-        masks: tensors named `masks_need`, and codes: of masks, `[n, ...]`, to their logits
-            `[n, M, M]`, or of prompts, to those of their three masks, `[n, 3, M, M]`.
-        shared: names of the frame's outputs.
-        prompts_need: which of them the prompts need.
-        masks_need: which of them the masks need.
-        codes: names of the codes, each with further dynamic axes.
-        is_per_mask: whether a code is a mask's or a prompt's.
+        frame: module from the embedding to `frame_tensors`.
+        prompts: module from `prompt_inputs`, coordinates `[N, K, 2]` and labels `[N, K]` to
+            predicted IoU `[N, 3]` and mask weights: `[N, 3, ...]` if `is_per_mask`, or `[N, ...]`.
+        masks: module from `mask_inputs` and mask weights to logits: weights `[n, ...]` to
+            `[n, M, M]` if `is_per_mask`, else to `[n, 3, M, M]`.
+        frame_tensors: names of the frame's outputs, which all its prompts share.
+        prompt_inputs: those of them that the prompts' module takes.
+        mask_inputs: those of them that the masks' module takes.
+        mask_weights: names of what masks are rendered from, with their dynamic axes but the first.
+        is_per_mask: whether mask weights belong to one mask or to a prompt's three.
     """
 
     frame: nn.Module
     prompts: nn.Module
     masks: nn.Module
-    shared: tuple[str, ...]
-    prompts_need: tuple[str, ...]
-    masks_need: tuple[str, ...]
-    codes: Mapping[str, Mapping[int, str]]
+    frame_tensors: tuple[str, ...]
+    prompt_inputs: tuple[str, ...]
+    mask_inputs: tuple[str, ...]
+    mask_weights: Mapping[str, Mapping[int, str]]
     is_per_mask: bool
 
-    def share(self, embedding: Tensor) -> dict[str, Tensor]:
-        """Make what all prompts share."""
-        return dict(zip(self.shared, self.frame(embedding), strict=True))
+    def encode_frame(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Return `frame_tensors` by name."""
+        return dict(zip(self.frame_tensors, self.frame(embedding), strict=True))
 
-    def decode(self, inputs: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return predicted IoU and codes of prompts."""
-        iou, *codes = self.prompts(*inputs.values())
-        return iou, dict(zip(self.codes, codes, strict=True))
+    def decode_prompts(self, frame: Tensors, prompts: Tensors) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return predicted IoU `[N, 3]` and the weights of all masks by name."""
+        iou, *weights = self.prompts(*self._prompt_inputs(frame, prompts).values())
+        if self.is_per_mask:
+            weights = [weight.flatten(0, 1) for weight in weights]
+        return iou, dict(zip(self.mask_weights, weights, strict=True))
+
+    def render_masks(self, frame: Tensors, weights: Tensors) -> Tensor:
+        """Return the logits of all masks, `[3 N, M, M]` if `is_per_mask`, else `[N, 3, M, M]`."""
+        return self.masks(*self._mask_inputs(frame, weights).values())
+
+    def _prompt_inputs(self, frame: Tensors, prompts: Tensors) -> dict[str, Tensor]:
+        return {**_select(frame, self.prompt_inputs), **prompts}
+
+    def _mask_inputs(self, frame: Tensors, weights: Tensors) -> dict[str, Tensor]:
+        return {**_select(frame, self.mask_inputs), **weights}
 
     def plans(self, embeddings: Sequence[Tensor], prompts: Sequence[Tensors]) -> list[GraphPlan]:
         """Plan the three graphs.
 
         Args:
-            embeddings: that the samples are made of; axes in which they differ are dynamic.
-            prompts: coordinates and labels by name, as many samples for each.
+            embeddings: samples; axes in which they differ become dynamic.
+            prompts: samples of coordinates and labels by name, used with each embedding.
         """
         with torch.no_grad():
-            frames = [self.share(embedding) for embedding in embeddings]
-            asked = [
-                {**_those(frame, self.prompts_need), **sample}
-                for frame in frames
-                for sample in prompts
+            frames = [self.encode_frame(embedding) for embedding in embeddings]
+            pairs = [(frame, sample) for frame in frames for sample in prompts]
+            weights = [self.decode_prompts(*pair)[1] for pair in pairs]
+            firsts = slice(None, None, len(prompts))  # one for each embedding
+            logits = [
+                self.render_masks(pair[0], mask_weights)
+                for pair, mask_weights in zip(pairs[firsts], weights[firsts], strict=True)
             ]
-            drawn = [
-                {**_those(frame, self.masks_need), **self._to_draw(self.decode(sample)[1])}
-                for frame, sample in zip(_each(frames, len(prompts)), asked, strict=True)
-            ]
-            logits = [self.masks(*sample.values()) for sample in drawn[:: len(prompts)]]
-        sides = {name: open_axes(name, [frame[name] for frame in frames]) for name in self.shared}
+        sides = {name: open_axes(name, [f[name] for f in frames]) for name in self.frame_tensors}
         points = {name: {0: PROMPTS, 1: POINTS} for name in prompts[0]}
-        each = {name: {0: PROMPTS, **axes} for name, axes in self.codes.items()}
-        given = {"embedding": open_axes("embedding", embeddings), **sides}
-        found = {**points, **each, "predicted_iou": {0: PROMPTS}}
+        each = {name: {0: PROMPTS, **axes} for name, axes in self.mask_weights.items()}
+        per_prompt = {"predicted_iou": {0: PROMPTS}}
         masks = {"low_res_logits": {**open_axes("low_res_logits", logits), 0: PROMPTS}}
         return [
-            GraphPlan(FRAME_PART, self.frame, self.shared, _named("embedding", embeddings), given),
+            GraphPlan(
+                FRAME_PART,
+                self.frame,
+                self.frame_tensors,
+                [{"embedding": embedding} for embedding in embeddings],
+                {"embedding": open_axes("embedding", embeddings), **sides},
+            ),
             GraphPlan(
                 PROMPT_PART,
                 self.prompts,
-                ("predicted_iou", *self.codes),
-                asked,
-                {**_those(sides, self.prompts_need), **found},
+                ("predicted_iou", *self.mask_weights),
+                [self._prompt_inputs(*pair) for pair in pairs],
+                {**_select(sides, self.prompt_inputs), **points, **each, **per_prompt},
             ),
             GraphPlan(
                 MASK_PART,
                 self.masks,
                 ("low_res_logits",),
-                drawn,
-                {**_those(sides, self.masks_need), **each, **masks},
+                [self._mask_inputs(pair[0], w) for pair, w in zip(pairs, weights, strict=True)],
+                {**_select(sides, self.mask_inputs), **each, **masks},
             ),
         ]
 
@@ -103,19 +117,12 @@ class SplitDecoder:
             BundleError: The largest absolute difference of an output is above 1e-3.
         """
         with torch.no_grad():
-            shared = self.share(embedding)
+            frame = self.encode_frame(embedding)
             for sample in prompts:
-                wanted = whole(embedding, *sample.values())
-                iou, codes = self.decode({**_those(shared, self.prompts_need), **sample})
-                needed = _those(shared, self.masks_need).values()
-                logits = self.masks(*needed, *self._to_draw(codes).values())
-                _compare((logits.reshape(wanted[0].shape), iou), wanted)
-
-    def _to_draw(self, codes: Tensors) -> dict[str, Tensor]:
-        """Return the codes of all masks, as they are drawn."""
-        if not self.is_per_mask:
-            return dict(codes)
-        return {name: code.flatten(0, 1) for name, code in codes.items()}
+                expected = whole(embedding, *sample.values())
+                iou, weights = self.decode_prompts(frame, sample)
+                logits = self.render_masks(frame, weights)
+                _compare((logits.reshape(expected[0].shape), iou), expected)
 
 
 def open_axes(name: str, tensors: Sequence[Tensor]) -> dict[int, str]:
@@ -128,20 +135,12 @@ def open_axes(name: str, tensors: Sequence[Tensor]) -> dict[int, str]:
     }
 
 
-def _those(values: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
+def _select(values: Mapping[str, T], names: Sequence[str]) -> dict[str, T]:
     return {name: values[name] for name in names}
 
 
-def _named(name: str, tensors: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-    return [{name: tensor} for tensor in tensors]
-
-
-def _each(items: Sequence[T], times: int) -> list[T]:
-    return [item for item in items for _ in range(times)]
-
-
-def _compare(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> None:
-    pairs = zip(found, wanted, strict=True)
+def _compare(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    pairs = zip(actual, expected, strict=True)
     worst = max(float((a - b).abs().amax().nan_to_num(torch.inf)) for a, b in pairs)
     if worst > LARGEST_DIFFERENCE:
         raise BundleError(

@@ -12,7 +12,7 @@ from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
-from aopsam_ros.models.export import _pictures, export_bundle, mobile_sam_parts  # noqa: E402
+from aopsam_ros.models.export import _sample_images, export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.layers import crop, pad  # noqa: E402
 from aopsam_ros.models.mobile_sam.tiny_vit import Block  # noqa: E402
@@ -113,12 +113,10 @@ def test_a_part_of_the_square_is_decoded_where_it_lies(sides):
     embedding = torch.from_numpy(uniform("part", (1, 256, *sides), -2.0, 2.0)).double()
     wanted = plain_decoder(copy, embedding, *asked(torch.float64))
     split = split_mobile_sam(copy)
-    shared = split.share(embedding)
-    iou, codes = split.decode(
-        {n: shared[n] for n in split.prompts_need}
-        | dict(zip(("coords", "labels"), asked(torch.float64), strict=True))
-    )
-    logits = split.masks(*(shared[n] for n in split.masks_need), *codes.values())
+    frame = split.encode_frame(embedding)
+    points = dict(zip(("coords", "labels"), asked(torch.float64), strict=True))
+    iou, weights = split.decode_prompts(frame, points)
+    logits = split.render_masks(frame, weights)
     for found, expected in zip((logits, iou), wanted, strict=True):
         assert expected.std() > 0.05
         torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8)
@@ -126,7 +124,7 @@ def test_a_part_of_the_square_is_decoded_where_it_lies(sides):
 
 def test_export_compares_an_image_that_is_not_square(model):
     parts = mobile_sam_parts(model)
-    images = _pictures(parts, torch.Generator().manual_seed(0))
+    images = _sample_images(parts, torch.Generator().manual_seed(0))
     assert [tuple(image.shape[2:]) for image in images] == [(64, 64), (32, 48)]
     assert parts.size_divisibility == 16
 

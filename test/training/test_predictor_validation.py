@@ -168,4 +168,5 @@ def test_what_fails_in_the_loader_is_told_in_its_own_words(tmp_path):
     cache = EmbeddingCache(tmp_path, "e" * 16, (1, 1, 1))
     with pytest.raises(InputError) as raised:
         next(endless_batches(CachedBatches([gone], targets, cache, False, 1, 0)))
-    assert str(raised.value) == f"{tmp_path / 'gone.png'}: cannot be read: No such file or directory"
+    reason = "cannot be read: No such file or directory"
+    assert str(raised.value) == f"{tmp_path / 'gone.png'}: {reason}"

@@ -10,7 +10,7 @@ from aopsam_ros.models.mobile_sam.attention import WIDTH, TwoWayTransformer
 from aopsam_ros.models.mobile_sam.layers import CHANNEL_NORM_EPS
 
 MASKS = 4  # one for an unambiguous prompt, then three alternatives
-ABSENT = -1e4  # added to a score: its weight is exactly 0, and the number fits in 16 bits
+PADDING_BIAS = -1e4  # of a score: its softmax is exactly 0, and the number fits in 16 bits
 
 
 class Perceptron(nn.Module):
@@ -51,7 +51,7 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = Perceptron(MASKS)
 
     def forward(
-        self, image: Tensor, image_position: Tensor, prompts: Tensor, counts: Tensor
+        self, image: Tensor, image_position: Tensor, prompts: Tensor, is_present: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decode N prompts.
 
@@ -59,59 +59,59 @@ class MaskDecoder(nn.Module):
             image: `[1 or N, cells, 256]`, the embedding with the mask prompt added.
             image_position: `[cells, 256]`.
             prompts: tokens `[N, P, 256]`.
-            counts: `[N, P]`, 1 where a token counts and 0 where not.
+            is_present: `[N, P]`, 1 for tokens and 0 for padding.
 
         Returns:
-            Logits `[N, 4, 4 side, 4 side]` and predicted IoU `[N, 4]`: first the one mask SAM gives
-            where it is asked for a single one, then its three alternatives.
+            Logits `[N, 4, 4 side, 4 side]` and predicted IoU `[N, 4]`: SAM's single mask, then its
+            three alternatives.
         """
-        return self._decode(image, image_position, prompts, counts, range(MASKS))
+        return self._decode(image, image_position, prompts, is_present, range(MASKS))
 
     def alternatives(
-        self, image: Tensor, image_position: Tensor, prompts: Tensor, counts: Tensor
+        self, image: Tensor, image_position: Tensor, prompts: Tensor, is_present: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decode only the three alternatives; see `forward`."""
-        return self._decode(image, image_position, prompts, counts, range(1, MASKS))
+        return self._decode(image, image_position, prompts, is_present, range(1, MASKS))
 
     def _decode(
-        self, image: Tensor, image_position: Tensor, prompts: Tensor, counts: Tensor, which: range
+        self,
+        image: Tensor,
+        image_position: Tensor,
+        prompts: Tensor,
+        is_present: Tensor,
+        which: range,
     ) -> tuple[Tensor, Tensor]:
-        tokens, absent = self.tokens(prompts, counts)
-        absent = absent.unsqueeze(1).unsqueeze(1)
-        tokens, image = self.transformer(tokens, image, image_position, absent)
-        logits = self._draw(tokens[:, 1 : 1 + MASKS], image, which)
+        tokens, padding_bias = self.tokens(prompts, is_present)
+        padding_bias = padding_bias.unsqueeze(1).unsqueeze(1)
+        tokens, image = self.transformer(tokens, image, image_position, padding_bias)
+        upscaled = double(self.output_upscaling[0], image.reshape(-1, WIDTH))
+        mask_tokens = tokens[:, 1 : 1 + MASKS]
+        logits = self.render_masks(mask_tokens, upscaled, which, self.side, self.side)
         iou = self.iou_prediction_head(tokens[:, 0])
         return logits, iou[:, which.start : which.stop]
 
-    def tokens(self, prompts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Put the tokens that are asked for answers before the prompts'.
+    def tokens(self, prompts: Tensor, is_present: Tensor) -> tuple[Tensor, Tensor]:
+        """Put the output tokens before the prompts'.
 
         Returns:
-            Tokens `[N, T, 256]`, and what is added to their scores where others look at them,
-            `[N, T]`.
+            Tokens `[N, T, 256]` and their padding bias `[N, T]`.
         """
-        # Zero times a count: an expansion to N rows that the exporter needs no sizes for.
-        every = counts[:, :1] * 0.0 + 1.0
+        # Zero times the input: an expansion to N rows that the exporter needs no sizes for.
+        every = is_present[:, :1] * 0.0 + 1.0
         output = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([every.unsqueeze(-1) * output, prompts], 1)
-        present = torch.cat([every] * len(output) + [counts], 1)
-        return tokens, (1.0 - present) * ABSENT
+        is_present = torch.cat([every] * len(output) + [is_present], 1)
+        return tokens, (1.0 - is_present) * PADDING_BIAS
 
-    def _draw(self, tokens: Tensor, image: Tensor, which: range) -> Tensor:
-        """Enlarge the image four times and weigh its channels by each mask's token."""
-        first = self.output_upscaling[0]
-        enlarged = double(first, image.reshape(-1, WIDTH))
-        return self.weigh(tokens, enlarged, which, self.side, self.side)
-
-    def weigh(
-        self, tokens: Tensor, enlarged: Tensor, which: range, rows: int, columns: int
+    def render_masks(
+        self, tokens: Tensor, upscaled: Tensor, which: range, rows: int, columns: int
     ) -> Tensor:
-        """Draw masks of an image that is enlarged twice already.
+        """Upscale features a second time and weigh their channels by each mask's token.
 
         Args:
             tokens: of all masks, `[N, 4, 256]`.
-            enlarged: `[N * cells * 2 * 2, 64]`.
-            which: masks to draw.
+            upscaled: features upscaled once, `[N * cells * 2 * 2, 64]`.
+            which: masks to render.
             rows: of cells.
             columns: of cells.
 
@@ -119,14 +119,14 @@ class MaskDecoder(nn.Module):
             Logits `[N, len(which), 4 rows, 4 columns]`.
         """
         _, norm, gelu, second, _ = self.output_upscaling
-        fine = gelu(double(second, gelu(norm(enlarged))))
+        fine = gelu(double(second, gelu(norm(upscaled))))
         fine = fine.reshape(-1, 16 * rows * columns, WIDTH // 8)
         weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, i]) for i in which], 1)
         return _arrange(weights @ fine.transpose(1, 2), len(which), rows, columns)
 
 
 def _arrange(logits: Tensor, masks: int, rows: int, columns: int) -> Tensor:
-    """Put `[N, masks, cells * 2 * 2 * 2 * 2]` into rows and columns."""
+    """Rearrange `[N, masks, cells * 2 * 2 * 2 * 2]` to `[N, masks, 4 rows, 4 columns]`."""
     logits = logits.reshape(-1, rows, columns, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
     return logits.reshape(-1, masks, 4 * rows, 4 * columns)
 
@@ -135,7 +135,7 @@ def double(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """Map cells `[count, inputs]` to `[count * 2 * 2, outputs]`.
 
     A transposed convolution of kernel and stride 2 is one matrix product a cell. Its four pixels
-    stay together, so that nothing is rearranged until the masks are drawn, which are much smaller.
+    stay together, so that only the masks, which are much smaller, are rearranged.
     """
     weight, bias = double_weights(convolution)
     return F.linear(x, weight, bias).reshape(-1, convolution.out_channels)

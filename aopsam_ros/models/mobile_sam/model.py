@@ -9,7 +9,7 @@ from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE, PromptEncoder
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS, TinyVit
 
 IMAGE_SIZE = 1024  # what the published weights were trained for
-# What images are normalised with, per channel, on the 0-255 scale.
+# ImageNet's mean and standard deviation, per channel, on the 0-255 scale.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
@@ -51,7 +51,7 @@ class PointDecoder(nn.Module):
         Returns:
             Logits `[N, 3, S/4, S/4]` and predicted IoU `[N, 3]`, SAM's three alternatives.
         """
-        prompts, counts = self.prompt_encoder(coords, labels)
+        prompts, is_present = self.prompt_encoder(coords, labels)
         image = embedding.reshape(1, EMBEDDING_CHANNELS, -1).transpose(1, 2)
         image = image + self.prompt_encoder.no_mask_embed.weight
-        return self.mask_decoder.alternatives(image, self.image_position, prompts, counts)
+        return self.mask_decoder.alternatives(image, self.image_position, prompts, is_present)

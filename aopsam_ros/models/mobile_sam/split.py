@@ -1,6 +1,6 @@
-"""The mask decoder in three parts: once a frame, once a prompt, once a prompt with a mask to draw.
+"""MobileSAM's mask decoder in three parts: for each frame, each prompt and each rendered prompt.
 
-The weights and the numbers are those of the whole decoder; see `prompt_image` for the arithmetic.
+Its weights and results are those of the whole decoder; see `low_rank` for the arithmetic.
 """
 
 from __future__ import annotations
@@ -9,41 +9,43 @@ import torch
 from torch import Tensor, nn
 
 from aopsam_ros.models.mobile_sam.attention import WIDTH
-from aopsam_ros.models.mobile_sam.folding import Affine, FoldedRead, FoldedWrite
+from aopsam_ros.models.mobile_sam.folding import Affine, FoldedImageToToken, FoldedTokenToImage
 from aopsam_ros.models.mobile_sam.layers import reshape
-from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
-from aopsam_ros.models.mobile_sam.model import MobileSam
-from aopsam_ros.models.mobile_sam.prompt_image import (
-    Written,
+from aopsam_ros.models.mobile_sam.low_rank import (
+    LowRankUpdate,
     centred,
-    in_rows,
-    mean_of,
+    channel_mean,
+    merge_rank,
     norm_scale,
     project,
 )
+from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
+from aopsam_ros.models.mobile_sam.model import MobileSam
 from aopsam_ros.models.split_decoder import SplitDecoder
 
-# What all prompts of a frame share, by block. Of the frame's image: values `[8, cells, 16]`, keys
-# `[8, 16, cells]` and queries `[8, 17, cells]`, after the first block with their cells' places; its
-# mean square `[cells]`; `meets_j_k`, in block k, its products with what block j writes,
-# `[8, 17, cells]`.
-SHARED = (
-    "value_0", "key_0", "query_0", "variance_0", "meets_0_0",
-    "value_1", "key_1", "key_place_1", "query_1", "query_place_1", "variance_1",
-    "meets_0_1", "meets_1_1",
-    "value_2", "key_2", "key_place_2",
+# What the frame part gives, by block: projected features of the frame (values `[8, cells, 16]`,
+# keys `[8, 16, cells]`, queries `[8, 17, cells]`, after the first block with their position
+# biases), their mean square `[cells]`, and `cross_j_k`: in block k, their products with the value
+# projection of block j, `[8, 17, cells]`.
+FRAME_TENSORS = (
+    "value_0", "key_0", "query_0", "variance_0", "cross_0_0",
+    "value_1", "key_1", "key_position_1", "query_1", "query_position_1", "variance_1",
+    "cross_0_1", "cross_1_1",
+    "value_2", "key_2", "key_position_2",
 )  # fmt: skip
-ENLARGED = "enlarged"  # the frame's image before the first norm of the upscaling, `[h, w, 256]`
-# What a prompt is decoded to: its masks' tokens `[N, 4, 256]`, and what it wrote; see `Written`.
-CODES = ("tokens", "told_0", "weights_0", "scale_0", "told_1", "weights_1", "scale_1")
+UPSCALED = "upscaled"  # the frame's features before the first norm of the upscaling, `[h, w, 256]`
+# What masks are rendered from: a prompt's mask tokens `[N, 4, 256]`, and its `LowRankUpdate`s.
+MASK_WEIGHTS = (
+    "tokens", "values_0", "weights_0", "scale_0", "values_1", "weights_1", "scale_1",
+)  # fmt: skip
 
 
 class FoldedDecoder(nn.Module):
     """The weights of the three parts."""
 
     gain: Tensor
-    enlarge: Tensor
-    enlarged_bias: Tensor
+    upscale_weight: Tensor
+    upscale_bias: Tensor
 
     def __init__(self, model: MobileSam) -> None:
         super().__init__()
@@ -53,13 +55,14 @@ class FoldedDecoder(nn.Module):
         norms = [None, *(block.norm4 for block in self.blocks)]
         side = model.mask_decoder.side
         position = model.prompt_encoder.image_position().detach().reshape(side, side, -1)
-        reads = [block.cross_attn_token_to_image for block in self.blocks]
-        reads.append(transformer.final_attn_token_to_image)
-        self.reads = nn.ModuleList(
-            FoldedRead(read, norm, position) for read, norm in zip(reads, norms, strict=True)
+        attentions = [block.cross_attn_token_to_image for block in self.blocks]
+        attentions.append(transformer.final_attn_token_to_image)
+        self.token_to_image = nn.ModuleList(
+            FoldedTokenToImage(attention, norm, position)
+            for attention, norm in zip(attentions, norms, strict=True)
         )
-        self.writes = nn.ModuleList(
-            FoldedWrite(block.cross_attn_image_to_token, norm, position)
+        self.image_to_token = nn.ModuleList(
+            FoldedImageToToken(block.cross_attn_image_to_token, norm, position)
             for block, norm in zip(self.blocks, norms, strict=False)
         )
         self.register_buffer("gain", Affine(norms[1], position).gain)
@@ -67,124 +70,136 @@ class FoldedDecoder(nn.Module):
 
     def _fold_upscaling(self, affine: Affine) -> None:
         weight, bias = double_weights(self.decoder.output_upscaling[0])
-        self.register_buffer("enlarge", (weight * affine.gain).detach().T)
-        self.register_buffer("enlarged_bias", (weight @ affine.bias + bias).detach())
+        self.register_buffer("upscale_weight", (weight * affine.gain).detach().T)
+        self.register_buffer("upscale_bias", (weight @ affine.bias + bias).detach())
 
-    def turned(self, x: Tensor) -> Tensor:
-        """Apply the first block's gain to vectors `[..., 256]` of its sum, for the second's."""
+    def to_second_block(self, x: Tensor) -> Tensor:
+        """Apply the gain of the first block's norm to vectors `[..., 256]`; centre them again."""
         return centred(x * self.gain)
 
 
 class FramePart(nn.Module):
-    """The embedding to what all prompts share."""
+    """The embedding to `FRAME_TENSORS`, which all prompts of a frame share."""
 
     def __init__(self, folded: FoldedDecoder) -> None:
         super().__init__()
         self.folded = folded
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
-        """Map `[1, 256, h, w]` to `SHARED` and `ENLARGED`."""
-        reads, writes, turned = self.folded.reads, self.folded.writes, self.folded.turned
-        none = self.folded.prompt_encoder.no_mask_embed.weight.T
-        image = embedding.reshape(WIDTH, -1) + none
+        """Map `[1, 256, h, w]` to `FRAME_TENSORS` and `UPSCALED`."""
+        folded, to_second_block = self.folded, self.folded.to_second_block
+        reads, writes = folded.token_to_image, folded.image_to_token
+        image = embedding.reshape(WIDTH, -1) + folded.prompt_encoder.no_mask_embed.weight.T
         first = *reads[0].project(image, embedding), *writes[0].project(image, embedding)
         image = centred(image, 0)
-        first = *first, _variance(image), writes[0].meet(image)
+        first = *first, _variance(image), writes[0].cross_products(image)
         second = *reads[1].project(image, embedding), *writes[1].project(image, embedding)
-        image = turned(image.T).T
-        second = *second, _variance(image), mean_of(project(turned(writes[0].tell), image))
-        second = *second, writes[1].meet(image)
-        enlarged = (image.T @ self.folded.enlarge).reshape(*embedding.shape[2:], WIDTH)
-        return *first, *second, *reads[2].project(image, embedding), enlarged
+        image = to_second_block(image.T).T
+        cross = channel_mean(project(to_second_block(writes[0].value_proj), image))
+        second = *second, _variance(image), cross, writes[1].cross_products(image)
+        upscaled = (image.T @ folded.upscale_weight).reshape(*embedding.shape[2:], WIDTH)
+        return *first, *second, *reads[2].project(image, embedding), upscaled
 
 
 class PromptPart(nn.Module):
-    """Prompts to their predicted IoU and codes."""
+    """Prompts to their predicted IoU and what their masks are rendered from."""
 
     def __init__(self, folded: FoldedDecoder) -> None:
         super().__init__()
         self.folded = folded
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Map `SHARED`, `[N, K, 2]` and `[N, K]` to predicted IoU `[N, 3]` and `CODES`."""
-        *frame, coords, labels = inputs
-        shared = dict(zip(SHARED, frame, strict=True))
+        """Map the frame's tensors, coordinates and labels to IoU and `MASK_WEIGHTS`.
+
+        Args:
+            inputs: `FRAME_TENSORS`, coordinates `[N, K, 2]` and labels `[N, K]`.
+
+        Returns:
+            Predicted IoU `[N, 3]` and `MASK_WEIGHTS`.
+        """
+        *tensors, coords, labels = inputs
+        frame = dict(zip(FRAME_TENSORS, tensors, strict=True))
         folded, decoder = self.folded, self.folded.decoder
-        position, absent = decoder.tokens(*folded.prompt_encoder(coords, labels))
-        unseen = absent.unsqueeze(1).unsqueeze(1)
+        position, padding_bias = decoder.tokens(*folded.prompt_encoder(coords, labels))
         tokens = position
-        written: tuple[Written, ...] = ()
+        updates: tuple[LowRankUpdate, ...] = ()
         values: tuple[Tensor, ...] = ()
         for k, block in enumerate(folded.blocks):
-            tokens = block.talk(tokens, position, unseen)
-            tokens = block.think(tokens, self._read(k, tokens + position, shared, written))
-            weights, value = folded.writes[k](
-                tokens + position, tokens, absent, _projected("query", k, shared), written
+            tokens = block.self_attend(tokens, position, padding_bias.unsqueeze(1).unsqueeze(1))
+            attended = self._attend_to_image(k, tokens + position, frame, updates)
+            tokens = block.update_tokens(tokens, attended)
+            weights, value = folded.image_to_token[k](
+                tokens + position, tokens, padding_bias, _projected("query", k, frame), updates
             )
             values = *values, value
-            written = self._write(k, weights, values, shared, written)
-        seen = self._read(len(written), tokens + position, shared, written)
-        tokens = decoder.transformer.norm_final_attn(tokens + seen)
+            updates = self._add_update(k, weights, values, frame, updates)
+        attended = self._attend_to_image(len(updates), tokens + position, frame, updates)
+        tokens = decoder.transformer.norm_final_attn(tokens + attended)
         iou = decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
-        return iou, tokens[:, 1 : 1 + MASKS], *(x for block in written for x in block)
+        return iou, tokens[:, 1 : 1 + MASKS], *(x for update in updates for x in update)
 
-    def _read(
-        self, k: int, placed: Tensor, shared: dict[str, Tensor], written: tuple[Written, ...]
+    def _attend_to_image(
+        self,
+        k: int,
+        positioned: Tensor,
+        frame: dict[str, Tensor],
+        updates: tuple[LowRankUpdate, ...],
     ) -> Tensor:
-        key = _projected("key", k, shared)
-        return self.folded.reads[k](placed, shared[f"value_{k}"], key, written)
+        key = _projected("key", k, frame)
+        return self.folded.token_to_image[k](positioned, frame[f"value_{k}"], key, updates)
 
-    def _write(
+    def _add_update(
         self,
         k: int,
         weights: Tensor,
         values: tuple[Tensor, ...],
-        shared: dict[str, Tensor],
-        written: tuple[Written, ...],
-    ) -> tuple[Written, ...]:
-        """Add what block `k` writes; `values` are those of all blocks so far."""
-        told = in_rows(values[k] @ self.folded.writes[k].tell)
-        before = [block._replace(told=self.folded.turned(block.told)) for block in written]
-        meets = [in_rows(value @ shared[f"meets_{j}_{k}"]) for j, value in enumerate(values)]
-        eps = self.folded.blocks[k].norm4.eps
-        scale = norm_scale(shared[f"variance_{k}"], meets, before, told, weights, eps)
-        return *before, Written(told, weights, scale)
+        frame: dict[str, Tensor],
+        updates: tuple[LowRankUpdate, ...],
+    ) -> tuple[LowRankUpdate, ...]:
+        """Add the update of block `k`; `values` are those of all blocks so far."""
+        folded = self.folded
+        vectors = merge_rank(values[k] @ folded.image_to_token[k].value_proj)
+        before = [u._replace(values=folded.to_second_block(u.values)) for u in updates]
+        cross = [merge_rank(value @ frame[f"cross_{j}_{k}"]) for j, value in enumerate(values)]
+        eps = folded.blocks[k].norm4.eps
+        scale = norm_scale(frame[f"variance_{k}"], cross, before, vectors, weights, eps)
+        return *before, LowRankUpdate(vectors, weights, scale)
 
 
 class MaskPart(nn.Module):
-    """Codes of prompts to the logits of their three masks."""
+    """Rendering of each prompt's three masks."""
 
     def __init__(self, folded: FoldedDecoder) -> None:
         super().__init__()
         self.folded = folded
 
-    def forward(self, enlarged: Tensor, tokens: Tensor, *written: Tensor) -> Tensor:
-        """Map `ENLARGED` and `CODES` to logits `[N, 3, 4 h, 4 w]`."""
+    def forward(self, upscaled: Tensor, tokens: Tensor, *updates: Tensor) -> Tensor:
+        """Map `UPSCALED` and `MASK_WEIGHTS` to logits `[N, 3, 4 h, 4 w]`."""
         folded = self.folded
-        first, second = Written(*written[:3]), Written(*written[3:])
+        first, second = LowRankUpdate(*updates[:3]), LowRankUpdate(*updates[3:])
         scale = first.scale * second.scale
-        told = torch.cat([first.told, second.told], 2) @ folded.enlarge
+        values = torch.cat([first.values, second.values], 2) @ folded.upscale_weight
         weights = torch.cat([first.weights * scale, second.weights * second.scale], 2)
-        shared = reshape(enlarged, -1, WIDTH)
-        image = shared * scale.transpose(2, 3) + weights.transpose(2, 3) @ told
-        image = reshape(image + folded.enlarged_bias, -1, WIDTH // 4)
-        rows, columns = enlarged.shape[:2]
-        return folded.decoder.weigh(tokens, image, range(1, MASKS), rows, columns)
+        frame = reshape(upscaled, -1, WIDTH)
+        image = frame * scale.transpose(2, 3) + weights.transpose(2, 3) @ values
+        image = reshape(image + folded.upscale_bias, -1, WIDTH // 4)
+        rows, columns = upscaled.shape[:2]
+        return folded.decoder.render_masks(tokens, image, range(1, MASKS), rows, columns)
 
 
 def split_mobile_sam(model: MobileSam) -> SplitDecoder:
     """Return MobileSAM's decoder in three parts, with its weights as they are now."""
     folded = FoldedDecoder(model)
-    rows, cells = {2: "rows"}, {3: "cells"}  # rows are a prompt's tokens times heads
-    open_axes = {"told": rows, "weights": {**rows, **cells}, "scale": cells, "tokens": {}}
+    rank, cells = {2: "rank"}, {3: "cells"}  # the rank is the number of tokens times heads
+    axes = {"values": rank, "weights": {**rank, **cells}, "scale": cells, "tokens": {}}
     return SplitDecoder(
         frame=FramePart(folded),
         prompts=PromptPart(folded),
         masks=MaskPart(folded),
-        shared=(*SHARED, ENLARGED),
-        prompts_need=SHARED,
-        masks_need=(ENLARGED,),
-        codes={name: open_axes[name.split("_")[0]] for name in CODES},
+        frame_tensors=(*FRAME_TENSORS, UPSCALED),
+        prompt_inputs=FRAME_TENSORS,
+        mask_inputs=(UPSCALED,),
+        mask_weights={name: axes[name.split("_")[0]] for name in MASK_WEIGHTS},
         is_per_mask=False,
     )
 
@@ -194,7 +209,7 @@ def _variance(image: Tensor) -> Tensor:
     return (image * image).mean(0)
 
 
-def _projected(what: str, block: int, shared: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """Return a projection of the frame's image with, after the first block, its cells' places."""
-    names = f"{what}_{block}", f"{what}_place_{block}"
-    return tuple(shared[name] for name in names if name in shared)
+def _projected(what: str, block: int, frame: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """Return projected features of the frame and, after the first block, their position bias."""
+    names = f"{what}_{block}", f"{what}_position_{block}"
+    return tuple(frame[name] for name in names if name in frame)
