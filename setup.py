@@ -52,7 +52,8 @@ setup(
     license_files=["LICENSE"],
     packages=[*find_packages(include=["aopsam_ros", "aopsam_ros.*"]), BENCHMARKS, *bundles()],
     package_dir=bundles() | {BENCHMARKS: f"benchmarks/{BENCHMARKS}"},
-    package_data={"aopsam_ros": ["py.typed"]} | dict.fromkeys(bundles(), BUNDLE_FILES),
+    package_data={"aopsam_ros": ["py.typed", "demo/page.html"]}
+    | dict.fromkeys(bundles(), BUNDLE_FILES),
     python_requires=">=3.10",
     install_requires=RUNTIME,
     extras_require={

@@ -1,25 +1,22 @@
 """`aopsam demo`: the real lifecycle node, fed with photographs over DDS, and a report of it.
 
-Three processes: the node, a camera that publishes photographs, and this one, which drives the
-node's lifecycle, collects its results and writes pictures, summary.json and index.html.
+The node runs in its own process. This one plays the camera that publishes the photographs, collects
+the node's results and writes images, summary.json and index.html.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import math
 import os
 import sys
 from pathlib import Path
 
-from aopsam_ros.demo.bag import check_file
 from aopsam_ros.demo.domains import unused_domain
 from aopsam_ros.demo.interrupts import interrupts
 from aopsam_ros.demo.photographs import read_folder
-from aopsam_ros.demo.recording import Recording
-from aopsam_ros.demo.report import remove_report, results_of, summarise, write_report
-from aopsam_ros.demo.session import Plan, record
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
@@ -31,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `aopsam demo` to its parser."""
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
     parser.add_argument("--photos", type=Path, help="folder of photographs; default: the shipped")
-    parser.add_argument("--fps", type=float, default=10.0, help="the camera's pace (default 10)")
+    parser.add_argument("--fps", type=float, default=10.0, help="the camera's rate (default 10)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, help="length of the whole stream")
     length.add_argument(
@@ -59,30 +56,35 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
     """
     photographs = read_folder(arguments.photos or resource_folder("photographs"))
-    plan = Plan(
-        out=arguments.out,
-        photographs=photographs,
-        fps=_positive("--fps", arguments.fps),
-        repeat=_frames_each(arguments, len(photographs)),
-        model=arguments.model,
-        engine=arguments.engine,
-        bag=arguments.record,
-    )
-    if plan.bag is not None:
-        check_file(plan.bag)
-    try:
-        plan.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{plan.out} cannot be made: {error.strerror}") from error
+    fps = _positive("--fps", arguments.fps)
+    repeat = _frames_each(arguments, len(photographs))
+    network = _network(arguments.domain_id)
+    if arguments.record is not None:
+        _check_recording(arguments.record)
+    _make_folder(arguments.out)
     _require_ros()
-    os.environ.update({**large_message_environment(), **_network(arguments.domain_id)})
-    remove_report(plan.out)
-    with interrupts() as check:
-        try:
-            return _report(plan, record(plan, check))
-        except KeyboardInterrupt:
-            print("interrupted; node and camera were ended", file=sys.stderr)
-            return 130
+    from aopsam_ros.demo import report, session
+
+    os.environ.update({**large_message_environment(), **network})
+    report.remove_report(arguments.out)
+    plan = session.Plan(
+        arguments.out, photographs, fps, repeat, arguments.model, arguments.engine, arguments.record
+    )
+    try:
+        with interrupts() as check:
+            recording = session.record(plan, check)
+            summary = report.write_report(plan.out, recording, photographs)
+            check()
+    except KeyboardInterrupt:
+        print("interrupted; the node was ended", file=sys.stderr)
+        return 130
+    latency = summary["latency_ms"]
+    print(
+        f"{summary['frames']} frames, {summary['masks']} masks, {summary['fps']:.1f} fps, "
+        f"latency {latency['p50']:.0f} ms (95 %: {latency['p95']:.0f} ms), "
+        f"{summary['dropped']} dropped: {plan.out / 'index.html'}"
+    )
+    return 0
 
 
 def _positive(name: str, value: float) -> float:
@@ -100,9 +102,27 @@ def _frames_each(arguments: argparse.Namespace, photographs: int) -> int:
     return int(_positive("--repeat", repeat))
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}") from error
+
+
+def _check_recording(path: Path) -> None:
+    """Refuse what cannot be recorded into, before anything runs."""
+    if path.suffix != ".mcap":
+        raise InputError(f"--record writes a file of the suffix .mcap, not {path}")
+    _make_folder(path.parent)
+    if importlib.util.find_spec("rosbags") is None:
+        raise AopsamError(
+            "--record needs rosbags: `make setup EXTRAS=record` or `pip install .[record]`"
+        )
+
+
 def _require_ros() -> None:
     try:
-        for module in ("rclpy", "lifecycle_msgs.srv", "aopsam_ros.msg"):
+        for module in ("rclpy", "aopsam_ros.msg"):
             importlib.import_module(module)
     except ImportError as error:
         raise AopsamError(
@@ -120,19 +140,3 @@ def _network(domain_id: int | None) -> dict[str, str]:
     humble = os.environ.get("ROS_DISTRO") == "humble"
     this_machine = {"ROS_LOCALHOST_ONLY": "1"} if humble else _LOCAL_DISCOVERY
     return {"ROS_DOMAIN_ID": str(unused_domain()), **this_machine}
-
-
-def _report(plan: Plan, recording: Recording) -> int:
-    model = recording.diagnostics.get("model", plan.model)
-    engine = recording.diagnostics.get("engine", plan.engine)
-    prompt_source = recording.diagnostics.get("prompt_source", "")
-    results = results_of(recording, plan.photographs, model, prompt_source)
-    summary = summarise(recording, results, model, engine)
-    page = write_report(plan.out, results, summary)
-    latency = summary["latency_ms"]
-    print(
-        f"{summary['frames']} frames, {summary['masks']} masks, {summary['fps']:.1f} fps, "
-        f"latency {latency['p50']:.0f} ms (95 %: {latency['p95']:.0f} ms), "
-        f"{summary['dropped']} dropped: {page}"
-    )
-    return 0

@@ -12,40 +12,16 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aopsam_ros.errors import AopsamError, InputError
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 SUFFIX = ".mcap"
 # Packages whose messages rosbags does not know by itself.
 _PACKAGES = ("vision_msgs", "aopsam_ros")
-
-Take = Callable[[bytes], None]
-
-
-def check_file(path: Path) -> None:
-    """Refuse what cannot be recorded into, before anything runs.
-
-    Raises:
-        AopsamError: if the file has another suffix or cannot be made, or rosbags is missing.
-    """
-    if path.suffix != SUFFIX:
-        raise InputError(f"--record writes a file of the suffix {SUFFIX}, not {path}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path.parent} cannot be made: {error.strerror}") from error
-    try:
-        import rosbags  # noqa: F401
-    except ImportError as error:
-        raise AopsamError(
-            "--record needs rosbags: `make setup EXTRAS=record` or `pip install .[record]`"
-        ) from error
 
 
 @contextlib.contextmanager
@@ -76,24 +52,18 @@ class Bag:
         self._types = types
         self.counts: Counter[str] = Counter()  # messages by topic
 
-    def topic(self, name: str, kind: type) -> Take:
-        """Add a topic; what is returned takes its messages as they come over the wire."""
-        kind_name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
-        connection = self._writer.add_connection(name, kind_name, typestore=self._types)
-        return functools.partial(self._write, connection)
+    def record(self, node: Node, topics: Mapping[str, type]) -> None:
+        """Let a node listen to topics (full name to type) and record what it hears."""
+        qos = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
+        for name, kind in topics.items():
+            kind_name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+            connection = self._writer.add_connection(name, kind_name, typestore=self._types)
+            write = functools.partial(self._write, connection)
+            node.create_subscription(kind, name, write, qos, raw=True)
 
     def _write(self, connection: Any, data: bytes) -> None:  # noqa: ANN401
         self.counts[connection.topic] += 1
         self._writer.write(connection, time.time_ns(), data)
-
-
-def record_topics(node: Node, bag: Bag, topics: Mapping[str, type]) -> None:
-    """Let a node listen to topics (full name to type) and record what it hears."""
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
-
-    quality = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE)
-    for name, kind in topics.items():
-        node.create_subscription(kind, name, bag.topic(name, kind), quality, raw=True)
 
 
 def _typestore() -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the demo in order, with its children, wherever they reach it."""
+"""Ctrl-C and SIGTERM end the demo in order, with its children, whenever they come."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ Check = Callable[[], None]
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Check]:
-    """Let both signals raise KeyboardInterrupt; yield what raises it once more.
+    """Note both signals; yield a function that raises KeyboardInterrupt once one has come.
 
-    An exception that happens to be raised while Python destroys an object, as in the middle of
-    rclpy's work, is printed and forgotten. So whoever waits in a loop asks again.
+    The handlers themselves raise nothing: an exception in the middle of rclpy's work, or while
+    Python destroys an object, is lost. Whoever waits calls the function in its loop.
     """
-    seen: list[int] = []
-
-    def interrupt(number: int, _frame: object) -> None:
-        seen.append(number)
-        raise KeyboardInterrupt
+    received: list[int] = []
 
     def check() -> None:
-        if seen:
+        if received:
             raise KeyboardInterrupt
 
-    before = {n: signal.signal(n, interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield check
     finally:

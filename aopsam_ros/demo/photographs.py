@@ -1,4 +1,4 @@
-"""Photographs for the demo: reading a folder of them."""
+"""The photographs that the demo's camera shows."""
 
 from __future__ import annotations
 
@@ -6,43 +6,21 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+_SUFFIXES = (*IMAGE_SUFFIXES, ".tif", ".tiff", ".ppm")
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """One photograph: its file and its pixels, RGB uint8 `[H, W, 3]`."""
+    """A photograph: its file name, and its pixels, uint8 RGB `[H, W, 3]`."""
 
-    path: Path
+    name: str
     rgb: NDArray[np.uint8]
-
-    @property
-    def name(self) -> str:
-        """File name with its suffix."""
-        return self.path.name
-
-
-def read_photograph(path: Path) -> Photograph:
-    """Read one image file as RGB.
-
-    Raises:
-        InputError: if it is not an image that can be read.
-    """
-    try:
-        # Not cv2.imread: it fails on names outside the locale, and prints its own warnings.
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if bgr is None:
-        raise InputError(f"{path} is not an image that can be read")
-    return Photograph(path, np.ascontiguousarray(bgr[..., ::-1]))
 
 
 def read_folder(folder: Path) -> list[Photograph]:
@@ -55,10 +33,10 @@ def read_folder(folder: Path) -> list[Photograph]:
         raise InputError(f"{folder} is not a folder with photographs")
     photographs = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
             continue
         try:
-            photographs.append(read_photograph(path))
+            photographs.append(Photograph(path.name, read_rgb(path)))
         except InputError as error:
             print(f"skipped: {error}", file=sys.stderr)
     if not photographs:

@@ -1,34 +1,34 @@
-"""What the demo records: every published frame, and what came back for it."""
+"""What the demo collects: every published frame, and what the node published for it."""
 
 from __future__ import annotations
 
-import json
-import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.time import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
+from aopsam_ros.msg import Mask as MaskMessage
+from aopsam_ros.msg import MaskArray, PromptArray
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
-
-if TYPE_CHECKING:
-    from aopsam_ros.msg import Mask as MaskMessage
-    from aopsam_ros.msg import MaskArray, PromptArray
-    from aopsam_ros.msg import Prompt as PromptMessage
 
 
 @dataclass
 class Frame:
-    """One published frame and what came back for it; times in nanoseconds since the epoch."""
+    """One published frame and its results; times in nanoseconds since the epoch."""
 
     stamp: int
-    photograph: str = ""
+    photograph: str
     arrival: int | None = None
     masks: MaskArray | None = None
     prompts: PromptArray | None = None
     confidence_map: NDArray[np.float32] | None = None
-    markers: int = 0
 
     @property
     def latency_ms(self) -> float:
@@ -36,46 +36,72 @@ class Frame:
         return float("nan") if self.arrival is None else (self.arrival - self.stamp) / 1e6
 
 
+@dataclass
 class Recording:
-    """All frames of a run by their stamp, and what the node said of itself; safe among threads."""
+    """All frames of a run by their stamp, and the node's diagnostics."""
 
-    def __init__(self) -> None:
-        self.diagnostics: dict[str, str] = {}
-        self._frames: dict[int, Frame] = {}
-        self._lock = threading.Lock()
+    frames: dict[int, Frame] = field(default_factory=dict)
+    diagnostics: dict[str, str] = field(default_factory=dict)
+    error: str = ""  # the newest diagnostics' message, if their level is ERROR
 
-    def frame(self, stamp: int) -> Frame:
-        """Return the frame of a stamp (nanoseconds), a new one for a new stamp."""
-        with self._lock:
-            return self._frames.setdefault(stamp, Frame(stamp))
-
-    def note(self, line: str) -> None:
-        """Take a line of the camera's report: which photograph a stamp belongs to."""
-        report = json.loads(line)
-        self.frame(report["stamp"]).photograph = report["photograph"]
-
-    def frames(self) -> list[Frame]:
-        """Return the published frames in the order of their stamps."""
-        with self._lock:
-            return [frame for _, frame in sorted(self._frames.items()) if frame.photograph]
-
-    def published(self) -> int:
-        """Return how many frames the camera has published."""
-        return len(self.frames())
+    def add(self, stamp: int, photograph: str) -> None:
+        """Add a frame that is about to be published."""
+        self.frames[stamp] = Frame(stamp, photograph)
 
     def segmented(self) -> list[Frame]:
-        """Return the published frames whose masks arrived, in the order of their stamps."""
-        return [frame for frame in self.frames() if frame.masks is not None]
+        """Return the frames whose masks arrived, in the order of their stamps."""
+        return [frame for frame in self.frames.values() if frame.masks is not None]
 
     def is_complete(self) -> bool:
-        """Tell whether the newest published frame has its masks, and the node told its engine."""
-        newest = self.frames()[-1:]
-        return "engine" in self.diagnostics and all(
-            frame.masks is not None and frame.prompts is not None for frame in newest
-        )
+        """Tell whether the newest frame has its masks and prompts, and the engine is known."""
+        newest = next(reversed(self.frames.values()), None)
+        has_results = newest is None or (newest.masks is not None and newest.prompts is not None)
+        return has_results and "engine" in self.diagnostics
 
 
-def segmentation_of(frame: Frame, model: str, prompt_source: str) -> Segmentation:
+class Collector(Node):
+    """Records the results and the diagnostics of the node `target`."""
+
+    def __init__(self, target: str, recording: Recording) -> None:
+        super().__init__("aopsam_demo_collector")
+        self._target = target.strip("/")
+        self._recording = recording
+        qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
+        for kind, topic, callback in (
+            (MaskArray, f"{target}/masks", self._on_masks),
+            (PromptArray, f"{target}/prompts", self._on_prompts),
+            (Image, f"{target}/confidence_map", self._on_confidence_map),
+            (DiagnosticArray, "/diagnostics", self._on_diagnostics),
+        ):
+            self.create_subscription(kind, topic, callback, qos)
+
+    def _frame(self, header: Header) -> Frame:
+        """Return the frame of a result; an unknown one is made and forgotten."""
+        stamp = Time.from_msg(header.stamp).nanoseconds
+        return self._recording.frames.get(stamp) or Frame(stamp, "")
+
+    def _on_masks(self, message: MaskArray) -> None:
+        arrival = time.time_ns()
+        frame = self._frame(message.header)
+        frame.masks, frame.arrival = message, arrival
+
+    def _on_prompts(self, message: PromptArray) -> None:
+        self._frame(message.header).prompts = message
+
+    def _on_confidence_map(self, message: Image) -> None:
+        rows = np.frombuffer(message.data, np.float32).reshape(message.height, -1)
+        self._frame(message.header).confidence_map = rows[:, : message.width]
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if self._target in status.name:
+                values = {pair.key: pair.value for pair in status.values if pair.value}
+                self._recording.diagnostics.update(values)
+                is_error = status.level == DiagnosticStatus.ERROR
+                self._recording.error = status.message if is_error else ""
+
+
+def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
     """Return a frame's messages as a `Segmentation`, to be drawn or measured.
 
     Raises:
@@ -83,7 +109,14 @@ def segmentation_of(frame: Frame, model: str, prompt_source: str) -> Segmentatio
     """
     if frame.masks is None:
         raise ValueError(f"no masks arrived for the frame of stamp {frame.stamp}")
-    prompts = () if frame.prompts is None else tuple(map(_prompt, frame.prompts.prompts))
+    prompts = (
+        ()
+        if frame.prompts is None
+        else tuple(
+            Prompt(message.x, message.y, message.confidence, PromptState(message.state))
+            for message in frame.prompts.prompts
+        )
+    )
     return Segmentation(
         height=frame.masks.height,
         width=frame.masks.width,
@@ -94,13 +127,9 @@ def segmentation_of(frame: Frame, model: str, prompt_source: str) -> Segmentatio
         ),
         timings_ms={},
         confidence_map=frame.confidence_map,
-        model=model,
-        prompt_source=prompt_source,
+        model=diagnostics.get("model", ""),
+        prompt_source=diagnostics.get("prompt_source", ""),
     )
-
-
-def _prompt(message: PromptMessage) -> Prompt:
-    return Prompt(message.x, message.y, message.confidence, PromptState(message.state))
 
 
 def _mask(message: MaskMessage) -> InstanceMask:

@@ -1,12 +1,11 @@
-"""What a demo run leaves behind: per photograph an overlay and the masks, and a summary."""
+"""What a demo run leaves behind: an overlay and the masks of each photograph, summary and page."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,104 +13,44 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.demo.page import Card, Figures, View, render_page
+from aopsam_ros.demo.page import render_page
 from aopsam_ros.demo.photographs import Photograph
 from aopsam_ros.demo.recording import Frame, Recording, segmentation_of
 from aopsam_ros.drawing.overlay import draw_confidence_map, draw_overlay
+from aopsam_ros.images.files import write_bytes, write_rgb
 from aopsam_ros.results import PromptState, Segmentation
 from aopsam_ros.segmentation.json_format import to_json
 
-_PAGE_JPEG_QUALITY = 88
+_JPEG_QUALITY = 88
 
 
-@dataclass(frozen=True)
-class PhotographResult:
-    """The newest result for one photograph, and how its frames fared; files are named by `base`."""
+def write_report(
+    folder: Path, recording: Recording, photographs: Sequence[Photograph]
+) -> dict[str, Any]:
+    """Write images, masks, summary.json and index.html into `folder`; return the summary.
 
-    photograph: Photograph
-    segmentation: Segmentation
-    base: str
-    frames: int
-    latency_ms: float
-
-    def prompt_counts(self) -> dict[str, int]:
-        """Return the number of prompts in each state, by the state's lower-case name."""
-        numbers = Counter(PromptState(prompt.state) for prompt in self.segmentation.prompts)
-        return {state.name.lower(): numbers[state] for state in PromptState}
-
-
-def results_of(
-    recording: Recording, photographs: Sequence[Photograph], model: str, prompt_source: str
-) -> list[PhotographResult]:
-    """Return the result of each photograph for which masks and prompts arrived."""
-    names = base_names([photograph.path for photograph in photographs])
-    results = []
-    for photograph, base in zip(photographs, names, strict=True):
-        frames = [f for f in recording.segmented() if f.photograph == photograph.name]
+    A photograph for which no masks or no prompts arrived is left out, with a line.
+    """
+    entries, views = [], {}
+    stems = Counter(Path(photograph.name).stem for photograph in photographs)
+    for name, rgb in ((photograph.name, photograph.rgb) for photograph in photographs):
+        frames = [frame for frame in recording.segmented() if frame.photograph == name]
         complete = [frame for frame in frames if frame.prompts is not None]
         if not complete:
-            print(f"no result arrived for {photograph.name}", file=sys.stderr)
+            print(f"no result arrived for {name}", file=sys.stderr)
             continue
-        latency = float(np.median([frame.latency_ms for frame in frames]))
-        segmentation = segmentation_of(complete[-1], model, prompt_source)
-        results.append(PhotographResult(photograph, segmentation, base, len(frames), latency))
-    return results
-
-
-def base_names(paths: Sequence[Path]) -> list[str]:
-    """Return what to name each photograph's files by: its stem, its full name where stems clash."""
-    stems = Counter(path.stem for path in paths)
-    return [path.stem if stems[path.stem] == 1 else path.name for path in paths]
-
-
-def summarise(
-    recording: Recording, results: Sequence[PhotographResult], model: str, engine: str
-) -> dict[str, Any]:
-    """Return the content of summary.json.
-
-    `frames` are those whose masks arrived, `dropped` the published ones whose masks did not,
-    `masks` counts over all frames, `fps` is the rate at which masks arrived, and `latency_ms` runs
-    from an image's stamp to the arrival of its masks.
-    """
-    frames = recording.segmented()
-    published = recording.published()
-    latencies = [frame.latency_ms for frame in frames]
-    return {
-        "frames": len(frames),
-        "masks": sum(len(frame.masks.masks) for frame in frames if frame.masks is not None),
-        "fps": round(arrival_rate(frames), 2),
-        "latency_ms": {
-            "p50": round(float(np.percentile(latencies, 50)), 1),
-            "p95": round(float(np.percentile(latencies, 95)), 1),
-        },
-        "dropped": published - len(frames),
-        "published": published,
-        "markers": sum(frame.markers for frame in recording.frames()),
-        "model": model,
-        "engine": engine,
-        "photographs": [_entry(result) for result in results],
-    }
-
-
-def arrival_rate(frames: Sequence[Frame]) -> float:
-    """Return results per second between the first and the last arrival; 0 for fewer than two."""
-    arrivals = [frame.arrival for frame in frames if frame.arrival is not None]
-    span = (max(arrivals) - min(arrivals)) / 1e9 if len(arrivals) > 1 else 0.0
-    return (len(arrivals) - 1) / span if span > 0.0 else 0.0
-
-
-def _entry(result: PhotographResult) -> dict[str, Any]:
-    return {
-        "photograph": result.photograph.name,
-        "picture": f"{result.base}_overlay.png",
-        "masks_file": f"{result.base}.json",
-        "width": result.segmentation.width,
-        "height": result.segmentation.height,
-        "frames": result.frames,
-        "masks": len(result.segmentation.masks),
-        "prompts": result.prompt_counts(),
-        "latency_ms": round(result.latency_ms, 1),
-    }
+        segmentation = segmentation_of(complete[-1], recording.diagnostics)
+        stem = Path(name).stem
+        base = stem if stems[stem] == 1 else name
+        overlay = draw_overlay(rgb, segmentation, show_legend=True)
+        write_rgb(folder / f"{base}_overlay.png", overlay)
+        write_bytes(folder / f"{base}.json", to_json(segmentation, name).encode())
+        entries.append(_entry(name, base, segmentation, frames))
+        views[name] = _views(rgb, segmentation)
+    summary = {**_totals(recording), "photographs": entries}
+    write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    write_bytes(folder / "index.html", render_page(summary, views).encode())
+    return summary
 
 
 def remove_report(folder: Path) -> None:
@@ -119,9 +58,8 @@ def remove_report(folder: Path) -> None:
 
     Only files that its summary.json lists are removed.
     """
-    summary = folder / "summary.json"
     try:
-        entries = json.loads(summary.read_text(encoding="utf-8"))["photographs"]
+        entries = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["photographs"]
         names = [entry[kind] for entry in entries for kind in ("picture", "masks_file")]
     except (OSError, ValueError, KeyError, TypeError):
         names = []
@@ -129,68 +67,66 @@ def remove_report(folder: Path) -> None:
         (folder / Path(name).name).unlink(missing_ok=True)
 
 
-def write_report(
-    folder: Path, results: Sequence[PhotographResult], summary: Mapping[str, Any]
-) -> Path:
-    """Write the pictures, summary.json and index.html into `folder`; return the page's path."""
-    cards = []
-    for result in results:
-        rgb, segmentation = result.photograph.rgb, result.segmentation
-        overlay = draw_overlay(rgb, segmentation, show_legend=True)
-        (folder / f"{result.base}_overlay.png").write_bytes(_encode(".png", overlay))
-        masks = to_json(segmentation, result.photograph.name)
-        (folder / f"{result.base}.json").write_text(masks, encoding="utf-8")
-        cards.append(_card(result))
-    text = json.dumps(summary, indent=2) + "\n"
-    (folder / "summary.json").write_text(text, encoding="utf-8")
-    page = folder / "index.html"
-    page.write_text(render_page(cards, _figures(summary)), encoding="utf-8")
-    return page
+def _totals(recording: Recording) -> dict[str, Any]:
+    """Return the figures of the whole run.
+
+    `frames` are those whose masks arrived, `dropped` the published ones whose masks did not,
+    `masks` counts over all frames, `fps` is the rate at which masks arrived, and `latency_ms` runs
+    from an image's stamp to the arrival of its masks.
+    """
+    frames = recording.segmented()
+    p50, p95 = np.percentile([frame.latency_ms for frame in frames], [50, 95])
+    return {
+        "frames": len(frames),
+        "masks": sum(len(frame.masks.masks) for frame in frames if frame.masks is not None),
+        "fps": round(_arrival_rate(frames), 2),
+        "latency_ms": {"p50": round(float(p50), 1), "p95": round(float(p95), 1)},
+        "dropped": len(recording.frames) - len(frames),
+        "published": len(recording.frames),
+        "model": recording.diagnostics.get("model", ""),
+        "engine": recording.diagnostics.get("engine", ""),
+    }
 
 
-def _card(result: PhotographResult) -> Card:
-    return Card(
-        name=result.photograph.name,
-        width=result.segmentation.width,
-        height=result.segmentation.height,
-        masks=len(result.segmentation.masks),
-        prompts=result.prompt_counts(),
-        latency_ms=result.latency_ms,
-        views=list(_views(result)),
-    )
+def _arrival_rate(frames: Sequence[Frame]) -> float:
+    """Return results per second between the first and the last arrival; 0 for fewer than two."""
+    arrivals = [frame.arrival for frame in frames if frame.arrival is not None]
+    span_s = (max(arrivals) - min(arrivals)) / 1e9
+    return (len(arrivals) - 1) / span_s if span_s > 0.0 else 0.0
 
 
-def _views(result: PhotographResult) -> Iterator[View]:
-    """Yield the pictures that the page shows of one photograph."""
-    rgb, segmentation = result.photograph.rgb, result.segmentation
-    yield View("Prompts", _jpeg(draw_overlay(rgb, segmentation)))
-    yield View("Masks", _jpeg(draw_overlay(rgb, segmentation, show_prompts=False)))
+def _entry(
+    name: str, base: str, segmentation: Segmentation, frames: Sequence[Frame]
+) -> dict[str, Any]:
+    """Return the figures of one photograph: of its newest result, and of all its frames."""
+    states = Counter(prompt.state for prompt in segmentation.prompts)
+    return {
+        "photograph": name,
+        "picture": f"{base}_overlay.png",
+        "masks_file": f"{base}.json",
+        "width": segmentation.width,
+        "height": segmentation.height,
+        "frames": len(frames),
+        "masks": len(segmentation.masks),
+        "prompts": {state.name.lower(): states[state] for state in PromptState},
+        "latency_ms": round(float(np.median([frame.latency_ms for frame in frames])), 1),
+    }
+
+
+def _views(rgb: NDArray[np.uint8], segmentation: Segmentation) -> dict[str, bytes]:
+    """Return the JPEG files that the page shows of one photograph, by title."""
+    views = {
+        "Prompts": draw_overlay(rgb, segmentation),
+        "Masks": draw_overlay(rgb, segmentation, show_prompts=False),
+    }
     if segmentation.confidence_map is not None:
-        heat = draw_confidence_map(rgb, segmentation.confidence_map)
-        yield View("Confidence", _jpeg(heat))
-    yield View("Photograph", _jpeg(rgb))
+        views["Confidence"] = draw_confidence_map(rgb, segmentation.confidence_map)
+    return {title: _jpeg(view) for title, view in (*views.items(), ("Photograph", rgb))}
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    return _encode(".jpg", rgb, (cv2.IMWRITE_JPEG_QUALITY, _PAGE_JPEG_QUALITY))
-
-
-def _figures(summary: Mapping[str, Any]) -> Figures:
-    return Figures(
-        frames=summary["frames"],
-        masks=summary["masks"],
-        fps=summary["fps"],
-        p50=summary["latency_ms"]["p50"],
-        p95=summary["latency_ms"]["p95"],
-        dropped=summary["dropped"],
-        published=summary["published"],
-        model=summary["model"],
-        engine=summary["engine"],
-    )
-
-
-def _encode(suffix: str, rgb: NDArray[np.uint8], options: Sequence[int] = ()) -> bytes:
-    done, data = cv2.imencode(suffix, rgb[..., ::-1], list(options))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    done, content = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
     if not done:
-        raise ValueError(f"a picture of shape {rgb.shape} cannot be written as {suffix}")
-    return data.tobytes()
+        raise ValueError(f"an image of shape {rgb.shape} cannot be written as JPEG")
+    return content.tobytes()

@@ -22,22 +22,23 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.settings import parse_settings
 from aopsam_ros.demo.domains import unused_domain
 from aopsam_ros.demo.interrupts import Check, interrupts
-from aopsam_ros.demo.lifecycle import LifecycleDriver
 from aopsam_ros.demo.processes import Child
-from aopsam_ros.demo.publisher import image_message
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros.messages.images import array_to_image
 from aopsam_ros.ros.resources import large_message_environment
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -80,7 +81,7 @@ def _frames(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for size in given.sizes:
             rgb = picture(*parse_size(size))
             row = _side_by_side(live, segmenter, rgb, given.runs)
-            row["stream_fps"] = live.stream(image_message(rgb, "camera"), given.seconds)
+            row["stream_fps"] = live.stream(_image(rgb), given.seconds)
             yield {"size": size, **row}
 
 
@@ -91,7 +92,7 @@ def _workers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     parameters = [*_parameters(given), "-p", f"workers:={workers}", "-p", "threads:=1"]
     with _live(OURS, parameters) as live:
         for size in given.sizes:
-            image = image_message(picture(*parse_size(size)), "camera")
+            image = _image(picture(*parse_size(size)))
             rate = live.stream(image, given.seconds, ahead=workers)
             yield {"workers": workers, "workers_fps": rate}
 
@@ -106,7 +107,7 @@ def _plain(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def _round_trip(plain: LiveNode, rgb: NDArray[np.uint8], runs: int) -> float:
     """Return the milliseconds in which a node that does nothing answers."""
-    image = image_message(rgb, "camera")
+    image = _image(rgb)
     plain.answer(image)
     taken = []
     for _ in range(runs):
@@ -118,7 +119,7 @@ def _round_trip(plain: LiveNode, rgb: NDArray[np.uint8], runs: int) -> float:
 def _side_by_side(
     live: LiveNode, segmenter: Segmenter, rgb: NDArray[np.uint8], runs: int
 ) -> dict[str, Any]:
-    image = image_message(rgb, "camera")
+    image = _image(rgb)
     live.answer(image)
     segmenter.segment(rgb)
     through_ros, bare = [], []
@@ -136,10 +137,14 @@ def _side_by_side(
     }
 
 
+def _image(rgb: NDArray[np.uint8]) -> Image:
+    return array_to_image(rgb, "rgb8", Header(frame_id="camera"))
+
+
 def _parameters(given: argparse.Namespace) -> list[str]:
     arguments = ["--ros-args", "-p", f"model:={given.model}", "-p", f"engine:={given.engine}"]
     arguments += ["-p", f"threads:={given.threads}", "-p", f"precision:={given.precision}"]
-    arguments += ["-p", "autostart:=false"]
+    arguments += ["-p", "autostart:=true"]
     for word in given.set:
         arguments += ["-p", word.replace("=", ":=", 1)]
     return arguments
@@ -171,16 +176,19 @@ class LiveNode:
         self._check = check
         self._arrived: dict[int, float] = {}
         self._stamp = 0
+        self._asked = 0.0  # when an answer was last asked for at the start
+        self._error = False  # of the node's newest diagnostics
         self._node = rclpy.create_node("aopsam_benchmark")
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._images = self._node.create_publisher(Image, "/image", RELIABLE)
         self._node.create_subscription(MaskArray, f"{NODE}/masks", self._on_masks, RELIABLE)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def start(self) -> None:
-        """Configure and activate, and wait until images reach the node."""
-        LifecycleDriver(self._node, self._executor, NODE, self._process, self._check).start()
+        """Wait until the node is active and answers; it does not at once know who listens."""
         self._wait(lambda: self._images.get_subscription_count() > 0)
+        self._wait(self._is_answered)
 
     def close(self) -> None:
         """End the client."""
@@ -206,6 +214,12 @@ class LiveNode:
             self._wait(functools.partial(self._more_than, count))
         return (len(self._arrived) - before) / (time.perf_counter() - began)
 
+    def _is_answered(self) -> bool:
+        """Tell whether any masks are here; if not, publish a small image, once a second."""
+        if not self._arrived and time.perf_counter() > self._asked + 1.0:
+            _, self._asked = self._publish(_image(np.zeros((48, 64, 3), np.uint8)))
+        return bool(self._arrived)
+
     def _more_than(self, count: int) -> bool:
         return len(self._arrived) > count
 
@@ -220,12 +234,17 @@ class LiveNode:
         self._arrived[message.header.stamp.nanosec] = time.perf_counter()
         self.masks = len(message.masks)
 
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        self._error = any(status.level == DiagnosticStatus.ERROR for status in message.status)
+
     def _wait(self, condition: Callable[[], bool]) -> None:
         end = time.perf_counter() + ANSWER_TIMEOUT_S
         while not condition():
             self._check()
             if self._process.returncode is not None:
                 raise self._process.failure("the node ended")
+            if self._error:
+                raise self._process.failure(f"the node {NODE} cannot work")
             if time.perf_counter() > end:
                 raise AopsamError(f"the node gave no answer within {ANSWER_TIMEOUT_S:.0f} s")
             self._executor.spin_once(timeout_sec=0.1)

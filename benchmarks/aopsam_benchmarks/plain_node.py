@@ -58,10 +58,13 @@ class PlainNode(LifecycleNode):
 
 
 def main() -> int:
-    """Run until told to end."""
+    """Configure, activate, and run until interrupted."""
     rclpy.init()
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(PlainNode())
+        node = PlainNode()
+        node.trigger_configure()
+        node.trigger_activate()
+        rclpy.spin(node)
     return 0
 
 

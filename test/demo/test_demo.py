@@ -1,4 +1,4 @@
-"""`aopsam demo` end to end, as a user runs it: the real node, a camera process, a report.
+"""`aopsam demo` end to end, as a user runs it: the real node, a camera, a report.
 
 The contents of what it leaves behind are checked: figures that fit together, pictures that show
 the masks, masks that cover the objects a person outlined.
@@ -100,7 +100,6 @@ def test_the_figures_fit_together(two_photographs: Run) -> None:
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"]
     assert summary["model"] == "nano"
     assert summary["engine"] in {"onnxruntime", "openvino", "tensorrt"}
-    assert summary["markers"] >= summary["masks"]
     frames = [entry["frames"] for entry in summary["photographs"]]
     assert sum(frames) == summary["frames"] and min(frames) >= 1
 
@@ -222,7 +221,7 @@ def test_a_model_that_is_not_there_is_said_with_the_nodes_words(tmp_path: Path) 
     run = demo(tmp_path / "out", "--photos", str(photographs), "--model", "no_such_model")
     assert run.code == 2
     said = run.stderr.strip().splitlines()[-1]
-    assert "refused to configure" in said and "node.log" in said
+    assert "refused to start" in said and "node.log" in said
     assert "'no_such_model' not found" in said, said
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out" / "summary.json").exists()
@@ -241,9 +240,9 @@ def test_nothing_is_left_behind_when_interrupted(tmp_path: Path, number: signal.
             stdout=log,
             stderr=log,
         )
-        # Interrupted in the middle: node and camera are running, and images flow.
+        # Interrupted in the middle: the node is running, and images flow.
         _wait_until(lambda: "segmenting" in (tmp_path / "log").read_text(), 90)
-        assert len(marked_processes(mark)) >= 3
+        assert len(marked_processes(mark)) >= 2
         process.send_signal(number)
         code = process.wait(60)
     _wait_until(lambda: not marked_processes(mark), 30)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from visualization_msgs.msg import ImageMarker
 
-from aopsam_ros.demo.session import IMAGE_TOPIC, INFO_TOPIC
+from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
 
