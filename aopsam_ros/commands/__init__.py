@@ -17,7 +17,7 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "segment": Command("aopsam_ros.commands.segment", "find the masks of pictures"),
+    "segment": Command("aopsam_ros.commands.segment", "find the masks of images"),
     "models": Command("aopsam_ros.commands.models", "list, fetch or verify models"),
     "evaluate": Command("aopsam_ros.commands.evaluate", "measure on labelled photographs"),
     "tune": Command("aopsam_ros.commands.tune", "search the options for your own photographs"),

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.errors import AopsamError, InputError
 
 INCOMPLETE = 2

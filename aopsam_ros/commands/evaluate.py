@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from aopsam_ros.commands.measuring import (
-    add_measuring_arguments,
+from aopsam_ros.commands.arguments import (
+    add_data_arguments,
+    add_model_arguments,
     model_choice,
     open_boxes,
     open_datasets,
-    settings,
+    parse_settings,
 )
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PARTS
@@ -37,7 +38,8 @@ from aopsam_ros.prompting.sources import KNOWN
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_measuring_arguments(parser)
+    add_data_arguments(parser)
+    add_model_arguments(parser)
     parser.add_argument(
         "--points",
         metavar="KIND",
@@ -127,7 +129,7 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         sources=sources,
         parts=arguments.parts.split(",") if arguments.out else ["sources"],
-        settings=settings(arguments),
+        settings=parse_settings(arguments.set),
         boxes=open_boxes(arguments.boxes, sources),
         detector_ms=arguments.boxes_ms,
         is_stream=arguments.stream,

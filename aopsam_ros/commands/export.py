@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a checkpoint or an option is wrong, a graph differs, or torch is missing.
     """
-    defaults = _defaults(arguments.defaults)
+    defaults = _parse_defaults(arguments.defaults)
     _require_torch()
     from aopsam_ros.bundle.loading import load_bundle
 
@@ -79,14 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
         "name": arguments.name or out.resolve().name,
         "version": arguments.version,
         "licence": arguments.licence,
-        "defaults": _merged(model.defaults, defaults),
+        "defaults": _merge_defaults(model.defaults, defaults),
         "provenance": {**model.provenance, **_provenance(trained)},
     }
-    comparison = model.export(out, predictor, facts, arguments.mixed)
+    report = model.export(out, predictor, facts, arguments.mixed)
     load_bundle(out)
-    for name, difference in comparison.differences.items():
+    for name, difference in report.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
-    for name, cosine in comparison.cosines.items():
+    for name, cosine in report.cosines.items():
         least = math.floor(cosine * 1e6) / 1e6  # not rounded up: it is a bound
         print(f"{name} in mixed precision: cosine with 32 bits at least {least:.6f}")
     print(out)
@@ -127,7 +127,7 @@ def _nano(arguments: argparse.Namespace) -> Source:
         raise OptionError("--segmenter needs --predictor")
     model = nano_model(arguments.segmenter)
     predictor, trained = load_predictor(arguments.predictor, model.embedding_channels)
-    return _fitting(model, predictor, trained, arguments.predictor)
+    return _check_predictor(model, predictor, trained, arguments.predictor)
 
 
 def _mobile_sam(arguments: argparse.Namespace) -> Source:
@@ -139,10 +139,10 @@ def _mobile_sam(arguments: argparse.Namespace) -> Source:
     predictor, trained = load_predictor(arguments.predictor, EMBEDDING_CHANNELS)
     size = trained.get("options", {}).get("image_size")
     model = mobile_sam_model(arguments.checkpoint, size)
-    return _fitting(model, predictor, trained, arguments.predictor)
+    return _check_predictor(model, predictor, trained, arguments.predictor)
 
 
-def _fitting(
+def _check_predictor(
     model: FrozenModel, predictor: PromptPredictor, trained: dict[str, Any], file: Path
 ) -> Source:
     """Refuse a predictor that was trained on other embeddings than the model's."""
@@ -157,8 +157,8 @@ def _provenance(trained: dict[str, Any]) -> dict[str, Any]:
     return {"predictor": summarise_run(trained)} if trained else {}
 
 
-def _merged(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:
-    """Let what the user gave go before the model's own defaults, option by option."""
+def _merge_defaults(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:
+    """Merge options; those that the user gave replace the model's own defaults."""
     return {
         group: {**own.get(group, {}), **given.get(group, {})}
         for group in DEFAULT_GROUPS
@@ -166,8 +166,8 @@ def _merged(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:
     }
 
 
-def _defaults(words: list[str]) -> dict[str, dict[str, object]]:
-    """Sort `group.name=value` into groups, with the values' own types."""
+def _parse_defaults(words: list[str]) -> dict[str, dict[str, object]]:
+    """Parse words `group.name=value` into typed options by group."""
     groups: dict[str, dict[str, object]] = {}
     for word in words:
         name, separator, value = word.partition("=")

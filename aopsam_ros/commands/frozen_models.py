@@ -1,4 +1,4 @@
-"""The models that bundles are exported of and predictors are trained for, from what users name."""
+"""Loading the frozen models of `export` and `train-predictor` from what users name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aopsam_ros.models.frozen import FrozenModel
 
 MOBILE_SAM = "mobile_sam"
-# SAM's own, for its automatic mask generator. They are not measured with this checkpoint here.
+# SAM's own, of its automatic mask generator.
 _SAM_THRESHOLDS: dict[str, object] = {"predicted_iou_threshold": 0.88, "stability_threshold": 0.95}
 
 
@@ -66,7 +66,7 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
 
 
 def _identity(checkpoint: Path) -> dict[str, str]:
-    """Say which file this was, and whether it is the published one."""
+    """Describe the file for bundle.yaml, and whether it is the published one."""
     sha256 = file_sha256(checkpoint)
     published = sha256 == KNOWN[MOBILE_SAM].sha256
     origin = "as published by its authors" if published else "not the published file"

@@ -1,4 +1,4 @@
-"""`aopsam models`: bundles and published weights: which there are, fetched, and whole."""
+"""`aopsam models`: list, fetch and verify bundles and published weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List bundles and weights, fetch weights, or check both as far as they are there.
+    """List bundles and weights, fetch weights, or check those that are installed.
 
     Raises:
         BundleError: A bundle is malformed, altered or cannot be loaded.
@@ -71,7 +71,7 @@ def _fetch(names: list[str], source: Path | None) -> int:
 
 
 def _sort(names: list[str]) -> tuple[list[Bundle], list[Weights]]:
-    """Tell bundles from weights: one name can be both. Without names, all there are."""
+    """Sort names into bundles and weights; one can be both. Without names, return all."""
     if not names:
         return [load_bundle(name) for name in available()], list(KNOWN.values())
     bundles = [load_bundle(name) for name in names if name not in KNOWN or _is_bundle(name)]

@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="pictures like those to come, without labels: folders of them (or of their images/),"
+        help="images like those to come, without labels: folders of them (or of their images/),"
         " videos, or recordings (rosbag2 folders, .mcap, .db3)",
     )
     parser.add_argument(
         "--limit",
         type=int,
         default=64,
-        help="pictures in all, spread evenly; at least one of each (%(default)s)",
+        help="images in all, spread evenly; at least one of each (%(default)s)",
     )
     parser.add_argument(
         "--threads", type=int, default=0, help="CPU threads of the comparison (0: all)"
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the bundle, and say how its encoder in 8 bits compares with the one in 32.
 
     Raises:
-        AopsamError: if bundle or pictures cannot be used, the encoder in 8 bits is too far from the
+        AopsamError: if bundle or images cannot be used, the encoder in 8 bits is too far from the
             one in 32, or onnx is missing.
     """
     if arguments.limit < 1 or arguments.threads < 0:
@@ -78,21 +78,24 @@ def _require_onnx() -> None:
 
 
 def _open(path: Path) -> FrameSource:
-    """Open pictures; of a labelled data set, those in its `images/`."""
+    """Open images; of a labelled data set, those in its `images/`."""
     return open_frames(path / "images" if (path / "images").is_dir() else path)
 
 
 def _images(bundle: Bundle, sources: list[FrameSource], limit: int) -> list[NDArray[np.float32]]:
     share = max(1, limit // len(sources))
-    pictures = (rgb for source in sources for rgb in _pictures(source, share))
-    images = [preprocess(p, bundle.image_size, bundle.mean, bundle.std).tensor for p in pictures]
+    images = [
+        preprocess(rgb, bundle.image_size, bundle.mean, bundle.std).tensor
+        for source in sources
+        for rgb in _read_some(source, share)
+    ]
     if not images:
-        raise DatasetError("none of the pictures can be read")
+        raise DatasetError("none of the images can be read")
     return images
 
 
-def _pictures(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Read some pictures, evenly spread; what cannot be read is left out."""
+def _read_some(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
+    """Read some images, evenly spread; those that cannot be read are left out."""
     chosen = set(spread(range(len(source)), count))
     for number, frame in enumerate(source.frames()):
         if number not in chosen:

@@ -1,4 +1,4 @@
-"""`aopsam segment`: pictures in, masks as JSON and an overlay out."""
+"""`aopsam segment`: image files in, masks as JSON and an overlay out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from aopsam_ros.errors import AopsamError, InputError, OptionError
+from aopsam_ros.commands.arguments import (
+    add_model_arguments,
+    engine_options,
+    open_boxes,
+    parse_settings,
+)
+from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
-from aopsam_ros.options import OPTIONS, parse
+from aopsam_ros.options import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.choosing import needs_boxes
 from aopsam_ros.prompting.sources import KNOWN
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.json_format import to_json
@@ -27,17 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "options for --set:\n" + "\n".join(_describe(name) for name in OPTIONS)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     parser.add_argument(
         "--out", type=Path, default=Path("out/segment"), help="folder for the results (%(default)s)"
-    )
-    parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
-    parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        help="on a GPU and in OpenVINO: auto, fp16, fp32; in ONNX Runtime on a CPU: int8"
-        " (%(default)s)",
     )
     parser.add_argument(
         "--prompts",
@@ -45,40 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help=f"where prompts come from: auto, {KNOWN} (%(default)s)",
     )
-    parser.add_argument(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="a detector's boxes for the sources boxes and box_centres: JSON, a picture's name to a"
-        " list of [left, top, right, bottom, confidence]",
-    )
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
     parser.add_argument("--no-overlay", action="store_true", help="write the JSON only")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="set options"
-    )
+    add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment every picture; one that cannot be read does not keep the others from being done.
+    """Segment every image; one that cannot be read does not stop the others.
 
     Returns:
-        0, or 2 if a picture failed.
+        0, or 2 if an image failed.
 
     Raises:
-        AopsamError: if nothing can be done: no picture, a wrong option, a missing model.
+        AopsamError: if nothing can be done: no image, a wrong option, a missing model.
     """
     images, settings = _split(arguments.images, arguments.set)
     outputs = _output_stems(images)
-    if arguments.threads < 0:
-        raise OptionError("--threads must be 0 or more")
-    boxes = _box_file(arguments)
+    engine = engine_options(arguments)
+    boxes = open_boxes(arguments.boxes, [arguments.prompts])
     with Segmenter.from_bundle(
         arguments.model,
-        arguments.engine,
+        engine.engine,
         arguments.prompts,
-        arguments.threads,
-        arguments.precision,
+        engine.threads,
+        engine.precision,
     ) as segmenter:
         segmenter.options = segmenter.options.updated(settings)
         job = _Job(segmenter, boxes, frozenset(p.resolve() for p in images), arguments.no_overlay)
@@ -101,12 +87,11 @@ def _describe(name: str) -> str:
 
 
 def _split(images: Sequence[str], settings: Sequence[str]) -> tuple[list[Path], dict[str, object]]:
-    """Sort what was given: `--set a=1 photo.jpg` reads the picture as one more setting."""
+    """Tell images from settings: `--set a=1 photo.jpg` reads the image as one more setting."""
     words = [*images, *(word for word in settings if "=" not in word)]
     if not words:
         raise InputError("no image given")
-    pairs = [word.split("=", 1) for word in settings if "=" in word]
-    return [Path(word) for word in words], {name: parse(name, value) for name, value in pairs}
+    return [Path(word) for word in words], parse_settings([w for w in settings if "=" in w])
 
 
 def _output_stems(images: Sequence[Path]) -> list[str]:
@@ -125,7 +110,7 @@ def _output_stems(images: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is the same for every picture."""
+    """What is the same for every image."""
 
     segmenter: Segmenter
     boxes: BoxFile | None
@@ -133,17 +118,8 @@ class _Job:
     json_only: bool
 
 
-def _box_file(arguments: argparse.Namespace) -> BoxFile | None:
-    """Read the boxes, if the prompt source takes any."""
-    if not needs_boxes(arguments.prompts):
-        return None
-    if arguments.boxes is None:
-        raise OptionError(f"--prompts {arguments.prompts} needs --boxes FILE")
-    return BoxFile(arguments.boxes)
-
-
 def _try_one(job: _Job, image: Path, output: Path) -> bool:
-    """Segment one picture and write its results; say in one line what came of it."""
+    """Segment one image, write its results and print one line; return whether that worked."""
     try:
         segmentation = _segment_one(job, image, output)
     except (AopsamError, OSError, MemoryError) as error:
@@ -169,7 +145,6 @@ def _segment_one(job: _Job, image: Path, output: Path) -> Segmentation:
     segmentation = job.segmenter.segment(rgb, boxes=boxes)
     write_bytes(json_file, to_json(segmentation, str(image)).encode())
     if not job.json_only:
-        # Imported here: drawing is needed by this command only, and only when asked for.
         from aopsam_ros.drawing.overlay import draw_overlay
 
         write_rgb(overlay_file, draw_overlay(rgb, segmentation))

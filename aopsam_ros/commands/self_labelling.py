@@ -1,4 +1,4 @@
-"""Pictures that nobody labelled in, data sets out: for `aopsam train-predictor --self-label`."""
+"""`aopsam train-predictor --self-label`: images without labels in, data sets out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.commands.arguments import parse_settings
 
 if TYPE_CHECKING:
     from aopsam_ros.data.frames import FrameSource
@@ -24,7 +24,7 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--self-label",
         action="store_true",
-        help="--data are pictures without labels: folders of them, videos, or recordings (rosbag2"
+        help="--data are images without labels: folders of them, videos, or recordings (rosbag2"
         " folders, .mcap, .db3); the model's own masks are the labels",
     )
     group.add_argument(
@@ -53,10 +53,10 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
 def label_all(
     arguments: argparse.Namespace, paths: list[tuple[str, float]], bundle: TemporaryBundle
 ) -> list[tuple[str, float]]:
-    """Label pictures with the model's masks; return the data sets made, with their weights.
+    """Label images with the model's masks; return the data sets made, with their weights.
 
     Raises:
-        AopsamError: A source cannot be read or gave nothing, or an option is wrong.
+        AopsamError: A source cannot be read or has no mask, or an option is wrong.
     """
     from aopsam_ros.data.recordings import open_frames
     from aopsam_ros.training.self_labels import SelfLabeller
@@ -83,7 +83,7 @@ def label_all(
 
 
 def _folder(arguments: argparse.Namespace, source: FrameSource, bundle: TemporaryBundle) -> Path:
-    """Name the folder by all that the labels depend on."""
+    """Return the folder of the labels, named by all that they depend on."""
     from aopsam_ros.training.cache_files import content_key
 
     facts = (bundle.model.key(), source.key(), arguments.grid, sorted(arguments.set))

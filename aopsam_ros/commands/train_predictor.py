@@ -1,4 +1,4 @@
-"""`aopsam train-predictor`: photographs and a promptable model in, its Prompt Predictor out."""
+"""`aopsam train-predictor`: images and a promptable model in, its Prompt Predictor out."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     figures = trainer.run(_data(arguments, paths, model, options))
-    print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{_told(figures)}")
+    print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{_describe(figures)}")
     _export(trainer, model, arguments.out / BUNDLE)
     return 0
 
@@ -127,8 +127,8 @@ def _data(
         return encoded_beforehand(training, held, options, out, bundle, flips)
 
 
-def _told(figures: Mapping[str, float]) -> str:
-    """Put the last figures in words."""
+def _describe(figures: Mapping[str, float]) -> str:
+    """Return the last figures for the user."""
     words = {
         "loss": "loss {:.4f}",
         "held_out_loss": "held out {:.4f}",
@@ -141,7 +141,7 @@ def _told(figures: Mapping[str, float]) -> str:
 
 
 def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:
-    """Write the bundle of model and predictor, and check it by loading it."""
+    """Write the bundle of model and predictor, and check that it loads."""
     from aopsam_ros.bundle.loading import load_bundle
     from aopsam_ros.training.provenance import summarise_run
 

@@ -7,12 +7,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from aopsam_ros.commands.measuring import (
-    add_measuring_arguments,
+from aopsam_ros.commands.arguments import (
+    add_data_arguments,
+    add_model_arguments,
     model_choice,
     open_boxes,
     open_datasets,
-    settings,
+    parse_settings,
 )
 from aopsam_ros.errors import OptionError
 from aopsam_ros.images.files import write_bytes
@@ -27,7 +28,8 @@ from aopsam_ros.tuning.tuner import Tuner
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_measuring_arguments(parser)
+    add_data_arguments(parser)
+    add_model_arguments(parser)
     parser.add_argument(
         "--prompts",
         default=AUTO,
@@ -102,7 +104,7 @@ def _task(arguments: argparse.Namespace) -> Task:
         datasets=open_datasets(arguments),
         limit=arguments.limit,
         held_out=arguments.held_out,
-        settings=settings(arguments),
+        settings=parse_settings(arguments.set),
         boxes=open_boxes(arguments.boxes, [arguments.prompts]),
         budget=Budget(arguments.max_calls, arguments.time_ms),
         metric=arguments.metric,

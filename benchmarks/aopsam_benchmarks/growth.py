@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aopsam_benchmarks.memory import exactly
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
-from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 

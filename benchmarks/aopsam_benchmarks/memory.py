@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aopsam_benchmarks.part import engine_of, part_parser, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
-from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.evaluation.memory import peak, reset_peak

@@ -32,7 +32,7 @@ from std_msgs.msg import Header
 
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
-from aopsam_ros.commands.settings import parse_settings
+from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.demo.domains import unused_domain
 from aopsam_ros.demo.interrupts import Check, interrupts
 from aopsam_ros.demo.processes import Child

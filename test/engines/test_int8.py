@@ -266,7 +266,7 @@ def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, capfd, capl
     for file in folder.glob("*.png"):
         file.unlink()
     assert main(words) == 2
-    assert capfd.readouterr().err.splitlines()[-1].endswith("none of the pictures can be read")
+    assert capfd.readouterr().err.splitlines()[-1].endswith("none of the images can be read")
 
 
 def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, capfd):

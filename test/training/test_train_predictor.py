@@ -245,7 +245,7 @@ def nothing(tmp_path):
         (nothing, [], "no such data set"),
         (empty, [], "expected images/ and masks/"),
         (nothing, ["--self-label"], "no such folder, video or recording"),
-        (empty, ["--self-label"], "no picture in this folder"),
+        (empty, ["--self-label"], "no image in this folder"),
         (video, ["--self-label"], "neither a video"),
         (bag, ["--self-label", "--topic", "/front"], "no images on topic /front"),
         (bag, ["--self-label", "--set", "mask.area=3"], "unknown option 'mask.area'"),

@@ -1,0 +1,122 @@
+"""Arguments that several commands share: the model and its engine, boxes, options, data sets."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.options import parse
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.choosing import needs_boxes
+
+if TYPE_CHECKING:
+    from aopsam_ros.data.datasets import InstanceDataset
+    from aopsam_ros.evaluation.model_choice import ModelChoice
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--model`, `--engine`, `--precision`, `--threads`, `--boxes` and `--set`."""
+    parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
+    parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        help="on a GPU and in OpenVINO: auto, fp16, fp32; in ONNX Runtime on a CPU: int8"
+        " (%(default)s)",
+    )
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="a detector's boxes for the sources boxes and box_centres: JSON, an image's name to a"
+        " list of [left, top, right, bottom, confidence]",
+    )
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="set options"
+    )
+
+
+def engine_options(arguments: argparse.Namespace) -> EngineOptions:
+    """Read `--engine`, `--precision` and `--threads`.
+
+    Raises:
+        OptionError: if the number of threads is negative.
+    """
+    if arguments.threads < 0:
+        raise OptionError("--threads must be 0 or more")
+    return EngineOptions(
+        engine=arguments.engine, precision=arguments.precision, threads=arguments.threads
+    )
+
+
+def open_boxes(file: Path | None, sources: Sequence[str]) -> BoxFile | None:
+    """Read the file of `--boxes`, if one of the prompt sources takes boxes.
+
+    Raises:
+        OptionError: if a source is unknown, or needs boxes and no file is given.
+        InputError: if the file cannot be used.
+    """
+    needing = [name for name in sources if needs_boxes(name)]
+    if not needing:
+        return None
+    if file is None:
+        raise OptionError(f"--prompts {needing[0]} needs --boxes FILE")
+    return BoxFile(file)
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, object]:
+    """Read the words of `--set`.
+
+    Raises:
+        OptionError: A word has no "=", or the option is unknown or out of range.
+    """
+    pairs = [word.partition("=") for word in words]
+    if any(not separator for _, separator, _ in pairs):
+        raise OptionError("--set takes NAME=VALUE")
+    return {name: parse(name, value) for name, _, value in pairs}
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--data` and `--limit`."""
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="label-map folders, COCO JSON files or SA-1B folders",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=0, help="images of each data set, spread evenly (0: all)"
+    )
+
+
+def open_datasets(arguments: argparse.Namespace) -> list[InstanceDataset]:
+    """Open the data sets.
+
+    Raises:
+        DatasetError: if one cannot be read, or two have one name.
+        OptionError: if the limit is negative.
+    """
+    from aopsam_ros.data.datasets import open_dataset
+
+    if arguments.limit < 0:
+        raise OptionError("--limit must be 0 or more")
+    datasets = [open_dataset(path) for path in arguments.data]
+    names = [dataset.name for dataset in datasets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DatasetError(f"two data sets are called {twice[0]}")
+    return datasets
+
+
+def model_choice(arguments: argparse.Namespace) -> ModelChoice:
+    """Read `--model` and the engine's arguments; errors as `engine_options`."""
+    from aopsam_ros.evaluation.model_choice import ModelChoice
+
+    options = engine_options(arguments)
+    return ModelChoice(arguments.model, options.engine, options.precision, options.threads)
