@@ -5,6 +5,7 @@ import onnx
 from onnx import helper
 
 from support import tiny_bundle
+from support.scenes import coloured_scene
 from support.tiny_bundle import write_tiny_bundle
 
 LAYERS = 6  # convolutions that change nothing, each with an activation that cuts nothing off
@@ -51,6 +52,6 @@ def pictures(folder, count=4):
 
     folder.mkdir(parents=True)
     for number in range(count):
-        rgb, _ = tiny_bundle.coloured_scene(90 + 4 * number, 120)
+        rgb, _ = coloured_scene(90 + 4 * number, 120)
         write_rgb(folder / f"{number}.png", rgb)
     return folder
