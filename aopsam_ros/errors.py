@@ -47,3 +47,8 @@ class WeightsError(AopsamError):
 
 class VerificationError(AopsamError):
     """An engine's numbers are too far from the reference's."""
+
+
+def quoted(text: str) -> str:
+    """Return text of unknown origin for a message: in quotes, escaped, and cut if it is long."""
+    return repr(text[:40])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class PromptState(enum.IntEnum):
     """What became of a candidate prompt; the values are the constants of `msg/Prompt.msg`."""
 
-    DECODED = 0  # decoded, and at least one of its masks was kept
+    KEPT = 0  # decoded, and at least one of its masks was kept
     ELIMINATED = 1  # dropped by ASF filtering before it was decoded
     REJECTED = 2  # decoded, but its masks failed a filter or were suppressed
     UNUSED = 3  # never decoded: the budget (prompts or time) was spent
@@ -31,12 +31,19 @@ class Prompt:
 
 @dataclass(frozen=True)
 class InstanceMask:
-    """One segmented instance, run-length encoded inside its box.
+    """One segmented instance, run-length encoded inside its box; `masks.decode` gives its pixels.
 
-    `bbox` is x, y, width, height in source image pixels and tight around the mask; `area` is the
-    number of pixels set. `counts` are row-major run lengths inside the box: the first run is
-    background (and may be 0), then foreground and background alternate; their sum is width times
-    height.
+    Attributes:
+        id: from 1 on; with tracking, the same for one object in all frames.
+        bbox: x, y, width, height in source image pixels, tight around the mask.
+        area: number of pixels set.
+        predicted_iou: the decoder's estimate of the mask's quality, 0-1.
+        stability_score: how little the outline depends on the threshold, 0-1.
+        prompt: x and y of the prompt that gave it, source image pixels.
+        prompt_confidence: of that prompt, 0-1.
+        label: class of the detection that gave the prompt; "" where there is none.
+        counts: row-major run lengths inside the box, uint32: the first run is background (and may
+            be 0), then foreground and background alternate; their sum is width times height.
     """
 
     id: int
@@ -49,42 +56,30 @@ class InstanceMask:
     label: str
     counts: NDArray[np.uint32]
 
-    def crop(self) -> NDArray[np.bool_]:
-        """Return the pixels inside the box as bool `[h, w]`.
-
-        Raises:
-            MaskFormatError: if the counts do not fit the box.
-        """
-        from aopsam_ros.masks import decode
-
-        return decode(self)
-
-    def full(self, height: int, width: int) -> NDArray[np.bool_]:
-        """Return the mask on the whole image as bool `[height, width]`.
-
-        Raises:
-            MaskFormatError: if the counts do not fit the box, or the box is not inside the image.
-        """
-        from aopsam_ros.masks import decode_full
-
-        return decode_full(self, height, width)
-
 
 @dataclass(frozen=True)
 class Segmentation:
     """Everything found in one frame.
 
-    `masks` are in descending order of area, so that painting them in order leaves the small ones on
-    top. `confidence_map` is the prompt confidence map, float32 in 0-1, cropped to the part that
-    shows the image; None where the prompts did not come from one. `timings_ms` holds milliseconds
-    for preprocess, encoder, predictor, sampling, decoder, filtering, postprocess and total.
+    Attributes:
+        height: of the source image, pixels.
+        width: of the source image, pixels.
+        masks: by descending area, so that painting them in order leaves the small ones on top.
+        prompts: all of the frame, best first.
+        prompts_decoded: how many of them were decoded.
+        timings_ms: milliseconds of preprocess, encoder, predictor, sampling, decoder, filtering,
+            postprocess and total.
+        confidence_map: the prompt confidence map (PCM), float32 in 0-1, the part that shows the
+            image; None where the prompts did not come from one.
+        model: name of the bundle.
+        prompt_source: name of the prompt source.
     """
 
     height: int
     width: int
     masks: tuple[InstanceMask, ...]
     prompts: tuple[Prompt, ...]
-    decoder_calls: int
+    prompts_decoded: int
     timings_ms: Mapping[str, float]
     confidence_map: NDArray[np.float32] | None
     model: str

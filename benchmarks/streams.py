@@ -11,7 +11,6 @@ Run it as python -m benchmarks.streams --data FOLDER...
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +21,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aopsam_ros.data.datasets import LabelledImage, open_dataset
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.images import instance_masks, spread
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
 from aopsam_ros.options import parse
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.stopwatch import Stopwatch
-from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
+from aopsam_ros.streaming.reuse import ReuseOptions
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 
 VIEW = 0.7  # of a photograph's sides
 NOISE = 3.0  # standard deviation of a sensor's, grey levels
@@ -117,7 +117,7 @@ class Sums:
             (
                 one_to_one(iou_matrix(found, truth)),
                 len(found.masks),
-                found.decoder_calls,
+                found.prompts_decoded,
                 after_encoder,
                 found.timings_ms["total"],
             )
@@ -131,27 +131,18 @@ class Sums:
 AFTER_ENCODER = ("predictor", "sampling", "decoder", "filtering", "postprocess")
 
 
-def segment(
-    segmenter: Segmenter, rgb: NDArray[np.uint8], memory: FrameReuse, reuse: ReuseOptions | None
-) -> Segmentation:
-    """Segment a frame, as the node does."""
-    stopwatch = Stopwatch()
-    encoded = segmenter.encode(rgb, stopwatch)
-    options = segmenter.options
-    find = functools.partial(segmenter.segment_frame, encoded, options, None, stopwatch)
-    return find() if reuse is None else memory.segment(rgb, options, reuse, find)
-
-
 def measure(
     segmenter: Segmenter, frames: Iterator[Frame], reuse: ReuseOptions
 ) -> tuple[Sums, Sums] | None:
     """Segment a stream in both ways, in turns; None where it has no truth."""
-    alone, reused, memory = Sums(), Sums(), FrameReuse()
+    alone, reused, stream = Sums(), Sums(), StreamSegmenter(segmenter)
     for number, (rgb, layers) in enumerate(frames):
         truth = instance_masks(layers)
         ways = ((alone, None), (reused, reuse))
         for sums, options in ways if number % 2 else ways[::-1]:
-            found = segment(segmenter, rgb, memory, options)
+            found = (
+                segmenter.segment(rgb) if options is None else stream.segment(rgb, reuse=options)
+            )
             if truth:
                 sums.add(found, truth)
     return (alone, reused) if alone.rows else None
@@ -205,7 +196,9 @@ def _run(chosen: argparse.Namespace) -> None:
         for index in spread(range(len(dataset)), chosen.photographs)
     ]
     settings = dict(pair.split("=", 1) for pair in chosen.set)
-    with Segmenter.from_bundle(chosen.model, threads=chosen.threads) as segmenter:
+    with Segmenter.from_bundle(
+        chosen.model, engine=EngineOptions(threads=chosen.threads)
+    ) as segmenter:
         changes = {name: parse(name, value) for name, value in settings.items()}
         segmenter.options = segmenter.options.updated(changes)
         print(HEADER)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from aopsam_ros.engines.base import EngineOptions
 from support.tiny_bundle import write_tiny_bundle
 
 # The same examples every time, no time limit: a test must not fail because the machine is busy.
@@ -78,7 +79,9 @@ def tiny(tiny_folder):
     """A segmenter with that bundle."""
     from aopsam_ros.segmentation.segmenter import Segmenter
 
-    with Segmenter.from_bundle(tiny_folder, engine="onnxruntime", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        tiny_folder, engine=EngineOptions(engine="onnxruntime", threads=1)
+    ) as segmenter:
         yield segmenter
 
 
@@ -87,5 +90,7 @@ def tiny_grid(tiny_folder):
     """A segmenter with that bundle and another prompt source."""
     from aopsam_ros.segmentation.segmenter import Segmenter
 
-    with Segmenter.from_bundle(tiny_folder, prompt_source="grid8", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        tiny_folder, prompt_source="grid8", engine=EngineOptions(threads=1)
+    ) as segmenter:
         yield segmenter

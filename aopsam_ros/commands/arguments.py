@@ -11,7 +11,7 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.options import parse
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.choosing import needs_boxes
+from aopsam_ros.prompting.sources import needs_boxes
 
 if TYPE_CHECKING:
     from aopsam_ros.data.datasets import InstanceDataset

@@ -32,8 +32,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
 from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.images.files import write_bytes
-from aopsam_ros.prompting.choosing import AUTO
-from aopsam_ros.prompting.sources import KNOWN
+from aopsam_ros.prompting.sources import AUTO, KNOWN
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -59,13 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     outputs = _output_stems(images)
     engine = engine_options(arguments)
     boxes = open_boxes(arguments.boxes, [arguments.prompts])
-    with Segmenter.from_bundle(
-        arguments.model,
-        engine.engine,
-        arguments.prompts,
-        engine.threads,
-        engine.precision,
-    ) as segmenter:
+    with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
         segmenter.options = segmenter.options.updated(settings)
         job = _Job(segmenter, boxes, frozenset(p.resolve() for p in images), arguments.no_overlay)
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +122,7 @@ def _try_one(job: _Job, image: Path, output: Path) -> bool:
         tqdm.write(f"aopsam: error: {named}", file=sys.stderr)
         return False
     tqdm.write(
-        f"{image}: {len(segmentation.masks)} masks, {segmentation.decoder_calls} decoder calls, "
+        f"{image}: {len(segmentation.masks)} masks, {segmentation.prompts_decoded} decoder calls, "
         f"{segmentation.timings_ms['total']:.0f} ms -> {output.name}.json"
     )
     return True

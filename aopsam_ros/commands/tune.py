@@ -18,7 +18,7 @@ from aopsam_ros.commands.arguments import (
 from aopsam_ros.errors import OptionError
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import check
-from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.prompting.sources import AUTO
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import METRICS, Budget
 from aopsam_ros.tuning.study import require_optuna

@@ -122,8 +122,8 @@ def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
         width=frame.masks.width,
         masks=tuple(map(_mask, frame.masks.masks)),
         prompts=prompts,
-        decoder_calls=sum(
-            prompt.state in (PromptState.DECODED, PromptState.REJECTED) for prompt in prompts
+        prompts_decoded=sum(
+            prompt.state in (PromptState.KEPT, PromptState.REJECTED) for prompt in prompts
         ),
         timings_ms={},
         confidence_map=frame.confidence_map,

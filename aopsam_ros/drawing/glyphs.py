@@ -32,7 +32,7 @@ class PromptStyle:
 
 # Shape and colour both differ, so that the states stay apart for colour-blind readers, too.
 PROMPT_STYLES: Mapping[PromptState, PromptStyle] = {
-    PromptState.DECODED: PromptStyle("disc", (255, 255, 255), "kept"),
+    PromptState.KEPT: PromptStyle("disc", (255, 255, 255), "kept"),
     PromptState.REJECTED: PromptStyle("ring", (255, 176, 32), "rejected"),
     PromptState.ELIMINATED: PromptStyle("cross", (255, 92, 138), "eliminated"),
     PromptState.UNUSED: PromptStyle("square", (176, 188, 206), "unused"),
@@ -42,7 +42,7 @@ _DRAWING_ORDER = (
     PromptState.UNUSED,
     PromptState.ELIMINATED,
     PromptState.REJECTED,
-    PromptState.DECODED,
+    PromptState.KEPT,
 )
 
 

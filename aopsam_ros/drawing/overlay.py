@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.drawing.glyphs import HALO, Rgb, RgbImage, draw_legend, draw_prompts, drawing_unit
 from aopsam_ros.errors import InputError, MaskFormatError
+from aopsam_ros.masks.rle import decode
 from aopsam_ros.results import InstanceMask, Segmentation
 
 MASK_OPACITY = 0.45
@@ -137,7 +138,7 @@ def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
     for mask in masks:
         x, y, width, height = mask.bbox
         box = (slice(y, y + height), slice(x, x + width))
-        inside = mask.crop().astype(np.uint8)
+        inside = decode(mask).astype(np.uint8)
         if not inside.size:
             continue
         if picture[box].shape[:2] != inside.shape:

@@ -30,7 +30,7 @@ from aopsam_ros.evaluation.store import Store, configuration_key
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.choosing import AUTO
+from aopsam_ros.prompting.sources import AUTO
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.camera_motion import CameraMotion
 
@@ -87,7 +87,7 @@ class Evaluator:
         self._task = task
         bundle, self._engine = task.choice.load()
         segmenters = [Segmenter(bundle, self._engine, source) for source in task.sources]
-        self._segmenters = {segmenter.prompt_source: segmenter for segmenter in segmenters}
+        self._segmenters = {segmenter.source.name: segmenter for segmenter in segmenters}
         self._stores: dict[str, Store] = {}
         self._labelled: dict[str, CocoImage] = {}
         self.by_set: dict[str, list[str]] = {}
@@ -136,9 +136,9 @@ class Evaluator:
                 "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
                 "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
                 "engine": _engine(segmenter, task.choice.threads),
-                "source": segmenter.prompt_source,
+                "source": segmenter.source.name,
                 "options": options.flat(),
-                "boxes": task.boxes.digest if task.boxes and segmenter.needs_boxes else "",
+                "boxes": task.boxes.digest if task.boxes and segmenter.source.needs_boxes else "",
                 "stream": task.is_stream,
             }
         )
@@ -199,7 +199,7 @@ class Evaluator:
         for one in tqdm(self.measurements, unit="process", desc="memory", file=sys.stderr):
             key = configuration_key({"configuration": one.key, "images": list(map(str, images))})
             if key not in known:
-                source, boxes = one.segmenter.prompt_source, task.boxes.path if task.boxes else None
+                source, boxes = one.segmenter.source.name, task.boxes.path if task.boxes else None
                 known[key] = measure_peak(
                     MemoryTask(task.choice, source, one.options.flat(), boxes, images)
                 )
@@ -227,7 +227,8 @@ def _frame_before(
 def _engine(segmenter: Segmenter, threads: int) -> str:
     """Say what runs the model, and how."""
     count = f"{threads} threads" if threads else "threads by its own choice"
-    return f"{segmenter.engine} on {segmenter.device}, {segmenter.precision}, {count}"
+    engine = segmenter.engine
+    return f"{engine.name} on {engine.device}, {engine.precision}, {count}"
 
 
 def _read_json(file: Path) -> dict[str, Any]:

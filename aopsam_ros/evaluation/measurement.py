@@ -103,7 +103,7 @@ class Measurement:
             for key, stored in self.results(list(labelled))
         }
         coco = CocoEvaluation(predicted) if predicted else None
-        extra_ms = detector_ms if self.segmenter.needs_boxes else 0.0
+        extra_ms = detector_ms if self.segmenter.source.needs_boxes else 0.0
         means = {}
         for name, keys in groups.items():
             stored = dict(self.results(keys))
@@ -112,6 +112,6 @@ class Measurement:
         return means
 
     def _boxes_of(self, image: EvaluationImage) -> Boxes | None:
-        if not self.segmenter.needs_boxes or self.boxes is None:
+        if not self.segmenter.source.needs_boxes or self.boxes is None:
             return None
         return self.boxes.find(image.labelled.name, [image.dataset.name])

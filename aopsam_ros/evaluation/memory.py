@@ -56,7 +56,9 @@ def _segment(task: MemoryTask) -> float:
         segmenter.options = segmenter.options.updated(task.options)
         reset_peak()  # loading a model may take more than running it
         for name, image in images:
-            needed = boxes.find(image.name, [name]) if boxes and segmenter.needs_boxes else None
+            needed = (
+                boxes.find(image.name, [name]) if boxes and segmenter.source.needs_boxes else None
+            )
             segmenter.segment(image.rgb, boxes=needed)
         return max(0.0, peak() - before)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.rle import Box, tight_box
+from aopsam_ros.masks.rle import Box, decode, tight_box
 from aopsam_ros.results import InstanceMask, Segmentation
 
 COPY_IOU = 0.8  # above it, a mask shows again what a better one shows
@@ -25,7 +25,7 @@ class Crop(NamedTuple):
 def crop_of(mask: InstanceMask | NDArray[np.bool_]) -> Crop:
     """Cut out a predicted mask or a whole one, bool `[H, W]`."""
     if isinstance(mask, InstanceMask):
-        return Crop(mask.bbox, mask.crop(), mask.area)
+        return Crop(mask.bbox, decode(mask), mask.area)
     x, y, w, h = box = tight_box(mask)
     pixels = mask[y : y + h, x : x + w]
     return Crop(box, pixels, int(np.count_nonzero(pixels)))

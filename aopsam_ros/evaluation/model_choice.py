@@ -27,11 +27,12 @@ class ModelChoice:
             EngineError: if the engine cannot be used.
         """
         bundle = load_bundle(self.model)
-        options = EngineOptions(engine=self.engine, precision=self.precision, threads=self.threads)
-        return bundle, create_engine(bundle, options)
+        return bundle, create_engine(bundle, self._options)
 
     def segmenter(self, prompt_source: str) -> Segmenter:
         """Load the model for one prompt source; errors as `load`, and those of `Segmenter`."""
-        return Segmenter.from_bundle(
-            self.model, self.engine, prompt_source, self.threads, self.precision
-        )
+        return Segmenter.from_bundle(self.model, prompt_source, self._options)
+
+    @property
+    def _options(self) -> EngineOptions:
+        return EngineOptions(engine=self.engine, precision=self.precision, threads=self.threads)

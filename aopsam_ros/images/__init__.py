@@ -1,1 +1,1 @@
-"""Reading and writing pictures."""
+"""Images of files, recordings and messages as RGB arrays, and back."""

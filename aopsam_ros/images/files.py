@@ -1,4 +1,4 @@
-"""Reading and writing picture files."""
+"""Reading and writing image files."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ import os
 from pathlib import Path
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.images.compressed import RgbImage, decode_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as uint8 RGB `[H, W, 3]`, turned as its EXIF orientation says.
+def read_rgb(path: Path) -> RgbImage:
+    """Read an image as uint8 RGB `[H, W, 3]`, turned as its EXIF orientation says.
 
-    Grey pictures become RGB, 16-bit ones 8-bit; transparency is left out.
+    Grey images become RGB, 16-bit ones 8-bit; transparency is left out.
 
     Raises:
-        InputError: if the file is missing, unreadable or not a picture.
+        InputError: if the file is missing, unreadable or not an image.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not a picture")
     try:
-        content = np.fromfile(path, np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    try:
-        bgr = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    except cv2.error:
-        bgr = None
-    if bgr is None:
+    rgb = decode_file(content)
+    if rgb is None:
         raise InputError(f"{path}: not a picture that can be read")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    return rgb
 
 
-def write_rgb(path: Path, rgb: NDArray[np.uint8]) -> None:
+def write_rgb(path: Path, rgb: RgbImage) -> None:
     """Write uint8 RGB `[H, W, 3]` in the format of the path's suffix.
 
     Raises:

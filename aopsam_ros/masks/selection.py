@@ -1,18 +1,13 @@
-"""Which of a prompt's masks are worth keeping: predicted IoU and stability.
-
-All arrays are at the decoder's low resolution; nothing here is the size of the source image.
-"""
+"""Which of the decoder's masks are kept: by predicted IoU and by stability, at low resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.base import Decoded
 from aopsam_ros.options import MaskOptions
 
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
@@ -21,11 +16,14 @@ STABILITY_OFFSET = 1.0  # SAM's, used where a bundle names no other
 
 @dataclass(frozen=True)
 class LowResMasks:
-    """Masks that passed the filters: one row each.
+    """Masks at the decoder's resolution, one row each.
 
-    `logits` float32 `[n, M, M]` over the padded square, `predicted_iou` and `stability` float32
-    `[n]` in 0-1, `prompt` int64 `[n]`: which prompt a mask comes from, `candidate` int64 `[n]`:
-    which of that prompt's masks it is.
+    Attributes:
+        logits: float32 `[n, M, M]` over the padded square.
+        predicted_iou: float32 `[n]` in 0-1.
+        stability: stability score, float32 `[n]` in 0-1.
+        prompt: index of the prompt that a mask comes from, int64 `[n]`.
+        candidate: which of that prompt's three masks it is, int64 `[n]`.
     """
 
     logits: NDArray[np.float32]
@@ -54,7 +52,7 @@ class LowResMasks:
 
 
 def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
-    """Join the masks of several decoder calls; `size` is M, for when there are none."""
+    """Join the masks of several batches; `size` is M, for when there are none."""
     if not parts:
         none = np.zeros(0, np.float32)
         empty = np.zeros((0, size, size), np.float32)
@@ -96,67 +94,31 @@ def count_pixels(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(mask) for mask in masks], np.int64)
 
 
-class Promising(NamedTuple):
-    """Masks of enough predicted IoU: `logits` `[n, M, M]`, `predicted_iou` `[n]`.
-
-    Mask `columns[i]` of the decoded prompt `rows[i]`.
-    """
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    predicted_iou: NDArray[np.float32]
-    logits: NDArray[np.float32]
-
-
-def promising(decoded: Decoded, options: MaskOptions) -> Promising:
-    """Choose among each prompt's masks; only those of enough predicted IoU are drawn.
+def filter_by_iou(
+    predicted_iou: NDArray[np.float32], options: MaskOptions
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose among each prompt's masks those of enough predicted IoU.
 
     With `candidates` "best" a prompt's mask is the one of the highest predicted IoU (the first of
-    equals), as SAM's predictor does for a single answer; with "all" its three masks compete, as in
-    SAM's automatic generator.
-
-    Raises:
-        InferenceError: if the logits cannot be had.
-    """
-    predicted_iou = decoded.predicted_iou
-    rows, columns = _candidates(predicted_iou, options.candidates)
-    good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
-    rows, columns = rows[good], columns[good]
-    return Promising(rows, columns, predicted_iou[rows, columns], decoded.logits(rows, columns))
-
-
-def select(
-    found: Promising,
-    prompts: NDArray[np.int64],
-    valid: tuple[int, int],
-    options: MaskOptions,
-    offset: float = STABILITY_OFFSET,
-) -> LowResMasks:
-    """Keep the masks whose stability reaches its threshold.
+    equals), as SAM's predictor does for a single answer; with "all" its masks compete, as in SAM's
+    automatic generator.
 
     Args:
-        found: masks of N prompts.
-        prompts: `[N]`, the prompts' numbers, kept beside the masks.
-        valid: rows and columns of M x M that show the image.
-        options: thresholds.
-        offset: of the stability score, in logits.
+        predicted_iou: float32 `[N, 3]`, one row a prompt.
+        options: `candidates` and `predicted_iou_threshold`.
+
+    Returns:
+        row and column in `predicted_iou` of each mask, int64 `[n]`.
     """
-    stability = stability_score(found.logits[:, : valid[0], : valid[1]], offset)
-    stable = stability >= options.stability_threshold
-    return LowResMasks(
-        found.logits[stable],
-        np.clip(found.predicted_iou[stable], 0.0, 1.0),
-        stability[stable],
-        prompts[found.rows[stable]],
-        found.columns[stable],
-    )
-
-
-def _candidates(
-    predicted_iou: NDArray[np.float32], which: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows and columns of the masks that compete."""
     prompts, masks = predicted_iou.shape
-    if which == "all":
-        return np.repeat(np.arange(prompts), masks), np.tile(np.arange(masks), prompts)
-    return np.arange(prompts), np.argmax(predicted_iou, axis=1)
+    if options.candidates == "all":
+        rows, columns = np.repeat(np.arange(prompts), masks), np.tile(np.arange(masks), prompts)
+    else:
+        rows, columns = np.arange(prompts), np.argmax(predicted_iou, axis=1)
+    good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
+    return rows[good], columns[good]
+
+
+def filter_by_stability(masks: LowResMasks, threshold: float) -> LowResMasks:
+    """Keep the masks whose stability score reaches the threshold."""
+    return masks.take(np.flatnonzero(masks.stability >= threshold))

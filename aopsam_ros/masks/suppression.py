@@ -1,7 +1,7 @@
 """Greedy non-maximum suppression of masks, at low resolution.
 
-All visit masks by descending score (the first of equals first) and drop every later one
-whose IoU with a kept mask is *above* the threshold.
+Masks are visited by descending score (the first of equals first); every later one whose IoU with a
+kept mask is *above* the threshold is dropped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def suppress_masks(
     Returns:
         indices of the kept masks, int64, by descending score.
     """
-    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
-    areas = count_pixels(flat)
-    words = _pack(flat)
+    areas, words = count_pixels(masks), pack(masks)
 
     def overlapping(best: int, others: NDArray[np.int64]) -> NDArray[np.bool_]:
         # The smaller area over the larger bounds the IoU: most pairs need no look at their pixels.
@@ -40,7 +38,7 @@ def suppress_masks(
         possible = small > threshold * np.maximum(areas[best], areas[others])
         result = np.zeros(len(others), np.bool_)
         near = others[possible]
-        both = _BITS[words[best] & words[near]].sum(axis=1, dtype=np.int64)
+        both = count_shared(words[best], words[near])
         result[possible] = both > threshold * (areas[best] + areas[near] - both)
         return result
 
@@ -95,12 +93,17 @@ def _greedy(
     return np.array(kept, np.int64)
 
 
-def _pack(flat: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    """Pack bool `[n, pixels]` into 16-bit words, uint16 `[n, ceil(pixels / 16)]`."""
-    packed = np.packbits(flat, axis=1)
+def pack(masks: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """Pack masks `[n, rows, columns]` into 16-bit words, uint16 `[n, ceil(pixels / 16)]`."""
+    packed = np.packbits(masks.reshape(len(masks), masks.shape[1] * masks.shape[2]), axis=1)
     if packed.shape[1] % 2:
         packed = np.pad(packed, ((0, 0), (0, 1)))
     return packed.view(np.uint16)
+
+
+def count_shared(one: NDArray[np.uint16], others: NDArray[np.uint16]) -> NDArray[np.int64]:
+    """Count the pixels that a packed mask `[words]` shares with others `[n, words]`, `[n]`."""
+    return np.asarray(_BITS[one & others].sum(axis=1, dtype=np.int64))
 
 
 def _corners(masks: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Boxes of many pictures in a JSON file, `{"set/photo.jpg": [[left, top, right, bottom]]}`.
+"""Boxes of many images in a JSON file, `{"set/photo.jpg": [[left, top, right, bottom]]}`.
 
 A confidence and then a class may follow the corners.
 """
@@ -16,10 +16,10 @@ from aopsam_ros.prompting.boxes import Boxes
 
 
 class BoxFile:
-    """Finds a picture's boxes by its name.
+    """Finds an image's boxes by its name.
 
-    A key of the file is a picture's name, with or without its suffix, after any of the folders that
-    the picture lies in: `set/photo.jpg` names `set/images/photo.jpg`, and so does `photo`.
+    A key of the file is an image's name, with or without its suffix, after any of the folders that
+    the image lies in: `set/photo.jpg` names `set/images/photo.jpg`, and so does `photo`.
     `digest` is the sha256 of the file.
     """
 
@@ -39,10 +39,10 @@ class BoxFile:
             self._by_name.setdefault(_without_suffix(name), []).append(entry)
 
     def find(self, name: str, folders: Iterable[str] = ()) -> Boxes:
-        """Return a picture's boxes.
+        """Return an image's boxes.
 
         Args:
-            name: of the picture, with or without its suffix.
+            name: of the image, with or without its suffix.
             folders: that it lies in, in any order.
 
         Raises:
@@ -58,7 +58,7 @@ class BoxFile:
         return nearest[0]
 
     def find_path(self, image: Path) -> Boxes:
-        """Return the boxes of a picture file; see `find`."""
+        """Return the boxes of an image file; see `find`."""
         absolute = image.absolute()
         return self.find(absolute.name, absolute.parts[:-1])
 

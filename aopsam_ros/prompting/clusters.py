@@ -1,7 +1,7 @@
 """Prompts without training: clusters of the embedding's features, one point for each.
 
-Efficient SAM2 clusters what the encoder's patches look at. An encoder of windows only has no
-attention over the whole image; there the cosine similarity of its features takes that place.
+Efficient SAM2 clusters the encoder's attention. An encoder of windows only has no attention over
+the whole image; there the cosine similarity of its features takes that place.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import EngineError
+from aopsam_ros.errors import EngineError, OptionError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import ClusterOptions
-from aopsam_ros.products import matmul
-from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
 
 # min_samples and min_cluster_size, by the names that Efficient SAM2 gave them.
 PRESETS = {
@@ -24,7 +24,21 @@ PRESETS = {
 }
 
 
-def knobs(options: ClusterOptions) -> tuple[int, int]:
+class ClusterSource(PromptSource):
+    """The medoids of clusters of features; masks that lie in one another are merged."""
+
+    name = defaults_group = "clusters"
+    needs_features = True
+    mask_options = {"mask.combine": "merge"}  # noqa: RUF012
+
+    def propose(self, frame: FrameInput) -> PromptSet:
+        """See `PromptSource`."""
+        if frame.features is None:
+            raise OptionError("the prompt source 'clusters' needs the features")
+        return PromptSet(*cluster_points(frame.features, frame.geometry, frame.options.clusters))
+
+
+def hdbscan_params(options: ClusterOptions) -> tuple[int, int]:
     """Return min_samples and min_cluster_size: the preset's, where not set by themselves."""
     samples, size = PRESETS[options.preset]
     return options.min_samples or samples, max(2, options.min_cluster_size or size)
@@ -38,10 +52,10 @@ def cluster_points(
     Args:
         features: of the part of the embedding that shows the image.
         geometry: of the frame.
-        options: preset, knobs and the side of the pooled grid.
+        options: preset, parameters of HDBSCAN and the side of the pooled grid.
 
     Returns:
-        x and y in source pixels `[N, 2]`, and how alike each cluster is, best first: the mean
+        x and y in source pixels `[N, 2]`, and each cluster's similarity, best first: the mean
         cosine of its cells with the medoid, in 0-1, float32 `[N]`.
 
     Raises:
@@ -49,14 +63,13 @@ def cluster_points(
     """
     factor = -(-features.size // options.side)
     unit, columns = features.pooled(factor)
-    similarity = matmul(unit, np.ascontiguousarray(unit.T))
-    labels = cluster(similarity, *knobs(options))
-    cells, alike = medoids(similarity, labels)
-    order = np.argsort(-alike, kind="stable")
+    cosines = single_thread_matmul(unit, np.ascontiguousarray(unit.T))
+    cells, similarity = medoids(cosines, cluster(cosines, *hdbscan_params(options)))
+    order = np.argsort(-similarity, kind="stable")
     y, x = np.divmod(cells[order], columns)
     # The middle of a pooled cell, in cells of the embedding.
     centres = np.stack((x, y), axis=1) * factor + (factor - 1) / 2
-    return geometry.cells_to_source(centres, features.size), alike[order]
+    return geometry.cells_to_source(centres, features.size), similarity[order]
 
 
 def cluster(
@@ -94,14 +107,14 @@ def medoids(
     Returns:
         its cell, int64 `[clusters]`, and its mean cosine with the members, float32 in 0-1.
     """
-    cells, alike = [], []
+    cells, means = [], []
     for label in np.unique(labels[labels >= 0]):  # below 0 is noise
         members = np.flatnonzero(labels == label)
-        likeness = similarity[np.ix_(members, members)].mean(axis=1)
-        best = int(likeness.argmax())
+        mean = similarity[np.ix_(members, members)].mean(axis=1)
+        best = int(mean.argmax())
         cells.append(int(members[best]))
-        alike.append(float(likeness[best]))
-    return np.array(cells, np.int64), np.clip(np.array(alike, np.float32), 0.0, 1.0)
+        means.append(float(mean[best]))
+    return np.array(cells, np.int64), np.clip(np.array(means, np.float32), 0.0, 1.0)
 
 
 def installed() -> bool:

@@ -6,7 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.products import matmul
+
+# OpenBLAS stays in one thread up to 2^18 multiplications. Beyond, it wakes a second one and waits
+# for it: a few microseconds of work then take a scheduler's time slice, tens of milliseconds, when
+# an engine's threads spin on that core.
+_ONE_THREAD = 200_000
 
 
 class FeatureMap:
@@ -52,7 +56,7 @@ class FeatureMap:
         inside = (share >= 0.5).reshape(len(masks), -1)
         small = np.flatnonzero(~inside.any(axis=1))
         inside[small, self.nearest(points[small])] = True
-        return _unit(matmul(inside.astype(np.float32), self.unit))
+        return _unit(single_thread_matmul(inside.astype(np.float32), self.unit))
 
     def pooled(self, factor: int) -> tuple[NDArray[np.float32], int]:
         """Average the features over blocks of `factor` x `factor` pixels.
@@ -82,6 +86,16 @@ class FeatureMap:
         above = maps[..., y * w + x] * (1 - fx) + maps[..., y * w + x1] * fx
         below = maps[..., y1 * w + x] * (1 - fx) + maps[..., y1 * w + x1] * fx
         return np.asarray(above * (1 - fy) + below * fy, np.float32)
+
+
+def single_thread_matmul(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Multiply `[m, k]` by `[k, n]` in blocks of a few columns; m times k should be small."""
+    rows, columns = len(a), b.shape[1]
+    product = np.empty((rows, columns), np.float32)
+    step = max(16, _ONE_THREAD // max(1, a.size))
+    for left in range(0, columns, step):
+        np.matmul(a, b[:, left : left + step], out=product[:, left : left + step])
+    return product
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

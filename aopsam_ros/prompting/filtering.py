@@ -2,9 +2,9 @@
 
 The paper's rule compares features: each mask's mean feature against every pixel of the feature map
 gives the Prompt Elimination Map (PEM), whose high values mean "looks like what is segmented
-already" (AoP-SAM, adaptive filtering). The evidence is that of the batch just decoded; earlier
-batches have already had their say on the prompts that remain. docs/evaluation.md has the figures
-of every rule.
+already" (AoP-SAM, adaptive filtering). A rule sees the masks of the batch just decoded; those of
+earlier batches have been compared with the remaining prompts before. docs/evaluation.md has the
+figures of every rule.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import AsfOptions
-from aopsam_ros.products import matmul
-from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FilterContext:
     """The kept masks of one batch, and the prompts still waiting.
 
-    `masks` bool `[n, rows, columns]` at low resolution over the image, of a `low_size` square;
-    `predicted_iou` `[n]`; `prompts` int64 `[n]`, equal for masks of one prompt; `points` `[n, 2]`
-    and `remaining` `[q, 2]` in source pixels.
+    Attributes:
+        features: of the frame; None where no rule needs them.
+        geometry: of the frame.
+        low_size: side of the low-resolution square.
+        masks: bool `[n, rows, columns]` at low resolution, the part that shows the image.
+        predicted_iou: float32 `[n]`.
+        prompts: int64 `[n]`, equal for masks of one prompt.
+        points: the masks' prompts, source pixels `[n, 2]`.
+        remaining: prompts that wait, source pixels `[q, 2]`.
     """
 
     features: FeatureMap | None
@@ -49,82 +54,82 @@ class Evidence:
         """Return the feature map and each mask's cosine with every pixel, `[n, pixels]`."""
         features = self.feature_map()
         pooled = features.pool(self.masks, self.points, self.low_size)
-        return features, matmul(pooled, features.unit.T)
+        return features, single_thread_matmul(pooled, features.unit.T)
 
 
-def drop_by_mean_map(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
+def drop_by_mean_map(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
     """The paper's rule: the mean map C is the PEM; drop q where C(q) > k * mean(IoU_i * C(p_i))."""
-    features, similarity = evidence.similarity()
+    features, similarity = context.similarity()
     elimination_map = similarity.mean(axis=0)
-    at_prompts = features.lookup(elimination_map, evidence.points)
-    threshold = max(0.0, float(np.mean(evidence.predicted_iou * at_prompts)))
-    at_remaining = features.lookup(elimination_map, evidence.remaining)
+    at_prompts = features.lookup(elimination_map, context.points)
+    threshold = max(0.0, float(np.mean(context.predicted_iou * at_prompts)))
+    at_remaining = features.lookup(elimination_map, context.remaining)
     return at_remaining > asf.elimination_threshold * threshold
 
 
-def drop_by_any_map(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
+def drop_by_any_map(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
     """The same test for each mask by itself: drop q where any C_i(q) > k * IoU_i * C_i(p_i).
 
     A mean over many masks dilutes each one's signal; the maximum does not.
     """
-    return np.asarray(_looks_like(evidence, asf).any(axis=0), np.bool_)
+    return np.asarray(_resembles_mask(context, asf).any(axis=0), np.bool_)
 
 
-def drop_inside(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:  # noqa: ARG001
+def drop_inside(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:  # noqa: ARG001
     """Drop prompts that already lie in a kept mask.
 
     Look-alikes elsewhere in the image, such as the next bottle of a row, stay.
     """
-    return np.asarray(_lies_in(evidence).any(axis=0), np.bool_)
+    return np.asarray(_lies_in(context).any(axis=0), np.bool_)
 
 
-def drop_any_map_inside(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
+def drop_any_map_inside(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
     """Drop q only where it lies in a kept mask and looks like that same mask.
 
     A bottle on a shelf stays although the shelf's mask covers it and the next bottle looks alike.
     """
-    return np.asarray((_looks_like(evidence, asf) & _lies_in(evidence)).any(axis=0), np.bool_)
+    return np.asarray((_resembles_mask(context, asf) & _lies_in(context)).any(axis=0), np.bool_)
 
 
-def drop_inside_all(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:  # noqa: ARG001
+def drop_inside_all(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:  # noqa: ARG001
     """Drop q only where it lies in every kept mask of one prompt.
 
     Of a part, its whole and the whole's surroundings, the largest mask says little about q.
     """
-    return _by_prompt(evidence, _lies_in(evidence))
+    return _by_prompt(context, _lies_in(context))
 
 
-def drop_duplicates(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
+def drop_duplicates(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
     """Drop q where it lies in every kept mask of one prompt p, and the features at both are alike.
 
     Such a q would give p's masks again. What lies on a large thing without being a part of it, as
     a cup on a table, differs from it at the point itself, where no mean over a mask blurs it.
     """
-    features = evidence.feature_map()
-    cosine = matmul(features.at(evidence.points), features.at(evidence.remaining).T)
-    return _by_prompt(evidence, _lies_in(evidence) & (cosine > asf.elimination_cosine))
+    features = context.feature_map()
+    cosine = single_thread_matmul(features.at(context.points), features.at(context.remaining).T)
+    return _by_prompt(context, _lies_in(context) & (cosine > asf.elimination_cosine))
 
 
-def _looks_like(evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
+def _resembles_mask(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
     """Return which prompt passes which mask's own threshold, `[n, q]`."""
-    features, similarity = evidence.similarity()
-    own = features.lookup(similarity, evidence.points).diagonal()
-    thresholds = asf.elimination_threshold * np.maximum(0.0, evidence.predicted_iou * own)
-    return np.asarray(features.lookup(similarity, evidence.remaining) > thresholds[:, None])
+    features, similarity = context.similarity()
+    own = features.lookup(similarity, context.points).diagonal()
+    thresholds = asf.elimination_threshold * np.maximum(0.0, context.predicted_iou * own)
+    return np.asarray(features.lookup(similarity, context.remaining) > thresholds[:, None])
 
 
-def _lies_in(evidence: Evidence) -> NDArray[np.bool_]:
+def _lies_in(context: FilterContext) -> NDArray[np.bool_]:
     """Return which prompt lies in which mask, `[n, q]`."""
-    rows, columns = evidence.masks.shape[1:]
-    cells = np.rint(evidence.geometry.to_cells(evidence.remaining, evidence.low_size))
+    rows, columns = context.masks.shape[1:]
+    cells = np.rint(context.geometry.to_cells(context.remaining, context.low_size))
     x = np.clip(cells[:, 0].astype(np.int64), 0, columns - 1)
     y = np.clip(cells[:, 1].astype(np.int64), 0, rows - 1)
-    return np.asarray(evidence.masks[:, y, x], np.bool_)
+    return np.asarray(context.masks[:, y, x], np.bool_)
 
 
-def _by_prompt(evidence: Evidence, passed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _by_prompt(context: FilterContext, passed: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return for which of the remaining a test `[n, q]` passed with all masks of some prompt."""
-    _, group = np.unique(evidence.prompts, return_inverse=True)
+    _, group = np.unique(context.prompts, return_inverse=True)
     failures = np.zeros((group.max() + 1, passed.shape[1]), np.int64)
     np.add.at(failures, group, ~passed)
     return np.asarray((failures == 0).any(axis=0), np.bool_)
@@ -138,7 +143,7 @@ class Rule:
     whether `asf.elimination_threshold` and `asf.elimination_cosine` play a part.
     """
 
-    drop: Callable[[Evidence, AsfOptions], NDArray[np.bool_]]
+    drop: Callable[[FilterContext, AsfOptions], NDArray[np.bool_]]
     needs_features: bool = False
     uses_threshold: bool = False
     uses_cosine: bool = False
@@ -153,10 +158,3 @@ RULES: dict[str, Rule] = {
     "inside_all": Rule(drop_inside_all),
     "duplicates": Rule(drop_duplicates, needs_features=True, uses_cosine=True),
 }
-
-
-def eliminated(rule: Rule, evidence: Evidence, asf: AsfOptions) -> NDArray[np.bool_]:
-    """Return which of the remaining prompts the rule drops, bool `[q]`; none without masks."""
-    if len(evidence.masks) == 0 or len(evidence.remaining) == 0:
-        return np.zeros(len(evidence.remaining), np.bool_)
-    return rule.drop(evidence, asf)

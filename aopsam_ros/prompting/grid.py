@@ -5,7 +5,30 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
+
 MAX_SIDE = 64
+
+
+class GridSource(PromptSource):
+    """Every point of a grid; all three masks of each compete, by box IoU, as in SAM's generator."""
+
+    defaults_group = "grid"
+    mask_options = {"mask.candidates": "all", "mask.combine": "box_nms"}  # noqa: RUF012
+
+    def __init__(self, side: int) -> None:
+        """Lay `side` x `side` points over every image."""
+        self.name, self.side = f"grid{side}", side
+
+    def crop_layers(self, options: SegmenterOptions) -> int:
+        """See `PromptSource`: small objects get a grid of their own."""
+        return options.grid.crop_layers
+
+    def propose(self, frame: FrameInput) -> PromptSet:
+        """See `PromptSource`; every point has confidence 1."""
+        points = grid_points(self.side, frame.geometry.height, frame.geometry.width)
+        return PromptSet(points, np.ones(len(points), np.float32))
 
 
 def grid_points(side: int, height: int, width: int) -> NDArray[np.float64]:

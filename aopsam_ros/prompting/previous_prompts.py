@@ -8,46 +8,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.prompting.prompts import PromptSet, point_prompts
+from aopsam_ros.prompting.prompts import PromptSet
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """Prompts of the frame before, and where the picture is another one since.
+class PreviousPrompts:
+    """Prompts of the frame before, and where the image has changed since.
 
-    `points` float64 `[N, 2]` in source pixels and their `confidence` float32 `[N]`: first the
-    `certain` ones that gave masks, best first, then those there was no time for; `changed` bool
-    `[rows, columns]`, any number of cells over the image.
+    Attributes:
+        points: float64 `[N, 2]` in source pixels: first those that gave masks, best first, then
+            those that were not decoded for want of time.
+        confidence: float32 `[N]`.
+        num_protected: how many of the first gave masks.
+        changed: bool `[rows, columns]`, any number of cells over the image.
     """
 
     points: NDArray[np.float64]
     confidence: NDArray[np.float32]
-    certain: int
+    num_protected: int
     changed: NDArray[np.bool_]
 
     @property
-    def suffices(self) -> bool:
-        """Whether there is no place to look for new prompts in."""
+    def covers_frame(self) -> bool:
+        """Whether nothing has changed, so that no new prompts are needed."""
         return not self.changed.any()
 
     def prompts(self) -> PromptSet:
-        """Return the earlier prompts; filtering leaves those alone that gave masks."""
-        return point_prompts(self.points, self.confidence, self.certain)
+        """Return these prompts; filtering drops none of those that gave masks."""
+        return PromptSet(self.points, self.confidence, num_protected=self.num_protected)
 
-    def joined(self, proposed: PromptSet, geometry: FrameGeometry) -> PromptSet:
-        """Return the prompts that gave masks, then the best of all others.
+    def merge(self, proposed: PromptSet, geometry: FrameGeometry) -> PromptSet:
+        """Return the prompts that gave masks, then the others, best first.
 
-        Those are the proposed ones where the picture changed, and where it did not, the earlier
-        ones there was no time for.
+        Those are the proposed ones where the image changed and, elsewhere, the previous ones that
+        were not decoded.
         """
-        new = self._in_change(proposed.anchors, geometry)
+        protected = self.num_protected
+        new = self._in_change(proposed.points, geometry)
         kept = ~self._in_change(self.points, geometry)
-        kept[: self.certain] = True
-        points = np.concatenate((self.points[kept], proposed.anchors[new]))
+        kept[:protected] = True
+        points = np.concatenate((self.points[kept], proposed.points[new]))
         confidence = np.concatenate((self.confidence[kept], proposed.confidence[new]))
-        others = self.certain + np.argsort(-confidence[self.certain :], kind="stable")
-        order = np.concatenate((np.arange(self.certain), others))
-        return point_prompts(points[order], confidence[order], self.certain)
+        others = protected + np.argsort(-confidence[protected:], kind="stable")
+        order = np.concatenate((np.arange(protected), others))
+        return PromptSet(points[order], confidence[order], num_protected=protected)
 
     def _in_change(self, points: NDArray[np.float64], geometry: FrameGeometry) -> NDArray[np.bool_]:
         rows, columns = self.changed.shape

@@ -1,9 +1,10 @@
-"""What prompts are, and what a source of prompts may look at to propose them."""
+"""What prompts are, and what a source of prompts may use to propose them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,45 +20,43 @@ BOX_CORNERS = (2.0, 3.0)  # top left, bottom right
 
 @dataclass(frozen=True)
 class PromptSet:
-    """N prompts of K points each, best first.
+    """N prompts, best first: foreground points, or boxes.
 
-    `coords` float64 `[N, K, 2]` (x, y) in source pixels; `labels` float32 `[N, K]` (1 foreground,
-    0 background, 2 and 3 box corners, -1 padding); `anchors` float64 `[N, 2]`, the one point that
-    stands for each prompt in messages and in ASF filtering; `confidence` float32 `[N]` in 0-1. The
-    first `certain` of them are never dropped by filtering.
+    Attributes:
+        points: float64 `[N, 2]`, x and y in source pixels; a box's centre. They stand for the
+            prompts in messages and in ASF filtering.
+        confidence: float32 `[N]` in 0-1.
+        boxes: float64 `[N, 4]`, left, top, right, bottom in source pixels; None: the points
+            themselves are the prompts.
+        num_protected: so many of the first prompts are never dropped by filtering.
     """
 
-    coords: NDArray[np.float64]
-    labels: NDArray[np.float32]
-    anchors: NDArray[np.float64]
+    points: NDArray[np.float64]
     confidence: NDArray[np.float32]
-    certain: int = 0
-
-    def __len__(self) -> int:
-        """Return the number of prompts."""
-        return len(self.anchors)
+    boxes: NDArray[np.float64] | None = None
+    num_protected: int = 0
 
 
-def point_prompts(
-    points: NDArray[np.float64], confidence: NDArray[np.float32], certain: int = 0
-) -> PromptSet:
-    """Make one foreground prompt of each point `[N, 2]`."""
-    labels = np.full((len(points), 1), FOREGROUND, np.float32)
-    return PromptSet(points[:, None, :], labels, points, confidence, certain)
-
-
-def box_prompts(boxes: Boxes, anchors: NDArray[np.float64]) -> PromptSet:
-    """Make one prompt of two corners of each box; `anchors` `[N, 2]` stand for them."""
-    labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(boxes), 1))
-    return PromptSet(boxes.corners.reshape(-1, 2, 2), labels, anchors, boxes.confidence)
+def as_decoder_input(
+    prompts: PromptSet, batch: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return coordinates `[n, K, 2]` and labels `[n, K]` of the prompts at the indices `batch`."""
+    if prompts.boxes is None:
+        return prompts.points[batch, None], np.full((len(batch), 1), FOREGROUND, np.float32)
+    labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(batch), 1))
+    return prompts.boxes[batch].reshape(-1, 2, 2), labels
 
 
 @dataclass(frozen=True)
 class FrameInput:
-    """One frame as a prompt source sees it; what the source did not ask for may be None.
+    """One frame as a prompt source gets it; what the source did not ask for may be None.
 
-    `confidence_map` is the PCM, float32 `[P, P]` over the padded square; `boxes` are a detector's,
-    in source pixels.
+    Attributes:
+        geometry: of the frame.
+        options: of the frame.
+        confidence_map: the PCM, float32 `[P, P]` over the padded square.
+        features: of the embedding.
+        boxes: a detector's, in source pixels.
     """
 
     geometry: FrameGeometry
@@ -67,43 +66,38 @@ class FrameInput:
     boxes: Boxes | None = None
 
 
-class PromptSource(Protocol):
-    """Proposes prompts for a frame.
+class PromptSource(ABC):
+    """Proposes the prompts of a frame.
 
-    `adaptive` sources are cut at `asf.max_prompts` and thinned by ASF filtering; the others are
-    decoded whole.
+    Attributes:
+        name: as users type it.
+        defaults_group: group of the bundle's defaults with this source's own options; "": none,
+            the bundle's mask options are meant for it.
+        needs_confidence_map: the prompt predictor has to run.
+        needs_features: the embedding has to come to the host.
+        needs_boxes: a detector's boxes have to come with every frame.
+        adaptive: `asf.max_prompts` and ASF filtering apply; all prompts are decoded otherwise.
+        mask_options: set where the bundle says nothing.
     """
 
-    @property
-    def name(self) -> str:
-        """The name users type."""
+    name: str
+    defaults_group: str
+    needs_confidence_map = False
+    needs_features = False
+    needs_boxes = False
+    adaptive = False
+    mask_options: Mapping[str, object] = {}
 
-    @property
-    def needs_confidence_map(self) -> bool:
-        """Whether the prompt predictor has to run."""
+    def crop_layers(self, options: SegmenterOptions) -> int:  # noqa: ARG002
+        """Return how many layers of crops of the image have to be segmented as well."""
+        return 0
 
-    @property
-    def needs_features(self) -> bool:
-        """Whether the embedding has to come to the host."""
-
-    @property
-    def needs_boxes(self) -> bool:
-        """Whether boxes have to come with every frame."""
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether max_prompts and ASF filtering apply."""
-
-    @property
-    def defaults_group(self) -> str:
-        """The group in the bundle's defaults with this source's own options, or ''."""
-
-    @property
-    def mask_options(self) -> dict[str, object]:
-        """Mask options this source sets where the bundle says nothing."""
-
-    def crop_layers(self, options: SegmenterOptions) -> int:
-        """Return how many layers of crops of the image it is to be asked for, too."""
-
+    @abstractmethod
     def propose(self, frame: FrameInput) -> PromptSet:
-        """Return the prompts of a frame, best first."""
+        """Return the prompts of a frame, best first.
+
+        Raises:
+            InputError: boxes are needed and missing.
+            OptionError: the confidence map or the features are needed and missing.
+            EngineError: the source needs a package that is not installed.
+        """

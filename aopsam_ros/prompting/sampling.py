@@ -6,8 +6,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.errors import OptionError
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
+
 # A candidate map with more maxima than this keeps the best of them: no image needs more prompts.
 MAX_MAXIMA = 20_000
+
+
+class PredictorSource(PromptSource):
+    """AoP-SAM: local maxima of the prompt confidence map."""
+
+    name = "predictor"
+    defaults_group = ""
+    needs_confidence_map = True
+    adaptive = True
+
+    def propose(self, frame: FrameInput) -> PromptSet:
+        """See `PromptSource`; only the part of the map that shows the image is sampled."""
+        confidence_map = frame.confidence_map
+        if confidence_map is None:
+            raise OptionError("the prompt source 'predictor' needs a confidence map")
+        rows, columns = frame.geometry.valid_cells(len(confidence_map))
+        asf = frame.options.asf
+        cells, confidence = sample(
+            confidence_map[:rows, :columns],
+            asf.smoothing_sigma,
+            asf.confidence_threshold,
+            asf.min_spacing,
+            fill=asf.sampling == "fill",
+        )
+        points = frame.geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
+        return PromptSet(points, confidence)
 
 
 def smooth(confidence_map: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:

@@ -7,29 +7,23 @@ from dataclasses import dataclass
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection2DArray
 
-from aopsam_ros.ros.messages.compressed import compressed_to_rgb
-from aopsam_ros.ros.messages.images import RgbImage, image_to_rgb
 from aopsam_ros.ros.parameter_table import Configuration
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image, when it came (monotonic seconds), and the configuration to work on it with.
+    """An image and the configuration to segment it with.
 
     They travel together: whatever is published for an image comes from exactly one configuration.
+
+    Attributes:
+        image: the message.
+        received: when it came, monotonic seconds.
+        configuration: the parameters at that time.
+        boxes: a detector's, where prompts come from one.
     """
 
     image: Image | CompressedImage
     received: float
     configuration: Configuration
-    boxes: Detection2DArray | None = None  # a detector's, where prompts come from one
-
-    def rgb(self) -> RgbImage:
-        """Return the image's pixels, uint8 `[H, W, 3]`.
-
-        Raises:
-            InputError: if the message is damaged or in a format not known here.
-        """
-        if isinstance(self.image, CompressedImage):
-            return compressed_to_rgb(self.image)
-        return image_to_rgb(self.image)
+    boxes: Detection2DArray | None = None

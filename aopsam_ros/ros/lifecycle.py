@@ -83,9 +83,7 @@ def _refusing(callback: Service, node: LifecycleNode) -> Service:
     return wrapper
 
 
-def spin(
-    node: Node, start: Callable[[], None], on_callback_failed: Callable[[str], None]
-) -> None:
+def spin(node: Node, start: Callable[[], None], on_callback_failed: Callable[[str], None]) -> None:
     """Call `start`, then serve the node's callbacks until ROS is shut down.
 
     A callback that raises does not end the node: its traceback goes to `on_callback_failed`.

@@ -19,6 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from sensor_msgs.msg import CompressedImage, Image
 
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.lifecycle import (
@@ -67,8 +68,8 @@ class AopsamNode(LifecycleNode):
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
         self._segment_service = SegmentService(
             self,
-            lambda: self._pipeline,
             lambda: self.parameters.configuration().segment_timeout_ms,
+            self._warn,
         )
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
@@ -92,10 +93,10 @@ class AopsamNode(LifecycleNode):
         self._problem = ""
         segmenter = Segmenter.from_bundle(
             startup.model,
-            startup.engine,
             startup.prompt_source,
-            startup.threads,
-            startup.precision,
+            EngineOptions(
+                engine=startup.engine, precision=startup.precision, threads=startup.threads
+            ),
             self._report_loading,
         )
         try:
@@ -105,18 +106,18 @@ class AopsamNode(LifecycleNode):
         except BaseException:
             segmenter.close()
             raise
-        workers = startup.workers if segmenter.concurrent else 1
+        workers = startup.workers if segmenter.engine.concurrent else 1
         if workers < startup.workers:
             self.get_logger().warning(
-                f"engine {segmenter.engine} takes one image at a time: 1 worker"
+                f"engine {segmenter.engine.name} takes one image at a time: 1 worker"
             )
         boxes_topic = self.resolve_topic_name("boxes")
         self._pipeline = Pipeline(
             segmenter, publishers, self._statistics, self._warn, boxes_topic, workers
         )
         self.get_logger().info(
-            f"configured: model {segmenter.model}, engine {segmenter.engine} "
-            f"({segmenter.precision}), prompts from {segmenter.prompt_source}"
+            f"configured: model {segmenter.bundle.name}, engine {segmenter.engine.name} "
+            f"({segmenter.engine.precision}), prompts from {segmenter.source.name}"
         )
         return super().on_configure(state)
 
@@ -129,7 +130,8 @@ class AopsamNode(LifecycleNode):
         callbacks = {**pipeline.callbacks, "image": self._on_image}
         self._active_subscriptions = Subscriptions(self, transport, callbacks, pipeline.wants)
         self._statistics.reset()
-        pipeline.start()
+        pipeline.worker.start()
+        self._segment_service.serve(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")
         return super().on_activate(state)
@@ -182,7 +184,7 @@ class AopsamNode(LifecycleNode):
             subscriptions.destroy()
         if self._pipeline is not None:
             self._pipeline.stop()
-        self._segment_service.refuse_all()
+        self._segment_service.stop()
 
     def _configured_pipeline(self) -> Pipeline:
         if self._pipeline is None:
@@ -234,12 +236,12 @@ class AopsamNode(LifecycleNode):
         limits = self.parameters.configuration().limits
         return NodeStatus(
             active=self._active_subscriptions is not None,
-            model=segmenter.model,
-            engine=segmenter.engine,
-            precision=segmenter.precision,
-            prompt_source=segmenter.prompt_source,
+            model=segmenter.bundle.name,
+            engine=segmenter.engine.name,
+            precision=segmenter.engine.precision,
+            prompt_source=segmenter.source.name,
             problem=self._problem,
-            busy_s=self._pipeline.busy_s,
+            busy_s=self._pipeline.worker.busy_s,
             silent=self._active_subscriptions is not None and self._active_subscriptions.silent,
             memory_mb=resident_mb(),
             gpu_memory_mb=self._pipeline.gpu_memory.used_mb(),

@@ -12,8 +12,8 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions
 from aopsam_ros.space.boxes_3d import AXES, OPTICAL
-from aopsam_ros.streaming import TrackingOptions
 from aopsam_ros.streaming.reuse import ReuseOptions
+from aopsam_ros.streaming.tracker import TrackingOptions
 
 T = TypeVar("T")
 

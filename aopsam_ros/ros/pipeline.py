@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 import traceback
 from collections.abc import Callable
@@ -11,32 +10,34 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.images.compressed import RgbImage
+from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros import prompt_requests
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.messages.boxes import boxes_of, with_labels
 from aopsam_ros.ros.messages.camera import calibration_mismatch
-from aopsam_ros.ros.messages.images import RgbImage
+from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import BoxPairing, DepthBuffer, nanoseconds
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.turns import Turn
-from aopsam_ros.ros.worker import Job, NewestWorker
-from aopsam_ros.segmentation.promptable import FrameEmbedding
+from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.stopwatch import Stopwatch
-from aopsam_ros.srv import Segment
-from aopsam_ros.streaming import StreamTracker
-from aopsam_ros.streaming.reuse import FrameReuse
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 
 
 class Pipeline:
-    """A loaded model, the result topics, and the threads between them."""
+    """A loaded model, the result topics, and the threads between them.
+
+    Attributes:
+        segmenter: the model.
+        worker: does everything with the segmenter, so that no two threads use one that is not
+            `engine.concurrent`.
+        newest: the newest image received; None before the first.
+    """
 
     def __init__(
         self,
@@ -47,45 +48,38 @@ class Pipeline:
         boxes_topic: str = "boxes",
         workers: int = 1,
     ) -> None:
-        """Take over segmenter and publishers; `on_failure` is told why an image was skipped.
+        """Take over segmenter and publishers.
 
-        So many images are segmented side by side; for more than one, the segmenter must be
-        `concurrent`. Results come in the order of the images.
+        Args:
+            segmenter: for more than one worker, its engine must be `concurrent`.
+            publishers: of the results.
+            statistics: of the frames.
+            on_failure: called with the reason why an image was skipped.
+            boxes_topic: of a detector's boxes, for messages to the user.
+            workers: images that are segmented side by side; results come in their order.
         """
         self.segmenter = segmenter
-        self.running = False
+        self.newest: Frame | None = None
+        self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._calibration: CameraInfo | None = None
-        self._newest: Frame | None = None
         self._depth = DepthBuffer()
-        self.gpu_memory = GpuMemory(segmenter.device)
-        self._tracker = StreamTracker()
-        self._reuse = FrameReuse()
+        self._stream = StreamSegmenter(segmenter)
+        self._read = bridge_reader()
         self._publishers = publishers
         self._statistics = statistics
         self._on_failure = on_failure
-        self._worker = NewestWorker(
-            self._work, statistics.on_dropped, statistics.on_failed, "aopsam_worker", workers
+        self.worker = NewestWorker(
+            self.process, statistics.on_dropped, statistics.on_failed, "aopsam_worker", workers
         )
-        self._pairing = BoxPairing(boxes_topic, self._worker.put, statistics.on_dropped, self._miss)
-
-    def start(self) -> None:
-        """Begin to work."""
-        self._worker.start()
-        self.running = True
+        self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._miss)
 
     def stop(self) -> None:
         """Finish the image or request that is being worked on."""
-        self.running = False
         self._depth.clear()  # nobody waits for it any more
-        self._worker.stop()
+        self.worker.stop()
         self._pairing.clear()
-        self._tracker.reset()
-        self._reuse.reset()
-        self._calibration = self._newest = None
-
-    def clear(self) -> None:
-        """Take away what stays on a screen."""
-        self._publishers.clear()
+        self._stream.reset()
+        self._calibration = self.newest = None
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
@@ -95,37 +89,22 @@ class Pipeline:
             parts.callback(self.gpu_memory.close)
             parts.callback(self.segmenter.close)
 
-    @property
-    def busy_s(self) -> float:
-        """For how long the image or request at hand has been worked on; 0 where none is."""
-        return self._worker.busy_s
+    def clear(self) -> None:
+        """Take away what stays on a screen."""
+        self._publishers.clear()
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
         self._statistics.on_received()
-        self._newest = frame
-        if self.segmenter.needs_boxes:
+        self.newest = frame
+        if self.segmenter.source.needs_boxes:
             self._pairing.put_image(frame)
         else:
-            self._worker.put(frame)
+            self.worker.put(frame)
 
     def expire(self) -> None:
         """Give up images whose boxes did not come; called once a second."""
         self._pairing.expire()
-
-    def submit(self, task: Job) -> bool:
-        """Have something done between two images; False where too much waits already."""
-        return self._worker.submit(task)
-
-    def answer(self, request: Segment.Request) -> Segment.Response:
-        """Answer a request of `~/segment`; to be called in a task."""
-        try:
-            return prompt_requests.answer(self.segmenter, request, self._newest)
-        except AopsamError as error:
-            return Segment.Response(success=False, message=str(error))
-        except Exception as error:
-            self._on_failure(f"a request failed: {traceback.format_exc()}")
-            return Segment.Response(success=False, message=repr(error))
 
     @property
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
@@ -137,23 +116,50 @@ class Pipeline:
         }
 
     def wants(self, topic: str) -> bool:
-        """Tell whether a topic is needed at the moment."""
+        """Return whether a topic is needed at the moment."""
         if topic == "depth":
             self._depth.set_needed(self._publishers.needs_depth)
             return self._publishers.needs_depth
-        return topic != "boxes" or self.segmenter.needs_boxes
+        return topic != "boxes" or self.segmenter.source.needs_boxes
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._calibration = message
 
-    def _work(self, frame: Frame, turn: Turn) -> None:
-        """Segment an image; whatever is wrong with it, the next one gets its chance."""
+    def process(self, frame: Frame, wait: Wait) -> None:
+        """Segment an image and publish what was found; an error ends only this image.
+
+        Args:
+            frame: the image.
+            wait: returns when all images before have been processed.
+        """
+        header, configuration = frame.image.header, frame.configuration
         try:
-            self._segment(frame, turn)
+            rgb = to_rgb(frame.image, self._read)
+            boxes = None if frame.boxes is None else boxes_of(frame.boxes)
+            segmentation = self._stream.segment(
+                rgb,
+                nanoseconds(header) if configuration.tracking else 0,
+                configuration.options,
+                boxes,
+                reuse=configuration.reuse,
+                tracking=configuration.tracking,
+                wait=wait,
+            )
+            if boxes is not None:
+                segmentation = with_labels(segmentation, boxes, frame.boxes)
+            self._publishers.publish(segmentation, header)
         except AopsamError as error:
             self._fail(str(error), str(error))
+            return
         except Exception as error:
             self._fail(repr(error), traceback.format_exc())
+            return
+        self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
+        try:
+            self._publish_views(frame, rgb, segmentation)
+        except Exception as error:  # the masks are out: the image has not failed
+            self._statistics.on_not_shown(repr(error))
+            self._on_failure(f"shown in part only: {traceback.format_exc()}")
 
     def _miss(self, reason: str) -> None:
         self._fail(reason, reason)
@@ -162,73 +168,21 @@ class Pipeline:
         self._statistics.on_failed(reason)
         self._on_failure(f"image skipped: {details}")
 
-    def _segment(self, frame: Frame, turn: Turn) -> None:
-        header = frame.image.header
-        rgb = frame.rgb()
-        if frame.configuration.reuse is not None:
-            turn.wait()  # it builds on the frame before
-        segmentation, encoded = self._found(frame, rgb)
-        turn.wait()
-        segmentation = self._identified(frame, rgb, segmentation, encoded)
-        self._publishers.publish(segmentation, header)
-        self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
-        try:
-            self._show(frame, rgb, segmentation)
-        except Exception as error:  # the masks are out: the image has not failed
-            self._statistics.on_not_shown(repr(error))
-            self._on_failure(f"shown in part only: {traceback.format_exc()}")
-
-    def _show(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
+    def _publish_views(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
         """Publish what is wanted beside the masks."""
-        header = frame.image.header
-        self._publishers.publish_views(
-            segmentation, rgb, header, self._calibration, frame.configuration
-        )
-        if self._publishers.subscribed("prompt_markers"):
-            self._check_calibration(segmentation, header)
+        header, calibration = frame.image.header, self._calibration
+        self._publishers.publish_views(segmentation, rgb, header, calibration, frame.configuration)
+        if calibration is not None and self._publishers.subscribed("prompt_markers"):
+            reason = calibration_mismatch(
+                calibration, segmentation.height, segmentation.width, header
+            )
+            if reason:
+                self._on_failure(f"markers without a calibration: {reason}")
         if self._publishers.needs_depth:
-            self._locate(frame, segmentation)
+            self._publish_space(frame, segmentation)
 
-    def _check_calibration(self, segmentation: Segmentation, header: Header) -> None:
-        """Say why markers do not stand in space, though a calibration came."""
-        if self._calibration is None:
-            return
-        size = segmentation.height, segmentation.width
-        if reason := calibration_mismatch(self._calibration, *size, header):
-            self._on_failure(f"markers without a calibration: {reason}")
-
-    def _found(self, frame: Frame, rgb: RgbImage) -> tuple[Segmentation, FrameEmbedding | None]:
-        """Segment an image; encoded by itself where that is needed for more."""
-        options, tracking = frame.configuration.options, frame.configuration.tracking
-        reuse = frame.configuration.reuse
-        boxes = None if frame.boxes is None else boxes_of(frame.boxes)
-        if tracking is None and reuse is None:
-            return _named(self.segmenter.segment(rgb, options, boxes), boxes, frame), None
-        stopwatch = Stopwatch()
-        encoded = self.segmenter.encode(rgb, stopwatch, options)
-        find = functools.partial(self.segmenter.segment_frame, encoded, options, boxes, stopwatch)
-        found = find() if reuse is None else self._reuse.segment(rgb, options, reuse, find)
-        return _named(found, boxes, frame), encoded
-
-    def _identified(
-        self,
-        frame: Frame,
-        rgb: RgbImage,
-        segmentation: Segmentation,
-        encoded: FrameEmbedding | None,
-    ) -> Segmentation:
-        """Give the masks their objects' ids, where tracking is on; to be called in order."""
-        tracking = frame.configuration.tracking
-        if frame.configuration.reuse is None:
-            self._reuse.reset()  # frames may pass before it is switched on again
-        if tracking is None or encoded is None:
-            return segmentation
-        features = self.segmenter.features(encoded)
-        stamp = nanoseconds(frame.image.header)
-        return self._tracker.update(rgb, segmentation, features, stamp, tracking)
-
-    def _locate(self, frame: Frame, segmentation: Segmentation) -> None:
-        """Publish where the masks are in space; the masks themselves are out already."""
+    def _publish_space(self, frame: Frame, segmentation: Segmentation) -> None:
+        """Publish where the masks are in space, once the image's depth has come."""
         header, configuration = frame.image.header, frame.configuration
         try:
             depth = self._depth.wait_for(header, configuration.pairing, frame.received)
@@ -239,12 +193,6 @@ class Pipeline:
         except InputError as error:
             self._statistics.on_not_located(str(error))
             self._on_failure(f"no boxes in space: {error}")
-
-
-def _named(segmentation: Segmentation, boxes: Boxes | None, frame: Frame) -> Segmentation:
-    if boxes is None or frame.boxes is None:
-        return segmentation
-    return with_labels(segmentation, boxes, frame.boxes)
 
 
 def warm_up(segmenter: Segmenter) -> None:
@@ -264,5 +212,5 @@ def warm_up(segmenter: Segmenter) -> None:
             "grid.crop_layers": 0,
         }
     )
-    boxes = Boxes.from_rows([[0, 0, side, side]]) if segmenter.needs_boxes else None
+    boxes = Boxes.from_rows([[0, 0, side, side]]) if segmenter.source.needs_boxes else None
     segmenter.segment(image, options, boxes)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import image_to_rgb
 from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
@@ -18,7 +17,7 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
     """Return the prompt of a request.
 
     Raises:
-        InputError: if its fields do not fit together, or mean nothing.
+        InputError: if its fields contradict each other, or there is no prompt.
     """
     numbers = np.array(request.points, np.float64)
     if len(numbers) % 2:
@@ -34,7 +33,7 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
 
 
 def answer(
-    segmenter: Segmenter, request: Segment.Request, newest: Frame | None
+    segmenter: Segmenter, request: Segment.Request, newest: Image | CompressedImage | None
 ) -> Segment.Response:
     """Carry out a request.
 
@@ -46,18 +45,13 @@ def answer(
     Raises:
         AopsamError: if it cannot be done; the message says why.
     """
-    prompt = prompt_of(request)
-    given = _is_given(request.image)
-    if not given and newest is None:
+    prompt, given = prompt_of(request), request.image
+    image = given if given.width or given.height or len(given.data) else newest
+    if image is None:
         raise InputError("no image has come yet")
-    rgb = image_to_rgb(request.image) if given or newest is None else newest.rgb()
-    header = request.image.header if given or newest is None else newest.image.header
+    rgb = image_to_rgb(image)
     masks = segment_prompt(segmenter, segmenter.encode(rgb), prompt, request.all_masks)
-    response = Segment.Response(success=True, header=header)
+    response = Segment.Response(success=True, header=image.header)
     response.height, response.width = rgb.shape[:2]
     response.masks = [segmentations.mask_message(mask) for mask in masks]
     return response
-
-
-def _is_given(image: Image) -> bool:
-    return bool(image.width or image.height or len(image.data))

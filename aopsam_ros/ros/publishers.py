@@ -15,10 +15,11 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.errors import OptionError
+from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.msg import MaskArray, PromptArray
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages import detections_3d, markers, segmentations
-from aopsam_ros.ros.messages.images import RgbImage, array_to_image
+from aopsam_ros.ros.messages.images import array_to_image
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.qos import overridable, readable_qos_errors
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,16 +11,29 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 
-from aopsam_ros.ros.pipeline import Pipeline
+from aopsam_ros.errors import AopsamError
+from aopsam_ros.ros.frame import Frame
+from aopsam_ros.ros.prompt_requests import answer
+from aopsam_ros.ros.worker import NewestWorker
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment
 
 BUSY = "too many requests wait already"
 NOT_ACTIVE = "the node is not active"
 
 
+@dataclass(frozen=True)
+class _Model:
+    """What requests are answered with; see `SegmentService.serve`."""
+
+    worker: NewestWorker[Frame]
+    segmenter: Segmenter
+    newest: Callable[[], Frame | None]
+
+
 @dataclass
 class _Waiting:
-    """A request that waits for its response; `deadline` in monotonic seconds."""
+    """A request, until when it may wait (monotonic seconds), and its answer to come."""
 
     request: Segment.Request
     deadline: float
@@ -34,24 +48,46 @@ class _Waiting:
 
 
 class SegmentService:
-    """Answers requests without blocking the executor.
+    """Answers requests without keeping the executor from its other work.
 
-    The callback is a coroutine: a worker's thread carries out the request while the executor serves
-    other callbacks. It therefore has a callback group of its own, and the worker wakes the executor
-    by a guard condition.
+    The callback is a coroutine: it hands the request to a worker's thread and gives the executor
+    back until the answer is there. It therefore has a callback group of its own, and wakes the
+    executor by a guard condition.
     """
 
     def __init__(
-        self, node: Node, pipeline: Callable[[], Pipeline | None], timeout_ms: Callable[[], int]
+        self, node: Node, timeout_ms: Callable[[], int], on_failure: Callable[[str], None]
     ) -> None:
-        """Offer the service; `pipeline` is None while the node has none."""
-        self._pipeline = pipeline
+        """Offer the service; until `serve`, every request is refused.
+
+        Args:
+            node: that offers it.
+            timeout_ms: returns how long a request may wait, milliseconds.
+            on_failure: called with what went wrong unexpectedly.
+        """
         self._timeout_ms = timeout_ms
+        self._on_failure = on_failure
+        self._model: _Model | None = None
         self._waiting: list[_Waiting] = []
         self._wake = node.create_guard_condition(lambda: None)
         node.create_service(
             Segment, "~/segment", self._on_request, callback_group=ReentrantCallbackGroup()
         )
+
+    def serve(
+        self,
+        worker: NewestWorker[Frame],
+        segmenter: Segmenter,
+        newest: Callable[[], Frame | None],
+    ) -> None:
+        """Answer requests from now on.
+
+        Args:
+            worker: whose threads may use the segmenter.
+            segmenter: the model.
+            newest: returns the newest image received.
+        """
+        self._model = _Model(worker, segmenter, newest)
 
     async def _on_request(
         self, request: Segment.Request, _response: Segment.Response
@@ -60,32 +96,42 @@ class SegmentService:
         self._waiting.append(waiting)
         try:
             self._hand_over(waiting)
-        except Exception as error:  # the client gets a response, whatever happens
+        except Exception as error:  # who asks gets an answer, whatever happens
             waiting.refuse(repr(error))
         response = await waiting.answer
         self._waiting.remove(waiting)
         return response
 
     def _hand_over(self, waiting: _Waiting) -> None:
-        pipeline = self._pipeline()
-        if pipeline is None or not pipeline.running:
+        model = self._model
+        if model is None:
             waiting.refuse(NOT_ACTIVE)
-        elif not pipeline.submit(lambda: self._work(pipeline, waiting)):
+        elif not model.worker.submit(lambda: self._work(model, waiting)):
             waiting.refuse(BUSY)
 
-    def _work(self, pipeline: Pipeline, waiting: _Waiting) -> None:
+    def _work(self, model: _Model, waiting: _Waiting) -> None:
         """Answer, in a worker's thread."""
-        if not waiting.answer.done():
-            waiting.finish(pipeline.answer(waiting.request))
-            self._wake.trigger()
+        if waiting.answer.done():
+            return
+        newest = model.newest()
+        try:
+            image = None if newest is None else newest.image
+            waiting.finish(answer(model.segmenter, waiting.request, image))
+        except AopsamError as error:
+            waiting.refuse(str(error))
+        except Exception as error:
+            self._on_failure(f"a request failed: {traceback.format_exc()}")
+            waiting.refuse(repr(error))
+        self._wake.trigger()
 
     def expire(self) -> None:
-        """Refuse requests that have waited too long; called once a second."""
+        """Refuse what waited for too long; called from time to time."""
         for waiting in self._waiting:
             if time.monotonic() > waiting.deadline:
                 waiting.refuse("timed out: the model was busy")
 
-    def refuse_all(self) -> None:
-        """Refuse all requests that wait."""
+    def stop(self) -> None:
+        """Refuse what still waits, and every request from now on."""
+        self._model = None
         for waiting in self._waiting:
             waiting.refuse(NOT_ACTIVE)

@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from aopsam_ros.ros.turns import Turn, Turns
-
 T = TypeVar("T")
 Job = Callable[[], None]
+Wait = Callable[[], object]
 
 MOST_TASKS = 8  # that wait
 PATIENCE_S = 60.0  # for the work at hand when it is to end; an engine may hang for ever
@@ -22,26 +21,26 @@ class NewestWorker(Generic[T]):
     """A mailbox for one item, a short queue of tasks, and the threads that empty both.
 
     A queue of items would make every result as late as the queue is long; a camera's newest frame
-    is the only one worth working on. Tasks are what somebody waits for: each has its turn, between
-    two items, so that neither keeps the other from being done.
+    is the only one worth segmenting. Tasks are what somebody waits for. Each thread takes a task
+    and an item in turn, so that neither keeps the other from being done.
     """
 
     def __init__(
         self,
-        work: Callable[[T, Turn], None],
+        work: Callable[[T, Wait], None],
         on_drop: Callable[[], None],
         on_error: Callable[[str], None],
         name: str,
         threads: int = 1,
     ) -> None:
-        """Prepare to call `work` for items and `on_drop` for each that is replaced by a newer one.
+        """Prepare to call `work` for items.
 
         Args:
-            work: runs in a thread, and tells itself of what goes wrong. Its turn comes when the
-                items before have been worked on: to be waited for by what is done in order.
-            on_drop: runs where `put` is called.
-            on_error: given the name of what `work` or a task raised nevertheless, such as for want
-                of the memory to tell of it. The thread goes on.
+            work: called in a thread with an item, and with a function that returns when all items
+                before it are done: for what has to happen in order. It reports its own errors.
+            on_drop: called in `put` for an item that gives way to a newer one.
+            on_error: called with the name of what `work` or a task raised nevertheless, such as for
+                want of memory to report it. The thread goes on.
             name: of the threads.
             threads: that work side by side, each on an item of its own.
         """
@@ -50,10 +49,11 @@ class NewestWorker(Generic[T]):
         self._on_error = on_error
         self._name = name
         self._count = threads
-        self._turns = Turns()
         self._since: dict[int, float] = {}  # monotonic seconds, by thread that does something
         self._changed = threading.Condition()
         self._item: T | None = None
+        self._last_done = threading.Event()  # set when the item taken last is done
+        self._last_done.set()
         self._tasks: deque[Job] = deque()
         self._running = False
         self._given_up = False
@@ -68,6 +68,11 @@ class NewestWorker(Generic[T]):
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    @property
+    def running(self) -> bool:
+        """Whether items and tasks are taken."""
+        return self._running
 
     def put(self, item: T) -> None:
         """Hand over an item; one that still waits is dropped. Ignored unless running."""
@@ -90,7 +95,7 @@ class NewestWorker(Generic[T]):
         return accepted
 
     def stop(self) -> None:
-        """Let the threads finish what they work on and wait for them; what waits is let go.
+        """Wait for the threads to finish what they work on; what waits is dropped.
 
         Raises:
             TimeoutError: if one does not finish; from then on there is no more waiting for it.
@@ -108,12 +113,45 @@ class NewestWorker(Generic[T]):
             raise TimeoutError("the engine does not finish what it is working on")
         self._threads = []
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that the longest running item or task has taken so far; 0 where none runs."""
+        with self._changed:
+            return max((time.monotonic() - since for since in self._since.values()), default=0.0)
+
     def _run(self) -> None:
         while self._wait():
-            for take in (self._task, self._newest):  # turn by turn
+            for take in (self._next_task, self._next_item):
                 job = take()
                 if job is not None:
                     self._do(job)
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; False when the thread is to end."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._item is not None or self._tasks or not self._running
+            )
+            return self._running
+
+    def _next_task(self) -> Job | None:
+        with self._changed:
+            return self._tasks.popleft() if self._tasks else None
+
+    def _next_item(self) -> Job | None:
+        with self._changed:
+            item, self._item = self._item, None
+            if item is None:
+                return None
+            before, self._last_done = self._last_done, threading.Event()
+            return functools.partial(self._work_in_order, item, before, self._last_done)
+
+    def _work_in_order(self, item: T, before: threading.Event, done: threading.Event) -> None:
+        try:
+            self._work(item, before.wait)
+        finally:
+            before.wait()
+            done.set()
 
     def _do(self, job: Job) -> None:
         thread = threading.get_ident()
@@ -126,32 +164,3 @@ class NewestWorker(Generic[T]):
         finally:
             with self._changed:
                 del self._since[thread]
-
-    @property
-    def busy_s(self) -> float:
-        """For how long a thread has been at what it does, at most; 0 where all wait."""
-        with self._changed:
-            return max((time.monotonic() - since for since in self._since.values()), default=0.0)
-
-    def _wait(self) -> bool:
-        """Wait until there is something to do; False when the thread is to end."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._item is not None or self._tasks or not self._running
-            )
-            return self._running
-
-    def _task(self) -> Job | None:
-        with self._changed:
-            return self._tasks.popleft() if self._tasks else None
-
-    def _newest(self) -> Job | None:
-        with self._changed:
-            item, self._item = self._item, None
-            if item is None:
-                return None
-            return functools.partial(self._in_turn, item, self._turns.begin())
-
-    def _in_turn(self, item: T, turn: Turn) -> None:
-        with turn:
-            self._work(item, turn)

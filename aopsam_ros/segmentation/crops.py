@@ -90,7 +90,7 @@ def segment_crops(
         width=width,
         masks=tuple(replace(mask, id=i) for i, mask in enumerate(masks, start=1)),
         prompts=tuple(prompts),
-        decoder_calls=sum(part.decoder_calls for part in parts),
+        prompts_decoded=sum(part.prompts_decoded for part in parts),
         timings_ms=parts[-1].timings_ms,  # one stopwatch: the last reading holds them all
     )
 

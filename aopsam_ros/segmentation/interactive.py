@@ -68,7 +68,7 @@ class UserPrompt:
             raise InputError(f"the box lies outside the image of {size[0]}x{size[1]} pixels")
         return UserPrompt(self.points, self.labels, (left, top, right, bottom))
 
-    def rows(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    def as_decoder_input(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return coordinates `[1, K, 2]` and labels `[1, K]` as the decoder takes them."""
         points, labels = self.points, self.labels.astype(np.float32)
         if self.box is not None:
@@ -106,7 +106,7 @@ def segment_prompt(
         InferenceError: if the graph fails, or takes fewer points.
     """
     inside = prompt.inside(frame.geometry)
-    logits, predicted_iou = segmenter.decode(frame, *inside.rows())
+    logits, predicted_iou = segmenter.decode(frame, *inside.as_decoder_input())
     order = np.argsort(-predicted_iou[0], kind="stable")[: None if all_masks else 1]
     rows, columns = frame.geometry.valid_cells(logits.shape[-1])
     offset = segmenter.bundle.stability_offset

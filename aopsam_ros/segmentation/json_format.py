@@ -28,7 +28,7 @@ def to_dict(segmentation: Segmentation, image: str) -> dict[str, Any]:
         "prompt_source": segmentation.prompt_source,
         "prompts": [_prompt(prompt) for prompt in segmentation.prompts],
         "masks": [_mask(mask) for mask in segmentation.masks],
-        "decoder_calls": segmentation.decoder_calls,
+        "prompts_decoded": segmentation.prompts_decoded,
         "timings_ms": {name: round(ms, 3) for name, ms in segmentation.timings_ms.items()},
     }
 

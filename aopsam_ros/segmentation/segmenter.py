@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,117 +16,96 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.engines.base import Engine, EngineOptions, OnProgress, silent
+from aopsam_ros.engines.base import Decoded, Engine, EngineOptions, OnProgress, all_logits, silent
 from aopsam_ros.engines.registry import create_engine
-from aopsam_ros.geometry import check_image
-from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
+from aopsam_ros.errors import InputError
+from aopsam_ros.geometry import FrameGeometry, PreprocessedImage, check_image, preprocess
+from aopsam_ros.masks.merging import merge
+from aopsam_ros.masks.suppression import SUPPRESSION
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.options import MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.choosing import AUTO, check_source, choose_source
 from aopsam_ros.prompting.features import FeatureMap
-from aopsam_ros.prompting.previous_prompts import Earlier
-from aopsam_ros.results import Segmentation
+from aopsam_ros.prompting.previous_prompts import PreviousPrompts
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet
+from aopsam_ros.prompting.sources import AUTO, choose_source, make_source
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.segmentation.crops import segment_crops
-from aopsam_ros.segmentation.frame_segmentation import segment_frame
-from aopsam_ros.segmentation.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.segmentation.stopwatch import Stopwatch
+from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, DecodingLimits, decode_prompts
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
-__all__ = ["AsfOptions", "Boxes", "FrameEmbedding", "MaskOptions", "Segmenter", "SegmenterOptions"]
+
+@dataclass(frozen=True)
+class FrameEmbedding:
+    """An encoded image: decode as many prompts on it as wanted.
+
+    Attributes:
+        image: as the encoder took it.
+        handle: the embedding, of the engine's own type, on its device.
+    """
+
+    image: PreprocessedImage
+    handle: Any
+
+    @property
+    def geometry(self) -> FrameGeometry:
+        """How the image lies in the encoder's square."""
+        return self.image.geometry
 
 
 class Segmenter:
-    """A loaded bundle and a prompt source. One thread at a time may use it, unless `concurrent`."""
+    """A bundle, the engine that runs it, and a prompt source.
 
-    def __init__(self, bundle: Bundle, runtime: Engine, prompt_source: str = AUTO) -> None:
+    One thread at a time may use it, unless `engine.concurrent`.
+
+    Attributes:
+        bundle: description of the model.
+        engine: runs the model's graphs.
+        source: proposes prompts.
+        options: used where `segment` is given none; at first the bundle's defaults.
+        time_budget: estimates from the last images how many prompts the next has time for.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, prompt_source: str = AUTO) -> None:
         """Put the parts together; `from_bundle` makes them from names.
 
         Raises:
             OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
             BundleError: if the bundle's defaults are out of range.
         """
-        self._model = PromptableModel(bundle, runtime)
-        self._source = choose_source(prompt_source, bundle.name, runtime.has_predictor)
-        self._options = bundle.options(self._source.defaults_group, self._source.mask_options)
+        self.bundle, self.engine = bundle, engine
+        self.source = choose_source(prompt_source, bundle.name, engine.has_predictor)
+        self.options = bundle.options(self.source.defaults_group, self.source.mask_options)
+        self.time_budget = TimeBudget()
 
     @classmethod
     def from_bundle(
         cls,
         name_or_path: str | Path,
-        engine: str = "auto",
         prompt_source: str = AUTO,
-        threads: int = 0,
-        precision: str = "auto",
+        engine: EngineOptions | str = AUTO,
         on_progress: OnProgress = silent,
     ) -> Segmenter:
         """Load a model bundle.
 
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
-            engine: "auto" or the name of an engine.
             prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
                 "auto" takes the predictor where the bundle has one, else what works without.
-            threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
-            precision: "auto", "fp16", "fp32" or "int8"; see `create_engine`.
-            on_progress: told once a second while an engine is built, which takes minutes.
+            engine: the engine, its precision and threads; or only its name, "auto" for the best
+                that works on this machine.
+            on_progress: called once a second while an engine is built, which takes minutes.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
             EngineError: if the engine cannot be used.
             OptionError: if the prompt source is unknown, or needs a graph the bundle lacks.
         """
-        check_source(prompt_source)  # a wrong name is told before seconds of loading
+        if prompt_source != AUTO:
+            make_source(prompt_source)  # refuses a wrong name before seconds of loading
         bundle = load_bundle(name_or_path)
-        options = EngineOptions(engine=engine, precision=precision, threads=threads)
-        runtime = create_engine(bundle, options, on_progress)
-        return cls(bundle, runtime, prompt_source)
-
-    @property
-    def options(self) -> SegmenterOptions:
-        """Options used where `segment` is given none; at first the bundle's defaults."""
-        return self._options
-
-    @options.setter
-    def options(self, options: SegmenterOptions) -> None:
-        self._options = options
-
-    @property
-    def model(self) -> str:
-        """Name of the bundle."""
-        return self._model.bundle.name
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine that runs it."""
-        return self._model.runtime.name
-
-    @property
-    def device(self) -> str:
-        """Where the engine runs it: "cpu" or "cuda"."""
-        return self._model.runtime.device
-
-    @property
-    def concurrent(self) -> bool:
-        """Whether several threads at once may segment images."""
-        return self._model.runtime.concurrent
-
-    @property
-    def precision(self) -> str:
-        """How the engine computes: "fp32", "fp16", "fp16 but encoder"."""
-        return self._model.runtime.precision
-
-    @property
-    def prompt_source(self) -> str:
-        """Name of the prompt source."""
-        return self._source.name
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle's description."""
-        return self._model.bundle
-
-    @property
-    def needs_boxes(self) -> bool:
-        """Whether the prompt source needs boxes with every frame."""
-        return self._source.needs_boxes
+        options = EngineOptions(engine=engine) if isinstance(engine, str) else engine
+        return cls(bundle, create_engine(bundle, options, on_progress), prompt_source)
 
     def segment(
         self,
@@ -137,31 +118,51 @@ class Segmenter:
 
         Args:
             rgb: uint8 `[H, W, 3]`, from 1 x 1 pixel.
-            options: for this frame; the `options` property where None.
+            options: for this image; the segmenter's own where None.
             boxes: a detector's, in source pixels, for the prompt sources that need them.
-            stopwatch: told of every stage as it begins and ends; one of its own where None.
+            stopwatch: measures every stage.
 
         Raises:
             InputError: if the image is not such an array, or boxes are needed and not given.
             InferenceError: if a graph fails.
             EngineError: if the prompt source needs a package that is not installed.
         """
-        chosen, watch = options or self._options, stopwatch or Stopwatch()
+        chosen, watch = options or self.options, stopwatch or Stopwatch()
 
         def whole(image: NDArray[np.uint8]) -> Segmentation:
-            return self.segment_frame(self.encode(image, watch, chosen), chosen, boxes, watch)
+            return self.segment_frame(self.encode(image, chosen, watch), chosen, boxes, watch)
 
-        def in_time(pictures: int) -> bool:
+        def in_time(images: int) -> bool:
             budget_ms, taken = chosen.asf.time_budget_ms, watch.timings_ms()
-            encoding = (taken["preprocess"] + taken["encoder"]) / pictures
-            decoding = 1e3 * self._model.pace.least()
-            return not budget_ms or taken["total"] + encoding + decoding < budget_ms
+            encoding = (taken["preprocess"] + taken["encoder"]) / images
+            needed = taken["total"] + encoding + 1e3 * self.time_budget.least()
+            return not budget_ms or needed < budget_ms
 
-        layers = self._source.crop_layers(chosen)
+        layers = self.source.crop_layers(chosen)
         if layers == 0:
             return whole(rgb)
         threshold = chosen.mask.overlap_threshold
         return segment_crops(whole, check_image(rgb), layers, threshold, in_time)
+
+    def encode(
+        self,
+        rgb: NDArray[np.uint8],
+        options: SegmenterOptions | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> FrameEmbedding:
+        """Encode an image once, to decode prompts on it; arguments as in `segment`.
+
+        Raises:
+            InputError: if the image is not uint8 `[H, W, 3]` or is empty.
+            InferenceError: if the graph fails.
+        """
+        watch, bundle = stopwatch or Stopwatch(), self.bundle
+        with watch.stage("preprocess"):
+            image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std)
+        with watch.stage("encoder"):
+            least = (options or self.options).encoder.padding == "least"
+            handle = self.engine.encode(image.tensor, image.geometry.valid if least else None)
+        return FrameEmbedding(image, handle)
 
     def segment_frame(
         self,
@@ -169,50 +170,90 @@ class Segmenter:
         options: SegmenterOptions | None = None,
         boxes: Boxes | None = None,
         stopwatch: Stopwatch | None = None,
-        earlier: Earlier | None = None,
+        previous: PreviousPrompts | None = None,
     ) -> Segmentation:
-        """Find the masks of an image that is encoded already; see `segment` and `encode`.
-
-        Crops would have to be encoded anew: `grid.crop_layers` plays no part here. `earlier` is
-        what a stream's frame takes over from the one before, from `FrameReuse`.
-        """
-        return segment_frame(
-            self._model,
-            self._source,
-            frame,
-            options or self._options,
-            boxes,
-            stopwatch or Stopwatch(),
-            earlier,
-        )
-
-    def encode(
-        self,
-        rgb: NDArray[np.uint8],
-        stopwatch: Stopwatch | None = None,
-        options: SegmenterOptions | None = None,
-    ) -> FrameEmbedding:
-        """Encode an image once, to decode prompts on it.
+        """Find the masks of an encoded image; arguments and errors as in `segment`.
 
         Args:
-            rgb: uint8 `[H, W, 3]`, from 1 x 1 pixel.
-            stopwatch: told of the stages.
-            options: for this frame; the `options` property where None.
-
-        Raises:
-            InputError: if the image is not uint8 `[H, W, 3]` or is empty.
-            InferenceError: if the graph fails.
+            frame: from `encode`, the last one. Crops would have to be encoded anew: the option
+                `grid.crop_layers` has no effect here.
+            options: for this image.
+            boxes: a detector's.
+            stopwatch: measures every stage.
+            previous: prompts of a stream's frame before, which take the place of a part of the
+                source's; only adaptive sources use them.
         """
-        padding = (options or self._options).encoder.padding
-        return self._model.encode(rgb, stopwatch or Stopwatch(), padding)
+        chosen, watch = options or self.options, stopwatch or Stopwatch()
+        prompts, confidence_map = self._propose(frame, chosen, boxes, watch, previous)
+        decoded = decode_prompts(
+            prompts,
+            functools.partial(self._decode, frame),
+            functools.partial(self.features, frame),
+            frame.geometry,
+            self.limits,
+            chosen,
+            watch,
+            self.time_budget,
+        )
+        began = watch.elapsed()
+        with watch.stage("postprocess"):
+            masks, kept = build_instances(decoded, frame.geometry, chosen.mask)
+        segmentation = Segmentation(
+            height=frame.geometry.height,
+            width=frame.geometry.width,
+            masks=masks,
+            prompts=_describe_prompts(decoded, kept),
+            prompts_decoded=decoded.num_decoded,
+            timings_ms=watch.timings_ms(),
+            confidence_map=confidence_map,
+            model=self.bundle.name,
+            prompt_source=self.source.name,
+        )
+        if decoded.num_decoded:
+            self.time_budget.end.add(len(decoded.masks), watch.elapsed() - began)
+        return segmentation
+
+    @property
+    def limits(self) -> DecodingLimits:
+        """What the model and the prompt source set for decoding."""
+        return DecodingLimits(
+            adaptive=self.source.adaptive,
+            largest_batch=self.engine.largest_batch,
+            low_size=self.bundle.low_res_mask_size,
+            stability_offset=self.bundle.stability_offset,
+        )
+
+    def _propose(
+        self,
+        frame: FrameEmbedding,
+        options: SegmenterOptions,
+        boxes: Boxes | None,
+        stopwatch: Stopwatch,
+        previous: PreviousPrompts | None,
+    ) -> tuple[PromptSet, NDArray[np.float32] | None]:
+        """Return the prompts of a frame, and the part of the PCM that shows it, if one was made."""
+        source, geometry, confidence_map, shown = self.source, frame.geometry, None, None
+        previous = previous if source.adaptive else None
+        if previous is not None and previous.covers_frame:
+            return previous.prompts(), None
+        if source.needs_confidence_map:
+            with stopwatch.stage("predictor"):
+                confidence_map = self.engine.predict(frame.image.tensor, frame.handle)
+                rows, columns = geometry.valid_cells(len(confidence_map))
+                shown = np.ascontiguousarray(confidence_map[:rows, :columns])
+        with stopwatch.stage("sampling"):
+            features = self.features(frame) if source.needs_features else None
+            prompts = source.propose(FrameInput(geometry, options, confidence_map, features, boxes))
+            return previous.merge(prompts, geometry) if previous else prompts, shown
 
     def features(self, frame: FrameEmbedding) -> FeatureMap:
-        """Return what the last encoded image looks like, pixel by pixel of the embedding.
+        """Return the features of the last encoded image, one for each pixel of the embedding.
 
         Raises:
             InferenceError: if the embedding is not what it must be.
         """
-        return self._model.features(frame)
+        embedding = self.engine.embedding(frame.handle)
+        return FeatureMap(embedding, frame.geometry, self.bundle.similarity_channels)
 
     def decode(
         self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
@@ -220,7 +261,7 @@ class Segmenter:
         """Decode N prompts of K points on an encoded image.
 
         Args:
-            frame: from `encode`.
+            frame: from `encode`, the last one.
             coords: `[N, K, 2]`, x and y in source pixels.
             labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
 
@@ -231,11 +272,31 @@ class Segmenter:
             InputError: if the shapes do not fit together or a coordinate is not finite.
             InferenceError: if the graph fails.
         """
-        return self._model.decode_all(frame, coords, labels)
+        step = self.engine.largest_batch or max(1, len(coords))
+        logits, predicted_iou = [], []
+        for start in range(0, max(1, len(coords)), step):
+            some = slice(start, start + step)
+            decoded = self._decode(frame, coords[some], labels[some])
+            logits.append(all_logits(decoded))
+            predicted_iou.append(decoded.predicted_iou)
+        return np.concatenate(logits), np.concatenate(predicted_iou)
+
+    def _decode(self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]) -> Decoded:
+        """Decode at most `engine.largest_batch` prompts; see `decode`."""
+        points, kinds = np.asarray(coords), np.asarray(labels)
+        if points.ndim != 3 or points.shape[2] != 2 or points.shape[:2] != kinds.shape:
+            raise InputError(
+                "prompts must be coordinates [N, K, 2] and labels [N, K], not "
+                f"{list(points.shape)} and {list(kinds.shape)}"
+            )
+        if points.size == 0 or not np.isfinite(points).all():
+            raise InputError("prompts must have at least one point and finite coordinates")
+        resized = frame.geometry.to_resized(points)
+        return self.engine.decode(frame.handle, resized, kinds.astype(np.float32))
 
     def close(self) -> None:
         """Free the graphs; the segmenter cannot be used afterwards."""
-        self._model.runtime.close()
+        self.engine.close()
 
     def __enter__(self) -> Segmenter:
         """Return itself; `close` is called at the end of the `with` block."""
@@ -249,3 +310,57 @@ class Segmenter:
     ) -> None:
         """Free the graphs."""
         self.close()
+
+
+def build_instances(
+    decoded: DecodedPrompts, geometry: FrameGeometry, options: MaskOptions
+) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
+    """Resolve overlaps, upscale each mask that is left inside its box, and encode it.
+
+    Args:
+        decoded: masks of a frame that passed the filters.
+        geometry: of the frame.
+        options: `combine`, `overlap_threshold`, and `min_area`: smaller masks are left out.
+
+    Returns:
+        the masks by descending area (the better of equals first), numbered from 1, and the prompts
+        that had a part in them, int64 `[k]`.
+    """
+    masks, prompts = decoded.masks, decoded.prompts
+    low_size, threshold = masks.logits.shape[-1], options.overlap_threshold
+    binary = masks.binary(*geometry.valid_cells(low_size))
+    members: list[NDArray[np.int64]]
+    if options.combine == "merge":
+        masks, members = merge(masks, binary, threshold)
+    else:
+        masks = masks.take(SUPPRESSION[options.combine](binary, masks.predicted_iou, threshold))
+        members = list(masks.prompt[:, None])
+    encoded = Upscaler(geometry, low_size)(masks.logits)
+    large = [row for row, mask in enumerate(encoded) if mask.area >= max(1, options.min_area)]
+    large.sort(key=lambda row: -encoded[row].area)
+    instances = []
+    for number, row in enumerate(large, start=1):
+        prompt = masks.prompt[row]
+        x, y = prompts.points[prompt].tolist()
+        instances.append(
+            InstanceMask(
+                id=number,
+                bbox=encoded[row].bbox,
+                area=encoded[row].area,
+                predicted_iou=float(masks.predicted_iou[row]),
+                stability_score=float(masks.stability[row]),
+                prompt=(x, y),
+                prompt_confidence=float(prompts.confidence[prompt]),
+                label="",
+                counts=encoded[row].counts,
+            )
+        )
+    kept = [np.zeros(0, np.int64), *(members[row] for row in large)]
+    return tuple(instances), np.concatenate(kept)
+
+
+def _describe_prompts(decoded: DecodedPrompts, kept: NDArray[np.int64]) -> tuple[Prompt, ...]:
+    prompts, states = decoded.prompts, decoded.states.copy()
+    states[kept] = PromptState.KEPT
+    rows = zip(prompts.points.tolist(), prompts.confidence.tolist(), states.tolist(), strict=True)
+    return tuple(Prompt(x, y, confidence, PromptState(s)) for (x, y), confidence, s in rows)

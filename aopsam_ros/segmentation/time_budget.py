@@ -1,58 +1,124 @@
-"""How long a model's frames took lately: what the next one's time budget has room for.
+"""Where the time of a frame goes, and how many prompts a time budget has room for.
 
-Neither a call of the decoder nor the end of a frame is free of prompts or masks: each costs about
-as much as a few of them whatever it does (on a processor two or three prompts of MobileSAM, seven
-of `nano`). With that share, what few of them took does not make many seem out of reach.
+A batch of prompts, and the end of a frame, have a fixed cost besides that of each prompt or mask:
+as much as two or three prompts of MobileSAM on a processor, seven of `nano`.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-SHARED = 4  # prompts or masks whose time a call or an end takes for itself
+STAGES = (
+    "preprocess",
+    "encoder",
+    "predictor",
+    "sampling",
+    "decoder",
+    "filtering",
+    "postprocess",
+)
+FIXED_COST = 4  # of a batch or of the end of a frame, in prompts or masks
 _FRAMES = 8  # that are remembered
 
 
-def portions(count: float) -> float:
-    """Return what so many prompts or masks take, in shares of one."""
-    return count + SHARED
+class Stopwatch:
+    """Adds up the seconds spent in each stage since it was made."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """Start now."""
+        self._clock = clock
+        self._start = clock()
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time inside the `with` block to a stage of `STAGES`."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._seconds[name] += self._clock() - began
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._start
+
+    def timings_ms(self) -> dict[str, float]:
+        """Return milliseconds by stage, and the total since the start."""
+        timings = {name: seconds * 1e3 for name, seconds in self._seconds.items()}
+        timings["total"] = self.elapsed() * 1e3
+        return timings
 
 
-class Lately:
-    """Seconds a portion of something took, in each of the last frames."""
+def cost(count: float) -> float:
+    """Return the cost of so many prompts or masks, the fixed one included, in units of one."""
+    return count + FIXED_COST
+
+
+class RecentTimes:
+    """Seconds per unit of cost in each of the last frames."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """Begin with no frame known."""
         self._seconds: tuple[float, ...] = ()  # replaced as a whole, as threads may share it
 
-    def learn(self, count: int, seconds: float) -> None:
-        """Take in a frame, of so many prompts or masks."""
-        self._seconds = (*self._seconds, seconds / portions(count))[-_FRAMES:]
+    def add(self, count: int, seconds: float) -> None:
+        """Add a frame, of so many prompts or masks."""
+        self._seconds = (*self._seconds, seconds / cost(count))[-_FRAMES:]
 
     @property
     def seconds(self) -> float:
-        """Return what a portion may take; 0 while fewer than two frames are known.
+        """Return what a unit of cost may take; 0 while fewer than two frames are known.
 
-        The second longest of the last frames: a budget is to be kept, but a single hiccup of the
-        machine, or a first frame that warms it up, tells nothing of the next.
+        The second longest of the last frames: a budget has to be kept, but one hiccup of the
+        machine, or a first frame that warms it up, says nothing about the next.
         """
         return sorted(self._seconds)[-2] if len(self._seconds) > 1 else 0.0
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What every frame teaches the next one's time budget.
+class TimeBudget:
+    """Estimates from the last frames how many prompts the next one has time for.
 
     Threads may share it: whether one sees the other's last frame makes no difference of note.
 
     Attributes:
-        opening: a frame's first decoder call, which pays for what all prompts share.
-        end: what follows its last call, until masks are made of all that was found.
+        first_batch: times of decoding a frame's first batch, by prompts.
+        end: times of making instances of all masks after the last batch, by masks.
     """
 
-    opening: Lately = field(default_factory=Lately)
-    end: Lately = field(default_factory=Lately)
+    first_batch: RecentTimes = field(default_factory=RecentTimes)
+    end: RecentTimes = field(default_factory=RecentTimes)
 
     def least(self) -> float:
         """Return the seconds that a frame takes for a single prompt and its mask."""
-        return (self.opening.seconds + self.end.seconds) * portions(1)
+        return (self.first_batch.seconds + self.end.seconds) * cost(1)
+
+    def first_size(self, size: int, left: float) -> int:
+        """Return how many of `size` prompts the first batch has time for, in `left` seconds.
+
+        One in any case: an empty answer helps nobody. All, while no earlier frames are known.
+        """
+        per_prompt = self.first_batch.seconds + self.end.seconds
+        return size if per_prompt == 0.0 else min(size, max(1, int(left / per_prompt) - FIXED_COST))
+
+    def has_time(
+        self, size: int, left: float, last: tuple[int, float], masks: int, decoded: int
+    ) -> bool:
+        """Return whether `left` seconds suffice for another batch of `size` prompts and the end.
+
+        Args:
+            size: of the batch.
+            left: seconds.
+            last: prompts and seconds of the last batch; batches of a frame are alike.
+            masks: found so far.
+            decoded: prompts decoded so far.
+        """
+        before, seconds = last
+        batch = seconds * max(1.0, cost(size) / cost(before))
+        # All masks have to be made in time, those of the next batch as well.
+        end = self.end.seconds * cost(masks * (1 + size / decoded)) or seconds
+        return batch + end <= left

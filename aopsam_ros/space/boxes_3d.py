@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.masks.rle import decode
 from aopsam_ros.results import InstanceMask
 
 MOST_POINTS = 2000  # of one mask: more cost time and change the box by millimetres
@@ -85,7 +86,7 @@ class DepthMap:
         rows = np.flatnonzero((y >= 0) & (y < height))[::step]
         columns = np.flatnonzero((x >= 0) & (x < width))[::step]
         window = np.ix_(rows, columns)
-        inside = mask.crop()[np.ix_(y[rows], x[columns])] & ~np.isnan(self.metres[window])
+        inside = decode(mask)[np.ix_(y[rows], x[columns])] & ~np.isnan(self.metres[window])
         at_rows, at_columns = np.nonzero(inside)
         chosen = np.linspace(0, len(at_rows) - 1, min(len(at_rows), MOST_POINTS)).astype(np.int64)
         at_rows, at_columns = rows[at_rows[chosen]], columns[at_columns[chosen]]

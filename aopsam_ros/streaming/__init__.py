@@ -1,6 +1,1 @@
-"""Stable ids: which mask of this frame is which mask of the frames before."""
-
-from aopsam_ros.streaming.stream import StreamTracker
-from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
-
-__all__ = ["StreamTracker", "Tracker", "TrackingOptions"]
+"""Streams: what a frame takes over from the one before, and ids that stay with objects."""

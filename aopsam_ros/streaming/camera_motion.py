@@ -1,4 +1,4 @@
-"""How far the whole picture moved since the frame before."""
+"""How far the whole image moved since the frame before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 160  # pixels of the longer side that frames are compared at: the cost knows no resolution
+SIDE = 160  # pixels of the longer side that frames are compared at, whatever their resolution
 LEAST_SIDE = 16
 LEAST_RESPONSE = 0.2  # of the correlation's peak, 0 to 1; frames without much in common have less
 

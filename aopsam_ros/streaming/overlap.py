@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.rle import decode
 from aopsam_ros.results import InstanceMask
 
 SAMPLES = 96  # along the longer side of the image
@@ -14,7 +15,7 @@ Shift = tuple[float, float]  # x and y in pixels
 
 
 class SampleGrid:
-    """Points at which masks of images of one size are read: the cost knows no resolution."""
+    """Points at which masks of images of one size are read: the cost does not grow with them."""
 
     def __init__(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> None:
         """Read at these rows and columns of the image, pixels."""
@@ -31,7 +32,7 @@ class SampleGrid:
     def sample(self, mask: InstanceMask, shift: Shift = (0.0, 0.0)) -> NDArray[np.bool_]:
         """Read a mask at all points after moving it by `shift`, bool `[points]`.
 
-        A mask that falls between the points is there at the one nearest to its middle, so that
+        A mask that falls between the points is there at the one nearest to its centre, so that
         small objects are not lost.
         """
         grid = np.zeros((len(self.y), len(self.x)), np.bool_)
@@ -41,22 +42,22 @@ class SampleGrid:
         at_rows = np.flatnonzero((rows >= 0) & (rows < height))
         at_columns = np.flatnonzero((columns >= 0) & (columns < width))
         if len(at_rows) and len(at_columns):
-            crop = mask.crop()
+            crop = decode(mask)
             grid[np.ix_(at_rows, at_columns)] = crop[np.ix_(rows[at_rows], columns[at_columns])]
         if not grid.any():
-            middle = (top + height / 2 + shift[1], left + width / 2 + shift[0])
-            grid[self._nearest(self.y, middle[0]), self._nearest(self.x, middle[1])] = True
+            centre = (top + height / 2 + shift[1], left + width / 2 + shift[0])
+            grid[self._nearest(self.y, centre[0]), self._nearest(self.x, centre[1])] = True
         return grid.ravel()
 
     def shown(self, shift: Shift, height: int, width: int) -> NDArray[np.bool_]:
-        """Tell the points that an image of that size covers after moving it, bool `[points]`."""
+        """Return which points an image of that size covers after it moved, bool `[points]`."""
         rows, columns = self.y - round(shift[1]), self.x - round(shift[0])
         down = (rows >= 0) & (rows < height)
         across = (columns >= 0) & (columns < width)
         return np.asarray((down[:, None] & across).ravel(), np.bool_)
 
-    def middle(self, sampled: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the centre of gravity of a sampled mask, x and y in pixels."""
+    def centroid(self, sampled: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the centroid of a sampled mask, x and y in pixels."""
         rows, columns = np.nonzero(sampled.reshape(len(self.y), len(self.x)))
         return np.array([self.x[columns].mean(), self.y[rows].mean()])
 

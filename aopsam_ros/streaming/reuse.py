@@ -1,15 +1,14 @@
-"""A stream's frames, each built on the one before: what gave masks there is decoded first.
+"""What a stream's frame takes over from the one before: prompts that gave masks are decoded first.
 
-The confidence map is sampled only where the picture changed or came into view, and in what is left
-of a thing whose prompt went out of it. Key frames are segmented as if they stood alone, so that
-what a frame misses is found again: the first one, any after a cut or with other options or of
-another size, and every `key_frames`-th.
+The PCM is sampled only where the image changed or came into view, and in what is left of an object
+whose prompt moved out of it. Key frames are segmented on their own, so that what a frame misses is
+found again: the first one, any after a cut or with other options or of another size, and every
+`key_frames`-th.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.prompting.previous_prompts import Earlier
+from aopsam_ros.prompting.previous_prompts import PreviousPrompts
 from aopsam_ros.results import InstanceMask, PromptState, Segmentation
 from aopsam_ros.streaming.camera_motion import Thumbnail, shift_between, thumbnail_of
 
-CUT = 0.5  # share of the picture that is another one above which nothing is taken over
-AROUND = 9  # pixels of a thumbnail a change is averaged over: neither noise nor an edge is one
+CUT = 0.5  # share of the image that changed above which nothing is taken over
+WINDOW = 9  # pixels of a thumbnail that a change is averaged over, against noise and edges
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class ReuseOptions:
     Attributes:
         change_threshold: Mean difference around a place, in grey levels of 0 to 255, above which
             it has changed.
-        key_frames: Every so many frames one is segmented as if it stood alone; 1: each.
+        key_frames: Every so many frames one is segmented on its own; 1: each.
     """
 
     change_threshold: float = 6.0
@@ -47,105 +46,115 @@ class ReuseOptions:
 
 
 @dataclass(frozen=True)
-class _Before:
-    """The last frame, as far as the next one needs it; `age` in frames since the key frame.
+class _LastFrame:
+    """The last frame, as far as the next one needs it.
 
-    The first points gave masks, whose `boxes` float64 `[masks, 4]` are left, top, right and bottom;
-    for the others there was no time. `fresh` is where prompts since the key frame say nothing any
-    more, in cells of the thumbnail.
+    Attributes:
+        settings: options it was segmented with.
+        size: rows and columns, pixels.
+        thumbnail: of the image.
+        new: where the prompts since the key frame are no guide, bool, cells of the thumbnail.
+        age: frames since the key frame.
+        points: of its prompts, float64 `[N, 2]`: first those that gave masks, then those that were
+            not decoded for want of time.
+        confidence: of the prompts, float32 `[N]`.
+        boxes: left, top, right, bottom of the masks that the first prompts gave, float64 `[M, 4]`.
     """
 
     settings: tuple[SegmenterOptions, ReuseOptions]
     size: tuple[int, int]
     thumbnail: Thumbnail
-    points: NDArray[np.float64]
-    confidence: NDArray[np.float32]
-    boxes: NDArray[np.float64]
-    fresh: NDArray[np.bool_]
-    age: int
+    new: NDArray[np.bool_]
+    age: int = 0
+    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
 
 class FrameReuse:
-    """Remembers the last frame of a stream. One thread may use it."""
+    """Remembers the last frame of a stream. One thread at a time may use it."""
 
     def __init__(self) -> None:
         """Begin with no frame known."""
-        self._before: _Before | None = None
+        self._last: _LastFrame | None = None
+        self._current: _LastFrame | None = None
 
     def reset(self) -> None:
         """Make the next frame a key frame."""
-        self._before = None
+        self._last = self._current = None
 
-    def segment(
-        self,
-        rgb: NDArray[np.uint8],
-        options: SegmenterOptions,
-        reuse: ReuseOptions,
-        find: Callable[[Earlier | None], Segmentation],
-    ) -> Segmentation:
-        """Segment the next frame.
+    def begin(
+        self, rgb: NDArray[np.uint8], options: SegmenterOptions, reuse: ReuseOptions
+    ) -> PreviousPrompts | None:
+        """Return what the next frame takes over from the last one; None for a key frame.
+
+        Unless `end` follows, the frame after it is a key frame.
 
         Args:
             rgb: the frame, uint8 `[H, W, 3]`.
-            options: of the frame, which `find` uses.
+            options: that it is segmented with.
             reuse: of the frame.
-            find: segments the frame with what it takes over; None for a key frame. Where it
-                raises, the next frame is a key frame.
         """
-        before, self._before = self._before, None
-        settings, size, thumbnail = (options, reuse), rgb.shape[:2], thumbnail_of(rgb)
-        carried = None
-        if before is not None and (before.settings, before.size) == (settings, size):
-            carried = _carried(before, thumbnail, reuse)
-        earlier, fresh, age = carried or (None, np.zeros(thumbnail.shape, np.bool_), 0)
-        segmentation = find(earlier)
-        prompts = _prompts_of(segmentation, options.asf.max_prompts)
-        self._before = _Before(settings, size, thumbnail, *prompts, fresh, age)
-        return segmentation
+        last, self._last = self._last, None
+        height, width = rgb.shape[:2]
+        thumbnail = thumbnail_of(rgb)
+        nothing = np.zeros(thumbnail.shape, np.bool_)
+        self._current = _LastFrame((options, reuse), (height, width), thumbnail, nothing)
+        if last is None or (last.settings, last.size) != ((options, reuse), (height, width)):
+            return None
+        if last.age + 1 >= reuse.key_frames:
+            return None
+        previous, new = _take_over(last, thumbnail, reuse)
+        if previous.changed.mean() > CUT:
+            return None
+        self._current = replace(self._current, new=new, age=last.age + 1)
+        return previous
+
+    def end(self, segmentation: Segmentation) -> None:
+        """Remember what was found in the frame that began last."""
+        if self._current is not None:
+            most = self._current.settings[0].asf.max_prompts
+            points, confidence, boxes = _prompts_of(segmentation, most)
+            self._last = replace(self._current, points=points, confidence=confidence, boxes=boxes)
+        self._current = None
 
 
-def _carried(
-    before: _Before, thumbnail: Thumbnail, reuse: ReuseOptions
-) -> tuple[Earlier, NDArray[np.bool_], int] | None:
-    """Return what the next frame takes over, what is fresh in it, and its age.
+def _take_over(
+    last: _LastFrame, thumbnail: Thumbnail, reuse: ReuseOptions
+) -> tuple[PreviousPrompts, NDArray[np.bool_]]:
+    """Return the last frame's prompts where they are now, and what is new since the key frame.
 
-    None where it is to be a key frame. What came into view since the last one counts as changed (a
-    thing that enters is nothing to prompt for while only its rim is to be seen), and so does the
-    rest of what a prompt that left the picture had given.
+    What came into view since then counts as changed (an object that enters is nothing to prompt
+    for while only its rim shows), and so does the rest of an object whose prompt left the image.
     """
-    if before.age + 1 >= reuse.key_frames:
-        return None
-    shift = shift_between(before.thumbnail, thumbnail)
+    shift = shift_between(last.thumbnail, thumbnail)
     motion = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
-    size = np.array(before.size[::-1], np.float64)
+    size = np.array(last.size[::-1], np.float64)
     cells = thumbnail.shape[::-1] / size  # of the thumbnail to a pixel
-    points = before.points + shift / cells
+    points = last.points + shift / cells
     inside = np.all((points >= 0) & (points <= size - 1), axis=1)
-    staying = inside[: len(before.boxes)]
-    fresh = _moved(before.fresh, motion)
-    _mark(fresh, before.boxes[~staying] * np.tile(cells, 2) + np.tile(shift, 2))
-    changed = fresh | _changes(before.thumbnail, thumbnail, motion, reuse.change_threshold)
-    if changed.mean() > CUT:
-        return None
-    certain = int(np.count_nonzero(staying))
-    earlier = Earlier(points[inside], before.confidence[inside], certain, changed)
-    return earlier, fresh, before.age + 1
+    staying = inside[: len(last.boxes)]
+    new = _moved(last.new, motion)
+    _mark(new, last.boxes[~staying] * np.tile(cells, 2) + np.tile(shift, 2))
+    changed = new | _changes(last.thumbnail, thumbnail, motion, reuse.change_threshold)
+    num_protected = int(np.count_nonzero(staying))
+    return PreviousPrompts(points[inside], last.confidence[inside], num_protected, changed), new
 
 
 def _changes(
     before: Thumbnail, after: Thumbnail, motion: NDArray[np.float64], threshold: float
 ) -> NDArray[np.bool_]:
-    """Tell where the picture is another one, the camera's motion taken out."""
+    """Return where the image changed, the camera's motion compensated."""
     moved = cv2.warpAffine(before, motion, after.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    difference = cv2.blur(np.abs(after - moved), (AROUND, AROUND))
+    difference = cv2.blur(np.abs(after - moved), (WINDOW, WINDOW))
     return np.asarray(difference > threshold, np.bool_)
 
 
-def _moved(fresh: NDArray[np.bool_], motion: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Move what is fresh with the camera; what was not shown before is fresh as well."""
-    size = fresh.shape[::-1]
+def _moved(new: NDArray[np.bool_], motion: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Move what is new with the camera; what was not in view before is new as well."""
+    size = new.shape[::-1]
     cells = cv2.warpAffine(
-        fresh.astype(np.uint8), motion, size, flags=cv2.INTER_NEAREST, borderValue=1
+        new.astype(np.uint8), motion, size, flags=cv2.INTER_NEAREST, borderValue=1
     )
     return np.asarray(cells, np.bool_)
 
@@ -169,7 +178,7 @@ def _prompts_of(
         masks.setdefault(mask.prompt, mask)
     unused = [prompt for prompt in segmentation.prompts if prompt.state == PromptState.UNUSED]
     confidence = {prompt: mask.prompt_confidence for prompt, mask in masks.items()}
-    for prompt in unused[: max(0, most - segmentation.decoder_calls)]:
+    for prompt in unused[: max(0, most - segmentation.prompts_decoded)]:
         confidence.setdefault((prompt.x, prompt.y), prompt.confidence)
     points = np.array(list(confidence), np.float64).reshape(-1, 2)
     boxes = [(x, y, x + w, y + h) for x, y, w, h in (mask.bbox for mask in masks.values())]

@@ -1,4 +1,4 @@
-"""Ids that stay with an object from frame to frame, by overlap and by looks."""
+"""Ids that stay with an object from frame to frame, by overlap and by appearance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HIGHEST_ID = 2**32 - 1  # of the message's field; ids begin again after it
 # Masks lie in one another, so that one object overlaps the tracks of several. With a power of the
 # IoU, one perfect match outweighs several fair ones.
 POWER = 6
-ALIKE_IN_SIZE = 2.0
+MAX_AREA_RATIO = 2.0  # of masks that may show one object
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TrackingOptions:
 
     Attributes:
         min_iou: Least IoU with where an object should be now, to be taken for it.
-        min_similarity: Least cosine of the looks to find an object again that has no such overlap.
+        min_similarity: Least cosine of the appearances to find an object again without overlap.
         max_lost: Frames after which an object that is not seen is forgotten.
     """
 
@@ -47,9 +47,8 @@ class TrackingOptions:
 class Tracker:
     """Gives masks the ids of the objects they show. One thread at a time may use it."""
 
-    def __init__(self, options: TrackingOptions | None = None) -> None:
+    def __init__(self) -> None:
         """Begin with no object known."""
-        self.options = options or TrackingOptions()
         self._tracks: list[Track] = []
         self._size = (0, 0)
         self._grid = SampleGrid.over(1, 1)
@@ -62,47 +61,50 @@ class Tracker:
     def update(
         self,
         masks: Sequence[InstanceMask],
-        looks: NDArray[np.float32],
+        appearance: NDArray[np.float32],
         height: int,
         width: int,
         camera: Shift = (0.0, 0.0),
+        options: TrackingOptions | None = None,
     ) -> tuple[InstanceMask, ...]:
         """Take the masks of the next frame and return them with their objects' ids.
 
         First every mask is matched with the objects it overlaps where they should be now, those of
-        the last frame before those that are lost; then what is left over, with objects that look
-        alike. All matchings are the best possible ones (Hungarian algorithm).
+        the last frame before those that are lost; then what is left over, with objects of similar
+        appearance. All matchings are the best possible ones (Hungarian algorithm).
 
         Args:
             masks: of the frame; their own ids are not used.
-            looks: the masks' mean features, unit length, float32 `[n, C]`.
+            appearance: the masks' mean features, unit length, float32 `[n, C]`.
             height: of the image; objects are forgotten when its size changes.
             width: of the image.
-            camera: how far the whole picture moved since the frame before, pixels.
+            camera: how far the whole image moved since the frame before, pixels.
+            options: of the frame.
 
         Returns:
             the masks in the same order.
         """
-        self._fit(height, width)
+        options = options or TrackingOptions()
+        self._set_size(height, width)
         for track in self._tracks:
-            track.step(camera)
+            track.predict(camera)
         sampled = [self._grid.sample(mask) for mask in masks]
-        pairs = self._by_place(sampled)
-        pairs |= self._by_looks(masks, looks, pairs)
+        pairs = self._by_overlap(sampled, options.min_iou)
+        pairs |= self._by_appearance(masks, appearance, pairs, options.min_similarity)
         known, identified = len(self._tracks), []
         for index, mask in enumerate(masks):
-            middle = self._grid.middle(sampled[index])
+            centroid = self._grid.centroid(sampled[index])
             if index in pairs:
                 track = self._tracks[pairs[index]]
                 whole = self._is_whole(mask) and self._is_whole(track.mask)
-                track.see(mask, middle, looks[index], whole)
+                track.update(mask, centroid, appearance[index], whole)
             else:
-                track = self._begin(mask, middle, looks[index])
+                track = self._begin(mask, centroid, appearance[index])
             identified.append(replace(mask, id=track.id))
-        self._forget(set(pairs.values()), known)
+        self._forget(set(pairs.values()), known, options.max_lost)
         return tuple(identified)
 
-    def _fit(self, height: int, width: int) -> None:
+    def _set_size(self, height: int, width: int) -> None:
         if self._size != (height, width):
             self.reset()
             self._size, self._grid = (height, width), SampleGrid.over(height, width)
@@ -112,51 +114,52 @@ class Tracker:
         x, y, width, height = mask.bbox
         return x > 0 and y > 0 and y + height < self._size[0] and x + width < self._size[1]
 
-    def _by_place(self, sampled: Sequence[NDArray[np.bool_]]) -> dict[int, int]:
+    def _by_overlap(self, sampled: Sequence[NDArray[np.bool_]], min_iou: float) -> dict[int, int]:
         """Match by overlap."""
         expected = [self._grid.sample(track.mask, track.shift) for track in self._tracks]
         shown = [self._grid.shown(track.shift, *self._size) for track in self._tracks]
         overlap = iou_table(sampled, expected, shown)
-        scores = np.where(overlap >= self.options.min_iou, overlap**POWER, 0.0)
+        scores = np.where(overlap >= min_iou, overlap**POWER, 0.0)
         lost = np.array([track.lost > 0 for track in self._tracks], np.bool_)
         pairs = _match(np.where(lost, 0.0, scores))
         scores[list(pairs)] = 0.0
         return pairs | _match(np.where(lost, scores, 0.0))
 
-    def _by_looks(
+    def _by_appearance(
         self,
         masks: Sequence[InstanceMask],
-        looks: NDArray[np.float32],
+        appearance: NDArray[np.float32],
         pairs: dict[int, int],
+        min_similarity: float,
     ) -> dict[int, int]:
-        """Match by looks what overlap did not: of about the same size, and alike enough."""
+        """Match by appearance what overlap did not: of about the same size, and similar enough."""
         if not masks or not self._tracks:
             return {}
-        similarity = looks @ np.stack([track.looks for track in self._tracks]).T
-        similarity[similarity < self.options.min_similarity] = 0.0
+        similarity = appearance @ np.stack([track.appearance for track in self._tracks]).T
+        similarity[similarity < min_similarity] = 0.0
         similarity[list(pairs)] = 0.0
         similarity[:, list(pairs.values())] = 0.0
         areas = np.array([mask.area for mask in masks], np.float64)
         before = np.array([track.mask.area for track in self._tracks], np.float64)
         ratio = areas[:, None] / np.maximum(before[None], 1.0)
-        alike = (ratio > 1 / ALIKE_IN_SIZE) & (ratio < ALIKE_IN_SIZE)
-        return _match(np.where(alike, similarity, 0.0))
+        near = (ratio > 1 / MAX_AREA_RATIO) & (ratio < MAX_AREA_RATIO)
+        return _match(np.where(near, similarity, 0.0))
 
     def _begin(
-        self, mask: InstanceMask, middle: NDArray[np.float64], looks: NDArray[np.float32]
+        self, mask: InstanceMask, centroid: NDArray[np.float64], appearance: NDArray[np.float32]
     ) -> Track:
         self._last_id = self._last_id % HIGHEST_ID + 1
-        track = Track(self._last_id, mask, middle, looks)
+        track = Track(self._last_id, mask, centroid, appearance)
         if len(self._tracks) < MAX_TRACKS:
             self._tracks.append(track)
         return track
 
-    def _forget(self, seen: set[int], known: int) -> None:
+    def _forget(self, seen: set[int], known: int, max_lost: int) -> None:
         """Age the first `known` tracks that were not `seen`; drop those lost for too long."""
         for index, track in enumerate(self._tracks[:known]):
             if index not in seen:
                 track.lost += 1
-        self._tracks = [track for track in self._tracks if track.lost <= self.options.max_lost]
+        self._tracks = [track for track in self._tracks if track.lost <= max_lost]
 
 
 def _match(scores: NDArray[np.floating]) -> dict[int, int]:

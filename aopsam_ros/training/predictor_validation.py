@@ -13,7 +13,7 @@ from torch import Tensor
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sources import PredictorSource
+from aopsam_ros.prompting.sampling import PredictorSource
 from aopsam_ros.training.predictor_batches import PredictorBatch, read_sample
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
@@ -87,7 +87,7 @@ def sampled_points(confidence: NDArray[np.float32], height: int, width: int) -> 
     options = SegmenterOptions()
     geometry = FrameGeometry(height, width, height, width, max(height, width))
     prompts = PredictorSource().propose(FrameInput(geometry, options, confidence))
-    return prompts.anchors[: options.asf.max_prompts]
+    return prompts.points[: options.asf.max_prompts]
 
 
 def masks_hit(layers: NDArray[np.uint16], points: NDArray[np.float64], smallest: int) -> list[bool]:

@@ -17,11 +17,10 @@ from aopsam_ros.bundle.loading import Bundle, load_bundle
 from aopsam_ros.engines.base import Engine, EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
+from aopsam_ros.geometry import preprocess
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.models.frozen import FrozenModel
-from aopsam_ros.segmentation.promptable import PromptableModel
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.stopwatch import Stopwatch
 from aopsam_ros.training.batches import WeightedDataset
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
@@ -70,8 +69,9 @@ class TemporaryBundle:
 
     def embed(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode a picture; return its embedding `(C, h, w)`."""
-        frame = PromptableModel(self.bundle, self.runtime).encode(rgb, Stopwatch())
-        return np.asarray(self.runtime.embedding(frame.handle)[0])
+        bundle = self.bundle
+        image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std)
+        return np.asarray(self.runtime.embedding(self.runtime.encode(image.tensor))[0])
 
     def segmenter(self, prompts: str) -> Segmenter:
         """Make a segmenter with a source of prompts that needs no predictor."""

@@ -23,6 +23,7 @@ from aopsam_ros.data.frames import Frame, FrameSource
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import resize_image, resized_geometry
 from aopsam_ros.images.files import write_bytes, write_rgb
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -117,7 +118,7 @@ def to_sa1b(segmentation: Segmentation, name: str) -> dict[str, Any]:
 def _annotation(mask: InstanceMask, height: int, width: int) -> dict[str, Any]:
     from pycocotools import mask as coco
 
-    runs = coco.encode(np.asfortranarray(mask.full(height, width).astype(np.uint8)))
+    runs = coco.encode(np.asfortranarray(decode_full(mask, height, width).astype(np.uint8)))
     return {
         "id": mask.id,
         "segmentation": {"size": [height, width], "counts": runs["counts"].decode("ascii")},

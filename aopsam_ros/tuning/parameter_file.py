@@ -51,5 +51,5 @@ def _line(title: str, score: Score, timed: Side | None = None) -> str:
     milliseconds = f"{timed.milliseconds:7.0f}" if timed else ""
     return (
         f"{title:24} {score.one_to_one:7.3f} {score.closest:8.3f} {score.masks:7.1f}"
-        f" {score.decoder_calls:7.1f} {milliseconds}".rstrip()
+        f" {score.prompts_decoded:7.1f} {milliseconds}".rstrip()
     )

@@ -1,41 +1,38 @@
-"""Runs the pipeline on recorded photographs: the same code, with answers that are looked up."""
+"""Segmenting photographs again and again with other options, from what was decoded before.
+
+No option changes what the graphs give: options decide which prompts are decoded, and what becomes
+of their masks. So each photograph is encoded once and each prompt decoded once, when the first
+trial needs it; all else is the segmenter's own code.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.data.datasets import InstanceDataset
 from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image
-from aopsam_ros.evaluation.metrics import Crop, closest, crop_of, one_to_one
-from aopsam_ros.geometry import PreprocessedImage
-from aopsam_ros.masks.merging import combine
+from aopsam_ros.evaluation.metrics import Crop, closest, crop_of, one_to_one, pairwise_iou
+from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.masks.rle import decode
+from aopsam_ros.masks.selection import MASK_THRESHOLD
+from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
-from aopsam_ros.prompting.prompts import PromptSource
-from aopsam_ros.segmentation.decoding_loop import Rounds
-from aopsam_ros.segmentation.frame_segmentation import decode_frame
-from aopsam_ros.segmentation.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.segmentation.stopwatch import Stopwatch
-from aopsam_ros.segmentation.time_budget import Pace
-from aopsam_ros.tuning.recording import (
-    RecordedMasks,
-    Recording,
-    prompt_key,
-    record_prompt,
-)
+from aopsam_ros.prompting.prompts import FrameInput, as_decoder_input
+from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, decode_prompts
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
 _DECODED_AT_ONCE = 16
-_NO_IMAGE = np.zeros((0,), np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,144 +42,226 @@ class Replayed:
     one_to_one: float
     closest: float
     masks: int
-    decoder_calls: int
+    prompts_decoded: int
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """What decoding a photograph's prompts takes; its embedding and its instances."""
+class CachedPrompt:
+    """What decoding one prompt gave, as far as a trial needs it.
 
+    Attributes:
+        predicted_iou: float32 `[3]`.
+        levels: uint8 `[3 thresholds, 3 masks, bytes]`, one bit for each logit above -offset, 0 and
+            offset, the offset of the stability score.
+        iou: with each instance, at the source's size, float64 `[3, T]`.
+        area: source pixels, int64 `[3]`.
+    """
+
+    predicted_iou: NDArray[np.float32]
+    levels: NDArray[np.uint8]
+    iou: NDArray[np.float64]
+    area: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CachedPhotograph:
+    """What one photograph's encoding gave, and the prompts decoded on it so far.
+
+    Attributes:
+        place: number of its data set, and index there.
+        geometry: of the photograph.
+        instances: how many instances it has.
+        confidence_map: the PCM; None where the prompt source does not use it.
+        features: None where neither the prompt source nor filtering uses them.
+        boxes: a detector's; None where the prompt source does not use them.
+        prompts: decoded so far, by `_key`.
+    """
+
+    place: tuple[int, int]
+    geometry: FrameGeometry
+    instances: int
+    confidence_map: NDArray[np.float32] | None
+    features: FeatureMap | None
+    boxes: Boxes | None
+    prompts: dict[bytes, CachedPrompt] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Open:
+    """A photograph that prompts can be decoded on, and its instances."""
+
+    place: tuple[int, int]
     frame: FrameEmbedding
     ground_truth: list[Crop]
 
-    @classmethod
-    def of(cls, frame: FrameEmbedding, photograph: EvaluationImage) -> _Opened:
-        return cls(frame, [crop_of(mask) for mask in photograph.ground_truth])
-
 
 class Replay:
-    """A model, a prompt source, and recordings of photographs; decodes what none asked before.
+    """A segmenter, and what it gave for photographs.
 
-    A photograph whose recording lacks a prompt is read and encoded again: embeddings are too large
-    to be kept, and an engine may hold one only.
+    Where a prompt was not decoded before, its photograph is read and encoded again: embeddings are
+    too large to be kept, and an engine may hold only one.
     """
 
-    def __init__(
-        self, model: PromptableModel, source: PromptSource, datasets: Sequence[InstanceDataset]
-    ) -> None:
-        """Put the parts together; the source must not merge masks."""
-        self._model, self._source, self._datasets = model, source, datasets
-        self._open: tuple[Recording, _Opened] | None = None
+    def __init__(self, segmenter: Segmenter, datasets: Sequence[InstanceDataset]) -> None:
+        """Begin with nothing cached; the options of trials must not merge masks."""
+        self._segmenter, self._datasets = segmenter, datasets
+        self._open: _Open | None = None
 
-    def record(self, photograph: EvaluationImage, number: int, boxes: Boxes | None) -> Recording:
-        """Encode a photograph, of the data set of that number, and keep what options may use."""
-        frame = self._model.encode(photograph.rgb, Stopwatch())
-        source, model = self._source, self._model
-        recording = Recording(
-            place=(number, photograph.index),
-            geometry=frame.geometry,
-            instances=len(photograph.ground_truth),
-            confidence_map=model.confidence_map(frame) if source.needs_confidence_map else None,
-            features=model.features(frame) if source.adaptive or source.needs_features else None,
-            boxes=boxes,
+    def encode(
+        self, photograph: EvaluationImage, number: int, boxes: Boxes | None
+    ) -> CachedPhotograph:
+        """Encode a photograph of the data set of that number, and keep what options may need."""
+        segmenter, source = self._segmenter, self._segmenter.source
+        self._open = self._opened(photograph, (number, photograph.index))
+        frame = self._open.frame
+        confidence_map = features = None
+        if source.needs_confidence_map:
+            confidence_map = segmenter.engine.predict(frame.image.tensor, frame.handle)
+        if source.adaptive or source.needs_features:
+            features = segmenter.features(frame)
+        instances = len(photograph.ground_truth)
+        return CachedPhotograph(
+            self._open.place, frame.geometry, instances, confidence_map, features, boxes
         )
-        self._open = recording, _Opened.of(frame, photograph)
-        return recording
 
-    def run(self, recording: Recording, options: SegmenterOptions) -> Replayed:
-        """Segment a recorded photograph, and compare with its true masks.
+    def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Replayed:
+        """Segment a photograph, and compare with its instances.
 
-        The time budget plays no part: looking up takes no time that would mean anything.
+        The time budget is ignored: a look-up takes no time that would mean anything.
         """
         untimed = replace(options, asf=replace(options.asf, time_budget_ms=0))
-        # The recording stands where an engine's own handle would.
-        frame = FrameEmbedding(PreprocessedImage(_NO_IMAGE, recording.geometry), recording)
-        rounds, _ = decode_frame(
-            _Answers(self), self._source, frame, untimed, recording.boxes, Stopwatch()
+        seen = FrameInput(
+            cached.geometry, untimed, cached.confidence_map, cached.features, cached.boxes
         )
-        iou = _kept_iou(recording, rounds, options)
-        return Replayed(one_to_one(iou), closest(iou), len(iou), rounds.decoder_calls)
+        decoded = decode_prompts(
+            self._segmenter.source.propose(seen),
+            functools.partial(self._decode, cached),
+            functools.partial(_features, cached),
+            cached.geometry,
+            self._segmenter.limits,
+            untimed,
+            Stopwatch(),
+            TimeBudget(),
+        )
+        iou = _kept_iou(cached, decoded, options.mask)
+        return Replayed(one_to_one(iou), closest(iou), len(iou), decoded.num_decoded)
 
-    @property
-    def model(self) -> PromptableModel:
-        """The model that answers what is not recorded."""
-        return self._model
+    def _decode(
+        self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]
+    ) -> Decoded:
+        """Return the masks of prompts; decode those that no trial needed before."""
+        keys = list(map(_key, coords, labels))
+        missing = [row for row, key in enumerate(keys) if key not in cached.prompts]
+        if missing:
+            self._decode_missing(cached, coords[missing], labels[missing])
+        bundle = self._segmenter.bundle
+        prompts = [cached.prompts[key] for key in keys]
+        return CachedMasks(prompts, bundle.low_res_mask_size, bundle.stability_offset)
 
-    def complete(
-        self, recording: Recording, coords: NDArray[np.float64], labels: NDArray[np.float32]
+    def _decode_missing(
+        self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]
     ) -> None:
-        """Decode prompts `[N, K, 2]`, `[N, K]` that the recording lacks."""
-        opened = self._opened(recording)
-        bundle = self._model.bundle
-        upscale = Upscaler(recording.geometry, bundle.low_res_mask_size)
-        step = min(_DECODED_AT_ONCE, self._model.largest_batch or _DECODED_AT_ONCE)
-        for start in range(0, len(coords), step):
-            some, kinds = coords[start : start + step], labels[start : start + step]
-            logits, predicted_iou = self._model.decode_all(opened.frame, some, kinds)
-            for row, key in enumerate(map(prompt_key, some, kinds)):
-                recording.prompts[key] = record_prompt(
-                    logits[row],
-                    predicted_iou[row],
+        photograph = self._photograph(cached)
+        bundle = self._segmenter.bundle
+        upscale = Upscaler(cached.geometry, bundle.low_res_mask_size)
+        for start in range(0, len(coords), _DECODED_AT_ONCE):
+            some = slice(start, start + _DECODED_AT_ONCE)
+            found = self._segmenter.decode(photograph.frame, coords[some], labels[some])
+            keys = map(_key, coords[some], labels[some])
+            for key, logits, predicted_iou in zip(keys, *found, strict=True):
+                cached.prompts[key] = cache_prompt(
+                    logits,
+                    predicted_iou,
                     bundle.stability_offset,
                     upscale,
-                    opened.ground_truth,
+                    photograph.ground_truth,
                 )
 
-    def _opened(self, recording: Recording) -> _Opened:
-        """Return a photograph's embedding and its true masks; only the last one is kept."""
-        if self._open is None or self._open[0] is not recording:
-            number, index = recording.place
+    def _photograph(self, cached: CachedPhotograph) -> _Open:
+        """Return the embedding and the instances of a photograph; only the last one is kept."""
+        if self._open is None or self._open.place != cached.place:
+            number, index = cached.place
             photograph = read_image(self._datasets[number], index)
             if photograph is None:
                 raise DatasetError(f"{self._datasets[number].path}: changed while it was used")
-            frame = self._model.encode(photograph.rgb, Stopwatch())
-            self._open = recording, _Opened.of(frame, photograph)
-        return self._open[1]
+            self._open = self._opened(photograph, cached.place)
+        return self._open
+
+    def _opened(self, photograph: EvaluationImage, place: tuple[int, int]) -> _Open:
+        frame = self._segmenter.encode(photograph.rgb)
+        return _Open(place, frame, [crop_of(mask) for mask in photograph.ground_truth])
 
 
-class _Answers:
-    """A `FrameModel` whose answers are those of the recordings."""
+class CachedMasks:
+    """Cached prompts as `Decoded`: logits on the right side of each threshold."""
 
-    def __init__(self, replay: Replay) -> None:
-        self._replay = replay
-        self.pace = Pace()
+    def __init__(self, prompts: Sequence[CachedPrompt], size: int, offset: float) -> None:
+        """Stand for N prompts with logits `[N, 3, size, size]`."""
+        self._prompts, self._size = prompts, size
+        self.predicted_iou = np.stack([prompt.predicted_iou for prompt in prompts])
+        # By how many of the three thresholds a logit was above.
+        self._values = np.array([-offset - 1, -offset / 2, offset / 2, offset + 1], np.float32)
 
-    @property
-    def bundle(self) -> Bundle:
-        return self._replay.model.bundle
+    def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return logits `[n, M, M]` that pass the same thresholds as the true ones."""
+        shape = (len(prompts), self._size, self._size)
+        if len(prompts) == 0:
+            return np.zeros(shape, np.float32)
+        pairs = zip(prompts.tolist(), masks.tolist(), strict=True)
+        packed = np.stack([self._prompts[prompt].levels[:, mask] for prompt, mask in pairs])
+        bits = np.unpackbits(packed, axis=2, count=self._size**2)
+        return self._values[bits.sum(axis=1, dtype=np.uint8)].reshape(shape)
 
-    @property
-    def largest_batch(self) -> int | None:
-        return self._replay.model.largest_batch
 
-    def confidence_map(self, frame: FrameEmbedding) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = frame.handle.confidence_map
-        return found
+def cache_prompt(
+    logits: NDArray[np.float32],
+    predicted_iou: NDArray[np.float32],
+    offset: float,
+    upscale: Upscaler,
+    ground_truth: Sequence[Crop],
+) -> CachedPrompt:
+    """Keep what decoding one prompt gave.
 
-    def features(self, frame: FrameEmbedding) -> FeatureMap:
-        found: FeatureMap = frame.handle.features
-        return found
+    Args:
+        logits: `[3, M, M]` over the padded square.
+        predicted_iou: `[3]`.
+        offset: of the stability score, in logits.
+        upscale: of the photograph.
+        ground_truth: its instances.
+    """
+    thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
+    flat = logits.reshape(len(logits), -1)
+    full = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits)]
+    return CachedPrompt(
+        predicted_iou=predicted_iou.copy(),
+        levels=np.stack([np.packbits(flat > threshold, axis=1) for threshold in thresholds]),
+        iou=pairwise_iou(full, ground_truth),
+        area=np.array([crop.area for crop in full], np.int64),
+    )
 
-    def decode(self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]) -> Decoded:
-        recording: Recording = frame.handle
-        keys = list(map(prompt_key, coords, labels))
-        missing = [row for row, key in enumerate(keys) if key not in recording.prompts]
-        if missing:
-            self._replay.complete(recording, coords[missing], labels[missing])
-        prompts = [recording.prompts[key] for key in keys]
-        return RecordedMasks(prompts, self.bundle.low_res_mask_size, self.bundle.stability_offset)
+
+def _key(coords: NDArray[np.float64], labels: NDArray[np.float32]) -> bytes:
+    """Return what tells a prompt of points `[K, 2]` and labels `[K]` from all others."""
+    return coords.tobytes() + labels.tobytes()
+
+
+def _features(cached: CachedPhotograph) -> FeatureMap:
+    assert cached.features is not None  # kept for every source that filtering applies to
+    return cached.features
 
 
 def _kept_iou(
-    recording: Recording, rounds: Rounds, options: SegmenterOptions
+    cached: CachedPhotograph, decoded: DecodedPrompts, options: MaskOptions
 ) -> NDArray[np.float64]:
-    """Resolve overlaps and return the IoU of what is left with the truth, `[masks, truth]`."""
-    valid = rounds.geometry.valid_cells(rounds.low_size)
-    masks = combine(rounds.masks(), valid, options.mask).masks
-    least, rows = max(1, options.mask.min_area), []
-    for prompt, candidate in zip(masks.prompt.tolist(), masks.candidate.tolist(), strict=True):
-        points = rounds.prompts
-        recorded = recording.prompts[prompt_key(points.coords[prompt], points.labels[prompt])]
-        if recorded.area[candidate] >= least:
-            rows.append(recorded.iou[candidate])
-    return np.stack(rows) if rows else np.zeros((0, recording.instances))
+    """Resolve overlaps and return the IoU of what is left with the ground truth, `[masks, T]`."""
+    found = decoded.masks
+    binary = found.binary(*cached.geometry.valid_cells(found.logits.shape[-1]))
+    suppress = SUPPRESSION[options.combine]
+    masks = found.take(suppress(binary, found.predicted_iou, options.overlap_threshold))
+    keys = list(map(_key, *as_decoder_input(decoded.prompts, masks.prompt)))
+    least, rows = max(1, options.min_area), []
+    for key, candidate in zip(keys, masks.candidate.tolist(), strict=True):
+        prompt = cached.prompts[key]
+        if prompt.area[candidate] >= least:
+            rows.append(prompt.iou[candidate])
+    return np.stack(rows) if rows else np.zeros((0, cached.instances))

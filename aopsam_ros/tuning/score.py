@@ -1,4 +1,4 @@
-"""How good a set of options is on recorded photographs, and what it may cost."""
+"""How good a set of options is on photographs, and what it may cost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from scipy.optimize import nnls
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.tuning.recording import Recording
-from aopsam_ros.tuning.replay import Replay, Replayed
+from aopsam_ros.tuning.replay import CachedPhotograph, Replay, Replayed
 
 METRICS = ("one_to_one", "closest", "both")
 
@@ -24,7 +23,7 @@ class Score:
     one_to_one: float
     closest: float
     masks: float
-    decoder_calls: float
+    prompts_decoded: float
 
     def value(self, metric: str) -> float:
         """Return what is searched for: a name of `METRICS`; "both" is the mean of the two."""
@@ -33,9 +32,11 @@ class Score:
         return self.one_to_one if metric == "one_to_one" else self.closest
 
 
-def score(replay: Replay, recordings: Sequence[Recording], options: SegmenterOptions) -> Score:
+def score(
+    replay: Replay, photographs: Sequence[CachedPhotograph], options: SegmenterOptions
+) -> Score:
     """Average over one photograph or more."""
-    return mean([replay.run(recording, options) for recording in recordings])
+    return mean([replay.run(photograph, options) for photograph in photographs])
 
 
 def mean(results: Sequence[Replayed]) -> Score:
@@ -45,7 +46,7 @@ def mean(results: Sequence[Replayed]) -> Score:
         return float(np.mean([getattr(result, field) for result in results]))
 
     return Score(
-        average("one_to_one"), average("closest"), average("masks"), average("decoder_calls")
+        average("one_to_one"), average("closest"), average("masks"), average("prompts_decoded")
     )
 
 
@@ -54,25 +55,25 @@ class TimeModel:
     """Milliseconds of a photograph: a constant, so much a decoded prompt, so much a mask."""
 
     base: float
-    per_call: float
+    per_prompt: float
     per_mask: float
 
-    def estimate(self, calls: float, masks: float) -> float:
+    def estimate(self, prompts: float, masks: float) -> float:
         """Return the time that so many decoded prompts and masks take."""
-        return self.base + self.per_call * calls + self.per_mask * masks
+        return self.base + self.per_prompt * prompts + self.per_mask * masks
 
     @classmethod
     def fit(cls, runs: Sequence[tuple[float, float, float]]) -> TimeModel:
-        """Fit to runs of (calls, masks, milliseconds); no part is negative."""
+        """Fit to runs of (prompts, masks, milliseconds); no part is negative."""
         rows = np.array(runs, np.float64)
         factors: NDArray[np.float64] = np.column_stack((np.ones(len(rows)), rows[:, :2]))
-        base, per_call, per_mask = nnls(factors, rows[:, 2])[0].tolist()
-        return cls(base, per_call, per_mask)
+        base, per_prompt, per_mask = nnls(factors, rows[:, 2])[0].tolist()
+        return cls(base, per_prompt, per_mask)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a photograph may cost on average: decoder calls, or milliseconds; None: anything.
+    """What a photograph may cost on average: decoded prompts, or milliseconds; None: anything.
 
     Raises:
         OptionError: if a limit is not positive.
@@ -92,9 +93,9 @@ class Budget:
         """Return by what share the budget is exceeded; 0 or less where it is kept."""
         shares = [-1.0]
         if self.max_calls is not None:
-            shares.append(score.decoder_calls / self.max_calls - 1.0)
+            shares.append(score.prompts_decoded / self.max_calls - 1.0)
         if self.time_ms is not None and time is not None:
-            needed = time.estimate(score.decoder_calls, score.masks)
+            needed = time.estimate(score.prompts_decoded, score.masks)
             shares.append(needed / self.time_ms - 1.0)
         return max(shares)
 
@@ -102,7 +103,7 @@ class Budget:
         """Say what the limits are."""
         words = []
         if self.max_calls is not None:
-            words.append(f"at most {self.max_calls:g} decoder calls")
+            words.append(f"at most {self.max_calls:g} prompts decoded")
         if self.time_ms is not None:
             words.append(f"at most {self.time_ms:g} ms")
         return " and ".join(words) or "no limit"

@@ -35,7 +35,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "asf.sampling": OPTIONS["asf.sampling"].choices,
     "asf.filtering": OPTIONS["asf.filtering"].choices,
     "mask.candidates": OPTIONS["mask.candidates"].choices,
-    "mask.combine": ("nms", "box_nms"),  # what merging gives cannot be looked up
+    "mask.combine": ("nms", "box_nms"),  # merged masks are not cached
 }
 MOST_PROMPTS = (8, 16, 32, 64, 128, 256, 512)
 

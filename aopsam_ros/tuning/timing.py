@@ -34,7 +34,7 @@ def measure_times(
         for rgb, boxes in frames:
             segmenter.segment(rgb, limited, boxes)  # only warms up
             found = segmenter.segment(rgb, limited, boxes)
-            runs.append((found.decoder_calls, len(found.masks), found.timings_ms["total"]))
+            runs.append((found.prompts_decoded, len(found.masks), found.timings_ms["total"]))
     return TimeModel.fit(runs)
 
 

@@ -1,4 +1,4 @@
-"""A whole tuning: record the photographs, search, check on others, leave the parameter file."""
+"""A whole tuning: encode the photographs, search, check the winner on others."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions, Value
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.choosing import choose_source
-from aopsam_ros.segmentation.promptable import PromptableModel
-from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.tuning.recording import Recording
-from aopsam_ros.tuning.replay import Replay, Replayed
+from aopsam_ros.tuning.replay import CachedPhotograph, Replay, Replayed
 from aopsam_ros.tuning.score import Score, TimeModel, mean, score
 from aopsam_ros.tuning.search_space import SearchSpace
 from aopsam_ros.tuning.study import Study, Tried
@@ -40,23 +36,21 @@ class Tuner:
             AopsamError: if the model, the prompt source or an option is wrong.
         """
         self._task = task
-        bundle, self._runtime = task.choice.load()
-        self._segmenter = Segmenter(bundle, self._runtime, task.prompt_source)
-        source = choose_source(self._segmenter.prompt_source, bundle.name, True)
+        self._segmenter = task.choice.segmenter(task.prompt_source)
+        source = self._segmenter.source
         self._own = self._segmenter.options.updated(task.settings)
         if self._own.mask.combine == "merge" or source.crop_layers(self._own):
             self.close()
             raise OptionError(
                 "merged masks and crops cannot be tuned: --set mask.combine=nms grid.crop_layers=0"
             )
-        model = PromptableModel(bundle, self._runtime)
-        self._replay = Replay(model, source, task.datasets)
+        self._replay = Replay(self._segmenter, task.datasets)
         self._space = SearchSpace(source.adaptive, frozenset(task.settings), task.budget.max_calls)
         self._parts = [_split(dataset, task) for dataset in task.datasets]
 
     def close(self) -> None:
         """Free the model."""
-        self._runtime.close()
+        self._segmenter.close()
 
     def run(self) -> Tuned:
         """Search, and check what was found on photographs that the search did not see.
@@ -64,14 +58,14 @@ class Tuner:
         Raises:
             AopsamError: if no photograph counts, nothing keeps the budget, or a graph fails.
         """
-        recordings, frames, digest = self._record()
-        own = score(self._replay, recordings, self._own)
+        cached, frames, digest = self._encode()
+        own = score(self._replay, cached, self._own)
         self._refuse_hopeless(own)
         time = self._time_model(frames)
         study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
 
         def judge(values: Mapping[str, Value]) -> tuple[float, Score, float]:
-            found = score(self._replay, recordings, self._own.updated(values))
+            found = score(self._replay, cached, self._own.updated(values))
             excess = self._task.budget.excess(found, time)
             return found.value(self._task.metric), found, excess
 
@@ -82,30 +76,30 @@ class Tuner:
         own_ms = median_time(self._segmenter, frames, self._own)
         return Tuned(
             model=self._task.choice.model,
-            prompt_source=self._segmenter.prompt_source,
+            prompt_source=self._segmenter.source.name,
             options=best.values,
             found=Side(best.score, self._check(others, best.values), milliseconds),
             own=Side(own, self._check(others, {}), own_ms),
-            photographs=len(recordings),
+            photographs=len(cached),
             others=len(others),
         )
 
-    def _record(self) -> tuple[list[Recording], list[Frame], str]:
-        """Encode the photographs; return their recordings, some to be timed, and a digest."""
-        recordings: list[Recording] = []
+    def _encode(self) -> tuple[list[CachedPhotograph], list[Frame], str]:
+        """Encode the photographs; return them, some to be timed, and a digest."""
+        cached: list[CachedPhotograph] = []
         frames: list[Frame] = []
         digest = hashlib.sha256()
         indices = [used for used, _ in self._parts]
         every = max(1, sum(map(len, indices)) // FRAMES)
         for number, photograph in self._photographs("encode", indices):
             boxes = self._boxes(photograph)
-            recordings.append(self._replay.record(photograph, number, boxes))
+            cached.append(self._replay.encode(photograph, number, boxes))
             digest.update(photograph.key.encode() + b"\n")
-            if len(recordings) % every == 1 or every == 1:
+            if len(cached) % every == 1 or every == 1:
                 frames.append((photograph.rgb, boxes))
-        if not recordings:
+        if not cached:
             raise DatasetError("no image has an instance of at least 0.1 % of its area")
-        return recordings, frames[:FRAMES], digest.hexdigest()
+        return cached, frames[:FRAMES], digest.hexdigest()
 
     def _photographs(
         self, word: str, indices: Sequence[Sequence[int]]
@@ -118,16 +112,16 @@ class Tuner:
                 yield number, photograph
 
     def _boxes(self, photograph: EvaluationImage) -> Boxes | None:
-        if not self._segmenter.needs_boxes or self._task.boxes is None:
+        if not self._segmenter.source.needs_boxes or self._task.boxes is None:
             return None
         return self._task.boxes.find(photograph.labelled.name, [photograph.dataset.name])
 
     def _refuse_hopeless(self, own: Score) -> None:
         most = self._task.budget.max_calls
-        if most is not None and not self._space.adaptive and own.decoder_calls > most:
+        if most is not None and not self._space.adaptive and own.prompts_decoded > most:
             raise OptionError(
-                f"the prompt source '{self._segmenter.prompt_source}' always decodes "
-                f"{own.decoder_calls:g} prompts, more than --max-calls {most:g}"
+                f"the prompt source '{self._segmenter.source.name}' always decodes "
+                f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}"
             )
 
     def _time_model(self, frames: Sequence[Frame]) -> TimeModel | None:
@@ -145,7 +139,7 @@ class Tuner:
         task, bundle = self._task, self._segmenter.bundle
         return {
             "model": {name: graph.sha256 for name, graph in bundle.graphs.items()},
-            "prompt source": self._segmenter.prompt_source,
+            "prompt source": self._segmenter.source.name,
             "photographs": digest,
             "boxes": task.boxes.digest if task.boxes else "",
             "options": self._own.flat(),
@@ -159,7 +153,7 @@ class Tuner:
         """Return the best of those that keep the budget, measured where that is time."""
         kept = [one for one in tried if one.excess <= 0]
         metric, limit = self._task.metric, self._task.budget.time_ms
-        ranked = sorted(kept, key=lambda one: (-one.score.value(metric), one.score.decoder_calls))
+        ranked = sorted(kept, key=lambda one: (-one.score.value(metric), one.score.prompts_decoded))
         while ranked:
             one = ranked[0]
             options = self._own.updated(one.values)
@@ -167,8 +161,8 @@ class Tuner:
             if limit is None or milliseconds <= limit:
                 return one, milliseconds
             # The estimate was wrong: what decodes as much will not keep the limit either.
-            calls = one.score.decoder_calls
-            ranked = [other for other in ranked if other.score.decoder_calls < calls]
+            calls = one.score.prompts_decoded
+            ranked = [other for other in ranked if other.score.prompts_decoded < calls]
         raise OptionError(
             f"no setting keeps the budget of {self._task.budget.describe()}: allow more, or search "
             "longer with more --trials"
@@ -185,7 +179,7 @@ class Tuner:
     def _really(self, photograph: EvaluationImage, options: SegmenterOptions) -> Replayed:
         found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
         iou = iou_matrix(found, photograph.ground_truth)
-        return Replayed(one_to_one(iou), closest(iou), len(found.masks), found.decoder_calls)
+        return Replayed(one_to_one(iou), closest(iou), len(found.masks), found.prompts_decoded)
 
 
 def _split(dataset: InstanceDataset, task: Task) -> tuple[list[int], list[int]]:

@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.engines.base import Engine
+from aopsam_ros.engines.base import Decoded, Engine
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.merging import Combined, combine
+from aopsam_ros.masks.merging import merge
 from aopsam_ros.masks.selection import LowResMasks
+from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.prompting.choosing import AUTO, choose_source
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.features import FeatureMap
-from aopsam_ros.prompting.filtering import Evidence
-from aopsam_ros.prompting.prompts import FrameInput, PromptSet
+from aopsam_ros.prompting.filtering import FilterContext
+from aopsam_ros.prompting.prompts import FrameInput, PromptSet, as_decoder_input
 from aopsam_ros.results import Segmentation
-from aopsam_ros.segmentation.frame_segmentation import decode_frame
-from aopsam_ros.segmentation.promptable import FrameEmbedding, PromptableModel
-from aopsam_ros.segmentation.segmenter import Segmenter, SegmenterOptions
-from aopsam_ros.segmentation.stopwatch import Stopwatch
+from aopsam_ros.segmentation.decoding_loop import decode_prompts
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
 FILTERED_BATCH = 8  # masks that one filtering looks at
 
@@ -33,9 +33,8 @@ class BenchmarkFrame:
         self.bundle = bundle
         self.runtime = runtime
         self.rgb = rgb
-        self.model = PromptableModel(bundle, runtime)
-        self.source = choose_source(AUTO, bundle.name, runtime.has_predictor)
         self.segmenter = Segmenter(bundle, runtime)
+        self.source = self.segmenter.source
         self.options: SegmenterOptions = self.segmenter.options
 
     @cached_property
@@ -53,7 +52,7 @@ class BenchmarkFrame:
         """The PCM; None where the prompts come from elsewhere."""
         if not self.source.needs_confidence_map:
             return None
-        return self.model.confidence_map(self.embedding)
+        return self.runtime.predict(self.embedding.image.tensor, self.embedding.handle)
 
     @cached_property
     def seen(self) -> FrameInput:
@@ -68,35 +67,48 @@ class BenchmarkFrame:
 
     def some_prompts(self, count: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return coordinates and labels of so many prompts, from the beginning again if need be."""
-        which = np.arange(count) % len(self.prompts)
-        return self.prompts.coords[which], self.prompts.labels[which]
+        return as_decoder_input(self.prompts, np.arange(count) % len(self.prompts.points))
+
+    def decode(self, count: int) -> Decoded:
+        """Decode so many prompts at once."""
+        return self._decode(*self.some_prompts(count))
+
+    def _decode(self, coords: NDArray[np.float64], labels: NDArray[np.float32]) -> Decoded:
+        return self.runtime.decode(self.embedding.handle, self.geometry.to_resized(coords), labels)
 
     @cached_property
     def found(self) -> LowResMasks:
         """All masks that passed the filters, before suppression."""
-        rounds, _ = decode_frame(
-            self.model, self.source, self.embedding, self.options, None, Stopwatch()
+        decoded = decode_prompts(
+            self.prompts,
+            self._decode,
+            lambda: self.features,
+            self.geometry,
+            self.segmenter.limits,
+            self.options,
+            Stopwatch(),
+            TimeBudget(),
         )
-        return rounds.masks()
+        return decoded.masks
 
     @cached_property
     def features(self) -> FeatureMap:
         """The features that filtering compares."""
-        return self.model.features(self.embedding)
+        return self.segmenter.features(self.embedding)
 
     @cached_property
-    def evidence(self) -> Evidence:
+    def context(self) -> FilterContext:
         """The first masks, and all other prompts."""
         masks = self.found.take(np.arange(min(FILTERED_BATCH, len(self.found))))
-        return Evidence(
+        return FilterContext(
             features=self.features,
             geometry=self.geometry,
             low_size=self.bundle.low_res_mask_size,
             masks=masks.binary(*self.valid),
             predicted_iou=masks.predicted_iou,
             prompts=masks.prompt,
-            points=self.prompts.anchors[masks.prompt],
-            remaining=self.prompts.anchors[FILTERED_BATCH:],
+            points=self.prompts.points[masks.prompt],
+            remaining=self.prompts.points[FILTERED_BATCH:],
         )
 
     @property
@@ -104,14 +116,18 @@ class BenchmarkFrame:
         """Rows and columns of a low-resolution mask that show the image."""
         return self.geometry.valid_cells(self.bundle.low_res_mask_size)
 
-    def combine(self) -> Combined:
+    def combine(self) -> LowResMasks:
         """Resolve the overlaps of the masks found."""
-        return combine(self.found, self.valid, self.options.mask)
+        found, options = self.found, self.options.mask
+        binary, threshold = found.binary(*self.valid), options.overlap_threshold
+        if options.combine == "merge":
+            return merge(found, binary, threshold)[0]
+        return found.take(SUPPRESSION[options.combine](binary, found.predicted_iou, threshold))
 
     @cached_property
     def kept(self) -> LowResMasks:
         """The masks that are left then."""
-        return self.combine().masks
+        return self.combine()
 
     @cached_property
     def upscaler(self) -> Upscaler:

@@ -13,7 +13,7 @@ from aopsam_benchmarks.operations import Work, graph_work
 from aopsam_ros.bundle.loading import DECODER
 from aopsam_ros.engines.fitting import fit
 from aopsam_ros.engines.split_decoder import DecodedToCodes, Shared, SplitDecoder
-from aopsam_ros.masks.selection import promising
+from aopsam_ros.masks.selection import filter_by_iou
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -42,13 +42,13 @@ def work_of_prompts(frame: BenchmarkFrame, count: int) -> Work:
 
     def decode(decoder: SplitDecoder, frame: BenchmarkFrame) -> object:
         decoded = decoder.decode(split.shared, *points.values())
-        return promising(decoded, frame.options.mask)
+        return decoded.logits(*filter_by_iou(decoded.predicted_iou, frame.options.mask))
 
     return _counted(split.decoder, frame, decode)
 
 
 def _split(frame: BenchmarkFrame) -> DecodedToCodes | None:
-    decoded = frame.model.decode(frame.embedding, *frame.some_prompts(1))
+    decoded = frame.decode(1)
     return decoded if isinstance(decoded, DecodedToCodes) else None
 
 

@@ -18,6 +18,7 @@ from aopsam_benchmarks.memory import exactly
 from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
 from aopsam_benchmarks.pictures import parse_size, picture
 from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -41,7 +42,7 @@ class Loading:
 
     def segmenter(self) -> Segmenter:
         """Load it, with its options set."""
-        segmenter = Segmenter.from_bundle(self.model, **self.engine)
+        segmenter = Segmenter.from_bundle(self.model, engine=EngineOptions(**self.engine))
         segmenter.options = segmenter.options.updated(self.settings)
         return segmenter
 
@@ -102,7 +103,7 @@ def _frames(
     """Segment a picture some times, after once that does not count."""
     results = [segmenter.segment(rgb, options) for _ in range(runs + 1)][1:]
     return {
-        "decoded": results[-1].decoder_calls,
+        "decoded": results[-1].prompts_decoded,
         "masks": len(results[-1].masks),
         "frame_ms": summary([result.timings_ms["total"] for result in results]),
     }

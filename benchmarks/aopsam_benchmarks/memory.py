@@ -23,12 +23,10 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.evaluation.memory import peak, reset_peak
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.prompting.choosing import choose_source
-from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
+from aopsam_ros.prompting.filtering import RULES, FilterContext
 from aopsam_ros.prompting.prompts import FrameInput, PromptSource
-from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.prompting.sources import choose_source
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.stopwatch import Stopwatch
 
 FRAMES = 5
 MIB = (1 << 20) / 1e6  # in MB
@@ -64,34 +62,34 @@ def _only(bundle: Bundle, *graphs: str) -> Bundle:
 
 
 def _encoder(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
-    model = PromptableModel(bundle, create_engine(_only(bundle, ENCODER), EngineOptions(**engine)))
+    loaded = create_engine(_only(bundle, ENCODER), EngineOptions(**engine))
+    segmenter = Segmenter(bundle, loaded, "grid16")  # a source that needs no predictor
     _, options = _prompting(bundle, settings)
-    return lambda rgb: model.encode(rgb, Stopwatch(), options.encoder.padding)
+    return lambda rgb: segmenter.encode(rgb, options)
 
 
 def _prompt_stage(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
-    model = PromptableModel(
-        bundle, create_engine(_only(bundle, ENCODER, PREDICTOR), EngineOptions(**engine))
-    )
+    loaded = create_engine(_only(bundle, ENCODER, PREDICTOR), EngineOptions(**engine))
+    segmenter = Segmenter(bundle, loaded, "predictor")
     source, options = _prompting(bundle, settings)
 
     def work(rgb: NDArray[np.uint8]) -> object:
-        frame = model.encode(rgb, Stopwatch(), options.encoder.padding)
-        confidence_map = model.confidence_map(frame)
+        frame = segmenter.encode(rgb, options)
+        confidence_map = loaded.predict(frame.image.tensor, frame.handle)
         prompts = source.propose(FrameInput(frame.geometry, options, confidence_map))
         rows, columns = frame.geometry.valid_cells(bundle.low_res_mask_size)
-        evidence = Evidence(
-            features=model.features(frame),
+        context = FilterContext(
+            features=segmenter.features(frame),
             geometry=frame.geometry,
             low_size=bundle.low_res_mask_size,
             masks=np.tile(np.indices((rows, columns)).sum(0) % 3 == 0, (MASKS, 1, 1)),
             predicted_iou=np.ones(MASKS, np.float32),
             prompts=np.arange(MASKS),
-            points=prompts.anchors[:MASKS],
-            remaining=prompts.anchors[MASKS:],
+            points=prompts.points[:MASKS],
+            remaining=prompts.points[MASKS:],
         )
-        return eliminated(RULES["paper"], evidence, options.asf)
+        return RULES["paper"].drop(context, options.asf)
 
     return work
 

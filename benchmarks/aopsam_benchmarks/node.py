@@ -36,6 +36,7 @@ from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.demo.domains import unused_domain
 from aopsam_ros.demo.interrupts import Check, interrupts
 from aopsam_ros.demo.processes import Child
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.messages.images import array_to_image
@@ -75,7 +76,9 @@ def main() -> int:
 def _frames(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The node beside the bare pipeline, as it is configured."""
     with contextlib.ExitStack() as stack:
-        segmenter = stack.enter_context(Segmenter.from_bundle(given.model, **engine_of(given)))
+        segmenter = stack.enter_context(
+            Segmenter.from_bundle(given.model, engine=EngineOptions(**engine_of(given)))
+        )
         segmenter.options = segmenter.options.updated(parse_settings(given.set))
         live = stack.enter_context(_live(OURS, _parameters(given)))
         for size in given.sizes:

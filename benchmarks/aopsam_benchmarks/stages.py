@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,13 @@ from aopsam_benchmarks.decoder_parts import once_a_frame, work_of_prompts
 from aopsam_benchmarks.operations import Work, graph_work
 from aopsam_ros.bundle.loading import ENCODER, PREDICTOR
 from aopsam_ros.geometry import preprocess
-from aopsam_ros.masks.selection import Promising, promising, select
-from aopsam_ros.prompting.filtering import RULES, eliminated
+from aopsam_ros.masks.selection import (
+    LowResMasks,
+    filter_by_iou,
+    filter_by_stability,
+    stability_score,
+)
+from aopsam_ros.prompting.filtering import RULES
 
 BATCHES = (1, 4, 8, 16, 64)
 DEFAULT_RULE = "paper"  # is timed where a bundle's own options filter nothing
@@ -54,7 +59,7 @@ def stages_of(frame: BenchmarkFrame, batches: tuple[int, ...] = BATCHES) -> list
         stages.append(
             Stage(
                 "predictor",
-                lambda: frame.model.confidence_map(frame.embedding),
+                lambda: frame.runtime.predict(frame.embedding.image.tensor, frame.embedding.handle),
                 lambda: _graph(frame, PREDICTOR),
             )
         )
@@ -81,15 +86,17 @@ def _sampling(frame: BenchmarkFrame) -> Stage:
 
     def work() -> Work:
         seen = 0 if frame.confidence_map is None else frame.confidence_map.nbytes
-        return Work(moved=seen + frame.prompts.coords.nbytes)
+        return Work(moved=seen + frame.prompts.points.nbytes)
 
-    return Stage("sampling", run, work, lambda: f"{len(frame.prompts)} prompts")
+    return Stage("sampling", run, work, lambda: f"{len(frame.prompts.points)} prompts")
 
 
-def _decode(frame: BenchmarkFrame, size: int) -> Promising:
+def _decode(frame: BenchmarkFrame, size: int) -> LowResMasks:
     """Decode prompts, and fetch or draw the masks of enough predicted IoU."""
-    decoded = frame.model.decode(frame.embedding, *frame.some_prompts(size))
-    return promising(decoded, frame.options.mask)
+    decoded = frame.decode(size)
+    rows, columns = filter_by_iou(decoded.predicted_iou, frame.options.mask)
+    logits, iou = decoded.logits(rows, columns), decoded.predicted_iou[rows, columns]
+    return LowResMasks(logits, iou, np.ones_like(iou), rows, columns)
 
 
 def _decoder(frame: BenchmarkFrame, size: int) -> Stage:
@@ -115,13 +122,13 @@ def _filtering(frame: BenchmarkFrame) -> Stage:
 
     def run() -> object:
         if rule.needs_features:
-            frame.model.features(frame.embedding)
-        return eliminated(rule, frame.evidence, options)
+            frame.segmenter.features(frame.embedding)
+        return rule.drop(frame.context, options)
 
     def work() -> Work:
-        masks, channels = len(frame.evidence.masks), frame.bundle.similarity_channels
+        masks, channels = len(frame.context.masks), frame.bundle.similarity_channels
         cells = frame.features.rows * frame.features.columns
-        seen = frame.evidence.masks.nbytes + FLOAT * channels * cells
+        seen = frame.context.masks.nbytes + FLOAT * channels * cells
         # Pooling and comparing are a product each, of every mask with every cell's feature.
         return Work(macs=2.0 * masks * cells * channels, moved=seen)
 
@@ -129,7 +136,7 @@ def _filtering(frame: BenchmarkFrame) -> Stage:
         "filtering",
         run,
         work,
-        lambda: f"{len(frame.evidence.masks)} masks, {len(frame.evidence.remaining)} prompts",
+        lambda: f"{len(frame.context.masks)} masks, {len(frame.context.remaining)} prompts",
     )
 
 
@@ -138,20 +145,18 @@ def _selection(frame: BenchmarkFrame) -> Stage:
     size = min(FILTERED_BATCH, frame.runtime.largest_batch or FILTERED_BATCH)
 
     @functools.lru_cache(maxsize=1)
-    def decoded() -> Promising:
+    def decoded() -> LowResMasks:
         return _decode(frame, size)
 
     def run() -> object:
-        return select(
-            decoded(),
-            np.arange(size),
-            frame.valid,
-            frame.options.mask,
-            frame.bundle.stability_offset,
-        )
+        masks, (rows, columns) = decoded(), frame.valid
+        shown = masks.logits[:, :rows, :columns]
+        stability = stability_score(shown, frame.bundle.stability_offset)
+        masks = replace(masks, stability=stability)
+        return filter_by_stability(masks, frame.options.mask.stability_threshold)
 
     def work() -> Work:
-        return Work(moved=_valid_bytes(frame, len(decoded().rows)))
+        return Work(moved=_valid_bytes(frame, len(decoded())))
 
     return Stage("selection", run, work, lambda: f"{size} prompts")
 

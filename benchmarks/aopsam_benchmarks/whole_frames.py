@@ -118,13 +118,13 @@ def describe(name: str, segmenter: Segmenter, results: list[Segmentation]) -> di
         for name in results[0].timings_ms
     }
     return {
-        "prompts": segmenter.prompt_source if name == "auto" else name,
-        "engine": segmenter.engine,
+        "prompts": segmenter.source.name if name == "auto" else name,
+        "engine": segmenter.engine.name,
         "frame_ms": summary([result.timings_ms["total"] for result in results]),
         "stages_ms": stages,
         "prompt_share": sum(stages[name] for name in PROMPT_STAGES) / stages["total"],
         "masks": len(results[-1].masks),
-        "decoder_calls": results[-1].decoder_calls,
+        "prompts_decoded": results[-1].prompts_decoded,
     }
 
 

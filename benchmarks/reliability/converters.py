@@ -15,7 +15,6 @@ from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.ros.messages.boxes import boxes_of
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
-from aopsam_ros.ros.messages.compressed import compressed_to_rgb
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.images import image_to_rgb
 from aopsam_ros.ros.monitoring.logs import kind_of
@@ -42,7 +41,7 @@ def _calibration(rng: Random) -> None:
 
 READERS = {
     "image": lambda rng: image_to_rgb(malformed.image(rng)),
-    "compressed": lambda rng: compressed_to_rgb(malformed.compressed(rng)),
+    "compressed": lambda rng: image_to_rgb(malformed.compressed(rng)),
     "camera_info": _calibration,
     "depth": lambda rng: depth_to_metres(malformed.depth(rng)),
     "boxes": lambda rng: boxes_of(malformed.boxes(rng)),

@@ -64,7 +64,7 @@ def test_stages_stand_beside_their_floors(measured):
 
 def test_frames_compare_the_predictor_with_a_grid(measured):
     ours, grid = measured[1]["models"]["tiny"]["frames"]
-    assert (ours["prompts"], grid["prompts"], grid["decoder_calls"]) == ("predictor", "grid4", 16)
+    assert (ours["prompts"], grid["prompts"], grid["prompts_decoded"]) == ("predictor", "grid4", 16)
     assert ours["frame_ms"]["runs"] == 4 * grid["frame_ms"]["runs"]
     assert 0.0 < ours["prompt_share"] < 1.0
     assert grid["prompt_share"] < ours["prompt_share"]
@@ -84,7 +84,7 @@ def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
     assert tuple(found) == (*names, *(f"{names[-1]}, {decoder}" for decoder in whole))
     rgb, _ = coloured_scene()
     ours, *grids = (segmenter.segment(rgb) for segmenter in found.values())
-    assert {grid.decoder_calls for grid in grids} == {16}
+    assert {grid.prompts_decoded for grid in grids} == {16}
     areas = [[mask.area for mask in grid.masks] for grid in grids]
     assert areas[1] == areas[2] == areas[3] != []
     assert found["auto"].options.encoder.padding == "least"
@@ -95,7 +95,7 @@ def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
 def test_options_are_those_of_every_part_with_frames(tiny_folder, tmp_path):
     parts = ("--only", "frames", "growth")
     _, results = run(tiny_folder, tmp_path, *parts, "--set", "asf.max_prompts=1")
-    assert results["models"]["tiny"]["frames"][0]["decoder_calls"] == 1
+    assert results["models"]["tiny"]["frames"][0]["prompts_decoded"] == 1
     assert results["models"]["tiny"]["growth"]["sizes"][0]["decoded"] == 1
     assert results["settings"]["options"] == ["asf.max_prompts=1"]
 

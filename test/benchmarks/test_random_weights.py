@@ -8,6 +8,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("PIL")
 
 from aopsam_benchmarks import random_mobile_sam  # noqa: E402
+from aopsam_ros.engines.base import EngineOptions  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 
 SIZE = 64  # of the image; the weights do not depend on it
@@ -26,7 +27,7 @@ def test_predicted_iou_is_spread_over_zero_to_one(folder):
     from aopsam_ros.prompting.grid import grid_points
 
     points = grid_points(8, 48, 64)[:, None]
-    with Segmenter.from_bundle(folder[0] / "bundle", threads=1) as segmenter:
+    with Segmenter.from_bundle(folder[0] / "bundle", engine=EngineOptions(threads=1)) as segmenter:
         frame = segmenter.encode(folder[1])
         _, iou = segmenter.decode(frame, points, np.ones((64, 1)))
         grid = segmenter.bundle.options("grid").mask
@@ -37,9 +38,9 @@ def test_predicted_iou_is_spread_over_zero_to_one(folder):
 
 
 def test_prompts_are_all_decoded_up_to_the_budget(folder):
-    with Segmenter.from_bundle(folder[0] / "bundle", threads=1) as segmenter:
+    with Segmenter.from_bundle(folder[0] / "bundle", engine=EngineOptions(threads=1)) as segmenter:
         result = segmenter.segment(folder[1])
-    assert result.decoder_calls == min(len(result.prompts), random_mobile_sam.PROMPTS) > 0
+    assert result.prompts_decoded == min(len(result.prompts), random_mobile_sam.PROMPTS) > 0
 
 
 def test_weights_have_the_published_names(folder, root):

@@ -63,7 +63,7 @@ def stage(name, ms, times_floor=2.0):
 
 def frame(prompts, ms, share=0.05):
     facts = {"prompts": prompts, "frame_ms": summary([ms]), "prompt_share": share}
-    return {**facts, "masks": 60, "decoder_calls": 64}
+    return {**facts, "masks": 60, "prompts_decoded": 64}
 
 
 MODEL = {

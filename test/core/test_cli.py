@@ -22,7 +22,7 @@ DESIGN_KEYS = [
     "prompt_source",
     "prompts",
     "masks",
-    "decoder_calls",
+    "prompts_decoded",
     "timings_ms",
 ]
 
@@ -61,9 +61,9 @@ def test_json_is_that_of_the_design(segment, scene):
     assert content["image"] == str(scene.path)
     assert (content["width"], content["height"]) == (160, 120)
     assert (content["model"], content["prompt_source"]) == ("tiny", "predictor")
-    assert content["decoder_calls"] == 4
+    assert content["prompts_decoded"] == 4
     assert set(content["prompts"][0]) == {"x", "y", "confidence", "state"}
-    assert {prompt["state"] for prompt in content["prompts"]} == {"DECODED"}
+    assert {prompt["state"] for prompt in content["prompts"]} == {"KEPT"}
     assert "total" in content["timings_ms"]
     assert [list(mask) for mask in content["masks"]] == 4 * [
         ["id", "bbox", "area", "predicted_iou", "stability_score", "prompt", "counts"]
@@ -92,7 +92,7 @@ def test_grid_and_options(segment, scene):
     result = segment(scene.path, "--prompts", "grid4", "--set", "mask.min_area=5000")
     content = json.loads((result.out / "scene.json").read_text())
     assert content["prompt_source"] == "grid4"
-    assert content["decoder_calls"] == 16
+    assert content["prompts_decoded"] == 16
     assert all(mask["area"] >= 5000 for mask in content["masks"])
 
 
@@ -102,7 +102,7 @@ def test_options_in_any_place(segment, scene):
         ("--set", "asf.max_prompts=1", "--set", "asf.batch_size=1", scene.path),
     ):
         content = json.loads((segment(*words).out / "scene.json").read_text())
-        assert content["decoder_calls"] == 1
+        assert content["prompts_decoded"] == 1
 
 
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):

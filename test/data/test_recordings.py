@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from aopsam_ros.data.bags import message_to_rgb
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
+from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.images.files import write_rgb
 from support.scenes import draw_ellipses
 from support.written_bags import (
@@ -157,33 +157,33 @@ def test_encodings():
             (alpha, "rgba8"),
             (alpha[:, :, [2, 1, 0, 3]], "bgra8"),
         ):
-            found = message_to_rgb(image_message(pixels, encoding, padding))
+            found = to_rgb(image_message(pixels, encoding, padding))
             np.testing.assert_array_equal(found, rgb, err_msg=f"{encoding} {padding}")
-        found = message_to_rgb(image_message(grey, "mono8", padding))
+        found = to_rgb(image_message(grey, "mono8", padding))
         np.testing.assert_array_equal(found, np.repeat(grey[:, :, None], 3, 2))
     for big in (False, True):
-        wide = message_to_rgb(image_message(grey.astype(np.uint16) * 257, "mono16", 4, big))
+        wide = to_rgb(image_message(grey.astype(np.uint16) * 257, "mono16", 4, big))
         np.testing.assert_allclose(wide[:, :, 0], grey, atol=1)
 
 
 def test_compressed_images():
     rgb = draw_ellipses(1)[0]
     content = cv2.imencode(".jpg", rgb[:, :, ::-1])[1].tobytes()
-    assert np.abs(message_to_rgb(compressed_message(content)).astype(int) - rgb).mean() < NEAR
+    assert np.abs(to_rgb(compressed_message(content)).astype(int) - rgb).mean() < NEAR
     for broken in (b"", content[:20], b"nothing"):
-        with pytest.raises(InputError, match="cannot be decoded"):
-            message_to_rgb(compressed_message(broken))
+        with pytest.raises(InputError, match="compressed image"):
+            to_rgb(compressed_message(broken))
 
 
 def test_images_without_colour_are_refused():
     depth = np.ones((8, 8), np.float32)
     for encoding in ("32FC1", "unheard_of"):
         with pytest.raises(InputError, match=encoding):
-            message_to_rgb(image_message(depth, encoding))
+            to_rgb(image_message(depth, encoding))
     short = image_message(draw_ellipses(0)[0], "rgb8")
     short.data = short.data[:100]
-    with pytest.raises(InputError, match="rgb8"):
-        message_to_rgb(short)
+    with pytest.raises(InputError, match="bytes of data"):
+        to_rgb(short)
 
 
 def empty_folder(path):

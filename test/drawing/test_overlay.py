@@ -102,16 +102,16 @@ def test_states_look_different() -> None:
 
 def test_a_kept_prompt_is_drawn_over_others() -> None:
     rgb = grey_image()
-    kept = Prompt(80.0, 60.0, 0.5, PromptState.DECODED)
+    kept = Prompt(80.0, 60.0, 0.5, PromptState.KEPT)
     dropped = Prompt(80.0, 60.0, 0.5, PromptState.ELIMINATED)
     picture = draw_overlay(rgb, segmentation(rgb, prompts=(kept, dropped)))
-    assert (picture[60, 80] == PROMPT_STYLES[PromptState.DECODED].colour).all()
+    assert (picture[60, 80] == PROMPT_STYLES[PromptState.KEPT].colour).all()
 
 
 @pytest.mark.parametrize("width", [320, 1280, 4000])
 def test_glyphs_grow_with_the_image(width: int) -> None:
     rgb = grey_image(width * 3 // 4, width)
-    prompts = (Prompt(width / 2, width / 3, 0.5, PromptState.DECODED),)
+    prompts = (Prompt(width / 2, width / 3, 0.5, PromptState.KEPT),)
     picture = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
     rows = np.flatnonzero((picture != 128).any(axis=(1, 2)))
     share = (rows[-1] - rows[0] + 1) / width

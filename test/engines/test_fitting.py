@@ -12,6 +12,7 @@ from aopsam_ros.engines.fitting import Fitted, fit, put_back
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import BundleError
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.tiny_bundle import MAP, SIZE, encoder, prompt_predictor, write_tiny_bundle
 from support.tiny_split import parts, write_split_bundle
@@ -108,10 +109,10 @@ def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle, root):
     square = segmenter.segment(rgb, segmenter.options.updated(sure))
     options = segmenter.options.updated({"encoder.padding": "least"})
     height, width = rgb.shape[:2]
-    masks = [m.full(height, width) for m in segmenter.segment(rgb, options).masks]
+    masks = [decode_full(m, height, width) for m in segmenter.segment(rgb, options).masks]
     best = []
     for mask in square.masks:
-        wanted = mask.full(height, width)
+        wanted = decode_full(mask, height, width)
         best.append(max((wanted & m).sum() / (wanted | m).sum() for m in masks))
     assert len(best) >= 5
     assert np.median(best) > 0.9 and np.mean(best) > 0.85

@@ -93,10 +93,12 @@ def test_it_finds_the_same_masks(quantized):
     found = {}
     for precision in ("int8", "fp32"):
         options = {"engine": "onnxruntime", "precision": precision, "threads": 1}
-        with Segmenter.from_bundle(quantized, **options) as segmenter:
+        with Segmenter.from_bundle(quantized, engine=EngineOptions(**options)) as segmenter:
             found[precision] = segmenter.segment(rgb).masks
-            assert segmenter.device == "cpu"
-            assert segmenter.precision == {"int8": "fp32, encoder int8"}.get(precision, "fp32")
+            assert segmenter.engine.device == "cpu"
+            assert segmenter.engine.precision == {"int8": "fp32, encoder int8"}.get(
+                precision, "fp32"
+            )
     assert len(found["int8"]) == len(found["fp32"]) > len(objects)
     assert [m.area for m in found["int8"]] == [m.area for m in found["fp32"]]
 

@@ -132,7 +132,7 @@ def test_a_segmenter_draws_what_predicted_iou_lets_through(folder, opened, calls
         found = segmenter.segment(rgb)
         assert len(found.masks) >= len(objects) and of(calls, FRAME) == [1]
         drawn = sum(of(calls, MASKS))
-        assert 0 < drawn <= found.decoder_calls == sum(of(calls, PROMPTS))
+        assert 0 < drawn <= found.prompts_decoded == sum(of(calls, PROMPTS))
         segmenter.options = segmenter.options.updated({"mask.predicted_iou_threshold": 1.0})
         assert not segmenter.segment(rgb).masks
         assert sum(of(calls, MASKS)) == drawn

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
 from aopsam_ros.evaluation.figures import measure
@@ -51,9 +52,9 @@ def test_rows_are_the_means_of_what_the_library_finds(tiny_folder, data, tiny):
     )
     assert evaluation.data == {"near": 3, "far": 2}
     for measured, outcome in zip(evaluator.measurements, evaluation.outcomes, strict=True):
-        with Segmenter.from_bundle(
-            tiny_folder, "onnxruntime", measured.configuration.source, threads=1
-        ) as segmenter:
+        options = EngineOptions(engine="onnxruntime", threads=1)
+        source = measured.configuration.source
+        with Segmenter.from_bundle(tiny_folder, source, options) as segmenter:
             options = segmenter.options.updated({"asf.batch_size": 2})
             images = [
                 measure(segmenter.segment(image.rgb, options), image.ground_truth)

@@ -110,7 +110,7 @@ def test_an_images_figures_by_hand():
     labelled = [rectangle(0, 10, 0, 10), rectangle(20, 30, 20, 40)]
     # IoU with the first: 60 / 100; with the second: 200 / 200; the third meets none.
     found = [rectangle(0, 10, 0, 6), rectangle(20, 30, 20, 40), rectangle(0, 5, 30, 40)]
-    states = ["DECODED", "DECODED", "ELIMINATED", "REJECTED", "DECODED", "UNUSED", "ELIMINATED"]
+    states = ["KEPT", "KEPT", "ELIMINATED", "REJECTED", "KEPT", "UNUSED", "ELIMINATED"]
     prompts = tuple(Prompt(1, 1, 0.5, PromptState[state]) for state in states)
     stages = {"preprocess": 1, "encoder": 20, "predictor": 3, "sampling": 4, "decoder": 50}
     timings = stages | {"filtering": 5, "postprocess": 6, "total": 90}

@@ -13,11 +13,7 @@ from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.choosing import choose_source
-from aopsam_ros.segmentation.promptable import PromptableModel
-from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.tuning.recording import RecordedMasks, record_prompt
-from aopsam_ros.tuning.replay import Replay
+from aopsam_ros.tuning.replay import CachedMasks, Replay, cache_prompt
 from aopsam_ros.tuning.search_space import SearchSpace
 from support.dice import Dice
 
@@ -26,18 +22,19 @@ LOGITS = st.sampled_from([-9.0, -1.0, -0.999, -0.5, 0.0, 0.001, 0.5, 1.0, 1.001,
 
 
 @given(st.lists(LOGITS, min_size=192, max_size=192), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
-def test_recorded_logits_pass_the_same_thresholds(values, offset):
+def test_cached_logits_pass_the_same_thresholds(values, offset):
     logits = np.array(values, np.float32).reshape(3, 8, 8)
     truth = np.zeros((2, 20, 28), bool)
     truth[0, :10], truth[1, 10:] = True, True
     upscale = Upscaler(GEOMETRY, 8)
     scores = np.float32([0.3, 0.2, 0.1])
-    prompt = record_prompt(logits, scores, offset, upscale, [crop_of(mask) for mask in truth])
-    recorded = RecordedMasks([prompt, prompt], 8, offset)
-    found = recorded.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
+    prompt = cache_prompt(logits, scores, offset, upscale, [crop_of(mask) for mask in truth])
+    cached = CachedMasks([prompt, prompt], 8, offset)
+    found = cached.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
     for threshold in (-offset, 0.0, offset):
         np.testing.assert_array_equal(found > threshold, logits > threshold)
-    assert recorded.predicted_iou.tolist() == [prompt.predicted_iou.tolist()] * 2
+    assert cached.logits(*np.zeros((2, 0), np.int64)).shape == (0, 8, 8)
+    assert cached.predicted_iou.tolist() == [prompt.predicted_iou.tolist()] * 2
     for mask in range(3):
         (x, y, w, h), crop = upscale.pixels(logits[mask])
         full = np.zeros((20, 28), bool)
@@ -47,34 +44,30 @@ def test_recorded_logits_pass_the_same_thresholds(values, offset):
         np.testing.assert_allclose(prompt.iou[mask], wanted)
 
 
-def test_no_masks_asked_for():
-    assert RecordedMasks([], 8, 1.0).logits(*np.zeros((2, 0), np.int64)).shape == (0, 8, 8)
-
-
 class Bench:
     """The real pipeline and its replay on one loaded model."""
 
     def __init__(self, folder, data, source, boxes_file):
-        bundle, self.runtime = ModelChoice(str(folder), "onnxruntime", threads=1).load()
-        self.segmenter = Segmenter(bundle, self.runtime, source)
+        self.segmenter = ModelChoice(str(folder), "onnxruntime", threads=1).segmenter(source)
         self.dataset = open_dataset(data)
-        chosen = choose_source(source, "tiny", True)
-        self.replay = Replay(PromptableModel(bundle, self.runtime), chosen, [self.dataset])
+        self.replay = Replay(self.segmenter, [self.dataset])
         self.photographs = [read_image(self.dataset, index) for index in range(len(self.dataset))]
         file = BoxFile(boxes_file)
         self.boxes = [
-            file.find(p.labelled.name, [self.dataset.name]) if chosen.needs_boxes else None
+            file.find(p.labelled.name, [self.dataset.name])
+            if self.segmenter.source.needs_boxes
+            else None
             for p in self.photographs
         ]
         pairs = zip(self.photographs, self.boxes, strict=True)
-        self.recordings = [self.replay.record(p, 0, boxes) for p, boxes in pairs]
+        self.cached = [self.replay.encode(p, 0, boxes) for p, boxes in pairs]
 
     def compare(self, options):
         for number, photograph in enumerate(self.photographs):
-            got = self.replay.run(self.recordings[number], options)
+            got = self.replay.run(self.cached[number], options)
             found = self.segmenter.segment(photograph.rgb, options, self.boxes[number])
             iou = iou_matrix(found, photograph.ground_truth)
-            assert got.decoder_calls == found.decoder_calls
+            assert got.prompts_decoded == found.prompts_decoded
             assert got.masks == len(found.masks)
             assert got.one_to_one == one_to_one(iou)
             assert got.closest == pytest.approx(closest(iou))
@@ -90,7 +83,7 @@ def bench(tiny_folder, data, boxes_file):
 
     yield make
     for one in made.values():
-        one.runtime.close()
+        one.segmenter.close()
 
 
 @pytest.mark.parametrize("source", ["predictor", "grid4", "boxes", "box_centres"])
@@ -120,15 +113,15 @@ def test_a_prompt_is_decoded_once_and_a_picture_encoded_only_for_new_ones(
     options = one.segmenter.options.updated({"asf.filtering": "none", "asf.batch_size": 2})
     assert used == [("encode", 1), ("predict", 1)] * 3
     used.clear()
-    calls = sum(one.replay.run(r, options).decoder_calls for r in one.recordings)
+    calls = sum(one.replay.run(r, options).prompts_decoded for r in one.cached)
     assert sum(count for name, count in used if name == "decode") == calls == 15
     assert [name for name, _ in used].count("encode") == 3
     used.clear()
     for changes in ({}, {"mask.candidates": "all"}, {"asf.filtering": "inside"}):
-        for recording in one.recordings:
-            one.replay.run(recording, options.updated(changes))
+        for photograph in one.cached:
+            one.replay.run(photograph, options.updated(changes))
     assert used == []
-    one.runtime.close()
+    one.segmenter.close()
 
 
 def test_a_time_budget_plays_no_part(bench):
@@ -136,4 +129,4 @@ def test_a_time_budget_plays_no_part(bench):
     options = one.segmenter.options
     limited = options.updated({"asf.time_budget_ms": 1, "asf.batch_size": 1})
     free = options.updated({"asf.batch_size": 1})
-    assert one.replay.run(one.recordings[0], limited) == one.replay.run(one.recordings[0], free)
+    assert one.replay.run(one.cached[0], limited) == one.replay.run(one.cached[0], free)

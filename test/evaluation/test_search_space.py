@@ -91,7 +91,7 @@ def test_budgets_by_hand():
     assert Budget(time_ms=180).excess(score, time) == pytest.approx(0.5)
     assert Budget(max_calls=40, time_ms=180).excess(score, time) == pytest.approx(0.5)
     assert Budget(max_calls=40, time_ms=300).excess(score, time) <= 0
-    assert Budget(40, 180.5).describe() == "at most 40 decoder calls and at most 180.5 ms"
+    assert Budget(40, 180.5).describe() == "at most 40 prompts decoded and at most 180.5 ms"
     assert Budget().describe() == "no limit"
 
 
@@ -104,6 +104,6 @@ def test_impossible_budgets_are_refused(limits):
 def test_times_are_fitted():
     runs = [(calls, masks, 90 + 3 * calls + 2 * masks) for calls in (2, 16, 64) for masks in (1, 9)]
     fitted = TimeModel.fit(runs)
-    assert (fitted.base, fitted.per_call, fitted.per_mask) == pytest.approx((90, 3, 2))
+    assert (fitted.base, fitted.per_prompt, fitted.per_mask) == pytest.approx((90, 3, 2))
     # More masks in less time: noise, not a law.
     assert TimeModel.fit([(1, 1, 10), (1, 5, 8), (1, 9, 6)]).per_mask == 0

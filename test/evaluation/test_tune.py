@@ -10,6 +10,7 @@ import yaml
 
 from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
 from aopsam_ros.options import OPTIONS
@@ -64,7 +65,7 @@ def test_something_better_than_the_models_own_is_found_within_the_budget(tuned):
     own, found = content["own"], content["found"]
     assert own["searched"]["one_to_one"] < 0.6
     assert found["searched"]["one_to_one"] > 0.9
-    assert found["searched"]["decoder_calls"] <= 4
+    assert found["searched"]["prompts_decoded"] <= 4
     assert content["photographs"] == 5 and 1 <= content["others"] <= 2
     assert found["checked"]["one_to_one"] > 0.9 > own["checked"]["one_to_one"]
 
@@ -72,7 +73,7 @@ def test_something_better_than_the_models_own_is_found_within_the_budget(tuned):
 def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pictures):
     out, content = tuned
     text = (out / "params.yaml").read_text()
-    assert text.startswith("# Found by `aopsam tune`, at most 4 decoder calls:\n")
+    assert text.startswith("# Found by `aopsam tune`, at most 4 prompts decoded:\n")
     values = yaml.safe_load(text)["/**"]["ros__parameters"]
     assert values.pop("model") == str(bad_bundle)
     assert values.pop("prompt_source") == "predictor"
@@ -81,7 +82,9 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pic
         assert type(value) is OPTIONS[name].type  # a ROS parameter has one type
     dataset = open_dataset(pictures)
     found = []
-    with Segmenter.from_bundle(bad_bundle, engine="onnxruntime", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        bad_bundle, engine=EngineOptions(engine="onnxruntime", threads=1)
+    ) as segmenter:
         options = segmenter.options.updated(values)
         for index in range(len(dataset)):
             photograph = read_image(dataset, index)
@@ -158,7 +161,7 @@ def test_grids_can_be_tuned_too(bad_bundle, pictures, tmp_path, capfd):
         *(bad_bundle, pictures, tmp_path, "--prompts", "grid6", "--trials", "25", "--limit", "3")
     )
     assert content["own"]["searched"]["one_to_one"] < content["found"]["searched"]["one_to_one"]
-    assert content["found"]["searched"]["decoder_calls"] == 36
+    assert content["found"]["searched"]["prompts_decoded"] == 36
     assert not any(name.startswith("asf.") for name in content["options"])
     more = ("--prompts", "grid6", "--max-calls", "35")
     assert main(words(bad_bundle, pictures, tmp_path, *more)) == 2
@@ -169,7 +172,7 @@ def times(base):
     """A clock for the pipeline: so much and 10 ms a prompt."""
 
     def median_time(segmenter, frames, options):
-        calls = [segmenter.segment(rgb, options, boxes).decoder_calls for rgb, boxes in frames]
+        calls = [segmenter.segment(rgb, options, boxes).prompts_decoded for rgb, boxes in frames]
         return base + 10.0 * sum(calls) / len(calls)
 
     return median_time
@@ -184,8 +187,8 @@ def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
     more = ("--time-ms", "150", "--limit", "5")
     content = tune(bad_bundle, pictures, tmp_path, *more)
     assert content["found"]["milliseconds"] <= 150
-    assert content["found"]["searched"]["decoder_calls"] <= 3.8
-    assert json.loads((tmp_path / "timing.json").read_text())["per_call"] == 10.0
+    assert content["found"]["searched"]["prompts_decoded"] <= 3.8
+    assert json.loads((tmp_path / "timing.json").read_text())["per_prompt"] == 10.0
     # What was measured at first stays in force: the trials were judged by it.
     monkeypatch.setattr(tuner, "measure_times", lambda *a: pytest.fail("measured again"))
     assert tune(bad_bundle, pictures, tmp_path, *more) == content

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aopsam_ros.masks.merging import combine, merge_groups
+from aopsam_ros.masks.merging import merge, merge_groups
 from aopsam_ros.masks.selection import LowResMasks
-from aopsam_ros.options import MaskOptions
 from support.scenes import coloured_scene
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 5)))
@@ -52,32 +51,23 @@ def boxed(top, bottom, left, right):
 def test_parts_of_one_thing_are_united_and_keep_the_best_ones_score():
     body, handle, other = boxed(0, 4, 0, 4), boxed(2, 4, 2, 6), boxed(6, 8, 6, 8)
     found = low_res(other, handle, body, scores=[0.5, 0.6, 0.8])
-    options = MaskOptions(combine="merge", overlap_threshold=0.4)  # half of the handle is body
-    combined = combine(found, (8, 8), options)
-    assert combined.masks.predicted_iou.tolist() == pytest.approx([0.8, 0.5])
-    assert combined.masks.stability.tolist() == pytest.approx([0.9, 0.5])
-    assert combined.masks.prompt.tolist() == [12, 10]
-    assert [sorted(p.tolist()) for p in combined.prompts] == [[11, 12], [10]]
-    united = combined.masks.binary(8, 8)
+    masks, prompts = merge(found, found.binary(8, 8), 0.4)  # half of the handle is body
+    assert masks.predicted_iou.tolist() == pytest.approx([0.8, 0.5])
+    assert masks.stability.tolist() == pytest.approx([0.9, 0.5])
+    assert masks.prompt.tolist() == [12, 10]
+    assert [sorted(p.tolist()) for p in prompts] == [[11, 12], [10]]
+    united = masks.binary(8, 8)
     np.testing.assert_array_equal(united[0], body | handle)
     np.testing.assert_array_equal(united[1], other)
-    exact = combine(found, (8, 8), MaskOptions(combine="merge", overlap_threshold=0.5))
-    assert len(exact.masks) == 3  # exactly the threshold is not above it
-
-
-def test_suppression_keeps_each_masks_own_prompt():
-    found = low_res(boxed(0, 4, 0, 4), boxed(0, 4, 0, 5), boxed(6, 8, 0, 8), scores=[0.5, 0.9, 0.7])
-    for way in ("nms", "box_nms"):
-        combined = combine(found, (8, 8), MaskOptions(combine=way))
-        assert combined.masks.prompt.tolist() == [11, 12]
-        assert [p.tolist() for p in combined.prompts] == [[11], [12]]
+    exact, _ = merge(found, found.binary(8, 8), 0.5)
+    assert len(exact) == 3  # exactly the threshold is not above it
 
 
 def test_nothing_to_merge():
     empty = LowResMasks(
         np.zeros((0, 8, 8), np.float32), *np.zeros((2, 0), np.float32), *np.zeros((2, 0), np.int64)
     )
-    assert len(combine(empty, (8, 8), MaskOptions(combine="merge")).masks) == 0
+    assert len(merge(empty, empty.binary(8, 8), 0.5)[0]) == 0
 
 
 def test_merging_in_a_frame_leaves_no_prompt_rejected(tiny):
@@ -87,4 +77,4 @@ def test_merging_in_a_frame_leaves_no_prompt_rejected(tiny):
     options = tiny.options.updated({"asf.filtering": "none", "mask.combine": "merge"})
     result = tiny.segment(rgb, options)
     assert len(result.masks) == 4
-    assert [p.state.name for p in result.prompts] == ["DECODED"] * 5
+    assert [p.state.name for p in result.prompts] == ["KEPT"] * 5

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks import encode_full
-from aopsam_ros.masks.runs import Runs, encode_runs
+from aopsam_ros.masks.upscaling import Runs, encode_runs
 
 MASKS = hnp.arrays(np.bool_, st.tuples(*[st.integers(0, 4)] + [st.integers(1, 9)] * 2))
 

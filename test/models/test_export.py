@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import SPLIT, load_bundle  # noqa: E402
+from aopsam_ros.engines.base import EngineOptions  # noqa: E402
 from aopsam_ros.models.mobile_sam import PointDecoder  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from support.random_weights import uniform  # noqa: E402
@@ -103,7 +104,9 @@ def test_no_large_constant_is_stored_twice(exported, name):
 
 @pytest.fixture(scope="module")
 def segmenter(exported):
-    with Segmenter.from_bundle(exported.folder, "onnxruntime", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        exported.folder, engine=EngineOptions(engine="onnxruntime", threads=1)
+    ) as segmenter:
         yield segmenter
 
 
@@ -127,7 +130,7 @@ def embedding(model, picture):
 
 
 def test_the_encoder_in_the_runtime_equals_torch(segmenter, frame, embedding):
-    found = segmenter._model.runtime.embedding(frame.handle)
+    found = segmenter.engine.embedding(frame.handle)
     assert embedding.std() > 0.1
     np.testing.assert_allclose(found, embedding.numpy(), **CLOSE)
 
@@ -151,7 +154,7 @@ def test_the_decoder_in_the_runtime_equals_torch(
 
 
 def test_the_predictor_in_the_runtime_equals_torch(segmenter, frame, predictor, embedding):
-    found = segmenter._model.confidence_map(frame)
+    found = segmenter.engine.predict(frame.image.tensor, frame.handle)
     with torch.no_grad():
         wanted = predictor(torch.from_numpy(frame.image.tensor), embedding)[0, 0]
     assert wanted.std() > 0.005

@@ -99,7 +99,7 @@ def test_from_the_published_file_to_masks(
     assert result.code == 0
     assert "model 'mobile_sam' has no prompt predictor: prompts from grid16" in caplog.text
     told = json.loads((tmp_path / "out" / "photo.json").read_text())
-    assert (told["prompt_source"], told["decoder_calls"]) == ("grid16", 256)
+    assert (told["prompt_source"], told["prompts_decoded"]) == ("grid16", 256)
     assert (told["width"], told["height"]) == (64, 48) and len(told["masks"]) > 0
     assert (tmp_path / "out" / "photo_overlay.png").exists()
 
@@ -130,7 +130,7 @@ def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path
     result = aopsam("segment", "photo.png", "--model", "b", "--out", "out", "--no-overlay")
     assert result.code == 0 and "no prompt predictor" not in caplog.text
     told = json.loads((tmp_path / "out" / "photo.json").read_text())
-    assert told["prompt_source"] == "predictor" and told["decoder_calls"] > 0
+    assert told["prompt_source"] == "predictor" and told["prompts_decoded"] > 0
 
 
 class Trap:

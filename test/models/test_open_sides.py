@@ -12,6 +12,7 @@ from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
+from aopsam_ros.masks.rle import decode_full  # noqa: E402
 from aopsam_ros.models.export import _sample_images, export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.layers import crop, pad  # noqa: E402
@@ -185,7 +186,9 @@ ALL = {
 @pytest.fixture(scope="module")
 def segmenter(exported):
     bundle = exported.folder
-    with Segmenter.from_bundle(bundle, "onnxruntime", "grid4", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        bundle, "grid4", EngineOptions(engine="onnxruntime", threads=1)
+    ) as segmenter:
         yield segmenter
 
 
@@ -193,7 +196,7 @@ def masks_of(segmenter, rgb, padding):
     options = segmenter.options.updated({**ALL, "encoder.padding": padding})
     height, width = rgb.shape[:2]
     found = segmenter.segment(rgb, options).masks
-    return [(mask.full(height, width), mask.predicted_iou) for mask in found], found
+    return [(decode_full(mask, height, width), mask.predicted_iou) for mask in found], found
 
 
 @pytest.mark.parametrize("sides", [(36, 64), (90, 160), (50, 23)])

@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.cli import main
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.images.files import write_rgb
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.prompting.prompts import FrameInput, as_decoder_input
 from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene
@@ -30,16 +32,18 @@ def proposed(name, rows):
 def test_boxes_become_prompts_of_two_corners_best_first():
     rows = [[10, 20, 50, 40, 0.3, 7], [-5, 90, 30, 130, 0.9, 0], [210, 0, 250, 50, 0.8, 0]]
     prompts = proposed("boxes", rows)  # the last one lies outside the image
-    assert prompts.coords.tolist() == [[[0, 90], [30, 100]], [[10, 20], [50, 40]]]
-    assert prompts.labels.tolist() == [[2, 3], [2, 3]]
-    assert prompts.anchors.tolist() == [[14.5, 94.5], [29.5, 29.5]]
+    coords, labels = as_decoder_input(prompts, np.arange(2))
+    assert coords.tolist() == [[[0, 90], [30, 100]], [[10, 20], [50, 40]]]
+    assert labels.tolist() == [[2, 3], [2, 3]]
+    assert prompts.points.tolist() == [[14.5, 94.5], [29.5, 29.5]]
     assert prompts.confidence.tolist() == pytest.approx([0.9, 0.3])
 
 
 def test_box_centres_become_points():
     prompts = proposed("box_centres", [[10, 20, 50, 40], [199, 99, 300, 300, 0.5]])
-    assert prompts.coords.tolist() == [[[29.5, 29.5]], [[199, 99]]]
-    assert prompts.labels.tolist() == [[1], [1]]
+    coords, labels = as_decoder_input(prompts, np.arange(2))
+    assert coords.tolist() == [[[29.5, 29.5]], [[199, 99]]]
+    assert labels.tolist() == [[1], [1]]
     assert prompts.confidence.tolist() == [1, 0.5]
 
 
@@ -50,8 +54,9 @@ NUMBERS = st.floats(-400, 400)
 def test_whatever_the_boxes_prompts_lie_in_the_image(rows):
     for name in ("boxes", "box_centres"):
         prompts = proposed(name, rows)
-        assert (prompts.coords >= 0).all() and (prompts.coords <= [200, 100]).all()
-        assert (prompts.anchors >= 0).all() and (prompts.anchors <= [199, 99]).all()
+        coords, _ = as_decoder_input(prompts, np.arange(len(prompts.points)))
+        assert (coords >= 0).all() and (coords <= [200, 100]).all()
+        assert (prompts.points >= 0).all() and (prompts.points <= [199, 99]).all()
         assert (np.diff(prompts.confidence) <= 0).all()
         assert not make_source(name).adaptive
 
@@ -119,14 +124,16 @@ def rows_of(objects):
 def test_each_box_gives_its_object(tiny_folder, name):
     rgb, objects = coloured_scene(240, 320)
     rgb[..., 0] = 0
-    with Segmenter.from_bundle(tiny_folder, prompt_source=name, threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        tiny_folder, prompt_source=name, engine=EngineOptions(threads=1)
+    ) as segmenter:
         result = segmenter.segment(rgb, boxes=Boxes.from_rows(rows_of(objects)))
-        assert result.decoder_calls == len(result.masks) == 3
-        masks = [mask.full(240, 320) for mask in result.masks]
+        assert result.prompts_decoded == len(result.masks) == 3
+        masks = [decode_full(mask, 240, 320) for mask in result.masks]
         for wanted, _ in objects:
             assert max((m & wanted).sum() / (m | wanted).sum() for m in masks) > 0.8
         assert segmenter.segment(rgb, boxes=Boxes.from_rows([])).masks == ()
-        assert segmenter.needs_boxes
+        assert segmenter.source.needs_boxes
         with pytest.raises(InputError, match=f"'{name}' needs boxes"):
             segmenter.segment(rgb)
 
@@ -144,4 +151,4 @@ def test_segment_with_boxes(tiny_folder, tmp_path, capfd):
     assert main([*words, "--boxes", str(file)]) == 2
     assert "other.png: " in capfd.readouterr().err  # the one without an entry
     content = json.loads((tmp_path / "out" / "scene.json").read_text())
-    assert content["decoder_calls"] == len(content["masks"]) == 3
+    assert content["prompts_decoded"] == len(content["masks"]) == 3

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.options import OPTIONS, ClusterOptions, SegmenterOptions
-from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, knobs, medoids
+from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, hdbscan_params, medoids
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import make_source
@@ -19,11 +21,11 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene
 
 
-def test_presets_and_knobs():
+def test_presets_and_parameters():
     assert set(PRESETS) == set(OPTIONS["clusters.preset"].choices)
-    assert knobs(ClusterOptions("sam3d")) == (5, 40)
-    assert knobs(ClusterOptions("sam3d", min_samples=3)) == (3, 40)
-    assert knobs(ClusterOptions("low_latency", min_cluster_size=1)) == (2, 2)
+    assert hdbscan_params(ClusterOptions("sam3d")) == (5, 40)
+    assert hdbscan_params(ClusterOptions("sam3d", min_samples=3)) == (3, 40)
+    assert hdbscan_params(ClusterOptions("low_latency", min_cluster_size=1)) == (2, 2)
 
 
 @given(st.integers(0, 1000))
@@ -33,14 +35,14 @@ def test_medoid_is_the_member_most_like_the_others(seed):
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     labels = rng.integers(-1, 3, 20)
     similarity = (unit @ unit.T).astype(np.float32)
-    cells, alike = medoids(similarity, labels)
+    cells, means = medoids(similarity, labels)
     present = sorted({int(label) for label in labels if label >= 0})
     assert len(cells) == len(present)
-    for label, cell, likeness in zip(present, cells, alike, strict=True):
+    for label, cell, mean in zip(present, cells, means, strict=True):
         members = [i for i in range(20) if labels[i] == label]
         means = [np.mean([unit[i] @ unit[j] for j in members]) for i in members]
         assert labels[cell] == label
-        assert likeness == pytest.approx(np.clip(max(means), 0, 1), abs=1e-5)
+        assert mean == pytest.approx(np.clip(max(means), 0, 1), abs=1e-5)
 
 
 def patches(size=32, channels=6):
@@ -64,10 +66,10 @@ def points_of(embedding, geometry, **options):
 @pytest.mark.needs("sklearn")
 def test_each_quarter_gets_one_point(side):
     geometry = resized_geometry(400, 400, 512)
-    points, alike = points_of(patches(), geometry, side=side, min_cluster_size=side**2 // 8)
+    points, means = points_of(patches(), geometry, side=side, min_cluster_size=side**2 // 8)
     quarters = sorted((int(x > 200), int(y > 200)) for x, y in points)
     assert quarters == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert (alike > 0.9).all() and (np.diff(alike) <= 0).all()
+    assert (means > 0.9).all() and (np.diff(means) <= 0).all()
 
 
 @pytest.mark.needs("sklearn")
@@ -100,8 +102,8 @@ def test_larger_clusters_only():
 @pytest.mark.needs("sklearn")
 def test_any_image_size(size):
     geometry = resized_geometry(*size, 512)
-    points, alike = points_of(np.ones((1, 3, 32, 32), np.float32), geometry)
-    assert len(points) == len(alike)
+    points, means = points_of(np.ones((1, 3, 32, 32), np.float32), geometry)
+    assert len(points) == len(means)
     assert (points >= 0).all() and (points <= [size[1] - 1, size[0] - 1]).all()
 
 
@@ -113,10 +115,12 @@ def test_too_few_cells_are_noise():
 def test_the_whole_way(tiny_folder):
     rgb, objects = coloured_scene(480, 640)
     rgb[..., 0] = 0
-    with Segmenter.from_bundle(tiny_folder, prompt_source="clusters", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        tiny_folder, prompt_source="clusters", engine=EngineOptions(threads=1)
+    ) as segmenter:
         assert segmenter.options.mask.combine == "merge"
         result = segmenter.segment(rgb)
-    masks = [mask.full(480, 640) for mask in result.masks]
+    masks = [decode_full(mask, 480, 640) for mask in result.masks]
     for wanted, _ in objects:
         assert max((m & wanted).sum() / (m | wanted).sum() for m in masks) > 0.8
     assert result.confidence_map is None

@@ -10,14 +10,14 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import OPTIONS, AsfOptions
-from aopsam_ros.prompting.features import FeatureMap
-from aopsam_ros.prompting.filtering import RULES, Evidence, eliminated
+from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
+from aopsam_ros.prompting.filtering import RULES, FilterContext
 
 SQUARE, LOW, SIDE = 128, 32, 8
 GEOMETRY = resized_geometry(300, 400, SQUARE)  # 96 x 128 valid: 24 x 32 low, 6 x 8 features
 
 
-def evidence(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
+def make_context(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
     generator = np.random.default_rng(seed)
     rows, columns = geometry.valid_cells(LOW)
     embedding = generator.normal(size=(1, channels + 2, SIDE, SIDE)).astype(np.float32) + 0.5
@@ -27,7 +27,7 @@ def evidence(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
         mask[top : top + generator.integers(1, 14), left : left + generator.integers(1, 14)] = True
     size = np.array([geometry.width, geometry.height])
     return (
-        Evidence(
+        FilterContext(
             features=FeatureMap(embedding, geometry, channels),
             geometry=geometry,
             low_size=LOW,
@@ -43,9 +43,9 @@ def evidence(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
     )
 
 
-def dropped(rule, given_evidence, k=1.3, cosine=0.75):
+def dropped(rule, context, k=1.3, cosine=0.75):
     asf = AsfOptions(elimination_threshold=k, elimination_cosine=cosine)
-    return eliminated(RULES[rule], given_evidence, asf)
+    return RULES[rule].drop(context, asf)
 
 
 def lookup(grid, point, geometry=GEOMETRY):
@@ -61,13 +61,13 @@ def lookup(grid, point, geometry=GEOMETRY):
     return above * (1 - y + y0) + below * (y - y0)
 
 
-def similarity_maps(given_evidence, embedding, channels=5):
+def similarity_maps(context, embedding, channels=5):
     """C_i by loops: pool the unit features of the cells covered by half, compare with each."""
     rows, columns = GEOMETRY.valid_cells(SIDE)
     unit = embedding[0, :channels] / np.linalg.norm(embedding[0, :channels], axis=0)
     ratio = LOW // SIDE
     maps = []
-    for mask, point in zip(given_evidence.masks, given_evidence.points, strict=True):
+    for mask, point in zip(context.masks, context.points, strict=True):
         inside = []
         for r in range(rows):
             for c in range(columns):
@@ -87,43 +87,43 @@ def similarity_maps(given_evidence, embedding, channels=5):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("k", [0.6, 1.0, 1.3])
 def test_papers_rule_is_the_papers_formula(seed, k):
-    given_evidence, embedding = evidence(seed)
-    mean_map = similarity_maps(given_evidence, embedding).mean(0)
-    at_prompts = [lookup(mean_map, point) for point in given_evidence.points]
-    threshold = max(0.0, np.mean(given_evidence.predicted_iou * at_prompts))
-    expected = [lookup(mean_map, q) > k * threshold for q in given_evidence.remaining]
-    assert dropped("paper", given_evidence, k).tolist() == expected
+    context, embedding = make_context(seed)
+    mean_map = similarity_maps(context, embedding).mean(0)
+    at_prompts = [lookup(mean_map, point) for point in context.points]
+    threshold = max(0.0, np.mean(context.predicted_iou * at_prompts))
+    expected = [lookup(mean_map, q) > k * threshold for q in context.remaining]
+    assert dropped("paper", context, k).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("k", [0.6, 1.0, 1.3])
 def test_max_rule_tests_each_mask_by_itself(seed, k):
-    given_evidence, embedding = evidence(seed)
-    maps = similarity_maps(given_evidence, embedding)
-    rows = zip(maps, given_evidence.predicted_iou, given_evidence.points, strict=True)
+    context, embedding = make_context(seed)
+    maps = similarity_maps(context, embedding)
+    rows = zip(maps, context.predicted_iou, context.points, strict=True)
     tests = [(m, k * max(0.0, iou * lookup(m, p))) for m, iou, p in rows]
-    expected = [any(lookup(m, q) > t for m, t in tests) for q in given_evidence.remaining]
-    assert dropped("max", given_evidence, k).tolist() == expected
+    expected = [any(lookup(m, q) > t for m, t in tests) for q in context.remaining]
+    assert dropped("max", context, k).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_inside_rule_looks_up_the_masks(seed):
-    given_evidence, _ = evidence(seed, remaining=40)
+    context, _ = make_context(seed, remaining=40)
     expected = []
-    for x, y in given_evidence.remaining:
+    for x, y in context.remaining:
         column = round((x * GEOMETRY.scale_x + 0.5) / 4 - 0.5)
         row = round((y * GEOMETRY.scale_y + 0.5) / 4 - 0.5)
-        expected.append(bool(given_evidence.masks[:, min(row, 23), min(column, 31)].any()))
+        expected.append(bool(context.masks[:, min(row, 23), min(column, 31)].any()))
     assert any(expected) and not all(expected)
-    assert dropped("inside", given_evidence, 1.3).tolist() == expected
+    assert dropped("inside", context, 1.3).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_both_means_both_of_one_mask(seed):
-    whole, _ = evidence(seed, remaining=40)
+    whole, _ = make_context(seed, remaining=40)
     expected = np.zeros(40, bool)
     for row in range(3):
-        one = Evidence(
+        one = FilterContext(
             whole.features,
             whole.geometry,
             whole.low_size,
@@ -155,39 +155,39 @@ def lies_in(mask, point):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("cosine", [0.0, 0.6, 0.9])
 def test_duplicates_lie_in_all_masks_of_a_prompt_and_look_like_it(seed, cosine):
-    given_evidence, embedding = evidence(seed, masks=5, remaining=40)
+    context, embedding = make_context(seed, masks=5, remaining=40)
     inside_all, duplicate = [], []
-    for q in given_evidence.remaining:
-        covers, alike = [], []
+    for q in context.remaining:
+        covers, similar = [], []
         for prompt in range(3):  # masks 0 and 1, 2 and 3, 4
-            masks = given_evidence.masks[2 * prompt : 2 * prompt + 2]
+            masks = context.masks[2 * prompt : 2 * prompt + 2]
             covers.append(all(lies_in(mask, q) for mask in masks))
-            p = given_evidence.points[2 * prompt]
-            alike.append(unit_feature(embedding, p) @ unit_feature(embedding, q) > cosine)
+            p = context.points[2 * prompt]
+            similar.append(unit_feature(embedding, p) @ unit_feature(embedding, q) > cosine)
         inside_all.append(any(covers))
-        duplicate.append(any(c and a for c, a in zip(covers, alike, strict=True)))
-    assert dropped("inside_all", given_evidence).tolist() == inside_all
-    assert dropped("duplicates", given_evidence, cosine=cosine).tolist() == duplicate
+        duplicate.append(any(c and a for c, a in zip(covers, similar, strict=True)))
+    assert dropped("inside_all", context).tolist() == inside_all
+    assert dropped("duplicates", context, cosine=cosine).tolist() == duplicate
 
 
 def test_features_at_points_have_unit_length():
-    given_evidence, embedding = evidence(2)
-    found = given_evidence.features.at(given_evidence.remaining)
-    wanted = [unit_feature(embedding, q) for q in given_evidence.remaining]
+    context, embedding = make_context(2)
+    found = context.features.at(context.remaining)
+    wanted = [unit_feature(embedding, q) for q in context.remaining]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
     """One prompt on a table gives its board, the whole table, and the room around it."""
     embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
-    embedding[0, 0] = 1.0  # room and table look alike
+    embedding[0, 0] = 1.0  # room and table look similar
     embedding[0, :, 2:4, 5:7] = np.array([0.0, 1.0])[:, None, None]  # a cup on it
     masks = np.zeros((3, 24, 32), bool)
     masks[0] = True
     masks[1, 4:20, 4:] = True
     masks[2, 4:16, 4:] = True
     cup, board, leg, wall = [300.0, 150.0], [200.0, 130.0], [100.0, 240.0], [20.0, 20.0]
-    scene = Evidence(
+    scene = FilterContext(
         FeatureMap(embedding, GEOMETRY, 2),
         GEOMETRY,
         LOW,
@@ -203,14 +203,14 @@ def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
 
 
 def test_a_bottle_on_a_shelf_stays():
-    """Two alike bottles on one shelf; the shelf and the left bottle are found."""
+    """Two similar bottles on one shelf; the shelf and the left bottle are found."""
     embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
     embedding[0, 0] = 1.0  # shelf
     embedding[0, :, :, 1] = embedding[0, :, :, 6] = np.array([[0.0], [1.0]])  # bottles
     masks = np.zeros((2, 24, 32), bool)
     masks[0] = True
     masks[1, :, 4:8] = True
-    scene = Evidence(
+    scene = FilterContext(
         FeatureMap(embedding, GEOMETRY, 2),
         GEOMETRY,
         LOW,
@@ -232,19 +232,19 @@ def test_a_bottle_on_a_shelf_stays():
     st.floats(0, 3),
 )
 def test_a_higher_k_never_drops_more(seed, rule, k, other):
-    given_evidence, _ = evidence(seed)
+    context, _ = make_context(seed)
     low, high = sorted((k, other))
-    assert not np.any(dropped(rule, given_evidence, high) & ~dropped(rule, given_evidence, low))
+    assert not np.any(dropped(rule, context, high) & ~dropped(rule, context, low))
 
 
-def test_look_alike_is_dropped_and_the_rest_stays():
+def test_look_similar_is_dropped_and_the_rest_stays():
     """Left half of one kind, right half of another: a mask on the left drops the left only."""
     embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
     embedding[0, 0, :, :4] = 1.0
     embedding[0, 1, :, 4:] = 1.0
     mask = np.zeros((1, 24, 32), bool)
     mask[0, :8, :8] = True
-    scene = Evidence(
+    scene = FilterContext(
         FeatureMap(embedding, GEOMETRY, 2),
         GEOMETRY,
         LOW,
@@ -261,19 +261,19 @@ def test_look_alike_is_dropped_and_the_rest_stays():
 
 
 def test_channels_beyond_similarity_channels_are_not_compared():
-    given_evidence, embedding = evidence(5)
+    context, embedding = make_context(5)
     changed = embedding.copy()
     changed[:, 5:] = 1e6
     other = FeatureMap(changed, GEOMETRY, 5)
-    np.testing.assert_array_equal(given_evidence.features.unit, other.unit)
+    np.testing.assert_array_equal(context.features.unit, other.unit)
 
 
 def test_mask_smaller_than_a_feature_pixel_takes_the_one_at_its_prompt():
-    given_evidence, embedding = evidence(6)
+    context, embedding = make_context(6)
     tiny = np.zeros((1, 24, 32), bool)
     tiny[0, 9, 13] = True
     point = np.array([[170.0, 120.0]])  # square pixel (54, 38): feature column 3, row 2
-    pooled = given_evidence.features.pool(tiny, point, LOW)
+    pooled = context.features.pool(tiny, point, LOW)
     expected = embedding[0, :5, 2, 3] / np.linalg.norm(embedding[0, :5, 2, 3])
     np.testing.assert_allclose(pooled[0], expected, rtol=1e-5)
 
@@ -300,20 +300,12 @@ def test_cells_cut_by_the_images_edge_are_measured_by_what_is_there(masks, size)
         np.testing.assert_allclose(got, mean / np.linalg.norm(mean), atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", sorted(RULES))
-def test_nothing_to_compare_drops_nothing(rule):
-    no_masks, _ = evidence(0, masks=0)
-    assert not dropped(rule, no_masks, 0.0).any()
-    no_prompts, _ = evidence(0, remaining=0)
-    assert dropped(rule, no_prompts, 0.0).shape == (0,)
-
-
 def test_zero_features_are_no_error():
     features = FeatureMap(np.zeros((1, 3, SIDE, SIDE), np.float32), GEOMETRY, 3)
-    given_evidence, _ = evidence(1)
-    blank = Evidence(features, *list(vars(given_evidence).values())[1:])
+    context, _ = make_context(1)
+    blank = FilterContext(features, *list(vars(context).values())[1:])
     for rule in RULES.values():
-        assert eliminated(rule, blank, AsfOptions()).dtype == bool
+        assert rule.drop(blank, AsfOptions()).dtype == bool
 
 
 def test_every_rule_has_a_name_in_the_options():
@@ -327,17 +319,32 @@ def test_every_rule_has_a_name_in_the_options():
     st.tuples(st.floats(0, 1), st.floats(0, 1)),
 )
 def test_rules_use_what_they_say_they_use(seed, rule, k, cosine):
-    given_evidence, _ = evidence(seed)
-    found = dropped(rule, given_evidence, k[0], cosine[0])
+    context, _ = make_context(seed)
+    found = dropped(rule, context, k[0], cosine[0])
     used_k = k if RULES[rule].uses_threshold else (k[0], k[0])
     used_cosine = cosine if RULES[rule].uses_cosine else (cosine[0], cosine[0])
-    again = dropped(rule, given_evidence, k[1], cosine[1])
-    np.testing.assert_array_equal(again, dropped(rule, given_evidence, used_k[1], used_cosine[1]))
+    again = dropped(rule, context, k[1], cosine[1])
+    np.testing.assert_array_equal(again, dropped(rule, context, used_k[1], used_cosine[1]))
     if used_k[0] == used_k[1] and used_cosine[0] == used_cosine[1]:
         np.testing.assert_array_equal(again, found)
     if not RULES[rule].needs_features:
-        blind = dataclasses.replace(given_evidence, features=None)
+        blind = dataclasses.replace(context, features=None)
         np.testing.assert_array_equal(dropped(rule, blind), found)
     # A higher cosine never drops more.
-    low, high = (dropped(rule, given_evidence, k[0], c) for c in sorted(cosine))
+    low, high = (dropped(rule, context, k[0], c) for c in sorted(cosine))
     assert not (high & ~low).any()
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(8, 128, 576), (64, 9, 1280), (1, 1, 1), (3, 0, 5), (0, 4, 7), (4, 7, 0)]
+)
+def test_a_product_in_blocks_is_the_product(m, k, n):
+    generator = np.random.default_rng(0)
+    a = generator.normal(size=(m, k)).astype(np.float32)
+    b = generator.normal(size=(k, n)).astype(np.float32)
+    np.testing.assert_allclose(
+        single_thread_matmul(a, b), a.astype(float) @ b, rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        single_thread_matmul(a, b.T.copy().T), a.astype(float) @ b, rtol=1e-4, atol=1e-4
+    )

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, SegmenterOptions
-from aopsam_ros.prompting.choosing import choose_source, needs_boxes
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sources import make_source
+from aopsam_ros.prompting.sources import choose_source, make_source, needs_boxes
 
 
 @pytest.mark.parametrize("side", [1, 2, 16, 32])
@@ -18,14 +17,13 @@ def test_grid_is_sams(side):
     source = make_source(f"grid{side}")
     prompts = source.propose(FrameInput(resized_geometry(480, 640, 512), SegmenterOptions()))
     assert source.name == f"grid{side}"
-    assert prompts.coords.shape == (side * side, 1, 2)
-    assert (prompts.labels == 1).all()
+    assert prompts.points.shape == (side * side, 2)
     # As segment-anything's build_point_grid: linspace between half-cell offsets.
     axis = np.linspace(0.5 / side, 1 - 0.5 / side, side)
     x, y = np.tile(axis, (side, 1)), np.tile(axis[:, None], (1, side))
     expected = np.stack([x, y], -1).reshape(-1, 2) * [640, 480]
-    np.testing.assert_allclose(prompts.anchors, expected)
-    np.testing.assert_allclose(prompts.coords[:, 0], expected)
+    np.testing.assert_allclose(prompts.points, expected)
+    np.testing.assert_allclose(prompts.points, expected)
 
 
 def test_grid_is_neither_cut_nor_filtered_nor_predicted():
@@ -35,7 +33,7 @@ def test_grid_is_neither_cut_nor_filtered_nor_predicted():
     prompts = source.propose(
         FrameInput(resized_geometry(10, 10, 512), SegmenterOptions(AsfOptions(max_prompts=3)))
     )
-    assert len(prompts) == 256
+    assert len(prompts.points) == 256
 
 
 @pytest.mark.parametrize(
@@ -62,11 +60,11 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
     confidence[rows:], confidence[:, columns:] = 1.0, 1.0  # padding must not matter
     options = SegmenterOptions(AsfOptions(smoothing_sigma=0.0, confidence_threshold=0.5))
     prompts = make_source("predictor").propose(FrameInput(geometry, options, confidence))
-    assert len(prompts) == 1
+    assert len(prompts.points) == 1
     cell = np.array([4 / geometry.scale_x, 4 / geometry.scale_y])
-    assert (np.abs(prompts.anchors - point) <= 1.5 * cell + 0.51).all()
-    assert (prompts.anchors >= 0).all()
-    assert (prompts.anchors <= [[width - 1, height - 1]]).all()
+    assert (np.abs(prompts.points - point) <= 1.5 * cell + 0.51).all()
+    assert (prompts.points >= 0).all()
+    assert (prompts.points <= [[width - 1, height - 1]]).all()
     assert prompts.confidence.tolist() == pytest.approx([0.9])
 
 

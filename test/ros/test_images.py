@@ -1,6 +1,7 @@
 """Image messages to RGB, against per-pixel formulae; with and without a cv_bridge."""
 
 import array
+import functools
 import sys
 import types
 
@@ -11,8 +12,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.images.compressed import MAX_SIDE
+from aopsam_ros.images.encodings import ENCODINGS
 from aopsam_ros.ros.messages import images
-from aopsam_ros.ros.messages.images import MAX_SIDE, array_to_image, image_to_rgb
+from aopsam_ros.ros.messages.images import array_to_image, image_to_rgb
 
 HEIGHT, WIDTH = 6, 8
 
@@ -131,9 +134,9 @@ def reader(request, monkeypatch):
         module.CvBridge = StandInBridge
     monkeypatch.setitem(sys.modules, "cv_bridge", module)
     StandInBridge.read = 0
-    images.working_bridge.cache_clear()
+    images.bridge_reader.cache_clear()
     yield request.param
-    images.working_bridge.cache_clear()
+    images.bridge_reader.cache_clear()
 
 
 @pytest.mark.parametrize("padding", [0, 24, 5])
@@ -188,15 +191,16 @@ def test_bayer_gives_the_colours_of_the_scene(reader, pattern, bits):
 
 
 def test_both_readers_agree_on_every_encoding(monkeypatch):
-    images.working_bridge.cache_clear()
-    for name, encoding in images.ENCODINGS.items():
+    images.bridge_reader.cache_clear()
+    for name, encoding in ENCODINGS.items():
         raw = noise(encoding.channels, np.uint16 if encoding.itemsize == 2 else np.uint8)
         if encoding.half_height_chroma:
             raw = np.vstack([raw, raw[: HEIGHT // 2]])
         message = message_of(raw, name, height=HEIGHT)
-        monkeypatch.setattr(images, "working_bridge", lambda: None)
+        monkeypatch.setattr(images, "bridge_reader", lambda: None)
         own = image_to_rgb(message)
-        monkeypatch.setattr(images, "working_bridge", StandInBridge)
+        read = functools.partial(StandInBridge().imgmsg_to_cv2, desired_encoding="passthrough")
+        monkeypatch.setattr(images, "bridge_reader", lambda read=read: read)
         np.testing.assert_array_equal(image_to_rgb(message), own, err_msg=name)
 
 
@@ -211,11 +215,11 @@ def test_a_cv_bridge_that_does_not_work_is_not_used(monkeypatch, failure):
     module = types.ModuleType("cv_bridge")
     module.CvBridge = Broken
     monkeypatch.setitem(sys.modules, "cv_bridge", module)
-    images.working_bridge.cache_clear()
-    assert images.working_bridge() is None
+    images.bridge_reader.cache_clear()
+    assert images.bridge_reader() is None
     raw = noise(3)
     np.testing.assert_array_equal(image_to_rgb(message_of(raw, "rgb8")), raw)
-    images.working_bridge.cache_clear()
+    images.bridge_reader.cache_clear()
 
 
 def broken(**changes):

@@ -12,9 +12,10 @@ from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.images.compressed import image_size
+from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.boxes import MAX_DETECTIONS, boxes_of, with_labels
-from aopsam_ros.ros.messages.compressed import compressed_to_rgb, picture_size
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from support.messages import compressed_image, depth_image
 
@@ -26,21 +27,21 @@ def noise(height, width, channels=3, dtype=np.uint8):
 
 def test_png_is_lossless():
     pixels = noise(30, 41)
-    rgb = compressed_to_rgb(compressed_image(pixels, ".png"))
+    rgb = to_rgb(compressed_image(pixels, ".png"))
     np.testing.assert_array_equal(rgb, pixels[:, :, ::-1])
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_grey_and_transparent_pictures(channels):
     pixels = noise(12, 10, channels)
-    rgb = compressed_to_rgb(compressed_image(pixels, ".png"))
+    rgb = to_rgb(compressed_image(pixels, ".png"))
     colours = pixels[:, :, None] if channels == 1 else pixels[:, :, 2::-1]
     np.testing.assert_array_equal(rgb, np.broadcast_to(colours, rgb.shape))
 
 
 def test_sixteen_bits_keep_their_upper_half():
     pixels = noise(12, 10, 1, np.uint16)
-    rgb = compressed_to_rgb(compressed_image(pixels, ".png"))
+    rgb = to_rgb(compressed_image(pixels, ".png"))
     np.testing.assert_allclose(rgb[:, :, 0], pixels / 257, atol=1)
 
 
@@ -51,8 +52,8 @@ def test_jpeg(progressive, channels):
     message = compressed_image(
         smooth, parameters=[cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
     )
-    rgb = compressed_to_rgb(message)
-    assert picture_size(bytes(message.data), "jpeg") == (80, 64)
+    rgb = to_rgb(message)
+    assert image_size(bytes(message.data), "jpeg") == (80, 64)
     wanted = smooth[:, :, None] if channels == 1 else smooth[:, :, ::-1]
     assert np.abs(rgb.astype(int) - wanted).mean() < 3
 
@@ -66,7 +67,7 @@ def with_orientation(jpeg):
 def test_pictures_are_not_turned():
     message = compressed_image(noise(20, 50))
     message.data = array.array("B", with_orientation(bytes(message.data)))
-    assert compressed_to_rgb(message).shape == (20, 50, 3)
+    assert to_rgb(message).shape == (20, 50, 3)
 
 
 def damaged(data, kind="jpeg"):
@@ -94,7 +95,7 @@ def png_header(width, height):
 )
 def test_a_damaged_file_is_refused_in_one_line(message, reason):
     with pytest.raises(InputError) as caught:
-        compressed_to_rgb(message)
+        to_rgb(message)
     assert reason in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -106,7 +107,7 @@ def test_random_damage_gives_an_image_or_a_reason(seed, suffix):
     for _ in range(rng.integers(1, 6)):
         data[rng.integers(len(data))] = rng.integers(256)
     try:
-        rgb = compressed_to_rgb(damaged(bytes(data[: rng.integers(1, len(data) + 1)])))
+        rgb = to_rgb(damaged(bytes(data[: rng.integers(1, len(data) + 1)])))
     except InputError:
         return
     assert rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3

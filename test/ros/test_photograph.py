@@ -28,7 +28,7 @@ def test_masks_over_dds_are_those_of_the_library(robot, rgb):
     assert len(message.masks) == len(expected.masks) > 0
     for sent, mask in zip(message.masks, expected.masks, strict=True):
         found = decode_full(sent, *rgb.shape[:2])
-        truth = mask.full(*rgb.shape[:2])
+        truth = decode_full(mask, *rgb.shape[:2])
         # Sums in another order, by another number of threads, move a boundary by a pixel at most.
         assert (found & truth).sum() >= 0.95 * np.logical_or(found, truth).sum()
     assert robot.fresh_health()[2]["model"] == "nano"

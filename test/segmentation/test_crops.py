@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
-from aopsam_ros.masks.rle import encode_full
+from aopsam_ros.masks.rle import decode_full, encode_full
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.segmentation.crops import crop_boxes, segment_crops
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.stopwatch import Stopwatch
-from aopsam_ros.segmentation.time_budget import Pace
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 from support.scenes import coloured_scene
 
 
@@ -46,7 +46,7 @@ def answer(rgb, drawn):
         x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
         area = int(mask.sum())
         masks.append(InstanceMask(row, box, area, predicted_iou, 0.9, (x, y), 1.0, "", counts))
-    prompts = tuple(Prompt(*mask.prompt, 1.0, PromptState.DECODED) for mask in masks)
+    prompts = tuple(Prompt(*mask.prompt, 1.0, PromptState.KEPT) for mask in masks)
     height, width = rgb.shape[:2]
     return Segmentation(height, width, tuple(masks), prompts, 5, {"total": 1.0}, None, "m", "grid2")
 
@@ -63,15 +63,15 @@ def test_masks_come_back_to_their_place_once():
     for number, (top, left, height, width) in enumerate(places, start=1):
         rgb[top : top + height, left : left + width, 0] = number
     result = segment_crops(objects_as_seen, rgb, 2, 0.7)
-    assert (result.height, result.width, result.decoder_calls) == (600, 900, 21 * 5)
+    assert (result.height, result.width, result.prompts_decoded) == (600, 900, 21 * 5)
     found = {tuple(mask.bbox[i] for i in (1, 0, 3, 2)) for mask in result.masks}
     assert len(result.masks) == 4 and found == set(places)
     assert [mask.id for mask in result.masks] == [1, 2, 3, 4]
     assert [m.area for m in result.masks] == sorted((m.area for m in result.masks), reverse=True)
     for mask in result.masks:
         number = rgb[int(mask.prompt[1]), int(mask.prompt[0]), 0]
-        np.testing.assert_array_equal(mask.full(600, 900), rgb[..., 0] == number)
-    kept = [p for p in result.prompts if p.state == PromptState.DECODED]
+        np.testing.assert_array_equal(decode_full(mask, 600, 900), rgb[..., 0] == number)
+    kept = [p for p in result.prompts if p.state == PromptState.KEPT]
     assert {(p.x, p.y) for p in kept} == {mask.prompt for mask in result.masks}
     assert len(result.prompts) > 4  # the same objects were prompted for in other crops, too
 
@@ -101,12 +101,14 @@ def test_of_two_crops_the_smaller_ones_mask_stays():
     rgb[0, 0, 0] = 1
     result = segment_crops(rough_when_whole, rgb, 1, 0.7)
     assert [mask.bbox for mask in result.masks] == [(50, 50, 100, 100)]
-    assert [p.state.name for p in result.prompts] == ["REJECTED", "DECODED"]
+    assert [p.state.name for p in result.prompts] == ["REJECTED", "KEPT"]
 
 
 @pytest.fixture(scope="module")
 def grid3(tiny_folder):
-    with Segmenter.from_bundle(tiny_folder, prompt_source="grid3", threads=1) as segmenter:
+    with Segmenter.from_bundle(
+        tiny_folder, prompt_source="grid3", engine=EngineOptions(threads=1)
+    ) as segmenter:
         yield segmenter
 
 
@@ -119,12 +121,12 @@ def test_crops_find_what_a_coarse_grid_misses(grid3):
     rgb[large, 2] = 220
 
     def best(result, wanted):
-        masks = [mask.full(480, 640) for mask in result.masks]
+        masks = [decode_full(mask, 480, 640) for mask in result.masks]
         return max((m & wanted).sum() / (m | wanted).sum() for m in masks)
 
     plain = grid3.segment(rgb)
     cropped = grid3.segment(rgb, grid3.options.updated({"grid.crop_layers": 2}))
-    assert (plain.decoder_calls, cropped.decoder_calls) == (9, 9 * 21)
+    assert (plain.prompts_decoded, cropped.prompts_decoded) == (9, 9 * 21)
     assert len(cropped.prompts) == 9 * 21
     assert best(plain, small) < 0.1 and best(cropped, small) > 0.8
     assert best(plain, large) > 0.9 and best(cropped, large) > 0.9
@@ -138,14 +140,14 @@ def test_no_crop_is_begun_that_the_time_budget_has_no_room_for(
     grid3, monkeypatch, budget_ms, crops
 ):
     """Time passes in the encoder only, 10 ms a picture; the whole image comes in any case."""
-    now, runtime = [0.0], grid3._model.runtime
+    now, engine = [0.0], grid3.engine
 
-    def encode(*arguments, original=runtime.encode):
+    def encode(*arguments, original=engine.encode):
         now[0] += 0.010
         return original(*arguments)
 
-    monkeypatch.setattr(grid3._model, "pace", Pace())  # other tests' frames took real time
-    monkeypatch.setattr(runtime, "encode", encode)
+    monkeypatch.setattr(grid3, "time_budget", TimeBudget())  # other tests' frames took real time
+    monkeypatch.setattr(engine, "encode", encode)
     options = grid3.options.updated({"grid.crop_layers": 1, "asf.time_budget_ms": budget_ms})
     rgb, _ = coloured_scene(240, 320)
     result = grid3.segment(rgb, options, stopwatch=Stopwatch(lambda: now[0]))
@@ -158,7 +160,7 @@ def test_any_image_size(grid3, size):
     options = grid3.options.updated({"grid.crop_layers": 3})
     result = grid3.segment(np.zeros((*size, 3), np.uint8), options)
     for mask in result.masks:
-        assert mask.full(*size).any()
+        assert decode_full(mask, *size).any()
 
 
 def test_no_image_is_one_clear_error(grid3):
@@ -170,4 +172,4 @@ def test_no_image_is_one_clear_error(grid3):
 def test_only_grids_are_cropped(tiny):
     rgb, _ = coloured_scene(120, 160)
     options = tiny.options.updated({"grid.crop_layers": 3})
-    assert tiny.segment(rgb, options).decoder_calls == tiny.segment(rgb).decoder_calls
+    assert tiny.segment(rgb, options).prompts_decoded == tiny.segment(rgb).prompts_decoded

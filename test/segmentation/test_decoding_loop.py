@@ -1,4 +1,4 @@
-"""Rounds: what is decoded when, and that the budget is kept; a clock in place of time."""
+"""The decoding loop: what is decoded when, and that the budget is kept; a clock for time."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,10 @@ import pytest
 from aopsam_ros.engines.base import DecodedOnHost
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
-from aopsam_ros.prompting.prompts import point_prompts
+from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState
-from aopsam_ros.segmentation.decoding_loop import Rounds
-from aopsam_ros.segmentation.stopwatch import STAGES, Stopwatch
-from aopsam_ros.segmentation.time_budget import Pace, portions
+from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
+from aopsam_ros.segmentation.time_budget import STAGES, Stopwatch, TimeBudget, cost
 
 GEOMETRY = resized_geometry(64, 64, 64)
 LOW = 16
@@ -52,8 +51,8 @@ def run(
     largest_batch=None,
     clock=None,
     decoding=Decoder,
-    certain=0,
-    pace=None,
+    num_protected=0,
+    budget=None,
     mask=None,
     **asf,
 ):
@@ -62,52 +61,51 @@ def run(
     decoder = decoding(clock, seconds)
     asf = {"filtering": "none", "batch_size": 2, **asf}
     confidence = np.linspace(1, 0.5, len(points), dtype=np.float32)
-    rounds = Rounds(
-        decode=decoder,
-        features=lambda: pytest.fail("no rule asked for features"),
-        prompts=point_prompts(np.array(points, float).reshape(-1, 2), confidence, certain),
-        geometry=GEOMETRY,
-        low_size=LOW,
-        stability_offset=1.0,
-        options=SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
-        adaptive=adaptive,
-        stopwatch=stopwatch,
-        pace=pace or Pace(),
-        largest_batch=largest_batch,
+    points = np.array(points, float).reshape(-1, 2)
+    decoded = decode_prompts(
+        PromptSet(points, confidence, num_protected=num_protected),
+        decoder,
+        lambda: pytest.fail("no rule asked for features"),
+        GEOMETRY,
+        DecodingLimits(adaptive, largest_batch, LOW, stability_offset=1.0),
+        SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
+        stopwatch,
+        budget or TimeBudget(),
     )
-    rounds.run()
-    return rounds, decoder, stopwatch
+    return decoded, decoder, stopwatch
 
 
 POINTS = [[5, 5], [40, 5], [5, 40], [40, 40], [9, 9]]
 
 
 def test_batches_are_taken_best_first():
-    rounds, decoder, _ = run(POINTS)
+    decoded, decoder, _ = run(POINTS)
     assert decoder.batches == [POINTS[:2], POINTS[2:4], POINTS[4:]]
-    assert rounds.decoder_calls == 5
-    assert rounds.masks().prompt.tolist() == [0, 1, 2, 3, 4]
-    assert set(rounds.states) == {PromptState.REJECTED}
+    assert decoded.num_decoded == 5
+    assert decoded.masks.prompt.tolist() == [0, 1, 2, 3, 4]
+    assert set(decoded.states) == {PromptState.REJECTED}
 
 
 def test_filtering_shortens_the_next_round():
-    rounds, decoder, _ = run(POINTS, filtering="inside")
+    decoded, decoder, _ = run(POINTS, filtering="inside")
     assert decoder.batches == [POINTS[:2], POINTS[2:4]]
-    assert rounds.states[4] == PromptState.ELIMINATED
-    assert rounds.decoder_calls == 4
+    assert decoded.states[4] == PromptState.ELIMINATED
+    assert decoded.num_decoded == 4
 
 
-def test_filtering_leaves_certain_prompts_alone():
-    rounds, decoder, _ = run([[5, 5], [9, 9], [3, 3]], filtering="inside", batch_size=1, certain=2)
+def test_filtering_never_drops_protected_prompts():
+    decoded, decoder, _ = run(
+        [[5, 5], [9, 9], [3, 3]], filtering="inside", batch_size=1, num_protected=2
+    )
     assert decoder.batches == [[[5, 5]], [[9, 9]]]
-    assert rounds.states[2] == PromptState.ELIMINATED
+    assert decoded.states[2] == PromptState.ELIMINATED
 
 
 @pytest.mark.parametrize("least", [0.0, 0.6, 0.7, 0.75, 0.875, 0.876, 1.0])
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_only_sure_masks_drop_prompts(least, batch_size):
     points = [[5, 5], [45, 45], [40, 40], [9, 9], [50, 50], [20, 60], [1, 40], [3, 3]]
-    rounds, decoder, _ = run(
+    decoded, decoder, _ = run(
         points, filtering="inside", elimination_iou=least, batch_size=batch_size
     )
     waiting, batches = list(points), []
@@ -119,13 +117,13 @@ def test_only_sure_masks_drop_prompts(least, batch_size):
         waiting = [(x, y) for x, y in waiting if (x // 32, y // 32) not in sure]
     assert decoder.batches == [[list(map(float, point)) for point in b] for b in batches]
     dropped = len(points) - sum(map(len, batches))
-    assert (rounds.states == PromptState.ELIMINATED).sum() == dropped
-    assert len(rounds.masks()) == len(points) - dropped  # none is left out of the result
+    assert (decoded.states == PromptState.ELIMINATED).sum() == dropped
+    assert len(decoded.masks) == len(points) - dropped  # none is left out of the result
 
 
 def test_filtering_does_not_touch_a_grid():
-    rounds, _, _ = run(POINTS, adaptive=False, filtering="inside", max_prompts=1)
-    assert rounds.decoder_calls == 5
+    decoded, _, _ = run(POINTS, adaptive=False, filtering="inside", max_prompts=1)
+    assert decoded.num_decoded == 5
 
 
 def test_a_round_is_never_larger_than_the_engine_takes():
@@ -135,9 +133,9 @@ def test_a_round_is_never_larger_than_the_engine_takes():
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
 def test_max_prompts_is_exact(most):
-    rounds, decoder, _ = run(POINTS, max_prompts=most)
-    assert rounds.decoder_calls == sum(map(len, decoder.batches)) == min(most, 5)
-    assert (rounds.states == PromptState.UNUSED).sum() == max(0, 5 - most)
+    decoded, decoder, _ = run(POINTS, max_prompts=most)
+    assert decoded.num_decoded == sum(map(len, decoder.batches)) == min(most, 5)
+    assert (decoded.states == PromptState.UNUSED).sum() == max(0, 5 - most)
 
 
 @pytest.mark.parametrize(
@@ -145,18 +143,18 @@ def test_max_prompts_is_exact(most):
 )
 def test_a_first_frame_leaves_a_rounds_time_for_its_end(budget_ms, batches):
     """10 ms a round, and as many for the end: the second round needs 30 ms, the third 40."""
-    rounds, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms)
+    decoded, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms)
     assert len(decoder.batches) == batches
-    assert len(rounds.masks()) == rounds.decoder_calls
+    assert len(decoded.masks) == decoded.num_decoded
 
 
-def known_pace(opening, end):
-    """Return the pace of frames that took so many seconds a portion."""
-    pace = Pace()
-    for lately, seconds in ((pace.opening, opening), (pace.end, end)):
+def known_budget(first_batch, end):
+    """Return what is known after frames that took so many seconds a unit of cost."""
+    budget = TimeBudget()
+    for times, seconds in ((budget.first_batch, first_batch), (budget.end, end)):
         for _ in range(2):
-            lately.learn(1, seconds * portions(1))
-    return pace
+            times.add(1, seconds * cost(1))
+    return budget
 
 
 @pytest.mark.parametrize(
@@ -172,23 +170,23 @@ def known_pace(opening, end):
     ],
 )
 def test_rounds_leave_the_time_that_the_frames_before_took(budget_ms, batches):
-    """3 ms a portion for the first call, 1 for the end; this frame's calls take 10 ms each.
+    """3 ms a unit of cost for the first batch, 1 for the end; this frame's batches take 10 ms each.
 
-    The first round is as large as fits, of one prompt at least: two are six portions, 24 ms. The
+    The first round is as large as fits, of one prompt at least: two cost six units, 24 ms. The
     others are whole or none: the second one needs 10 ms and the end of four masks 8, the third 10
     and 9.
     """
-    pace = known_pace(0.003, 0.001)
-    _, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms, pace=pace)
+    budget = known_budget(0.003, 0.001)
+    _, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms, budget=budget)
     assert [len(batch) for batch in decoder.batches] == batches
 
 
 def test_prompts_without_masks_need_less_time_for_them():
     asf = {"seconds": 0.010, "time_budget_ms": 64}
-    _, decoder, _ = run(POINTS, pace=known_pace(0.001, 0.010), **asf)
+    _, decoder, _ = run(POINTS, budget=known_budget(0.001, 0.010), **asf)
     assert [len(batch) for batch in decoder.batches] == [1]
     none = MaskOptions(predicted_iou_threshold=1.0)
-    _, decoder, _ = run(POINTS, pace=known_pace(0.001, 0.010), mask=none, **asf)
+    _, decoder, _ = run(POINTS, budget=known_budget(0.001, 0.010), mask=none, **asf)
     assert [len(batch) for batch in decoder.batches] == [1, 2]
 
 
@@ -200,26 +198,26 @@ def test_a_call_for_a_few_is_not_taken_to_be_shorter():
         assert [len(batch) for batch in decoder.batches] == batches
 
 
-def test_every_frame_teaches_the_next_one():
-    pace = Pace()
+def test_every_frames_times_are_kept_for_the_next_one():
+    budget = TimeBudget()
     for _ in range(2):
-        run(POINTS, seconds=0.010, pace=pace)
-    assert pace.opening.seconds == pytest.approx(0.010 / portions(2))
+        run(POINTS, seconds=0.010, budget=budget)
+    assert budget.first_batch.seconds == pytest.approx(0.010 / cost(2))
 
 
 @pytest.mark.parametrize(("slow", "sizes"), [(1, [8] * 8), (2, [1] * 7 + [8])])
 def test_frames_that_warmed_the_machine_up_are_forgotten(slow, sizes):
-    pace, many, asf = Pace(), [[5, 5]] * 40, {"batch_size": 8, "time_budget_ms": 100}
+    budget, many, asf = TimeBudget(), [[5, 5]] * 40, {"batch_size": 8, "time_budget_ms": 100}
     for _ in range(slow):
-        run(many, seconds=2.0, pace=pace, **asf)
-    frames = [run(many, seconds=0.005, pace=pace, **asf) for _ in range(8)]
+        run(many, seconds=2.0, budget=budget, **asf)
+    frames = [run(many, seconds=0.005, budget=budget, **asf) for _ in range(8)]
     assert [len(decoder.batches[0]) for _, decoder, _ in frames] == sizes
-    assert {rounds.decoder_calls for rounds, _, _ in frames} == {40}
+    assert {decoded.num_decoded for decoded, _, _ in frames} == {40}
 
 
 def test_hiccups_do_not_slow_a_stream_for_good():
     """Of a hundred calls two take eight times as long, and most frames are cut short."""
-    random, pace, clock = np.random.default_rng(0), known_pace(0.001, 0.0001), Clock()
+    random, budget, clock = np.random.default_rng(0), known_budget(0.001, 0.0001), Clock()
 
     class Hiccups(Decoder):
         def __call__(self, coords, labels):
@@ -228,8 +226,8 @@ def test_hiccups_do_not_slow_a_stream_for_good():
             return super().__call__(coords, labels)
 
     many = [[5, 5]] * 64
-    asf = {"batch_size": 8, "time_budget_ms": 45, "pace": pace, "clock": clock}
-    decoded = [run(many, decoding=Hiccups, **asf)[0].decoder_calls for _ in range(1200)]
+    asf = {"batch_size": 8, "time_budget_ms": 45, "budget": budget, "clock": clock}
+    decoded = [run(many, decoding=Hiccups, **asf)[0].num_decoded for _ in range(1200)]
     assert np.mean(decoded[-300:]) > 0.9 * np.mean(decoded[:300]) > 20
 
 
@@ -239,9 +237,9 @@ def test_budget_also_ends_a_grid():
 
 
 def test_no_prompts_no_calls():
-    rounds, decoder, _ = run([])
+    decoded, decoder, _ = run([])
     assert decoder.batches == []
-    assert len(rounds.masks()) == 0
+    assert len(decoded.masks) == 0
 
 
 def test_stopwatch_adds_up():
@@ -253,7 +251,7 @@ def test_stopwatch_adds_up():
     assert sum(timings[name] for name in STAGES) == pytest.approx(30)
 
 
-def test_drawing_masks_is_the_decoders_time():
+def test_rendering_masks_is_the_decoders_time():
     class Drawn(DecodedOnHost):
         def logits(self, prompts, masks):
             clock.now += 0.004

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
@@ -27,10 +28,10 @@ def test_a_point_gives_the_object_it_lies_on(segmenter, index):
     rgb, objects = coloured_scene()
     truth, (x, y) = objects[index]
     (mask,) = segment_prompt(segmenter, segmenter.encode(rgb), prompt([(x + 6, y + 6)]))
-    assert iou(mask.full(*truth.shape), truth) > 0.85
+    assert iou(decode_full(mask, *truth.shape), truth) > 0.85
     assert mask.id == 1
     assert mask.prompt == (x + 6, y + 6)
-    assert mask.area == mask.full(90, 120).sum()
+    assert mask.area == decode_full(mask, 90, 120).sum()
     assert mask.predicted_iou == pytest.approx(0.9)
     assert 0 <= mask.stability_score <= 1
 
@@ -59,7 +60,7 @@ def test_all_masks_are_the_models_three_best_first(segmenter):
 
 
 def test_rows_are_points_and_then_corners():
-    coords, labels = prompt([(1, 2), (3, 4)], [1, 0], (5.0, 6.0, 7.0, 8.0)).rows()
+    coords, labels = prompt([(1, 2), (3, 4)], [1, 0], (5.0, 6.0, 7.0, 8.0)).as_decoder_input()
     np.testing.assert_array_equal(coords, [[[1, 2], [3, 4], [5, 6], [7, 8]]])
     np.testing.assert_array_equal(labels, [[1, 0, 2, 3]])
     assert prompt([(1, 2), (3, 4)], [0, 1]).anchor == (3, 4)

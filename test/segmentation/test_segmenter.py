@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.masks.rle import decode, decode_full
 from aopsam_ros.results import PromptState
-from aopsam_ros.segmentation import frame_segmentation
-from aopsam_ros.segmentation.promptable import PromptableModel
+from aopsam_ros.segmentation import segmenter as segmenter_module
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.stopwatch import Stopwatch
-from aopsam_ros.segmentation.time_budget import Pace
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 from support.scenes import coloured_scene, iou
 from support.tiny_bundle import write_tiny_bundle
 
@@ -28,7 +27,9 @@ TIMINGS = {
 
 
 def best_ious(segmentation, objects):
-    masks = [mask.full(segmentation.height, segmentation.width) for mask in segmentation.masks]
+    masks = [
+        decode_full(mask, segmentation.height, segmentation.width) for mask in segmentation.masks
+    ]
     return [max(iou(mask, wanted) for mask in masks) for wanted, _ in objects]
 
 
@@ -38,10 +39,10 @@ def test_every_object_is_found_with_one_prompt_each(tiny, size):
     result = tiny.segment(rgb)
     assert (result.height, result.width) == size
     assert len(result.prompts) == 4
-    assert result.decoder_calls == 4
+    assert result.prompts_decoded == 4
     assert len(result.masks) == 4
     assert min(best_ious(result, objects)) > 0.8
-    assert all(prompt.state is PromptState.DECODED for prompt in result.prompts)
+    assert all(prompt.state is PromptState.KEPT for prompt in result.prompts)
 
 
 def test_prompts_are_in_source_pixels_best_first(tiny):
@@ -64,7 +65,7 @@ def test_masks_carry_what_they_say(tiny):
     places = {(p.x, p.y): p.confidence for p in result.prompts}
     for mask in result.masks:
         x, y, w, h = mask.bbox
-        crop = mask.crop()
+        crop = decode(mask)
         assert crop.shape == (h, w)
         assert crop.sum() == mask.area
         assert crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any()
@@ -72,7 +73,7 @@ def test_masks_carry_what_they_say(tiny):
         assert places[mask.prompt] == mask.prompt_confidence
         assert mask.predicted_iou == pytest.approx(0.9)
         assert mask.stability_score > 0.5
-        assert mask.full(480, 640)[y : y + h, x : x + w].sum() == mask.area
+        assert decode_full(mask, 480, 640)[y : y + h, x : x + w].sum() == mask.area
 
 
 def test_description_of_the_run(tiny):
@@ -100,11 +101,11 @@ def test_grid_decodes_every_point_and_finds_the_same_objects(tiny_grid):
     rgb, objects = coloured_scene(480, 640)
     result = tiny_grid.segment(rgb, tiny_grid.options.updated({"asf.max_prompts": 2}))
     assert result.prompt_source == "grid8"
-    assert result.decoder_calls == len(result.prompts) == 64
+    assert result.prompts_decoded == len(result.prompts) == 64
     assert result.confidence_map is None
     assert min(best_ious(result, objects)) > 0.8
     states = {prompt.state for prompt in result.prompts}
-    assert states == {PromptState.DECODED, PromptState.REJECTED}
+    assert states == {PromptState.KEPT, PromptState.REJECTED}
 
 
 def test_grid_takes_its_own_thresholds_from_the_bundle(tmp_path):
@@ -135,8 +136,8 @@ def test_batch_size_changes_nothing_without_filtering(tiny, batch_size):
 def test_max_prompts_leaves_the_rest_unused(tiny):
     rgb, _ = coloured_scene(200, 300)
     result = tiny.segment(rgb, tiny.options.updated({"asf.max_prompts": 3, "asf.batch_size": 2}))
-    assert result.decoder_calls == 3
-    assert [p.state.name for p in result.prompts] == ["DECODED"] * 3 + ["UNUSED"]
+    assert result.prompts_decoded == 3
+    assert [p.state.name for p in result.prompts] == ["KEPT"] * 3 + ["UNUSED"]
 
 
 def test_inside_rule_saves_the_second_prompt_of_an_object(tiny):
@@ -145,9 +146,9 @@ def test_inside_rule_saves_the_second_prompt_of_an_object(tiny):
     rgb[y + 30 : y + 38, x - 4 : x + 4, 0] = 200  # a second, weaker dot on the first object
     asf = {"asf.batch_size": 1, "asf.filtering": "none"}
     unfiltered = tiny.segment(rgb, tiny.options.updated(asf))
-    assert unfiltered.decoder_calls == 5
+    assert unfiltered.prompts_decoded == 5
     filtered = tiny.segment(rgb, tiny.options.updated({**asf, "asf.filtering": "inside"}))
-    assert filtered.decoder_calls == 4
+    assert filtered.prompts_decoded == 4
     assert [p.state.name for p in filtered.prompts].count("ELIMINATED") == 1
     assert len(filtered.masks) == len(unfiltered.masks) == 4
 
@@ -159,7 +160,7 @@ def test_every_rule_runs_and_drops_more_for_a_lower_k(tiny, rule):
     calls = [
         tiny.segment(
             rgb, tiny.options.updated({**changes, "asf.elimination_threshold": k})
-        ).decoder_calls
+        ).prompts_decoded
         for k in (0.0, 1.0, 10.0)
     ]
     assert calls == sorted(calls)
@@ -197,7 +198,7 @@ def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny):
         tiny.options.updated({"asf.time_budget_ms": 60_000}),
         stopwatch=Stopwatch(lambda: next(times)),
     )
-    assert result.decoder_calls == 0
+    assert result.prompts_decoded == 0
     assert result.masks == ()
     assert {p.state for p in result.prompts} == {PromptState.UNUSED}
 
@@ -206,13 +207,13 @@ def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch
     """Time passes only here: 8 ms a call of the decoder, 2 a prompt; 12 an end, 3 a mask."""
     now = [0.0]
 
-    def decode(model, frame, coords, labels, original=PromptableModel.decode):
+    def decode(handle, coords, labels, original=tiny.engine.decode):
         now[0] += 0.008 + 0.002 * len(coords)
-        return original(model, frame, coords, labels)
+        return original(handle, coords, labels)
 
-    def combine(masks, *others, original=frame_segmentation.combine):
-        now[0] += 0.012 + 0.003 * len(masks)
-        return original(masks, *others)
+    def build_instances(decoded, *others, original=segmenter_module.build_instances):
+        now[0] += 0.012 + 0.003 * len(decoded.masks)
+        return original(decoded, *others)
 
     def segment(**asf):
         now[0] = 0.0
@@ -220,30 +221,30 @@ def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch
         options = tiny.options.updated({f"asf.{name}": value for name, value in chosen.items()})
         return tiny.segment(rgb, options, stopwatch=Stopwatch(lambda: now[0]))
 
-    monkeypatch.setattr(tiny._model, "pace", Pace())  # other tests' frames took real time
-    monkeypatch.setattr(PromptableModel, "decode", decode)
-    monkeypatch.setattr(frame_segmentation, "combine", combine)
+    monkeypatch.setattr(tiny, "time_budget", TimeBudget())  # other tests' frames took real time
+    monkeypatch.setattr(tiny.engine, "decode", decode)
+    monkeypatch.setattr(segmenter_module, "build_instances", build_instances)
     rgb, _ = coloured_scene(240, 320)
     everything = segment()
     whole_ms = everything.timings_ms["total"]
-    assert whole_ms == pytest.approx(13 * everything.decoder_calls + 12)
+    assert whole_ms == pytest.approx(13 * everything.prompts_decoded + 12)
     calls = []
     for budget_ms in range(1, int(whole_ms) + 10):
         found = segment(time_budget_ms=budget_ms)
         assert found.timings_ms["total"] <= max(budget_ms, 25) + 1e-6  # one prompt in any case
         states = [prompt.state for prompt in found.prompts]
-        assert PromptState.UNUSED not in states[: found.decoder_calls]
-        assert set(states[found.decoder_calls :]) <= {PromptState.UNUSED}
-        calls.append(found.decoder_calls)
+        assert PromptState.UNUSED not in states[: found.prompts_decoded]
+        assert set(states[found.prompts_decoded :]) <= {PromptState.UNUSED}
+        calls.append(found.prompts_decoded)
     assert calls == sorted(calls)
-    assert set(calls) == set(range(1, everything.decoder_calls + 1))
+    assert set(calls) == set(range(1, everything.prompts_decoded + 1))
 
 
 def test_black_image_has_no_prompts_and_no_masks(tiny):
     result = tiny.segment(np.zeros((50, 70, 3), np.uint8))
     assert result.prompts == ()
     assert result.masks == ()
-    assert result.decoder_calls == 0
+    assert result.prompts_decoded == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 500), (500, 1), (3, 3), (4320, 7680)])
@@ -335,9 +336,9 @@ def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
     tiny_folder, without_predictor, caplog, monkeypatch
 ):
     monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
-    caplog.set_level("INFO", "aopsam_ros.prompting.choosing")
+    caplog.set_level("INFO", "aopsam_ros.prompting.sources")
     with Segmenter.from_bundle(tiny_folder, prompt_source="auto") as segmenter:
-        assert segmenter.prompt_source == "predictor"
+        assert segmenter.source.name == "predictor"
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "prompts from predictor (auto)")
     ]
@@ -345,7 +346,7 @@ def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
     with Segmenter.from_bundle(without_predictor) as segmenter:
         result = segmenter.segment(coloured_scene(120, 160)[0])
         segmenter.segment(coloured_scene(60, 80)[0])
-    assert (result.prompt_source, result.decoder_calls) == ("grid16", 256)
+    assert (result.prompt_source, result.prompts_decoded) == ("grid16", 256)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "no prompt predictor: prompts from grid16" in caplog.text
 
@@ -354,4 +355,4 @@ def test_options_can_be_set_for_all_frames(tmp_path):
     segmenter = Segmenter.from_bundle(write_tiny_bundle(tmp_path / "b"))
     rgb, _ = coloured_scene(120, 160)
     segmenter.options = segmenter.options.updated({"asf.max_prompts": 1})
-    assert segmenter.segment(rgb).decoder_calls == 1
+    assert segmenter.segment(rgb).prompts_decoded == 1

@@ -1,23 +1,23 @@
-"""Pace: what frames took, as the next one's time budget sees it."""
+"""Recent times, as the next frame's time budget sees them."""
 
 import pytest
 
-from aopsam_ros.segmentation.time_budget import SHARED, Lately
+from aopsam_ros.segmentation.time_budget import FIXED_COST, RecentTimes
 
 
 def test_a_single_frame_tells_nothing():
-    lately = Lately()
-    assert lately.seconds == 0.0
-    lately.learn(8, 2.0)
-    assert lately.seconds == 0.0
+    times = RecentTimes()
+    assert times.seconds == 0.0
+    times.add(8, 2.0)
+    assert times.seconds == 0.0
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(8, 0.024), (1, 0.01), (0, 0.004)])
-def test_a_call_takes_as_long_as_some_prompts_for_itself(count, seconds):
-    lately = Lately()
+def test_a_batch_costs_as_much_as_some_prompts_besides(count, seconds):
+    times = RecentTimes()
     for _ in range(2):
-        lately.learn(count, seconds)
-    assert lately.seconds == pytest.approx(seconds / (count + SHARED))
+        times.add(count, seconds)
+    assert times.seconds == pytest.approx(seconds / (count + FIXED_COST))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_call_takes_as_long_as_some_prompts_for_itself(count, seconds):
     ],
 )
 def test_the_second_longest_of_the_last_eight_counts(seconds, expected):
-    lately = Lately()
-    for portion in seconds:
-        lately.learn(2, portion * (2 + SHARED))
-    assert lately.seconds == pytest.approx(expected)
+    times = RecentTimes()
+    for unit in seconds:
+        times.add(2, unit * (2 + FIXED_COST))
+    assert times.seconds == pytest.approx(expected)

@@ -6,41 +6,41 @@ import cv2
 import numpy as np
 import pytest
 
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.streaming import StreamTracker, TrackingOptions
-from aopsam_ros.streaming.appearance import looks_of
+from aopsam_ros.streaming.appearance import appearance_of
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+from aopsam_ros.streaming.tracker import TrackingOptions
 
 FRAMES = 12
 HEIGHT, WIDTH = 300, 450
 
 
 @pytest.fixture(scope="module")
-def frames(root):
-    """Crops along a curve through a photograph: place, picture, masks and features of each."""
-    rgb = cv2.imread(str(root / "photographs" / "coffee.jpg"))[..., ::-1]
-    found = []
-    with Segmenter.from_bundle("nano", engine="onnxruntime", threads=1) as segmenter:
+def segmenter():
+    with Segmenter.from_bundle(
+        "nano", engine=EngineOptions(engine="onnxruntime", threads=1)
+    ) as segmenter:
         # Of masks that are nearly the same, nobody could tell which one is which in the next frame.
-        options = segmenter.options.updated({"mask.overlap_threshold": 0.7})
-        for step in range(FRAMES):
-            x = 12 * step
-            y = round(50 - 50 * np.cos(step))
-            picture = np.ascontiguousarray(rgb[y : y + HEIGHT, x : x + WIDTH])
-            encoded = segmenter.encode(picture)
-            segmentation = segmenter.segment_frame(encoded, options)
-            found.append(((x, y), picture, segmentation, segmenter.features(encoded)))
-    return found
+        segmenter.options = segmenter.options.updated({"mask.overlap_threshold": 0.7})
+        yield segmenter
 
 
-def tracked(frames, options=None):
+@pytest.fixture(scope="module")
+def frames(root):
+    """Crops along a curve through a photograph: place and image of each."""
+    rgb = cv2.imread(str(root / "photographs" / "coffee.jpg"))[..., ::-1]
+    places = [(12 * step, round(50 - 50 * np.cos(step))) for step in range(FRAMES)]
+    return [((x, y), np.ascontiguousarray(rgb[y:, x:][:HEIGHT, :WIDTH])) for x, y in places]
+
+
+def tracked(segmenter, frames, options=None):
     """The frames' places and masks, with ids."""
-    tracker = StreamTracker()
+    stream = StreamSegmenter(segmenter)
     return [
-        (
-            place,
-            tracker.update(picture, segmentation, features, stamp, options or TrackingOptions()),
-        )
-        for stamp, (place, picture, segmentation, features) in enumerate(frames)
+        (place, stream.segment(image, stamp, tracking=options or TrackingOptions()))
+        for stamp, (place, image) in enumerate(frames)
     ]
 
 
@@ -51,8 +51,12 @@ def switches(first, second):
     left, top = max(x0, x1), max(y0, y1)
     right, bottom = min(x0, x1) + WIDTH, min(y0, y1) + HEIGHT
     window = lambda x, y: (slice(top - y, bottom - y), slice(left - x, right - x))  # noqa: E731
-    a = np.array([m.full(HEIGHT, WIDTH)[window(x0, y0)].ravel() for m in before.masks], np.float32)
-    b = np.array([m.full(HEIGHT, WIDTH)[window(x1, y1)].ravel() for m in after.masks], np.float32)
+    a = np.array(
+        [decode_full(m, HEIGHT, WIDTH)[window(x0, y0)].ravel() for m in before.masks], np.float32
+    )
+    b = np.array(
+        [decode_full(m, HEIGHT, WIDTH)[window(x1, y1)].ravel() for m in after.masks], np.float32
+    )
     both = a @ b.T
     iou = both / np.maximum(a.sum(1)[:, None] + b.sum(1)[None] - both, 1.0)
     pairs = [
@@ -66,18 +70,19 @@ def count(found):
     return tuple(map(sum, zip(*results, strict=True)))
 
 
-def test_ids_stay_with_objects_of_a_moving_photograph(frames):
-    pairs, changed = count(tracked(frames))
+def test_ids_stay_with_objects_of_a_moving_photograph(segmenter, frames):
+    pairs, changed = count(tracked(segmenter, frames))
     assert pairs > 100
     assert changed <= 0.08 * pairs, (changed, pairs)
-    without = [(place, segmentation) for place, _, segmentation, _ in frames]
-    assert count(without)[1] > 0.5 * pairs  # numbered anew in each frame
+    without = [(place, segmenter.segment(image)) for place, image in frames[:4]]
+    pairs, changed = count(without)
+    assert changed > 0.5 * pairs  # numbered anew in each frame
 
 
-def test_ids_are_unique_in_a_frame_and_never_used_again(frames):
+def test_ids_are_unique_in_a_frame_and_never_used_again(segmenter, frames):
     seen = set()
     last = set()
-    for _, segmentation in tracked(frames, TrackingOptions(max_lost=0)):
+    for _, segmentation in tracked(segmenter, frames[:6], TrackingOptions(max_lost=0)):
         ids = [mask.id for mask in segmentation.masks]
         assert len(set(ids)) == len(ids)
         assert not (set(ids) - last) & seen
@@ -85,24 +90,27 @@ def test_ids_are_unique_in_a_frame_and_never_used_again(frames):
         last = set(ids)
 
 
-def test_the_same_frame_again_has_the_same_ids_and_a_step_back_in_time_new_ones(frames):
-    _, picture, segmentation, features = frames[0]
-    tracker, options = StreamTracker(), TrackingOptions()
-    first = tracker.update(picture, segmentation, features, 5, options)
-    again = tracker.update(picture, segmentation, features, 6, options)
-    assert [m.id for m in first.masks] == [m.id for m in again.masks]
-    rewound = tracker.update(picture, segmentation, features, 3, options)
-    assert not {m.id for m in rewound.masks} & {m.id for m in again.masks}
+def test_the_same_frame_again_has_the_same_ids_and_a_step_back_in_time_new_ones(segmenter, frames):
+    _, image = frames[0]
+    stream = StreamSegmenter(segmenter)
+    first, again, rewound = (
+        [mask.id for mask in stream.segment(image, stamp, tracking=TrackingOptions()).masks]
+        for stamp in (5, 6, 3)
+    )
+    assert first == again
+    assert not set(rewound) & set(again)
 
 
-def test_looks_are_means_of_unit_length_over_the_mask(frames):
-    _, _, segmentation, features = frames[0]
-    looks = looks_of(segmentation.masks, features)
-    assert looks.shape == (len(segmentation.masks), features.unit.shape[1])
-    np.testing.assert_allclose(np.linalg.norm(looks, axis=1), 1, atol=1e-5)
+def test_appearance_is_the_mean_feature_in_the_mask_of_unit_length(segmenter, frames):
+    _, image = frames[0]
+    frame = segmenter.encode(image)
+    segmentation, features = segmenter.segment_frame(frame), segmenter.features(frame)
+    appearance = appearance_of(segmentation.masks, features)
+    assert appearance.shape == (len(segmentation.masks), features.unit.shape[1])
+    np.testing.assert_allclose(np.linalg.norm(appearance, axis=1), 1, atol=1e-5)
     unit = features.unit.reshape(features.rows, features.columns, -1)
-    for mask, found in list(zip(segmentation.masks, looks, strict=True))[:10]:
-        full, inside = mask.full(HEIGHT, WIDTH), []
+    for mask, found in list(zip(segmentation.masks, appearance, strict=True))[:10]:
+        full, inside = decode_full(mask, HEIGHT, WIDTH), []
         for row in range(features.rows):
             for column in range(features.columns):
                 cell = np.array([[column, row]])
@@ -114,4 +122,4 @@ def test_looks_are_means_of_unit_length_over_the_mask(frames):
         if inside:
             mean = np.mean(inside, axis=0)
             np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-4)
-    assert looks_of((), features).shape == (0, features.unit.shape[1])
+    assert appearance_of((), features).shape == (0, features.unit.shape[1])

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.results import InstanceMask, Segmentation
 from support.scenes import iou
 
@@ -69,7 +70,7 @@ def hand_ious(name: str, segmentation: Segmentation) -> dict[str, float]:
 def full_masks(segmentation: Segmentation) -> list[Masks]:
     """Return all masks of a segmentation on the whole image."""
     size = segmentation.height, segmentation.width
-    return [mask.full(*size) for mask in segmentation.masks]
+    return [decode_full(mask, *size) for mask in segmentation.masks]
 
 
 def pack(segmentation: Segmentation) -> dict[str, Any]:

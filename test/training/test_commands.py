@@ -86,7 +86,7 @@ def test_the_bundle_segments(trained, tmp_path, capfd):
     write_rgb(tmp_path / "scene.png", draw_ellipses(50)[0])
     words = ["--model", str(trained / "drawn"), "--prompts", "grid4", "--out", str(tmp_path)]
     assert main(["segment", str(tmp_path / "scene.png"), *words]) == 0
-    assert json.loads((tmp_path / "scene.json").read_text())["decoder_calls"] == 16
+    assert json.loads((tmp_path / "scene.json").read_text())["prompts_decoded"] == 16
 
 
 def test_evaluate_points_and_prompts(trained, pictures, tmp_path, capfd):

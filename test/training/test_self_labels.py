@@ -7,8 +7,10 @@ import pytest
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.frames import Frame
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.images.files import read_rgb
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.self_labels import SelfLabeller
 from support.scenes import coloured_scene
@@ -45,7 +47,9 @@ class Scenes:
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory):
     folder = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
-    with Segmenter.from_bundle(folder, prompt_source="grid16", threads=1) as model:
+    with Segmenter.from_bundle(
+        folder, prompt_source="grid16", engine=EngineOptions(threads=1)
+    ) as model:
         yield model
 
 
@@ -144,5 +148,5 @@ def test_masks_survive_the_round_trip(segmenter):
     assert len(written["annotations"]) == len(segmentation.masks) >= 3
     for mask, annotation in zip(segmentation.masks, written["annotations"], strict=True):
         decoded = coco.decode(annotation["segmentation"]).astype(bool)
-        np.testing.assert_array_equal(decoded, mask.full(90, 120))
+        np.testing.assert_array_equal(decoded, decode_full(mask, 90, 120))
         assert annotation["area"] == decoded.sum()

@@ -14,6 +14,7 @@ import yaml
 
 from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset, split_by_group
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.random_weights import random_state
@@ -97,8 +98,8 @@ def test_the_predictor_learns(trained):
 
 
 def test_the_bundle_is_ready(trained):
-    with Segmenter.from_bundle(trained / "bundle", threads=1) as segmenter:
-        assert segmenter.prompt_source == "predictor" and segmenter.model == "mobile_sam"
+    with Segmenter.from_bundle(trained / "bundle", engine=EngineOptions(threads=1)) as segmenter:
+        assert segmenter.source.name == "predictor" and segmenter.bundle.name == "mobile_sam"
         inside = []
         for index in range(100, 110):  # scenes that it never saw
             rgb, labels = draw_ellipses(index)
@@ -112,7 +113,7 @@ def test_the_bundle_segments_from_the_command_line(trained, tmp_path):
     model = ["--model", str(trained / "bundle"), "--out", str(tmp_path), "--set", *ANY_MASK]
     assert main(["segment", str(tmp_path / "scene.png"), *model]) == 0
     found = json.loads((tmp_path / "scene.json").read_text())
-    assert found["decoder_calls"] >= 1 and found["masks"]
+    assert found["prompts_decoded"] >= 1 and found["masks"]
 
 
 def test_the_bundle_says_how_it_was_made(trained):

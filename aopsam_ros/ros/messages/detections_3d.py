@@ -19,11 +19,10 @@ from vision_msgs.msg import (
 )
 
 from aopsam_ros.drawing.overlay import colour_of
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
-from aopsam_ros.ros.messages.images import quoted
 from aopsam_ros.space.boxes_3d import Box3D, DepthMap, fit_box, points_of
 
 Points = NDArray[np.float64]

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from aopsam_ros.masks.rle import decode
 from aopsam_ros.msg import Mask, MaskArray, Prompt, PromptArray
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.images import array_to_image
@@ -79,7 +80,7 @@ def label_map(segmentation: Segmentation, header: Header) -> Image:
     for mask in segmentation.masks:
         x, y, width, height = mask.bbox
         box = labels[y : y + height, x : x + width]
-        box[mask.crop()] = (mask.id - 1) % _HIGHEST_LABEL + 1
+        box[decode(mask)] = (mask.id - 1) % _HIGHEST_LABEL + 1
     return array_to_image(labels, "mono16", header)
 
 

@@ -108,7 +108,7 @@ class Statistics:
             self._increment("segmented")
             self._failing = False
             self._latencies.append(1000.0 * latency_s)
-            self._prompts_decoded = segmentation.decoder_calls
+            self._prompts_decoded = segmentation.prompts_decoded
             self._masks = len(segmentation.masks)
 
     def report(self) -> Report:

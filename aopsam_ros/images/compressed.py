@@ -1,4 +1,4 @@
-"""Compressed camera images (image_transport's `compressed`): JPEG and PNG to RGB arrays."""
+"""Compressed images: JPEG, PNG and other files' contents to RGB arrays."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import struct
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CompressedImage
+from numpy.typing import NDArray
 
-from aopsam_ros.errors import InputError
-from aopsam_ros.ros.messages.images import RgbImage, check_size, quoted
+from aopsam_ros.errors import InputError, quoted
+
+RgbImage = NDArray[np.uint8]
+
+MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
+MAX_PIXELS = 1 << 26  # an 8K frame is half of this
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Frame headers are C0 to CF, but for Huffman tables, arithmetic coding and one reserved marker.
@@ -17,32 +21,55 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
-def compressed_to_rgb(message: CompressedImage) -> RgbImage:
-    """Decompress an image.
+def decompress(data: bytes, declared: str) -> RgbImage:
+    """Decompress a camera's JPEG or PNG image; 16-bit channels keep their upper half.
+
+    It is not turned as an EXIF tag says: a camera's image is what its pixels say, and turning it
+    would part it from its CameraInfo.
 
     Args:
-        message: JPEG or PNG; 16-bit channels keep their upper half, transparency is dropped.
+        data: the file's content.
+        declared: the message's `format`; drivers fill it in as they like, so it is only quoted.
 
     Returns:
-        uint8 `[H, W, 3]`, contiguous.
+        uint8 `[H, W, 3]`, contiguous; transparency is dropped.
 
     Raises:
         InputError: empty, damaged, of absurd size, or in another format.
     """
-    data = bytes(message.data)
-    width, height = picture_size(data, message.format)
+    width, height = image_size(data, declared)
     check_size(width, height)  # before anything of that size is allocated
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | _AS_STORED)
-    if bgr is None or bgr.shape[:2] != (height, width):
+    rgb = decode_file(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if rgb is None or rgb.shape[:2] != (height, width):
         raise InputError(f"the compressed image of {len(data)} bytes is damaged")
-    return np.ascontiguousarray(bgr[:, :, ::-1])
+    return rgb
 
 
-# A camera's image is what its pixels say; turning it by EXIF would part it from its CameraInfo.
-_AS_STORED = cv2.IMREAD_IGNORE_ORIENTATION
+def decode_file(data: bytes, flags: int = cv2.IMREAD_COLOR) -> RgbImage | None:
+    """Decode an image file's content with cv2's flags; None where it is not an image."""
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:
+        bgr = None
+    return None if bgr is None else np.ascontiguousarray(bgr[:, :, ::-1], np.uint8)
 
 
-def picture_size(data: bytes, declared: str) -> tuple[int, int]:
+def check_size(width: int, height: int) -> None:
+    """Refuse an image that is empty or of absurd size.
+
+    Raises:
+        InputError: if it is.
+    """
+    size = f"{width}x{height}"
+    if width == 0 or height == 0:
+        raise InputError(f"the image is empty: {size} pixels")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise InputError(
+            f"{size} pixels are too large an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
+        )
+
+
+def image_size(data: bytes, declared: str) -> tuple[int, int]:
     """Read width and height from the header of a JPEG or PNG file.
 
     Args:

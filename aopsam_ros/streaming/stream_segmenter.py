@@ -1,0 +1,117 @@
+"""The frames of one camera: each builds on the one before, and objects keep their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.segmentation.time_budget import Stopwatch
+from aopsam_ros.streaming.appearance import appearance_of
+from aopsam_ros.streaming.camera_motion import CameraMotion
+from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
+from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
+
+
+def _no_wait() -> None:
+    """Frames that come one at a time are in order already."""
+
+
+class StreamSegmenter:
+    """Segments the frames of one camera with a `Segmenter`.
+
+    Several threads may segment frames at once where the segmenter allows it; reuse and tracking are
+    then kept in order by `wait`.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        """Begin with no frame known."""
+        self._segmenter = segmenter
+        self._reuse = FrameReuse()
+        self._tracker = Tracker()
+        self._camera = CameraMotion()
+        self._stamp = 0
+
+    def segment(
+        self,
+        rgb: NDArray[np.uint8],
+        stamp: int = 0,
+        options: SegmenterOptions | None = None,
+        boxes: Boxes | None = None,
+        *,
+        reuse: ReuseOptions | None = None,
+        tracking: TrackingOptions | None = None,
+        wait: Callable[[], object] = _no_wait,
+    ) -> Segmentation:
+        """Segment the next frame.
+
+        Args:
+            rgb: uint8 `[H, W, 3]`.
+            stamp: of the frame, nanoseconds; where it steps back, all objects are forgotten.
+            options: of the frame; the segmenter's own where None.
+            boxes: a detector's, in source pixels, for the prompt sources that need them.
+            reuse: how the frame builds on the one before; None: it stands alone.
+            tracking: how objects are found again; None: ids are those of this frame only.
+            wait: returns when all frames before have been segmented.
+
+        Raises:
+            InputError, InferenceError, EngineError: as `Segmenter.segment`.
+        """
+        segmenter, chosen = self._segmenter, options or self._segmenter.options
+        if reuse is None and tracking is None:
+            segmentation = segmenter.segment(rgb, chosen, boxes)
+            wait()
+            self._reuse.reset()  # frames may pass before it is switched on again
+            return segmentation
+        if reuse is not None:
+            wait()
+        stopwatch = Stopwatch()
+        frame = segmenter.encode(rgb, chosen, stopwatch)
+        previous = self._reuse.begin(rgb, chosen, reuse) if reuse is not None else None
+        segmentation = segmenter.segment_frame(frame, chosen, boxes, stopwatch, previous)
+        wait()
+        if reuse is not None:
+            self._reuse.end(segmentation)
+        else:
+            self._reuse.reset()
+        if tracking is not None:
+            return self._track(rgb, segmentation, frame, stamp, tracking)
+        return segmentation
+
+    def _track(
+        self,
+        rgb: NDArray[np.uint8],
+        segmentation: Segmentation,
+        frame: FrameEmbedding,
+        stamp: int,
+        options: TrackingOptions,
+    ) -> Segmentation:
+        """Give the masks the ids of the objects they show."""
+        if stamp < self._stamp:
+            self._forget_objects()
+        self._stamp = stamp
+        masks = self._tracker.update(
+            segmentation.masks,
+            appearance_of(segmentation.masks, self._segmenter.features(frame)),
+            segmentation.height,
+            segmentation.width,
+            self._camera.update(rgb),
+            options,
+        )
+        return replace(segmentation, masks=masks)
+
+    def reset(self) -> None:
+        """Forget the last frame and all objects; ids are not used again."""
+        self._reuse.reset()
+        self._forget_objects()
+
+    def _forget_objects(self) -> None:
+        self._tracker.reset()
+        self._camera.reset()
+        self._stamp = 0
