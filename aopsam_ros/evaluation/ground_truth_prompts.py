@@ -19,6 +19,7 @@ from aopsam_ros.evaluation.metrics import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.training.prompt_sampling import innermost_pixel
 
 DECODED_AT_ONCE = 16
 KINDS = "centre, random, box or clicks:N"
@@ -75,30 +76,22 @@ def evaluate_prompts(
         InferenceError: if a graph fails.
     """
     frame = segmenter.encode(image.rgb)
-    best, after_click = [], []
-    masks = image.ground_truth
-    for start in range(0, len(masks), DECODED_AT_ONCE):
-        some = masks[start : start + DECODED_AT_ONCE]
-        prompts = [first_prompt(mask, kind.name, rng) for mask in some]
-        ious = []
-        for click in range(kind.corrections + 1):
-            decoded = _decode(segmenter, frame, prompts, some)
-            if click == 0:
-                best += [mask.best for mask in decoded]
-            ious.append([mask.iou for mask in decoded])
-            if click < kind.corrections:
-                prompts = [
-                    corrected(prompt, truth, mask.chosen)
-                    for prompt, truth, mask in zip(prompts, some, decoded, strict=True)
-                ]
-        after_click.append(np.array(ious))
-    means = np.hstack(after_click).mean(1).tolist()
-    return PromptedFigures(
-        float(np.mean(best)),
-        means[0],
-        len(masks),
-        tuple(means) if kind.name == "clicks" else (),
-    )
+    best: list[float] = []
+    after_click: list[list[float]] = [[] for _ in range(kind.corrections + 1)]
+    for start in range(0, len(image.ground_truth), DECODED_AT_ONCE):
+        masks = image.ground_truth[start : start + DECODED_AT_ONCE]
+        prompts = [first_prompt(mask, kind.name, rng) for mask in masks]
+        for click, ious in enumerate(after_click):
+            decoded = _decode(segmenter, frame, prompts, masks)
+            best += [one.best for one in decoded] if click == 0 else []
+            ious += [one.iou for one in decoded]
+            prompts = [
+                corrected(prompt, mask, one.chosen)
+                for prompt, mask, one in zip(prompts, masks, decoded, strict=True)
+            ]
+    means = tuple(float(np.mean(ious)) for ious in after_click)
+    is_clicked = kind.name == "clicks"
+    return PromptedFigures(float(np.mean(best)), means[0], len(best), means if is_clicked else ())
 
 
 def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -> Prompt:
@@ -140,19 +133,6 @@ def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if count == 1:
         return mask
     return np.asarray(regions == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax()), np.bool_)
-
-
-def innermost_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Find the pixel, x and y, farthest from the outside of a mask; the image's border is outside.
-
-    Args:
-        mask: bool `[H, W]` with at least one pixel set.
-    """
-    x, y, w, h = tight_box(mask)
-    crop = np.pad(mask[y : y + h, x : x + w].astype(np.uint8), 1)
-    distance = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-    return int(x + column - 1), int(y + row - 1)
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,6 @@ _STYLE = (
     ".wide{overflow-x:auto}svg{max-width:100%;height:auto}figure{margin:0}figcaption{font-size:12px}"
     ".examples{display:grid;gap:.7rem;margin-bottom:1rem}.examples img{width:100%}"
 )
-_SWEEP_TITLES = {
-    "asf.smoothing_sigma": "Table 3: smoothing",
-    "asf.confidence_threshold": "Table 3: confidence",
-    "asf.min_spacing": "Table 3: spacing",
-    "asf.elimination_threshold": "Table 3: elimination",
-    "asf.elimination_cosine": "Elimination by cosine",
-    "asf.max_prompts": "Budget of prompts",
-}
 
 
 def write_report(evaluator: Evaluator, evaluation: Evaluation, folder: Path) -> None:
@@ -81,9 +73,8 @@ def to_html(evaluation: Evaluation, examples: Sequence[Sequence[Example]]) -> st
     body.append("<h2>Panoptic quality against prompts decoded</h2>")
     body.append("<p>Points without a name are the other configurations of the tables below.</p>")
     body.append(_front(evaluation))
-    for table in tables(evaluation):
-        body.append(table.html())
-        body.append(_curves(evaluation, table.title))
+    body += [table.html() for table in tables(evaluation)]
+    body += [_curves(evaluation, name) for name in SWEEPS]
     body.append("<h2>Reliability of the scores</h2>")
     sources = evaluation.part("sources")
     body.append(draw_reliability({o.configuration.title: _all(o).reliability for o in sources}))
@@ -110,11 +101,12 @@ def tables(evaluation: Evaluation) -> list[Table]:
     ):
         if evaluation.part(part):
             found.append(_table(title, note, evaluation.part(part)))
-    for name, title in _SWEEP_TITLES.items():
+    for name in SWEEPS:
         swept = _swept(evaluation, name)
         if swept:
             rule = swept[0].options["asf.filtering"]
-            found.append(_table(title, f"one option changed at a time; rule: {rule}", swept))
+            note = f"one option changed at a time; rule: {rule}"
+            found.append(_table(f"Table 3: {name}", note, swept))
     return found
 
 
@@ -156,8 +148,7 @@ def _front(evaluation: Evaluation) -> str:
     return draw_front(points, "prompts decoded an image", "PQ, %")
 
 
-def _curves(evaluation: Evaluation, title: str) -> str:
-    name = next((name for name in SWEEPS if _SWEEP_TITLES[name] == title), "")
+def _curves(evaluation: Evaluation, name: str) -> str:
     swept = _swept(evaluation, name)
     if not swept:
         return ""
