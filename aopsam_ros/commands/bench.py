@@ -1,4 +1,4 @@
-"""`aopsam bench`: the pipeline's times beside their floors, other ways to masks, ROS, memory."""
+"""`aopsam bench`: times of graphs and frames, other ways to masks, ROS, memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aopsam_ros.errors import AopsamError, InputError
 
 INCOMPLETE = 2
 NEEDED = ("pyperf", "psutil", "onnx")
-PARTS = ("stages", "frames", "memory", "growth", "node", "official")
+PARTS = ("graphs", "frames", "memory", "growth", "node", "official")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument("--precision", default="auto", help="of the engine (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
-    parser.add_argument("--size", default="1280x720", help="of the picture (%(default)s)")
+    parser.add_argument("--size", default="1280x720", help="of the image (%(default)s)")
     parser.add_argument(
         "--set",
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="set options, such as encoder.padding=least; stages are measured without",
+        help="set options, such as encoder.padding=least; graphs are measured without",
     )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
     parser.add_argument("--quick", action="store_true", help="see that all works; no figures")
@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peer",
         type=Path,
         metavar="DIR",
-        help="folder that holds MobileSAM's published package mobile_sam, to time it as well",
+        help="folder that holds MobileSAM's published package mobile_sam, to time it as well; what"
+        " it imports must be installed",
     )
     parser.add_argument("--peer-python", default=sys.executable, help="Python to run it with")
     parser.add_argument(
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     _require()
     from aopsam_benchmarks.model_parts import RANDOM, Settings
-    from aopsam_benchmarks.pictures import parse_size
+    from aopsam_benchmarks.part import parse_size
     from aopsam_benchmarks.report import as_text
     from aopsam_benchmarks.run import measure
 

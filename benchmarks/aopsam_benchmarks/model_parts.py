@@ -17,15 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from aopsam_benchmarks.part import summary
-from aopsam_benchmarks.pictures import parse_size, picture
-from aopsam_benchmarks.rates import REPEATS, measure_rates
-from aopsam_benchmarks.stage_rows import stage_rows
+from aopsam_benchmarks.floors import REPEATS, measure_rate
+from aopsam_benchmarks.graphs import graph_rows
+from aopsam_benchmarks.part import benchmark_image, parse_size, summary
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.errors import AopsamError, InputError
 
 NODE_MEASURES = ("frames", "workers", "plain", "default")
-PARTS = ("stages", "frames", "memory", "growth", "node", "official")
+PARTS = ("graphs", "frames", "memory", "growth", "node", "official")
 RANDOM = "mobile_sam_random"  # made here; the name is not looked for
 MEMORY_PROMPTS = (1, 16, 64, 256)
 
@@ -53,7 +52,8 @@ class Settings:
     def common(self, model: str) -> list[str]:
         """Return the arguments that every part takes."""
         engine = ["--engine", self.engine, "--precision", self.precision]
-        return ["--model", model, *engine, "--threads", str(self.threads)]
+        common = ["--model", model, *engine, "--threads", str(self.threads)]
+        return [*common, "--size", self.size]
 
 
 def name_of(model: str) -> str:
@@ -62,7 +62,7 @@ def name_of(model: str) -> str:
 
 
 @contextlib.contextmanager
-def told(left_out: dict[str, str], what: str) -> Iterator[None]:
+def noting_failures(left_out: dict[str, str], what: str) -> Iterator[None]:
     """Write down what failed in the `with` block, and let the rest go on."""
     print(f"{what} …", file=sys.stderr, flush=True)
     try:
@@ -96,39 +96,35 @@ class ModelParts:
         found: dict[str, Any] = {}
         for part in PARTS:
             if part in self.settings.parts and self._applies(part):
-                with told(self.left_out, f"{self.name}, {part}"):
+                with noting_failures(self.left_out, f"{self.name}, {part}"):
                     found[part] = getattr(self, f"_{part}")()
         return found
 
     def _applies(self, part: str) -> bool:
         return part != "official" or (self.settings.peer is not None and self.is_random)
 
-    def _stages(self) -> dict[str, Any]:
+    def _graphs(self) -> dict[str, Any]:
         quick, settings = self.settings.quick, self.settings
-        rates = measure_rates(settings.engine, settings.threads, 1 if quick else REPEATS)
-        times, work = self._file("stages_pyperf"), self._file("stages_work")
+        times, work = self._file("graphs_pyperf"), self._file("graphs_work")
         thoroughness = ["--debug-single-value"] if quick else ["-p", "3", "-n", "5", "-w", "1"]
-        few = ["--only", "encoder", "decoder, 8 at once", "overlaps"] if quick else []
-        self._script(
-            "time_stages",
-            *("--copy-env", "--quiet", "-o", times, "--work", work, "--size", settings.size),
-            *thoroughness,
-            *few,
-            *settings.common(self.model),
-        )
-        rows = stage_rows(times, json.loads(work.read_text(encoding="utf-8")), rates)
-        return {"rates": asdict(rates), "rows": [asdict(row) for row in rows]}
+        few = ["--only", "encoder", "decoder, 8 at once"] if quick else []
+        arguments = ["--copy-env", "--quiet", "-o", times, "--work", work, *thoroughness, *few]
+        self._script("graphs", *arguments, *settings.common(self.model))
+        found = json.loads(work.read_text(encoding="utf-8"))
+        rate = measure_rate(settings.threads, 1 if quick else REPEATS)
+        is_on_cpu = found["device"] == "cpu"
+        rows = graph_rows(times, found["multiplications"], rate if is_on_cpu else None)
+        return {"multiplications_per_s": rate, "rows": [asdict(row) for row in rows]}
 
     def _frames(self) -> Any:  # noqa: ANN401  (as the script wrote it)
         extent = ["--grid", "4", "--rounds", "1"] if self.settings.quick else []
-        size = ["--size", self.settings.size, *self._published_decoder()]
-        return self._part("whole_frames", *size, *extent, *self._options())
+        return self._part("whole_frames", *self._published_decoder(), *extent, *self._options())
 
     def _published_decoder(self) -> list[str]:
         """Export the published decoder where it is at hand; the arguments that say so."""
         arguments: list[str] = []
         if self._applies("official"):
-            with told(self.left_out, f"{self.name}, the published decoder"):
+            with noting_failures(self.left_out, f"{self.name}, the published decoder"):
                 file = self.work / "published_decoder.onnx"
                 self._peer("published_decoder", "--out", file)
                 arguments = ["--published", str(file)]
@@ -149,15 +145,15 @@ class ModelParts:
 
     def _peak(self, *arguments: object) -> float:
         runs = 1 if self.settings.quick else 3
-        setting = ("--size", self.settings.size, *self._options())
-        peaks = [self._part("memory", *arguments, *setting)["peak_mb"] for _ in range(runs)]
+        options = self._options()
+        peaks = [self._part("memory", *arguments, *options)["peak_mb"] for _ in range(runs)]
         return float(summary(peaks)["median"])
 
     def _growth(self) -> Any:  # noqa: ANN401
         few = ["--prompts", 1, 8, "--sizes", "320x240", "--cameras", 1]
         few += ["--runs", 1, "--seconds", 0.1]
         extent = few if self.settings.quick else []
-        return self._part("growth", "--size", self.settings.size, *extent, *self._options())
+        return self._part("growth", *extent, *self._options())
 
     def _node(self) -> Any:  # noqa: ANN401
         if importlib.util.find_spec("rclpy") is None:
@@ -170,9 +166,9 @@ class ModelParts:
     def _official(self) -> dict[str, Any]:
         """Run the published generator in its own Python, with the grid's thresholds."""
         grid = load_bundle(self.model).options("grid").mask
-        pixels, out = self.work / "picture.npy", self._file("official")
-        np.save(pixels, picture(*parse_size(self.settings.size)))
-        words = ["--out", out, "--picture", pixels]
+        pixels, out = self.work / "image.npy", self._file("official")
+        np.save(pixels, benchmark_image(*parse_size(self.settings.size)))
+        words = ["--out", out, "--image", pixels]
         words += ["--predicted-iou", grid.predicted_iou_threshold]
         words += ["--stability", grid.stability_threshold, "--overlap", grid.overlap_threshold]
         words += ["--grid", 4 if self.settings.quick else 32, "--threads", self.settings.threads]

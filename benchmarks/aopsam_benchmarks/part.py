@@ -1,4 +1,4 @@
-"""What the parts share: their arguments, and how they hand over what they found."""
+"""What the parts share: their arguments, the image, and how they hand over what they found."""
 
 from __future__ import annotations
 
@@ -9,22 +9,64 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.errors import InputError
+from aopsam_ros.images.files import read_rgb
+from aopsam_ros.ros.resources import shipped_folder
+
+PHOTOGRAPH = "coffee.jpg"
+
 
 def part_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the arguments that every part takes."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--model", default="nano", help="bundle's name or folder")
-    parser.add_argument("--engine", default="auto", help="engine that runs it")
-    parser.add_argument("--precision", default="auto", help="of the engine")
-    parser.add_argument("--threads", type=int, default=0, help="of the engine (0: it chooses)")
+    add_model_arguments(parser)
     parser.add_argument("--set", nargs="*", default=[], help="options, NAME=VALUE")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     return parser
 
 
-def engine_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what a part's arguments say about the engine, as keyword arguments of its makers."""
-    return {name: getattr(arguments, name) for name in ("engine", "threads", "precision")}
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the model, its engine, and the image's size."""
+    parser.add_argument("--model", default="nano", help="bundle's name or folder")
+    parser.add_argument("--engine", default="auto", help="engine that runs it")
+    parser.add_argument("--precision", default="auto", help="of the engine")
+    parser.add_argument("--threads", type=int, default=0, help="of the engine (0: it chooses)")
+    parser.add_argument("--size", default="1280x720", help="of the image")
+
+
+def engine_of(arguments: argparse.Namespace) -> EngineOptions:
+    """Return what a part's arguments say about the engine."""
+    names = ("engine", "threads", "precision")
+    return EngineOptions(**{name: getattr(arguments, name) for name in names})
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read `1280x720` as width and height.
+
+    Raises:
+        InputError: if it is no such size.
+    """
+    width, separator, height = text.partition("x")
+    if not (separator and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise InputError(f"a size is WIDTHxHEIGHT, such as 1280x720, not '{text}'")
+    return int(width), int(height)
+
+
+def benchmark_image(width: int, height: int) -> NDArray[np.uint8]:
+    """Return a photograph in this size, uint8 `[height, width, 3]`: cut to its shape, resized."""
+    rgb = read_rgb(shipped_folder("photographs") / PHOTOGRAPH)
+    rows, columns = rgb.shape[:2]
+    wanted_rows = min(rows, round(columns * height / width))
+    wanted_columns = min(columns, round(rows * width / height))
+    top, left = (rows - wanted_rows) // 2, (columns - wanted_columns) // 2
+    cut = rgb[top : top + wanted_rows, left : left + wanted_columns]
+    method = cv2.INTER_AREA if width < wanted_columns else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(cut, (width, height), interpolation=method), np.uint8)
 
 
 def write_json(file: Path, content: object) -> None:

@@ -1,7 +1,7 @@
 """Exports the published mask decoder, by its own modules, as a bundle's decoder.
 
 So the grid can be timed with it in any engine, as users of exported decoders run it: nothing of
-this project's arithmetic is in the graph. Runs in the Python that `published` says.
+this project's arithmetic is in the graph. Runs in a Python of its own, as `official` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from aopsam_benchmarks.published import load_model
+from aopsam_benchmarks.official import load_model
 
 OPSET = 17
 PROMPTS = {0: "prompts"}

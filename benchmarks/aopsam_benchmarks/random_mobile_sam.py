@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_benchmarks.part import benchmark_image, parse_size
 from aopsam_ros.geometry import preprocess
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts
 from aopsam_ros.models.mobile_sam import (
@@ -45,14 +45,14 @@ def main() -> int:
     """Write `--out`/bundle and `--out`/weights.pt."""
     parser = argparse.ArgumentParser(description="export MobileSAM with random weights")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", default="1280x720", help="of the picture the thresholds suit")
+    parser.add_argument("--size", default="1280x720", help="of the image the thresholds suit")
     arguments = parser.parse_args()
-    write(arguments.out, picture(*parse_size(arguments.size)))
+    write(arguments.out, benchmark_image(*parse_size(arguments.size)))
     return 0
 
 
 def write(folder: Path, rgb: np.ndarray, image_size: int = IMAGE_SIZE) -> None:
-    """Make the model, set its thresholds on a picture, export it and save its weights."""
+    """Make the model, set its thresholds on an image, export it and save its weights."""
     torch.manual_seed(0)
     model, predictor = MobileSam(image_size), PromptPredictor(EMBEDDING_CHANNELS)
     for part in (model, predictor):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 Found = Mapping[str, Any]  # a part's findings, or a model's by part
-WHOLE_GRAPHS = ("encoder", "predictor", "decoder")  # stages that the engine runs
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
             what = f"{grid['prompts']} on the same engine to ours"
             yield what, grid["frame_ms"]["median"] / frame, "x"
         yield "prompt stage (predictor, ASF) of a frame", 100.0 * ours["prompt_share"], "%"
-    yield from _stage_ratios(found.get("stages", {}).get("rows", []))
+    yield from _graph_ratios(found.get("graphs", {}).get("rows", []))
     if "memory" in found:
         yield "prompt stage's memory above the encoder's", found["memory"]["prompt_stage_mb"], "MB"
     for row in found.get("growth", {}).get("budgets", []):
@@ -57,21 +56,21 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
         yield what, row["workers_fps"], "frames/s"
 
 
-def _stage_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
-    """Compare the engine's graphs with their floors, and the decoder's batches."""
+def _graph_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
+    """Compare the graphs with their floors, and the decoder's batches."""
     for row in rows:
-        if row["stage"].startswith(WHOLE_GRAPHS) and row["times_floor"] is not None:
-            yield f"{row['stage']} to its floor", row["times_floor"], "x"
-    decoders = [row for row in rows if row["stage"].endswith("at once")]
-    if len(decoders) > 1:
-        per_prompt = {_batch(row): row["ms"] / _batch(row) for row in decoders}
+        if row["times_floor"] is not None:
+            yield f"{row['graph']} to its floor", row["times_floor"], "x"
+    per_prompt = {_batch(row): row["ms"] / _batch(row) for row in rows if _batch(row)}
+    if len(per_prompt) > 1:
         best = min(per_prompt, key=lambda size: per_prompt[size])
         yield f"decoder, a prompt at the best batch, {best}", per_prompt[best], "ms"
 
 
 def _batch(row: Found) -> int:
-    """Read `decoder, 8 at once`."""
-    return int(row["stage"].split()[1])
+    """Read `decoder, 8 at once`; 0 for other graphs."""
+    words = row["graph"].split()
+    return int(words[1]) if words[0] == "decoder," else 0
 
 
 def as_text(results: Found) -> str:
@@ -103,10 +102,10 @@ def _ratio_lines(found: Sequence[Found]) -> list[list[str]]:
 def _model_tables(model: str, found: Found) -> Iterator[str]:
     if "frames" in found:
         yield _table(f"{model}: whole frames", _frame_lines(found))
-    if "stages" in found:
-        rates = found["stages"]["rates"]
-        best = f"{2e-9 * rates['macs_per_s']:.0f} GFLOP/s, {1e-9 * rates['bytes_per_s']:.0f} GB/s"
-        yield _table(f"{model}: stages; floors at {best}", _stage_lines(found["stages"]["rows"]))
+        yield _table(f"{model}: stages of a frame, ms", _stage_lines(found["frames"]))
+    if "graphs" in found:
+        rate = f"{2e-9 * found['graphs']['multiplications_per_s']:.0f} GFLOP/s"
+        yield _table(f"{model}: graphs; floors at {rate}", _graph_lines(found["graphs"]["rows"]))
     if "memory" in found:
         yield _table(f"{model}: memory", _memory_lines(found["memory"]))
     if "growth" in found:
@@ -118,9 +117,7 @@ def _model_tables(model: str, found: Found) -> Iterator[str]:
 def _frame_lines(found: Found) -> list[list[str]]:
     lines = [["prompts", "ms", "from", "to", "frames", "decoded", "masks"]]
     for row in found["frames"]:
-        lines.append(
-            [row["prompts"], *_spread(row), str(row["prompts_decoded"]), str(row["masks"])]
-        )
+        lines.append([row["prompts"], *_spread(row), str(row["prompts_decoded"]), str(row["masks"])])
     if "official" in found:
         row = found["official"]
         name = f"official generator, torch {row['torch']}"
@@ -133,13 +130,19 @@ def _spread(row: Found) -> list[str]:
     return [*(f"{spread[key]:.1f}" for key in ("median", "min", "max")), str(spread["runs"])]
 
 
-def _stage_lines(rows: Sequence[Found]) -> list[list[str]]:
-    lines = [["stage", "ms", "+-", "floor ms", "x floor", "by", "GFLOP", "MB", ""]]
+def _stage_lines(frames: Sequence[Found]) -> list[list[str]]:
+    stages = list(frames[0]["stages_ms"])
+    lines = [["prompts", *stages]]
+    return lines + [
+        [row["prompts"], *(f"{row['stages_ms'][stage]:.1f}" for stage in stages)] for row in frames
+    ]
+
+
+def _graph_lines(rows: Sequence[Found]) -> list[list[str]]:
+    lines = [["graph", "ms", "+-", "GFLOP", "floor ms", "x floor"]]
+    keys = ("ms", "scatter_ms", "gflop", "floor_ms", "times_floor")
     for row in rows:
-        numbers = [f"{row[key]:.3g}" for key in ("ms", "scatter_ms", "floor_ms")]
-        numbers.append("" if row["times_floor"] is None else f"{row['times_floor']:.3g}")
-        sizes = [f"{row['gflop']:.3g}", f"{row['mb']:.3g}", row["amount"]]
-        lines.append([row["stage"], *numbers, row["floor_by"], *sizes])
+        lines.append([row["graph"], *("" if row[k] is None else f"{row[k]:.3g}" for k in keys)])
     return lines
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from aopsam_benchmarks.machine import describe_machine
-from aopsam_benchmarks.model_parts import ModelParts, Settings, name_of, told
+from aopsam_benchmarks.model_parts import ModelParts, Settings, name_of, noting_failures
 from aopsam_benchmarks.report import ratios
 
-FORMAT = 1  # of the JSON; counted up when a name in it changes its meaning
+FORMAT = 2  # of the JSON; counted up when a name in it changes its meaning
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     settings.out.mkdir(parents=True, exist_ok=True)
     machine, left_out, models = describe_machine(), dict[str, str](), dict[str, Any]()
     for name, model in names.items():
-        with told(left_out, name):
+        with noting_failures(left_out, name):
             models[name] = ModelParts(settings, name, model, left_out).measure()
     return {
         "format": FORMAT,

@@ -11,36 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
-pytest.importorskip("PIL")
 
-from aopsam_benchmarks import official, published, published_decoder  # noqa: E402
-
-
-def test_suppression_of_boxes_against_every_pair():
-    random = np.random.default_rng(0)
-    corner, extent = random.uniform(0, 50, (40, 2)), random.uniform(5, 40, (40, 2))
-    boxes, scores = np.hstack((corner, corner + extent)), random.permutation(40).astype(float)
-
-    def iou(a, b):
-        sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-        both = np.prod(np.maximum(sides, 0))
-        return both / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - both)
-
-    wanted = []
-    for index in np.argsort(-scores):
-        if all(iou(boxes[index], boxes[k]) <= 0.3 for k in wanted):
-            wanted.append(int(index))
-    found = published.batched_nms(torch.tensor(boxes), torch.tensor(scores), None, 0.3)
-    assert found.tolist() == wanted
-    assert 5 < len(wanted) < 40
+from aopsam_benchmarks import official, published_decoder  # noqa: E402
 
 
 STAND_IN = """
 import torch
-from timm.models.layers import DropPath, to_2tuple, trunc_normal_
-from timm.models.registry import register_model
-from torchvision.ops.boxes import batched_nms, box_area
-from torchvision.transforms.functional import resize, to_pil_image
 
 
 class SamAutomaticMaskGenerator:
@@ -51,8 +27,7 @@ class SamAutomaticMaskGenerator:
         )
 
     def generate(self, rgb):
-        small = resize(to_pil_image(rgb), (4, 6))
-        assert to_2tuple(small.size) == (6, 4)
+        assert rgb.shape == (8, 12, 3)
         return [{"area": 3}, {"area": 0}, {"area": 1}]
 
 
@@ -133,8 +108,8 @@ def test_the_published_decoder_is_exported_for_any_number_of_prompts(run, tmp_pa
 
 
 def test_official_generator_is_run_with_the_same_weights_and_thresholds(run, tmp_path):
-    np.save(tmp_path / "picture.npy", np.zeros((8, 12, 3), np.uint8))
-    words = ["--picture", tmp_path / "picture.npy", "--out", tmp_path / "out.json"]
+    np.save(tmp_path / "image.npy", np.zeros((8, 12, 3), np.uint8))
+    words = ["--image", tmp_path / "image.npy", "--out", tmp_path / "out.json"]
     words += ["--predicted-iou", 0.5, "--stability", 0.25, "--overlap", 1.0, "--grid", 5]
     run(official, *words, "--runs", 2, "--threads", 1)
     facts = json.loads((tmp_path / "out.json").read_text())

@@ -1,0 +1,50 @@
+"""Every graph that is timed runs on an image and knows its multiplications; rows join both."""
+
+import pytest
+
+pyperf = pytest.importorskip("pyperf")
+pytest.importorskip("onnx")
+
+from aopsam_benchmarks.graphs import graph_rows, graph_runs  # noqa: E402
+from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
+from aopsam_ros.engines.base import EngineOptions  # noqa: E402
+from aopsam_ros.engines.registry import create_engine  # noqa: E402
+from support.tiny_bundle import coloured_scene  # noqa: E402
+from support.tiny_split import write_split_bundle  # noqa: E402
+
+
+def runs_of(folder):
+    bundle = load_bundle(folder)
+    engine = create_engine(bundle, EngineOptions(engine="onnxruntime", threads=1))
+    return {run.name: run for run in graph_runs(bundle, engine, coloured_scene()[0], (1, 4))}
+
+
+def test_graphs_are_encoder_predictor_and_decoders(tiny_folder):
+    runs = runs_of(tiny_folder)
+    assert list(runs) == ["encoder", "predictor", "decoder, 1 at once", "decoder, 4 at once"]
+    for run in runs.values():
+        run.run()
+        assert run.count() >= 0
+    # The encoder's one product: a 1 x 1 convolution of 3 to 3 channels over 128 x 128 pixels.
+    assert runs["encoder"].count() == 9 * 128 * 128
+
+
+@pytest.mark.parametrize("is_per_mask", [False, True], ids=["of prompts", "of masks"])
+def test_a_decoder_in_parts_is_counted_without_what_prompts_share(tmp_path, is_per_mask):
+    runs = runs_of(write_split_bundle(tmp_path / "split", is_per_mask=is_per_mask))
+    one, four = runs["decoder, 1 at once"], runs["decoder, 4 at once"]
+    four.run()
+    assert four.count() == 4 * one.count() > 0
+
+
+def test_rows_are_medians_of_what_pyperf_measured_beside_their_floors(tmp_path):
+    runs = [
+        pyperf.Run([v], metadata={"name": "b"}, collect_metadata=False) for v in (1.0, 2.0, 9.0)
+    ]
+    file = tmp_path / "times.json"
+    pyperf.BenchmarkSuite([pyperf.Benchmark(runs)]).dump(str(file))
+    (row,) = graph_rows(file, {"b": 50_000_000}, rate=100e6)
+    assert (row.graph, row.ms, row.scatter_ms) == ("b", 2000.0, 1000.0)
+    assert (row.floor_ms, row.times_floor, row.gflop) == pytest.approx((500.0, 4.0, 0.1))
+    (row,) = graph_rows(file, {"b": 50_000_000}, rate=None)
+    assert (row.floor_ms, row.times_floor) == (None, None)
