@@ -1,8 +1,8 @@
 """What reuse between frames saves, and what it costs: photographs whose motion is known.
 
 Views of labelled photographs move as a camera would: not at all, sideways, or closer while turning;
-or they stay and an object of the next photograph crosses them. All have a sensor's noise. The truth
-of a frame is that of the photograph, moved likewise. Each frame is segmented by itself and with
+or they stay and an object of the next photograph crosses them. All have a sensor's noise. A frame's
+ground truth is that of the photograph, moved likewise. Each frame is segmented by itself and with
 what the frame before left, in turns.
 
 Run it as python -m benchmarks.streams --data FOLDER...
@@ -35,7 +35,7 @@ VIEW = 0.7  # of a photograph's sides
 NOISE = 3.0  # standard deviation of a sensor's, grey levels
 LARGE = 0.03  # share of a photograph from which an instance is an object that may cross another
 
-Frame = tuple[NDArray[np.uint8], NDArray[np.uint16]]  # picture, label layers
+Frame = tuple[NDArray[np.uint8], NDArray[np.uint16]]  # image, label layers
 View = tuple[float, float, float, float]  # middle x and y, size, all of the photograph's; degrees
 
 
@@ -106,16 +106,16 @@ KINDS = (*PATHS, "crossing")
 
 @dataclass
 class Sums:
-    """What one way of segmenting gave, a row for each frame: mIoU, masks, calls, milliseconds."""
+    """What one way of segmenting gave, a row a frame: mIoU, masks, prompts decoded, two times."""
 
     rows: list[tuple[float, int, int, float, float]] = field(default_factory=list)
 
-    def add(self, found: Segmentation, truth: list[NDArray[np.bool_]]) -> None:
+    def add(self, found: Segmentation, ground_truth: list[NDArray[np.bool_]]) -> None:
         """Take a frame."""
         after_encoder = sum(found.timings_ms[stage] for stage in AFTER_ENCODER)
         self.rows.append(
             (
-                one_to_one(iou_matrix(found, truth)),
+                one_to_one(iou_matrix(found, ground_truth)),
                 len(found.masks),
                 found.prompts_decoded,
                 after_encoder,
@@ -134,17 +134,17 @@ AFTER_ENCODER = ("predictor", "sampling", "decoder", "filtering", "postprocess")
 def measure(
     segmenter: Segmenter, frames: Iterator[Frame], reuse: ReuseOptions
 ) -> tuple[Sums, Sums] | None:
-    """Segment a stream in both ways, in turns; None where it has no truth."""
+    """Segment a stream in both ways, in turns; None where it has no ground truth."""
     alone, reused, stream = Sums(), Sums(), StreamSegmenter(segmenter)
     for number, (rgb, layers) in enumerate(frames):
-        truth = instance_masks(layers)
+        ground_truth = instance_masks(layers)
         ways = ((alone, None), (reused, reuse))
         for sums, options in ways if number % 2 else ways[::-1]:
             found = (
                 segmenter.segment(rgb) if options is None else stream.segment(rgb, reuse=options)
             )
-            if truth:
-                sums.add(found, truth)
+            if ground_truth:
+                sums.add(found, ground_truth)
     return (alone, reused) if alone.rows else None
 
 
@@ -163,7 +163,7 @@ def report(kind: str, pairs: Sequence[tuple[Sums, Sums]]) -> str:
 
 HEADER = (
     "| stream | streams | mIoU alone | difference | masks alone | reused "
-    "| calls alone | reused | after the encoder, ratio | frame, ratio |\n|---" + "|---:" * 9 + "|"
+    "| decoded alone | reused | after the encoder, ratio | frame, ratio |\n|---" + "|---:" * 9 + "|"
 )
 
 

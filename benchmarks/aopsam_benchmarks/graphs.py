@@ -15,7 +15,7 @@ import pyperf
 from numpy.typing import NDArray
 
 from aopsam_benchmarks.floors import count_multiplications
-from aopsam_benchmarks.part import add_model_arguments, engine_of, parse_size, benchmark_image
+from aopsam_benchmarks.part import add_model_arguments, benchmark_image, engine_of, parse_size
 from aopsam_ros.bundle.loading import (
     DECODER,
     ENCODER,

@@ -1,4 +1,4 @@
-"""How a frame's time grows with prompts, picture size and cameras, and keeps to a budget."""
+"""How a frame's time grows with prompts, image size and cameras, and keeps to a budget."""
 
 from __future__ import annotations
 
@@ -15,8 +15,14 @@ import psutil
 from numpy.typing import NDArray
 
 from aopsam_benchmarks.memory import exactly
-from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
-from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_benchmarks.part import (
+    benchmark_image,
+    engine_of,
+    parse_size,
+    part_parser,
+    summary,
+    write_json,
+)
 from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.options import SegmenterOptions
@@ -37,12 +43,12 @@ class Loading:
     """What a process has to know to make the segmenter."""
 
     model: str
-    engine: dict[str, Any]  # what `engine_of` returned
+    engine: EngineOptions
     settings: dict[str, object]  # options by name
 
     def segmenter(self) -> Segmenter:
         """Load it, with its options set."""
-        segmenter = Segmenter.from_bundle(self.model, engine=EngineOptions(**self.engine))
+        segmenter = Segmenter.from_bundle(self.model, engine=self.engine)
         segmenter.options = segmenter.options.updated(self.settings)
         return segmenter
 
@@ -50,7 +56,6 @@ class Loading:
 def main() -> int:
     """Measure all four; write a list of rows for each."""
     parser = part_parser("measure how time grows")
-    parser.add_argument("--size", default="1280x720", help="where prompts and budgets grow")
     parser.add_argument("--prompts", nargs="*", type=int, default=list(PROMPTS))
     parser.add_argument("--sizes", nargs="*", default=list(SIZES))
     parser.add_argument("--cameras", nargs="*", type=int, default=list(CAMERAS))
@@ -75,13 +80,13 @@ def main() -> int:
 
 def _with_prompts(segmenter: Segmenter, size: str, count: int, runs: int) -> dict[str, Any]:
     options = segmenter.options.updated(exactly(count))
-    rgb = picture(*parse_size(size))
+    rgb = benchmark_image(*parse_size(size))
     return {"prompts": count, **_frames(segmenter, rgb, options, runs)}
 
 
 def _in_budgets(segmenter: Segmenter, size: str, runs: int) -> list[dict[str, Any]]:
     """Give frames less time than they take, after as many without a budget."""
-    rgb = picture(*parse_size(size))
+    rgb = benchmark_image(*parse_size(size))
     unlimited = segmenter.options.updated({"asf.time_budget_ms": 0})
     whole_ms = _frames(segmenter, rgb, unlimited, runs)["frame_ms"]["median"]
     rows = []
@@ -93,14 +98,14 @@ def _in_budgets(segmenter: Segmenter, size: str, runs: int) -> list[dict[str, An
 
 
 def _of_size(segmenter: Segmenter, size: str, runs: int) -> dict[str, Any]:
-    rgb = picture(*parse_size(size))
+    rgb = benchmark_image(*parse_size(size))
     return {"size": size, **_frames(segmenter, rgb, segmenter.options, runs)}
 
 
 def _frames(
     segmenter: Segmenter, rgb: NDArray[np.uint8], options: SegmenterOptions, runs: int
 ) -> dict[str, Any]:
-    """Segment a picture some times, after once that does not count."""
+    """Segment an image some times, after once that does not count."""
     results = [segmenter.segment(rgb, options) for _ in range(runs + 1)][1:]
     return {
         "decoded": results[-1].prompts_decoded,
@@ -126,7 +131,7 @@ def _meet_at(barrier: Barrier) -> None:
 
 def _camera(loading: Loading, seconds: float) -> tuple[float, float]:
     """Segment for some seconds, together with the others; frames a second, own MB of memory."""
-    rgb = picture(*parse_size(CAMERA_SIZE))
+    rgb = benchmark_image(*parse_size(CAMERA_SIZE))
     with loading.segmenter() as segmenter:
         segmenter.segment(rgb)
         if _together is not None:

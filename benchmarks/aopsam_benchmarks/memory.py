@@ -10,13 +10,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_benchmarks.part import engine_of, part_parser, write_json
-from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_benchmarks.part import (
+    benchmark_image,
+    engine_of,
+    parse_size,
+    part_parser,
+    write_json,
+)
 from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.engines.base import EngineOptions
@@ -31,7 +35,6 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 FRAMES = 5
 MIB = (1 << 20) / 1e6  # in MB
 MASKS = 8  # that filtering looks at
-Loading = dict[str, Any]  # what `engine_of` returned
 Settings = dict[str, object]  # options by name
 Work = Callable[[NDArray[np.uint8]], object]
 
@@ -40,11 +43,10 @@ def main() -> int:
     """Run `--what` on some frames; write the process's memory in MB."""
     parser = part_parser("measure memory")
     parser.add_argument("--what", choices=("encoder", "prompts", "pipeline"), default="pipeline")
-    parser.add_argument("--size", default="1280x720")
     parser.add_argument("--prompts", type=int, default=0, help="budget of prompts (0: the model's)")
     arguments = parser.parse_args()
     make = {"encoder": _encoder, "prompts": _prompt_stage, "pipeline": _pipeline}[arguments.what]
-    rgb = picture(*parse_size(arguments.size))
+    rgb = benchmark_image(*parse_size(arguments.size))
     bundle, settings = load_bundle(arguments.model), parse_settings(arguments.set)
     if arguments.prompts:
         settings |= exactly(arguments.prompts)
@@ -61,16 +63,16 @@ def _only(bundle: Bundle, *graphs: str) -> Bundle:
     return dataclasses.replace(bundle, graphs=kept)
 
 
-def _encoder(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
-    loaded = create_engine(_only(bundle, ENCODER), EngineOptions(**engine))
+def _encoder(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work:
+    loaded = create_engine(_only(bundle, ENCODER), engine)
     segmenter = Segmenter(bundle, loaded, "grid16")  # a source that needs no predictor
     _, options = _prompting(bundle, settings)
     return lambda rgb: segmenter.encode(rgb, options)
 
 
-def _prompt_stage(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
+def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work:
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
-    loaded = create_engine(_only(bundle, ENCODER, PREDICTOR), EngineOptions(**engine))
+    loaded = create_engine(_only(bundle, ENCODER, PREDICTOR), engine)
     segmenter = Segmenter(bundle, loaded, "predictor")
     source, options = _prompting(bundle, settings)
 
@@ -94,8 +96,8 @@ def _prompt_stage(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
     return work
 
 
-def _pipeline(bundle: Bundle, engine: Loading, settings: Settings) -> Work:
-    segmenter = Segmenter(bundle, create_engine(bundle, EngineOptions(**engine)))
+def _pipeline(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work:
+    segmenter = Segmenter(bundle, create_engine(bundle, engine))
     segmenter.options = segmenter.options.updated(settings)
     return segmenter.segment
 
@@ -108,7 +110,7 @@ def _prompting(bundle: Bundle, settings: Settings) -> tuple[PromptSource, Segmen
 
 
 def exactly(prompts: int) -> dict[str, object]:
-    """Return options that make so many prompts, whatever the picture shows."""
+    """Return options that make so many prompts, whatever the image shows."""
     return {
         "asf.confidence_threshold": 0.0,
         "asf.sampling": "fill",

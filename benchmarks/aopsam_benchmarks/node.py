@@ -1,6 +1,6 @@
 """The live node beside the bare pipeline: what ROS costs a frame, and frames a second.
 
-The node runs in its own process; pictures and masks go through DDS. In turns, so that drift hits
+The node runs in its own process; images and masks go through DDS. In turns, so that drift hits
 both: an image is published and its masks are waited for, then this process segments the same image
 without ROS. The difference is ROS's: two serialisations, the way there and back, conversion,
 filling the message. Afterwards a node with nothing behind its topics answers the same images.
@@ -30,13 +30,18 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
-from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_benchmarks.part import (
+    benchmark_image,
+    engine_of,
+    parse_size,
+    part_parser,
+    summary,
+    write_json,
+)
 from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.demo.domains import unused_domain
 from aopsam_ros.demo.interrupts import Check, interrupts
 from aopsam_ros.demo.processes import Child
-from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.messages.images import array_to_image
@@ -76,13 +81,11 @@ def main() -> int:
 def _frames(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The node beside the bare pipeline, as it is configured."""
     with contextlib.ExitStack() as stack:
-        segmenter = stack.enter_context(
-            Segmenter.from_bundle(given.model, engine=EngineOptions(**engine_of(given)))
-        )
+        segmenter = stack.enter_context(Segmenter.from_bundle(given.model, engine=engine_of(given)))
         segmenter.options = segmenter.options.updated(parse_settings(given.set))
         live = stack.enter_context(_live(OURS, _parameters(given)))
         for size in given.sizes:
-            rgb = picture(*parse_size(size))
+            rgb = benchmark_image(*parse_size(size))
             row = _side_by_side(live, segmenter, rgb, given.runs)
             row["stream_fps"] = live.stream(_image(rgb), given.seconds)
             yield {"size": size, **row}
@@ -95,7 +98,7 @@ def _workers(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     parameters = [*_parameters(given), "-p", f"workers:={workers}", "-p", "threads:=1"]
     with _live(OURS, parameters) as live:
         for size in given.sizes:
-            image = _image(picture(*parse_size(size)))
+            image = _image(benchmark_image(*parse_size(size)))
             rate = live.stream(image, given.seconds, ahead=workers)
             yield {"workers": workers, "workers_fps": rate}
 
@@ -104,7 +107,7 @@ def _plain(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A node with nothing behind its topics."""
     with _live(PLAIN, []) as live:
         for size in given.sizes:
-            milliseconds = _round_trip(live, picture(*parse_size(size)), given.runs)
+            milliseconds = _round_trip(live, benchmark_image(*parse_size(size)), given.runs)
             yield {f"{given.what}_ms": milliseconds}
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.files import read_rgb
-from aopsam_ros.ros.resources import shipped_folder
+from aopsam_ros.ros.resources import resource_folder
 
 PHOTOGRAPH = "coffee.jpg"
 
@@ -59,7 +59,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def benchmark_image(width: int, height: int) -> NDArray[np.uint8]:
     """Return a photograph in this size, uint8 `[height, width, 3]`: cut to its shape, resized."""
-    rgb = read_rgb(shipped_folder("photographs") / PHOTOGRAPH)
+    rgb = read_rgb(resource_folder("photographs") / PHOTOGRAPH)
     rows, columns = rgb.shape[:2]
     wanted_rows = min(rows, round(columns * height / width))
     wanted_columns = min(columns, round(rows * width / height))

@@ -117,7 +117,9 @@ def _model_tables(model: str, found: Found) -> Iterator[str]:
 def _frame_lines(found: Found) -> list[list[str]]:
     lines = [["prompts", "ms", "from", "to", "frames", "decoded", "masks"]]
     for row in found["frames"]:
-        lines.append([row["prompts"], *_spread(row), str(row["prompts_decoded"]), str(row["masks"])])
+        lines.append(
+            [row["prompts"], *_spread(row), str(row["prompts_decoded"]), str(row["masks"])]
+        )
     if "official" in found:
         row = found["official"]
         name = f"official generator, torch {row['torch']}"

@@ -18,8 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_benchmarks.part import engine_of, part_parser, summary, write_json
-from aopsam_benchmarks.pictures import parse_size, picture
+from aopsam_benchmarks.part import (
+    benchmark_image,
+    engine_of,
+    parse_size,
+    part_parser,
+    summary,
+    write_json,
+)
 from aopsam_ros.bundle.loading import DECODER, Bundle, Graph, load_bundle
 from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.engines.base import EngineOptions
@@ -35,7 +41,6 @@ PROMPT_STAGES = ("predictor", "sampling", "filtering")
 def main() -> int:
     """Time `--rounds` rounds of each source; write a row for each."""
     parser = part_parser("time whole frames")
-    parser.add_argument("--size", default="1280x720")
     parser.add_argument("--grid", type=int, default=32, help="points a side of SAM's grid")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--published", type=Path, help="the published decoder as a graph")
@@ -47,7 +52,7 @@ def main() -> int:
         parse_settings(arguments.set),
         arguments.published,
     )
-    found = in_turns(segmenters, picture(*parse_size(arguments.size)), arguments.rounds)
+    found = in_turns(segmenters, benchmark_image(*parse_size(arguments.size)), arguments.rounds)
     rows = [describe(name, segmenters[name], results) for name, results in found.items()]
     write_json(arguments.out, rows)
     return 0
@@ -55,7 +60,7 @@ def main() -> int:
 
 def contenders(
     bundle: Bundle,
-    engine: Mapping[str, Any],
+    engine: EngineOptions,
     grid: str,
     settings: Mapping[str, Any],
     published: Path | None = None,
@@ -64,13 +69,13 @@ def contenders(
 
     Args:
         bundle: of all.
-        engine: fields of `EngineOptions`.
+        engine: that runs them.
         grid: the grid's name as a prompt source.
         settings: options of both; they may serve the grid as well, which is then compared with the
             bundle's own, too.
         published: the published decoder as a graph of the bundle's signature.
     """
-    runtime = create_engine(bundle, EngineOptions(**engine))
+    runtime = create_engine(bundle, engine)
     segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
     for segmenter in segmenters.values():
         segmenter.options = segmenter.options.updated(settings)
@@ -84,7 +89,7 @@ def contenders(
         others["the published decoder"] = with_decoder(bundle, published)
     for decoder, other in others.items():
         name = f"{grid}, the bundle's options, {decoder}"
-        segmenters[name] = Segmenter(other, create_engine(other, EngineOptions(**engine)), grid)
+        segmenters[name] = Segmenter(other, create_engine(other, engine), grid)
     return segmenters
 
 
@@ -112,7 +117,7 @@ def in_turns(
 
 
 def describe(name: str, segmenter: Segmenter, results: list[Segmentation]) -> dict[str, Any]:
-    """Return a source's row: milliseconds a frame and a stage, masks, decoder calls."""
+    """Return a source's row: milliseconds a frame and a stage, masks, prompts decoded."""
     stages = {
         name: summary([result.timings_ms[name] for result in results])["median"]
         for name in results[0].timings_ms

@@ -1,4 +1,4 @@
-"""`aopsam bench`: every part runs on the hand-made bundle, results are JSON, failures are reported."""
+"""`aopsam bench`: every part runs on the hand-made bundle and reports its failures."""
 
 import importlib.util
 import json
@@ -8,6 +8,7 @@ import pytest
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import bench
+from aopsam_ros.engines.base import EngineOptions
 from support.scenes import coloured_scene
 from support.tiny_bundle import write_tiny_bundle
 from support.tiny_split import write_split_bundle
@@ -72,7 +73,7 @@ def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
     from aopsam_benchmarks.whole_frames import contenders
 
     bundle = load_bundle(write_split_bundle(tmp_path / "split"))
-    engine = {"engine": "onnxruntime", "threads": 1}
+    engine = EngineOptions(engine="onnxruntime", threads=1)
     published = tmp_path / "published.onnx"
     published.write_bytes(bundle.graphs["mask_decoder"].read())
     found = contenders(bundle, engine, "grid4", {"encoder.padding": "least"}, published)

@@ -14,7 +14,6 @@ pytest.importorskip("onnx")
 
 from aopsam_benchmarks import official, published_decoder  # noqa: E402
 
-
 STAND_IN = """
 import torch
 

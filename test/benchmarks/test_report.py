@@ -5,6 +5,7 @@ import pytest
 from aopsam_benchmarks.part import summary
 from aopsam_benchmarks.report import as_text, ratios
 
+
 def test_summary():
     assert summary([3.0, 1.0, 8.0]) == {"median": 3.0, "min": 1.0, "max": 8.0, "runs": 3}
 
