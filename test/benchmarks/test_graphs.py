@@ -9,7 +9,7 @@ from aopsam_benchmarks.graphs import graph_rows, graph_runs  # noqa: E402
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.engines.base import EngineOptions  # noqa: E402
 from aopsam_ros.engines.registry import create_engine  # noqa: E402
-from support.tiny_bundle import coloured_scene  # noqa: E402
+from support.scenes import coloured_scene  # noqa: E402
 from support.tiny_split import write_split_bundle  # noqa: E402
 
 
