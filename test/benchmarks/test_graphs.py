@@ -1,5 +1,7 @@
 """Every graph that is timed runs on an image and knows its multiplications; rows join both."""
 
+import dataclasses
+
 import pytest
 
 pyperf = pytest.importorskip("pyperf")
@@ -13,14 +15,13 @@ from support.scenes import coloured_scene  # noqa: E402
 from support.tiny_split import write_split_bundle  # noqa: E402
 
 
-def runs_of(folder):
-    bundle = load_bundle(folder)
+def runs_of(bundle):
     engine = create_engine(bundle, EngineOptions(engine="onnxruntime", threads=1))
     return {run.name: run for run in graph_runs(bundle, engine, coloured_scene()[0], (1, 4))}
 
 
 def test_graphs_are_encoder_predictor_and_decoders(tiny_folder):
-    runs = runs_of(tiny_folder)
+    runs = runs_of(load_bundle(tiny_folder))
     assert list(runs) == ["encoder", "predictor", "decoder, 1 at once", "decoder, 4 at once"]
     for run in runs.values():
         run.run()
@@ -30,11 +31,20 @@ def test_graphs_are_encoder_predictor_and_decoders(tiny_folder):
 
 
 @pytest.mark.parametrize("is_per_mask", [False, True], ids=["of prompts", "of masks"])
-def test_a_decoder_in_parts_is_counted_without_what_prompts_share(tmp_path, is_per_mask):
-    runs = runs_of(write_split_bundle(tmp_path / "split", is_per_mask=is_per_mask))
-    one, four = runs["decoder, 1 at once"], runs["decoder, 4 at once"]
-    four.run()
-    assert four.count() == 4 * one.count() > 0
+def test_a_decoder_in_parts_runs_and_is_counted(tmp_path, is_per_mask):
+    runs = runs_of(load_bundle(write_split_bundle(tmp_path / "split", is_per_mask=is_per_mask)))
+    runs["decoder, 4 at once"].run()
+    assert runs["decoder, 4 at once"].count() == 0  # the hand-made parts have no product
+
+
+def test_what_the_prompts_of_an_image_share_does_not_count():
+    """The whole decoder's products are those of its parts and of what is shared."""
+    bundle = load_bundle("nano")
+    parts, whole = runs_of(bundle), runs_of(dataclasses.replace(bundle, split_graphs={}))
+    one, four = "decoder, 1 at once", "decoder, 4 at once"
+    assert parts[four].count() == 4 * parts[one].count() > 0
+    shared = whole[one].count() - parts[one].count()
+    assert shared == whole[four].count() - parts[four].count() > 0
 
 
 def test_rows_are_medians_of_what_pyperf_measured_beside_their_floors(tmp_path):
