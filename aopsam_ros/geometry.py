@@ -1,4 +1,4 @@
-"""From a picture to the square tensor a SAM encoder takes, and coordinates there and back."""
+"""From an image to the square tensor a SAM encoder takes, and coordinates there and back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
+
+MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
+MAX_PIXELS = 1 << 26  # an 8K frame is half of this
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,21 @@ def resized_geometry(height: int, width: int, image_size: int) -> FrameGeometry:
     valid_height = max(1, int(height * scale + 0.5))
     valid_width = max(1, int(width * scale + 0.5))
     return FrameGeometry(height, width, valid_height, valid_width, image_size)
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse an image that is empty or of absurd size.
+
+    Raises:
+        InputError: if it is.
+    """
+    size = f"{width}x{height}"
+    if width == 0 or height == 0:
+        raise InputError(f"the image is empty: {size} pixels")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise InputError(
+            f"{size} pixels are too large an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
+        )
 
 
 def check_image(rgb: object) -> NDArray[np.uint8]:

@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError, quoted
+from aopsam_ros.geometry import check_size
 
 RgbImage = NDArray[np.uint8]
-
-MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
-MAX_PIXELS = 1 << 26  # an 8K frame is half of this
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Frame headers are C0 to CF, but for Huffman tables, arithmetic coding and one reserved marker.
@@ -52,21 +50,6 @@ def decode_file(data: bytes, flags: int = cv2.IMREAD_COLOR) -> RgbImage | None:
     except cv2.error:
         bgr = None
     return None if bgr is None else np.ascontiguousarray(bgr[:, :, ::-1], np.uint8)
-
-
-def check_size(width: int, height: int) -> None:
-    """Refuse an image that is empty or of absurd size.
-
-    Raises:
-        InputError: if it is.
-    """
-    size = f"{width}x{height}"
-    if width == 0 or height == 0:
-        raise InputError(f"the image is empty: {size} pixels")
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise InputError(
-            f"{size} pixels are too large an image: at most {MAX_SIDE} a side, {MAX_PIXELS} in all"
-        )
 
 
 def image_size(data: bytes, declared: str) -> tuple[int, int]:

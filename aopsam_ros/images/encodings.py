@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError, quoted
-from aopsam_ros.images.compressed import RgbImage, check_size, decompress
+from aopsam_ros.geometry import check_size
+from aopsam_ros.images.compressed import RgbImage, decompress
 
 Read = Callable[[Any], NDArray[Any]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
 
 MAX_SIDE = 64
@@ -15,15 +14,12 @@ class GridSource(PromptSource):
     """Every point of a grid; all three masks of each compete, by box IoU, as in SAM's generator."""
 
     defaults_group = "grid"
+    croppable = True  # small objects get a grid of their own
     mask_options = {"mask.candidates": "all", "mask.combine": "box_nms"}  # noqa: RUF012
 
     def __init__(self, side: int) -> None:
         """Lay `side` x `side` points over every image."""
         self.name, self.side = f"grid{side}", side
-
-    def crop_layers(self, options: SegmenterOptions) -> int:
-        """See `PromptSource`: small objects get a grid of their own."""
-        return options.grid.crop_layers
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`; every point has confidence 1."""

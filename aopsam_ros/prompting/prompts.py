@@ -14,9 +14,6 @@ from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
 
-FOREGROUND = 1.0
-BOX_CORNERS = (2.0, 3.0)  # top left, bottom right
-
 
 @dataclass(frozen=True)
 class PromptSet:
@@ -35,16 +32,6 @@ class PromptSet:
     confidence: NDArray[np.float32]
     boxes: NDArray[np.float64] | None = None
     num_protected: int = 0
-
-
-def as_decoder_input(
-    prompts: PromptSet, batch: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return coordinates `[n, K, 2]` and labels `[n, K]` of the prompts at the indices `batch`."""
-    if prompts.boxes is None:
-        return prompts.points[batch, None], np.full((len(batch), 1), FOREGROUND, np.float32)
-    labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(batch), 1))
-    return prompts.boxes[batch].reshape(-1, 2, 2), labels
 
 
 @dataclass(frozen=True)
@@ -77,6 +64,7 @@ class PromptSource(ABC):
         needs_features: the embedding has to come to the host.
         needs_boxes: a detector's boxes have to come with every frame.
         adaptive: `asf.max_prompts` and ASF filtering apply; all prompts are decoded otherwise.
+        croppable: the option `grid.crop_layers` applies: crops of the image are segmented as well.
         mask_options: set where the bundle says nothing.
     """
 
@@ -86,11 +74,8 @@ class PromptSource(ABC):
     needs_features = False
     needs_boxes = False
     adaptive = False
+    croppable = False
     mask_options: Mapping[str, object] = {}
-
-    def crop_layers(self, options: SegmenterOptions) -> int:  # noqa: ARG002
-        """Return how many layers of crops of the image have to be segmented as well."""
-        return 0
 
     @abstractmethod
     def propose(self, frame: FrameInput) -> PromptSet:

@@ -7,7 +7,6 @@ the pipeline's workers segment and publish.
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import rclpy
@@ -17,11 +16,9 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.lifecycle import (
     guarded_transition,
     refuse_impossible_transitions,
@@ -113,7 +110,13 @@ class AopsamNode(LifecycleNode):
             )
         boxes_topic = self.resolve_topic_name("boxes")
         self._pipeline = Pipeline(
-            segmenter, publishers, self._statistics, self._warn, boxes_topic, workers
+            segmenter,
+            publishers,
+            self._statistics,
+            self.parameters.configuration,
+            self._warn,
+            boxes_topic,
+            workers,
         )
         self.get_logger().info(
             f"configured: model {segmenter.bundle.name}, engine {segmenter.engine.name} "
@@ -127,10 +130,11 @@ class AopsamNode(LifecycleNode):
         pipeline = self._configured_pipeline()
         transport = self.parameters.startup().image_transport
         # First what may fail. No message is received before this callback has returned.
-        callbacks = {**pipeline.callbacks, "image": self._on_image}
-        self._active_subscriptions = Subscriptions(self, transport, callbacks, pipeline.wants)
+        self._active_subscriptions = Subscriptions(
+            self, transport, pipeline.callbacks, pipeline.wants, lambda: pipeline.last_image_s
+        )
         self._statistics.reset()
-        pipeline.worker.start()
+        pipeline.start()
         self._segment_service.serve(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")
@@ -191,10 +195,6 @@ class AopsamNode(LifecycleNode):
             raise RuntimeError("the node is not configured")
         return self._pipeline
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        frame = Frame(message, time.monotonic(), self.parameters.configuration())
-        self._configured_pipeline().put(frame)
-
     def _warn(self, message: str) -> None:
         # Logging fails once ROS is being shut down.
         if self.context.ok() and self._throttle.passes(message):
@@ -226,7 +226,8 @@ class AopsamNode(LifecycleNode):
     def _publish_diagnostics(self, status: NodeStatus) -> None:
         stamp = self.get_clock().now().to_msg()
         name = self.get_fully_qualified_name().lstrip("/")
-        report = self._statistics.report()
+        received = None if self._pipeline is None else self._pipeline.received
+        report = self._statistics.report(received)
         self._diagnostics.publish(diagnostic_array(name, stamp, report, status))
 
     def _status(self) -> NodeStatus:

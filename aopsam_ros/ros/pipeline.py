@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.compressed import RgbImage
@@ -23,6 +24,7 @@ from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import BoxPairing, DepthBuffer, nanoseconds
+from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -37,6 +39,7 @@ class Pipeline:
         worker: does everything with the segmenter, so that no two threads use one that is not
             `engine.concurrent`.
         newest: the newest image received; None before the first.
+        received: how many images were received since the start.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Pipeline:
         segmenter: Segmenter,
         publishers: Publishers,
         statistics: Statistics,
+        configuration: Callable[[], Configuration],
         on_failure: Callable[[str], None],
         boxes_topic: str = "boxes",
         workers: int = 1,
@@ -54,12 +58,14 @@ class Pipeline:
             segmenter: for more than one worker, its engine must be `concurrent`.
             publishers: of the results.
             statistics: of the frames.
+            configuration: returns the parameters of an image that is received now.
             on_failure: called with the reason why an image was skipped.
             boxes_topic: of a detector's boxes, for messages to the user.
             workers: images that are segmented side by side; results come in their order.
         """
         self.segmenter = segmenter
         self.newest: Frame | None = None
+        self.received = 0
         self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._calibration: CameraInfo | None = None
         self._depth = DepthBuffer()
@@ -67,11 +73,17 @@ class Pipeline:
         self._read = bridge_reader()
         self._publishers = publishers
         self._statistics = statistics
+        self._configuration = configuration
         self._on_failure = on_failure
         self.worker = NewestWorker(
             self.process, statistics.on_dropped, statistics.on_failed, "aopsam_worker", workers
         )
         self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._miss)
+
+    def start(self) -> None:
+        """Begin to count and to segment images."""
+        self.received = 0
+        self.worker.start()
 
     def stop(self) -> None:
         """Finish the image or request that is being worked on."""
@@ -93,14 +105,23 @@ class Pipeline:
         """Take away what stays on a screen."""
         self._publishers.clear()
 
+    def on_image(self, message: Image | CompressedImage) -> None:
+        """Take an image with the parameters of now; the one that waits is dropped."""
+        self.put(Frame(message, time.monotonic(), self._configuration()))
+
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
-        self._statistics.on_received()
+        self.received += 1
         self.newest = frame
         if self.segmenter.source.needs_boxes:
             self._pairing.put_image(frame)
         else:
             self.worker.put(frame)
+
+    @property
+    def last_image_s(self) -> float:
+        """When the newest image came, monotonic seconds; in the remote past before the first."""
+        return self.newest.received if self.newest else -math.inf
 
     def expire(self) -> None:
         """Give up images whose boxes did not come; called once a second."""
@@ -108,8 +129,9 @@ class Pipeline:
 
     @property
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
-        """What takes the messages that come beside the images, by topic."""
+        """What takes messages, by topic."""
         return {
+            "image": self.on_image,
             "camera_info": self._on_camera_info,
             "boxes": self._pairing.put_boxes,
             "depth": self._depth.put,

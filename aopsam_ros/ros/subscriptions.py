@@ -47,6 +47,7 @@ class Subscriptions:
         transport: str,
         callbacks: Mapping[str, Callback],
         wants: Callable[[str], bool],
+        last_image: Callable[[], float],
     ) -> None:
         """Subscribe.
 
@@ -55,17 +56,18 @@ class Subscriptions:
             transport: Transport of the images, `raw` or `compressed`.
             callbacks: Callbacks by topic; `image` stands for either transport.
             wants: Whether a topic is needed at the moment; called once a second.
+            last_image: When the newest image came, monotonic seconds.
 
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
         self._node = node
         self._wants = wants
-        self._forward_image = callbacks["image"]
         self._image_name = "image/compressed" if transport == "compressed" else "image"
         others = {name: callback for name, callback in callbacks.items() if name != "image"}
-        self._callbacks = {self._image_name: self._on_image, **others}
-        self._last_image = time.monotonic()
+        self._callbacks = {self._image_name: callbacks["image"], **others}
+        self._last_image = last_image
+        self._since = time.monotonic()
         self._warned = False
         self._subscriptions: dict[str, CameraSubscription] = {}
         try:
@@ -91,10 +93,6 @@ class Subscriptions:
         kind, _ = TOPICS[name]
         return CameraSubscription(self._node, kind, topic, callback)
 
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._last_image, self._warned = time.monotonic(), False
-        self._forward_image(message)
-
     @property
     def image_topic(self) -> str:
         """Full name of the images' topic."""
@@ -103,7 +101,7 @@ class Subscriptions:
     @property
     def silent(self) -> bool:
         """Whether no image came for some seconds."""
-        return time.monotonic() - self._last_image > SILENCE_S
+        return time.monotonic() - max(self._since, self._last_image()) > SILENCE_S
 
     def adapt(self) -> None:
         """Follow what is offered and wanted now, and warn once of silence; called once a second."""
@@ -113,8 +111,8 @@ class Subscriptions:
             self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
         for subscription in self._subscriptions.values():
             subscription.adapt()
-        if self.silent and not self._warned:
-            self._warned = True
+        warned, self._warned = self._warned, self.silent
+        if self._warned and not warned:
             warning = self._subscriptions[self._image_name].silence(SILENCE_S)
             self._node.get_logger().warning(warning)
 

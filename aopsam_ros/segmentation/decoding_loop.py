@@ -21,9 +21,12 @@ from aopsam_ros.masks.selection import (
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import RULES, FilterContext
-from aopsam_ros.prompting.prompts import PromptSet, as_decoder_input
+from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
+
+FOREGROUND = 1.0
+BOX_CORNERS = (2.0, 3.0)  # top left, bottom right
 
 Decode = Callable[[NDArray[np.float64], NDArray[np.float32]], Decoded]
 
@@ -176,3 +179,13 @@ class _Loop:
             dropped = rule.drop(context, asf) & (remaining >= self.prompts.num_protected)
         self.states[remaining[dropped]] = PromptState.ELIMINATED
         return remaining[~dropped]
+
+
+def as_decoder_input(
+    prompts: PromptSet, batch: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return coordinates `[n, K, 2]` and labels `[n, K]` of the prompts at the indices `batch`."""
+    if prompts.boxes is None:
+        return prompts.points[batch, None], np.full((len(batch), 1), FOREGROUND, np.float32)
+    labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(batch), 1))
+    return prompts.boxes[batch].reshape(-1, 2, 2), labels

@@ -138,7 +138,7 @@ class Segmenter:
             needed = taken["total"] + encoding + 1e3 * self.time_budget.least()
             return not budget_ms or needed < budget_ms
 
-        layers = self.source.crop_layers(chosen)
+        layers = chosen.grid.crop_layers if self.source.croppable else 0
         if layers == 0:
             return whole(rgb)
         threshold = chosen.mask.overlap_threshold

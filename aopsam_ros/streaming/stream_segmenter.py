@@ -33,7 +33,7 @@ class StreamSegmenter:
     def __init__(self, segmenter: Segmenter) -> None:
         """Begin with no frame known."""
         self._segmenter = segmenter
-        self._reuse = FrameReuse()
+        self._reuse: FrameReuse | None = None  # while it is switched on
         self._tracker = Tracker()
         self._camera = CameraMotion()
         self._stamp = 0
@@ -67,19 +67,20 @@ class StreamSegmenter:
         if reuse is None and tracking is None:
             segmentation = segmenter.segment(rgb, chosen, boxes)
             wait()
-            self._reuse.reset()  # frames may pass before it is switched on again
+            self._reuse = None
             return segmentation
+        previous, stopwatch = None, Stopwatch()
         if reuse is not None:
             wait()
-        stopwatch = Stopwatch()
+            self._reuse = self._reuse or FrameReuse()
+            previous = self._reuse.begin(rgb, chosen, reuse)
         frame = segmenter.encode(rgb, chosen, stopwatch)
-        previous = self._reuse.begin(rgb, chosen, reuse) if reuse is not None else None
         segmentation = segmenter.segment_frame(frame, chosen, boxes, stopwatch, previous)
         wait()
-        if reuse is not None:
+        if reuse is None:
+            self._reuse = None
+        elif self._reuse is not None:
             self._reuse.end(segmentation)
-        else:
-            self._reuse.reset()
         if tracking is not None:
             return self._track(rgb, segmentation, frame, stamp, tracking)
         return segmentation
@@ -108,7 +109,7 @@ class StreamSegmenter:
 
     def reset(self) -> None:
         """Forget the last frame and all objects; ids are not used again."""
-        self._reuse.reset()
+        self._reuse = None
         self._forget_objects()
 
     def _forget_objects(self) -> None:

@@ -27,8 +27,8 @@ from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.options import MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
-from aopsam_ros.prompting.prompts import FrameInput, as_decoder_input
-from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, decode_prompts
+from aopsam_ros.prompting.prompts import FrameInput
+from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, as_decoder_input, decode_prompts
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 

@@ -39,7 +39,8 @@ class Tuner:
         self._segmenter = task.choice.segmenter(task.prompt_source)
         source = self._segmenter.source
         self._own = self._segmenter.options.updated(task.settings)
-        if self._own.mask.combine == "merge" or source.crop_layers(self._own):
+        cropped = source.croppable and self._own.grid.crop_layers
+        if self._own.mask.combine == "merge" or cropped:
             self.close()
             raise OptionError(
                 "merged masks and crops cannot be tuned: --set mask.combine=nms grid.crop_layers=0"

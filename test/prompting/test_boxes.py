@@ -16,8 +16,9 @@ from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.prompts import FrameInput, as_decoder_input
+from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sources import make_source
+from aopsam_ros.segmentation.decoding_loop import as_decoder_input
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene
 

@@ -50,7 +50,7 @@ TRANSITIONS = {
     "topics break": (CONFIGURE, "Publishers.__init__:RuntimeError", UNCONFIGURED),
     "subscription refused": (ACTIVATE, "Subscriptions.__init__:OptionError", INACTIVE),
     "subscription breaks": (ACTIVATE, "Subscriptions.__init__:RuntimeError", UNCONFIGURED),
-    "no thread": (ACTIVATE, "NewestWorker.start:RuntimeError", UNCONFIGURED),
+    "no thread": (ACTIVATE, "Pipeline.start:RuntimeError", UNCONFIGURED),
     "worker does not stop": (DEACTIVATE, "Pipeline.stop:RuntimeError:1", UNCONFIGURED),
     "a refusal to stop": (DEACTIVATE, "Pipeline.stop:EngineError:1", UNCONFIGURED),
     "markers stay": (DEACTIVATE, "Publishers.clear:RuntimeError", UNCONFIGURED),
@@ -79,7 +79,7 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
 
 CALLBACKS = (  # an error of its own each: one kind is told once in some seconds
     "Pipeline.put:KeyError",
-    "AopsamNode._on_image:IndexError",
+    "Pipeline.on_image:IndexError",
     "Subscriptions.adapt:RuntimeError",
     "Statistics.report:MemoryError",
 )

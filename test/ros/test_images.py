@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.images.compressed import MAX_SIDE
+from aopsam_ros.geometry import MAX_SIDE
 from aopsam_ros.images.encodings import ENCODINGS
 from aopsam_ros.ros.messages import images
 from aopsam_ros.ros.messages.images import array_to_image, image_to_rgb

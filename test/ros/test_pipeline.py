@@ -58,8 +58,8 @@ def frame_of(number, options, image=None):
 def parts(tiny_bundle):
     publishers, failures = Recorder(), []
     segmenter = Segmenter.from_bundle(tiny_bundle)
-    pipeline = Pipeline(segmenter, publishers, Statistics(), failures.append)
-    pipeline.worker.start()
+    pipeline = Pipeline(segmenter, publishers, Statistics(), Configuration, failures.append)
+    pipeline.start()
     yield SimpleNamespace(pipeline=pipeline, publishers=publishers, failures=failures)
     pipeline.close()
     assert publishers.calls[-1] == "destroy"
@@ -80,8 +80,10 @@ def test_results_of_several_workers_come_in_the_order_of_their_images(tiny_bundl
         return found
 
     monkeypatch.setattr(segmenter, "segment", first_is_slow)
-    pipeline = Pipeline(segmenter, publishers, Statistics(), failures.append, workers=2)
-    pipeline.worker.start()
+    pipeline = Pipeline(
+        segmenter, publishers, Statistics(), Configuration, failures.append, workers=2
+    )
+    pipeline.start()
     pipeline.put(frame_of(1, segmenter.options))
     assert began.wait(PATIENCE_S)
     pipeline.put(frame_of(2, segmenter.options))

@@ -28,11 +28,10 @@ PLACES = {
     "Segmenter": (Segmenter, ("from_bundle", "segment", "encode", "close")),
     "Publishers": (Publishers, ("__init__", "publish", "publish_views", "clear")),
     "Subscriptions": (Subscriptions, ("__init__", "adapt", "destroy")),
-    "NewestWorker": (worker.NewestWorker, ("start",)),
-    "Pipeline": (Pipeline, ("stop", "put", "_fail")),
+    "Pipeline": (Pipeline, ("start", "stop", "on_image", "put", "_fail")),
     "SegmentService": (SegmentService, ("stop", "_hand_over")),
     "Statistics": (Statistics, ("report",)),
-    "AopsamNode": (AopsamNode, ("_on_image", "destroy_lifecycle_publisher")),
+    "AopsamNode": (AopsamNode, ("destroy_lifecycle_publisher",)),
     "module": (node_module, ("warm_up",)),
 }
 

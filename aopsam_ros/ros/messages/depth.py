@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import InputError, quoted
-from aopsam_ros.images.compressed import check_size
+from aopsam_ros.geometry import check_size
 from aopsam_ros.space.boxes_3d import metres
 
 ENCODINGS: Mapping[str, np.dtype[Any]] = {

@@ -73,11 +73,6 @@ class Statistics:
     def _increment(self, name: str) -> None:
         self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})
 
-    def on_received(self) -> None:
-        """Count an image that arrived."""
-        with self._lock:
-            self._increment("received")
-
     def on_dropped(self) -> None:
         """Count an image that was replaced by a newer one."""
         with self._lock:
@@ -111,9 +106,15 @@ class Statistics:
             self._prompts_decoded = segmentation.prompts_decoded
             self._masks = len(segmentation.masks)
 
-    def report(self) -> Report:
-        """Return the figures; the period of the next report begins."""
+    def report(self, received: int | None = None) -> Report:
+        """Return the figures; the period of the next report begins.
+
+        Args:
+            received: images received since the last reset; None: as many as in the report before.
+        """
         with self._lock:
+            if received is not None:
+                self._counts = replace(self._counts, received=received)
             now, total, before = time.monotonic(), self._counts, self._reported
             began, then = self._periods[0]
             period = max(1e-3, now - began)

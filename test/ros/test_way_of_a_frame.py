@@ -1,0 +1,118 @@
+"""The way of a frame is short: through few files, and few calls deep."""
+
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+
+import aopsam_ros
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
+from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros.node import AopsamNode
+from aopsam_ros.ros.pipeline import Pipeline
+from aopsam_ros.ros.publishers import Publishers
+from aopsam_ros.ros.worker import NewestWorker
+from support.live import free_domain
+from support.messages import image_of
+from support.scenes import coloured_scene
+
+MOST_FILES = 22
+MOST_CALLS = 10
+PACKAGE = Path(aopsam_ros.__file__).parent
+GENERATED = PACKAGE / "msg"  # by rosidl, of our messages
+FRAMES = 3  # the first ones make what later ones reuse
+
+
+def is_ours(code):
+    file = Path(code.co_filename)
+    return file.is_relative_to(PACKAGE) and not file.is_relative_to(GENERATED)
+
+
+class Profile:
+    """The package's files between an image's callback and its masks, and the depth of the stack."""
+
+    def __init__(self):
+        self.files, self.stack, self.active = set(), [], False
+        self.callback, self.receives = None, False  # its thread, and whether it is running
+        self.first, self.last = Pipeline.on_image.__code__, Publishers.publish.__code__
+        self.loop, self.encode = NewestWorker._run.__code__, OnnxRuntimeEngine.encode.__code__
+
+    def __call__(self, frame, event, argument):
+        code = frame.f_code
+        if code is self.first:
+            self.receives = event == "call"
+            if self.receives:
+                self.callback, self.active = threading.get_ident(), True
+                self.files.clear()
+        # Beside the callback, its thread has other things to do.
+        if not self.active or (threading.get_ident() == self.callback and not self.receives):
+            return
+        if event == "call" and is_ours(code):
+            self.files.add(str(Path(code.co_filename).relative_to(PACKAGE)))
+        if event == "call" and code is self.encode:
+            self.stack = list(self._calls_down_to_the_loop(frame))
+        if event == "return" and code is self.last:
+            self.active = False
+
+    def _calls_down_to_the_loop(self, frame):
+        while frame.f_code is not self.loop:
+            if is_ours(frame.f_code):
+                yield f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
+            frame = frame.f_back
+
+
+@pytest.fixture
+def profile():
+    """Profiles all threads that start meanwhile, and this one."""
+    profile = Profile()
+    threading.setprofile(profile)
+    sys.setprofile(profile)
+    yield profile
+    sys.setprofile(None)
+    threading.setprofile(None)
+
+
+@pytest.fixture
+def camera():
+    """A camera beside a node that is active, in this process."""
+    domain, claim = free_domain()
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    settings = {"model": "nano", "engine": "onnxruntime"}
+    node = AopsamNode(
+        context=context,
+        parameter_overrides=[Parameter(name, value=value) for name, value in settings.items()],
+    )
+    camera = rclpy.create_node("camera", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    executor.add_node(camera)
+    node.trigger_configure()
+    node.trigger_activate()
+    yield camera, executor
+    node.trigger_deactivate()
+    executor.shutdown()
+    node.destroy_node()
+    camera.destroy_node()
+    context.try_shutdown()
+    claim.close()
+
+
+def test_a_frame_goes_through_few_files_and_few_calls(profile, camera):
+    camera, executor = camera
+    received = []
+    camera.create_subscription(MaskArray, "/aopsam/masks", received.append, 5)
+    images = camera.create_publisher(Image, "/image", 5)
+    for number in range(1, FRAMES + 1):
+        while len(received) < number:
+            if not profile.active:
+                images.publish(image_of(coloured_scene(480, 640)[0]))
+            executor.spin_once(timeout_sec=1.0)
+    assert received[-1].masks
+    assert len(profile.files) <= MOST_FILES, sorted(profile.files)
+    assert 0 < len(profile.stack) <= MOST_CALLS, profile.stack
