@@ -13,7 +13,7 @@ from aopsam_ros.commands.arguments import parse_settings
 if TYPE_CHECKING:
     from aopsam_ros.data.frames import FrameSource
     from aopsam_ros.segmentation.segmenter import Segmenter
-    from aopsam_ros.training.preparation import TemporaryBundle
+    from aopsam_ros.training.frozen_engine import FrozenEngine
 
 FOLDER = "self-labels"
 
@@ -51,7 +51,7 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def label_all(
-    arguments: argparse.Namespace, paths: list[tuple[str, float]], bundle: TemporaryBundle
+    arguments: argparse.Namespace, paths: list[tuple[str, float]], engine: FrozenEngine
 ) -> list[tuple[str, float]]:
     """Label images with the model's masks; return the data sets made, with their weights.
 
@@ -66,14 +66,14 @@ def label_all(
 
     @functools.cache
     def segmenter() -> Segmenter:
-        made = bundle.segmenter(f"grid{arguments.grid}")
+        made = engine.segmenter(f"grid{arguments.grid}")
         made.options = made.options.updated(settings)
         return made
 
-    size = bundle.model.parts.image_size
+    size = engine.model.parts.image_size
     data = []
     for source, weight in sources:
-        folder = _folder(arguments, source, bundle)
+        folder = _folder(arguments, source, engine)
         count = SelfLabeller(segmenter, size, folder).label(source)
         print(f"{folder}: {count.masks} masks in {count.frames} frames")
         if count.broken:
@@ -82,10 +82,10 @@ def label_all(
     return data
 
 
-def _folder(arguments: argparse.Namespace, source: FrameSource, bundle: TemporaryBundle) -> Path:
+def _folder(arguments: argparse.Namespace, source: FrameSource, engine: FrozenEngine) -> Path:
     """Return the folder of the labels, named by all that they depend on."""
-    from aopsam_ros.training.cache_files import content_key
+    from aopsam_ros.training.prepared_images import content_key
 
-    facts = (bundle.model.key(), source.key(), arguments.grid, sorted(arguments.set))
+    facts = (engine.model.key(), source.key(), arguments.grid, sorted(arguments.set))
     key = content_key(repr(facts).encode())[:8]
     return Path(arguments.out) / FOLDER / f"{source.name}-{key}"

@@ -113,18 +113,18 @@ def _data(
     options: PredictorTrainingOptions,
 ) -> PredictorData:
     """Label, split and, for a slow encoder, encode."""
+    from aopsam_ros.training.frozen_engine import FrozenEngine
     from aopsam_ros.training.predictor_data import encoded_beforehand, encoded_on_the_fly
-    from aopsam_ros.training.preparation import TemporaryBundle
 
     out = arguments.out
-    with TemporaryBundle(model, out, arguments.threads) as bundle:
+    with FrozenEngine(model, out, arguments.threads) as engine:
         if arguments.self_label:
-            paths = label_all(arguments, paths, bundle)
+            paths = label_all(arguments, paths, engine)
         training, held = open_training_data(paths, arguments.held_out)
         if arguments.model is None:
             return encoded_on_the_fly(training, held, options, out)
         flips = not arguments.no_flips
-        return encoded_beforehand(training, held, options, out, bundle, flips)
+        return encoded_beforehand(training, held, options, out, engine, flips)
 
 
 def _describe(figures: Mapping[str, float]) -> str:

@@ -43,7 +43,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, minutes: float) -> N
 
 
 def prepare_torch(threads: int) -> None:
-    """Import torch, or say what to install; set threads and allocator for training.
+    """Check that torch is installed; set threads and allocator for training.
 
     Raises:
         EngineError: There is no torch.
@@ -57,7 +57,7 @@ def prepare_torch(threads: int) -> None:
             f"training needs PyTorch and scikit-image ({error}): `make setup EXTRAS=train` or"
             " `pip install .[train]`"
         ) from error
-    from aopsam_ros.training.memory import keep_freed_memory
+    from aopsam_ros.training.loader import keep_freed_memory
 
     if threads < 0:
         raise OptionError("--threads must be 0 or more")
@@ -67,7 +67,7 @@ def prepare_torch(threads: int) -> None:
 
 
 def check_training_arguments(arguments: argparse.Namespace) -> None:
-    """Look at the numbers before anything takes long.
+    """Check the numbers that both commands share.
 
     Raises:
         OptionError: The time or the share is out of range.
@@ -96,7 +96,7 @@ def open_training_data(
 
 
 def weighted_paths(words: list[str]) -> list[tuple[str, float]]:
-    """Take the weights off paths.
+    """Split the words of `--data` into paths and weights.
 
     Raises:
         OptionError: A weight is not above 0.

@@ -1,4 +1,4 @@
-"""The course of a training: from its log to a table and a picture."""
+"""The training curve: from the log to a table and a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from aopsam_ros.images.files import write_bytes
 
-LOG_FILE, TABLE_FILE, PICTURE_FILE = "training.jsonl", "curve.csv", "curve.png"
+LOG_FILE, TABLE_FILE, PLOT_FILE = "training.jsonl", "curve.csv", "curve.png"
 COLUMNS = (
     "step", "seconds", "loss", "held_out_loss", "held_out_recall", "held_out_prompts",
 )  # fmt: skip
@@ -28,7 +28,7 @@ def append(out: Path, figures: Row) -> None:
 
 
 def read(out: Path) -> list[Row]:
-    """Read the log; what a resumed run did again counts once, a line cut short does not."""
+    """Read the log; steps that a resumed run repeated count once, incomplete lines are left out."""
     rows: list[Row] = []
     for line in (out / LOG_FILE).read_text(encoding="utf-8").splitlines():
         try:
@@ -51,27 +51,27 @@ def write(out: Path) -> None:
     writer.writerows(rows)
     write_bytes(out / TABLE_FILE, table.getvalue().encode())
     try:
-        picture = _draw(rows)
+        plot = _plot(rows)
     except ImportError as error:
-        _LOGGER.info("%s is not drawn: %s", PICTURE_FILE, error)
+        _LOGGER.info("%s is not drawn: %s", PLOT_FILE, error)
     else:
-        write_bytes(out / PICTURE_FILE, picture)
+        write_bytes(out / PLOT_FILE, plot)
 
 
-def _draw(rows: list[Row]) -> bytes:
-    """Draw losses above, recall and prompts below, over steps; return a PNG."""
+def _plot(rows: list[Row]) -> bytes:
+    """Plot losses above, recall and prompts below, over steps; return a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 7), layout="constrained")
     losses, recall = figure.subplots(2, sharex=True)
-    _plot(losses, rows, "loss", "C0", "training")
-    _plot(losses, rows, "held_out_loss", "C1", "held out")
+    _draw_line(losses, rows, "loss", "C0", "training")
+    _draw_line(losses, rows, "held_out_loss", "C1", "held out")
     losses.set(ylabel="loss", yscale="log")
     losses.legend()
-    _plot(recall, rows, "held_out_recall", "C1", "masks hit")
+    _draw_line(recall, rows, "held_out_recall", "C1", "masks hit")
     recall.set(xlabel="step", ylabel="masks hit by a prompt, held out", ylim=(0, 1))
     prompts = recall.twinx()
-    _plot(prompts, rows, "held_out_prompts", "C2", "prompts")
+    _draw_line(prompts, rows, "held_out_prompts", "C2", "prompts")
     prompts.set_ylabel("prompts an image, held out", color="C2")
     prompts.set_ylim(bottom=0)
     for axes in (losses, recall):
@@ -81,7 +81,7 @@ def _draw(rows: list[Row]) -> bytes:
     return content.getvalue()
 
 
-def _plot(axes: Any, rows: list[Row], name: str, colour: str, label: str) -> None:  # noqa: ANN401
+def _draw_line(axes: Any, rows: list[Row], name: str, colour: str, label: str) -> None:  # noqa: ANN401
     points = [(row["step"], row[name]) for row in rows if name in row]
     steps, values = [step for step, _ in points], [value for _, value in points]
     axes.plot(steps, values, color=colour, label=label, marker="o", markersize=2)

@@ -1,4 +1,4 @@
-"""Batches for the predictor: random views to encode, or whole photographs already encoded."""
+"""Batches for the predictor: random views to encode, or whole images already encoded."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from aopsam_ros.training.prepared_images import (
     PreparedImage,
     PreparedSet,
     TargetCache,
-    fit,
+    pad_to_square,
 )
 
 
 @dataclass(frozen=True)
 class PredictorBatch:
-    """One step's worth.
+    """The inputs and targets of one training step.
 
     Attributes:
         images: `uint8 [B, S, S, 3]`, zero outside the view.
         sizes: Height and width of each view, `[B, 2]`.
         targets: `float32 [B, P, P]` in 0-1.
-        known: Where the data says what is there, `bool [B, P, P]`.
-        embeddings: `float16 [B, C, h, w]`, or None where the views are yet to be encoded.
+        known: Where the images are labelled, `bool [B, P, P]`.
+        embeddings: `float16 [B, C, h, w]`; None where the trainer encodes the images.
     """
 
     images: Tensor
@@ -98,7 +98,7 @@ class ViewBatches(PredictorBatches):
 
 
 class CachedBatches(PredictorBatches):
-    """Whole photographs and their mirror images, with embeddings from the cache."""
+    """Whole images and their mirror images, with embeddings from the cache."""
 
     def __init__(
         self,
@@ -121,9 +121,9 @@ class CachedBatches(PredictorBatches):
 def read_sample(
     image: PreparedImage, flipped: bool, targets: TargetCache, embeddings: EmbeddingCache | None
 ) -> Sample:
-    """Read a whole photograph as it is at inference, or its mirror image."""
-    rgb = read_rgb(image.picture)
-    canvas, geometry = fit(rgb[:, ::-1] if flipped else rgb, targets.image_size)
+    """Read a whole image, or its mirror image, as at inference."""
+    rgb = read_rgb(image.path)
+    canvas, geometry = pad_to_square(rgb[:, ::-1] if flipped else rgb, targets.image_size)
     size = np.array([geometry.valid_height, geometry.valid_width])
     sample = canvas, size, *_maps(targets.target(image, flipped))
     return sample if embeddings is None else (*sample, embeddings.load(image, flipped))

@@ -1,21 +1,23 @@
-"""From data sets to what a predictor's training reads: on the fly, or encoded beforehand."""
+"""From data sets to a predictor's training data: targets and, for a slow encoder, embeddings."""
 
 from __future__ import annotations
 
 import functools
+import shutil
+import sys
 from pathlib import Path
 
+import numpy as np
+from tqdm import tqdm
+
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.images.files import read_rgb
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.batches import WeightedDataset
+from aopsam_ros.training.frozen_engine import FrozenEngine
 from aopsam_ros.training.predictor_batches import CachedBatches, ViewBatches
 from aopsam_ros.training.predictor_training import PredictorData, PredictorTrainingOptions
 from aopsam_ros.training.predictor_validation import HeldOut, choose
-from aopsam_ros.training.preparation import (
-    TemporaryBundle,
-    encode,
-    missing_embeddings,
-    prepare_targets,
-)
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
     PreparedImage,
@@ -33,7 +35,7 @@ def encoded_on_the_fly(
     options: PredictorTrainingOptions,
     out: Path,
 ) -> PredictorData:
-    """Random views, each encoded when it comes: for an encoder that takes less than a step."""
+    """Return random views, encoded at each step: for an encoder faster than a training step."""
     targets = _target_cache(options, out)
     batches = functools.partial(
         ViewBatches, training, options.image_size, options.batch_size, options.smallest
@@ -47,28 +49,75 @@ def encoded_beforehand(
     held: list[WeightedDataset],
     options: PredictorTrainingOptions,
     out: Path,
-    bundle: TemporaryBundle,
+    engine: FrozenEngine,
     flips: bool,
 ) -> PredictorData:
-    """Whole photographs, and with `flips` their mirror images, encoded once and for all.
+    """Return whole images and, with `flips`, their mirror images, encoded once.
 
     Raises:
-        DatasetError: A photograph cannot be read, or the embeddings do not fit on the disk.
+        DatasetError: An image or annotation cannot be used, or the disk is too small.
+        InputError: An image cannot be read.
     """
-    targets, model = _target_cache(options, out), bundle.model
+    targets, model = _target_cache(options, out), engine.model
     cache = EmbeddingCache(out / EMBEDDINGS, model.encoder_key(), model.embedding_shape)
     sets = prepare_targets(training, targets)
     held_out = choose(prepare_targets(held, targets))
-    missing = missing_embeddings(_images(sets), cache, flips)
-    missing += missing_embeddings(held_out, cache, flips=False)
-    encode(missing, cache, bundle)
+    missing = _missing_embeddings([i for part in sets for i in part.images], cache, flips)
+    missing += _missing_embeddings(held_out, cache, flips=False)
+    _encode(missing, cache, engine)
     batches = functools.partial(CachedBatches, sets, targets, cache, flips, options.batch_size)
     return PredictorData(batches, describe_data(training), HeldOut(held_out, targets, cache))
+
+
+def prepare_targets(data: list[WeightedDataset], cache: TargetCache) -> list[PreparedSet]:
+    """Make the targets that are not stored yet.
+
+    Raises:
+        DatasetError, InputError: An image or its annotation cannot be read.
+    """
+    prepared = [PreparedSet([], part.weight) for part in data]
+    images = [
+        (part.dataset, index, target.images)
+        for part, target in zip(data, prepared, strict=True)
+        for index in part.indices
+    ]
+    for dataset, index, target in tqdm(images, desc="targets", unit="image", file=sys.stderr):
+        image = cache.identify(dataset, index)
+        if not cache.has(image):
+            cache.store(image, dataset.read(index))
+        target.append(image)
+    return prepared
 
 
 def _target_cache(options: PredictorTrainingOptions, out: Path) -> TargetCache:
     return TargetCache(out / TARGETS, options.image_size, MAP_STRIDE, options.smallest)
 
 
-def _images(sets: list[PreparedSet]) -> list[PreparedImage]:
-    return [image for part in sets for image in part.images]
+def _missing_embeddings(
+    images: list[PreparedImage], cache: EmbeddingCache, flips: bool
+) -> list[tuple[PreparedImage, bool]]:
+    """List images and mirror images that are not encoded yet, each content once."""
+    sides = (False, True) if flips else (False,)
+    by_content = {image.image_key: image for image in images}
+    views = [(image, flipped) for image in by_content.values() for flipped in sides]
+    return [view for view in views if not cache.has(*view)]
+
+
+def _encode(
+    views: list[tuple[PreparedImage, bool]], cache: EmbeddingCache, engine: FrozenEngine
+) -> None:
+    """Encode images and mirror images; an interrupted run keeps those that are done."""
+    if not views:
+        return
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    needed, free = len(views) * cache.bytes_each, shutil.disk_usage(cache.folder).free
+    print(f"{len(views)} views to encode once: {needed / 1e6:.0f} MB in {cache.folder.parent}")
+    if needed > free:
+        raise DatasetError(
+            f"{cache.folder}: the embeddings need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
+            " free; choose another --out, fewer images, or --no-flips"
+        )
+    for image, flipped in tqdm(views, desc="encoding", unit="view", file=sys.stderr):
+        rgb = read_rgb(image.path)
+        view = np.ascontiguousarray(rgb[:, ::-1]) if flipped else rgb
+        cache.store(image, flipped, engine.embed(view))

@@ -1,4 +1,4 @@
-"""Target maps of the Prompt Predictor: where a good prompt lies."""
+"""Target maps of the Prompt Predictor: a peak at each instance's innermost point."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numpy.typing import NDArray
 
 from aopsam_ros.training.prompt_sampling import innermost_pixel_and_depth
 
-# A point's spread follows its depth in the mask: in the middle of a large object, no network and no
-# person could name the one right pixel, nor does it matter.
+# A peak's width follows the point's depth in the mask: inside a large object many pixels are
+# equally good prompts.
 SIGMA_OF_DEPTH = 0.5
 LEAST_SIGMA, MOST_SIGMA = 1.0, 5.0  # map pixels
-# Points that come with the data lie anywhere in their masks, and are all spread alike.
+# Points that come with the data lie anywhere in their masks; their peaks all have one width.
 ANNOTATED_SIGMA = 2.0  # map pixels
 
 
 @dataclass(frozen=True)
 class PromptTarget:
-    """What the predictor is to learn of one view.
+    """The predictor's target for one view.
 
     Attributes:
         points: `float32 [N, 3]`: x, y and depth (distance to the outside of the mask), in pixels
             of the map.
-        known: `bool [P, P]`, where the data says what is there.
+        known: `bool [P, P]`, where the view is labelled.
     """
 
     points: NDArray[np.float32]
@@ -50,8 +50,8 @@ def view_target(
         canvas: side of the canvas, pixels.
         stride: pixels of the canvas to one of the map.
         smallest: instances of fewer pixels of the view give no point.
-        points: the data's own prompt points `[N, 2]` (x, y in pixels of the view), which then take
-            the place of the instances' innermost ones.
+        points: the data's own prompt points `[N, 2]` (x, y in pixels of the view), used instead of
+            the instances' innermost ones.
     """
     labelled = np.zeros((canvas, canvas), bool)
     labelled[: layers.shape[1], : layers.shape[2]] = layers.any(0)
@@ -67,11 +67,11 @@ def view_target(
 
 
 def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Put points on a blank map and spread each with a uniform plus a Gaussian kernel.
+    """Return a map with a peak at each point: the sum of a uniform and a Gaussian kernel.
 
     The paper names the two kernels but not their sizes; here the Gaussian's sigma is half of the
-    point's depth, the uniform kernel reaches as far as one sigma. Points that come close do not add
-    up: the map keeps the larger value, so that every peak is one.
+    point's depth, the uniform kernel's radius is one sigma. Where peaks overlap the map keeps the
+    larger value, so that every peak is 1.
 
     Args:
         points: `[N, 3]`: x, y and depth (distance to the outside of the mask), in map pixels.

@@ -24,8 +24,8 @@ from aopsam_ros.training.predictor_batches import PredictorBatch, PredictorBatch
 from aopsam_ros.training.predictor_validation import HeldOut
 from aopsam_ros.training.provenance import describe_machine
 
-# Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good
-# answer.
+# Positive pixels are a few per mille of a map; without this weight an empty map would have a low
+# loss.
 TARGET_EMPHASIS = 8.0
 UNLABELLED_WEIGHT = 0.35
 CHECKPOINT_SECONDS = 120.0
@@ -35,12 +35,12 @@ CHECKPOINT = "predictor.pt"
 
 @dataclass(frozen=True)
 class PredictorData:
-    """What a run trains on.
+    """The data of a run.
 
     Attributes:
         batches: Makes endless batches from a seed.
-        description: The data sets in words.
-        held_out: Photographs that validate.
+        description: A line for each data set, for the checkpoint.
+        held_out: Images to validate on.
     """
 
     batches: Callable[[int], PredictorBatches]
@@ -50,7 +50,7 @@ class PredictorData:
 
 @dataclass(frozen=True)
 class PredictorTrainingOptions:
-    """Everything that decides a run.
+    """Options of a run.
 
     Attributes:
         minutes: Training time, over all resumed parts.
@@ -83,8 +83,8 @@ def predictor_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
     Args:
         confidence: `[B, 1, P, P]` in 0-1.
         target: `[B, P, P]` in 0-1.
-        known: Where the data says what is there, `bool [B, P, P]`; elsewhere an object may be
-            unlabelled, and a peak costs less.
+        known: Where the images are labelled, `bool [B, P, P]`; elsewhere there may be an unlabelled
+            object, and a peak costs less.
     """
     weight = torch.where(known, 1.0, UNLABELLED_WEIGHT) + TARGET_EMPHASIS * target
     return (weight * (confidence.squeeze(1) - target).square()).sum() / weight.sum()
@@ -117,10 +117,10 @@ class PredictorTrainer:
         """Train until the time is spent; writes the checkpoint and the curve into `out`.
 
         Args:
-            data: to train on.
+            data: to train and to validate on.
 
         Returns:
-            The last figures: `loss` and those of the held-out photographs.
+            The last figures: `loss` and those of the held-out images.
         """
         self.out.mkdir(parents=True, exist_ok=True)
         self.description = data.description
@@ -202,7 +202,7 @@ class PredictorTrainer:
         save_atomically(self.out / CHECKPOINT, self.state())
 
     def state(self) -> dict[str, Any]:
-        """Return weights, optimiser and how far the run is."""
+        """Return the checkpoint: weights, optimiser, step, time, options and provenance."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -1,4 +1,4 @@
-"""How good are the prompts on photographs that are not trained on?"""
+"""Quality of the prompts on held-out images."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Forward = Callable[[PredictorBatch], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Photographs that validate, whole and as at inference.
+    """Held-out images, whole and as at inference.
 
     Args:
-        images: which.
-        targets: what they should give.
-        embeddings: of the photographs; None where they are encoded anew every time.
+        images: to validate on.
+        targets: their targets.
+        embeddings: their embeddings; None where the trainer encodes the images.
     """
 
     images: list[PreparedImage]
@@ -55,9 +55,8 @@ class HeldOut:
             batch = PredictorBatch(*(torch.from_numpy(part[None]) for part in sample))
             confidence, loss = forward(batch)
             points = sampled_points(confidence[0, 0].cpu().numpy(), *map(int, batch.sizes[0]))
-            hit = masks_hit(self.targets.layers(image), points, self.targets.smallest)
+            hits += masks_hit(self.targets.layers(image), points, self.targets.smallest)
             losses.append(loss.item())
-            hits += hit
             prompts.append(len(points))
         if not losses:
             return {}
@@ -68,7 +67,7 @@ class HeldOut:
 
 
 def choose(sets: list[PreparedSet]) -> list[PreparedImage]:
-    """Choose the images that validate: always the same ones, of all sets."""
+    """Choose the images to validate on: always the same ones, of all sets."""
     images = [image for part in sets for image in part.images]
     return sorted(images, key=lambda image: image.target_key)[:MOST_IMAGES]
 
@@ -91,11 +90,11 @@ def sampled_points(confidence: NDArray[np.float32], height: int, width: int) -> 
 
 
 def masks_hit(layers: NDArray[np.uint16], points: NDArray[np.float64], smallest: int) -> list[bool]:
-    """Tell for every instance of at least `smallest` pixels whether a point lies in it."""
+    """Return for every instance of at least `smallest` pixels whether a point lies in it."""
     x, y = np.rint(points).astype(np.int64).T
     hits: list[bool] = []
     for layer in layers:
         counts = np.bincount(layer.ravel())
-        found = set(layer[y, x].tolist())
-        hits += [label in found for label in range(1, len(counts)) if counts[label] >= smallest]
+        prompted = set(layer[y, x].tolist())
+        hits += [label in prompted for label in range(1, len(counts)) if counts[label] >= smallest]
     return hits

@@ -1,9 +1,17 @@
-"""What is kept of a photograph between steps and runs: its targets and its embeddings."""
+"""What is stored of training images between steps and runs: their targets and their embeddings.
+
+Files are named by a hash of what they were made from, and are written whole or not at all.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,37 +20,44 @@ from numpy.typing import NDArray
 from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.geometry import FrameGeometry, resize_image, resized_geometry
-from aopsam_ros.training.cache_files import (
-    content_key,
-    is_whole_array,
-    read_arrays,
-    write_array,
-    write_arrays,
-)
+from aopsam_ros.images.files import write_bytes
 from aopsam_ros.training.predictor_targets import PromptTarget, view_target
 
-TARGETS_VERSION = 1  # of how targets are made: another one makes them again
+TARGETS_VERSION = 1  # of the format and the rules of targets
+KEY_LENGTH = 32  # of 64 hexadecimal digits: short names, and still no two alike
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """A photograph: its file, a name for its content, and one for its content and its labels."""
+    """An image file, with the hash of its content and that of its content, labels and settings."""
 
-    picture: Path
-    picture_key: str
+    path: Path
+    image_key: str
     target_key: str
 
 
 @dataclass(frozen=True)
 class PreparedSet:
-    """Photographs of one data set, and how often each is seen compared with other sets'."""
+    """Images of one data set, and how often each is seen compared with other sets'."""
 
     images: list[PreparedImage]
     weight: float = 1.0
 
 
-def fit(rgb: NDArray[np.uint8], image_size: int) -> tuple[NDArray[np.uint8], FrameGeometry]:
-    """Resize a photograph as at inference, and lay it top left on a black square."""
+def content_key(*parts: bytes) -> str:
+    """Hash some contents together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}\n".encode())
+        digest.update(part)
+    return digest.hexdigest()[:KEY_LENGTH]
+
+
+def pad_to_square(
+    rgb: NDArray[np.uint8], image_size: int
+) -> tuple[NDArray[np.uint8], FrameGeometry]:
+    """Resize an image as at inference, and put it top left on a black square."""
     geometry = resized_geometry(rgb.shape[0], rgb.shape[1], image_size)
     height, width = geometry.valid_height, geometry.valid_width
     canvas = np.zeros((image_size, image_size, 3), np.uint8)
@@ -51,7 +66,7 @@ def fit(rgb: NDArray[np.uint8], image_size: int) -> tuple[NDArray[np.uint8], Fra
 
 
 class TargetCache:
-    """Targets of whole photographs, one file each: reading the masks again would take longer.
+    """Targets of whole images, one `.npz` each: reading the masks again would take longer.
 
     Args:
         folder: of the files.
@@ -65,29 +80,34 @@ class TargetCache:
         self.stride, self.smallest = stride, smallest
 
     def identify(self, dataset: InstanceDataset, index: int) -> PreparedImage:
-        """Name an image of a data set by its content."""
-        picture = dataset.image_path(index)
-        content, annotation = picture.read_bytes(), dataset.annotation(index)
+        """Hash an image of a data set, with its annotation."""
+        path = dataset.image_path(index)
+        content, annotation = path.read_bytes(), dataset.annotation(index)
         settings = repr((TARGETS_VERSION, self.image_size, self.stride, self.smallest)).encode()
         key = content_key(content, annotation, settings)
-        return PreparedImage(picture, content_key(content), key)
+        return PreparedImage(path, content_key(content), key)
 
     def has(self, image: PreparedImage) -> bool:
         """Return whether the image's targets are stored and whole."""
-        return read_arrays(self._path(image), "points") is not None
+        return self._load(image, "points") is not None
 
     def store(self, image: PreparedImage, labelled: LabelledImage) -> None:
-        """Make and write the image's targets."""
+        """Make and write the targets of the image and of its mirror image."""
         height, width = labelled.rgb.shape[:2]
         geometry = resized_geometry(height, width, self.image_size)
-        layers = _resized_layers(labelled.layers, geometry)
+        size = (geometry.valid_width, geometry.valid_height)
+        layers = np.stack(
+            [cv2.resize(map_, size, interpolation=cv2.INTER_NEAREST) for map_ in labelled.layers]
+        )
         points = labelled.points
         mirrored = None if points is None else points * [-1, 1] + [width - 1, 0]
         plain = self._target(layers, points, geometry)
         flipped = self._target(layers[:, :, ::-1], mirrored, geometry)
         arrays = {"points": plain.points, "known": plain.known, "layers": layers}
         arrays |= {"flipped_points": flipped.points, "flipped_known": flipped.known}
-        write_arrays(self._path(image), arrays)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+        _write(self._path(image), content)
 
     def _target(
         self,
@@ -95,8 +115,8 @@ class TargetCache:
         points: NDArray[np.float32] | None,
         geometry: FrameGeometry,
     ) -> PromptTarget:
-        placed = None if points is None else geometry.to_resized(points)
-        return view_target(layers, self.image_size, self.stride, self.smallest, placed)
+        resized = None if points is None else geometry.to_resized(points)
+        return view_target(layers, self.image_size, self.stride, self.smallest, resized)
 
     def target(self, image: PreparedImage, flipped: bool = False) -> PromptTarget:
         """Read the target of an image or of its mirror image."""
@@ -107,27 +127,29 @@ class TargetCache:
         """Read the labels, `[L, h, w]` at the size that the encoder sees."""
         return self._read(image, "layers")[0]
 
-    def _read(self, image: PreparedImage, *names: str) -> tuple[NDArray, ...]:
-        arrays = read_arrays(self._path(image), *names)
+    def _read(self, image: PreparedImage, *names: str) -> tuple[NDArray[Any], ...]:
+        arrays = self._load(image, *names)
         if arrays is None:
             raise DatasetError(f"{self._path(image)}: damaged since it was checked; run again")
         return arrays
+
+    def _load(self, image: PreparedImage, *names: str) -> tuple[NDArray[Any], ...] | None:
+        try:
+            with np.load(self._path(image), allow_pickle=False) as arrays:
+                return tuple(arrays[name] for name in names)
+        except _DAMAGED:
+            return None
 
     def _path(self, image: PreparedImage) -> Path:
         return self.folder / f"{image.target_key}.npz"
 
 
-def _resized_layers(layers: NDArray[np.uint16], geometry: FrameGeometry) -> NDArray[np.uint16]:
-    size = (geometry.valid_width, geometry.valid_height)
-    return np.stack([cv2.resize(layer, size, interpolation=cv2.INTER_NEAREST) for layer in layers])
-
-
 class EmbeddingCache:
-    """Embeddings of a frozen encoder in half precision, one file for a photograph or its mirror.
+    """Embeddings of a frozen encoder in half precision, a `.npy` for each image or mirror image.
 
     Args:
         folder: a folder in it, named by the encoder, holds the files.
-        encoder_key: all that an embedding depends on but the photograph.
+        encoder_key: hash of all that an embedding depends on but the image.
         shape: of an embedding, `(C, h, w)`.
     """
 
@@ -141,7 +163,14 @@ class EmbeddingCache:
 
     def has(self, image: PreparedImage, flipped: bool) -> bool:
         """Return whether the embedding is stored and whole."""
-        return is_whole_array(self._path(image, flipped), self.shape, "float16")
+        try:
+            array = np.load(self._path(image, flipped), mmap_mode="r", allow_pickle=False)
+        except _DAMAGED:
+            return False
+        return isinstance(array, np.ndarray) and (array.shape, array.dtype) == (
+            self.shape,
+            np.float16,
+        )
 
     def store(self, image: PreparedImage, flipped: bool, embedding: NDArray[np.float32]) -> None:
         """Write an embedding `(C, h, w)`.
@@ -152,8 +181,10 @@ class EmbeddingCache:
         with np.errstate(over="ignore"):
             half = embedding.astype(np.float16)
         if not np.isfinite(half).all():
-            raise DatasetError(f"{image.picture}: its embedding does not fit into 16 bits")
-        write_array(self._path(image, flipped), half)
+            raise DatasetError(f"{image.path}: its embedding does not fit into 16 bits")
+        content = io.BytesIO()
+        np.save(content, half, allow_pickle=False)
+        _write(self._path(image, flipped), content)
 
     def load(self, image: PreparedImage, flipped: bool) -> NDArray[np.float16]:
         """Read an embedding."""
@@ -163,4 +194,9 @@ class EmbeddingCache:
         return np.asarray(np.load(path, allow_pickle=False))
 
     def _path(self, image: PreparedImage, flipped: bool) -> Path:
-        return self.folder / f"{image.picture_key}{'-mirrored' if flipped else ''}.npy"
+        return self.folder / f"{image.image_key}{'-mirrored' if flipped else ''}.npy"
+
+
+def _write(path: Path, content: io.BytesIO) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content.getvalue())

@@ -1,4 +1,4 @@
-"""What a checkpoint says about its own making; bundle.yaml carries it to the user."""
+"""Provenance of checkpoints, which bundle.yaml repeats: data, machine and effort."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from aopsam_ros.training.batches import WeightedDataset
 
 
 def summarise_run(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick from a checkpoint's facts what a user wants to know of a training run."""
+    """Return what bundle.yaml says of a training run, from a checkpoint's facts."""
     options = facts["options"]
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "minutes": round(facts["seconds"] / 60, 1),
         "steps": facts["step"],
         "images": facts["step"] * options["batch_size"],
         "seed": options["seed"],
     }
-    return told | {key: facts[key] for key in ("backbone", "machine", "data") if facts.get(key)}
+    return summary | {key: facts[key] for key in ("backbone", "machine", "data") if facts.get(key)}
 
 
 def describe_data(data: list[WeightedDataset]) -> list[str]:
-    """Name each data set with how many of its images were trained on, and how often."""
+    """Return a line for each data set: its name, number of training images and weight."""
     return [
         f"{part.dataset.name}: {len(part.indices)} images, weight {part.weight:g}" for part in data
     ]
 
 
 def describe_machine(device: torch.device) -> str:
-    """Name the processor that trains, and torch's version."""
+    """Return the name of the processor that trains, and torch's version."""
     version = f"torch {torch.__version__.partition('+')[0]}"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {version}"

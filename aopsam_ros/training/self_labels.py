@@ -1,8 +1,4 @@
-"""Labels without anyone who labels: the model's own masks, prompted by a grid.
-
-What is written has SA-1B's format, so that it can be looked at, corrected and trained on like any
-other data set.
-"""
+"""Self-labelling: the model's own masks, prompted by a grid, as a data set in SA-1B's format."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ MANIFEST = "manifest.csv"
 
 @dataclass
 class LabelCount:
-    """How a labelling went: frames with labels, masks in them, broken frames and why."""
+    """Number of labelled frames, of their masks and of broken frames, with the last reason."""
 
     frames: int = 0
     masks: int = 0
@@ -41,11 +37,11 @@ class LabelCount:
 
 
 class SelfLabeller:
-    """Labels the frames of one source into a folder; goes on where a former run stopped.
+    """Labels the frames of one source into a folder; resumes an interrupted run.
 
     Args:
-        segmenter: returns the model; called only if there is something to label.
-        image_size: the encoder's: frames are stored no larger than it sees them.
+        segmenter: returns the model; called only if a frame has to be labelled.
+        image_size: the encoder's input size, pixels; larger frames are stored resized to it.
         folder: for `<frame>.jpg`, `<frame>.json` and the frames' groups.
     """
 
@@ -83,7 +79,7 @@ class SelfLabeller:
             return done
         rgb = _shrink(frame.read(), self.image_size)
         segmentation = self.segmenter().segment(rgb)
-        # The picture first: a frame is done when its labels are there.
+        # The image first: a frame counts as done when its labels exist.
         write_rgb(labels.with_suffix(".jpg"), rgb)
         write_bytes(labels, json.dumps(to_sa1b(segmentation, frame.name)).encode())
         return len(segmentation.masks)
@@ -101,10 +97,10 @@ class SelfLabeller:
 
 
 def to_sa1b(segmentation: Segmentation, name: str) -> dict[str, Any]:
-    """Write a segmentation as SA-1B does.
+    """Return a segmentation in SA-1B's format.
 
-    `point_coords` are left out: SA-1B has the points there that prompted the masks, and those of
-    the grid lie anywhere in theirs. Without them, training takes each mask's innermost point.
+    `point_coords` are left out: points of the grid lie anywhere in their masks. Without them,
+    training takes each mask's innermost point.
     """
     height, width = segmentation.height, segmentation.width
     return {

@@ -105,8 +105,10 @@ def test_evaluate_points_and_prompts(trained, pictures, tmp_path, capfd):
     words = ["--prompts", "predictor,grid2", "--set", "asf.confidence_threshold=0.9"]
     assert main([*common, *words]) == 0
     printed = capfd.readouterr().out
-    calls = {line.split()[0]: float(line.split()[5]) for line in printed.splitlines()[-2:]}
-    assert "closest" in printed and calls["grid2"] == 4
+    lines = [line.split() for line in printed.splitlines()]
+    header = next(line for line in lines if line[0] == "prompts")
+    last = lines[-1]  # of grid2
+    assert dict(zip(header[::-1], last[::-1], strict=False))["decoded"] == "4.0"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
 from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
 from aopsam_ros.training.loader import endless_batches  # noqa: E402
 from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
+from aopsam_ros.training.predictor_data import prepare_targets  # noqa: E402
 from aopsam_ros.training.predictor_training import predictor_loss  # noqa: E402
 from aopsam_ros.training.predictor_validation import (  # noqa: E402
     HeldOut,
@@ -21,13 +22,12 @@ from aopsam_ros.training.predictor_validation import (  # noqa: E402
     masks_hit,
     sampled_points,
 )
-from aopsam_ros.training.preparation import prepare_targets  # noqa: E402
 from aopsam_ros.training.prepared_images import (  # noqa: E402
     EmbeddingCache,
     PreparedImage,
     PreparedSet,
     TargetCache,
-    fit,
+    pad_to_square,
 )
 
 SIZE = 256
@@ -97,7 +97,7 @@ def test_masks_are_hit_by_any_point_in_any_layer():
 def test_the_same_images_validate_every_time(held_out):
     images = held_out.images
     assert choose([PreparedSet(images[2:]), PreparedSet(images[:2])]) == images
-    many = [PreparedImage(images[0].picture, "", f"{i:03}") for i in range(200)]
+    many = [PreparedImage(images[0].path, "", f"{i:03}") for i in range(200)]
     assert len(choose([PreparedSet(many[::-1])])) < 100
     assert choose([PreparedSet(many[::-1])]) == choose([PreparedSet(many)])
 
@@ -134,15 +134,15 @@ def cached(held_out, tmp_path):
     return make
 
 
-def test_picture_target_and_embedding_are_of_one_view(held_out, cached):
+def test_image_target_and_embedding_are_of_one_view(held_out, cached):
     batches = iter(cached(flips=True))
     seen = set()
     for batch in (next(batches) for _ in range(8)):
         for row, (number, flipped) in enumerate(batch.embeddings[:, :, 0, 0].int().tolist()):
             seen.add((number, flipped))
             image = held_out.images[number]
-            rgb = read_rgb(image.picture)[:, :: -1 if flipped else 1]
-            canvas, _ = fit(np.ascontiguousarray(rgb), SIZE)
+            rgb = read_rgb(image.path)[:, :: -1 if flipped else 1]
+            canvas, _ = pad_to_square(np.ascontiguousarray(rgb), SIZE)
             target = held_out.targets.target(image, bool(flipped))
             np.testing.assert_array_equal(batch.images[row].numpy(), canvas)
             np.testing.assert_array_equal(batch.targets[row].numpy(), target.map())

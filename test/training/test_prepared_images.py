@@ -8,7 +8,7 @@ import pytest
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, fit
+from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, pad_to_square
 from support.scenes import draw_ellipses, left_point, write_label_maps, write_sa1b
 
 SIZE, STRIDE, SIDE = 256, 4, 64
@@ -100,7 +100,7 @@ def test_points_that_are_none_are_refused(tmp_path, coords):
         open_dataset(folder).read(0)
 
 
-def test_targets_follow_picture_labels_and_settings(maps, targets, tmp_path):
+def test_targets_follow_image_labels_and_settings(maps, targets, tmp_path):
     image = stored(targets, maps)
     assert targets.has(image) and targets.identify(maps, 0) == image
     others = [
@@ -112,7 +112,7 @@ def test_targets_follow_picture_labels_and_settings(maps, targets, tmp_path):
     mask = maps.path / "masks" / "scene0.png"
     mask.write_bytes((maps.path / "masks" / "scene1.png").read_bytes())
     changed = targets.identify(maps, 0)
-    assert not targets.has(changed) and changed.picture_key == image.picture_key
+    assert not targets.has(changed) and changed.image_key == image.image_key
 
 
 def test_coco_targets_follow_their_image_only(tmp_path, targets):
@@ -154,7 +154,7 @@ def test_embeddings_are_found_again(maps, targets, embeddings):
     assert embeddings.bytes_each <= file.stat().st_size <= embeddings.bytes_each + 200
 
 
-def test_embeddings_belong_to_a_picture_and_an_encoder(maps, targets, embeddings):
+def test_embeddings_belong_to_an_image_and_an_encoder(maps, targets, embeddings):
     image = targets.identify(maps, 0)
     embeddings.store(image, False, embedding())
     elsewhere = EmbeddingCache(embeddings.folder.parent, "b" * 64, SHAPE)
@@ -184,11 +184,11 @@ def test_embeddings_beyond_half_precision_are_refused(maps, targets, embeddings)
     assert not embeddings.has(image, False)
 
 
-def test_photographs_lie_as_at_inference():
+def test_images_are_padded_as_at_inference():
     from aopsam_ros.geometry import preprocess
 
     rgb = draw_ellipses(0)[0][:61, :83]
-    canvas, geometry = fit(rgb, 64)
+    canvas, geometry = pad_to_square(rgb, 64)
     mean, std = (120.0, 110.0, 100.0), (50.0, 60.0, 70.0)
     wanted = preprocess(rgb, 64, mean, std)
     found = ((canvas - np.array(mean)) / std).transpose(2, 0, 1)
