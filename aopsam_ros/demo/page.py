@@ -9,13 +9,13 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from aopsam_ros.drawing.glyphs import PROMPT_STYLES
+from aopsam_ros.drawing.palette import PROMPT_STYLES
 from aopsam_ros.results import PromptState
 
 # By state: the sign that is most like the overlay's, and what the state means.
 _LEGEND: Mapping[PromptState, tuple[str, str]] = {
-    PromptState.KEPT: ("●", "decoded, and its mask was kept"),
-    PromptState.REJECTED: ("○", "decoded, but its mask was of low quality or already there"),
+    PromptState.KEPT: ("+", "decoded, and its mask was kept"),
+    PromptState.REJECTED: ("◇", "decoded, but its mask was of low quality or already there"),
     PromptState.ELIMINATED: ("✕", "dropped before decoding, because a mask already explains it"),
     PromptState.UNUSED: ("□", "never decoded, because the budget was spent"),
 }

@@ -1,12 +1,13 @@
-"""Pictures of a segmentation for people: masks, prompts and the confidence map drawn on the image.
+"""A segmentation drawn on its image for people: masks, prompts and the confidence map.
 
-Nothing here is needed to segment. All work is done by cv2 inside each mask's box, so that the cost
-follows the masks and not the number of masks times the frame.
+All work is done by cv2 inside each mask's box, so that the cost follows the masks and not the
+number of masks times the frame.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,47 +15,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.drawing.glyphs import HALO, Rgb, RgbImage, draw_legend, draw_prompts, drawing_unit
+from aopsam_ros.drawing.palette import HALO, PROMPT_STYLES, PromptStyle, Rgb, colour_of, mix
 from aopsam_ros.errors import InputError, MaskFormatError
+from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.masks.rle import decode
-from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 
 MASK_OPACITY = 0.45
 
-# Twelve hues that are told apart at a glance, in the order of the colour wheel.
-_HUES: tuple[Rgb, ...] = (
-    (240, 62, 62),
-    (247, 122, 28),
-    (250, 176, 5),
-    (222, 222, 40),
-    (130, 201, 30),
-    (43, 178, 76),
-    (18, 184, 150),
-    (34, 184, 230),
-    (60, 120, 245),
-    (112, 72, 232),
-    (190, 75, 219),
-    (235, 80, 160),
-)
-_HUE_STEP = 7  # coprime with twelve: neighbouring ids lie far apart on the wheel
-_FIRST_HUE = 8  # blue: calm on the largest mask, which has id 1 and is often the ground
-# After each round of the wheel the shade changes: plain, lighter, darker (share of white or black).
-_SHADES = ((0, 0.0), (255, 0.4), (0, 0.35))
 _HALO_FROM = 1.6  # drawing units; below, an outline's dark edge would be wider than the line
-
-
-@functools.lru_cache(maxsize=4096)
-def colour_of(mask_id: int) -> Rgb:
-    """Return the RGB colour of a mask id: always the same, and unlike those of the next ids."""
-    round_, place = divmod(mask_id - 1, len(_HUES))
-    hue = _HUES[(_FIRST_HUE + place * _HUE_STEP) % len(_HUES)]
-    return _mix(hue, *_SHADES[round_ % len(_SHADES)])
-
-
-def _mix(colour: Rgb, grey: int, share: float) -> Rgb:
-    """Return the colour with a share (0-1) of a grey value."""
-    red, green, blue = (round(value + share * (grey - value)) for value in colour)
-    return red, green, blue
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw_overlay(
@@ -66,14 +36,14 @@ def draw_overlay(
 ) -> RgbImage:
     """Draw the masks, and what became of the prompts, on a copy of the image.
 
-    Where masks overlap, the smaller one is on top. Lines and glyphs grow with the image, so that
-    the picture reads the same at 320 and at 4000 pixels.
+    Where masks overlap, the smaller one is on top. Lines and markers grow with the image, so that
+    it reads the same at 320 and at 4000 pixels.
 
     Args:
         rgb: uint8 `[H, W, 3]`, the image that was segmented.
         segmentation: what was found in it.
-        show_prompts: draw a glyph per prompt, see `aopsam_ros.drawing.glyphs`.
-        show_legend: add a line with the glyphs, their meaning and their numbers.
+        show_prompts: draw a marker per prompt, see `palette.PROMPT_STYLES`.
+        show_legend: add a line with the markers, their meaning and their numbers.
 
     Returns:
         uint8 `[H, W, 3]`; the input is left as it was.
@@ -90,9 +60,9 @@ def draw_overlay(
         )
     picture = _paint_masks(rgb, segmentation.masks)
     if show_prompts:
-        draw_prompts(picture, segmentation.prompts)
+        _draw_prompts(picture, segmentation.prompts)
     if show_legend:
-        draw_legend(picture, segmentation)
+        _draw_legend(picture, segmentation)
     return picture
 
 
@@ -143,10 +113,10 @@ def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
             continue
         if picture[box].shape[:2] != inside.shape:
             raise MaskFormatError(f"the box {mask.bbox} of mask {mask.id} is not inside the image")
-        # Tinted from the image, not from the picture: overlapping masks do not mix to mud.
+        # Tinted from the image, not from what is drawn: overlapping masks do not mix to mud.
         cv2.copyTo(cv2.LUT(rgb[box], _tint(colour_of(mask.id))), inside, picture[box])
         contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(x, y))
-        outlines.append((contours, _mix(colour_of(mask.id), 255, 0.4)))
+        outlines.append((contours, mix(colour_of(mask.id), 255, 0.4)))
     _draw_outlines(picture, outlines)
     return picture
 
@@ -164,9 +134,68 @@ def _draw_outlines(picture: RgbImage, outlines: Iterable[tuple[Sequence[Any], Rg
 
     Without smoothing, which takes three times as long and more than segmenting does.
     """
-    unit = drawing_unit(picture)
+    unit = _unit(picture)
     line = max(1, round(1.4 * unit))
     for contours, colour in outlines:
         if unit >= _HALO_FROM:
             cv2.drawContours(picture, contours, -1, HALO, line + 2)
         cv2.drawContours(picture, contours, -1, colour, line)
+
+
+def _unit(picture: RgbImage) -> float:
+    """Return the size of one drawing unit in pixels: 1 for an image 640 pixels long."""
+    return float(min(8.0, max(0.8, max(picture.shape[:2]) / 640)))
+
+
+def _draw_prompts(picture: RgbImage, prompts: Iterable[Prompt]) -> None:
+    """Draw every prompt's marker at its pixel, the most important ones last."""
+    order = list(PROMPT_STYLES)
+    for prompt in sorted(prompts, key=lambda prompt: order.index(prompt.state)):
+        style = PROMPT_STYLES[PromptState(prompt.state)]
+        _draw_marker(picture, (prompt.x, prompt.y), _unit(picture), style)
+
+
+def _draw_marker(
+    picture: RgbImage, centre: tuple[float, float], unit: float, style: PromptStyle
+) -> None:
+    """Draw a marker of 8 units, first its dark edge, then itself."""
+    at, line = (round(centre[0]), round(centre[1])), max(1, round(1.4 * unit))
+    for colour, width in ((HALO, line + max(2, line)), (style.colour, line)):
+        cv2.drawMarker(picture, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
+
+
+def _draw_legend(picture: RgbImage, segmentation: Segmentation) -> None:
+    """Write numbers and markers on a dark strip along the lower edge, as large as fits."""
+    numbers = Counter(PromptState(prompt.state) for prompt in segmentation.prompts)
+    found = len(segmentation.masks)
+    title = "1 mask" if found == 1 else f"{found} masks"
+    entries = [
+        (style, f"{numbers[state]} {style.word}")
+        for state, style in reversed(list(PROMPT_STYLES.items()))
+        if numbers[state]
+    ]
+    unit, width = _unit(picture), picture.shape[1]
+    texts = [title, *(text for _, text in entries)]
+    unit *= min(1.0, width / sum(_text_width(text, unit) + 25 * unit for text in texts))
+    top = picture.shape[0] - max(1, round(20 * unit))
+    if top < 0:
+        return
+    strip = picture[top:]
+    strip[:] = cv2.addWeighted(strip, 0.25, np.full_like(strip, HALO[0]), 0.75, 0.0)
+    x, baseline = 8 * unit, picture.shape[0] - 6 * unit
+    x += _write(picture, title, x, baseline, unit) + 16 * unit
+    for style, text in entries:
+        _draw_marker(picture, (x, baseline - 4 * unit), unit, style)
+        x += 9 * unit
+        x += _write(picture, text, x, baseline, unit) + 16 * unit
+
+
+def _text_width(text: str, unit: float) -> float:
+    return float(cv2.getTextSize(text, _FONT, 0.42 * unit, max(1, round(unit)))[0][0])
+
+
+def _write(picture: RgbImage, text: str, x: float, baseline: float, unit: float) -> float:
+    """Write white text and return its width in pixels."""
+    at, line = (round(x), round(baseline)), max(1, round(unit))
+    cv2.putText(picture, text, at, _FONT, 0.42 * unit, (255, 255, 255), line, cv2.LINE_AA)
+    return _text_width(text, unit)

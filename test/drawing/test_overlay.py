@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from aopsam_ros.drawing.glyphs import PROMPT_STYLES
-from aopsam_ros.drawing.overlay import MASK_OPACITY, colour_of, draw_confidence_map, draw_overlay
+from aopsam_ros.drawing.overlay import MASK_OPACITY, draw_confidence_map, draw_overlay
+from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.errors import InputError, MaskFormatError
 from aopsam_ros.masks import encode
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
@@ -75,7 +75,7 @@ def test_small_masks_lie_on_top_and_colours_do_not_mix() -> None:
 
 
 @pytest.mark.parametrize("state", list(PromptState))
-def test_each_state_has_its_glyph(state: PromptState) -> None:
+def test_each_state_has_its_marker(state: PromptState) -> None:
     rgb = grey_image(960, 1280)
     prompts = (Prompt(640.0, 480.0, 0.5, state),)
     picture = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
@@ -105,11 +105,11 @@ def test_a_kept_prompt_is_drawn_over_others() -> None:
     kept = Prompt(80.0, 60.0, 0.5, PromptState.KEPT)
     dropped = Prompt(80.0, 60.0, 0.5, PromptState.ELIMINATED)
     picture = draw_overlay(rgb, segmentation(rgb, prompts=(kept, dropped)))
-    assert (picture[60, 80] == PROMPT_STYLES[PromptState.KEPT].colour).all()
+    assert np.abs(picture[60, 80] - PROMPT_STYLES[PromptState.KEPT].colour).max() <= 2
 
 
 @pytest.mark.parametrize("width", [320, 1280, 4000])
-def test_glyphs_grow_with_the_image(width: int) -> None:
+def test_markers_grow_with_the_image(width: int) -> None:
     rgb = grey_image(width * 3 // 4, width)
     prompts = (Prompt(width / 2, width / 3, 0.5, PromptState.KEPT),)
     picture = draw_overlay(rgb, segmentation(rgb, prompts=prompts))

@@ -7,7 +7,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray
 
-from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks import encode_full
 from aopsam_ros.results import InstanceMask, Segmentation

@@ -10,8 +10,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from visualization_msgs.msg import ImageMarker, Marker
 
-from aopsam_ros.drawing.glyphs import PROMPT_STYLES
-from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.masks import encode_full
 from aopsam_ros.msg import Mask, MaskArray, PromptArray
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation

@@ -18,7 +18,7 @@ from vision_msgs.msg import (
     ObjectHypothesisWithPose,
 )
 
-from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch

@@ -19,8 +19,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
-from aopsam_ros.drawing.glyphs import PROMPT_STYLES
-from aopsam_ros.drawing.overlay import colour_of
+from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.masks import to_polygons
 from aopsam_ros.results import PromptState, Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch

@@ -1,0 +1,68 @@
+"""Colours of masks, and colours and markers of prompts."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+
+from aopsam_ros.results import PromptState
+
+Rgb = tuple[int, int, int]
+
+HALO: Rgb = (16, 18, 24)  # dark edge around lines, to be seen on any ground
+
+# Twelve hues that are told apart at a glance, in the order of the colour wheel.
+_HUES: tuple[Rgb, ...] = (
+    (240, 62, 62),
+    (247, 122, 28),
+    (250, 176, 5),
+    (222, 222, 40),
+    (130, 201, 30),
+    (43, 178, 76),
+    (18, 184, 150),
+    (34, 184, 230),
+    (60, 120, 245),
+    (112, 72, 232),
+    (190, 75, 219),
+    (235, 80, 160),
+)
+_HUE_STEP = 7  # coprime with twelve: neighbouring ids lie far apart on the wheel
+_FIRST_HUE = 8  # blue: calm on the largest mask, which has id 1 and is often the ground
+# After each round of the wheel the shade changes: plain, lighter, darker (share of white or black).
+_SHADES = ((0, 0.0), (255, 0.4), (0, 0.35))
+
+
+@functools.lru_cache(maxsize=4096)
+def colour_of(mask_id: int) -> Rgb:
+    """Return the RGB colour of a mask id: always the same, and unlike those of the next ids."""
+    round_, place = divmod(mask_id - 1, len(_HUES))
+    hue = _HUES[(_FIRST_HUE + place * _HUE_STEP) % len(_HUES)]
+    return mix(hue, *_SHADES[round_ % len(_SHADES)])
+
+
+def mix(colour: Rgb, grey: int, share: float) -> Rgb:
+    """Return the colour with a share (0-1) of a grey value."""
+    red, green, blue = (round(value + share * (grey - value)) for value in colour)
+    return red, green, blue
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How the prompts of one state are drawn: cv2's marker, its colour, and the legend's word."""
+
+    marker: int
+    colour: Rgb
+    word: str
+
+
+# Shape and colour both differ, so that the states stay apart for colour-blind readers, too. From
+# the least to the most important: a kept prompt is never hidden under another.
+PROMPT_STYLES: Mapping[PromptState, PromptStyle] = {
+    PromptState.UNUSED: PromptStyle(cv2.MARKER_SQUARE, (176, 188, 206), "unused"),
+    PromptState.ELIMINATED: PromptStyle(cv2.MARKER_TILTED_CROSS, (255, 92, 138), "eliminated"),
+    PromptState.REJECTED: PromptStyle(cv2.MARKER_DIAMOND, (255, 176, 32), "rejected"),
+    PromptState.KEPT: PromptStyle(cv2.MARKER_CROSS, (255, 255, 255), "kept"),
+}
