@@ -65,7 +65,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
         0.75,
         0.0,
         1.0,
-        "how alike two prompts' features are that the rule duplicates takes for the same; lower"
+        "cosine of two prompts' features from which the rule duplicates drops one; lower"
         " drops more prompts",
     ),
     "asf.elimination_iou": OptionSpec(

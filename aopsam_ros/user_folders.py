@@ -30,7 +30,7 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError:
         # A user of a container may have none. Debian's name for that: nothing is found there, and
-        # what wants to write is told that it cannot.
+        # a write fails with the system's error.
         return Path("/nonexistent")
 
 

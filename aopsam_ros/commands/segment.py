@@ -122,7 +122,8 @@ def _try_one(job: _Job, image: Path, output: Path) -> bool:
         tqdm.write(f"aopsam: error: {named}", file=sys.stderr)
         return False
     tqdm.write(
-        f"{image}: {len(segmentation.masks)} masks, {segmentation.prompts_decoded} decoder calls, "
+        f"{image}: {len(segmentation.masks)} masks, "
+        f"{segmentation.prompts_decoded} prompts decoded, "
         f"{segmentation.timings_ms['total']:.0f} ms -> {output.name}.json"
     )
     return True

@@ -1,1 +1,1 @@
-"""Data sets and recordings: labelled images, and pictures without labels."""
+"""Data sets and recordings: labelled images, and images without labels."""

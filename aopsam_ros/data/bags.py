@@ -79,7 +79,7 @@ def _opened(path: Path) -> Iterator[AnyReader]:
             f"{path}: reading recordings needs rosbags ({error}): `make setup EXTRAS=train` or"
             " `pip install .[train]`"
         ) from error
-    # Older recordings do not describe their messages; images are alike in every ROS 2.
+    # Older recordings do not describe their messages; images are the same in every ROS 2.
     store = get_typestore(Stores.ROS2_HUMBLE)
     try:
         with AnyReader([path], default_typestore=store) as reader:

@@ -1,1 +1,1 @@
-"""Pictures of a segmentation for people."""
+"""Images that show a segmentation to people."""

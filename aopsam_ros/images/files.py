@@ -22,14 +22,14 @@ def read_rgb(path: Path) -> RgbImage:
         InputError: if the file is missing, unreadable or not an image.
     """
     if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a picture")
+        raise InputError(f"{path}: is a folder, not an image")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     rgb = decode_file(content)
     if rgb is None:
-        raise InputError(f"{path}: not a picture that can be read")
+        raise InputError(f"{path}: not an image that can be read")
     return rgb
 
 
@@ -41,7 +41,7 @@ def write_rgb(path: Path, rgb: RgbImage) -> None:
     """
     done, content = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     if not done:
-        raise OSError(f"{path}: the picture cannot be encoded")
+        raise OSError(f"{path}: the image cannot be encoded")
     write_bytes(path, content.tobytes())
 
 

@@ -190,7 +190,7 @@ class NanoMaskDecoder(nn.Module):
 
     def _score(self, iou_token: Tensor, found: Tensor, coarse: Tensor, codes: Tensor) -> Tensor:
         """Predict IoU from the tokens and from how decided the masks look, drawn coarsely."""
-        # What the masks look like is evidence: they are not to change for the score's sake.
+        # Detached: the masks must not change to improve the score.
         seen = codes.detach() if self.training else codes
         logits = draw(coarse, seen.flatten(1, 2))
         look = _mask_statistics(logits).reshape(*found.shape[:2], MASKS, -1)

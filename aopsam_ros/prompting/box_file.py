@@ -54,7 +54,7 @@ class BoxFile:
         nearest = [boxes for folders, boxes in found if len(folders) == most]
         if len(nearest) != 1:
             many = "several entries" if nearest else "no entry"
-            raise InputError(f"{self.path}: {many} for the picture {name}")
+            raise InputError(f"{self.path}: {many} for the image {name}")
         return nearest[0]
 
     def find_path(self, image: Path) -> Boxes:
@@ -76,7 +76,7 @@ def _parse(path: Path, content: bytes) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     if not isinstance(entries, dict):
-        raise InputError(f"{path}: must map pictures to lists of boxes")
+        raise InputError(f"{path}: must map images to lists of boxes")
     return entries
 
 

@@ -86,7 +86,7 @@ def drop_inside(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:  
 def drop_any_map_inside(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
     """Drop q only where it lies in a kept mask and looks like that same mask.
 
-    A bottle on a shelf stays although the shelf's mask covers it and the next bottle looks alike.
+    A bottle on a shelf stays although the shelf's mask covers it and the next bottle is similar.
     """
     return np.asarray((_resembles_mask(context, asf) & _lies_in(context)).any(axis=0), np.bool_)
 
@@ -100,7 +100,7 @@ def drop_inside_all(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_
 
 
 def drop_duplicates(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
-    """Drop q where it lies in every kept mask of one prompt p, and the features at both are alike.
+    """Drop q where it lies in every kept mask of one prompt p and its feature is similar to p's.
 
     Such a q would give p's masks again. What lies on a large thing without being a part of it, as
     a cup on a table, differs from it at the point itself, where no mean over a mask blurs it.

@@ -1,4 +1,4 @@
-"""A picture segmented whole and once more in crops, so that small things are seen larger.
+"""An image segmented whole and once more in crops, so that small things are seen larger.
 
 The semantics are those of SAM's automatic mask generator (segment-anything, `generate_crop_boxes`
 and `SamAutomaticMaskGenerator`): layer i has 2^i x 2^i overlapping crops, a mask that a crop's edge
@@ -59,11 +59,11 @@ def segment_crops(
     """Segment an image and its crops, and join what they gave.
 
     Args:
-        segment: finds the masks of a picture, on one stopwatch for all of them.
+        segment: finds the masks of an image, on one stopwatch for all of them.
         rgb: uint8 `[H, W, 3]`.
         layers: of crops, at least 1.
         threshold: box IoU above which the mask of the larger crop is dropped.
-        in_time: whether there is time for another crop, given how many pictures were segmented.
+        in_time: whether there is time for another crop, given how many images were segmented.
 
     Returns:
         A segmentation in coordinates of the whole image; its confidence map is that of the image.

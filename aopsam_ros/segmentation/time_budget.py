@@ -113,7 +113,7 @@ class TimeBudget:
         Args:
             size: of the batch.
             left: seconds.
-            last: prompts and seconds of the last batch; batches of a frame are alike.
+            last: prompts and seconds of the last batch; batches of a frame take similar time.
             masks: found so far.
             decoded: prompts decoded so far.
         """

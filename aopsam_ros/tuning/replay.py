@@ -203,7 +203,7 @@ class CachedMasks:
         self._values = np.array([-offset - 1, -offset / 2, offset / 2, offset + 1], np.float32)
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits `[n, M, M]` that pass the same thresholds as the true ones."""
+        """Return logits `[n, M, M]` that pass the same thresholds as the model's."""
         shape = (len(prompts), self._size, self._size)
         if len(prompts) == 0:
             return np.zeros(shape, np.float32)

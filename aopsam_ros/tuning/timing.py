@@ -25,7 +25,7 @@ def measure_times(
 
     Args:
         segmenter: that runs them.
-        frames: pictures and, where the prompt source needs them, their boxes.
+        frames: images and, where the prompt source needs them, their boxes.
         options: everything but the number of prompts.
     """
     runs = []

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 
 
 def test_predicted_iou_is_spread_over_zero_to_one(folder):
-    """Of the exported graphs, on the picture and points that it was scaled for."""
+    """Of the exported graphs, on the image and points that it was scaled for."""
     from aopsam_ros.prompting.grid import grid_points
 
     points = grid_points(8, 48, 64)[:, None]

@@ -106,7 +106,7 @@ def test_options_in_any_place(segment, scene):
 
 
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
-    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not an image")
     (tmp_path / "empty.png").write_bytes(b"")
     last = tmp_path / "last.png"
     write_rgb(last, scene.rgb)
@@ -120,7 +120,7 @@ def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
         "scene_overlay.png",
     ]
     for path, reason in zip(
-        bad, ["not a picture", "No such file", "not a picture", "is a folder"], strict=True
+        bad, ["not an image", "No such file", "not an image", "is a folder"], strict=True
     ):
         assert any(f"{path}: " in line and reason in line for line in result.err.splitlines())
     assert "4 of 6 images failed" in result.err
@@ -160,11 +160,11 @@ def test_dots_in_the_stem_are_kept(segment, scene, tmp_path):
 
 @pytest.mark.parametrize("flags", [cv2.IMREAD_GRAYSCALE, cv2.IMREAD_UNCHANGED])
 def test_grey_16_bit_and_transparent_pictures(segment, tmp_path, flags):
-    picture = {
+    image = {
         cv2.IMREAD_GRAYSCALE: np.full((20, 30), 40_000, np.uint16),
         cv2.IMREAD_UNCHANGED: np.full((20, 30, 4), 128, np.uint8),
     }[flags]
-    assert cv2.imwrite(str(tmp_path / "p.png"), picture)
+    assert cv2.imwrite(str(tmp_path / "p.png"), image)
     assert segment(tmp_path / "p.png").code == 0
 
 

@@ -25,7 +25,7 @@ NEAR = 6.0  # mean difference of pixels that lossy compression may make
 
 
 def shades(count, height=48, width=64):
-    """Images that can be told apart: each brighter than the one before."""
+    """Distinguishable images: each brighter than the one before."""
     return [np.full((height, width, 3), 20 + 8 * i, np.uint8) for i in range(count)]
 
 

@@ -179,10 +179,10 @@ def test_a_tensorrt_that_is_too_old_is_refused(modern_gpu):
 
 
 def test_progress_is_told(gpu, bundle):
-    told = []
-    gpu.start_and_stop(bundle, on_progress=lambda *beat: told.append(beat))
-    assert [what.split(" of ")[1].split(",")[0] for what, _, _ in told[:3]] == GRAPHS
-    assert all(seconds >= 0 for _, _, seconds in told)
+    reports = []
+    gpu.start_and_stop(bundle, on_progress=lambda *beat: reports.append(beat))
+    assert [what.split(" of ")[1].split(",")[0] for what, _, _ in reports[:3]] == GRAPHS
+    assert all(seconds >= 0 for _, _, seconds in reports)
 
 
 def test_two_processes_at_once_build_each_engine_once(tmp_path, bundle):

@@ -37,13 +37,13 @@ def bad_bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("tuning") / "drawn", range(10))
 
 
-def words(bundle, pictures, out, *more):
+def words(bundle, images, out, *more):
     return [
-        *("tune", "--data", str(pictures), "--model", str(bundle), "--threads", "1"),
+        *("tune", "--data", str(images), "--model", str(bundle), "--threads", "1"),
         *("--engine", "onnxruntime"),
         *("--held-out", "0.4", "--trials", "30", "--out", str(out), *more),
     ]
@@ -55,9 +55,9 @@ def tune(*arguments):
 
 
 @pytest.fixture(scope="module")
-def tuned(bad_bundle, pictures, tmp_path_factory):
+def tuned(bad_bundle, images, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
-    return out, tune(bad_bundle, pictures, out, "--max-calls", "4", "--limit", "5")
+    return out, tune(bad_bundle, images, out, "--max-calls", "4", "--limit", "5")
 
 
 def test_something_better_than_the_models_own_is_found_within_the_budget(tuned):
@@ -70,7 +70,7 @@ def test_something_better_than_the_models_own_is_found_within_the_budget(tuned):
     assert found["checked"]["one_to_one"] > 0.9 > own["checked"]["one_to_one"]
 
 
-def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pictures):
+def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, images):
     out, content = tuned
     text = (out / "params.yaml").read_text()
     assert text.startswith("# Found by `aopsam tune`, at most 4 prompts decoded:\n")
@@ -80,7 +80,7 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pic
     assert values == content["options"] and len(values) > 5
     for name, value in values.items():
         assert type(value) is OPTIONS[name].type  # a ROS parameter has one type
-    dataset = open_dataset(pictures)
+    dataset = open_dataset(images)
     found = []
     with Segmenter.from_bundle(
         bad_bundle, engine=EngineOptions(engine="onnxruntime", threads=1)
@@ -93,8 +93,8 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, pic
     assert min(found) > 0.8
 
 
-def test_the_same_search_comes_to_the_same(tuned, bad_bundle, pictures, tmp_path):
-    again = tune(bad_bundle, pictures, tmp_path, "--max-calls", "4", "--limit", "5")
+def test_the_same_search_comes_to_the_same(tuned, bad_bundle, images, tmp_path):
+    again = tune(bad_bundle, images, tmp_path, "--max-calls", "4", "--limit", "5")
     assert without_times(again) == without_times(tuned[1])
 
 
@@ -123,10 +123,10 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.parametrize("trials", [0, 23])
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(
-    tuned, bad_bundle, pictures, tmp_path, monkeypatch, trials
+    tuned, bad_bundle, images, tmp_path, monkeypatch, trials
 ):
     more = ("--max-calls", "4", "--limit", "5")
-    command = words(bad_bundle, pictures, tmp_path, *more)
+    command = words(bad_bundle, images, tmp_path, *more)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(trials + 1), *command], capture_output=True, check=False
     )
@@ -134,37 +134,37 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     judged = []
     score = tuner.score
     monkeypatch.setattr(tuner, "score", lambda *a: judged.append(1) or score(*a))
-    content = tune(bad_bundle, pictures, tmp_path, *more)
+    content = tune(bad_bundle, images, tmp_path, *more)
     assert len(judged) == 1 + 30 - trials  # the model's own options, then what was left
     assert without_times(content) == without_times(tuned[1])
 
 
-def test_a_folder_holds_one_search(tuned, bad_bundle, pictures, capfd):
+def test_a_folder_holds_one_search(tuned, bad_bundle, images, capfd):
     out, _ = tuned
-    command = words(bad_bundle, pictures, out, "--max-calls", "5", "--limit", "5")
+    command = words(bad_bundle, images, out, "--max-calls", "5", "--limit", "5")
     assert main(command) == 2
     assert "holds a search with another budget: choose another --out" in capfd.readouterr().err
-    command = words(bad_bundle, pictures, out, "--max-calls", "4", "--limit", "4", "--seed", "1")
+    command = words(bad_bundle, images, out, "--max-calls", "4", "--limit", "4", "--seed", "1")
     assert main(command) == 2
     assert "another photographs and seed" in capfd.readouterr().err
 
 
-def test_what_the_user_sets_is_kept(bad_bundle, pictures, tmp_path):
+def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path):
     more = ("--set", "asf.filtering=none", "mask.candidates=all", "--trials", "3", "--limit", "2")
-    tune(bad_bundle, pictures, tmp_path, *more)
+    tune(bad_bundle, images, tmp_path, *more)
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())["/**"]["ros__parameters"]
     assert values["asf.filtering"] == "none" and values["mask.candidates"] == "all"
 
 
-def test_grids_can_be_tuned_too(bad_bundle, pictures, tmp_path, capfd):
+def test_grids_can_be_tuned_too(bad_bundle, images, tmp_path, capfd):
     content = tune(
-        *(bad_bundle, pictures, tmp_path, "--prompts", "grid6", "--trials", "25", "--limit", "3")
+        *(bad_bundle, images, tmp_path, "--prompts", "grid6", "--trials", "25", "--limit", "3")
     )
     assert content["own"]["searched"]["one_to_one"] < content["found"]["searched"]["one_to_one"]
     assert content["found"]["searched"]["prompts_decoded"] == 36
     assert not any(name.startswith("asf.") for name in content["options"])
     more = ("--prompts", "grid6", "--max-calls", "35")
-    assert main(words(bad_bundle, pictures, tmp_path, *more)) == 2
+    assert main(words(bad_bundle, images, tmp_path, *more)) == 2
     assert "'grid6' always decodes 36 prompts, more than --max-calls 35" in capfd.readouterr().err
 
 
@@ -179,26 +179,26 @@ def times(base):
 
 
 def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
-    bad_bundle, pictures, tmp_path, monkeypatch
+    bad_bundle, images, tmp_path, monkeypatch
 ):
     # The estimate promises 10 ms a prompt; what is measured then needs 12 ms more.
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 10.0, 0.0))
     monkeypatch.setattr(tuner, "median_time", times(112.0))
     more = ("--time-ms", "150", "--limit", "5")
-    content = tune(bad_bundle, pictures, tmp_path, *more)
+    content = tune(bad_bundle, images, tmp_path, *more)
     assert content["found"]["milliseconds"] <= 150
     assert content["found"]["searched"]["prompts_decoded"] <= 3.8
     assert json.loads((tmp_path / "timing.json").read_text())["per_prompt"] == 10.0
     # What was measured at first stays in force: the trials were judged by it.
     monkeypatch.setattr(tuner, "measure_times", lambda *a: pytest.fail("measured again"))
-    assert tune(bad_bundle, pictures, tmp_path, *more) == content
+    assert tune(bad_bundle, images, tmp_path, *more) == content
 
 
-def test_a_budget_that_nothing_keeps_is_told(bad_bundle, pictures, tmp_path, monkeypatch, capfd):
+def test_a_budget_that_nothing_keeps_is_an_error(bad_bundle, images, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 10.0, 0.0))
     monkeypatch.setattr(tuner, "median_time", times(100.0))
     more = ("--time-ms", "99", "--limit", "2", "--trials", "3")
-    assert main(words(bad_bundle, pictures, tmp_path, *more)) == 2
+    assert main(words(bad_bundle, images, tmp_path, *more)) == 2
     assert "no setting keeps the budget of at most 99 ms" in capfd.readouterr().err
 
 
@@ -215,18 +215,18 @@ def test_a_budget_that_nothing_keeps_is_told(bad_bundle, pictures, tmp_path, mon
         (["--prompts", "grid3", "--set", "grid.crop_layers=1"], "crops cannot be tuned"),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(bad_bundle, pictures, tmp_path, capfd, given, reason):
-    assert main(words(bad_bundle, pictures, tmp_path, *given)) == 2
+def test_wrong_arguments_are_one_clear_line(bad_bundle, images, tmp_path, capfd, given, reason):
+    assert main(words(bad_bundle, images, tmp_path, *given)) == 2
     error = capfd.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("aopsam: error: ") and reason in error
 
 
-def test_without_optuna_it_says_what_to_install(bad_bundle, pictures, tmp_path):
+def test_without_optuna_it_says_what_to_install(bad_bundle, images, tmp_path):
     program = (
         "import sys; sys.modules['optuna'] = None; from aopsam_ros.cli import main;"
         "sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", program, *words(bad_bundle, pictures, tmp_path / "out")]
+    command = [sys.executable, "-c", program, *words(bad_bundle, images, tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "tuning needs optuna" in done.stderr and "Traceback" not in done.stderr

@@ -20,7 +20,7 @@ def test_stored_masks_belong_to_the_shipped_model() -> None:
         (golden_masks.STORED / update_golden.MODEL_FILE).read_text(encoding="utf-8")
     )
     assert stored == update_golden.model_identity(), (
-        "the shipped model has changed: judge its pictures, then run support.update_golden"
+        "the shipped model has changed: judge its overlays, then run support.update_golden"
     )
 
 

@@ -1,4 +1,4 @@
-"""Picture files: read as people see them."""
+"""Image files: read as people see them."""
 
 import struct
 
@@ -36,7 +36,7 @@ def test_exif_orientation_turns_the_picture(tmp_path):
 def test_cut_file_is_an_input_error(tmp_path, cut):
     write_rgb(tmp_path / "whole.png", np.full((40, 40, 3), 99, np.uint8))
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:cut])
-    with pytest.raises(InputError, match=r"cut\.png: not a picture"):
+    with pytest.raises(InputError, match=r"cut\.png: not an image"):
         read_rgb(tmp_path / "cut.png")
 
 

@@ -111,20 +111,20 @@ def segmenter(exported):
 
 
 @pytest.fixture(scope="module")
-def picture():
-    return uniform("picture", (SIZE, SIZE, 3), 0, 255).astype(np.uint8)
+def rgb():
+    return uniform("image", (SIZE, SIZE, 3), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
-def frame(segmenter, picture):
-    return segmenter.encode(picture)
+def frame(segmenter, rgb):
+    return segmenter.encode(rgb)
 
 
 @pytest.fixture(scope="module")
-def embedding(model, picture):
-    """Torch's, of the picture as SAM normalises it."""
+def embedding(model, rgb):
+    """Torch's, of the image as SAM normalises it."""
     mean, std = (torch.tensor(v) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
-    image = (torch.from_numpy(picture).float() - mean) / std
+    image = (torch.from_numpy(rgb).float() - mean) / std
     with torch.no_grad():
         return model.image_encoder(image.permute(2, 0, 1)[None])
 

@@ -35,14 +35,14 @@ def checkpoint(tmp_path_factory, model):
 def trained(tmp_path_factory, predictor):
     """The predictor's checkpoint, as a training leaves it."""
     path = tmp_path_factory.mktemp("predictor") / "predictor.pt"
-    told = {"options": {"batch_size": 2, "seed": 7}, "seconds": 90.0, "step": 5}
-    torch.save({"model": predictor.state_dict(), **told}, path)
+    progress = {"options": {"batch_size": 2, "seed": 7}, "seconds": 90.0, "step": 5}
+    torch.save({"model": predictor.state_dict(), **progress}, path)
     return path
 
 
 @pytest.fixture
-def picture():
-    return uniform("picture", (64, 64, 3), 0, 255).astype(np.uint8)
+def image():
+    return uniform("image", (64, 64, 3), 0, 255).astype(np.uint8)
 
 
 @pytest.fixture
@@ -62,9 +62,7 @@ def aopsam(monkeypatch, tmp_path, capfd):
     return run
 
 
-def test_from_the_published_file_to_masks(
-    aopsam, checkpoint, tmp_path, monkeypatch, picture, caplog
-):
+def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypatch, image, caplog):
     content = checkpoint.read_bytes()
     published = dataclasses.replace(
         KNOWN["mobile_sam"],
@@ -92,19 +90,19 @@ def test_from_the_published_file_to_masks(
         "sha256": published.sha256,
         "origin": "as published by its authors",
     }
-    write_rgb(tmp_path / "photo.png", np.ascontiguousarray(picture[:48]))
+    write_rgb(tmp_path / "photo.png", np.ascontiguousarray(image[:48]))
     accept = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
     words = ["photo.png", "--model", "mobile_sam", "--out", "out", "--threads", 1]
     result = aopsam("segment", *words, "--set", *accept)
     assert result.code == 0
     assert "model 'mobile_sam' has no prompt predictor: prompts from grid16" in caplog.text
-    told = json.loads((tmp_path / "out" / "photo.json").read_text())
-    assert (told["prompt_source"], told["prompts_decoded"]) == ("grid16", 256)
-    assert (told["width"], told["height"]) == (64, 48) and len(told["masks"]) > 0
+    written = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert (written["prompt_source"], written["prompts_decoded"]) == ("grid16", 256)
+    assert (written["width"], written["height"]) == (64, 48) and len(written["masks"]) > 0
     assert (tmp_path / "out" / "photo_overlay.png").exists()
 
 
-def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path, picture, caplog):
+def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path, image, caplog):
     words = ["--checkpoint", checkpoint, "--predictor", trained, "--mixed", "--name", "mine"]
     given = ["--defaults", "mask.predicted_iou_threshold=0", "asf.confidence_threshold=0"]
     result = aopsam("export", *words, *given, "--out", "b")
@@ -126,11 +124,11 @@ def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path
         "images": 10,
         "seed": 7,
     }
-    write_rgb(tmp_path / "photo.png", picture)
+    write_rgb(tmp_path / "photo.png", image)
     result = aopsam("segment", "photo.png", "--model", "b", "--out", "out", "--no-overlay")
     assert result.code == 0 and "no prompt predictor" not in caplog.text
-    told = json.loads((tmp_path / "out" / "photo.json").read_text())
-    assert told["prompt_source"] == "predictor" and told["prompts_decoded"] > 0
+    written = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
 
 
 class Trap:

@@ -52,7 +52,7 @@ def answer(rgb, drawn):
 
 
 def objects_as_seen(rgb):
-    """A perfect segmenter of a picture whose red channel numbers its objects."""
+    """A perfect segmenter of an image whose red channel numbers its objects."""
     present = [n for n in np.unique(rgb[..., 0]) if n]
     return answer(rgb, [(rgb[..., 0] == number, 0.9) for number in present])
 
@@ -139,7 +139,7 @@ def test_crops_find_what_a_coarse_grid_misses(grid3):
 def test_no_crop_is_begun_that_the_time_budget_has_no_room_for(
     grid3, monkeypatch, budget_ms, crops
 ):
-    """Time passes in the encoder only, 10 ms a picture; the whole image comes in any case."""
+    """Time passes in the encoder only, 10 ms an image; the whole image comes in any case."""
     now, engine = [0.0], grid3.engine
 
     def encode(*arguments, original=engine.encode):

@@ -16,7 +16,7 @@ LOW = 16
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that a test moves."""
 
     def __init__(self):
         self.now = 100.0

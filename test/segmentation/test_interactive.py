@@ -26,9 +26,9 @@ def prompt(points=(), labels=None, box=None):
 @pytest.mark.parametrize("index", [0, 1, 2])
 def test_a_point_gives_the_object_it_lies_on(segmenter, index):
     rgb, objects = coloured_scene()
-    truth, (x, y) = objects[index]
+    wanted, (x, y) = objects[index]
     (mask,) = segment_prompt(segmenter, segmenter.encode(rgb), prompt([(x + 6, y + 6)]))
-    assert iou(decode_full(mask, *truth.shape), truth) > 0.85
+    assert iou(decode_full(mask, *wanted.shape), wanted) > 0.85
     assert mask.id == 1
     assert mask.prompt == (x + 6, y + 6)
     assert mask.area == decode_full(mask, 90, 120).sum()

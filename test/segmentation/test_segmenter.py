@@ -1,4 +1,4 @@
-"""The whole way of a frame, with a bundle whose results can be told beforehand."""
+"""The whole way of a frame, with a bundle whose results are known beforehand."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The shift of the whole picture, against crops of photographs whose places are known."""
+"""The shift of the whole image, against crops of photographs whose places are known."""
 
 import cv2
 import numpy as np

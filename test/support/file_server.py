@@ -1,4 +1,4 @@
-"""A server of one file on this machine, which can be told to misbehave."""
+"""A server of one file on this machine, which misbehaves on request."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -8,7 +8,7 @@ from support.gpu import Gpu
 
 
 def hold_the_lock(folder, key, held, release):
-    """Take a lock and die with it when told to."""
+    """Take a lock and die with it on a signal."""
     with EngineCache(folder).locked(key, lambda: None):
         held.set()
         release.wait(20)
@@ -16,7 +16,7 @@ def hold_the_lock(folder, key, held, release):
 
 
 def start_on_a_gpu(folder, cache, go, builds):
-    """Load a bundle when told to, and report how many engines were built."""
+    """Load a bundle on a signal, and report how many engines were built."""
     gpu = Gpu("10.3.0", cache)
     go.wait(60)
     gpu.start_and_stop(load_bundle(folder))

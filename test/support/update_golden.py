@@ -1,7 +1,7 @@
 """Stores the masks of the shipped model, for `test_against_stored_masks.py`.
 
 To be run after the model or its options have been changed on purpose, and after looking at the
-pictures of `aopsam demo`:
+overlays of `aopsam demo`:
 
     PYTHONPATH=test python -m support.update_golden
 

@@ -58,8 +58,8 @@ def write_bag(path, topics, storage="MCAP"):
     return path
 
 
-def write_ros1_bag(path, topic, pictures):
-    """Write RGB pictures as a bag of ROS 1."""
+def write_ros1_bag(path, topic, images):
+    """Write RGB images as a bag of ROS 1."""
     from rosbags.rosbag1 import Writer
     from rosbags.typesys import Stores, get_typestore
 
@@ -67,7 +67,7 @@ def write_ros1_bag(path, topic, pictures):
     kinds = store.types
     with Writer(path) as writer:
         connection = writer.add_connection(topic, IMAGE, typestore=store)
-        for index, rgb in enumerate(pictures):
+        for index, rgb in enumerate(images):
             stamp = kinds["builtin_interfaces/msg/Time"](sec=index, nanosec=0)
             head = kinds["std_msgs/msg/Header"](seq=index, stamp=stamp, frame_id="camera")
             height, width = rgb.shape[:2]

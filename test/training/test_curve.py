@@ -1,4 +1,4 @@
-"""The course of a training, as a table and as a picture."""
+"""The course of a training, as a table and as an image."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Views keep picture and labels together; prompts lie in their masks; surfaces avoid instances."""
+"""Views keep image and labels together; prompts lie in their masks; surfaces avoid instances."""
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ settings.load_profile("aopsam")
 
 
 def coded_image(seed):
-    """A picture whose colour is its label, so that any disagreement shows."""
+    """An image whose colour is its label, so that any disagreement shows."""
     _, labels = draw_ellipses(seed)
     rgb = np.repeat((labels * 50).astype(np.uint8)[:, :, None], 3, axis=2)
     return LabelledImage("coded", rgb, labels[None])
