@@ -15,7 +15,6 @@ from aopsam_ros.prompting.sources import needs_boxes
 
 if TYPE_CHECKING:
     from aopsam_ros.data.datasets import InstanceDataset
-    from aopsam_ros.evaluation.model_choice import ModelChoice
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -112,11 +111,3 @@ def open_datasets(arguments: argparse.Namespace) -> list[InstanceDataset]:
     if twice:
         raise DatasetError(f"two data sets are called {twice[0]}")
     return datasets
-
-
-def model_choice(arguments: argparse.Namespace) -> ModelChoice:
-    """Read `--model` and the engine's arguments; errors as `engine_options`."""
-    from aopsam_ros.evaluation.model_choice import ModelChoice
-
-    options = engine_options(arguments)
-    return ModelChoice(arguments.model, options.engine, options.precision, options.threads)

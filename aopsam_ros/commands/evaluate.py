@@ -15,7 +15,7 @@ from tqdm import tqdm
 from aopsam_ros.commands.arguments import (
     add_data_arguments,
     add_model_arguments,
-    model_choice,
+    engine_options,
     open_boxes,
     open_datasets,
     parse_settings,
@@ -33,6 +33,7 @@ from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.sources import AUTO, KNOWN
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +96,7 @@ def _evaluate_prompts(arguments: argparse.Namespace, kind: PromptKind) -> None:
     rng = np.random.default_rng(arguments.seed)
     by_set: dict[str, list[PromptedFigures]] = {}
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
-    with model_choice(arguments).segmenter("grid1") as segmenter:
+    with Segmenter.from_bundle(arguments.model, "grid1", engine_options(arguments)) as segmenter:
         for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
             image = read_image(dataset, index)
             if image is not None:
@@ -123,7 +124,8 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
 
     sources = arguments.prompts.split(",")
     task = EvaluationTask(
-        choice=model_choice(arguments),
+        model=arguments.model,
+        engine=engine_options(arguments),
         datasets=open_datasets(arguments),
         limit=arguments.limit,
         sources=sources,

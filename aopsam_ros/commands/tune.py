@@ -10,7 +10,7 @@ from pathlib import Path
 from aopsam_ros.commands.arguments import (
     add_data_arguments,
     add_model_arguments,
-    model_choice,
+    engine_options,
     open_boxes,
     open_datasets,
     parse_settings,
@@ -99,7 +99,8 @@ def _task(arguments: argparse.Namespace) -> Task:
     if not 0 <= arguments.held_out < 1:
         raise OptionError("--held-out must be at least 0 and below 1")
     return Task(
-        choice=model_choice(arguments),
+        model=arguments.model,
+        engine=engine_options(arguments),
         prompt_source=arguments.prompts,
         datasets=open_datasets(arguments),
         limit=arguments.limit,

@@ -15,7 +15,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.data.datasets import InstanceDataset
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, CocoImage, compress
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
@@ -23,7 +26,6 @@ from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_im
 from aopsam_ros.evaluation.measurement import FrameBefore, Measurement
 from aopsam_ros.evaluation.memory import MemoryTask, measure_peak
 from aopsam_ros.evaluation.metrics import crop_of
-from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.plots import require_packages
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
 from aopsam_ros.evaluation.store import Store, configuration_key
@@ -43,7 +45,8 @@ class EvaluationTask:
     """What is to be measured.
 
     Args:
-        choice: the model and its engine.
+        model: a bundle's name or folder.
+        engine: that runs it.
         datasets: whose names are all different.
         limit: most images of each; 0 for all.
         sources: names of prompt sources; "auto" is resolved.
@@ -55,7 +58,8 @@ class EvaluationTask:
         out: folder of the report; None measures for the console only.
     """
 
-    choice: ModelChoice
+    model: str
+    engine: EngineOptions
     datasets: Sequence[InstanceDataset]
     limit: int = 0
     sources: Sequence[str] = (AUTO,)
@@ -85,7 +89,8 @@ class Evaluator:
         named = [source for source in task.sources if source != AUTO]
         configurations(named, task.parts, SegmenterOptions().updated(task.settings))
         self._task = task
-        bundle, self._engine = task.choice.load()
+        bundle = load_bundle(task.model)
+        self._engine = create_engine(bundle, task.engine)
         segmenters = [Segmenter(bundle, self._engine, source) for source in task.sources]
         self._segmenters = {segmenter.source.name: segmenter for segmenter in segmenters}
         self._stores: dict[str, Store] = {}
@@ -135,7 +140,7 @@ class Evaluator:
             {
                 "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
                 "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
-                "engine": _engine(segmenter, task.choice.threads),
+                "engine": _engine(segmenter, task.engine.threads),
                 "source": segmenter.source.name,
                 "options": options.flat(),
                 "boxes": task.boxes.digest if task.boxes and segmenter.source.needs_boxes else "",
@@ -178,7 +183,7 @@ class Evaluator:
         task, bundle = self._task, segmenter.bundle
         about = {
             "model": f"{bundle.name} {bundle.version}",
-            "engine": _engine(segmenter, task.choice.threads),
+            "engine": _engine(segmenter, task.engine.threads),
             "machine": describe_machine(),
         }
         if task.boxes is not None:
@@ -199,9 +204,15 @@ class Evaluator:
         for one in tqdm(self.measurements, unit="process", desc="memory", file=sys.stderr):
             key = configuration_key({"configuration": one.key, "images": list(map(str, images))})
             if key not in known:
-                source, boxes = one.segmenter.source.name, task.boxes.path if task.boxes else None
                 known[key] = measure_peak(
-                    MemoryTask(task.choice, source, one.options.flat(), boxes, images)
+                    MemoryTask(
+                        model=task.model,
+                        engine=task.engine,
+                        source=one.segmenter.source.name,
+                        options=one.options.flat(),
+                        boxes=task.boxes.path if task.boxes else None,
+                        images=images,
+                    )
                 )
                 write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
             peaks[one.key] = float(known[key])

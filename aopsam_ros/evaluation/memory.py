@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InferenceError
-from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
 class MemoryTask:
     """What the process segments: images as a data set's path and an index; a file of boxes."""
 
-    choice: ModelChoice
+    model: str
+    engine: EngineOptions
     source: str
     options: Mapping[str, object]
     boxes: Path | None
@@ -52,7 +54,7 @@ def _segment(task: MemoryTask) -> float:
     images = [(datasets[path].name, datasets[path].read(index)) for path, index in task.images]
     boxes = BoxFile(task.boxes) if task.boxes else None
     before = reset_peak()
-    with task.choice.segmenter(task.source) as segmenter:
+    with Segmenter.from_bundle(task.model, task.source, task.engine) as segmenter:
         segmenter.options = segmenter.options.updated(task.options)
         reset_peak()  # loading a model may take more than running it
         for name, image in images:

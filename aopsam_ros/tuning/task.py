@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aopsam_ros.data.datasets import InstanceDataset
-from aopsam_ros.evaluation.model_choice import ModelChoice
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.options import Value
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.tuning.score import Budget, Score
@@ -18,7 +18,8 @@ class Task:
     """What to tune, on what, and within which limits.
 
     Attributes:
-        choice: the model and its engine.
+        model: a bundle's name or folder.
+        engine: that runs it.
         prompt_source: a source's name.
         datasets: whose names are all different.
         limit: most photographs of each to search on; 0 for all.
@@ -32,7 +33,8 @@ class Task:
         out: folder for all files.
     """
 
-    choice: ModelChoice
+    model: str
+    engine: EngineOptions
     prompt_source: str
     datasets: Sequence[InstanceDataset]
     limit: int

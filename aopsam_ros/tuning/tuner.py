@@ -18,6 +18,7 @@ from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions, Value
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.replay import CachedPhotograph, Replay, Replayed
 from aopsam_ros.tuning.score import Score, TimeModel, mean, score
 from aopsam_ros.tuning.search_space import SearchSpace
@@ -36,7 +37,7 @@ class Tuner:
             AopsamError: if the model, the prompt source or an option is wrong.
         """
         self._task = task
-        self._segmenter = task.choice.segmenter(task.prompt_source)
+        self._segmenter = Segmenter.from_bundle(task.model, task.prompt_source, task.engine)
         source = self._segmenter.source
         self._own = self._segmenter.options.updated(task.settings)
         cropped = source.croppable and self._own.grid.crop_layers
@@ -76,7 +77,7 @@ class Tuner:
         others = list(self._photographs("check", [held for _, held in self._parts]))
         own_ms = median_time(self._segmenter, frames, self._own)
         return Tuned(
-            model=self._task.choice.model,
+            model=self._task.model,
             prompt_source=self._segmenter.source.name,
             options=best.values,
             found=Side(best.score, self._check(others, best.values), milliseconds),

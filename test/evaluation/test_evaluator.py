@@ -13,17 +13,18 @@ from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
 from aopsam_ros.evaluation.figures import measure
 from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.memory import MemoryTask, measure_peak
-from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.evaluation.results import ALL
 from aopsam_ros.evaluation.store import Store, StoredImage, configuration_key
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import write_scenes
 
+ENGINE = EngineOptions(engine="onnxruntime", threads=1)
+
 
 def evaluate(tiny_folder, data, **changes):
-    choice = ModelChoice(str(tiny_folder), "onnxruntime", threads=1)
     datasets = [open_dataset(folder) for folder in data]
-    with closing(Evaluator(EvaluationTask(choice, datasets, **changes))) as evaluator:
+    task = EvaluationTask(str(tiny_folder), ENGINE, datasets, **changes)
+    with closing(Evaluator(task)) as evaluator:
         return evaluator.run(), evaluator
 
 
@@ -129,9 +130,8 @@ def test_a_store_survives_a_line_that_was_cut_off(tmp_path, data, tiny):
 
 
 def peak(tiny_folder, data, source="predictor", boxes=None):
-    choice = ModelChoice(str(tiny_folder), "onnxruntime", threads=1)
-    images = [(data[0], 0), (data[1], 1)]
-    return measure_peak(MemoryTask(choice, source, {"asf.max_prompts": 3}, boxes, images))
+    options, images = {"asf.max_prompts": 3}, [(data[0], 0), (data[1], 1)]
+    return measure_peak(MemoryTask(str(tiny_folder), ENGINE, source, options, boxes, images))
 
 
 def test_a_fresh_process_measures_memory(tiny_folder, data, boxes_file):

@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import closest, crop_of, iou_matrix, one_to_one
-from aopsam_ros.evaluation.model_choice import ModelChoice
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.replay import CachedMasks, Replay, cache_prompt
 from aopsam_ros.tuning.search_space import SearchSpace
 from support.dice import Dice
@@ -48,7 +49,9 @@ class Bench:
     """The real pipeline and its replay on one loaded model."""
 
     def __init__(self, folder, data, source, boxes_file):
-        self.segmenter = ModelChoice(str(folder), "onnxruntime", threads=1).segmenter(source)
+        self.segmenter = Segmenter.from_bundle(
+            folder, source, EngineOptions(engine="onnxruntime", threads=1)
+        )
         self.dataset = open_dataset(data)
         self.replay = Replay(self.segmenter, [self.dataset])
         self.photographs = [read_image(self.dataset, index) for index in range(len(self.dataset))]
