@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from aopsam_ros.errors import BundleError
+
+_REPR = reprlib.Repr()  # short, whatever a malformed file holds
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
 
 
 class Fields:
@@ -24,7 +28,7 @@ class Fields:
     def error(self, name: str, wanted: str, value: object) -> BundleError:
         """Return the error for a field that is not what is wanted."""
         field = f"{self._where}.{name}" if self._where else name
-        shown = repr(value)
+        shown = _REPR.repr(value)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         return BundleError(f"{self.file}: {field} must be {wanted}, not {shown}")
 
@@ -78,6 +82,13 @@ class Fields:
         ):
             raise self.error(name, f"three numbers from {low:g} to 10000", values)
         return float(values[0]), float(values[1]), float(values[2])
+
+    def names(self, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a list of some known names, in their order; all where it is missing."""
+        values = self._content.get(name, list(known))
+        if not isinstance(values, list) or not values or any(v not in known for v in values):
+            raise self.error(name, f"a list of {' and '.join(known)}", values)
+        return tuple(value for value in known if value in values)
 
     def groups(self, name: str, known: tuple[str, ...]) -> dict[str, Mapping[str, object]]:
         """Return a mapping of known names to mappings; empty where it is missing."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 
-from aopsam_ros.bundle import plain_yaml
 from aopsam_ros.bundle.fields import Fields
 from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.options import SegmenterOptions, name_in_group
@@ -21,9 +20,10 @@ from aopsam_ros.user_folders import user_data
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
 GRAPHS = (ENCODER, PREDICTOR, DECODER)
-# The decoder in three parts, for engines that gain by it; see `runtime.split_signature`.
+PREDICTOR_INPUTS = ("image", "embedding")
+# The decoder in three parts, for engines that gain by it; see `split_signature`.
 SPLIT = FRAME_PART, PROMPT_PART, MASK_PART = "decoder_frame", "decoder_prompts", "decoder_masks"
-MAX_YAML_BYTES = 1 << 20
+MAX_YAML_BYTES, MAX_ALIASES = 1 << 18, 16
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
 SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
@@ -63,13 +63,18 @@ class Graph:
 class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
 
-    `size_divisibility` is what the sides of images must be multiples of in the encoder, the
-    predictor and the decoder's three parts, which need no padding to a square then; 0: they do.
-    `similarity_channels` is how many of the embedding's first channels ASF filtering compares;
-    `confidence_map_size` is 0 without a prompt predictor; `mixed_graphs` are the same graphs in
-    mixed precision, for engines that take it from the graph, `split_graphs` the decoder in three
-    parts, and `int8_graphs` the encoder in 8 bits: all may be empty; `defaults` maps the groups of
-    `DEFAULT_GROUPS` to option values.
+    Attributes:
+        size_divisibility: what the sides of images must be multiples of in the encoder, the
+            predictor and the decoder's three parts, which need no padding to a square then; 0:
+            they do.
+        similarity_channels: how many of the embedding's first channels ASF filtering compares.
+        confidence_map_size: side of the map, cells; 0 without a prompt predictor.
+        predictor_inputs: of the prompt predictor: "image" and "embedding", or one of them.
+        graphs: encoder, prompt predictor (optional) and mask decoder, in 32 bits.
+        mixed_graphs: the same graphs in mixed precision, may be empty.
+        split_graphs: the decoder in three parts, may be empty.
+        int8_graphs: the encoder in 8 bits, may be empty.
+        defaults: option values by the groups of `DEFAULT_GROUPS`.
     """
 
     folder: Path
@@ -91,6 +96,7 @@ class Bundle:
     split_graphs: Mapping[str, Graph]
     int8_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]
+    predictor_inputs: tuple[str, ...] = PREDICTOR_INPUTS
 
     @property
     def all_graphs(self) -> list[Graph]:
@@ -124,22 +130,15 @@ class Bundle:
 
 def search_folders() -> list[Path]:
     """Return the folders that hold bundles: the package's, the source checkout's, the user's."""
-    package = Path(__file__).resolve().parents[1]
-    installed = Path(__file__).parents[1]
-    folders = [installed / "bundles", package / "bundles", package.parent / "bundles"]
-    folders.append(user_data("bundles"))
-    return list(dict.fromkeys(folders))
+    installed, source = Path(__file__).parents[1], Path(__file__).resolve().parents[1]
+    folders = [installed, source, source.parent]
+    return list(dict.fromkeys([*(f / "bundles" for f in folders), user_data("bundles")]))
 
 
 def available() -> list[str]:
     """Return the names of the bundles that can be found by name, sorted."""
-    return sorted(
-        {
-            file.parent.name
-            for folder in search_folders()
-            for file in folder.glob(f"*/{BUNDLE_FILE}")
-        }
-    )
+    files = (file for folder in search_folders() for file in folder.glob(f"*/{BUNDLE_FILE}"))
+    return sorted({file.parent.name for file in files})
 
 
 def find_bundle(name_or_path: str | Path) -> Path:
@@ -182,7 +181,10 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     file = folder / BUNDLE_FILE
     try:
         text = _read_file(file, MAX_YAML_BYTES).decode("utf-8")
-        content = plain_yaml.load(text)
+        aliases = (event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent))
+        if sum(1 for _ in aliases) > MAX_ALIASES:  # else they can stand for more than memory holds
+            raise ValueError(f"more than {MAX_ALIASES} aliases (*name)")
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(f"{file}: not readable as YAML: {reason}") from None
@@ -211,6 +213,7 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         confidence_map_size=(
             fields.integer("confidence_map_size", 8, 4096) if PREDICTOR in graphs else 0
         ),
+        predictor_inputs=fields.names("predictor_inputs", PREDICTOR_INPUTS),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=graphs,
         mixed_graphs=_optional_graphs(folder, fields, "mixed_graphs", GRAPHS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,53 +11,143 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.errors import BundleError, InferenceError
 
-MASKS = 3  # a prompt's alternatives
 Shape = tuple["int | None", ...]  # None: any size
+Shapes = Mapping[str, Shape]
+# Inputs or outputs of a loaded graph: name to element type and sizes; one that is no number is
+# dynamic.
+Described = Mapping[str, tuple[str, Sequence[object]]]
+
+MASKS = 3  # a prompt's alternatives; a decoder may give SAM's single mask before them
+IOU, LOGITS, SEMANTIC_MAP, EXTENT_MAP = (
+    "predicted_iou", "low_res_logits", "semantic_map", "extent_map",
+)  # fmt: skip
+MASK_INPUT, HAS_MASK_INPUT = "mask_input", "has_mask_input"
+POINTS: Shapes = {"point_coords": (None, None, 2), "point_labels": (None, None)}
+SEMANTIC_STRIDE = 32  # pixels of the padded square to a cell of `semantic_map`
+FROM_GRAPH = 0  # a fixed size that the graph chooses
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Names and shapes of a graph's inputs and outputs, all float32."""
+    """Names and shapes of a graph's inputs and outputs, all float32.
 
-    inputs: Mapping[str, Shape]
-    outputs: Mapping[str, Shape]
+    A graph has all of `optional_inputs` or none, and any of `optional_outputs`.
+    """
+
+    inputs: Shapes
+    outputs: Shapes
+    optional_inputs: Shapes = field(default_factory=dict)
+    optional_outputs: Shapes = field(default_factory=dict)
 
 
-def signatures(bundle: Bundle) -> dict[str, Signature]:
-    """Return what the bundle's sizes make of each graph's signature."""
+def signatures(bundle: Bundle, num_masks: int = MASKS) -> dict[str, Signature]:
+    """Return what the bundle's sizes make of each graph's signature.
+
+    Args:
+        bundle: from `load_bundle`.
+        num_masks: of a prompt: 3, or 4 with SAM's single mask, which is the first.
+    """
     image: Shape = (1, 3, bundle.image_size, bundle.image_size)
-    embedding: Shape = bundle.embedding_shape
-    confidence: Shape = (1, 1, bundle.confidence_map_size, bundle.confidence_map_size)
-    logits: Shape = (None, MASKS, bundle.low_res_mask_size, bundle.low_res_mask_size)
+    semantic = bundle.image_size // SEMANTIC_STRIDE
+    cells, side = bundle.confidence_map_size, bundle.low_res_mask_size
+    known: Shapes = {"image": image, "embedding": bundle.embedding_shape}
     return {
-        ENCODER: Signature({"image": image}, {"embedding": embedding}),
+        ENCODER: Signature(
+            {"image": image},
+            {"embedding": bundle.embedding_shape},
+            optional_outputs={SEMANTIC_MAP: (1, FROM_GRAPH, semantic, semantic)},
+        ),
         PREDICTOR: Signature(
-            {"image": image, "embedding": embedding}, {"confidence_map": confidence}
+            {name: known[name] for name in bundle.predictor_inputs},
+            {"confidence_map": (1, 1, cells, cells)},
+            optional_outputs={EXTENT_MAP: (1, 4, cells, cells)},
         ),
         DECODER: Signature(
-            {
-                "embedding": embedding,
-                "point_coords": (None, None, 2),
-                "point_labels": (None, None),
-            },
-            {"low_res_logits": logits, "predicted_iou": (None, MASKS)},
+            {"embedding": bundle.embedding_shape, **POINTS},
+            {LOGITS: (None, num_masks, side, side), IOU: (None, num_masks)},
+            optional_inputs={MASK_INPUT: (None, 1, side, side), HAS_MASK_INPUT: (None,)},
         ),
     }
 
 
-def check_graph(
+def signature_of(
+    bundle: Bundle,
+    graph: str,
     file: str,
-    kind: str,
-    wanted: Mapping[str, Shape],
-    found: Mapping[str, tuple[str, Sequence[object]]],
-) -> None:
-    """Compare a loaded graph's inputs or outputs with its signature.
+    inputs: Described,
+    outputs: Described,
+    drops_unused: bool = False,
+) -> Signature:
+    """Check a loaded graph; return its own signature, in which nothing is optional.
+
+    Args:
+        bundle: that it is of.
+        graph: its name in the bundle.
+        file: for the message.
+        inputs: of the loaded graph.
+        outputs: of the loaded graph.
+        drops_unused: whether the engine leaves out inputs that the graph does not use.
+
+    Raises:
+        BundleError: if a name is missing, an input is unknown, or a type or size differs.
+    """
+    wanted = signatures(bundle, num_masks(outputs))[graph]
+    optional = wanted.optional_inputs if set(wanted.optional_inputs) & set(inputs) else {}
+    taken = {**wanted.inputs, **optional}
+    if drops_unused:
+        taken = {name: shape for name, shape in taken.items() if name in inputs} or taken
+    given = dict(wanted.outputs)
+    for name, shape in wanted.optional_outputs.items():
+        if name in outputs:
+            given[name] = _chosen(file, name, shape, outputs[name][1])
+    check_graph(file, "input", taken, inputs)
+    check_graph(file, "output", given, outputs)
+    return Signature(taken, given)
+
+
+def num_masks(outputs: Described) -> int:
+    """Return how many masks a prompt gets of a loaded decoder: 3, or 4 with SAM's single mask."""
+    has_single_mask = IOU in outputs and list(outputs[IOU][1])[1:] == [MASKS + 1]
+    return MASKS + has_single_mask
+
+
+def mask_inputs(
+    signature: Signature, mask_input: NDArray[np.float32] | None, prompts: int
+) -> dict[str, NDArray[np.float32]]:
+    """Return the decoder's inputs that say which masks its prompts begin with.
+
+    Args:
+        signature: of the loaded decoder.
+        mask_input: logits `[N, 1, M, M]`, as the decoder gave them; None: no prompt has any.
+        prompts: N.
+
+    Raises:
+        InferenceError: if the decoder takes none, or they are of another shape.
+    """
+    if MASK_INPUT not in signature.inputs:
+        if mask_input is not None:
+            raise InferenceError(f"this model's {DECODER} takes no {MASK_INPUT}")
+        return {}
+    shape = (prompts, *(size or 0 for size in signature.inputs[MASK_INPUT][1:]))
+    if mask_input is None:
+        mask_input, has_mask = np.zeros(shape, np.float32), np.zeros(prompts, np.float32)
+    else:
+        has_mask = np.ones(prompts, np.float32)
+    if np.shape(mask_input) != shape:
+        raise InferenceError(
+            f"{MASK_INPUT} has shape {list(np.shape(mask_input))}, expected {list(shape)}"
+        )
+    return {MASK_INPUT: mask_input, HAS_MASK_INPUT: has_mask}
+
+
+def check_graph(file: str, kind: str, wanted: Shapes, found: Described) -> None:
+    """Compare a loaded graph's inputs or outputs with what they must be.
 
     Args:
         file: the graph's file, for the message.
         kind: "input" or "output", for the message.
         wanted: name to shape.
-        found: name to element type and shape; a size that is not a number is dynamic.
+        found: the loaded graph's.
 
     Raises:
         BundleError: if a name is missing, an input is unknown, or a type or size differs.
@@ -79,35 +169,23 @@ def check_graph(
             )
 
 
-def check_open_sides(
-    file: str, multiple: int, found: Mapping[str, tuple[str, Sequence[object]]]
-) -> None:
+def check_open_sides(file: str, multiple: int, inputs: Described) -> None:
     """Refuse a loaded graph for squares only in a bundle that says that it takes other images.
 
     Args:
         file: the graph's file, for the message.
         multiple: what the sides of images have to be multiples of.
-        found: its inputs' names to element type and shape.
+        inputs: of the loaded graph.
 
     Raises:
         BundleError: if a side of an image or an embedding is fixed.
     """
-    for name, (_, sizes) in found.items():
+    for name, (_, sizes) in inputs.items():
         if name in ("image", "embedding") and any(isinstance(size, int) for size in sizes[2:]):
             raise BundleError(
                 f"{file}: input {name} has shape {list(sizes)}, but with size_divisibility "
                 f"{multiple} its sides must be dynamic"
             )
-
-
-def _fits(wanted: Shape, sizes: Sequence[object]) -> bool:
-    """Return whether the sizes can be the wanted ones; a fixed size where any is wanted cannot."""
-    if len(wanted) != len(sizes):
-        return False
-    for size, found in zip(wanted, sizes, strict=True):
-        if isinstance(found, int) and found != size:
-            return False
-    return True
 
 
 def check_output(name: str, array: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
@@ -127,3 +205,21 @@ def check_output(name: str, array: NDArray[np.float32], shape: Shape) -> NDArray
     if not np.isfinite(total) and not np.isfinite(array).all():
         raise InferenceError(f"{name} holds values that are not finite")
     return array
+
+
+def _chosen(file: str, name: str, shape: Shape, sizes: Sequence[object]) -> Shape:
+    """Return the shape of an output with the sizes that the graph chooses."""
+    if FROM_GRAPH not in shape or len(sizes) != len(shape):
+        return shape
+    chosen = sizes[shape.index(FROM_GRAPH)]
+    if not isinstance(chosen, int):
+        raise BundleError(f"{file}: output {name} must say how many channels it has")
+    return tuple(chosen if size == FROM_GRAPH else size for size in shape)
+
+
+def _fits(wanted: Shape, sizes: Sequence[object]) -> bool:
+    """Return whether the sizes can be the wanted ones; a fixed size where any is wanted cannot."""
+    return len(wanted) == len(sizes) and all(
+        not isinstance(found, int) or found == size
+        for size, found in zip(wanted, sizes, strict=True)
+    )

@@ -1,13 +1,16 @@
 """What the three parts of a decoder take and give, and the check of loaded graphs against it.
 
-- `decoder_frame`: `embedding` to tensors of any name, which all prompts of the frame share.
-- `decoder_prompts`: any of these, `point_coords` and `point_labels` to `predicted_iou [N, 3]` and
-  codes of any name.
-- `decoder_masks`: any of the shared tensors and codes, to `low_res_logits`. Where these are
-  `[n, M, M]`, codes are of masks: `[N, 3, ...]`, of which n are drawn. Where they are
-  `[n, 3, M, M]`, codes are of prompts: `[N, ...]`, and the three masks are drawn together.
+M is 3, or 4 with SAM's single mask.
 
-The embedding counts as shared, too. All is float32.
+- `decoder_frame`: `embedding` to tensors of any name, the frame's, which all its prompts share.
+- `decoder_prompts`: any of these, `point_coords` and `point_labels` to `predicted_iou [N, M]` and
+  mask weights of any name.
+- `decoder_masks`: any of the frame's tensors and mask weights, to `low_res_logits`. Where these are
+  `[n, side, side]`, there are weights for each mask: `[N, M, ...]`, of which n are rendered. Where
+  they are `[n, M, side, side]`, there are weights for each prompt: `[N, ...]`, and its masks are
+  rendered together.
+
+The embedding counts as one of the frame's tensors. All is float32.
 """
 
 from __future__ import annotations
@@ -16,38 +19,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART, Bundle
-from aopsam_ros.bundle.signatures import MASKS, Shape, check_graph
+from aopsam_ros.bundle.signatures import (
+    IOU,
+    LOGITS,
+    POINTS,
+    Described,
+    Shape,
+    Shapes,
+    check_graph,
+    num_masks,
+)
 from aopsam_ros.errors import BundleError
-
-# Inputs or outputs of a loaded graph: name to element type and sizes.
-Described = Mapping[str, tuple[str, Sequence[object]]]
-Shapes = Mapping[str, Shape]
-
-LOGITS, IOU = "low_res_logits", "predicted_iou"
-_POINTS: Shapes = {"point_coords": (None, None, 2), "point_labels": (None, None)}
 
 
 @dataclass(frozen=True)
 class SplitSignature:
-    """What goes between the three graphs, by name; `side` is that of masks."""
+    """How the three graphs fit together.
 
-    prompts_need: tuple[str, ...]
-    masks_need: tuple[str, ...]
-    codes: tuple[str, ...]
+    Attributes:
+        prompt_tensors: names of the frame's tensors that `decoder_prompts` takes.
+        mask_tensors: names of the frame's tensors that `decoder_masks` takes.
+        mask_weights: names of the mask weights.
+        is_per_mask: whether there are weights for each mask, or else for each prompt.
+        num_masks: of a prompt.
+        side: of a mask over the padded square, cells.
+    """
+
+    prompt_tensors: tuple[str, ...]
+    mask_tensors: tuple[str, ...]
+    mask_weights: tuple[str, ...]
     is_per_mask: bool
+    num_masks: int
     side: int
 
     @property
     def prompts_at_once(self) -> int:
-        """How many prompts are decoded in a call.
-
-        A code of a prompt says how it sees the image, which is much; codes of masks are small.
-        """
+        """How many prompts are decoded in a call: weights for a prompt are large."""
         return 64 if self.is_per_mask else 4
 
     @property
     def rows_at_once(self) -> int:
-        """How many masks, or prompts with all of theirs, are drawn in a call."""
+        """How many masks, or prompts with all of theirs, are rendered in a call."""
         return 16 if self.is_per_mask else 2
 
 
@@ -65,33 +77,38 @@ def check_split(
         BundleError: if a name is missing or unknown, or a type or size differs.
     """
     files = {name: str(graph.path) for name, graph in bundle.split_graphs.items()}
+    masks, side = num_masks(outputs[PROMPT_PART]), bundle.low_res_mask_size
     embedding: Shapes = {"embedding": bundle.embedding_shape}
     check_graph(files[FRAME_PART], "input", embedding, inputs[FRAME_PART])
-    shared = {**embedding, **_shapes(files[FRAME_PART], outputs[FRAME_PART])}
+    frame = {**embedding, **_shapes(files[FRAME_PART], outputs[FRAME_PART])}
 
-    file, asked = files[PROMPT_PART], inputs[PROMPT_PART]
-    prompts_need = _those(shared, asked)
-    check_graph(file, "input", {**prompts_need, **_POINTS}, asked)
-    check_graph(file, "output", {IOU: (None, MASKS)}, outputs[PROMPT_PART])
+    file, taken = files[PROMPT_PART], inputs[PROMPT_PART]
+    prompt_tensors = _those(frame, taken)
+    check_graph(file, "input", {**prompt_tensors, **POINTS}, taken)
+    check_graph(file, "output", {IOU: (None, masks)}, outputs[PROMPT_PART])
     given = _shapes(file, outputs[PROMPT_PART])
 
-    is_per_mask = _check_logits(files[MASK_PART], outputs[MASK_PART], bundle.low_res_mask_size)
-    drawn = inputs[MASK_PART]
-    codes = {
-        name: _to_draw(file, name, given[name], drawn[name][1], is_per_mask)
-        for name in _those(given, drawn)
+    file, taken = files[MASK_PART], inputs[MASK_PART]
+    is_per_mask = LOGITS in outputs[MASK_PART] and len(outputs[MASK_PART][LOGITS][1]) == 3
+    first: Shape = (None,) if is_per_mask else (None, masks)
+    check_graph(file, "output", {LOGITS: (*first, side, side)}, outputs[MASK_PART])
+    begins: Shape = (None, masks) if is_per_mask else (None,)
+    weights = {
+        name: _to_render(files[PROMPT_PART], name, given[name], taken[name][1], begins)
+        for name in _those(given, taken)
         if name != IOU
     }
-    if not codes:
-        raise BundleError(f"{files[MASK_PART]}: takes none of the codes that {file} gives")
-    masks_need = _those(shared, drawn)
-    check_graph(files[MASK_PART], "input", {**masks_need, **codes}, drawn)
+    if not weights:
+        raise BundleError(f"{file}: takes none of the mask weights that {files[PROMPT_PART]} gives")
+    mask_tensors = _those(frame, taken)
+    check_graph(file, "input", {**mask_tensors, **weights}, taken)
     return SplitSignature(
-        tuple(prompts_need),
-        tuple(name for name in masks_need if name not in codes),
-        tuple(codes),
+        tuple(prompt_tensors),
+        tuple(name for name in mask_tensors if name not in weights),
+        tuple(weights),
         is_per_mask,
-        bundle.low_res_mask_size,
+        masks,
+        side,
     )
 
 
@@ -109,29 +126,17 @@ def _shapes(file: str, described: Described) -> Shapes:
     return shapes
 
 
-def _check_logits(file: str, outputs: Described, side: int) -> bool:
-    """Return whether masks are drawn one by one, or a prompt's three together."""
-    is_per_mask = LOGITS in outputs and len(outputs[LOGITS][1]) == 3
-    shape: Shape = (None, side, side) if is_per_mask else (None, MASKS, side, side)
-    check_graph(file, "output", {LOGITS: shape}, outputs)
-    return is_per_mask
-
-
-def _to_draw(
-    file: str, name: str, shape: Shape, taken: Sequence[object], is_per_mask: bool
-) -> Shape:
-    """Return the shape of codes to draw, of the shape that prompts are decoded to.
+def _to_render(file: str, name: str, shape: Shape, taken: Sequence[object], begins: Shape) -> Shape:
+    """Return the shape of n mask weights to render, of `shape` where N prompts are decoded.
 
     Sizes that the graph of the prompts leaves open are as `taken` by that of the masks.
     """
-    starts: Shape = (None, MASKS) if is_per_mask else (None,)
-    begins = zip(starts, (*shape, 0, 0), strict=False)
-    if any(size not in (None, wanted) for wanted, size in begins):
+    if any(size not in (None, want) for want, size in zip(begins, (*shape, 0, 0), strict=False)):
         raise BundleError(
             f"{file}: output {name} has shape {list(shape)}, but must begin with "
-            f"{['any' if size is None else size for size in starts]}"
+            f"{['any' if size is None else size for size in begins]}"
         )
-    rest, sizes = shape[len(starts) :], list(taken)[1:]
+    rest, sizes = shape[len(begins) :], list(taken)[1:]
     if len(rest) != len(sizes):
         return (None, *rest)  # which the graph of the masks will be found not to take
     pairs = zip(rest, sizes, strict=True)

@@ -1,17 +1,17 @@
-"""What every engine takes and gives: its options, the protocol, and decoded masks."""
+"""What every engine takes and gives: its options, the protocol, and what graphs answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.fitting import Sides
+from aopsam_ros.engines.content_area import Sides
 
-AUTO = "auto"
+AUTO, FP16, FP32, INT8 = "auto", "fp16", "fp32", "int8"
 # What is being done, the share of it that is done (0-1; None: unknown), and seconds since it began.
 OnProgress = Callable[[str, "float | None", float], None]
 
@@ -38,15 +38,32 @@ class EngineOptions:
 DEFAULTS = EngineOptions()
 
 
+class Prediction(NamedTuple):
+    """What the prompt predictor finds, over the padded square of `P` x `P` cells.
+
+    Attributes:
+        confidence_map: float32 `[P, P]` in 0-1.
+        extent_map: float32 `[4, P, P]`: distances from each cell to the left, top, right and bottom
+            of its object, in sides of the square; None where the bundle's predictor gives none.
+    """
+
+    confidence_map: NDArray[np.float32]
+    extent_map: NDArray[np.float32] | None = None
+
+
 class Decoded(Protocol):
-    """The masks of N prompts; valid until the engine decodes again."""
+    """The M masks of each of N prompts; valid until the engine decodes again.
+
+    A prompt's masks of 256 x 256 logits are 786 kB, and most of them end at their predicted IoU: an
+    engine on a GPU leaves logits there until they are asked for.
+    """
 
     @property
     def predicted_iou(self) -> NDArray[np.float32]:
-        """Predicted IoU, `[N, 3]`."""
+        """Predicted IoU, `[N, M]`."""
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits `[n, M, M]` of the mask `masks[i]` of the prompt `prompts[i]`.
+        """Return logits `[n, side, side]` of the mask `masks[i]` of the prompt `prompts[i]`.
 
         Raises:
             InferenceError: if they cannot be had, or are not finite.
@@ -55,18 +72,18 @@ class Decoded(Protocol):
 
 @dataclass(frozen=True)
 class DecodedOnHost:
-    """Logits `[N, 3, M, M]` that are in the host's memory already."""
+    """Logits `[N, M, side, side]` that are in the host's memory already."""
 
     all_logits: NDArray[np.float32]
     predicted_iou: NDArray[np.float32]
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits `[n, M, M]`; see `Decoded`."""
+        """Return logits `[n, side, side]`; see `Decoded`."""
         return self.all_logits[prompts, masks]
 
 
 def all_logits(decoded: Decoded) -> NDArray[np.float32]:
-    """Return the logits of every mask, `[N, 3, M, M]`.
+    """Return the logits of every mask, `[N, M, side, side]`.
 
     Raises:
         InferenceError: if they cannot be had, or are not finite.
@@ -103,6 +120,14 @@ class Engine(Protocol):
     def has_predictor(self) -> bool:
         """Whether `predict` can be called."""
 
+    @property
+    def num_masks(self) -> int:
+        """M, masks of a prompt: 3 alternatives, or 4 with SAM's single mask, which is the first."""
+
+    @property
+    def accepts_mask_input(self) -> bool:
+        """Whether `decode` takes a mask to begin with."""
+
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
         """Encode `[1, 3, S, S]` to an embedding's handle.
 
@@ -112,16 +137,38 @@ class Engine(Protocol):
     def embedding(self, handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Copy an embedding to the host, `[1, C, S', S']`."""
 
-    def predict(self, image: NDArray[np.float32], handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Return the prompt confidence map, `[P, P]`."""
+    def semantic_map(self, handle: Any) -> NDArray[np.float32] | None:  # noqa: ANN401
+        """Copy an image's semantic features to the host, `[1, D, S/32, S/32]`.
+
+        None where the bundle's encoder gives none.
+        """
+
+    def predict(self, image: NDArray[np.float32], handle: Any) -> Prediction:  # noqa: ANN401
+        """Return where prompts should be, and how far their objects reach."""
 
     def decode(
         self,
         handle: Any,  # noqa: ANN401
         coords: NDArray[np.float32],
         labels: NDArray[np.float32],
+        mask_input: NDArray[np.float32] | None = None,
     ) -> Decoded:
-        """Decode at most `largest_batch` prompts `[N, K, 2]`, `[N, K]`."""
+        """Decode at most `largest_batch` prompts `[N, K, 2]`, `[N, K]`.
+
+        `mask_input` are logits `[N, 1, M, M]` to begin with, such as a mask of the last call.
+        """
 
     def close(self) -> None:
         """Free everything."""
+
+
+def half_precision(graphs: Collection[str], full: Collection[str]) -> str:
+    """Describe an engine's precision for people: "fp16", "fp32", or "fp16 but" some graphs.
+
+    Args:
+        graphs: names of all.
+        full: names of those that compute in 32 bits.
+    """
+    if not full:
+        return FP16
+    return FP32 if len(full) == len(graphs) else f"{FP16} but {', '.join(full)}"

@@ -1,8 +1,10 @@
-"""Running a bundle with ONNX Runtime."""
+"""Running a bundle with ONNX Runtime, on an NVIDIA GPU through CUDA or on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,212 +12,221 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle, Graph
-from aopsam_ros.bundle.signatures import (
-    Shape,
-    Signature,
-    check_graph,
-    check_open_sides,
-    check_output,
-    signatures,
-)
+from aopsam_ros.bundle.signatures import Described, check_open_sides, signature_of
 from aopsam_ros.bundle.split_signature import check_split
-from aopsam_ros.engines.base import DEFAULTS, Decoded, DecodedOnHost, EngineOptions
-from aopsam_ros.engines.fitting import Sides, fit, put_back
-from aopsam_ros.engines.onnx_arena import share_arena, shrink_arena
-from aopsam_ros.engines.precision import INT8
-from aopsam_ros.engines.split_decoder import Arrays, EncodedImage, SplitDecoder
-from aopsam_ros.errors import BundleError, EngineError, InferenceError
+from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, INT8, EngineOptions, half_precision
+from aopsam_ros.engines.graph_engine import GraphEngine, Sizes
+from aopsam_ros.engines.split_decoder import Arrays, SplitDecoder
+from aopsam_ros.engines.verification import sample_inputs, verify
+from aopsam_ros.errors import BundleError, EngineError, InferenceError, VerificationError
 
-# The newest first; the CPU is always there.
-_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _ERRORS_ONLY = 3
 # Its fused kernel took five times as long as an addition and a norm, on maps of 4096 cells.
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
+_LOGGER = logging.getLogger(__name__)
 
-class OnnxRuntimeEngine:
+
+class OnnxRuntimeEngine(GraphEngine):
     """Sessions that share an embedding, which stays where the encoder left it.
 
-    On a CPU, the decoder runs in three parts where the bundle has it so, and padding is left out
-    where the graphs can do without: they see an image's own sides, rounded up to a multiple of the
-    bundle's `size_divisibility`.
+    On a GPU, graphs compute in 16 bits where the bundle has them in mixed precision and their
+    results stay right. The decoder's parts and smaller areas than the square are for the CPU.
     """
 
     name = "onnxruntime"
-    largest_batch: int | None = None
 
-    def __init__(self, bundle: Bundle, options: EngineOptions = DEFAULTS) -> None:
+    def __init__(
+        self, bundle: Bundle, options: EngineOptions = DEFAULTS, *, gpu_provider: str = CUDA
+    ) -> None:
         """Load and check the bundle's graphs.
 
         Args:
             bundle: from `load_bundle`.
-            options: precision "int8" takes the encoder in 8 bits; all else is 32 bits.
+            options: precision "int8" takes the encoder in 8 bits, on a CPU; "auto" and "fp16" take
+                16 bits, on a GPU; all else is 32 bits.
+            gpu_provider: ONNX Runtime's name for what runs graphs on the GPU.
 
         Raises:
             BundleError: if a graph is missing, altered, not ONNX, or of another signature.
             EngineError: if 8 bits are asked for on a GPU.
         """
-        threads, precision = options.threads, options.precision
-        self._bundle = bundle
-        self._signatures = signatures(bundle)
-        self.precision = "fp32, encoder int8" if precision == INT8 else "fp32"
-        graph = _int8_encoder(bundle) if precision == INT8 else bundle.graphs[ENCODER]
-        encoder = _load(graph, threads, self._signatures[ENCODER])
-        self._device = "cuda" if encoder.get_providers()[0].startswith("CUDA") else "cpu"
-        if precision == INT8 and self._device != "cpu":
-            raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
-        self._sessions = {ENCODER: encoder}
-        self._split: SplitDecoder | None = None
-        self._multiple = 0  # of what an image's sides are: see `fit`
-        if self._device == "cpu" and bundle.split_graphs:
-            self._load_split(bundle, threads)
-        whole = (PREDICTOR,) if self._split else (PREDICTOR, DECODER)
-        self._sessions |= {
-            name: _load(bundle.graphs[name], threads, self._signatures[name])
-            for name in whole
-            if name in bundle.graphs
-        }
-        if self._multiple:
-            self._check_that_sides_are_open()
-
-    def _load_split(self, bundle: Bundle, threads: int) -> None:
-        parts = {name: _load(graph, threads) for name, graph in bundle.split_graphs.items()}
-        inputs = {name: _described(part.get_inputs()) for name, part in parts.items()}
-        outputs = {name: _described(part.get_outputs()) for name, part in parts.items()}
-        self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
-        self._sessions |= parts
-        self._multiple = bundle.size_divisibility
-
-    def _check_that_sides_are_open(self) -> None:
-        graphs = {**self._bundle.graphs, **self._bundle.split_graphs}
-        for name, session in self._sessions.items():
-            inputs = _described(session.get_inputs())
-            check_open_sides(str(graphs[name].path), self._multiple, inputs)
+        super().__init__(bundle)
+        self._threads = options.threads
+        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._full: list[str] = []  # graphs in 32 bits on a GPU
+        self._encoder = bundle.graphs[ENCODER]
+        if options.precision == INT8:
+            self._encoder = _int8_encoder(bundle)
+        offered = ort.get_available_providers()
+        wanted = dict.fromkeys((gpu_provider, CPU))
+        self._providers = [name for name in wanted if name in offered]
+        self._load(ENCODER)
+        self._is_on_gpu = self._sessions[ENCODER].get_providers()[0] == gpu_provider
+        if not self._is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
+            self._providers = [CPU]
+            self._load(ENCODER)
+        self._load_rest()
+        self.precision = FP32
+        if options.precision == INT8:
+            if self._is_on_gpu:
+                raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
+            self.precision = f"{FP32}, encoder {INT8}"
+        elif self._is_on_gpu and options.precision != FP32:
+            self._take_half(options.precision)
+        elif options.precision == FP16:
+            _LOGGER.warning("onnxruntime computes in %s on a CPU: %s is for GPUs", FP32, FP16)
 
     @property
     def device(self) -> str:
         """Return "cpu" or "cuda"."""
-        return self._device
+        return "cuda" if self._is_on_gpu else "cpu"
 
     @property
     def concurrent(self) -> bool:
         """Return whether several threads may use it; sessions take that, and nothing is kept."""
-        return self._device == "cpu"
-
-    @property
-    def has_predictor(self) -> bool:
-        """Return whether the bundle came with a prompt predictor."""
-        return PREDICTOR in self._sessions
-
-    def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
-        """Encode an image `[1, 3, S, S]`; the embedding returned is opaque and on the device.
-
-        Args:
-            image: padded.
-            valid: rows and columns that show the image; what lies beyond may be left out.
-
-        Raises:
-            InferenceError: if the graph fails.
-        """
-        fitted = fit(valid, self._bundle.image_size, self._multiple)
-        seen = fitted.crop(image)
-        try:
-            binding = self._sessions[ENCODER].io_binding()
-            binding.bind_cpu_input("image", seen)
-            binding.bind_output("embedding", self._device)
-            self._sessions[ENCODER].run_with_iobinding(binding)
-            return EncodedImage(binding.get_outputs()[0], fitted)
-        except Exception as error:
-            raise _failure(ENCODER, error) from error
-
-    def embedding(self, handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Return an embedding on the host, float32 `[1, C, S', S']`, checked.
-
-        Raises:
-            InferenceError: if it has another shape or values that are not finite.
-        """
-        _, channels, side, _ = self._bundle.embedding_shape
-        wanted = (1, channels, *handle.fitted.of(side))
-        found = check_output("embedding", handle.embedding.numpy(), wanted)
-        return put_back(found, side)
-
-    def predict(self, image: NDArray[np.float32], handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        """Return the prompt confidence map, float32 `[P, P]`.
-
-        Raises:
-            InferenceError: if the graph fails or its output is not what it must be.
-        """
-        side = self._bundle.confidence_map_size
-        wanted = {"confidence_map": (1, 1, *handle.fitted.of(side))}
-        outputs = self._run(PREDICTOR, {"image": handle.fitted.crop(image)}, handle, wanted)
-        return put_back(outputs["confidence_map"][0, 0], side)
-
-    def decode(
-        self,
-        handle: Any,  # noqa: ANN401
-        coords: NDArray[np.float32],
-        labels: NDArray[np.float32],
-    ) -> Decoded:
-        """Decode N prompts of K points.
-
-        Args:
-            handle: from `encode`.
-            coords: `[N, K, 2]` in pixels of the padded square.
-            labels: `[N, K]`.
-
-        Raises:
-            InferenceError: if the graph fails or its output is not what it must be.
-        """
-        if self._split is not None:
-            if handle.shared is None:
-                handle.shared = self._split.share(handle.embedding.numpy(), handle.fitted)
-            return self._split.decode(handle.shared, coords, labels)
-        prompts = {"point_coords": coords, "point_labels": labels}
-        outputs = self._run(DECODER, prompts, handle, self._signatures[DECODER].outputs)
-        logits, iou = outputs["low_res_logits"], outputs["predicted_iou"]
-        if not len(logits) == len(iou) == len(coords):
-            raise InferenceError(f"{DECODER} gave {len(logits)} results for {len(coords)} prompts")
-        return DecodedOnHost(logits, iou)
+        return not self._is_on_gpu
 
     def close(self) -> None:
         """Free the graphs; the object cannot be used afterwards."""
         self._sessions.clear()
-        if self._device == "cpu":
-            shrink_arena()
 
-    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
-        """Run a part of the decoder, whose inputs and outputs are on the host."""
-        arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
+    def _load(self, graph: str) -> None:
+        listed = self._encoder if graph == ENCODER else self._bundle.graphs[graph]
+        self._sessions[graph] = session = self._open(listed)
+        described = _inputs_of(session), _outputs_of(session)
+        self._signatures[graph] = signature_of(self._bundle, graph, str(listed.path), *described)
+
+    def _load_rest(self) -> None:
+        """Load all but the encoder; on a CPU the decoder in parts where the bundle has it so."""
+        bundle = self._bundle
+        is_split = not self._is_on_gpu and bool(bundle.split_graphs)
+        if is_split:
+            parts = {name: self._open(graph) for name, graph in bundle.split_graphs.items()}
+            inputs = {name: _inputs_of(part) for name, part in parts.items()}
+            outputs = {name: _outputs_of(part) for name, part in parts.items()}
+            self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
+            self._sessions |= parts
+            self._multiple = bundle.size_divisibility
+        for name in (PREDICTOR,) if is_split else (PREDICTOR, DECODER):
+            if name in bundle.graphs:
+                self._load(name)
+        if self._multiple:
+            files = {**bundle.graphs, **bundle.split_graphs}
+            for name, session in self._sessions.items():
+                check_open_sides(str(files[name].path), self._multiple, _inputs_of(session))
+
+    def _open(self, graph: Graph) -> ort.InferenceSession:
+        """Make a session of the checked bytes of a graph."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        # Each session has threads of its own. Those that spin after their graph, waiting for more,
+        # keep a core from the next graph's: on two cores whole frames took up to twice as long.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Room planned ahead for all of a graph's results stays the session's own: a third more
+        # memory than the arena needs for them, and no faster.
+        options.enable_mem_pattern = False
+        options.log_severity_level = _ERRORS_ONLY
+        if self._providers == [CPU]:
+            _make_shared_arena()
+            options.add_session_config_entry("session.use_env_allocators", "1")
+        content = graph.read()
         try:
-            session = self._sessions[graph]
-            names = [output.name for output in session.get_outputs()]
-            return dict(zip(names, session.run(names, arrays), strict=True))
+            return ort.InferenceSession(
+                content, options, providers=self._providers, disabled_optimizers=_SLOW_FUSIONS
+            )
         except Exception as error:
-            raise _failure(graph, error) from error
+            raise BundleError(
+                f"{graph.path}: ONNX Runtime cannot load it: {_line(error)}"
+            ) from error
+
+    def _take_half(self, asked_for: str) -> None:
+        """Replace graphs by those in mixed precision, as far as their results stay right."""
+        mixed = self._bundle.mixed_graphs
+        if not mixed and asked_for == FP16:
+            _LOGGER.warning(
+                "model '%s' has no mixed-precision graphs (`aopsam export --mixed` writes them): "
+                "using 32 bits",
+                self._bundle.name,
+            )
+        samples = sample_inputs(self._bundle)
+        embedding = self.embedding(self.encode(samples[ENCODER][0]["image"]))
+        for name, full in list(self._sessions.items()):
+            if name in mixed:
+                half = self._open(mixed[name])
+                try:
+                    given = [{"embedding": embedding, **sample} for sample in samples[name]]
+                    verify(f"{name} in {FP16}", given, _runner(name, half), _runner(name, full))
+                    self._sessions[name] = half
+                    continue
+                except (InferenceError, VerificationError) as error:
+                    _LOGGER.warning("%s computes in 32 bits: %s", name, error)
+            self._full.append(name)
+        self.precision = half_precision(self._sessions, self._full)
 
     def _run(
-        self,
-        graph: str,
-        inputs: dict[str, NDArray[np.float32]],
-        handle: Any,  # noqa: ANN401
-        wanted: Mapping[str, Shape],
-    ) -> dict[str, NDArray[np.float32]]:
-        """Run a graph on an embedding and check every output."""
-        # Named, so that they outlive the run: a binding points at their memory.
-        arrays_in = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
+        self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Sizes]
+    ) -> dict[str, Any]:
+        # Named, so that arrays outlive the run: a binding points at their memory.
+        given = {
+            name: np.ascontiguousarray(value, np.float32) if _is_on_host(value) else value
+            for name, value in inputs.items()
+            if name in self._signatures[graph].inputs
+        }
         try:
-            binding = self._sessions[graph].io_binding()
-            for name, array in arrays_in.items():
-                binding.bind_cpu_input(name, array)
-            binding.bind_ortvalue_input("embedding", handle.embedding)
-            for name in wanted:
-                binding.bind_output(name, "cpu")
-            self._sessions[graph].run_with_iobinding(binding)
-            arrays = [value.numpy() for value in binding.get_outputs()]
+            session = self._sessions[graph]
+            binding = session.io_binding()
+            for name, value in given.items():
+                bind = binding.bind_cpu_input if _is_on_host(value) else binding.bind_ortvalue_input
+                bind(name, value)
+            for name in outputs:
+                binding.bind_output(name, "cuda" if self._providers[0] == CUDA else "cpu")
+            session.run_with_iobinding(binding)
+            return dict(zip(outputs, binding.get_outputs(), strict=True))
         except Exception as error:
             raise _failure(graph, error) from error
-        found = dict(zip(wanted, arrays, strict=True))
-        return {name: check_output(name, found[name], shape) for name, shape in wanted.items()}
+
+    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
+        try:
+            return _run_on_arrays(self._sessions[graph], inputs)
+        except Exception as error:
+            raise _failure(graph, error) from error
+
+    def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        return np.asarray(value.numpy())
+
+
+def _runner(graph: str, session: ort.InferenceSession) -> Callable[[Arrays], Arrays]:
+    """Return a function that runs a session on a sample."""
+    names = _inputs_of(session)
+
+    def run(sample: Arrays) -> Arrays:
+        try:
+            return _run_on_arrays(session, {n: a for n, a in sample.items() if n in names})
+        except Exception as error:
+            raise _failure(graph, error) from error
+
+    return run
+
+
+def _run_on_arrays(session: ort.InferenceSession, inputs: Arrays) -> Arrays:
+    arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, arrays), strict=True))
+
+
+@functools.cache
+def _make_shared_arena() -> None:
+    """Make the arena of all sessions on the CPU, once in a process.
+
+    The graphs of a frame run one after another: what the encoder is done with is enough for the
+    decoder. An arena for each session takes 19 MB more for `nano`, 29 MB for MobileSAM.
+    """
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, -1, -1, -1))
 
 
 def _int8_encoder(bundle: Bundle) -> Graph:
@@ -226,36 +237,16 @@ def _int8_encoder(bundle: Bundle) -> Graph:
     return bundle.int8_graphs[ENCODER]
 
 
-def _load(graph: Graph, threads: int, signature: Signature | None = None) -> ort.InferenceSession:
-    """Make one session from the checked bytes of a graph, and check it against its signature."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Each session has threads of its own. Those that spin after their graph, waiting for more, keep
-    # a core from the next graph's: on two cores whole frames took up to twice as long.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Room planned ahead for all of a graph's results stays the session's own: a third more memory
-    # than the arena needs for them, and no faster.
-    options.enable_mem_pattern = False
-    options.log_severity_level = _ERRORS_ONLY
-    offered = ort.get_available_providers()
-    providers = [provider for provider in _PROVIDERS if provider in offered]
-    if "CUDAExecutionProvider" not in providers:
-        share_arena(options)
-    file, content = str(graph.path), graph.read()
-    try:
-        session = ort.InferenceSession(
-            content, options, providers=providers, disabled_optimizers=_SLOW_FUSIONS
-        )
-    except Exception as error:
-        raise BundleError(f"{file}: ONNX Runtime cannot load it: {_line(error)}") from error
-    if signature is not None:
-        check_graph(file, "input", signature.inputs, _described(session.get_inputs()))
-        check_graph(file, "output", signature.outputs, _described(session.get_outputs()))
-    return session
+def _inputs_of(session: ort.InferenceSession) -> Described:
+    return {node.name: (node.type, list(node.shape)) for node in session.get_inputs()}
 
 
-def _described(nodes: Any) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
-    return {node.name: (node.type, list(node.shape)) for node in nodes}
+def _outputs_of(session: ort.InferenceSession) -> Described:
+    return {node.name: (node.type, list(node.shape)) for node in session.get_outputs()}
+
+
+def _is_on_host(value: Any) -> bool:  # noqa: ANN401
+    return not isinstance(value, ort.OrtValue)
 
 
 def _failure(graph: str, error: Exception) -> InferenceError:

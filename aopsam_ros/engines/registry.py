@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.engines.base import AUTO, DEFAULTS, Engine, EngineOptions, OnProgress, silent
-from aopsam_ros.engines.precision import INT8
+from aopsam_ros.engines.base import (
+    AUTO,
+    DEFAULTS,
+    FP16,
+    FP32,
+    INT8,
+    Engine,
+    EngineOptions,
+    OnProgress,
+    silent,
+)
 from aopsam_ros.engines.tensorrt.cuda import load_driver
 from aopsam_ros.errors import CudaError, EngineError
 
 ENGINES = ("tensorrt", "openvino", "onnxruntime")  # every name the interface knows
-FLOATS = (AUTO, "fp16", "fp32")
+FLOATS = (AUTO, FP16, FP32)
 PRECISIONS = (*FLOATS, INT8)
+_X86 = ("x86_64", "amd64")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,12 +34,20 @@ def create_engine(
 ) -> Engine:
     """Load a bundle's graphs into an engine.
 
+    | precision | TensorRT | ONNX Runtime, GPU | OpenVINO | ONNX Runtime, CPU |
+    |---|---|---|---|---|
+    | auto | fp16 | fp16 with mixed graphs | bf16 with AMX | fp32 |
+    | fp16 | fp16 | fp16 with mixed graphs | bf16 where it can | fp32 |
+    | fp32 | fp32 | fp32 | fp32 | fp32 |
+    | int8 | refused | refused | refused | encoder in int8, where the bundle has one |
+
+    16 bits are taken only where results stay right, else 32. What was asked for ("fp16") and cannot
+    be had is logged.
+
     Args:
         bundle: from `load_bundle`.
-        options: `precision` is that of engines on a GPU and of OpenVINO: 16 bits where results
-            stay right, with "fp16" always, with "auto" on a GPU and, in OpenVINO, on processors
-            with AMX; "fp32" never. "int8" is ONNX Runtime's on a CPU, for bundles with such an
-            encoder; nothing else takes it.
+        options: "auto" takes TensorRT, ONNX Runtime on a GPU, OpenVINO on x86-64, or ONNX Runtime
+            on a CPU: the first that works.
         on_progress: called once a second while an engine is built.
 
     Raises:
@@ -42,22 +59,25 @@ def create_engine(
         return _automatic(bundle, options, on_progress)
     # Only one engine computes in 8 bits: a matter of what was asked for, not of the machine.
     name = "onnxruntime" if options.precision == INT8 else options.engine
-    engine = _MAKERS[name](bundle, options, on_progress)
+    engine = _create(name, bundle, options, on_progress)
     _LOGGER.info("engine %s on %s (as requested)", engine.name, engine.device)
     return engine
 
 
 def _automatic(bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
-    """Return the first engine that works: TensorRT, others on a GPU, those on a CPU."""
+    """Return the first engine that works, in `_ORDER`."""
     reasons = ""
-    for name, make in _FIRST.items():
+    for name, check in _ORDER:
         try:
-            engine = make(bundle, options, on_progress)
+            check()
+            engine = _create(name, bundle, options, on_progress)
+            if name == "onnxruntime" and engine.device == "cpu":
+                raise EngineError("its CUDA cannot be used here")
             break
         except EngineError as error:
             reasons += f"; {name}: {error}"
     else:
-        engine = _onnxruntime(bundle, options, on_progress)
+        engine = _create("onnxruntime", bundle, options, on_progress)
     # A GPU that stays idle is worth a warning; that there is none is not.
     level = logging.WARNING if engine.device == "cpu" and _has_gpu() else logging.INFO
     _LOGGER.log(level, "engine %s on %s (auto%s)", engine.name, engine.device, reasons)
@@ -74,15 +94,16 @@ def _check(options: EngineOptions) -> None:
         raise EngineError(f"precision '{INT8}' is for engine 'onnxruntime', not for '{engine}'")
 
 
-def _has_gpu() -> bool:
-    try:
-        load_driver()
-    except CudaError:
-        return False
-    return True
+def _create(name: str, bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
+    """Make one engine; engines are imported only where they are used."""
+    if name == "tensorrt":
+        from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
 
+        return TensorRtEngine(bundle, options, on_progress)
+    if name == "openvino":
+        from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 
-def _onnxruntime(bundle: Bundle, options: EngineOptions, _on_progress: OnProgress) -> Engine:
+        return OpenVinoEngine(bundle, options)
     try:
         from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
     except ImportError as error:
@@ -93,43 +114,36 @@ def _onnxruntime(bundle: Bundle, options: EngineOptions, _on_progress: OnProgres
     return OnnxRuntimeEngine(bundle, options)
 
 
-def _tensorrt(bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
-    from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
+def _check_cuda() -> None:
+    """Refuse ONNX Runtime where it is not on a GPU: on a CPU, another engine may come first."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(f"cannot be imported ({error})") from error
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise EngineError("is installed without CUDA")
+    if not _has_gpu():
+        raise EngineError("no NVIDIA GPU")
 
-    return TensorRtEngine(bundle, options, on_progress)
 
-
-def _openvino(bundle: Bundle, options: EngineOptions, _on_progress: OnProgress) -> Engine:
-    from aopsam_ros.engines.openvino.engine import OpenVinoEngine
-
-    return OpenVinoEngine(bundle, options)
-
-
-def _openvino_on_x86(bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
-    """Make OpenVINO's engine on the processors where it was measured: a tenth faster at best."""
+def _check_x86() -> None:
+    """Refuse OpenVINO on processors where it was not measured: a tenth faster at best."""
     if platform.machine().lower() not in _X86:
         raise EngineError(f"not measured on {platform.machine()}")
-    _refuse_where_onnxruntime_has_a_gpu()
-    return _openvino(bundle, options, on_progress)
 
 
-def _refuse_where_onnxruntime_has_a_gpu() -> None:
-    with contextlib.suppress(ImportError):
-        import onnxruntime
+def _has_gpu() -> bool:
+    try:
+        load_driver()
+    except CudaError:
+        return False
+    return True
 
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_gpu():
-            raise EngineError("not needed, onnxruntime uses the GPU")
 
-
-_Maker = Callable[[Bundle, EngineOptions, OnProgress], Engine]
-_X86 = ("x86_64", "amd64")
-_MAKERS: Mapping[str, _Maker] = {
-    "tensorrt": _tensorrt,
-    "openvino": _openvino,
-    "onnxruntime": _onnxruntime,
-}
-# What is tried before ONNX Runtime where nobody asks for an engine.
-_FIRST: Mapping[str, _Maker] = {
-    "tensorrt": _tensorrt,
-    "openvino": _openvino_on_x86,
-}
+# What is tried before ONNX Runtime on a CPU where nobody asks for an engine, each with a check that
+# raises EngineError where it is not to be tried.
+_ORDER: tuple[tuple[str, Callable[[], None]], ...] = (
+    ("tensorrt", lambda: None),
+    ("onnxruntime", _check_cuda),
+    ("openvino", _check_x86),
+)

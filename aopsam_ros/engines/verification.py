@@ -1,11 +1,9 @@
-"""Does an engine compute what it should? Sample inputs, and the comparison of two answers to them.
-
-Knows no engine: arrays in, figures out.
-"""
+"""Does an engine compute what it should? Sample inputs, and the comparison of two results."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -19,7 +17,8 @@ from aopsam_ros.errors import VerificationError
 LEAST_COSINE = 0.99
 Arrays = Mapping[str, NDArray[np.float32]]
 
-_COARSE = 16  # side of the random picture that is enlarged to a smooth one
+_LOGGER = logging.getLogger(__name__)
+_COARSE = 16  # side of the random image that is enlarged to a smooth one
 _NOISE = 0.2
 _VALID = 0.75  # how much of the square a 4:3 photograph fills; the rest is zero
 # One batch of prompts each: points, boxes (2, 3), background (0) and padding (-1), mixed as users
@@ -44,28 +43,26 @@ class Match(NamedTuple):
     finite: bool
 
 
-def sample_inputs(
-    bundle: Bundle, seed: int = 0, embedding: NDArray[np.float32] | None = None
-) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
+def sample_inputs(bundle: Bundle, seed: int = 0) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
     """Make inputs that look like an image's, the same ones for the same seed.
 
     Args:
         bundle: whose sizes they have.
         seed: of the random numbers.
-        embedding: given to the predictor and the decoder as well, where it is not None.
 
     Returns:
-        Graph to its samples, input name to float32 array: one image for the encoder and the
-        predictor (only where the bundle has one), for the decoder several batches of prompts that
-        differ in their number and in their points.
+        Graph to its samples, input name to float32 array, but for the embedding: one image for the
+        encoder and the predictor (only where the bundle has one), for the decoder several batches
+        of prompts that differ in their number and in their points, half of them with a mask input.
     """
     rng = np.random.default_rng(seed)
-    image = {"image": _picture(bundle.image_size, rng)}
+    image = {"image": _smooth_image(bundle.image_size, rng)}
     prompts = [_prompts(labels, bundle.image_size, rng) for labels in _LABELS]
-    seen = {} if embedding is None else {"embedding": embedding}
-    samples = {ENCODER: [image], DECODER: [{**seen, **batch} for batch in prompts]}
+    for batch in prompts:
+        batch |= _masks(len(batch["point_coords"]), bundle.low_res_mask_size, rng)
+    samples = {ENCODER: [image], DECODER: prompts}
     if PREDICTOR in bundle.graphs:
-        samples[PREDICTOR] = [{**image, **seen}]
+        samples[PREDICTOR] = [image]
     return samples
 
 
@@ -81,14 +78,53 @@ def answers(
     handle = engine.encode(image)
     found = {"embedding": engine.embedding(handle)}
     if engine.has_predictor:
-        found["confidence_map"] = engine.predict(image, handle)
+        confidence_map, extent_map = engine.predict(image, handle)
+        found["confidence_map"] = confidence_map
+        if extent_map is not None:
+            found["extent_map"] = extent_map
+    semantic_map = engine.semantic_map(handle)
+    if semantic_map is not None:
+        found["semantic_map"] = semantic_map
     for batch in samples[DECODER]:
-        coords, labels = batch["point_coords"], batch["point_labels"]
-        decoded = engine.decode(handle, coords, labels)
-        what = f"of {labels.shape[0]} x {labels.shape[1]} points"
-        found[f"low_res_logits {what}"] = all_logits(decoded)
-        found[f"predicted_iou {what}"] = decoded.predicted_iou
+        prompts = batch["point_coords"], batch["point_labels"]
+        what = "of {} x {} points".format(*prompts[1].shape)
+        for masks in (None, batch["mask_input"])[: 1 + engine.accepts_mask_input]:
+            decoded = engine.decode(handle, *prompts, masks)
+            what = what if masks is None else f"{what} and masks"
+            found[f"low_res_logits {what}"] = all_logits(decoded)
+            found[f"predicted_iou {what}"] = decoded.predicted_iou
     return found
+
+
+def verify(
+    what: str,
+    samples: Iterable[Arrays],
+    run: Callable[[Arrays], Arrays],
+    reference: Callable[[Arrays], Arrays],
+) -> dict[str, float]:
+    """Compare two forms of a graph on samples.
+
+    Args:
+        what: is verified, for the message.
+        samples: inputs by name.
+        run: the graph in its new form, on a sample.
+        reference: the graph in 32 bits, on a sample.
+
+    Returns:
+        The least cosine of each output with the reference's.
+
+    Raises:
+        VerificationError: if an output is not finite or too far from the reference's.
+        InferenceError: if a graph fails.
+    """
+    cosines: dict[str, float] = {}
+    for sample in samples:
+        found, wanted = run(sample), reference(sample)
+        for match in check(what, found, {name: wanted[name] for name in found}):
+            cosines[match.output] = min(match.cosine, cosines.get(match.output, 1.0))
+    shown = ", ".join(f"{name} {cosine:.5f}" for name, cosine in cosines.items())
+    _LOGGER.info("%s: verified, cosine with the reference: %s", what, shown)
+    return cosines
 
 
 def compare(found: Arrays, wanted: Arrays) -> list[Match]:
@@ -127,24 +163,34 @@ def check(
     return matches
 
 
-def _picture(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw a normalised image `[1, 3, S, S]`, smooth with some noise, with the padding of 4:3."""
+def _smooth_image(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Make a normalised image `[1, 3, S, S]`, smooth with some noise, with the padding of 4:3."""
     coarse = rng.standard_normal((_COARSE, _COARSE, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-    picture = smooth + np.float32(_NOISE) * rng.standard_normal(smooth.shape).astype(np.float32)
-    picture[int(size * _VALID) :] = 0.0
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+    image = smooth + np.float32(_NOISE) * rng.standard_normal(smooth.shape).astype(np.float32)
+    image[int(size * _VALID) :] = 0.0
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
 
 def _prompts(
     rows: Sequence[Sequence[int]], size: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float32]]:
-    """Place points anywhere in the picture; a box's corners are its upper left and lower right."""
+    """Place points anywhere in the image; a box's corners are its upper left and lower right."""
     labels = np.array(rows, np.float32)
     coords = rng.uniform(0.0, size, (*labels.shape, 2)) * (1.0, _VALID)
     boxes = labels[:, 0] == 2.0
     coords[boxes, :2] = np.sort(coords[boxes, :2], axis=1)
     return {"point_coords": coords.astype(np.float32), "point_labels": labels}
+
+
+def _masks(count: int, side: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+    """Make masks to begin with, discs of logits from -8 to 8; every second prompt has one."""
+    rows, columns = np.indices((side, side)) / side
+    middles = rng.uniform(0.2, 0.8, (2, count, 1, 1, 1))
+    distance = np.hypot(rows - middles[0], columns - middles[1])
+    logits = np.clip(40.0 * (0.2 - distance), -8.0, 8.0)
+    has_mask = (np.arange(count) % 2).astype(np.float32)
+    return {"mask_input": logits.astype(np.float32), "has_mask_input": has_mask}
 
 
 def _match(name: str, found: NDArray[np.float32] | None, wanted: NDArray[np.float32]) -> Match:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aopsam_ros.bundle import plain_yaml
 from aopsam_ros.bundle.loading import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 from aopsam_ros.engines import verification
 from aopsam_ros.models import mobile_sam
@@ -255,4 +255,5 @@ def _write_description(
         if found := describe_graphs(work, (f"{name}{suffix}" for name in names)):
             description[key] = found
     description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
-    (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
+    text = yaml.safe_dump(description, sort_keys=False, width=100)
+    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")

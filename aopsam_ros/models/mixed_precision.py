@@ -16,8 +16,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from aopsam_ros.engines.precision import FULL_PRECISION, PROMPTS
+from aopsam_ros.bundle.signatures import POINTS
 from aopsam_ros.errors import BundleError
+
+# Norms and sums overflow or lose digits in 16 bits, and places to pick values at are coordinates;
+# the others take or make 32 bits by definition.
+FULL_PRECISION = frozenset(
+    {
+        "LayerNormalization", "InstanceNormalization", "GroupNormalization", "Softmax",
+        "ReduceMean", "ReduceSum", "Pow", "Exp", "Log", "Sin", "Cos",
+        "Cast", "ConstantOfShape", "Range", "Resize", "GridSample",
+    }
+)  # fmt: skip
 
 
 def write_mixed(path: Path, target: Path) -> None:
@@ -42,7 +52,7 @@ class _Conversion:
         self.constants = {item.name: numpy_helper.to_array(item) for item in _initializers(model)}
         # Where a float value can be had: (value, in 16 bits) to its name in the new graph.
         self.known = {(item.name, False): item.name for item in model.graph.input}
-        self.prompt_values = {item.name for item in model.graph.input if item.name in PROMPTS}
+        self.prompt_values = {item.name for item in model.graph.input if item.name in POINTS}
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
 

@@ -13,20 +13,24 @@ from typing import Any
 
 import numpy as np
 import onnx
+import yaml
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from aopsam_ros.bundle import plain_yaml
 from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, Bundle, load_bundle
 from aopsam_ros.engines import verification
-from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.base import FP32, INT8, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.engines.precision import EIGHT_BITS, FULL_FIRST_CONVOLUTIONS, INT8
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
 
 INT8_SUFFIX = ".int8.onnx"
+# What a graph in 8 bits has in 8 bits: convolutions, and what lies between them.
+EIGHT_BITS = ("Conv", "Clip", "Relu", "Add")
+# But for the first ones, whose rounding all others inherit: in 32 bits they cost no time that could
+# be measured, and `nano`'s embedding has a quarter of the error.
+FULL_FIRST_CONVOLUTIONS = 3
 # Far below what is useful: `nano`'s embedding still gave 99 % of its mIoU with 0.95.
 LEAST_COSINE = 0.9
 Image = NDArray[np.float32]  # `[1, 3, S, S]`, as the encoder takes it
@@ -144,19 +148,20 @@ def _first_layers(model: ModelProto) -> list[NodeProto]:
 def _describe(bundle: Bundle, work: Path, photographs: int) -> None:
     """Write bundle.yaml anew: with the graph, and what it was calibrated on."""
     text = (bundle.folder / BUNDLE_FILE).read_text(encoding="utf-8")
-    description: dict[str, Any] = plain_yaml.load(text)
+    description: dict[str, Any] = yaml.safe_load(text)
     description["int8_graphs"] = describe_graphs(work, [f"{ENCODER}{INT8_SUFFIX}"])
     provenance = description.get("provenance")
     if isinstance(provenance, dict):  # else it is free text, and stays
         provenance[INT8] = {"calibrated_on": f"{photographs} photographs"}
-    (work / BUNDLE_FILE).write_text(plain_yaml.dump(description), encoding="utf-8")
+    text = yaml.safe_dump(description, sort_keys=False, width=100)
+    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
 
 
 def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> QuantizationReport:
     """Encode every image with both in turns, so that other load on the machine affects both."""
     full, int8 = (
         OnnxRuntimeEngine(bundle, EngineOptions(threads=threads, precision=precision))
-        for precision in ("fp32", INT8)
+        for precision in (FP32, INT8)
     )
     for engine in (full, int8):
         engine.encode(images[0])  # the first run takes longer

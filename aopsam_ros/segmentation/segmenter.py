@@ -238,7 +238,7 @@ class Segmenter:
             return previous.prompts(), None
         if source.needs_confidence_map:
             with stopwatch.stage("predictor"):
-                confidence_map = self.engine.predict(frame.image.tensor, frame.handle)
+                confidence_map, _ = self.engine.predict(frame.image.tensor, frame.handle)
                 rows, columns = geometry.valid_cells(len(confidence_map))
                 shown = np.ascontiguousarray(confidence_map[:rows, :columns])
         with stopwatch.stage("sampling"):

@@ -116,7 +116,7 @@ class Replay:
         frame = self._open.frame
         confidence_map = features = None
         if source.needs_confidence_map:
-            confidence_map = segmenter.engine.predict(frame.image.tensor, frame.handle)
+            confidence_map, _ = segmenter.engine.predict(frame.image.tensor, frame.handle)
         if source.adaptive or source.needs_features:
             features = segmenter.features(frame)
         instances = len(photograph.ground_truth)

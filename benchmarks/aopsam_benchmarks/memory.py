@@ -78,7 +78,7 @@ def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> 
 
     def work(rgb: NDArray[np.uint8]) -> object:
         frame = segmenter.encode(rgb, options)
-        confidence_map = loaded.predict(frame.image.tensor, frame.handle)
+        confidence_map = loaded.predict(frame.image.tensor, frame.handle).confidence_map
         prompts = source.propose(FrameInput(frame.geometry, options, confidence_map))
         rows, columns = frame.geometry.valid_cells(bundle.low_res_mask_size)
         context = FilterContext(

@@ -12,14 +12,13 @@ import yaml
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import quantize
-from aopsam_ros.engines import onnxruntime as engine_module
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.engines.precision import FULL_FIRST_CONVOLUTIONS
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, EngineError, VerificationError
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.models import quantization
-from aopsam_ros.models.quantization import write_int8
+from aopsam_ros.models.quantization import FULL_FIRST_CONVOLUTIONS, write_int8
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.scenes import coloured_scene
@@ -137,14 +136,10 @@ def test_other_engines_refuse_it(quantized, engine):
         create_engine(load_bundle(quantized), EngineOptions(engine=engine, precision="int8"))
 
 
-def test_a_gpu_refuses_it(quantized, monkeypatch):
-    class OnGpu:
-        def get_providers(self):
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-    monkeypatch.setattr(engine_module, "_load", lambda *_: OnGpu())
+def test_a_gpu_refuses_it(quantized):
+    options = EngineOptions(precision="int8")
     with pytest.raises(EngineError, match="'int8' is for a CPU"):
-        create_engine(load_bundle(quantized), EngineOptions(precision="int8"))
+        OnnxRuntimeEngine(load_bundle(quantized), options, gpu_provider="CPUExecutionProvider")
 
 
 def test_a_bundle_without_it_says_how_to_make_one(source, capfd):

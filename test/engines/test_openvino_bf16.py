@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from aopsam_ros.bundle.loading import DECODER, FRAME_PART, PROMPT_PART, load_bundle
-from aopsam_ros.bundle.signatures import signatures
+from aopsam_ros.bundle.signatures import POINTS
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
@@ -134,10 +134,10 @@ def run_cut(openvino, model, inputs):
 def test_cut_decoder_computes_the_same(bundles, runtimes, openvino, name):
     """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
     bundle, reference = bundles(name), runtimes(name)[1]
-    content, signature = bundle.graphs[DECODER].read(), signatures(bundle)[DECODER]
+    content = bundle.graphs[DECODER].read()
     handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
     for prompts in sample_inputs(bundle)[DECODER]:
-        model = read_model(openvino, content, "decoder", signature)
+        model = read_model(openvino, content, "decoder")
         inputs = {"embedding": reference.embedding(handle), **prompts}
         found = run_cut(openvino, model, inputs)
         wanted = reference.decode(handle, prompts["point_coords"], prompts["point_labels"])
@@ -150,10 +150,11 @@ def test_cut_prompts_of_a_decoder_in_parts_compute_the_same(bundles, runtimes, o
     bundle, reference = bundles(name), runtimes(name)[1]
     handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
     split = reference._split
-    shared = split.share(handle.embedding.numpy(), handle.fitted).arrays
+    shared = split.encode_frame(handle.embedding.numpy(), handle.area).arrays
     for prompts in sample_inputs(bundle)[DECODER]:
         model = read_model(openvino, bundle.split_graphs[PROMPT_PART].read(), "prompts")
-        inputs = {**{n: shared[n] for n in split.signature.prompts_need}, **prompts}
+        points = {name: prompts[name] for name in POINTS}
+        inputs = {**{n: shared[n] for n in split.signature.prompt_tensors}, **points}
         found = run_cut(openvino, model, inputs)
         for output, array in reference._run_part(PROMPT_PART, inputs).items():
             assert_close(found[output], array)

@@ -44,11 +44,6 @@ def test_unknown_engine_is_refused(bundle):
         create_engine(bundle, EngineOptions(engine="ort"))
 
 
-@pytest.mark.parametrize("name", registry.ENGINES)
-def test_every_engine_of_the_interface_can_be_asked_for(name):
-    assert name in registry._MAKERS
-
-
 @pytest.mark.parametrize(("engine", "why"), [("auto", "auto"), ("onnxruntime", "as requested")])
 def test_choice_is_logged(bundle, monkeypatch, caplog, engine, why):
     install(monkeypatch, None)
@@ -116,20 +111,30 @@ def test_auto_takes_onnxruntime_on_other_processors(bundle, openvino, monkeypatc
     assert create_engine(bundle, EngineOptions(engine="openvino")).name == "openvino"
 
 
-def test_auto_leaves_a_gpu_to_onnxruntime(bundle, openvino, monkeypatch, caplog):
-    """Not to a processor, where the GPU's other engines cannot be had."""
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_auto_takes_onnxruntime_on_a_gpu_before_openvino(
+    bundle, openvino, monkeypatch, caplog, device
+):
+    """But not where its CUDA cannot be used."""
     import onnxruntime
 
+    class OnGpu(Chosen):
+        name = "onnxruntime"
+
+    OnGpu.device = device
+    offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    monkeypatch.setattr("aopsam_ros.engines.onnxruntime.OnnxRuntimeEngine", OnGpu)
     monkeypatch.setattr(registry, "load_driver", lambda: None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    offered = onnxruntime.get_available_providers()
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", *offered]
-        )
-        patch.setattr(registry, "_onnxruntime", lambda *request: Chosen(None, None))
-        create_engine(bundle)
-    assert "; openvino: not needed, onnxruntime uses the GPU" in caplog.text
+    engine = create_engine(bundle)
+    (record,) = caplog.records
+    if device == "cuda":
+        assert (engine.name, record.levelname) == ("onnxruntime", "INFO")
+        assert record.message.startswith("engine onnxruntime on cuda (auto; tensorrt: ")
+    else:
+        assert (engine.name, record.levelname) == ("openvino", "WARNING")  # a GPU stays idle
+        assert "; onnxruntime: its CUDA cannot be used here)" in record.message
 
 
 def test_a_damaged_bundle_is_not_loaded_with_another_engine(bundle, openvino, monkeypatch):

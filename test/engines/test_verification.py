@@ -10,7 +10,7 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.verification import answers, check, compare, sample_inputs
 from aopsam_ros.errors import VerificationError
-from support.tiny_bundle import MAP, SIZE, write_tiny_bundle
+from support.tiny_bundle import SIZE, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +71,6 @@ def test_samples_follow_the_seed(bundle, samples):
     assert (samples[ENCODER][0]["image"] != other[ENCODER][0]["image"]).any()
     first, second = (s[DECODER][0]["point_coords"] for s in (samples, other))
     assert (first != second).all()
-
-
-def test_embedding_is_handed_on(bundle):
-    embedding = np.zeros((1, 3, MAP, MAP), np.float32)
-    samples = sample_inputs(bundle, embedding=embedding)
-    assert "embedding" not in samples[ENCODER][0]
-    for sample in samples[PREDICTOR] + samples[DECODER]:
-        assert sample["embedding"] is embedding
 
 
 def test_bundle_without_predictor(tmp_path):

@@ -154,7 +154,7 @@ def test_the_decoder_in_the_runtime_equals_torch(
 
 
 def test_the_predictor_in_the_runtime_equals_torch(segmenter, frame, predictor, embedding):
-    found = segmenter.engine.predict(frame.image.tensor, frame.handle)
+    found = segmenter.engine.predict(frame.image.tensor, frame.handle).confidence_map
     with torch.no_grad():
         wanted = predictor(torch.from_numpy(frame.image.tensor), embedding)[0, 0]
     assert wanted.std() > 0.005

@@ -166,7 +166,7 @@ def test_every_graph_in_the_runtime_equals_torch(runtime, model, predictor, vali
     decoded = runtime.decode(handle, *(value.numpy() for value in asked()))
     found = (
         runtime.embedding(handle)[:, :, : rows // 16, : columns // 16],
-        runtime.predict(image, handle)[: rows // 4, : columns // 4],
+        runtime.predict(image, handle).confidence_map[: rows // 4, : columns // 4],
         all_logits(decoded)[:, :, : rows // 4, : columns // 4],
         decoded.predicted_iou,
     )

@@ -49,13 +49,16 @@ class Gpu:
         monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(self.cache.folder))
 
 
-def add_mixed_graphs(folder):
-    """Write mixed-precision graphs beside a bundle's."""
+def add_mixed_graphs(folder, models=None):
+    """Write mixed-precision graphs beside a bundle's, some of them replaced."""
     fields = yaml.safe_load((folder / "bundle.yaml").read_text())
     mixed = {}
     for name, entry in fields["graphs"].items():
         target = folder / f"{name}.mixed.onnx"
-        write_mixed(folder / entry["file"], target)
+        if name in (models or {}):
+            target.write_bytes(models[name].SerializeToString())
+        else:
+            write_mixed(folder / entry["file"], target)
         digest = hashlib.sha256(target.read_bytes()).hexdigest()
         mixed[name] = {"file": target.name, "sha256": digest}
     (folder / "bundle.yaml").write_text(yaml.safe_dump({**fields, "mixed_graphs": mixed}))

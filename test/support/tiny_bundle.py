@@ -72,8 +72,9 @@ def prompt_predictor():
     )
 
 
-def mask_decoder():
+def mask_decoder(tolerances=TOLERANCES, ious=PREDICTED_IOU):
     """Tolerance minus squared colour distance to the middle of each prompt's points."""
+    count = len(tolerances)
     constants = [
         _constant("zero", [0]),
         _constant("one", [1]),
@@ -82,9 +83,9 @@ def mask_decoder():
         _constant("to_unit", np.float32(2.0 / SIZE)),
         _constant("unit", np.float32(1.0)),
         _constant("batch_axis", np.array([0], np.int64)),
-        _constant("tolerances", np.float32(TOLERANCES).reshape(1, 3, 1, 1)),
+        _constant("tolerances", np.float32(tolerances).reshape(1, count, 1, 1)),
         _constant("steep", np.float32(20.0)),
-        _constant("ious", np.float32([PREDICTED_IOU])),
+        _constant("ious", np.float32([ious])),
     ]
     nodes = [
         helper.make_node("ReduceMean", ["point_coords"], ["middle"], axes=[1], keepdims=1),
@@ -113,9 +114,54 @@ def mask_decoder():
             _value("point_coords", ["N", "K", 2]),
             _value("point_labels", ["N", "K"]),
         ],
-        [_value("low_res_logits", ["N", 3, MAP, MAP]), _value("predicted_iou", ["N", 3])],
+        [_value("low_res_logits", ["N", count, MAP, MAP]), _value("predicted_iou", ["N", count])],
         constants,
     )
+
+
+def with_semantic_map(model):
+    """Let an encoder give a second output: the average colour of 32 x 32 pixels."""
+    pool = {"kernel_shape": [32, 32], "strides": [32, 32]}
+    model.graph.node.append(helper.make_node("AveragePool", ["gbr"], ["semantic_map"], **pool))
+    model.graph.output.append(_value("semantic_map", [1, 3, SIZE // 32, SIZE // 32]))
+    return model
+
+
+def image_predictor():
+    """Give the confidence of `prompt_predictor` without the embedding, and extents beside it.
+
+    Extents are the average colour of each cell, red before green and blue, then the confidence.
+    """
+    pool = {"kernel_shape": [CELL] * 2, "strides": [CELL] * 2}
+    nodes = [
+        helper.make_node("AveragePool", ["image"], ["pooled"], **pool),
+        helper.make_node("Slice", ["pooled", "from", "to", "axis"], ["red"]),
+        helper.make_node("Sigmoid", ["red"], ["confidence_map"]),
+        helper.make_node("Concat", ["pooled", "confidence_map"], ["extent_map"], axis=1),
+    ]
+    return _model(
+        nodes,
+        [_value("image", [1, 3, SIZE, SIZE])],
+        [_value("confidence_map", [1, 1, MAP, MAP]), _value("extent_map", [1, 4, MAP, MAP])],
+        [_constant("from", [0]), _constant("to", [1]), _constant("axis", [1])],
+    )
+
+
+def with_mask_input(model):
+    """Let a decoder add the masks that its prompts begin with to their logits."""
+    with_last(model, "low_res_logits", "Add", {})
+    model.graph.node[-1].input.append("begin")
+    places = numpy_helper.from_array(np.array([1, 2, 3]), "maps_axes")
+    model.graph.initializer.append(places)
+    nodes = [
+        helper.make_node("Unsqueeze", ["has_mask_input", "maps_axes"], ["has_mask"]),
+        helper.make_node("Mul", ["mask_input", "has_mask"], ["begin"]),
+    ]
+    last = model.graph.node.pop()
+    model.graph.node.extend([*nodes, last])
+    model.graph.input.append(_value("mask_input", ["N", 1, MAP, MAP]))
+    model.graph.input.append(_value("has_mask_input", ["N"]))
+    return model
 
 
 def with_last(model, output, op, constants, **attributes):
@@ -127,6 +173,13 @@ def with_last(model, output, op, constants, **attributes):
     model.graph.node.append(
         helper.make_node(op, ["before", *constants], [output], name="last", **attributes)
     )
+    return model
+
+
+def resized(model, name, sizes):
+    """Say that an input or output has other sizes."""
+    (value,) = (v for v in [*model.graph.input, *model.graph.output] if v.name == name)
+    value.CopyFrom(_value(name, sizes))
     return model
 
 

@@ -1,22 +1,22 @@
-"""The hand-made decoder in three parts, with codes of prompts or of masks."""
+"""The hand-made decoder in three parts, with weights of prompts or of masks."""
 
 import hashlib
 
 import numpy as np
 import onnx
 import yaml
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 
 from support import tiny_bundle
-from support.tiny_bundle import MAP, TOLERANCES, write_tiny_bundle
+from support.tiny_bundle import MAP, write_tiny_bundle
 
 COLOURS, POINTS = "colours", ["point_coords", "point_labels"]
 
 
-def parts(is_per_mask=False):
+def parts(is_per_mask=False, decoder=None):
     """Cut the whole decoder where its parts meet."""
-    whole = onnx.shape_inference.infer_shapes(tiny_bundle.mask_decoder())
+    whole = onnx.shape_inference.infer_shapes(decoder or tiny_bundle.mask_decoder())
     cut = Extractor(whole).extract_model
     found = {
         "decoder_frame": cut(["embedding"], [COLOURS]),
@@ -24,22 +24,22 @@ def parts(is_per_mask=False):
         "decoder_masks": cut([COLOURS, "own"], ["low_res_logits"]),
     }
     if is_per_mask:
-        _code_masks(found["decoder_prompts"].graph)
-        found["decoder_masks"] = _draw_one_by_one()
+        (tolerances,) = (i for i in whole.graph.initializer if i.name == "tolerances")
+        _weigh_masks(found["decoder_prompts"].graph, numpy_helper.to_array(tolerances).ravel())
+        found["decoder_masks"] = _render_one_by_one()
     return found
 
 
-def _code_masks(graph):
-    """Give each mask a code: the prompt's colour and the mask's tolerance."""
+def _weigh_masks(graph, tolerances):
+    """Give each mask weights: the prompt's colour and the mask's tolerance."""
+    count = len(tolerances)
     constants = {
-        "flat": np.array([0, 1, 2]),
-        "each": np.zeros((1, 3, 1), np.float32),
-        "tolerance": np.float32(TOLERANCES).reshape(1, 3, 1),
+        "each": np.zeros((1, count, 1), np.float32),
+        "tolerance": tolerances.reshape(1, count, 1),
         "first": np.array([0]),
         "next": np.array([1]),
         "last": np.array([2]),
         "nothing": np.float32(0.0),
-        "row": np.array([0, 1, 2]),
         "places": np.array([-1, 1, 2]),
     }
     graph.initializer.extend(tiny_bundle._constant(n, v) for n, v in constants.items())
@@ -54,10 +54,10 @@ def _code_masks(graph):
         ]
     )
     del graph.output[1:]
-    graph.output.append(tiny_bundle._value("codes", ["N", 3, 3]))
+    graph.output.append(tiny_bundle._value("codes", ["N", count, 3]))
 
 
-def _draw_one_by_one():
+def _render_one_by_one():
     constants = {
         "first": np.array([0]), "second": np.array([2]), "third": np.array([3]),
         "axis": np.array([1]), "maps": np.array([2, 3]), "steep": np.float32(20.0),

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aopsam_ros.engines.base import FP16, FP32
 from aopsam_ros.errors import EngineError
 
 OLDEST = (2024, 0)
 CPU = "CPU"  # as OpenVINO calls it
-FP32, BF16 = "fp32", "bf16"
+BF16 = "bf16"
 _TYPES = {FP32: "f32", BF16: "bf16"}  # as OpenVINO calls them
 # What OpenVINO writes before it comes to the point.
 _WHERE = ("Exception from ", "Check '", "While ")
@@ -44,7 +45,7 @@ class OpenVino:
 
     def precision(self, asked_for: str) -> str:
         """Return "bf16" where it is asked for ("fp16") or gains time ("auto"), else "fp32"."""
-        takes_it = self.has_bf16 if asked_for == "fp16" else self.gains_by_bf16
+        takes_it = self.has_bf16 if asked_for == FP16 else self.gains_by_bf16
         return BF16 if takes_it and asked_for != FP32 else FP32
 
     def compile(self, model: Any, precision: str) -> Any:  # noqa: ANN401  (OpenVINO's types)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.signatures import Shape, Signature, check_graph
-from aopsam_ros.engines.openvino.api import BF16, FP32, OpenVino, reason
+from aopsam_ros.bundle.signatures import Described, Shape
+from aopsam_ros.engines.base import FP32
+from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
 from aopsam_ros.engines.openvino.prompts import cut_prompts
 from aopsam_ros.errors import EngineError, VerificationError
 
@@ -155,29 +156,16 @@ class SizedGraph:
         return graph
 
 
-def read_model(
-    openvino: OpenVino,
-    content: bytes,
-    file: str,
-    signature: Signature | None = None,
-) -> Any:  # noqa: ANN401
-    """Read an ONNX graph and check it, where it has a signature of its own.
+def read_model(openvino: OpenVino, content: bytes, file: str) -> Any:  # noqa: ANN401
+    """Read an ONNX graph.
 
     Raises:
-        BundleError: if it is of another signature.
         EngineError: if it is not ONNX, or OpenVINO cannot read it.
     """
     try:
-        model = openvino.core.read_model(content)
+        return openvino.core.read_model(content)
     except Exception as error:
         raise EngineError(f"{file}: OpenVINO cannot load it: {reason(error)}") from error
-    if signature is not None:
-        found = described(model.inputs)
-        # OpenVINO drops inputs that a graph does not use.
-        used = {name: shape for name, shape in signature.inputs.items() if name in found}
-        check_graph(file, "input", used or signature.inputs, found)
-        check_graph(file, "output", signature.outputs, described(model.outputs))
-    return model
 
 
 def reshape(openvino: OpenVino, model: Any, sizes: Mapping[str, Shape]) -> None:  # noqa: ANN401
@@ -191,8 +179,8 @@ def reshape(openvino: OpenVino, model: Any, sizes: Mapping[str, Shape]) -> None:
     )
 
 
-def described(values: Any) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
-    """Describe inputs or outputs by each of their names, as `check_graph` takes them."""
+def described(values: Any) -> Described:  # noqa: ANN401
+    """Describe inputs or outputs by each of their names."""
     return {
         name: (_type(value), [_size(size) for size in value.get_partial_shape()])
         for value in values

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from aopsam_ros.engines.precision import PROMPTS
+from aopsam_ros.bundle.signatures import POINTS
 
 
 class _Needs(NamedTuple):
@@ -20,7 +20,7 @@ class _Needs(NamedTuple):
 
     @property
     def only_prompts(self) -> bool:
-        return bool(self.values) and self.any <= set(PROMPTS)
+        return bool(self.values) and self.any <= POINTS.keys()
 
 
 def cut_prompts(openvino: Any, model: Any) -> tuple[Any, Any] | None:  # noqa: ANN401
@@ -31,7 +31,7 @@ def cut_prompts(openvino: Any, model: Any) -> tuple[Any, Any] | None:  # noqa: A
         model: an `openvino.Model`.
 
     Returns:
-        The part that depends on the inputs `PROMPTS` alone, and the rest, whose last inputs are the
+        The part that depends on the inputs `POINTS` alone, and the rest, whose last inputs are the
         outputs of the first, in order; None where there is nothing to cut.
     """
     needs = _needs(model)
@@ -43,7 +43,7 @@ def cut_prompts(openvino: Any, model: Any) -> tuple[Any, Any] | None:  # noqa: A
     for value, bridge in zip(cuts, bridges, strict=True):
         for target in _targets_outside(value, needs):
             target.replace_source_output(bridge.output(0))
-    prompts = [node for node in inputs if _input_name(node) in PROMPTS]
+    prompts = [node for node in inputs if _input_name(node) in POINTS]
     first = openvino.Model([openvino.opset8.result(value) for value in cuts], prompts, "prompts")
     return first, openvino.Model(outputs, [*inputs, *bridges], "rest")
 
@@ -76,7 +76,7 @@ def _crossing(node: Any, needs: dict[str, _Needs]) -> Iterator[Any]:  # noqa: AN
 def _targets_outside(value: Any, needs: dict[str, _Needs]) -> Iterator[Any]:  # noqa: ANN401
     for target in value.get_target_inputs():
         # What depends on their shape alone is cheap, and may stand in both parts.
-        if not needs[target.get_node().get_name()].any <= set(PROMPTS):
+        if not needs[target.get_node().get_name()].any <= POINTS.keys():
             yield target
 
 

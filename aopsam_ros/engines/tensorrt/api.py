@@ -15,14 +15,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from aopsam_ros.bundle.signatures import Shape
+from aopsam_ros.bundle.signatures import POINTS, Described, Shapes
 from aopsam_ros.errors import EngineError
 
 WORKSPACE_BYTES = 1 << 30  # for one layer; a board shares its memory with everything else
 # In 16 bits these overflow or lose digits: a norm's sum of squares, a softmax's exponentials.
 _FULL_PRECISION_LAYERS = ("NORMALIZATION", "SOFTMAX", "REDUCE")
-# In 16 bits, coordinates would be a raster of half a pixel at 1024 pixels.
-_PROMPTS = ("point_coords", "point_labels")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,7 +76,7 @@ class TensorRt:
         self,
         graph: bytes,
         precision: Precision,
-        inputs: Mapping[str, Shape],
+        inputs: Shapes,
         ranges: Mapping[str, Range],
         on_share: Callable[[float], None],
     ) -> bytes:
@@ -87,8 +85,8 @@ class TensorRt:
         Args:
             graph: ONNX; with `TYPED_HALF` the mixed-precision one.
             precision: see `half`.
-            inputs: their sizes; where all are numbers they are the only ones, whatever the graph
-                may take.
+            inputs: their sizes, also of inputs that the graph may lack; where all are numbers they
+                are the only ones, whatever the graph may take.
             ranges: of the dynamic inputs.
             on_share: told how much is done, 0-1, where TensorRT says so.
 
@@ -103,8 +101,8 @@ class TensorRt:
         config.set_memory_pool_limit(self.module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         if ranges:
             profile = builder.create_optimization_profile()
-            for name, shapes in ranges.items():
-                profile.set_shape(name, *shapes)
+            for name in sorted(_input_names(network) & ranges.keys()):
+                profile.set_shape(name, *ranges[name])
             config.add_optimization_profile(profile)
         if precision is Precision.CHOSEN_HALF:
             self._allow_half(config, network)
@@ -128,8 +126,8 @@ class TensorRt:
             raise EngineError(f"TensorRT {self.version} cannot load the engine: {self.last_error}")
         return engine
 
-    def describe(self, engine: Any, kind: str) -> dict[str, tuple[str, list[object]]]:  # noqa: ANN401
-        """Return an engine's inputs or outputs as `signatures.check_graph` takes them.
+    def describe(self, engine: Any, kind: str) -> Described:  # noqa: ANN401
+        """Return an engine's inputs or outputs by name: element type and sizes.
 
         Args:
             engine: from `load`.
@@ -184,7 +182,11 @@ class TensorRt:
                 layer.set_output_type(0, float32)
 
 
-def _fix_sizes(network: Any, inputs: Mapping[str, Shape]) -> None:  # noqa: ANN401
+def _input_names(network: Any) -> set[str]:  # noqa: ANN401
+    return {network.get_input(index).name for index in range(network.num_inputs)}
+
+
+def _fix_sizes(network: Any, inputs: Shapes) -> None:  # noqa: ANN401
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = inputs.get(tensor.name, (None,))
@@ -193,8 +195,11 @@ def _fix_sizes(network: Any, inputs: Mapping[str, Shape]) -> None:  # noqa: ANN4
 
 
 def _layers_of_prompts(layers: Sequence[Any]) -> set[str]:
-    """Return the names of the layers that depend on prompts, and on nothing else but constants."""
-    prompts, constants, found = set(_PROMPTS), set[str](), set[str]()
+    """Return the names of the layers that depend on points, and on nothing else but constants.
+
+    In 16 bits, coordinates would be a raster of half a pixel at 1024 pixels.
+    """
+    prompts, constants, found = set(POINTS), set[str](), set[str]()
     for layer in layers:  # in the order of their computation
         tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
         inputs = {tensor.name for tensor in tensors if tensor is not None}

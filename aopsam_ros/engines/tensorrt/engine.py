@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
-from aopsam_ros.bundle.signatures import MASKS, check_output, signatures
-from aopsam_ros.engines.base import DEFAULTS, EngineOptions, OnProgress, silent
+from aopsam_ros.bundle.signatures import (
+    EXTENT_MAP,
+    IOU,
+    LOGITS,
+    MASK_INPUT,
+    SEMANTIC_MAP,
+    Shape,
+    check_output,
+    mask_inputs,
+)
+from aopsam_ros.engines.base import (
+    DEFAULTS,
+    EngineOptions,
+    OnProgress,
+    Prediction,
+    half_precision,
+    silent,
+)
+from aopsam_ros.engines.content_area import Sides
 from aopsam_ros.engines.engine_cache import EngineCache
-from aopsam_ros.engines.fitting import Sides
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, MOST_POINTS, GraphRunner, Memory
@@ -22,10 +38,10 @@ from aopsam_ros.errors import CudaError, InferenceError
 
 
 class TensorRtEngine:
-    """Three engines around one stream and buffers that are allocated once.
+    """Three plans around one stream and buffers that are allocated once.
 
-    An embedding's handle is valid until the next `encode`. Not safe for use by several threads at
-    once, but any thread may call.
+    An embedding's handle is the frame's number, valid until the next `encode`. Not safe for use by
+    several threads at once, but any thread may call.
     """
 
     name = "tensorrt"
@@ -43,56 +59,57 @@ class TensorRtEngine:
         trt: TensorRt | None = None,
         gpu: Device | None = None,
     ) -> None:
-        """Load the bundle's engines; what is not in the cache is built, which takes minutes.
+        """Load the bundle's plans; what is not in the cache is built, which takes minutes.
 
         Args:
             bundle: from `load_bundle`.
             options: precision "fp16" and "auto" take 16 bits for each graph whose results stay
                 right.
-            on_progress: told once a second while an engine is built.
-            cache: of engines; the user's if None.
+            on_progress: called once a second while a plan is built.
+            cache: of plans; the user's if None.
             trt: TensorRT; imported if None.
             gpu: the GPU; the first one if None.
 
         Raises:
-            EngineError: if there is no TensorRT or GPU, or an engine cannot be built.
+            EngineError: if there is no TensorRT or GPU, or a plan cannot be built.
             BundleError: if a graph is missing, altered, or of another signature.
         """
-        self._signatures = signatures(bundle)
-        self._low_size = bundle.low_res_mask_size
         self._frame = self._calls = 0
-        self._engines: dict[str, GraphRunner] = {}
+        self._graphs: dict[str, GraphRunner] = {}
         self.precisions: dict[str, Precision] = {}
         # First: where there is no GPU, this fails at once.
         self._gpu = Device() if gpu is None else gpu
         self._memory = Memory(self._gpu)
         try:
-            trt = trt or TensorRt()
-            cache = cache or EngineCache()
+            trt, cache = trt or TensorRt(), cache or EngineCache()
             plans = Plans(bundle, trt, self._gpu, cache, options.precision, on_progress)
-            self._load(bundle, trt, plans)
+            for graph in bundle.graphs:
+                plan, self.precisions[graph] = plans.find(graph)
+                self._graphs[graph] = GraphRunner(trt, bundle, graph, plan, self._memory)
         except BaseException:
             self.close()
             raise
-
-    def _load(self, bundle: Bundle, trt: TensorRt, plans: Plans) -> None:
-        for graph, signature in self._signatures.items():
-            if graph in bundle.graphs:
-                plan, self.precisions[graph] = plans.find(graph)
-                self._engines[graph] = GraphRunner(trt, graph, plan, signature, self._memory)
 
     @property
     def precision(self) -> str:
         """Return "fp16", "fp32", or "fp16 but" the graphs in 32 bits."""
         full = [graph for graph, p in self.precisions.items() if p is Precision.FULL]
-        if not full:
-            return "fp16"
-        return "fp32" if len(full) == len(self.precisions) else f"fp16 but {', '.join(full)}"
+        return half_precision(self.precisions, full)
 
     @property
     def has_predictor(self) -> bool:
         """Return whether the bundle came with a prompt predictor."""
-        return PREDICTOR in self._engines
+        return PREDICTOR in self._graphs
+
+    @property
+    def num_masks(self) -> int:
+        """Return how many masks a prompt gets: 3, or 4 with SAM's single mask."""
+        return self._outputs(DECODER)[IOU][1] or 0
+
+    @property
+    def accepts_mask_input(self) -> bool:
+        """Return whether the decoder takes masks to begin with."""
+        return MASK_INPUT in self._graphs[DECODER].signature.inputs
 
     def encode(
         self,
@@ -109,7 +126,8 @@ class TensorRtEngine:
         """
         self._frame += 1
         self._run(ENCODER, {"image": image})
-        self._wait(ENCODER)  # a failure is the encoder's, and so is the time
+        with _failures_named(f"{ENCODER} failed"):  # and so that its time is measured
+            self._memory.stream.synchronize()
         return self._frame
 
     def embedding(self, handle: int) -> NDArray[np.float32]:
@@ -119,11 +137,20 @@ class TensorRtEngine:
             InferenceError: if it is not that of the last image, or not finite.
         """
         self._check(handle)
-        shape = self._signatures[ENCODER].outputs["embedding"]
-        return check_output("embedding", self._read("embedding", shape), shape)
+        return self._read("embedding", self._outputs(ENCODER)["embedding"])
 
-    def predict(self, image: NDArray[np.float32], handle: int) -> NDArray[np.float32]:  # noqa: ARG002
-        """Return the prompt confidence map of the last image, float32 `[P, P]`.
+    def semantic_map(self, handle: int) -> NDArray[np.float32] | None:
+        """Return an image's semantic features on the host, float32 `[1, D, S/32, S/32]`, checked.
+
+        Raises:
+            InferenceError: if they are not those of the last image, or not finite.
+        """
+        self._check(handle)
+        shape = self._outputs(ENCODER).get(SEMANTIC_MAP)
+        return None if shape is None else self._read(SEMANTIC_MAP, shape)
+
+    def predict(self, image: NDArray[np.float32], handle: int) -> Prediction:  # noqa: ARG002
+        """Return the prompt confidence map of the last image, and its extent map if there is one.
 
         The image is still where `encode` put it.
 
@@ -132,12 +159,15 @@ class TensorRtEngine:
         """
         self._check(handle)
         self._run(PREDICTOR, {})
-        shape = self._signatures[PREDICTOR].outputs["confidence_map"]
-        found = check_output("confidence_map", self._read("confidence_map", shape), shape)
-        return np.asarray(found[0, 0])
+        maps = {n: self._read(n, shape)[0] for n, shape in self._outputs(PREDICTOR).items()}
+        return Prediction(maps["confidence_map"][0], maps.get(EXTENT_MAP))
 
     def decode(
-        self, handle: int, coords: NDArray[np.float32], labels: NDArray[np.float32]
+        self,
+        handle: int,
+        coords: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        mask_input: NDArray[np.float32] | None = None,
     ) -> DecodedOnGpu:
         """Decode N prompts of K points; only predicted IoU is copied to the host.
 
@@ -145,10 +175,11 @@ class TensorRtEngine:
             handle: from the last `encode`.
             coords: `[N, K, 2]` in pixels of the padded square; N at most `largest_batch`.
             labels: `[N, K]`.
+            mask_input: logits `[N, 1, M, M]` to begin with.
 
         Raises:
-            InferenceError: if the graph fails, its output is not what it must be, or there are too
-                many prompts or points.
+            InferenceError: if the graph fails, its output is not what it must be, there are too
+                many prompts or points, or there is a mask input that it does not take.
         """
         self._check(handle)
         count, points = np.shape(labels)
@@ -157,19 +188,18 @@ class TensorRtEngine:
                 f"engines take 1 to {LARGEST_BATCH} prompts of 1 to {MOST_POINTS} points, not "
                 f"{count} of {points}"
             )
+        masks = mask_inputs(self._graphs[DECODER].signature, mask_input, count)
         self._calls += 1
-        self._run(DECODER, {"point_coords": coords, "point_labels": labels})
-        shape = (count, MASKS)
-        iou = check_output("predicted_iou", self._read("predicted_iou", shape), shape)
-        return DecodedOnGpu(self, self._calls, iou)
+        self._run(DECODER, {"point_coords": coords, "point_labels": labels, **masks})
+        return DecodedOnGpu(self, self._calls, self._read(IOU, (count, self.num_masks)))
 
     def close(self) -> None:
-        """Free the engines and the GPU's memory; the object cannot be used afterwards."""
+        """Free the plans and the GPU's memory; the object cannot be used afterwards."""
         with contextlib.suppress(CudaError):  # it fails once the GPU has
             self._gpu.make_current()
-        for engine in self._engines.values():
-            engine.close()
-        self._engines.clear()
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
         self._memory.close()
         self._gpu.close()
 
@@ -177,37 +207,28 @@ class TensorRtEngine:
         """Copy masks of the last decoder call, numbered prompt by prompt; see `DecodedOnGpu`."""
         if call != self._calls:
             raise InferenceError("the masks have been overwritten by a later call of the decoder")
-        side = self._low_size
+        side = self._outputs(DECODER)[LOGITS][-1] or 0
         logits = np.empty((len(masks), side, side), np.float32)
-        try:
+        with _failures_named(f"{DECODER} failed"):
             self._gpu.make_current()
-            buffer = self._memory.buffers["low_res_logits"]
+            buffer = self._memory.buffers[LOGITS]
             for row, mask in zip(logits, masks.tolist(), strict=True):
                 self._memory.stream.copy_out(buffer, row, mask * side * side)
             self._memory.stream.synchronize()
-        except CudaError as error:
-            raise InferenceError(f"{DECODER} failed: {error}") from error
-        return check_output("low_res_logits", logits, (None, side, side))
+        return check_output(LOGITS, logits, logits.shape)
 
     def _run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> None:
         arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
-        try:
+        with _failures_named(f"{graph} failed"):
             self._gpu.make_current()
-            self._engines[graph].run(arrays)
-        except CudaError as error:
-            raise InferenceError(f"{graph} failed: {error}") from error
+            self._graphs[graph].run(arrays)
 
-    def _wait(self, graph: str) -> None:
-        try:
-            self._memory.stream.synchronize()
-        except CudaError as error:
-            raise InferenceError(f"{graph} failed: {error}") from error
+    def _read(self, name: str, shape: Shape) -> NDArray[np.float32]:
+        with _failures_named(f"{name} cannot be read"):
+            return check_output(name, self._memory.read(name, shape), shape)
 
-    def _read(self, name: str, shape: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        try:
-            return self._memory.read(name, shape)
-        except CudaError as error:
-            raise InferenceError(f"{name} cannot be read: {error}") from error
+    def _outputs(self, graph: str) -> Mapping[str, Shape]:
+        return self._graphs[graph].signature.outputs
 
     def _check(self, handle: int) -> None:
         if handle != self._frame:
@@ -218,16 +239,24 @@ class DecodedOnGpu:
     """Masks of the last decoder call; their logits stay on the GPU until somebody wants them."""
 
     def __init__(
-        self, runtime: TensorRtEngine, call: int, predicted_iou: NDArray[np.float32]
+        self, engine: TensorRtEngine, call: int, predicted_iou: NDArray[np.float32]
     ) -> None:
         """Remember which call it was."""
         self.predicted_iou = predicted_iou
-        self._runtime, self._call = runtime, call
+        self._engine, self._call = engine, call
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits `[n, M, M]`; see `Decoded`.
+        """Return logits `[n, side, side]`; see `Decoded`.
 
         Raises:
             InferenceError: if another call has overwritten them, or a copy fails.
         """
-        return self._runtime.read_logits(self._call, prompts * MASKS + masks)
+        return self._engine.read_logits(self._call, prompts * self._engine.num_masks + masks)
+
+
+@contextlib.contextmanager
+def _failures_named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except CudaError as error:
+        raise InferenceError(f"{what}: {error}") from error

@@ -1,4 +1,4 @@
-"""One loaded engine, its context, and its place in the GPU's memory."""
+"""One loaded plan, its context, and its place in the GPU's memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.signatures import Shape, Signature, check_graph
+from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.bundle.signatures import Shape, Shapes, signature_of
 from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Buffer, Device, Stream
 from aopsam_ros.errors import EngineError, InferenceError
@@ -40,7 +41,7 @@ class Memory:
         self.stream = Stream(device)
         self.buffers: dict[str, Buffer] = {}
 
-    def reserve(self, shapes: Mapping[str, Shape]) -> None:
+    def reserve(self, shapes: Shapes) -> None:
         """Allocate what is not there yet, large enough for every shape.
 
         Raises:
@@ -50,14 +51,14 @@ class Memory:
             if name not in self.buffers:
                 self.buffers[name] = Buffer(self.device, largest(shape))
 
-    def read(self, name: str, shape: tuple[int, ...], offset: int = 0) -> NDArray[np.float32]:
-        """Copy values of a buffer to the host and wait for them.
+    def read(self, name: str, shape: Shape) -> NDArray[np.float32]:
+        """Copy an array to the host and wait for it.
 
         Raises:
-            CudaError: if a copy, or what ran before it, failed.
+            CudaError: if the copy, or what ran before it, failed.
         """
-        array = np.empty(shape, np.float32)
-        self.stream.copy_out(self.buffers[name], array, offset)
+        array = np.empty(largest(shape), np.float32)
+        self.stream.copy_out(self.buffers[name], array)
         self.stream.synchronize()
         return array
 
@@ -73,7 +74,7 @@ class GraphRunner:
     """Runs a graph on buffers of a `Memory`."""
 
     def __init__(
-        self, trt: TensorRt, graph: str, plan: bytes, signature: Signature, memory: Memory
+        self, trt: TensorRt, bundle: Bundle, graph: str, plan: bytes, memory: Memory
     ) -> None:
         """Load a plan and check it.
 
@@ -82,18 +83,16 @@ class GraphRunner:
             BundleError: if it is not the graph it should be.
             CudaError: if there is not enough memory.
         """
-        self._graph = graph
-        self._trt = trt
-        self._memory = memory
+        self._graph, self._trt, self._memory = graph, trt, memory
         self._engine = trt.load(plan)
-        check_graph(graph, "input", signature.inputs, trt.describe(self._engine, "input"))
-        check_graph(graph, "output", signature.outputs, trt.describe(self._engine, "output"))
-        self._inputs = tuple(signature.inputs)
-        memory.reserve({**signature.inputs, **signature.outputs})
+        found = trt.describe(self._engine, "input"), trt.describe(self._engine, "output")
+        self.signature = signature_of(bundle, graph, graph, *found)
+        tensors = {**self.signature.inputs, **self.signature.outputs}
+        memory.reserve(tensors)
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"{graph}: no room for its work: {trt.last_error}")
-        for name in (*signature.inputs, *signature.outputs):
+        for name in tensors:
             self._context.set_tensor_address(name, memory.buffers[name].address)
 
     def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> None:

@@ -9,19 +9,22 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.bundle.signatures import Shape, signatures
-from aopsam_ros.engines.base import OnProgress
+from aopsam_ros.bundle.signatures import Shape, Shapes, signatures
+from aopsam_ros.engines.base import FP32, OnProgress
 from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
-from aopsam_ros.engines.progress import Heartbeat
 from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, largest
 from aopsam_ros.engines.tensorrt.verifier import Verifier
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
-FP32 = "fp32"
+PERIOD_S = 1.0  # between two reports of progress
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class Plans:
         """Prepare; `find` does the work."""
         self._bundle, self._trt, self._device = bundle, trt, device
         self._cache, self._on_progress = cache, on_progress
-        self._inputs = {graph: s.inputs for graph, s in signatures(bundle).items()}
+        self._signatures = signatures(bundle)
         self._usual_batch = min(bundle.options().asf.batch_size, LARGEST_BATCH)
         self._verifier = Verifier(bundle, trt, device)
         self._precisions = self._wanted(precision)
@@ -96,10 +99,11 @@ class Plans:
         what = f"building the TensorRT engine of {graph}, {precision.value}"
         _LOGGER.warning("%s: this takes minutes, once", what)
         try:
-            with Heartbeat(what, self._on_progress) as heartbeat:
-                ranges = self._ranges(graph)
-                inputs = self._inputs[graph]
-                plan = self._trt.build(content, precision, inputs, ranges, heartbeat.set_share)
+            with _reported(what, self._on_progress) as set_share:
+                signature = self._signatures[graph]
+                inputs = {**signature.inputs, **signature.optional_inputs}
+                ranges = self._ranges(inputs)
+                plan = self._trt.build(content, precision, inputs, ranges, set_share)
                 cosines = self._verifier.verify(graph, plan)
         except (EngineError, InferenceError, VerificationError) as error:
             if isinstance(error, VerificationError):  # that will not change; a lack of memory may
@@ -117,7 +121,8 @@ class Plans:
         return (self._bundle.mixed_graphs if is_typed else self._bundle.graphs)[graph].read()
 
     def _key(self, graph: str, precision: Precision, content: bytes) -> EngineKey:
-        ranges = {name: tuple(shapes) for name, shapes in self._ranges(graph).items()}
+        ranges = self._ranges(self._signatures[graph].inputs)
+        profile = {name: tuple(shapes) for name, shapes in ranges.items()}
         return EngineKey(
             {
                 "graph": graph,
@@ -127,16 +132,16 @@ class Plans:
                 "compute_capability": self._device.compute_capability,
                 "cuda": self._device.driver_version,
                 "precision": precision.value,
-                "profile": str(sorted(ranges.items())),
+                "profile": str(sorted(profile.items())),
                 "workspace": str(WORKSPACE_BYTES),
             }
         )
 
-    def _ranges(self, graph: str) -> dict[str, Range]:
-        """Return the ranges of a graph's dynamic inputs: N prompts of K points."""
+    def _ranges(self, inputs: Shapes) -> dict[str, Range]:
+        """Return the ranges of dynamic inputs: N prompts of K points."""
         return {
             name: Range(_fill(shape, 1), _fill(shape, self._usual_batch), largest(shape))
-            for name, shape in self._inputs[graph].items()
+            for name, shape in inputs.items()
             if None in shape
         }
 
@@ -145,3 +150,28 @@ def _fill(shape: Shape, prompts: int) -> tuple[int, ...]:
     """Return the shape for some prompts of one point."""
     sizes = (prompts, 1)
     return tuple(sizes[axis] if size is None else size for axis, size in enumerate(shape))
+
+
+@contextmanager
+def _reported(what: str, on_progress: OnProgress) -> Iterator[Callable[[float], None]]:
+    """Call `on_progress` once a second from a thread while the block runs.
+
+    Yields:
+        A function that takes the share that is done, 0-1, from any thread.
+    """
+    began, ended = time.monotonic(), threading.Event()
+    shares: list[float | None] = [None]
+
+    def report() -> None:
+        while True:
+            on_progress(what, shares[-1], time.monotonic() - began)
+            if ended.wait(PERIOD_S):
+                return
+
+    thread = threading.Thread(target=report, name="aopsam_progress", daemon=True)
+    thread.start()
+    try:
+        yield lambda share: shares.__setitem__(-1, share)
+    finally:
+        ended.set()
+        thread.join()

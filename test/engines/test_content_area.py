@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
-from aopsam_ros.engines.fitting import Fitted, fit, put_back
+from aopsam_ros.engines.content_area import ContentArea, content_area, pad_to_square
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import BundleError
@@ -30,33 +30,34 @@ VALID = 300, 512
 def test_what_graphs_see_is_the_least_that_holds_the_image(multiple, times, share):
     square = 32 * times
     valid = tuple(max(1, round(square * part)) for part in share)
-    fitted = fit(valid, square, multiple)
-    for side, needed in zip((fitted.rows, fitted.columns), valid, strict=True):
-        fitting = [n for n in range(multiple, square + 1, multiple) if n >= needed]
-        assert side == min(fitting)
+    area = content_area(valid, square, multiple)
+    for side, needed in zip((area.rows, area.columns), valid, strict=True):
+        allowed = [n for n in range(multiple, square + 1, multiple) if n >= needed]
+        assert side == min(allowed)
 
 
 def test_the_square_where_nothing_is_known_or_nothing_else_will_do():
-    assert fit(None, 512, 32) == fit((300, 512), 512, 0) == Fitted(512, 512, 512)
+    assert content_area(None, 512, 32) == content_area((300, 512), 512, 0)
+    assert content_area(None, 512, 32) == ContentArea(512, 512, 512)
 
 
 def test_maps_have_the_same_part():
-    fitted = Fitted(320, 512, 512)
-    assert [fitted.of(size) for size in (512, 128, 32, 16)] == [
+    area = ContentArea(320, 512, 512)
+    assert [area.in_map(size) for size in (512, 128, 32, 16)] == [
         (320, 512), (80, 128), (20, 32), (10, 16)
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge"])
-def test_a_part_is_put_back_top_left(mode):
+def test_a_part_is_the_top_left_of_the_square(mode):
     part = np.random.default_rng(0).random((2, 3, 5)).astype(np.float32)
-    whole = put_back(part, 6, mode)
+    whole = pad_to_square(part, 6, mode)
     for row, column in np.ndindex(6, 6):
         inside = row < 3 and column < 5
         edge = part[:, min(row, 2), min(column, 4)]
         wanted = edge if inside or mode == "edge" else 0.0
         np.testing.assert_array_equal(whole[:, row, column], wanted)
-    assert put_back(whole, 6) is whole
+    assert pad_to_square(whole, 6) is whole
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def seen(runtime, image, valid):
     handle = runtime.encode(image, valid)
     coords = np.float32([[[100, 100]], [[400, 250]]])
     decoded = runtime.decode(handle, coords, np.ones((2, 1), np.float32))
-    maps = runtime.embedding(handle), runtime.predict(image, handle)
+    maps = runtime.embedding(handle), runtime.predict(image, handle).confidence_map
     return *maps, all_logits(decoded), decoded.predicted_iou
 
 

@@ -1,0 +1,256 @@
+"""What ONNX Runtime's and OpenVINO's engines share: graphs that are run one by one.
+
+The decoder runs in three parts where the bundle has it so, and padding is left out where the graphs
+can do without: they get an image's own sides, rounded up to a multiple of the bundle's
+`size_divisibility`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.bundle.signatures import (
+    EXTENT_MAP,
+    IOU,
+    LOGITS,
+    MASK_INPUT,
+    SEMANTIC_MAP,
+    Signature,
+    check_output,
+    mask_inputs,
+)
+from aopsam_ros.engines.base import Decoded, DecodedOnHost, Prediction
+from aopsam_ros.engines.content_area import (
+    ContentArea,
+    Sides,
+    content_area,
+    crop_to_content,
+    pad_to_square,
+)
+from aopsam_ros.engines.split_decoder import Arrays, FrameTensors, SplitDecoder
+from aopsam_ros.errors import InferenceError
+
+Sizes = tuple[int, ...]
+
+
+@dataclass
+class EncodedImage:
+    """An image's embedding where the encoder left it.
+
+    Attributes:
+        area: of the padded square that was encoded.
+        embedding: of the engine's own type.
+        semantic_map: likewise; None where the encoder gives none.
+        frame: what the image's prompts share, once there are any.
+    """
+
+    area: ContentArea
+    embedding: Any
+    semantic_map: Any = None
+    frame: FrameTensors | None = None
+
+
+class GraphEngine(ABC):
+    """An `Engine` of loaded graphs; subclasses load them and run one.
+
+    They set `_split` where the decoder runs in parts, `_multiple` where padding can be left out,
+    and `_signatures` of the whole graphs that they have loaded.
+    """
+
+    largest_batch: int | None = None
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Begin without graphs."""
+        self._bundle = bundle
+        self._signatures: dict[str, Signature] = {}
+        self._split: SplitDecoder | None = None
+        self._multiple = 0  # of an image's sides; see `content_area`
+
+    @abstractmethod
+    def _load(self, graph: str) -> None:
+        """Load one of the bundle's whole graphs."""
+
+    @abstractmethod
+    def _run(
+        self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Sizes]
+    ) -> dict[str, Any]:
+        """Run a whole graph on arrays and on values that it left on the device.
+
+        Args:
+            graph: its name.
+            inputs: float32, by name; those that the graph does not take are left out.
+            outputs: the shapes to expect, by name.
+
+        Returns:
+            Values on the device, by name.
+
+        Raises:
+            InferenceError: if the graph fails.
+        """
+
+    @abstractmethod
+    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
+        """Run a part of the decoder; outputs are on the host and of any size.
+
+        Raises:
+            InferenceError: if the graph fails.
+        """
+
+    @abstractmethod
+    def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
+        """Return a value on the device as an array, which may share its memory."""
+
+    def _prepare(self, area: ContentArea) -> None:  # noqa: B027  (nothing to do for most)
+        """Get ready for images of an area."""
+
+    @property
+    def has_predictor(self) -> bool:
+        """Return whether the bundle came with a prompt predictor."""
+        return PREDICTOR in self._signatures
+
+    @property
+    def num_masks(self) -> int:
+        """Return how many masks a prompt gets: 3, or 4 with SAM's single mask."""
+        if self._split is not None:
+            return self._split.signature.num_masks
+        return self._signatures[DECODER].outputs[IOU][1] or 0
+
+    @property
+    def accepts_mask_input(self) -> bool:
+        """Return whether the whole decoder takes masks to begin with."""
+        return MASK_INPUT in self._whole_decoder().inputs
+
+    def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> EncodedImage:
+        """Encode an image `[1, 3, S, S]`; the embedding returned stays on the device.
+
+        Args:
+            image: padded.
+            valid: rows and columns that show the image; what lies beyond may be left out.
+
+        Raises:
+            InferenceError: if the graph fails.
+        """
+        self._check_image(image)
+        area = content_area(valid, self._bundle.image_size, self._multiple)
+        self._prepare(area)
+        inputs = {"image": crop_to_content(image, area)}
+        found = self._run(ENCODER, inputs, self._map_sizes(ENCODER, area))
+        return EncodedImage(area, found["embedding"], found.get(SEMANTIC_MAP))
+
+    def embedding(self, handle: EncodedImage) -> NDArray[np.float32]:
+        """Return a copy of an embedding, float32 `[1, C, S', S']`, checked.
+
+        Raises:
+            InferenceError: if it has another shape or values that are not finite.
+        """
+        return self._whole_map("embedding", handle.embedding, handle.area)
+
+    def semantic_map(self, handle: EncodedImage) -> NDArray[np.float32] | None:
+        """Return a copy of an image's semantic features, float32 `[1, D, S/32, S/32]`, checked.
+
+        Raises:
+            InferenceError: if they have another shape or values that are not finite.
+        """
+        if handle.semantic_map is None:
+            return None
+        return self._whole_map(SEMANTIC_MAP, handle.semantic_map, handle.area)
+
+    def predict(self, image: NDArray[np.float32], handle: EncodedImage) -> Prediction:
+        """Return the prompt confidence map, and the extent map where there is one.
+
+        Raises:
+            InferenceError: if the graph fails or its output is not what it must be.
+        """
+        self._check_image(image)
+        inputs = {"image": crop_to_content(image, handle.area), "embedding": handle.embedding}
+        sizes = self._map_sizes(PREDICTOR, handle.area)
+        side = self._bundle.confidence_map_size
+        maps = {
+            name: pad_to_square(array[0], side)
+            for name, array in self._answer(PREDICTOR, inputs, sizes).items()
+        }
+        return Prediction(maps["confidence_map"][0], maps.get(EXTENT_MAP))
+
+    def decode(
+        self,
+        handle: EncodedImage,
+        coords: NDArray[np.float32],
+        labels: NDArray[np.float32],
+        mask_input: NDArray[np.float32] | None = None,
+    ) -> Decoded:
+        """Decode N prompts of K points.
+
+        Args:
+            handle: from `encode`.
+            coords: `[N, K, 2]` in pixels of the padded square.
+            labels: `[N, K]`.
+            mask_input: logits `[N, 1, M, M]` to begin with. The whole decoder takes them, which
+                needs the square: what `encode` left out counts as zero.
+
+        Raises:
+            InferenceError: if the graph fails or its output is not what it must be, or there is a
+                mask input that it does not take.
+        """
+        count = len(coords)
+        if np.shape(coords)[:2] != np.shape(labels):
+            raise InferenceError(
+                f"{np.shape(coords)} coordinates do not fit to {np.shape(labels)} labels"
+            )
+        if self._split is not None and mask_input is None:
+            if handle.frame is None:
+                embedding = self._to_host(handle.embedding)
+                handle.frame = self._split.encode_frame(embedding, handle.area)
+            return self._split.decode(handle.frame, coords, labels)
+        signature = self._whole_decoder()
+        is_square = handle.area.rows == handle.area.columns == handle.area.square
+        embedding = handle.embedding if is_square else self.embedding(handle)
+        inputs = {
+            "embedding": embedding,
+            "point_coords": coords,
+            "point_labels": labels,
+            **mask_inputs(signature, mask_input, count),
+        }
+        sizes = {name: (count, *_fixed(shape[1:])) for name, shape in signature.outputs.items()}
+        found = self._answer(DECODER, inputs, sizes)
+        return DecodedOnHost(found[LOGITS], found[IOU])
+
+    def _whole_decoder(self) -> Signature:
+        """Return the whole decoder's signature; one in parts needs it only for mask inputs."""
+        if DECODER not in self._signatures:
+            self._load(DECODER)
+        return self._signatures[DECODER]
+
+    def _answer(
+        self, graph: str, inputs: Mapping[str, Any], sizes: Mapping[str, Sizes]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run a whole graph; copy its outputs to the host and check them."""
+        found = self._run(graph, inputs, sizes)
+        return {n: check_output(n, self._to_host(found[n]), shape) for n, shape in sizes.items()}
+
+    def _whole_map(self, name: str, value: Any, area: ContentArea) -> NDArray[np.float32]:  # noqa: ANN401
+        """Copy a map of the encoder to the host, check it, and pad it to the square's."""
+        found = check_output(name, self._to_host(value), self._map_sizes(ENCODER, area)[name])
+        return np.array(pad_to_square(found, self._signatures[ENCODER].outputs[name][-1] or 0))
+
+    def _map_sizes(self, graph: str, area: ContentArea) -> dict[str, Sizes]:
+        """Return the shapes of a graph's maps of an area of the square."""
+        outputs = {name: _fixed(shape) for name, shape in self._signatures[graph].outputs.items()}
+        return {name: (*s[:2], *area.in_map(s[-1])) for name, s in outputs.items()}
+
+    def _check_image(self, image: NDArray[np.float32]) -> None:
+        side = self._bundle.image_size
+        if np.shape(image) != (1, 3, side, side):
+            raise InferenceError(
+                f"{ENCODER} takes images of shape {[1, 3, side, side]}, not {list(np.shape(image))}"
+            )
+
+
+def _fixed(shape: tuple[int | None, ...]) -> Sizes:
+    return tuple(size or 0 for size in shape)
