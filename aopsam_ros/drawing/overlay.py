@@ -58,12 +58,12 @@ def draw_overlay(
             f"the image is {rgb.shape[1]}x{rgb.shape[0]} pixels, but the segmentation is of "
             f"{segmentation.width}x{segmentation.height}"
         )
-    picture = _paint_masks(rgb, segmentation.masks)
+    canvas = _paint_masks(rgb, segmentation.masks)
     if show_prompts:
-        _draw_prompts(picture, segmentation.prompts)
+        _draw_prompts(canvas, segmentation.prompts)
     if show_legend:
-        _draw_legend(picture, segmentation)
-    return picture
+        _draw_legend(canvas, segmentation)
+    return canvas
 
 
 def draw_confidence_map(rgb: RgbImage, confidence_map: NDArray[np.float32]) -> RgbImage:
@@ -103,7 +103,7 @@ def _check_image(rgb: RgbImage) -> None:
 
 def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
     """Return a copy of the image with translucent masks and, on top of them all, outlines."""
-    picture = rgb.copy()
+    canvas = rgb.copy()
     outlines: list[tuple[Sequence[Any], Rgb]] = []
     for mask in masks:
         x, y, width, height = mask.bbox
@@ -111,14 +111,14 @@ def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
         inside = decode(mask).astype(np.uint8)
         if not inside.size:
             continue
-        if picture[box].shape[:2] != inside.shape:
+        if canvas[box].shape[:2] != inside.shape:
             raise MaskFormatError(f"the box {mask.bbox} of mask {mask.id} is not inside the image")
         # Tinted from the image, not from what is drawn: overlapping masks do not mix to mud.
-        cv2.copyTo(cv2.LUT(rgb[box], _tint(colour_of(mask.id))), inside, picture[box])
+        cv2.copyTo(cv2.LUT(rgb[box], _tint(colour_of(mask.id))), inside, canvas[box])
         contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(x, y))
         outlines.append((contours, mix(colour_of(mask.id), 255, 0.4)))
-    _draw_outlines(picture, outlines)
-    return picture
+    _draw_outlines(canvas, outlines)
+    return canvas
 
 
 @functools.lru_cache(maxsize=256)
@@ -129,42 +129,42 @@ def _tint(colour: Rgb) -> RgbImage:
     return np.rint(mixed).astype(np.uint8)[None]
 
 
-def _draw_outlines(picture: RgbImage, outlines: Iterable[tuple[Sequence[Any], Rgb]]) -> None:
+def _draw_outlines(canvas: RgbImage, outlines: Iterable[tuple[Sequence[Any], Rgb]]) -> None:
     """Draw contours; where lines are thick enough, with a dark edge that shows on any ground.
 
     Without smoothing, which takes three times as long and more than segmenting does.
     """
-    unit = _unit(picture)
+    unit = _unit(canvas)
     line = max(1, round(1.4 * unit))
     for contours, colour in outlines:
         if unit >= _HALO_FROM:
-            cv2.drawContours(picture, contours, -1, HALO, line + 2)
-        cv2.drawContours(picture, contours, -1, colour, line)
+            cv2.drawContours(canvas, contours, -1, HALO, line + 2)
+        cv2.drawContours(canvas, contours, -1, colour, line)
 
 
-def _unit(picture: RgbImage) -> float:
+def _unit(canvas: RgbImage) -> float:
     """Return the size of one drawing unit in pixels: 1 for an image 640 pixels long."""
-    return float(min(8.0, max(0.8, max(picture.shape[:2]) / 640)))
+    return float(min(8.0, max(0.8, max(canvas.shape[:2]) / 640)))
 
 
-def _draw_prompts(picture: RgbImage, prompts: Iterable[Prompt]) -> None:
+def _draw_prompts(canvas: RgbImage, prompts: Iterable[Prompt]) -> None:
     """Draw every prompt's marker at its pixel, the most important ones last."""
     order = list(PROMPT_STYLES)
     for prompt in sorted(prompts, key=lambda prompt: order.index(prompt.state)):
         style = PROMPT_STYLES[PromptState(prompt.state)]
-        _draw_marker(picture, (prompt.x, prompt.y), _unit(picture), style)
+        _draw_marker(canvas, (prompt.x, prompt.y), _unit(canvas), style)
 
 
 def _draw_marker(
-    picture: RgbImage, centre: tuple[float, float], unit: float, style: PromptStyle
+    canvas: RgbImage, centre: tuple[float, float], unit: float, style: PromptStyle
 ) -> None:
     """Draw a marker of 8 units, first its dark edge, then itself."""
     at, line = (round(centre[0]), round(centre[1])), max(1, round(1.4 * unit))
     for colour, width in ((HALO, line + max(2, line)), (style.colour, line)):
-        cv2.drawMarker(picture, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
+        cv2.drawMarker(canvas, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
 
 
-def _draw_legend(picture: RgbImage, segmentation: Segmentation) -> None:
+def _draw_legend(canvas: RgbImage, segmentation: Segmentation) -> None:
     """Write numbers and markers on a dark strip along the lower edge, as large as fits."""
     numbers = Counter(PromptState(prompt.state) for prompt in segmentation.prompts)
     found = len(segmentation.masks)
@@ -174,28 +174,28 @@ def _draw_legend(picture: RgbImage, segmentation: Segmentation) -> None:
         for state, style in reversed(list(PROMPT_STYLES.items()))
         if numbers[state]
     ]
-    unit, width = _unit(picture), picture.shape[1]
+    unit, width = _unit(canvas), canvas.shape[1]
     texts = [title, *(text for _, text in entries)]
     unit *= min(1.0, width / sum(_text_width(text, unit) + 25 * unit for text in texts))
-    top = picture.shape[0] - max(1, round(20 * unit))
+    top = canvas.shape[0] - max(1, round(20 * unit))
     if top < 0:
         return
-    strip = picture[top:]
+    strip = canvas[top:]
     strip[:] = cv2.addWeighted(strip, 0.25, np.full_like(strip, HALO[0]), 0.75, 0.0)
-    x, baseline = 8 * unit, picture.shape[0] - 6 * unit
-    x += _write(picture, title, x, baseline, unit) + 16 * unit
+    x, baseline = 8 * unit, canvas.shape[0] - 6 * unit
+    x += _write(canvas, title, x, baseline, unit) + 16 * unit
     for style, text in entries:
-        _draw_marker(picture, (x, baseline - 4 * unit), unit, style)
+        _draw_marker(canvas, (x, baseline - 4 * unit), unit, style)
         x += 9 * unit
-        x += _write(picture, text, x, baseline, unit) + 16 * unit
+        x += _write(canvas, text, x, baseline, unit) + 16 * unit
 
 
 def _text_width(text: str, unit: float) -> float:
     return float(cv2.getTextSize(text, _FONT, 0.42 * unit, max(1, round(unit)))[0][0])
 
 
-def _write(picture: RgbImage, text: str, x: float, baseline: float, unit: float) -> float:
+def _write(canvas: RgbImage, text: str, x: float, baseline: float, unit: float) -> float:
     """Write white text and return its width in pixels."""
     at, line = (round(x), round(baseline)), max(1, round(unit))
-    cv2.putText(picture, text, at, _FONT, 0.42 * unit, (255, 255, 255), line, cv2.LINE_AA)
+    cv2.putText(canvas, text, at, _FONT, 0.42 * unit, (255, 255, 255), line, cv2.LINE_AA)
     return _text_width(text, unit)

@@ -14,7 +14,7 @@ Rgb = tuple[int, int, int]
 
 HALO: Rgb = (16, 18, 24)  # dark edge around lines, to be seen on any ground
 
-# Twelve hues that are told apart at a glance, in the order of the colour wheel.
+# Twelve hues that are distinguishable at a glance, in the order of the colour wheel.
 _HUES: tuple[Rgb, ...] = (
     (240, 62, 62),
     (247, 122, 28),

@@ -1,6 +1,6 @@
 """A whole evaluation: load the model once, measure all configurations, and write the report.
 
-Images are the outer loop: what else the machine does then touches all configurations alike, and an
+Images are the outer loop: other load on the machine then affects all configurations equally, and an
 interrupted run has compared them all on the images it came to.
 """
 

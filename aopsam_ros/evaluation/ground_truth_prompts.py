@@ -155,9 +155,9 @@ def _decode(
     logits, predicted = segmenter.decode(frame, coords, labels)
     upscale = Upscaler(frame.geometry, logits.shape[-1])
     found = []
-    for index, truth in enumerate(ground_truth):
+    for index, wanted in enumerate(ground_truth):
         masks = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits[index])]
-        ious = pairwise_iou(masks, [crop_of(truth)])[:, 0]
+        ious = pairwise_iou(masks, [crop_of(wanted)])[:, 0]
         chosen = int(predicted[index].argmax())
         found.append(_Decoded(float(ious.max()), float(ious[chosen]), masks[chosen]))
     return found

@@ -52,50 +52,50 @@ def test_colours_are_stable_and_distinct() -> None:
 def test_a_mask_tints_its_inside_and_nothing_else() -> None:
     rgb = grey_image()
     before = rgb.copy()
-    picture = draw_overlay(rgb, segmentation(rgb, (rectangle(3, (40, 30, 50, 40)),)))
-    assert np.abs(picture[50, 60] - tinted(128, 3)).max() <= 1
+    overlay = draw_overlay(rgb, segmentation(rgb, (rectangle(3, (40, 30, 50, 40)),)))
+    assert np.abs(overlay[50, 60] - tinted(128, 3)).max() <= 1
     outside = np.ones(rgb.shape[:2], bool)
     outside[27:73, 37:93] = False  # the outline reaches a little over the edge
-    assert (picture[outside] == 128).all()
+    assert (overlay[outside] == 128).all()
     assert (rgb == before).all(), "the input was drawn on"
 
 
 def test_the_outline_is_brighter_than_the_inside() -> None:
     rgb = np.zeros((120, 160, 3), np.uint8)
-    picture = draw_overlay(rgb, segmentation(rgb, (rectangle(1, (40, 30, 50, 40)),)))
-    assert picture[30, 60].sum() > 1.5 * picture[50, 60].sum()
+    overlay = draw_overlay(rgb, segmentation(rgb, (rectangle(1, (40, 30, 50, 40)),)))
+    assert overlay[30, 60].sum() > 1.5 * overlay[50, 60].sum()
 
 
 def test_small_masks_lie_on_top_and_colours_do_not_mix() -> None:
     rgb = grey_image()
     masks = rectangle(1, (10, 10, 120, 90)), rectangle(2, (50, 40, 30, 30))
-    picture = draw_overlay(rgb, segmentation(rgb, masks))
-    assert np.abs(picture[55, 65] - tinted(128, 2)).max() <= 1
-    assert np.abs(picture[20, 30] - tinted(128, 1)).max() <= 1
+    overlay = draw_overlay(rgb, segmentation(rgb, masks))
+    assert np.abs(overlay[55, 65] - tinted(128, 2)).max() <= 1
+    assert np.abs(overlay[20, 30] - tinted(128, 1)).max() <= 1
 
 
 @pytest.mark.parametrize("state", list(PromptState))
 def test_each_state_has_its_marker(state: PromptState) -> None:
     rgb = grey_image(960, 1280)
     prompts = (Prompt(640.0, 480.0, 0.5, state),)
-    picture = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
-    near = picture[470:491, 630:651].reshape(-1, 3).astype(int)
+    overlay = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
+    near = overlay[470:491, 630:651].reshape(-1, 3).astype(int)
     colour = np.array(PROMPT_STYLES[state].colour)
     assert np.abs(near - colour).sum(axis=1).min() < 30
     far = np.ones(rgb.shape[:2], bool)
     far[460:501, 620:661] = False
-    assert (picture[far] == 128).all()
+    assert (overlay[far] == 128).all()
     plain = draw_overlay(rgb, segmentation(rgb, prompts=prompts), show_prompts=False)
     assert (plain == rgb).all()
 
 
 def test_states_look_different() -> None:
     rgb = grey_image()
-    pictures = [
+    overlays = [
         draw_overlay(rgb, segmentation(rgb, prompts=(Prompt(80.0, 60.0, 0.5, state),)))
         for state in PromptState
     ]
-    for first, second in combinations(pictures, 2):
+    for first, second in combinations(overlays, 2):
         # Shapes differ, not only colours: compare where anything was drawn in light.
         assert ((first.max(axis=2) > 140) != (second.max(axis=2) > 140)).sum() >= 4
 
@@ -104,16 +104,16 @@ def test_a_kept_prompt_is_drawn_over_others() -> None:
     rgb = grey_image()
     kept = Prompt(80.0, 60.0, 0.5, PromptState.KEPT)
     dropped = Prompt(80.0, 60.0, 0.5, PromptState.ELIMINATED)
-    picture = draw_overlay(rgb, segmentation(rgb, prompts=(kept, dropped)))
-    assert np.abs(picture[60, 80] - PROMPT_STYLES[PromptState.KEPT].colour).max() <= 2
+    overlay = draw_overlay(rgb, segmentation(rgb, prompts=(kept, dropped)))
+    assert np.abs(overlay[60, 80] - PROMPT_STYLES[PromptState.KEPT].colour).max() <= 2
 
 
 @pytest.mark.parametrize("width", [320, 1280, 4000])
 def test_markers_grow_with_the_image(width: int) -> None:
     rgb = grey_image(width * 3 // 4, width)
     prompts = (Prompt(width / 2, width / 3, 0.5, PromptState.KEPT),)
-    picture = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
-    rows = np.flatnonzero((picture != 128).any(axis=(1, 2)))
+    overlay = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
+    rows = np.flatnonzero((overlay != 128).any(axis=(1, 2)))
     share = (rows[-1] - rows[0] + 1) / width
     assert 0.008 < share < 0.04
 
@@ -151,17 +151,17 @@ def test_the_confidence_map_glows_where_confidence_is_high() -> None:
     rgb = grey_image()
     confidence = np.zeros((30, 40), np.float32)
     confidence[10, 25] = 1.0
-    picture = draw_confidence_map(rgb, confidence).astype(int)
-    assert picture.shape == rgb.shape
-    brightest = np.unravel_index(picture.sum(axis=2).argmax(), rgb.shape[:2])
+    overlay = draw_confidence_map(rgb, confidence).astype(int)
+    assert overlay.shape == rgb.shape
+    brightest = np.unravel_index(overlay.sum(axis=2).argmax(), rgb.shape[:2])
     # Cell (10, 25) of 30 x 40 is around pixel (42, 102) of 120 x 160.
     assert np.hypot(brightest[0] - 42, brightest[1] - 102) < 5
-    quiet = picture[110, 10]
+    quiet = overlay[110, 10]
     assert quiet.max() - quiet.min() <= 4 and quiet.max() < 128
 
 
 def test_a_confidence_map_of_another_kind_is_refused() -> None:
     with pytest.raises(InputError, match="two dimensions"):
         draw_confidence_map(grey_image(), np.zeros((1, 4, 4), np.float32))
-    picture = draw_confidence_map(grey_image(), np.array([[np.nan, 7.0]], np.float32))
-    assert picture.shape == (120, 160, 3)
+    overlay = draw_confidence_map(grey_image(), np.array([[np.nan, 7.0]], np.float32))
+    assert overlay.shape == (120, 160, 3)

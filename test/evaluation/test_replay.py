@@ -25,11 +25,11 @@ LOGITS = st.sampled_from([-9.0, -1.0, -0.999, -0.5, 0.0, 0.001, 0.5, 1.0, 1.001,
 @given(st.lists(LOGITS, min_size=192, max_size=192), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 def test_cached_logits_pass_the_same_thresholds(values, offset):
     logits = np.array(values, np.float32).reshape(3, 8, 8)
-    truth = np.zeros((2, 20, 28), bool)
-    truth[0, :10], truth[1, 10:] = True, True
+    objects = np.zeros((2, 20, 28), bool)
+    objects[0, :10], objects[1, 10:] = True, True
     upscale = Upscaler(GEOMETRY, 8)
     scores = np.float32([0.3, 0.2, 0.1])
-    prompt = cache_prompt(logits, scores, offset, upscale, [crop_of(mask) for mask in truth])
+    prompt = cache_prompt(logits, scores, offset, upscale, [crop_of(mask) for mask in objects])
     cached = CachedMasks([prompt, prompt], 8, offset)
     found = cached.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
     for threshold in (-offset, 0.0, offset):
@@ -41,7 +41,7 @@ def test_cached_logits_pass_the_same_thresholds(values, offset):
         full = np.zeros((20, 28), bool)
         full[y : y + h, x : x + w] = crop
         assert prompt.area[mask] == full.sum()
-        wanted = [(full & true).sum() / (full | true).sum() for true in truth]
+        wanted = [(full & true).sum() / (full | true).sum() for true in objects]
         np.testing.assert_allclose(prompt.iou[mask], wanted)
 
 

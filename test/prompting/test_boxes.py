@@ -144,8 +144,8 @@ def test_segment_with_boxes(tiny_folder, tmp_path, capfd):
     write_rgb(tmp_path / "scene.png", rgb)
     write_rgb(tmp_path / "other.png", rgb)
     file = write(tmp_path / "boxes.json", {"scene.png": rows_of(objects)})
-    pictures = [str(tmp_path / name) for name in ("scene.png", "other.png")]
-    words = ["segment", *pictures, "--model", str(tiny_folder)]
+    files = [str(tmp_path / name) for name in ("scene.png", "other.png")]
+    words = ["segment", *files, "--model", str(tiny_folder)]
     words += ["--out", str(tmp_path / "out"), "--prompts", "boxes"]
     assert main(words) == 2
     assert "--prompts boxes needs --boxes FILE" in capfd.readouterr().err

@@ -35,13 +35,13 @@ def test_the_planner_sees_every_object(active, planner):
     topic = "/aopsam/masks"
     active.wait(lambda: active.node.count_subscribers(topic) >= 2, "the planner did not appear")
 
-    def told():
+    def was_printed():
         # The node may not know the planner yet, though the test does: send again.
         active.answer(image_of(boxes_scene()))
         active.spin(0.2)
         return "objects" in log.read_text()
 
-    active.wait(told, "the planner said nothing")
+    active.wait(was_printed, "the planner said nothing")
     masks = active.received["masks"][-1].masks
     line = next(line for line in log.read_text().splitlines() if "objects" in line)
     assert f"{len(masks)} objects" in line
@@ -75,7 +75,7 @@ def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
     assert re.search(
         r"\d+ pixels in \((19|2[012]), (29|3[012]), \d+, \d+\), predicted IoU 0.9", said
     )
-    file = tmp_path / "picture.png"
+    file = tmp_path / "image.png"
     cv2.imwrite(str(file), boxes_scene(((60, 10, 50, 30),))[..., ::-1])
     code, said = click(active, 70, 15, file)
     assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
