@@ -22,8 +22,7 @@ from aopsam_ros.prompting.sources import AUTO
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import METRICS, Budget
 from aopsam_ros.tuning.study import require_optuna
-from aopsam_ros.tuning.task import Task
-from aopsam_ros.tuning.tuner import Tuner
+from aopsam_ros.tuning.tuner import Task, Tuner
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the prompt source whose options are searched (%(default)s)",
     )
     parser.add_argument(
-        "--max-calls", type=float, metavar="N", help="decoder calls a photograph may cost"
+        "--max-calls", type=float, metavar="N", help="prompts that may be decoded for a photograph"
     )
     parser.add_argument(
         "--time-ms", type=float, metavar="MS", help="milliseconds a photograph may cost here"

@@ -8,7 +8,7 @@ import yaml
 
 from aopsam_ros.options import OPTIONS, Value
 from aopsam_ros.tuning.score import Score
-from aopsam_ros.tuning.task import Side, Tuned
+from aopsam_ros.tuning.tuner import Side, Tuned
 
 
 def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
@@ -34,7 +34,7 @@ def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
 
 def table(tuned: Tuned) -> list[str]:
     """Return the figures side by side: what was found, and the model's own options."""
-    lines = [f"{'':24} {'1-to-1':>7} {'closest':>8} {'masks':>7} {'calls':>7} {'ms':>7}"]
+    lines = [f"{'':24} {'1-to-1':>7} {'closest':>8} {'masks':>7} {'prompts':>7} {'ms':>7}"]
     searched = f"{tuned.photographs} photographs"
     lines += [
         _line(f"found, {searched}", tuned.found.searched, tuned.found),

@@ -31,18 +31,9 @@ from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, as_decoder_input, decode_prompts
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
+from aopsam_ros.tuning.score import Score
 
 _DECODED_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class Replayed:
-    """What one photograph comes to with some options; the fields as in `ImageFigures`."""
-
-    one_to_one: float
-    closest: float
-    masks: int
-    prompts_decoded: int
 
 
 @dataclass(frozen=True)
@@ -124,7 +115,7 @@ class Replay:
             self._open.place, frame.geometry, instances, confidence_map, features, boxes
         )
 
-    def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Replayed:
+    def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Score:
         """Segment a photograph, and compare with its instances.
 
         The time budget is ignored: a look-up takes no time that would mean anything.
@@ -144,7 +135,7 @@ class Replay:
             TimeBudget(),
         )
         iou = _kept_iou(cached, decoded, options.mask)
-        return Replayed(one_to_one(iou), closest(iou), len(iou), decoded.num_decoded)
+        return Score(one_to_one(iou), closest(iou), len(iou), decoded.num_decoded)
 
     def _decode(
         self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +11,19 @@ from scipy.optimize import nnls
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.tuning.replay import CachedPhotograph, Replay, Replayed
+from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 METRICS = ("one_to_one", "closest", "both")
+TIMED = 4  # photographs
+_PROMPTS = (2, 16, 64)  # of a timed run: few, some and many
+
+Timed = tuple[NDArray[np.uint8], Boxes | None]  # an image, and its boxes where they are needed
 
 
 @dataclass(frozen=True)
 class Score:
-    """Means over photographs; the fields as in `ImageResult`."""
+    """Figures of one photograph, or their means over several; see `evaluation.figures`."""
 
     one_to_one: float
     closest: float
@@ -32,22 +37,9 @@ class Score:
         return self.one_to_one if metric == "one_to_one" else self.closest
 
 
-def score(
-    replay: Replay, photographs: Sequence[CachedPhotograph], options: SegmenterOptions
-) -> Score:
-    """Average over one photograph or more."""
-    return mean([replay.run(photograph, options) for photograph in photographs])
-
-
-def mean(results: Sequence[Replayed]) -> Score:
+def mean(scores: Sequence[Score]) -> Score:
     """Average over photographs, each counting once."""
-
-    def average(field: str) -> float:
-        return float(np.mean([getattr(result, field) for result in results]))
-
-    return Score(
-        average("one_to_one"), average("closest"), average("masks"), average("prompts_decoded")
-    )
+    return Score(*np.mean([astuple(score) for score in scores], axis=0).tolist())
 
 
 @dataclass(frozen=True)
@@ -69,6 +61,31 @@ class TimeModel:
         factors: NDArray[np.float64] = np.column_stack((np.ones(len(rows)), rows[:, :2]))
         base, per_prompt, per_mask = nnls(factors, rows[:, 2])[0].tolist()
         return cls(base, per_prompt, per_mask)
+
+
+def measure_times(
+    segmenter: Segmenter, photographs: Sequence[Timed], options: SegmenterOptions
+) -> TimeModel:
+    """Time some photographs with different numbers of prompts; all else is as in `options`."""
+    runs = []
+    for most in _PROMPTS:
+        limited = options.updated({"asf.max_prompts": most, "asf.time_budget_ms": 0})
+        for rgb, boxes in photographs:
+            segmenter.segment(rgb, limited, boxes)  # only warms up
+            found = segmenter.segment(rgb, limited, boxes)
+            runs.append((found.prompts_decoded, len(found.masks), found.timings_ms["total"]))
+    return TimeModel.fit(runs)
+
+
+def median_time(
+    segmenter: Segmenter, photographs: Sequence[Timed], options: SegmenterOptions
+) -> float:
+    """Return the median milliseconds of photographs, the first run of each left out."""
+    times = []
+    for rgb, boxes in photographs:
+        segmenter.segment(rgb, options, boxes)
+        times.append(segmenter.segment(rgb, options, boxes).timings_ms["total"])
+    return float(np.median(times))
 
 
 @dataclass(frozen=True)

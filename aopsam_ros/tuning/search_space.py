@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from aopsam_ros.options import OPTIONS, Value
 from aopsam_ros.prompting.filtering import RULES
@@ -40,19 +40,6 @@ WORDS: Mapping[str, Sequence[str]] = {
 MOST_PROMPTS = (8, 16, 32, 64, 128, 256, 512)
 
 
-class Trial(Protocol):
-    """The part of optuna's trial that is used."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float) -> float:
-        """Suggest a number."""
-
-    def suggest_int(self, name: str, low: int, high: int) -> int:
-        """Suggest a whole number."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401
-        """Suggest one of the choices."""
-
-
 @dataclass(frozen=True)
 class SearchSpace:
     """The options to search.
@@ -67,8 +54,8 @@ class SearchSpace:
     fixed: frozenset[str]
     max_calls: float | None
 
-    def suggest(self, trial: Trial) -> dict[str, Value]:
-        """Ask a trial for a value of every option that matters with the ones before it."""
+    def suggest(self, trial: Any) -> dict[str, Value]:  # noqa: ANN401  (optuna is optional)
+        """Ask optuna's trial for a value of every option that matters with the ones before it."""
         values: dict[str, Value] = {}
         for name in self._names():
             if name not in self.fixed and not _needless(name, values):
@@ -97,14 +84,14 @@ class SearchSpace:
         first = ["asf.filtering", "asf.max_prompts"]
         return first + [name for name in names if name not in first]
 
-    def _value(self, trial: Trial, name: str) -> Value:
+    def _value(self, trial: Any, name: str) -> Value:  # noqa: ANN401
         if name == "asf.max_prompts":
             return int(trial.suggest_categorical(name, self._most_prompts()))
         if name in WORDS:
             return str(trial.suggest_categorical(name, list(WORDS[name])))
         steps = NUMBERS[name]
         if OPTIONS[name].type is int:
-            return trial.suggest_int(name, int(steps.low), int(steps.high))
+            return int(trial.suggest_int(name, int(steps.low), int(steps.high)))
         return round(trial.suggest_float(name, steps.low, steps.high, step=steps.step), 6)
 
     def _most_prompts(self) -> list[int]:

@@ -16,7 +16,8 @@ from aopsam_ros.options import Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.search_space import SearchSpace
 
-_NAME = "aopsam"
+# Value, score and excess over the budget of a trial's options.
+Judge = Callable[[Mapping[str, Value]], tuple[float, Score, float]]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Study:
         storage = JournalStorage(JournalFileBackend(str(path)))
         self._seed = seed
         self._study = optuna.create_study(
-            storage=storage, study_name=_NAME, direction="maximize", load_if_exists=True
+            storage=storage, study_name="aopsam", direction="maximize", load_if_exists=True
         )
         known = self._study.user_attrs.get("description")
         if known is None:
@@ -83,15 +84,11 @@ class Study:
         """Return the finished trials, in their order."""
         return [
             Tried(number, own["values"], Score(**own["score"]), own["excess"])
-            for number, own in enumerate(trial.user_attrs for trial in self._finished())
+            for number, own in enumerate(trial.user_attrs for trial in self._trials("COMPLETE"))
         ]
 
     def run(
-        self,
-        trials: int,
-        space: SearchSpace,
-        start: Mapping[str, Value],
-        judge: Callable[[Mapping[str, Value]], tuple[float, Score, float]],
+        self, trials: int, space: SearchSpace, start: Mapping[str, Value], judge: Judge
     ) -> None:
         """Search until there are so many finished trials.
 
@@ -99,34 +96,26 @@ class Study:
             trials: those of earlier runs included.
             space: what is searched.
             start: options near which the first trial lies, by name.
-            judge: returns value, score and excess of a trial's options.
+            judge: judges a trial's options.
         """
-        done = len(self._finished())
+        done = len(self._trials("COMPLETE"))
         bar = tqdm(total=trials, initial=min(done, trials), unit="trial", desc="tune")
         bar.fp = sys.stderr
         with bar, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls what is used here experimental
+            if done == 0 and not self._trials("WAITING"):
+                self._study.enqueue_trial(space.near(start))
             for number in range(done, trials):
-                self._one(number, space, start, judge)
+                self._study.sampler = self._sampler(number)
+                trial = self._study.ask()
+                values = space.suggest(trial)
+                value, score, excess = judge(values)
+                attributes = {"values": values, "score": asdict(score), "excess": excess}
+                for name, content in attributes.items():
+                    trial.set_user_attr(name, content)
+                self._study.tell(trial, value)
                 bar.update()
                 bar.set_postfix_str(self._best())
-
-    def _one(
-        self,
-        number: int,
-        space: SearchSpace,
-        start: Mapping[str, Value],
-        judge: Callable[[Mapping[str, Value]], tuple[float, Score, float]],
-    ) -> None:
-        self._study.sampler = self._sampler(number)
-        if number == 0 and not self._trials("WAITING"):
-            self._study.enqueue_trial(space.near(start))
-        trial = self._study.ask()
-        values = space.suggest(trial)
-        value, score, excess = judge(values)
-        for name, content in (("values", values), ("score", asdict(score)), ("excess", excess)):
-            trial.set_user_attr(name, content)
-        self._study.tell(trial, value)
 
     def _sampler(self, number: int) -> Any:  # noqa: ANN401  (optuna is optional)
         """Return a sampler of its own for each trial: its random numbers depend on nothing else."""
@@ -141,9 +130,6 @@ class Study:
             constraints_func=lambda trial: [trial.user_attrs["excess"]],
         )
 
-    def _finished(self) -> list[Any]:
-        return self._trials("COMPLETE")
-
     def _trials(self, state: str) -> list[Any]:
         from optuna.trial import TrialState
 
@@ -151,5 +137,5 @@ class Study:
         return found
 
     def _best(self) -> str:
-        kept = [t.value for t in self._finished() if t.user_attrs["excess"] <= 0]
+        kept = [t.value for t in self._trials("COMPLETE") if t.user_attrs["excess"] <= 0]
         return f"best {max(kept):.4f}" if kept else "none keeps the budget yet"

@@ -6,25 +6,98 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from aopsam_ros.data.datasets import InstanceDataset, split_by_group
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image, spread
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.images.files import write_bytes
-from aopsam_ros.options import SegmenterOptions, Value
+from aopsam_ros.options import Value
+from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.tuning.replay import CachedPhotograph, Replay, Replayed
-from aopsam_ros.tuning.score import Score, TimeModel, mean, score
+from aopsam_ros.tuning.replay import CachedPhotograph, Replay
+from aopsam_ros.tuning.score import (
+    TIMED,
+    Budget,
+    Score,
+    Timed,
+    TimeModel,
+    mean,
+    measure_times,
+    median_time,
+)
 from aopsam_ros.tuning.search_space import SearchSpace
 from aopsam_ros.tuning.study import Study, Tried
-from aopsam_ros.tuning.task import Side, Task, Tuned
-from aopsam_ros.tuning.timing import FRAMES, Frame, measure_times, median_time
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to tune, on what, and within which limits.
+
+    Attributes:
+        model: a bundle's name or folder.
+        engine: that runs it.
+        prompt_source: a source's name.
+        datasets: whose names are all different.
+        limit: most photographs of each to search on; 0 for all.
+        held_out: share of each data set that only checks the result.
+        settings: options that are not searched.
+        boxes: for the sources that need them.
+        budget: what a photograph may cost.
+        metric: what is searched for, a name of `score.METRICS`.
+        trials: how many, those of earlier runs included.
+        seed: of the suggestions.
+        out: folder for all files.
+    """
+
+    model: str
+    engine: EngineOptions
+    prompt_source: str
+    datasets: Sequence[InstanceDataset]
+    limit: int
+    held_out: float
+    settings: Mapping[str, object]
+    boxes: BoxFile | None
+    budget: Budget
+    metric: str
+    trials: int
+    seed: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Side:
+    """One set of options: on the photographs of the search, and on others (None: there are none).
+
+    `milliseconds` is the median of some photographs, measured.
+    """
+
+    searched: Score
+    checked: Score | None
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome: the options found, and the model's own beside them.
+
+    `options` holds what the search chose, and is empty where the model's own were the best.
+    """
+
+    model: str
+    prompt_source: str
+    options: Mapping[str, Value]
+    found: Side
+    own: Side
+    photographs: int
+    others: int
 
 
 class Tuner:
@@ -60,22 +133,22 @@ class Tuner:
         Raises:
             AopsamError: if no photograph counts, nothing keeps the budget, or a graph fails.
         """
-        cached, frames, digest = self._encode()
-        own = score(self._replay, cached, self._own)
+        cached, timed, digest = self._encode()
+        own = self._score(cached, {})
         self._refuse_hopeless(own)
-        time = self._time_model(frames)
+        time = self._time_model(timed)
         study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
 
         def judge(values: Mapping[str, Value]) -> tuple[float, Score, float]:
-            found = score(self._replay, cached, self._own.updated(values))
+            found = self._score(cached, values)
             excess = self._task.budget.excess(found, time)
             return found.value(self._task.metric), found, excess
 
         study.run(self._task.trials, self._space, self._own.flat(), judge)
         mine = Tried(-1, {}, own, self._task.budget.excess(own, time))
-        best, milliseconds = self._winner([mine, *study.tried()], frames)
+        best, milliseconds = self._winner([mine, *study.tried()], timed)
         others = list(self._photographs("check", [held for _, held in self._parts]))
-        own_ms = median_time(self._segmenter, frames, self._own)
+        own_ms = median_time(self._segmenter, timed, self._own)
         return Tuned(
             model=self._task.model,
             prompt_source=self._segmenter.source.name,
@@ -86,22 +159,26 @@ class Tuner:
             others=len(others),
         )
 
-    def _encode(self) -> tuple[list[CachedPhotograph], list[Frame], str]:
+    def _score(self, cached: Sequence[CachedPhotograph], values: Mapping[str, Value]) -> Score:
+        options = self._own.updated(values)
+        return mean([self._replay.run(photograph, options) for photograph in cached])
+
+    def _encode(self) -> tuple[list[CachedPhotograph], list[Timed], str]:
         """Encode the photographs; return them, some to be timed, and a digest."""
         cached: list[CachedPhotograph] = []
-        frames: list[Frame] = []
+        timed: list[Timed] = []
         digest = hashlib.sha256()
         indices = [used for used, _ in self._parts]
-        every = max(1, sum(map(len, indices)) // FRAMES)
+        every = max(1, sum(map(len, indices)) // TIMED)
         for number, photograph in self._photographs("encode", indices):
             boxes = self._boxes(photograph)
             cached.append(self._replay.encode(photograph, number, boxes))
             digest.update(photograph.key.encode() + b"\n")
             if len(cached) % every == 1 or every == 1:
-                frames.append((photograph.rgb, boxes))
+                timed.append((photograph.rgb, boxes))
         if not cached:
             raise DatasetError("no image has an instance of at least 0.1 % of its area")
-        return cached, frames[:FRAMES], digest.hexdigest()
+        return cached, timed[:TIMED], digest.hexdigest()
 
     def _photographs(
         self, word: str, indices: Sequence[Sequence[int]]
@@ -126,14 +203,14 @@ class Tuner:
                 f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}"
             )
 
-    def _time_model(self, frames: Sequence[Frame]) -> TimeModel | None:
+    def _time_model(self, timed: Sequence[Timed]) -> TimeModel | None:
         """Measure, or read what an earlier run measured: its trials were judged by that."""
         if self._task.budget.time_ms is None:
             return None
         file = self._task.out / "timing.json"
         if file.is_file():
             return TimeModel(**json.loads(file.read_text()))
-        measured = measure_times(self._segmenter, frames, self._own)
+        measured = measure_times(self._segmenter, timed, self._own)
         write_bytes(file, (json.dumps(asdict(measured)) + "\n").encode())
         return measured
 
@@ -151,7 +228,7 @@ class Tuner:
             "seed": task.seed,
         }
 
-    def _winner(self, tried: Sequence[Tried], frames: Sequence[Frame]) -> tuple[Tried, float]:
+    def _winner(self, tried: Sequence[Tried], timed: Sequence[Timed]) -> tuple[Tried, float]:
         """Return the best of those that keep the budget, measured where that is time."""
         kept = [one for one in tried if one.excess <= 0]
         metric, limit = self._task.metric, self._task.budget.time_ms
@@ -159,7 +236,7 @@ class Tuner:
         while ranked:
             one = ranked[0]
             options = self._own.updated(one.values)
-            milliseconds = median_time(self._segmenter, frames, options)
+            milliseconds = median_time(self._segmenter, timed, options)
             if limit is None or milliseconds <= limit:
                 return one, milliseconds
             # The estimate was wrong: what decodes as much will not keep the limit either.
@@ -173,15 +250,15 @@ class Tuner:
     def _check(
         self, others: Iterable[tuple[int, EvaluationImage]], values: Mapping[str, Value]
     ) -> Score | None:
-        """Run the real pipeline on photographs that the search did not see."""
-        options = self._own.updated(values)
-        results = [self._really(photograph, options) for _, photograph in others]
-        return mean(results) if results else None
-
-    def _really(self, photograph: EvaluationImage, options: SegmenterOptions) -> Replayed:
-        found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
-        iou = iou_matrix(found, photograph.ground_truth)
-        return Replayed(one_to_one(iou), closest(iou), len(found.masks), found.prompts_decoded)
+        """Segment photographs that the search did not see."""
+        options, scores = self._own.updated(values), []
+        for _, photograph in others:
+            found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
+            iou = iou_matrix(found, photograph.ground_truth)
+            scores.append(
+                Score(one_to_one(iou), closest(iou), len(found.masks), found.prompts_decoded)
+            )
+        return mean(scores) if scores else None
 
 
 def _split(dataset: InstanceDataset, task: Task) -> tuple[list[int], list[int]]:

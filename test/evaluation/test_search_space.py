@@ -4,7 +4,6 @@ import pytest
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, SegmenterOptions, check
-from aopsam_ros.tuning.replay import Replayed
 from aopsam_ros.tuning.score import Budget, Score, TimeModel, mean
 from aopsam_ros.tuning.search_space import NUMBERS, WORDS, SearchSpace
 from support.dice import Dice
@@ -75,7 +74,7 @@ def test_the_search_starts_near_the_models_own_values():
 
 
 def test_scores_by_hand():
-    found = mean([Replayed(0.2, 0.8, 4, 10), Replayed(0.6, 0.4, 8, 30)])
+    found = mean([Score(0.2, 0.8, 4, 10), Score(0.6, 0.4, 8, 30)])
     assert found == Score(pytest.approx(0.4), pytest.approx(0.6), 6.0, 20.0)
     assert found.value("one_to_one") == pytest.approx(0.4)
     assert found.value("closest") == pytest.approx(0.6)

@@ -18,7 +18,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning import tuner
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import Score, TimeModel
-from aopsam_ros.tuning.task import Side, Tuned
+from aopsam_ros.tuning.tuner import Side, Tuned
 from support.scenes import write_scenes
 from support.tiny_bundle import write_tiny_bundle
 
@@ -109,13 +109,13 @@ def without_times(content):
 KILLED = """
 import os, signal, sys
 from aopsam_ros.tuning import tuner
-score, left = tuner.score, [int(sys.argv[1])]
+mean, left = tuner.mean, [int(sys.argv[1])]
 def until_killed(*a):
     left[0] -= 1
     if left[0] < 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    return score(*a)
-tuner.score = until_killed
+    return mean(*a)
+tuner.mean = until_killed
 from aopsam_ros.cli import main
 sys.exit(main(sys.argv[2:]))
 """
@@ -132,10 +132,10 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     )
     assert done.returncode == -signal.SIGKILL
     judged = []
-    score = tuner.score
-    monkeypatch.setattr(tuner, "score", lambda *a: judged.append(1) or score(*a))
+    mean = tuner.mean
+    monkeypatch.setattr(tuner, "mean", lambda *a: judged.append(1) or mean(*a))
     content = tune(bad_bundle, images, tmp_path, *more)
-    assert len(judged) == 1 + 30 - trials  # the model's own options, then what was left
+    assert len(judged) == 1 + 30 - trials + 2  # the model's own options, what was left, checks
     assert without_times(content) == without_times(tuned[1])
 
 
@@ -237,7 +237,7 @@ def test_the_parameter_file_word_for_word():
     own = Side(Score(0.65, 0.3, 60.0, 80.0), None, 999.6)
     tuned = Tuned("nano", "predictor", {"asf.filtering": "inside"}, found, own, 40, 12)
     assert table(tuned) == [
-        "                          1-to-1  closest   masks   calls      ms",
+        "                          1-to-1  closest   masks prompts      ms",
         "found, 40 photographs      0.712    0.400    20.5    30.2     432",
         "own, 40 photographs        0.650    0.300    60.0    80.0    1000",
         "found, 12 others           0.700    0.410    20.0    31.0",
