@@ -23,12 +23,56 @@ help:  ## list these targets
 	@echo "make TARGET [PYTHON=python3.12] [EXTRAS=train]"
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
+# A second make waits for the first, where there is a flock; so do the jobs of `make -j`.
+.NOTPARALLEL:
+LOCK := $(if $(shell command -v flock),flock Makefile)
+KNOWN := bench dev evaluate openvino record train
+UNKNOWN = $(filter-out $(KNOWN),$(EXTRAS))
+
 setup:  ## create .venv with ROS 2 (unless one is sourced), build and install the package into it
+	$(if $(UNKNOWN),$(error setup: unknown EXTRAS $(UNKNOWN): there are $(KNOWN)))
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) not found: install Python 3.10 or newer" >&2; exit 2; }
-	@$(PYTHON) -B scripts/setup_env.py --extras $(EXTRAS)
+	@$(if $(LOCK),$(LOCK:flock%=flock -n%) true || echo "waiting for another make setup")
+	@$(LOCK) $(MAKE) --no-print-directory EXTRAS="$(EXTRAS)" $(STAMPS)/aopsam_ros
 
 build:  ## build the interfaces and the package again, changed or not
-	@$(PYTHON) -B scripts/setup_env.py --rebuild --extras $(EXTRAS)
+	@rm -f $(STAMPS)/vision_msgs $(STAMPS)/aopsam_ros
+	@$(MAKE) --no-print-directory setup
+
+# What of the environment is finished: a stamp is newer than what it was made of.
+STAMPS := .venv/.stamp
+STEP := @$(PYTHON) -B scripts/setup_env.py
+BASE := runtime colcon ros build
+GROUPS := $(addprefix $(STAMPS)/,$(sort $(EXTRAS)))
+# Folders whose files are linked into the environment one by one: an edit is live at once, only a
+# file that comes or goes needs a build.
+LINKED := aopsam_ros benchmarks bundles launch config rviz photographs
+COMPILED := CMakeLists.txt package.xml $(wildcard msg/* srv/* scripts/cmake/*)
+
+.PHONY: always
+$(STAMPS)/machine: always  # changes where another Python or ROS is used
+	$(STEP) create
+
+$(STAMPS)/base: $(BASE:%=requirements/%.txt) requirements/constraints.txt $(STAMPS)/machine
+	$(STEP) install $(BASE)
+	@touch $@
+
+$(GROUPS): $(STAMPS)/%: requirements/%.txt requirements/constraints.txt $(STAMPS)/base
+	$(STEP) install $*
+	@touch $@
+
+$(STAMPS)/vision_msgs: $(wildcard interfaces/vision_msgs/* interfaces/vision_msgs/msg/*) $(STAMPS)/base
+	$(STEP) build vision_msgs
+	@touch $@
+
+$(STAMPS)/files: always $(STAMPS)/machine  # changes where a file comes or goes
+	@find $(LINKED) -type f -not -path '*/__pycache__/*' | LC_ALL=C sort > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(STAMPS)/aopsam_ros: $(COMPILED) $(STAMPS)/files $(STAMPS)/vision_msgs | $(GROUPS)
+	@touch $@.begun  # what is edited meanwhile is newer
+	$(STEP) build aopsam_ros
+	@mv $@.begun $@
 
 demo: setup  ## run the real node on photographs; pictures and a report go to out/demo
 	@$(ACTIVATE) aopsam demo --out $(DEMO_OUT) $(ARGS)

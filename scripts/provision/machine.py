@@ -8,13 +8,16 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from provision.console import SetupError
-
 NEWEST_WITH_WHEELS = (3, 13)
 SYSTEM_PYTHON = "/usr/bin/python3"  # what ROS's own packages are built for
+
+
+class SetupError(Exception):
+    """Something is missing or failed; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,42 @@ class Machine:
     @property
     def key(self) -> str:
         """Text that changes whenever the environment has to be made anew."""
-        return f"{self.python} {self.python_version} {self.ros_distro or 'wheels'}"
+        return f"{self.python} {self.python_version} {self.ros_distro or 'wheels'}\n"
 
     def has_ros_package(self, name: str) -> bool:
         """Whether a package of the sourced ROS, or of a workspace on top of it, has this name."""
         return any((p / "share" / name / "package.xml").is_file() for p in self.ros_prefixes)
+
+    def environment(self, venv: Path) -> dict[str, str]:
+        """Return the environment variables for a process that works inside the environment."""
+        env = dict(os.environ, VIRTUAL_ENV=str(venv))
+        env["PATH"] = os.pathsep.join([str(venv / "bin"), env.get("PATH", os.defpath)])
+        for name in ("PYTHONHOME", "MAKEFLAGS", "MAKELEVEL"):  # of the make that started this
+            env.pop(name, None)
+        if not self.has_system_ros:
+            env.pop("PYTHONPATH", None)
+            env["AMENT_PREFIX_PATH"] = env["CMAKE_PREFIX_PATH"] = str(venv)
+        return env
+
+
+def python_of(venv: Path) -> str:
+    """Return the environment's interpreter."""
+    return str(venv / "bin" / "python")
+
+
+def run(command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> None:
+    """Run a command; its output is the user's to see.
+
+    Raises:
+        SetupError: if it exits with another status than 0.
+        KeyboardInterrupt: if a signal ended it.
+    """
+    status = subprocess.run(command, env=dict(env), cwd=cwd, check=False).returncode
+    if status < 0:
+        raise KeyboardInterrupt
+    if status > 0:
+        tool = next((word for word in ("pip", "venv") if word in command), "colcon")
+        raise SetupError(f"{tool} failed with exit status {status}; what it said stands above")
 
 
 def inspect_machine(venv: Path) -> Machine:

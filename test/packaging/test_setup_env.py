@@ -1,7 +1,8 @@
-"""The setup script: what it says when something is missing, and what it believes to be finished."""
+"""`make setup`: which steps it takes, and what it says when something is missing."""
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -9,26 +10,117 @@ from pathlib import Path
 
 import pytest
 
-from provision import build, environment, headers, machine, main, requirements, stamp
-from provision.console import SetupError, run_step
-from provision.machine import Machine
+from provision import environment, headers, machine
+from provision.machine import Machine, SetupError
 
 WHEELS = Machine("/usr/bin/python3", "3.11", "", ())
 
-
-def sourced(*prefixes):
-    return Machine("/usr/bin/python3", "3.11", "jazzy", prefixes)
+# In place of scripts/setup_env.py: notes the steps, and fails where it is told to.
+STEPS = """
+import pathlib, sys
+step = " ".join(sys.argv[1:])
+stamps = pathlib.Path(".venv/.stamp")
+if step == "create" and (stamps / "machine").exists():
+    sys.exit(0)
+with open("steps", "a") as file:
+    print(step, file=file)
+if pathlib.Path("fail").exists() and step == pathlib.Path("fail").read_text():
+    sys.exit(2)
+if step == "create":
+    stamps.mkdir(parents=True)
+    (stamps / "machine").touch()
+"""
+BASE = ["create", "install runtime colcon ros build", "build vision_msgs"]
+PACKAGE = ["build aopsam_ros"]
 
 
 @pytest.fixture
-def no_ros(monkeypatch):
-    monkeypatch.delenv("ROS_DISTRO", raising=False)
+def setup(root, tmp_path):
+    """Run `make setup` in a small copy of the repository; returns the steps that it took."""
+    for name in ("aopsam_ros/cli.py", "msg/Mask.msg", "srv/Segment.srv", "CMakeLists.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("scripts", "benchmarks", "bundles", "launch", "config", "rviz", "photographs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scripts" / "setup_env.py").write_text(STEPS)
+    for name in ("requirements", "interfaces"):
+        shutil.copytree(root / name, tmp_path / name)
+    for name in ("Makefile", "package.xml"):
+        shutil.copy(root / name, tmp_path)
+
+    def run(*words, target="setup", code=0):
+        (tmp_path / "steps").write_text("")
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        command = ["make", target, f"PYTHON={sys.executable}", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return (tmp_path / "steps").read_text().splitlines() if code == 0 else done.stderr
+
+    return run
 
 
-def one_line(error):
-    text = str(error.value)
-    assert "\n" not in text
-    return text
+def later(path):
+    """Change a file's time, as an edit would: to after all that has been made so far."""
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    newest = max(file.stat().st_mtime for file in path.parents[1].rglob("*")) + 1
+    os.utime(path, (newest, newest))
+
+
+def test_a_second_setup_does_nothing(setup):
+    assert setup() == [*BASE, *PACKAGE]
+    assert setup() == []
+
+
+def test_an_extra_is_added_to_what_is_there(setup):
+    setup()
+    assert setup("EXTRAS=dev") == ["install dev"]
+    assert setup("EXTRAS=dev bench") == ["install bench"]
+    assert setup() == []
+
+
+def test_an_unknown_extra_is_named(setup):
+    assert "unknown EXTRAS gpu: there are bench dev" in setup("EXTRAS=gpu dev", code=2)
+
+
+def test_a_python_that_is_not_there_is_named(setup):
+    assert "no_python not found: install Python" in setup("PYTHON=no_python", code=2)
+
+
+@pytest.mark.parametrize("step", [*BASE, "install dev", *PACKAGE])
+def test_a_step_that_failed_is_taken_again(setup, tmp_path, step):
+    (tmp_path / "fail").write_text(step)
+    setup("EXTRAS=dev", code=2)
+    done = (tmp_path / "steps").read_text().splitlines()
+    (tmp_path / "fail").unlink()
+    everything = {*BASE, "install dev", *PACKAGE}
+    assert set(setup("EXTRAS=dev")) == everything - set(done) | {step}
+
+
+@pytest.mark.parametrize(
+    ("path", "steps"),
+    [
+        ("msg/Mask.msg", PACKAGE),
+        ("srv/Segment.srv", PACKAGE),
+        ("./CMakeLists.txt", PACKAGE),
+        ("aopsam_ros/cli.py", []),  # installed as a link
+        ("aopsam_ros/new.py", PACKAGE),
+        ("aopsam_ros/__pycache__/cli.pyc", []),
+        ("./README.md", []),
+        ("requirements/dev.txt", ["install dev"]),
+    ],
+)
+def test_what_a_change_needs(setup, tmp_path, path, steps):
+    setup("EXTRAS=dev")
+    later(tmp_path / path)
+    assert setup("EXTRAS=dev") == steps
+
+
+def test_build_builds_everything(setup):
+    setup()
+    assert setup(target="build") == ["build vision_msgs", *PACKAGE]
 
 
 @pytest.mark.parametrize("version", [(2, 7), (3, 9)])
@@ -40,103 +132,100 @@ def test_old_python_is_told(root, version):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert f"Python {version[0]}.{version[1]} is too old" in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert f"Python {version[0]}.{version[1]} is too old" in line
 
 
 def test_entry_script_parses_on_python_2(root):
     text = (root / "scripts" / "setup_env.py").read_text(encoding="utf-8")
     before_check = text.split("from provision")[0]
     assert before_check.isascii()
-    assert 'f"' not in before_check
-    assert "annotations" not in before_check
+    assert 'f"' not in before_check and "annotations" not in before_check
 
 
 @pytest.mark.parametrize("safe_path", ["", "1"])
 def test_it_starts_from_any_folder_and_in_safe_mode(root, tmp_path, safe_path):
+    command = [sys.executable, str(root / "scripts" / "setup_env.py"), "--help"]
+    env = {"PYTHONSAFEPATH": safe_path, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, str(root / "scripts" / "setup_env.py"), "--help"],
-        cwd=tmp_path,
-        env={"PYTHONSAFEPATH": safe_path, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
-    assert "--rebuild" in done.stdout, done.stderr
+    assert "install" in done.stdout, done.stderr
 
 
-def test_missing_compiler_is_told(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
+def compiler(monkeypatch, folder):
+    monkeypatch.setenv("PATH", str(folder))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(SetupError) as error:
-        machine.check_build_tools()
-    assert "install g++" in one_line(error)
+    machine.check_build_tools()
 
 
-def test_missing_venv_module_is_told(monkeypatch, no_ros):
+def venv_module(monkeypatch, folder):
     monkeypatch.setattr(machine, "_check_wheels_exist", lambda: None)
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SetupError) as error:
-        machine.inspect_machine(Path("venv"))
-    assert "install python3-venv" in one_line(error)
+    machine.inspect_machine(folder)
 
 
-def test_machine_without_wheels_is_told(monkeypatch, no_ros):
+def wheels(monkeypatch, folder):
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    with pytest.raises(SetupError) as error:
-        machine.inspect_machine(Path("venv"))
-    assert "source its setup.bash" in one_line(error)
+    machine.inspect_machine(folder)
 
 
-def test_sourced_ros_of_another_python_is_told(monkeypatch):
+def rclpy_of_this_python(monkeypatch, folder):
     monkeypatch.setenv("ROS_DISTRO", "humble")
     monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/ros/humble")
     monkeypatch.setattr(machine, "_imports_rclpy", lambda python: False)
-    with pytest.raises(SetupError) as error:
-        machine.inspect_machine(Path("venv"))
-    assert "cannot import its rclpy" in one_line(error)
+    machine.inspect_machine(folder)
 
 
-def test_missing_headers_are_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(tmp_path / "include")})
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SetupError) as error:
-        headers.ensure(tmp_path)
-    assert "-dev" in one_line(error)
+def python_headers(monkeypatch, folder):
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: {"include": str(folder / "include")})
+    monkeypatch.setenv("PATH", str(folder))
+    headers.ensure(folder)
 
 
-def test_failed_step_is_one_line_and_keeps_the_log(tmp_path, capfd):
-    command = [sys.executable, "-c", "print('what went wrong'); raise SystemExit(3)"]
-    with pytest.raises(SetupError) as error:
-        run_step("try", command, tmp_path / "a" / "try.log", os.environ)
-    assert str(tmp_path / "a" / "try.log") in one_line(error)
-    assert (tmp_path / "a" / "try.log").read_text() == "what went wrong\n"
-    assert "what went wrong" in capfd.readouterr().err
+def empty_folder(monkeypatch, folder):
+    (folder / "precious").touch()
+    environment.create(folder, WHEELS)
 
 
-def test_groups_without_a_sourced_ros_have_the_wheels():
-    assert requirements.wanted_groups(WHEELS, {"dev"}) == [
-        "runtime",
-        "colcon",
-        "ros",
-        "build",
-        "dev",
-    ]
-    assert requirements.wanted_groups(sourced(), {"dev"}) == ["runtime", "colcon", "dev"]
-    with pytest.raises(SetupError, match="unknown EXTRAS gpu: there are bench dev"):
-        requirements.wanted_groups(WHEELS, {"gpu"})
+@pytest.mark.parametrize(
+    ("missing", "advice"),
+    [
+        (compiler, "install g\\+\\+"),
+        (venv_module, "install python3-venv"),
+        (wheels, "source its setup.bash"),
+        (rclpy_of_this_python, "cannot import its rclpy"),
+        (python_headers, "-dev"),
+        (empty_folder, "move it away"),
+    ],
+)
+def test_what_is_missing_is_one_line_with_advice(monkeypatch, tmp_path, missing, advice):
+    monkeypatch.delenv("ROS_DISTRO", raising=False)
+    with pytest.raises(SetupError, match=advice) as error:
+        missing(monkeypatch, tmp_path)
+    assert "\n" not in str(error.value)
+    assert missing is not empty_folder or (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("exit 3", SetupError), ("kill $$", KeyboardInterrupt)]
+)
+def test_a_tool_that_fails_is_told_from_one_that_was_interrupted(ending, kind):
+    with pytest.raises(kind):
+        machine.run(["sh", "-c", ending], os.environ)
 
 
 def test_only_packages_that_the_system_lacks_are_missing():
     packages = ["numpy", "opencv-python-headless", "pyyaml", "no-such-package"]
-    assert requirements.missing_packages(sys.executable, packages) == ["no-such-package"]
+    assert environment.missing_packages(Path(sys.prefix), packages) == ["no-such-package"]
 
 
-def test_system_vision_msgs_is_used(root, tmp_path):
-    assert list(build.package_keys(root, sourced(tmp_path))) == ["vision_msgs", "aopsam_ros"]
+def test_system_vision_msgs_is_used(tmp_path):
+    sourced = Machine("/usr/bin/python3", "3.11", "jazzy", (tmp_path,))
+    assert not sourced.has_ros_package("vision_msgs")
     (tmp_path / "share" / "vision_msgs").mkdir(parents=True)
     (tmp_path / "share" / "vision_msgs" / "package.xml").touch()
-    assert list(build.package_keys(root, sourced(tmp_path))) == ["aopsam_ros"]
+    assert sourced.has_ros_package("vision_msgs")
 
 
 def test_wheels_name_this_python_after_the_repair(tmp_path):
@@ -153,105 +242,48 @@ def test_wheels_name_this_python_after_the_repair(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("path", "changes"),
-    [
-        ("msg/Mask.msg", True),
-        ("srv/Segment.srv", True),
-        ("CMakeLists.txt", True),
-        ("aopsam_ros/cli.py", False),  # installed as a link
-        ("aopsam_ros/new.py", True),
-        ("aopsam_ros/__pycache__/cli.pyc", False),
-        ("README.md", False),
-    ],
-)
-def test_what_needs_a_build(tmp_path, path, changes):
-    for name in ("msg/Mask.msg", "CMakeLists.txt", "package.xml", "aopsam_ros/cli.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("old")
-    before = build.package_keys(tmp_path, WHEELS)["aopsam_ros"]
-    (tmp_path / path).parent.mkdir(exist_ok=True)
-    (tmp_path / path).write_text("new")
-    assert (build.package_keys(tmp_path, WHEELS)["aopsam_ros"] != before) is changes
-
-
-def test_unreadable_stamp_means_nothing_is_finished(tmp_path):
-    stamp.Stamp("machine", {"dev": "1"}, {"aopsam_ros": "2"}).save(tmp_path)
-    assert stamp.Stamp.load(tmp_path) == stamp.Stamp("machine", {"dev": "1"}, {"aopsam_ros": "2"})
-    (tmp_path / stamp.FOLDER / "stamp.json").write_text('{"machine": "mach')
-    assert stamp.Stamp.load(tmp_path) == stamp.Stamp()
-
-
 @pytest.fixture
-def steps(monkeypatch):
-    """The steps of an update, written down instead of done."""
-    done = []
-    monkeypatch.setattr(main, "inspect_machine", lambda venv: WHEELS)
-    monkeypatch.setattr(main, "check_build_tools", lambda: None)
+def create(monkeypatch, tmp_path):
+    """Create an environment, without a real one; returns whether it was made anew."""
+    venv = tmp_path / "venv"
+    monkeypatch.setattr(environment, "check_build_tools", lambda: None)
     monkeypatch.setattr(headers, "ensure", lambda venv: None)
-    monkeypatch.setattr(environment, "create", lambda venv, machine: done.append("create"))
-    monkeypatch.setattr(
-        environment, "install", lambda venv, machine, folder, groups: done.append(tuple(groups))
-    )
-    monkeypatch.setattr(
-        build, "build", lambda root, venv, machine, packages: done.append(tuple(packages))
-    )
-    return done
+    monkeypatch.setattr(environment, "run", lambda *_: (venv / "bin").mkdir())
+
+    def run(used=WHEELS):
+        before = venv / "bin" / "installed"
+        if before.parent.is_dir():
+            before.touch()
+        environment.create(venv, used)
+        return not before.exists()
+
+    return run
 
 
-ALL_GROUPS = ("runtime", "colcon", "ros", "build")
-PACKAGES = ("vision_msgs", "aopsam_ros")
+def test_an_environment_is_made_anew_for_another_machine_only(create):
+    assert create() and not create()
+    assert create(Machine("/usr/bin/python3", "3.12", "", ()))
 
 
-def test_second_run_does_nothing(root, tmp_path, steps):
-    main.update(root, tmp_path, set(), rebuild=False)
-    assert steps == ["create", ALL_GROUPS, PACKAGES]
-    main.update(root, tmp_path, set(), rebuild=False)
-    assert steps == ["create", ALL_GROUPS, PACKAGES]
-
-
-def test_an_extra_is_added_to_what_is_there(root, tmp_path, steps):
-    main.update(root, tmp_path, set(), rebuild=False)
-    main.update(root, tmp_path, {"dev"}, rebuild=False)
-    main.update(root, tmp_path, set(), rebuild=False)
-    assert steps[3:] == [("dev",)]
-
-
-def test_rebuild_builds_everything(root, tmp_path, steps):
-    main.update(root, tmp_path, set(), rebuild=False)
-    main.update(root, tmp_path, set(), rebuild=True)
-    assert steps[3:] == [PACKAGES]
-
-
-def test_an_interrupted_installation_is_not_believed(root, tmp_path, steps, monkeypatch):
-    main.update(root, tmp_path, set(), rebuild=False)
-
+def test_an_interrupted_installation_is_not_believed(create, monkeypatch, tmp_path):
     def interrupted(*_):
         raise KeyboardInterrupt
 
+    create()
     with monkeypatch.context() as patch:
-        patch.setattr(environment, "install", interrupted)
+        patch.setattr(environment, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            main.update(root, tmp_path, {"dev"}, rebuild=False)
-    main.update(root, tmp_path, {"dev"}, rebuild=False)
-    assert steps[3:] == ["create", (*ALL_GROUPS, "dev"), PACKAGES]
+            environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"])
+    assert create()
 
 
-def test_a_failed_build_is_tried_again(root, tmp_path, steps, monkeypatch):
-    def failing(*_):
-        raise SetupError("no")
+def test_an_installation_that_pip_gave_up_leaves_the_environment(create, monkeypatch, tmp_path):
+    def no_network(*_):
+        raise SetupError("pip failed")
 
+    create()
     with monkeypatch.context() as patch:
-        patch.setattr(build, "build", failing)
+        patch.setattr(environment, "run", no_network)
         with pytest.raises(SetupError):
-            main.update(root, tmp_path, set(), rebuild=False)
-    main.update(root, tmp_path, set(), rebuild=False)
-    assert steps == ["create", ALL_GROUPS, PACKAGES]
-
-
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
-    (tmp_path / "precious").touch()
-    with pytest.raises(SetupError) as error:
-        environment.create(tmp_path, WHEELS)
-    assert "move it away" in one_line(error)
-    assert (tmp_path / "precious").exists()
+            environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"])
+    assert not create()
