@@ -42,7 +42,7 @@ class Recording:
 
     frames: dict[int, Frame] = field(default_factory=dict)
     diagnostics: dict[str, str] = field(default_factory=dict)
-    error: str = ""  # the newest diagnostics' message, if their level is ERROR
+    has_error: bool = False  # whether the level of the newest diagnostics is ERROR
 
     def add(self, stamp: int, photograph: str) -> None:
         """Add a frame that is about to be published."""
@@ -97,25 +97,20 @@ class Collector(Node):
             if self._target in status.name:
                 values = {pair.key: pair.value for pair in status.values if pair.value}
                 self._recording.diagnostics.update(values)
-                is_error = status.level == DiagnosticStatus.ERROR
-                self._recording.error = status.message if is_error else ""
+                self._recording.has_error = status.level == DiagnosticStatus.ERROR
 
 
 def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
     """Return a frame's messages as a `Segmentation`, to be drawn or measured.
 
     Raises:
-        ValueError: if the frame has no masks.
+        ValueError: if its masks or its prompts did not arrive.
     """
-    if frame.masks is None:
-        raise ValueError(f"no masks arrived for the frame of stamp {frame.stamp}")
-    prompts = (
-        ()
-        if frame.prompts is None
-        else tuple(
-            Prompt(message.x, message.y, message.confidence, PromptState(message.state))
-            for message in frame.prompts.prompts
-        )
+    if frame.masks is None or frame.prompts is None:
+        raise ValueError(f"no masks or no prompts for the frame of stamp {frame.stamp}")
+    prompts = tuple(
+        Prompt(message.x, message.y, message.confidence, PromptState(message.state))
+        for message in frame.prompts.prompts
     )
     return Segmentation(
         height=frame.masks.height,

@@ -136,7 +136,7 @@ class _Run:
             self.executor.spin_once(timeout_sec=0.1)
             if self.child.returncode is not None:
                 raise self.child.failure(f"the node ended with exit code {self.child.returncode}")
-            if self.recording.error and not self.recording.frames:
+            if self.recording.has_error and not self.recording.frames:
                 raise self.child.failure(f"the node {NODE} refused to start")
             if bar is not None:
                 bar.update(len(self.recording.frames) - bar.n)

@@ -111,7 +111,7 @@ def test_each_photograph_has_masks_and_prompts(two_photographs: Run) -> None:
         height, width = read_rgb(PHOTOGRAPHS / name).shape[:2]
         assert (entry["width"], entry["height"]) == (width, height)
         assert 1 <= entry["masks"] <= 200
-        assert entry["prompts"]["decoded"] >= 1
+        assert entry["prompts"]["kept"] >= 1
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg"])
