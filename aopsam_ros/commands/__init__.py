@@ -19,8 +19,8 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "segment": Command("aopsam_ros.commands.segment", "find the masks of images"),
     "models": Command("aopsam_ros.commands.models", "list, fetch or verify models"),
-    "evaluate": Command("aopsam_ros.commands.evaluate", "measure on labelled photographs"),
-    "tune": Command("aopsam_ros.commands.tune", "search the options for your own photographs"),
+    "evaluate": Command("aopsam_ros.commands.evaluate", "measure on labelled images"),
+    "tune": Command("aopsam_ros.commands.tune", "search the options for your own images"),
     "train-segmenter": Command(
         "aopsam_ros.commands.train_segmenter", "train a small SAM-shaped model (needs torch)"
     ),

@@ -1,4 +1,4 @@
-"""`aopsam train-segmenter`: labelled photographs in, a promptable segmenter out."""
+"""`aopsam train-segmenter`: labelled images in, a promptable segmenter out."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-calls", type=float, metavar="N", help="prompts that may be decoded for a photograph"
     )
     parser.add_argument(
-        "--time-ms", type=float, metavar="MS", help="milliseconds a photograph may cost here"
+        "--time-ms", type=float, metavar="MS", help="most milliseconds for an image, here"
     )
     parser.add_argument(
         "--metric",
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, print what was found beside the model's own options, and write the files.
+    """Search, print the result beside the model's own options, and write the files.
 
     Raises:
         AopsamError: if a data set, the model, an option or the budget is wrong.

@@ -36,7 +36,7 @@ class FrameSource(Protocol):
     name: str
 
     def __len__(self) -> int:
-        """Count the frames, as far as the file tells without being read."""
+        """Return the number of frames that the file declares."""
         ...
 
     def key(self) -> str:

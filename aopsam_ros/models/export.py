@@ -138,11 +138,19 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     images = _sample_images(parts, generator)
     with torch.no_grad():
         embeddings = [parts.encoder.eval()(image) for image in images]
-    plans = [_plan_encoder(parts, images, embeddings)]
+    samples = [{"image": image} for image in images]
+    axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
+    plans = [GraphPlan(ENCODER, parts.encoder, ("embedding",), samples, axes)]
     if parts.predictor is not None:
-        plans.append(_plan_predictor(parts.predictor, images, embeddings))
+        pairs = zip(images, embeddings, strict=True)
+        samples = [{"image": image, "embedding": embedding} for image, embedding in pairs]
+        axes = {
+            **axes,
+            "confidence_map": {axis: f"confidence_map_{axis}" for axis in axes["image"]},
+        }
+        plans.append(GraphPlan(PREDICTOR, parts.predictor, ("confidence_map",), samples, axes))
     prompts = [
-        _prompts(count, points, parts.image_size, generator)
+        _sample_prompts(count, points, parts.image_size, generator)
         for count, points in ((3, 2), (1, 1), (5, 4))
     ]
     plans.append(_plan_decoder(parts.decoder, embeddings[0], prompts))
@@ -151,26 +159,6 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
         split.compare(parts.decoder.eval(), embeddings[0], prompts)
         plans += split.plans(embeddings, prompts)
     return plans
-
-
-def _plan_encoder(
-    parts: BundleParts, images: Sequence[Tensor], embeddings: Sequence[Tensor]
-) -> GraphPlan:
-    samples = [{"image": image} for image in images]
-    dynamic = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
-    return GraphPlan(ENCODER, parts.encoder, ("embedding",), samples, dynamic)
-
-
-def _plan_predictor(
-    predictor: nn.Module, images: Sequence[Tensor], embeddings: Sequence[Tensor]
-) -> GraphPlan:
-    samples = [
-        {"image": image, "embedding": embedding}
-        for image, embedding in zip(images, embeddings, strict=True)
-    ]
-    dynamic = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
-    dynamic["confidence_map"] = {axis: f"confidence_map_{axis}" for axis in dynamic["image"]}
-    return GraphPlan(PREDICTOR, predictor, ("confidence_map",), samples, dynamic)
 
 
 def _plan_decoder(
@@ -204,7 +192,9 @@ def _random_image(size: int, generator: torch.Generator) -> Tensor:
     return smooth + 0.2 * torch.randn(1, 3, size, size, generator=generator)
 
 
-def _prompts(count: int, points: int, size: int, generator: torch.Generator) -> dict[str, Tensor]:
+def _sample_prompts(
+    count: int, points: int, size: int, generator: torch.Generator
+) -> dict[str, Tensor]:
     coords = torch.rand(count, points, 2, generator=generator) * size
     labels = torch.randint(-1, 4, (count, points), generator=generator)
     return {"point_coords": coords, "point_labels": labels.float()}

@@ -1,4 +1,4 @@
-"""From checkpoints to models."""
+"""Loading models from checkpoints."""
 
 from __future__ import annotations
 
@@ -76,35 +76,37 @@ def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
     return model.eval()
 
 
-def _check_tensors(path: Path, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Compare names and shapes, all of them, and look at every value."""
-    wrong = [name for name in wanted if name not in found]
+def _check_tensors(path: Path, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+    """Check the names, shapes, types and values of all tensors."""
+    wrong = [name for name in expected if name not in actual]
     problem = "missing"
     if not wrong:
-        wrong, problem = [name for name in found if name not in wanted], "unknown"
+        wrong, problem = [name for name in actual if name not in expected], "unknown"
     if not wrong:
-        wrong = [name for name in wanted if not _fits(wanted[name], found[name])]
+        wrong = [name for name in expected if not _fits(expected[name], actual[name])]
         problem = "of another shape or type"
     if not wrong:
         # As float32: a larger number is one there, and becomes infinite here.
-        wrong = [name for name in wanted if not torch.isfinite(found[name].float()).all()]
+        wrong = [name for name in expected if not torch.isfinite(actual[name].float()).all()]
         problem = "not finite"
     if wrong:
         raise InputError(
-            f"{path}: not MobileSAM's weights: of {len(wanted)} tensors, {len(wrong)} "
+            f"{path}: not MobileSAM's weights: of {len(expected)} tensors, {len(wrong)} "
             f"{'is' if len(wrong) == 1 else 'are'} {problem}, such as {wrong[0]}"
         )
 
 
-def _fits(wanted: torch.Tensor, found: object) -> bool:
-    """Return whether a value is a plain tensor of real numbers, such as `wanted`."""
+def _fits(expected: torch.Tensor, actual: object) -> bool:
+    """Return whether a value is a plain tensor of real numbers, such as `expected`."""
     return (
-        isinstance(found, torch.Tensor)
-        and found.shape == wanted.shape
-        and found.layout == torch.strided
-        and not found.is_meta
+        isinstance(actual, torch.Tensor)
+        and actual.shape == expected.shape
+        and actual.layout == torch.strided
+        and not actual.is_meta
         and (
-            found.is_floating_point() if wanted.is_floating_point() else found.dtype == wanted.dtype
+            actual.is_floating_point()
+            if expected.is_floating_point()
+            else actual.dtype == expected.dtype
         )
     )
 

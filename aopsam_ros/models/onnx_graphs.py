@@ -1,4 +1,4 @@
-"""One torch module to one ONNX graph, checked against torch."""
+"""Exporting a torch module as an ONNX graph, compared with torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST_DIFFERENCE = 1e-3
 
 @dataclass(frozen=True)
 class GraphPlan:
-    """A module and what its graph is to look like.
+    """A module to export, with names, sample inputs and dynamic axes of its graph.
 
     Args:
         name: of the graph; the file is `<name>.onnx`.
@@ -60,7 +60,7 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     path = folder / f"{plan.name}.onnx"
     first = plan.samples[0]
     with warnings.catch_warnings():
-        # About sizes fixed by tracing and about the newer exporter; the comparison judges.
+        # About sizes fixed by tracing and the newer exporter; the comparison below decides.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             plan.module.eval(),
@@ -72,19 +72,19 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
             opset_version=OPSET,
             dynamo=False,
         )
-    found = run_graph(path, plan.samples)
-    _declare_sizes(path, plan, found[0])
+    outputs = run_graph(path, plan.samples)
+    _declare_sizes(path, plan, outputs[0])
     onnx.checker.check_model(str(path), full_check=True)
-    shapes = {name: array.shape for name, array in zip(plan.outputs, found[0], strict=True)}
-    return ExportedGraph(path, shapes, _largest_difference(plan, path.name, found))
+    shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
+    return ExportedGraph(path, shapes, _largest_difference(plan, path.name, outputs))
 
 
-def _declare_sizes(path: Path, plan: GraphPlan, found: Sequence[NDArray[np.float32]]) -> None:
-    """Write down the outputs' fixed sizes: beside dynamic ones the exporter may lose them."""
+def _declare_sizes(path: Path, plan: GraphPlan, outputs: Sequence[NDArray[np.float32]]) -> None:
+    """Declare the outputs' fixed sizes, which the exporter may lose beside dynamic ones."""
     import onnx
 
     model = onnx.load(str(path))
-    for output, array in zip(model.graph.output, found, strict=True):
+    for output, array in zip(model.graph.output, outputs, strict=True):
         dynamic = plan.dynamic.get(output.name, {})
         for axis, dimension in enumerate(output.type.tensor_type.shape.dim):
             if axis not in dynamic:
@@ -108,13 +108,13 @@ def _largest_difference(
     plan: GraphPlan, file: str, results: Sequence[Sequence[NDArray[np.float32]]]
 ) -> float:
     differences = []
-    for sample, found in zip(plan.samples, results, strict=True):
+    for sample, actual in zip(plan.samples, results, strict=True):
         with torch.no_grad():
-            wanted = plan.module(*sample.values())
-        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        pairs = zip(found, wanted, strict=True)
-        differences += [float(np.abs(f - w.numpy()).max()) for f, w in pairs]
-    worst = float(np.max(differences))  # unlike max(), it hands on what is not a number
+            expected = plan.module(*sample.values())
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        pairs = zip(actual, expected, strict=True)
+        differences += [float(np.abs(a - b.numpy()).max()) for a, b in pairs]
+    worst = float(np.max(differences))  # unlike max(), it propagates NaN
     if not worst <= LARGEST_DIFFERENCE:
         raise BundleError(f"{file}: differs from torch by {worst:.2g}, more than 0.001")
     return worst

@@ -167,10 +167,10 @@ def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Quantizat
         engine.encode(images[0])  # the first run takes longer
     cosines, ratios = [], []
     for image in images:
-        (expected, full_time), (found, int8_time) = _timed(full, image), _timed(int8, image)
+        (expected, full_time), (actual, int8_time) = _timed(full, image), _timed(int8, image)
         name = f"{ENCODER} in {INT8}"
         (match,) = verification.check(
-            name, {"embedding": found}, {"embedding": expected}, LEAST_COSINE
+            name, {"embedding": actual}, {"embedding": expected}, LEAST_COSINE
         )
         cosines.append(match.cosine)
         ratios.append(int8_time / full_time)

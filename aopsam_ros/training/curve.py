@@ -53,7 +53,7 @@ def write(out: Path) -> None:
     try:
         plot = _plot(rows)
     except ImportError as error:
-        _LOGGER.info("%s is not drawn: %s", PLOT_FILE, error)
+        _LOGGER.info("%s is not plotted: %s", PLOT_FILE, error)
     else:
         write_bytes(out / PLOT_FILE, plot)
 

@@ -58,12 +58,12 @@ def view_target(
     side = canvas // stride
     known = labelled.reshape(side, stride, side, stride).any((1, 3))
     if points is None:
-        found = prompt_points(layers, smallest)
+        pixels = prompt_points(layers, smallest)
     else:
         depth = np.full((len(points), 1), stride * ANNOTATED_SIGMA / SIGMA_OF_DEPTH)
-        found = np.hstack([points, depth]).astype(np.float32)
+        pixels = np.hstack([points, depth]).astype(np.float32)
     centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
-    return PromptTarget((found + centre) / np.float32(stride) - centre, np.asarray(known))
+    return PromptTarget((pixels + centre) / np.float32(stride) - centre, np.asarray(known))
 
 
 def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -186,7 +186,7 @@ class PredictorTrainer:
         return self.encoder(image.contiguous(memory_format=torch.channels_last))
 
     def _validate(self, data: PredictorData) -> Mapping[str, float]:
-        """Measure, log and draw; return the figures."""
+        """Validate, log and plot; return the figures."""
         figures = data.held_out.measure(self._forward)
         self._log(figures)
         curve.write(self.out)

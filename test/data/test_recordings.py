@@ -125,8 +125,8 @@ def test_recording_of_ros_1(tmp_path):
     images = [draw_ellipses(index)[0] for index in range(3)]
     source = open_frames(write_ros1_bag(tmp_path / "drive.bag", "/camera", images))
     assert len(source) == 3
-    for found, wanted in zip(read_all(source).values(), images, strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for found, expected in zip(read_all(source).values(), images, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_topic_is_chosen(tmp_path):

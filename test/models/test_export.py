@@ -147,15 +147,15 @@ def test_the_decoder_in_the_runtime_equals_torch(
     logits, iou = segmenter.decode(frame, coords, labels)
     with torch.no_grad():
         decoder = PointDecoder(model).eval()
-        wanted, score = decoder(embedding, torch.from_numpy(coords), torch.from_numpy(labels))
+        expected, score = decoder(embedding, torch.from_numpy(coords), torch.from_numpy(labels))
     assert logits.shape == (prompts, 3, SIZE // 4, SIZE // 4) and iou.shape == (prompts, 3)
-    np.testing.assert_allclose(logits, wanted.numpy(), **CLOSE)
+    np.testing.assert_allclose(logits, expected.numpy(), **CLOSE)
     np.testing.assert_allclose(iou, score.numpy(), **CLOSE)
 
 
 def test_the_predictor_in_the_runtime_equals_torch(segmenter, frame, predictor, embedding):
     found = segmenter.engine.predict(frame.image.tensor, frame.handle).confidence_map
     with torch.no_grad():
-        wanted = predictor(torch.from_numpy(frame.image.tensor), embedding)[0, 0]
-    assert wanted.std() > 0.005
-    np.testing.assert_allclose(found, wanted.numpy(), **CLOSE)
+        expected = predictor(torch.from_numpy(frame.image.tensor), embedding)[0, 0]
+    assert expected.std() > 0.005
+    np.testing.assert_allclose(found, expected.numpy(), **CLOSE)

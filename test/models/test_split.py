@@ -78,12 +78,12 @@ def test_mobile_sam_in_parts_is_the_same_decoder(model, sample):
     copy = sharpened(load_random_weights(MobileSam(SIZE))).double()
     embedding = torch.from_numpy(uniform("e", (1, 256, 4, 4), -2.0, 2.0)).double()
     sample = {name: value.double() for name, value in sample.items()}
-    wanted = PointDecoder(copy).double()(embedding, *sample.values())
+    expected = PointDecoder(copy).double()(embedding, *sample.values())
     split = split_mobile_sam(copy)
     for part in (split.frame, split.prompts, split.masks):
         part.double()
     found = in_parts(split, embedding, sample)
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(found, expected, strict=True):
         assert b.std() > 0.05
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
 
@@ -92,9 +92,9 @@ def test_mobile_sam_in_parts_is_the_same_decoder(model, sample):
 @pytest.mark.parametrize("sample", ASKED)
 def test_nano_in_parts_is_the_same_decoder(nano, sample):
     embedding = torch.from_numpy(uniform("e", (1, 384, 4, 4), -2.0, 2.0))
-    wanted = SinglePromptSet(nano.decoder)(embedding, *sample.values())
+    expected = SinglePromptSet(nano.decoder)(embedding, *sample.values())
     found = in_parts(split_nano(nano.decoder), embedding, sample)
-    for a, b in zip(found, wanted, strict=True):
+    for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, **CLOSE)
 
 
@@ -115,8 +115,8 @@ def test_the_scale_of_a_norm_is_that_of_the_updated_features(blocks):
     cross = [v @ image.T / 256 for v in values]
     variance = image.var(1, correction=0)
     found = norm_scale(variance, cross, updates, values[-1], weights[-1], 1e-5)
-    wanted = 1.0 / torch.sqrt(copy.var(-1, correction=0) + 1e-5)
-    torch.testing.assert_close(found[:, :, 0], wanted)
+    expected = 1.0 / torch.sqrt(copy.var(-1, correction=0) + 1e-5)
+    torch.testing.assert_close(found[:, :, 0], expected)
 
 
 @pytest.fixture(scope="module", params=["mobile_sam", "nano"])

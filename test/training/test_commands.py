@@ -1,4 +1,4 @@
-"""What a user types, from a folder of labelled pictures to the figures of a model of one's own."""
+"""What a user types, from a folder of labelled images to the figures of a model of one's own."""
 
 import json
 import subprocess
@@ -20,15 +20,15 @@ SMALL = ["--image-size", "96", "--canvas", "64", "--batch-size", "2", "--threads
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     return write_label_maps(tmp_path_factory.mktemp("data") / "drawn", range(12))
 
 
 @pytest.fixture(scope="module")
-def trained(pictures, tmp_path_factory):
+def trained(images, tmp_path_factory):
     """A segmenter, its predictor and the bundle, trained for seconds."""
     out = tmp_path_factory.mktemp("run")
-    data = ["--data", f"{pictures}=2", "--held-out", "0.3", "--out"]
+    data = ["--data", f"{images}=2", "--held-out", "0.3", "--out"]
     assert main(["train-segmenter", *data, str(out / "seg"), "--minutes", "0.03", *SMALL]) == 0
     segmenter = ["--segmenter", str(out / "seg" / "segmenter.pt")]
     words = ["--minutes", "0.03", "--batch-size", "2", "--threads", "1"]
@@ -73,9 +73,9 @@ def test_the_predictors_run_leaves_a_bundle_and_its_curve(trained):
     assert not (trained / "pred" / "embeddings").exists()  # its encoder is fast
 
 
-def test_a_run_goes_on_where_it_stopped(trained, pictures, capfd):
+def test_a_run_goes_on_where_it_stopped(trained, images, capfd):
     before = log_of(trained / "seg")[-1]
-    words = ["--data", str(pictures), "--out", str(trained / "seg"), "--minutes", "0.05", *SMALL]
+    words = ["--data", str(images), "--out", str(trained / "seg"), "--minutes", "0.05", *SMALL]
     assert main(["train-segmenter", *words]) == 0
     assert f"resumed at step {before['step']}," in capfd.readouterr().out
     after = log_of(trained / "seg")[-1]
@@ -89,11 +89,11 @@ def test_the_bundle_segments(trained, tmp_path, capfd):
     assert json.loads((tmp_path / "scene.json").read_text())["prompts_decoded"] == 16
 
 
-def test_evaluate_points_and_prompts(trained, pictures, tmp_path, capfd):
+def test_evaluate_points_and_prompts(trained, images, tmp_path, capfd):
     common = [
         "evaluate",
         "--data",
-        str(pictures),
+        str(images),
         "--model",
         str(trained / "drawn"),
         "--limit",
@@ -123,17 +123,17 @@ def test_evaluate_points_and_prompts(trained, pictures, tmp_path, capfd):
         (["--data", "DATA", "--backbone", "missing.pth"], "missing.pth"),
     ],
 )
-def test_wrong_training_arguments_are_one_clear_line(pictures, tmp_path, capfd, words, reason):
-    words = [word.replace("DATA", str(pictures)) for word in words]
+def test_wrong_training_arguments_are_one_clear_line(images, tmp_path, capfd, words, reason):
+    words = [word.replace("DATA", str(images)) for word in words]
     assert main(["train-segmenter", "--out", str(tmp_path / "run"), *words]) == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("aopsam: error: ") and reason in error
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not a checkpoint", b"\x80\x04N."])
-def test_damaged_checkpoints_are_one_clear_line(pictures, tmp_path, capfd, content):
+def test_damaged_checkpoints_are_one_clear_line(images, tmp_path, capfd, content):
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    words = ["--data", str(pictures), "--out", str(tmp_path), *SMALL]
+    words = ["--data", str(images), "--out", str(tmp_path), *SMALL]
     assert main(["train-segmenter", *words]) == 2
     assert "checkpoint.pt: " in capfd.readouterr().err
     assert (tmp_path / "checkpoint.pt").read_bytes() == content
@@ -160,10 +160,10 @@ def test_weights_of_another_model_are_refused(trained, tmp_path, capfd):
     assert not (tmp_path / "b").exists()
 
 
-def test_without_torch_it_says_what_to_install(pictures, tmp_path):
+def test_without_torch_it_says_what_to_install(images, tmp_path):
     program = (
         "import sys; sys.modules['torch'] = None; from aopsam_ros.cli import main;"
-        f"sys.exit(main(['train-segmenter', '--data', {str(pictures)!r}, '--out', 'x']))"
+        f"sys.exit(main(['train-segmenter', '--data', {str(images)!r}, '--out', 'x']))"
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
@@ -193,8 +193,8 @@ def test_export_equals_torch_for_any_number_of_prompts(trained, tmp_path, count,
     inputs = {"embedding": embedding, "point_coords": coords, "point_labels": labels}
     logits, iou = session.run(None, inputs)
     with torch.no_grad():
-        wanted, score = segmenter.decoder(
+        expected, score = segmenter.decoder(
             torch.from_numpy(embedding), *(torch.from_numpy(v)[None] for v in (coords, labels))
         )
-    np.testing.assert_allclose(logits, wanted[0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-3)
     np.testing.assert_allclose(iou, score[0].numpy(), atol=1e-4)

@@ -69,13 +69,13 @@ def test_points_that_come_with_the_data_are_the_targets(tmp_path, targets, flipp
     dataset = open_dataset(write_sa1b(tmp_path / "sa1b", 1))
     found = targets.target(stored(targets, dataset), flipped)
     labels = draw_ellipses(0)[1]
-    wanted = np.array([left_point(labels == label) for label in np.unique(labels) if label])
+    expected = np.array([left_point(labels == label) for label in np.unique(labels) if label])
     if flipped:
-        wanted[:, 0] = 127 - wanted[:, 0]
+        expected[:, 0] = 127 - expected[:, 0]
     # A whole coordinate is a pixel's: SAM adds the half to its centre after scaling.
-    wanted = (wanted * SCALE + 0.5) / STRIDE - 0.5
-    np.testing.assert_allclose(sorted(found.points[:, :2].tolist()), sorted(wanted.tolist()))
-    peaks = found.map()[np.rint(wanted[:, 1]).astype(int), np.rint(wanted[:, 0]).astype(int)]
+    expected = (expected * SCALE + 0.5) / STRIDE - 0.5
+    np.testing.assert_allclose(sorted(found.points[:, :2].tolist()), sorted(expected.tolist()))
+    peaks = found.map()[np.rint(expected[:, 1]).astype(int), np.rint(expected[:, 0]).astype(int)]
     np.testing.assert_allclose(peaks, 1)
 
 
@@ -190,9 +190,9 @@ def test_images_are_padded_as_at_inference():
     rgb = draw_ellipses(0)[0][:61, :83]
     canvas, geometry = pad_to_square(rgb, 64)
     mean, std = (120.0, 110.0, 100.0), (50.0, 60.0, 70.0)
-    wanted = preprocess(rgb, 64, mean, std)
+    expected = preprocess(rgb, 64, mean, std)
     found = ((canvas - np.array(mean)) / std).transpose(2, 0, 1)
     found[:, geometry.valid_height :] = 0
     found[:, :, geometry.valid_width :] = 0
-    assert geometry == wanted.geometry
-    np.testing.assert_allclose(found, wanted.tensor[0], atol=1e-4)
+    assert geometry == expected.geometry
+    np.testing.assert_allclose(found, expected.tensor[0], atol=1e-4)

@@ -143,8 +143,8 @@ def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
         rgb = np.ascontiguousarray(draw_ellipses(0)[0][:, ::flip])
         with torch.no_grad():
             image = torch.from_numpy(preprocess(rgb, SIZE, MEAN, STD).tensor)
-            wanted = encoder(image)[0].numpy()
-        assert np.abs(stored - wanted).max((1, 2, 3)).min() < 0.02
+            expected = encoder(image)[0].numpy()
+        assert np.abs(stored - expected).max((1, 2, 3)).min() < 0.02
 
 
 def test_a_run_goes_on_without_encoding_again(trained, checkpoint, scenes, capfd):
@@ -187,10 +187,10 @@ def test_export_takes_the_predictors_image_size(trained, checkpoint, tmp_path):
 
 
 def write_sources(folder):
-    """Write scenes as a folder of pictures, as a video and as a recording."""
-    (folder / "pictures").mkdir(parents=True)
+    """Write scenes as a folder of images, as a video and as a recording."""
+    (folder / "images").mkdir(parents=True)
     for index in range(2):
-        write_rgb(folder / "pictures" / f"{index}.png", draw_ellipses(index)[0])
+        write_rgb(folder / "images" / f"{index}.png", draw_ellipses(index)[0])
     video = folder / "drive.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 96))
     for index in range(4):
@@ -198,7 +198,7 @@ def write_sources(folder):
     writer.release()
     images = [image_message(draw_ellipses(index)[0], "rgb8") for index in range(4)]
     bag = write_bag(folder / "recording", {"/camera": images, "/rear": images})
-    return [folder / "pictures", video, bag]
+    return [folder / "images", video, bag]
 
 
 def test_self_labels_of_pictures_videos_and_recordings(checkpoint, tmp_path, capfd):
@@ -208,7 +208,7 @@ def test_self_labels_of_pictures_videos_and_recordings(checkpoint, tmp_path, cap
     folders = sorted((out / "self-labels").iterdir())
     assert [folder.name.rpartition("-")[0] for folder in folders] == [
         "drive",
-        "pictures",
+        "images",
         "recording",
     ]
     for folder in folders:

@@ -75,8 +75,8 @@ class WindowAttention(nn.Module):
         # Looked up at every call: a cached copy would outlive a change of the weights.
         bias = self.attention_biases[:, self.distances]
         scores = query * self.head_width**-0.5 @ key.transpose(-1, -2) + bias
-        seen = torch.softmax(scores, -1) @ value
-        return self.proj(seen.transpose(1, 2).reshape(-1, self.tokens, self.width))
+        attended = torch.softmax(scores, -1) @ value
+        return self.proj(attended.transpose(1, 2).reshape(-1, self.tokens, self.width))
 
     def _project(self, x: Tensor, which: int) -> Tensor:
         """Return queries (0), keys (1) or values (2), `[windows, heads, tokens, d]`.
@@ -135,9 +135,9 @@ class Block(nn.Module):
         # A band is a row of windows: with its columns first, they lie one after another. So the
         # exported graph is for maps of any size, and hardly has to compute with it.
         bands = reshape(padded, -1, window, 0, width).transpose(1, 2)
-        seen = self.attn(reshape(bands, -1, window * window, width))
-        seen = seen.reshape_as(bands).transpose(1, 2).reshape_as(padded)
-        return crop(seen, x, 1)
+        attended = self.attn(reshape(bands, -1, window * window, width))
+        attended = attended.reshape_as(bands).transpose(1, 2).reshape_as(padded)
+        return crop(attended, x, 1)
 
 
 class Stage(nn.Module):
