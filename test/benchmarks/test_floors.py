@@ -26,76 +26,65 @@ def ones(*shape):
     return np.ones(shape, np.float32)
 
 
-def macs(nodes, inputs, weights=(), shapes=None):
-    graph = model(nodes, shapes or inputs, weights)
+def count(nodes, inputs, weights=(), shapes=None):
+    graph = model(nodes, shapes or inputs, [(name, ones(*shape)) for name, shape in weights])
     arrays = {name: ones(*shape) for name, shape in inputs.items()}
     return count_multiplications(graph, arrays)[0]
 
 
-def test_convolution_with_groups_stride_and_bias():
-    # 4 groups of 2 channels to 3 each, 3 x 5 kernel; 9 x 10 pixels become 4 x 3 with stride 2, 3
-    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], group=4, strides=[2, 3])
-    weights = [("w", ones(12, 2, 3, 5)), ("b", ones(12))]
-    assert macs([node], {"x": (1, 8, 9, 10)}, weights) == (12 * 4 * 2) * (2 * 3 * 5)
-
-
-def test_transposed_convolution():
-    # each of 6 x 7 pixels of 5 channels gives 3 channels of 2 x 2
-    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2])
-    assert macs([node], {"x": (2, 5, 6, 7)}, [("w", ones(5, 3, 2, 2))]) == 2 * 6 * 7 * 5 * 3 * 4
-
-
-@pytest.mark.parametrize(("first", "flip"), [((4, 6), 0), ((6, 4), 1)])
-def test_gemm_in_both_directions(first, flip):
-    node = helper.make_node("Gemm", ["x", "w"], ["y"], transA=flip)
-    assert macs([node], {"x": first}, [("w", ones(6, 5))]) == 4 * 6 * 5
-
-
-def test_product_of_stacked_matrices_that_are_broadcast():
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    assert macs([node], {"x": (2, 3, 4, 5), "w": (3, 5, 6)}) == 2 * 3 * 4 * 5 * 6
+@pytest.mark.parametrize(
+    ("operator", "attributes", "x", "weights", "expected"),
+    [
+        # 4 groups of 2 channels to 3 each, kernel 3 x 5; 9 x 10 pixels become 4 x 3 by the stride
+        ("Conv", {"group": 4, "strides": [2, 3]}, (1, 8, 9, 10), [(12, 2, 3, 5), (12,)], 96 * 30),
+        # each of 6 x 7 pixels of 5 channels gives 3 channels of 2 x 2
+        ("ConvTranspose", {"strides": [2, 2]}, (2, 5, 6, 7), [(5, 3, 2, 2)], 2 * 42 * 5 * 3 * 4),
+        ("Gemm", {"transA": 0}, (4, 6), [(6, 5)], 4 * 6 * 5),
+        ("Gemm", {"transA": 1}, (6, 4), [(6, 5)], 4 * 6 * 5),
+        # matrices that are stacked and broadcast
+        ("MatMul", {}, (2, 3, 4, 5), [(3, 5, 6)], 2 * 3 * 4 * 5 * 6),
+    ],
+)
+def test_products_by_hand(operator, attributes, x, weights, expected):
+    named = list(zip("wb", weights, strict=False))
+    node = helper.make_node(operator, ["x", *dict(named)], ["y"], **attributes)
+    assert count([node], {"x": x}, named) == expected
 
 
 def test_a_dynamic_size_counts_as_it_is_run():
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     for n in (1, 7):
-        shapes = {"x": ("n", 5)}
-        assert macs([node], {"x": (n, 5)}, [("w", ones(5, 6))], shapes) == n * 5 * 6
+        assert count([node], {"x": (n, 5)}, [("w", (5, 6))], {"x": ("n", 5)}) == n * 5 * 6
 
 
 def test_only_the_branch_that_runs_counts():
     def branch(name, weight):
         output = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        return helper.make_graph(
-            [helper.make_node("MatMul", ["x", weight], [name])], name, [], [output]
-        )
+        node = helper.make_node("MatMul", ["x", weight], [name])
+        return helper.make_graph([node], name, [], [output])
 
     condition = numpy_helper.from_array(np.array(True), "yes")
+    branches = {"then_branch": branch("a", "small"), "else_branch": branch("b", "large")}
     nodes = [
         helper.make_node("Constant", [], ["yes"], value=condition),
-        helper.make_node(
-            "If", ["yes"], ["y"], then_branch=branch("a", "small"), else_branch=branch("b", "large")
-        ),
+        helper.make_node("If", ["yes"], ["y"], **branches),
     ]
-    weights = [("small", ones(5, 2)), ("large", ones(5, 2000))]
-    assert macs(nodes, {"x": (3, 5)}, weights) == 3 * 5 * 2
+    weights = [("small", (5, 2)), ("large", (5, 2000))]
+    assert count(nodes, {"x": (3, 5)}, weights) == 3 * 5 * 2
 
 
-def test_sums_over_nodes_and_leaves_out_what_is_no_product():
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["a"]),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("MatMul", ["b", "w"], ["c"]),
-        helper.make_node("Add", ["c", "x"], ["y"]),
-    ]
-    assert macs(nodes, {"x": (3, 4)}, [("w", ones(4, 4))]) == 2 * 3 * 4 * 4
+def test_products_add_up_and_nothing_else_counts():
+    pairs = [("MatMul", "x", "a"), ("Relu", "a", "b"), ("MatMul", "b", "c"), ("Add", "c", "y")]
+    second = {"MatMul": ["w"], "Relu": [], "Add": ["x"]}
+    nodes = [helper.make_node(op, [i, *second[op]], [o]) for op, i, o in pairs]
+    assert count(nodes, {"x": (3, 4)}, [("w", (4, 4))]) == 2 * 3 * 4 * 4
 
 
 def test_outputs_are_given_and_masks_of_prompts_become_rows():
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     graph = model([node], {"x": ("n", 5)}, [("w", ones(5, 2))])
-    count, outputs = count_multiplications(graph, {"x": ones(4, 3, 5), "unknown": ones(1)})
-    assert count == 4 * 3 * 5 * 2
+    products, outputs = count_multiplications(graph, {"x": ones(4, 3, 5), "unknown": ones(1)})
+    assert products == 4 * 3 * 5 * 2
     np.testing.assert_array_equal(outputs["y"], np.full((12, 2), 5.0))
 
 
