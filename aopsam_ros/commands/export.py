@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aopsam_ros.bundle.loading import DEFAULT_GROUPS
+from aopsam_ros.bundle.loading import DEFAULT_GROUPS, load_bundle
 from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
 from aopsam_ros.errors import EngineError, InputError, OptionError
 from aopsam_ros.options import name_in_group, parse
@@ -70,17 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
     """
     defaults = _parse_defaults(arguments.defaults)
     _require_torch()
-    from aopsam_ros.bundle.loading import load_bundle
+    from aopsam_ros.training.provenance import summarise_run
 
     out = _target(arguments)
-    load = _nano if arguments.checkpoint is None else _mobile_sam
-    model, predictor, trained = load(arguments)
+    model, predictor, trained = _load(arguments)
+    provenance = {**model.provenance}
+    if trained:
+        provenance["predictor"] = summarise_run(trained)
     facts = {
         "name": arguments.name or out.resolve().name,
         "version": arguments.version,
         "licence": arguments.licence,
         "defaults": _merge_defaults(model.defaults, defaults),
-        "provenance": {**model.provenance, **_provenance(trained)},
+        "provenance": provenance,
     }
     report = model.export(out, predictor, facts, arguments.mixed)
     load_bundle(out)
@@ -120,41 +122,31 @@ def _require_torch() -> None:
         ) from error
 
 
-def _nano(arguments: argparse.Namespace) -> Source:
-    from aopsam_ros.models.loading import load_predictor
+def _load(arguments: argparse.Namespace) -> Source:
+    """Load the model and its predictor.
 
-    if arguments.predictor is None:
-        raise OptionError("--segmenter needs --predictor")
-    model = nano_model(arguments.segmenter)
-    predictor, trained = load_predictor(arguments.predictor, model.embedding_channels)
-    return _check_predictor(model, predictor, trained, arguments.predictor)
-
-
-def _mobile_sam(arguments: argparse.Namespace) -> Source:
+    Raises:
+        InputError: if the predictor was trained on other embeddings than the model's.
+    """
     from aopsam_ros.models.loading import load_predictor
     from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 
-    if arguments.predictor is None:
+    file = arguments.predictor
+    if arguments.checkpoint is None:
+        if file is None:
+            raise OptionError("--segmenter needs --predictor")
+        model = nano_model(arguments.segmenter)
+        predictor, trained = load_predictor(file, model.embedding_channels)
+    elif file is None:
         return mobile_sam_model(arguments.checkpoint), None, {}
-    predictor, trained = load_predictor(arguments.predictor, EMBEDDING_CHANNELS)
-    size = trained.get("options", {}).get("image_size")
-    model = mobile_sam_model(arguments.checkpoint, size)
-    return _check_predictor(model, predictor, trained, arguments.predictor)
-
-
-def _check_predictor(
-    model: FrozenModel, predictor: PromptPredictor, trained: dict[str, Any], file: Path
-) -> Source:
-    """Refuse a predictor that was trained on other embeddings than the model's."""
-    if trained.get("encoder", model.encoder_key()) != model.encoder_key():
+    else:
+        predictor, trained = load_predictor(file, EMBEDDING_CHANNELS)
+        size = trained.get("options", {}).get("image_size")
+        model = mobile_sam_model(arguments.checkpoint, size)
+    key = model.encoder_key()
+    if trained.get("encoder", key) != key:
         raise InputError(f"{file}: trained for another model than this one")
     return model, predictor, trained
-
-
-def _provenance(trained: dict[str, Any]) -> dict[str, Any]:
-    from aopsam_ros.training.provenance import summarise_run
-
-    return {"predictor": summarise_run(trained)} if trained else {}
 
 
 def _merge_defaults(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:
