@@ -26,6 +26,7 @@ import pytest
 from numpy.typing import NDArray
 
 from aopsam_ros.drawing.overlay import MASK_OPACITY
+from aopsam_ros.images.files import read_rgb
 from support.scenes import iou
 
 pytestmark = pytest.mark.needs("rclpy")
@@ -60,12 +61,6 @@ def demo(out: Path, *arguments: str) -> Run:
     command = [*COMMAND, "--out", str(out), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     return Run(out, done.returncode, done.stdout, done.stderr)
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    bgr = cv2.imread(str(path))
-    assert bgr is not None, f"{path.name} is no picture"
-    return np.ascontiguousarray(bgr[..., ::-1])
 
 
 def marked_processes(mark: str) -> list[str]:
