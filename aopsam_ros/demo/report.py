@@ -60,7 +60,7 @@ def remove_report(folder: Path) -> None:
     """
     try:
         entries = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["photographs"]
-        names = [entry[kind] for entry in entries for kind in ("picture", "masks_file")]
+        names = [entry[kind] for entry in entries for kind in ("overlay", "masks_file")]
     except (OSError, ValueError, KeyError, TypeError):
         names = []
     for name in [*names, "index.html", "summary.json"]:
@@ -102,7 +102,7 @@ def _entry(
     states = Counter(prompt.state for prompt in segmentation.prompts)
     return {
         "photograph": name,
-        "picture": f"{base}_overlay.png",
+        "overlay": f"{base}_overlay.png",
         "masks_file": f"{base}.json",
         "width": segmentation.width,
         "height": segmentation.height,

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from aopsam_ros.models.nano_drawing import (
     CODE,
     DETAIL_CHANNELS,
-    around,
     cell_centres,
-    draw,
     planes,
+    render_masks,
+    to_absolute,
 )
 
 STRIDE = 16
@@ -138,13 +138,13 @@ class NanoMaskDecoder(nn.Module):
         Returns:
             Logits `[B, N, 3, 4h, 4w]` and predicted IoU `[B, N, 3]` in 0-1.
         """
-        frame = self.look(embedding)
+        frame = self.encode_frame(embedding)
         codes, iou = self.decode(frame, coords, labels)
-        logits = draw(frame.fine, codes.flatten(1, 2))
+        logits = render_masks(frame.fine, codes.flatten(1, 2))
         height, width = logits.shape[-2:]
         return logits.reshape(len(embedding), -1, MASKS, height, width), iou
 
-    def look(self, embedding: Tensor) -> Frame:
+    def encode_frame(self, embedding: Tensor) -> Frame:
         """Make what all prompts share of embeddings `[B, 384, h, w]`."""
         features, packed = embedding[:, :FEATURE_CHANNELS], embedding[:, FEATURE_CHANNELS:]
         height, width = features.shape[-2:]
@@ -168,7 +168,7 @@ class NanoMaskDecoder(nn.Module):
         for number, block in enumerate(self.blocks):
             tokens = block(tokens, position, *frame.of_block(number))
         found = tokens[:, :, 1 : 1 + MASKS]
-        codes = around(self.code(found), _anchor(coords, labels))
+        codes = to_absolute(self.code(found), _anchor(coords, labels))
         return codes, self._score(tokens[:, :, :1], found, frame.coarse, codes)
 
     def _encode(self, coords: Tensor) -> Tensor:
@@ -192,10 +192,10 @@ class NanoMaskDecoder(nn.Module):
         """Predict IoU from the tokens and from how decided the masks look, drawn coarsely."""
         # Detached: the masks must not change to improve the score.
         seen = codes.detach() if self.training else codes
-        logits = draw(coarse, seen.flatten(1, 2))
-        look = _mask_statistics(logits).reshape(*found.shape[:2], MASKS, -1)
+        logits = render_masks(coarse, seen.flatten(1, 2))
+        statistics = _mask_statistics(logits).reshape(*found.shape[:2], MASKS, -1)
         token = iou_token.expand(-1, -1, MASKS, -1)
-        return torch.sigmoid(self.iou_head(torch.cat([token, found, look], -1)).squeeze(-1))
+        return torch.sigmoid(self.iou_head(torch.cat([token, found, statistics], -1)).squeeze(-1))
 
 
 def _mlp(inputs: int, outputs: int, hidden: int) -> nn.Sequential:

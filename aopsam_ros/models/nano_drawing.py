@@ -32,7 +32,7 @@ def planes(detail: Tensor, stride: int) -> Tensor:
     return torch.cat([detail, places, torch.ones_like(places[:, :1])], 1)
 
 
-def draw(planes: Tensor, codes: Tensor) -> Tensor:
+def render_masks(planes: Tensor, codes: Tensor) -> Tensor:
     """Run the network of each code `[B, n, 224]` over planes `[B, 19, H, W]`: `[B, n, H, W]`."""
     batch, _, height, width = planes.shape
     first, biases, second, last = codes.split(CODE, -1)
@@ -44,7 +44,7 @@ def draw(planes: Tensor, codes: Tensor) -> Tensor:
     return (last.reshape(-1, 1, HIDDEN) @ x).reshape(batch, -1, height, width)
 
 
-def around(code: Tensor, anchor: Tensor) -> Tensor:
+def to_absolute(code: Tensor, anchor: Tensor) -> Tensor:
     """Turn codes that mean distances from the prompt into codes for positions in the image.
 
     A code's network sees x and y linearly first, so the prompt's own place goes into the biases,

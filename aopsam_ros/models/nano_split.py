@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aopsam_ros.models.nano_decoder import Frame, NanoMaskDecoder
-from aopsam_ros.models.nano_drawing import draw
+from aopsam_ros.models.nano_drawing import render_masks
 from aopsam_ros.models.split_decoder import SplitDecoder
 
 # The map is drawn in so many bands of rows: what lies between two layers of 16 masks is at most a
@@ -37,7 +37,7 @@ class FramePart(nn.Module):
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
         """Map `[1, C, h, w]` to the tensors of a `Frame`."""
-        return self.decoder.look(embedding)
+        return self.decoder.encode_frame(embedding)
 
 
 class PromptPart(nn.Module):
@@ -61,7 +61,7 @@ class MaskPart(nn.Module):
         """Map planes `[1, 19, M, M]` and codes `[n, 224]` to logits `[n, M, M]`."""
         rows = fine.shape[2] // BANDS
         bands = [fine[:, :, k * rows : (k + 1) * rows] for k in range(BANDS)]
-        return torch.cat([draw(band, codes.unsqueeze(0))[0] for band in bands], 1)
+        return torch.cat([render_masks(band, codes.unsqueeze(0))[0] for band in bands], 1)
 
 
 def split_nano(decoder: NanoMaskDecoder) -> SplitDecoder:

@@ -24,7 +24,7 @@ from aopsam_ros.images.files import write_bytes
 from aopsam_ros.training.predictor_targets import PromptTarget, view_target
 
 TARGETS_VERSION = 1  # of the format and the rules of targets
-KEY_LENGTH = 32  # of 64 hexadecimal digits: short names, and still no two alike
+KEY_LENGTH = 32  # of 64 hexadecimal digits: short names, and still no two the same
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 

@@ -28,7 +28,7 @@ Image = NDArray[np.uint8]
 def main(demo: Path, target: Path, names: list[str]) -> None:
     """Write the sheet of the overlays in the folder `demo` to `target`."""
     summary = json.loads((demo / "summary.json").read_text(encoding="utf-8"))
-    files = {Path(entry["photograph"]).stem: entry["picture"] for entry in summary["photographs"]}
+    files = {Path(entry["photograph"]).stem: entry["overlay"] for entry in summary["photographs"]}
     images = [read(demo / files[name]) for name in names or sorted(files)]
     rows = [justified(row) for row in rows_of(images)]
     gap = np.full((GAP, WIDTH, 3), 255, np.uint8)

@@ -1,6 +1,6 @@
 """`aopsam demo` end to end, as a user runs it: the real node, a camera, a report.
 
-The contents of what it leaves behind are checked: figures that fit together, pictures that show
+The contents of what it leaves behind are checked: figures that fit together, overlays that show
 the masks, masks that cover the objects a person outlined.
 """
 
@@ -131,7 +131,7 @@ def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) ->
     wanted = outlined(name, title)
     found = masks_of(two_photographs.out / f"{Path(name).stem}.json")
     best = max(found, key=lambda mask: iou(mask, wanted))
-    # More than one mask of the whole picture would reach.
+    # More than one mask of the whole image would reach.
     assert iou(best, wanted) > max(0.6, wanted.mean() + 0.05)
     photograph = read_rgb(PHOTOGRAPHS / name).astype(int)
     overlay = read_rgb(two_photographs.out / f"{Path(name).stem}_overlay.png").astype(int)
@@ -285,9 +285,9 @@ def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded: Path) ->
     assert "/aopsam/points" not in counts  # nobody asks for depth
     assert counts["/diagnostics"] >= 1
 
-    (picture,) = {message.data.tobytes() for message in messages["/camera/image_raw"]}
+    (pixels,) = {message.data.tobytes() for message in messages["/camera/image_raw"]}
     first = messages["/camera/image_raw"][0]
-    rgb = np.frombuffer(picture, np.uint8).reshape(first.height, first.width, 3)
+    rgb = np.frombuffer(pixels, np.uint8).reshape(first.height, first.width, 3)
     np.testing.assert_array_equal(rgb, read_rgb(PHOTOGRAPHS / "cat.jpg"))
     stamps = {message.header.stamp.nanosec for message in messages["/camera/image_raw"]}
     for message in messages["/aopsam/masks"]:

@@ -83,7 +83,7 @@ def test_where_a_point_is_and_what_it_means_matter(decoder: NanoMaskDecoder) -> 
 def test_a_mask_is_drawn_by_its_own_network(decoder: NanoMaskDecoder) -> None:
     """Each pixel by itself: two hidden layers of ReLU over details, x and y."""
     packed, codes = embedding(), torch.randn(1, 2, sum(CODE))
-    drawn = nano_drawing.draw(decoder.look(packed).fine, codes)[0]
+    drawn = nano_drawing.render_masks(decoder.encode_frame(packed).fine, codes)[0]
     detail = F.pixel_shuffle(packed[0, -DETAIL_CHANNELS * 16 :], 4)
     for mask, (y, x) in [(0, (0, 0)), (1, (5, 17)), (1, (23, 2))]:
         first, biases, second, last = codes[0, mask].split(CODE)
@@ -100,7 +100,7 @@ def test_codes_mean_distances_from_the_prompt() -> None:
     even = nano_drawing.planes(torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5), 4)
     anchors = torch.tensor([[[20.0, 40.0]]]), torch.tensor([[[20.0 + 3 * 4, 40.0 + 2 * 4]]])
     before, after = (
-        nano_drawing.draw(even, nano_drawing.around(code, anchor)[:, :, 0])[0, 0]
+        nano_drawing.render_masks(even, nano_drawing.to_absolute(code, anchor)[:, :, 0])[0, 0]
         for anchor in anchors
     )
     torch.testing.assert_close(after[2:, 3:], before[:-2, :-3], atol=1e-4, rtol=1e-4)

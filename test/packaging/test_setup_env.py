@@ -15,7 +15,7 @@ from provision.machine import Machine, SetupError
 
 WHEELS = Machine("/usr/bin/python3", "3.11", "", ())
 
-# In place of scripts/setup_env.py: notes the steps, and fails where it is told to.
+# In place of scripts/setup_env.py: notes the steps, and fails where a test says so.
 STEPS = """
 import pathlib, sys
 step = " ".join(sys.argv[1:])
