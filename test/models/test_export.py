@@ -1,16 +1,14 @@
-"""MobileSAM with random weights, exported, is what torch computes, in plain operators."""
+"""MobileSAM with random weights, exported: its description and its graphs, in plain operators.
 
-import numpy as np
+That they compute what torch does is tested in test_open_sides and test_split.
+"""
+
 import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import SPLIT, load_bundle  # noqa: E402
-from aopsam_ros.engines.base import EngineOptions  # noqa: E402
-from aopsam_ros.models.mobile_sam import PointDecoder  # noqa: E402
-from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
-from support.random_weights import uniform  # noqa: E402
 
 SIZE = 64  # pixels of the small model's image
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -100,62 +98,3 @@ def test_no_large_constant_is_stored_twice(exported, name):
     tensors += [node.attribute[0].t for node in graph.node if node.op_type == "Constant"]
     large = [t.raw_data for t in tensors if len(t.raw_data) > 10_000]
     assert len(large) > 20 and len(set(large)) == len(large)
-
-
-@pytest.fixture(scope="module")
-def segmenter(exported):
-    with Segmenter.from_bundle(
-        exported.folder, engine=EngineOptions(engine="onnxruntime", threads=1)
-    ) as segmenter:
-        yield segmenter
-
-
-@pytest.fixture(scope="module")
-def rgb():
-    return uniform("image", (SIZE, SIZE, 3), 0, 255).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def frame(segmenter, rgb):
-    return segmenter.encode(rgb)
-
-
-@pytest.fixture(scope="module")
-def embedding(model, rgb):
-    """Torch's, of the image as SAM normalises it."""
-    mean, std = (torch.tensor(v) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
-    image = (torch.from_numpy(rgb).float() - mean) / std
-    with torch.no_grad():
-        return model.image_encoder(image.permute(2, 0, 1)[None])
-
-
-def test_the_encoder_in_the_runtime_equals_torch(segmenter, frame, embedding):
-    found = segmenter.engine.embedding(frame.handle)
-    assert embedding.std() > 0.1
-    np.testing.assert_allclose(found, embedding.numpy(), **CLOSE)
-
-
-@pytest.mark.parametrize("points", [1, 2, 4])
-@pytest.mark.parametrize("prompts", [1, 2, 7])
-def test_the_decoder_in_the_runtime_equals_torch(
-    segmenter, frame, model, embedding, prompts, points
-):
-    shape = (prompts, points)
-    coords = uniform(f"coords {shape}", (*shape, 2), -5.0, SIZE + 5.0)
-    labels = np.floor(uniform(f"labels {shape}", shape, -1.0, 4.0))
-    labels[0] = [1, -1, -1, -1][:points]
-    logits, iou = segmenter.decode(frame, coords, labels)
-    with torch.no_grad():
-        decoder = PointDecoder(model).eval()
-        expected, score = decoder(embedding, torch.from_numpy(coords), torch.from_numpy(labels))
-    assert logits.shape == (prompts, 3, SIZE // 4, SIZE // 4) and iou.shape == (prompts, 3)
-    np.testing.assert_allclose(logits, expected.numpy(), **CLOSE)
-    np.testing.assert_allclose(iou, score.numpy(), **CLOSE)
-
-
-def test_the_predictor_in_the_runtime_equals_torch(segmenter, frame, predictor, embedding):
-    found = segmenter.engine.predict(frame.image.tensor, frame.handle).confidence_map
-    with torch.no_grad():
-        expected = predictor(torch.from_numpy(frame.image.tensor), embedding)[0, 0]
-    assert expected.std() > 0.005
-    np.testing.assert_allclose(found, expected.numpy(), **CLOSE)

@@ -52,30 +52,19 @@ def mixed(request, exported):
     return Types(exported.folder / f"{request.param}.mixed.onnx")
 
 
-def test_inputs_and_outputs_are_float32(mixed):
+def test_inputs_outputs_norms_and_softmax_are_float32(mixed):
     assert {mixed.types[v.name] for v in [*mixed.graph.input, *mixed.graph.output]} == {FLOAT}
-
-
-def test_norms_and_softmax_are_float32(mixed):
     for node in mixed.graph.node:
         if node.op_type in DELICATE:
             assert mixed.of(node) == {FLOAT}, node.name
 
 
-def test_what_sees_the_image_is_float16(mixed):
-    seeing = mixed.descendants({"image", "embedding"})
-    nodes = [n for n in mixed.graph.node if n.op_type in HEAVY and seeing & set(n.output)]
-    assert len(nodes) >= 8
-    assert {frozenset(mixed.of(node)) for node in nodes} == {frozenset({HALF})}
-
-
-def test_other_nodes_in_float32_are_few_and_known(mixed):
-    seeing = mixed.descendants({"image", "embedding"})
-    full = {
-        node.op_type
-        for node in mixed.graph.node
-        if seeing & set(node.output) and FLOAT in mixed.of(node)
-    }
+def test_what_depends_on_the_image_is_float16(mixed):
+    dependent = mixed.descendants({"image", "embedding"})
+    nodes = [node for node in mixed.graph.node if dependent & set(node.output)]
+    heavy = [frozenset(mixed.of(node)) for node in nodes if node.op_type in HEAVY]
+    assert len(heavy) >= 8 and set(heavy) == {frozenset({HALF})}
+    full = {node.op_type for node in nodes if FLOAT in mixed.of(node)}
     assert full <= DELICATE | {"Cast", "Resize"}
 
 
@@ -88,7 +77,7 @@ def test_weights_are_stored_in_float16(exported):
 def test_coordinates_never_pass_through_float16(exported):
     # In 16 bits, a pixel of 1024 has no fractions.
     decoder = Types(exported.folder / "mask_decoder.mixed.onnx")
-    seeing = decoder.descendants({"embedding"})
+    dependent = decoder.descendants({"embedding"})
     waves = [n for n in decoder.graph.node if n.op_type in ("Sin", "Cos")]
     assert len(waves) == 2
     wanted, before = {name for node in waves for name in node.input}, []
@@ -96,7 +85,7 @@ def test_coordinates_never_pass_through_float16(exported):
         if wanted & set(node.output):
             wanted.update(node.input)
             before.append(node)
-    assert "point_coords" in wanted and not seeing & wanted
+    assert "point_coords" in wanted and not dependent & wanted
     assert all(HALF not in decoder.of(node) for node in [*before, *waves])
 
 

@@ -40,12 +40,8 @@ def test_what_was_done_again_counts_once(tmp_path):
     with (tmp_path / "training.jsonl").open("a") as file:
         file.write('{"step": 150, "los')  # as a full disk leaves it
     curve.write(tmp_path)
-    rows = table(tmp_path)
-    assert [(row["step"], row["seconds"]) for row in rows] == [
-        ("0", "0.0"),
-        ("50", "6.0"),
-        ("100", "9.0"),
-    ]
+    rows = [(row["step"], row["seconds"]) for row in table(tmp_path)]
+    assert rows == [("0", "0.0"), ("50", "6.0"), ("100", "9.0")]
 
 
 @pytest.mark.needs("matplotlib")

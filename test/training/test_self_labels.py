@@ -116,10 +116,8 @@ def test_frames_that_are_gone_are_removed(labeller, tmp_path):
 def test_broken_frames_are_counted_and_left_out(labeller, tmp_path):
     count = labeller.label(Scenes([(60, 80)] * 3, broken=(1,)))
     assert (count.frames, count.broken, count.reason) == (2, 1, "frame_1: cut short")
-    assert [image.stem for image in open_dataset(tmp_path / "labels").files] == [
-        "frame_0",
-        "frame_2",
-    ]
+    files = open_dataset(tmp_path / "labels").files
+    assert [file.stem for file in files] == ["frame_0", "frame_2"]
 
 
 def test_nothing_but_broken_frames(labeller):
