@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from aopsam_ros.errors import BundleError
 
+_SHOWN = 60  # characters of a wrong value
 _REPR = reprlib.Repr()  # short, whatever a malformed file holds
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _SHOWN
 
 
 class Fields:
@@ -29,7 +30,7 @@ class Fields:
         """Return the error for a field that is not what is wanted."""
         field = f"{self._where}.{name}" if self._where else name
         shown = _REPR.repr(value)
-        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
         return BundleError(f"{self.file}: {field} must be {wanted}, not {shown}")
 
     def any(self, name: str) -> Any:  # noqa: ANN401  (free text or mappings)
@@ -39,8 +40,7 @@ class Fields:
     def text(self, name: str) -> str:
         """Return a field that must be text and not empty; a number is read as text."""
         value = self._content.get(name)
-        # A version such as 1.0 is a number to YAML.
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if _is_number(value):  # a version such as 1.0 is a number to YAML
             value = str(value)
         if not isinstance(value, str) or not value or not value.isprintable():
             raise self.error(name, "text", value)
@@ -48,46 +48,30 @@ class Fields:
 
     def number(self, name: str, low: float, high: float, default: float) -> float:
         """Return a finite number in a closed range."""
-        value = self._content.get(name, default)
-        if not _is_number(value) or not low <= value <= high:
-            raise self.error(name, f"a number from {low:g} to {high:g}", value)
-        return float(value)
+        wanted = f"a number from {low:g} to {high:g}"
+        return float(self._checked(name, wanted, lambda v: _is_number(v, low, high), default))
 
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int:
         """Return a whole number in a closed range."""
-        value = self._content.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise self.error(name, f"a whole number from {low} to {high}", value)
-        return value
+        wanted = f"a whole number from {low} to {high}"
+        return int(self._checked(name, wanted, lambda v: _is_whole(v, low, high), default))
 
     def integers(self, name: str, count: int, low: int, high: int) -> tuple[int, ...]:
         """Return a list of so many whole numbers in a closed range."""
-        values = self._content.get(name)
-        if (
-            not isinstance(values, list)
-            or len(values) != count
-            or any(not isinstance(v, int) or isinstance(v, bool) for v in values)
-            or any(not low <= v <= high for v in values)
-        ):
-            raise self.error(name, f"{count} whole numbers from {low} to {high}", values)
-        return tuple(values)
+        wanted = f"{count} whole numbers from {low} to {high}"
+        return tuple(self._list(name, wanted, lambda v: _is_whole(v, low, high), count))
 
     def triple(self, name: str, low: float) -> tuple[float, float, float]:
         """Return three finite numbers, one a channel, none below `low`."""
-        values = self._content.get(name)
-        if (
-            not isinstance(values, list)
-            or len(values) != 3
-            or any(not _is_number(v) or not low <= v <= 1e4 for v in values)
-        ):
-            raise self.error(name, f"three numbers from {low:g} to 10000", values)
-        return float(values[0]), float(values[1]), float(values[2])
+        wanted = f"three numbers from {low:g} to 10000"
+        red, green, blue = self._list(name, wanted, lambda v: _is_number(v, low, 1e4), 3)
+        return float(red), float(green), float(blue)
 
     def names(self, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
         """Return a list of some known names, in their order; all where it is missing."""
-        values = self._content.get(name, list(known))
-        if not isinstance(values, list) or not values or any(v not in known for v in values):
-            raise self.error(name, f"a list of {' and '.join(known)}", values)
+        if name not in self._content:
+            return known
+        values = self._list(name, f"a list of {' and '.join(known)}", lambda v: v in known)
         return tuple(value for value in known if value in values)
 
     def groups(self, name: str, known: tuple[str, ...]) -> dict[str, Mapping[str, object]]:
@@ -99,9 +83,32 @@ class Fields:
             raise self.error(name, f"a mapping with the groups {', '.join(known)}", value)
         return value
 
+    def _checked(
+        self, name: str, wanted: str, accepts: Callable[[Any], bool], default: float | None
+    ) -> Any:  # noqa: ANN401  (what it accepts)
+        value = self._content.get(name, default)
+        if not accepts(value):
+            raise self.error(name, wanted, value)
+        return value
 
-def _is_number(value: object) -> TypeGuard[float]:
-    # A whole number too large for a float is out of every range anyway.
+    def _list(
+        self, name: str, wanted: str, accepts: Callable[[Any], bool], count: int | None = None
+    ) -> list[Any]:
+        """Return a list, not empty and of so many values, each accepted."""
+        values = self._content.get(name)
+        if not isinstance(values, list) or not values or not all(map(accepts, values)):
+            raise self.error(name, wanted, values)
+        if count is not None and len(values) != count:
+            raise self.error(name, wanted, values)
+        return values
+
+
+def _is_whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_number(value: object, low: float = -math.inf, high: float = math.inf) -> bool:
+    """Return whether it is a finite number of a range; a bool is none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return isinstance(value, int) or math.isfinite(value)
+    return low <= value <= high and (isinstance(value, int) or math.isfinite(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import stat
@@ -148,26 +149,21 @@ def find_bundle(name_or_path: str | Path) -> Path:
         BundleError: if there is none; the message lists the names there are.
     """
     text = str(name_or_path)
-    if _NAME.fullmatch(text):
-        for folder in search_folders():
-            if _exists(folder / text / BUNDLE_FILE):
-                return folder / text
     path = Path(text).parent if Path(text).name == BUNDLE_FILE else Path(text)
-    if text and _exists(path / BUNDLE_FILE):
-        return path
-    if text and _exists(path):
-        raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
-    raise BundleError(_not_found(text))
-
-
-def _not_found(name: str) -> str:
-    if name in RECIPES:
-        return f"model bundle '{name}' not found; make it first: {RECIPES[name]}"
-    names = ", ".join(available()) or "none is installed"
-    shown = name if len(name) <= 100 else name[:97] + "..."
-    return (
-        f"model bundle '{shown}' not found; give one of these names ({names}) "
-        f"or the path of a folder with a {BUNDLE_FILE}"
+    with contextlib.suppress(OSError, ValueError):  # no file can have such a name
+        named = [folder / text for folder in search_folders()] if _NAME.fullmatch(text) else []
+        for folder in [*named, path] if text else []:
+            if (folder / BUNDLE_FILE).exists():
+                return folder
+        if text and path.exists():
+            raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
+    if text in RECIPES:
+        raise BundleError(f"model bundle '{text}' not found; make it first: {RECIPES[text]}")
+    shown = text if len(text) <= 100 else text[:97] + "..."
+    raise BundleError(
+        f"model bundle '{shown}' not found; give one of these names "
+        f"({', '.join(available()) or 'none is installed'}) or the path of a folder with a "
+        f"{BUNDLE_FILE}"
     )
 
 
@@ -177,8 +173,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     Raises:
         BundleError: if it is missing or bundle.yaml is malformed; the message names the file.
     """
-    folder = find_bundle(name_or_path)
-    file = folder / BUNDLE_FILE
+    file = find_bundle(name_or_path) / BUNDLE_FILE
     try:
         text = _read_file(file, MAX_YAML_BYTES).decode("utf-8")
         aliases = (event for event in yaml.parse(text) if isinstance(event, yaml.AliasEvent))
@@ -188,17 +183,17 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BundleError(f"{file}: not readable as YAML: {reason}") from None
-    return _parse(folder, Fields(file, content))
+    return _parse(Fields(file, content))
 
 
-def _parse(folder: Path, fields: Fields) -> Bundle:
+def _parse(fields: Fields) -> Bundle:
     image_size = fields.integer("image_size", 32, 4096)
     shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
     if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
         raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))
-    graphs = _graphs(folder, fields, "graphs", GRAPHS)
+    graphs = _graphs(fields, "graphs", GRAPHS)
     bundle = Bundle(
-        folder=folder,
+        folder=fields.file.parent,
         name=fields.text("name"),
         version=fields.text("version"),
         licence=fields.text("licence"),
@@ -216,9 +211,9 @@ def _parse(folder: Path, fields: Fields) -> Bundle:
         predictor_inputs=fields.names("predictor_inputs", PREDICTOR_INPUTS),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=graphs,
-        mixed_graphs=_optional_graphs(folder, fields, "mixed_graphs", GRAPHS),
-        split_graphs=_optional_graphs(folder, fields, "split_graphs", SPLIT),
-        int8_graphs=_optional_graphs(folder, fields, "int8_graphs", (ENCODER,)),
+        mixed_graphs=_graphs(fields, "mixed_graphs", GRAPHS),
+        split_graphs=_graphs(fields, "split_graphs", SPLIT),
+        int8_graphs=_graphs(fields, "int8_graphs", (ENCODER,)),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
     )
     for group in SOURCE_GROUPS:
@@ -236,15 +231,14 @@ def _divisibility(fields: Fields, image_size: int) -> int:
     return divisor
 
 
-def _optional_graphs(
-    folder: Path, fields: Fields, key: str, names: Sequence[str]
-) -> dict[str, Graph]:
-    return {} if fields.any(key) is None else _graphs(folder, fields, key, names)
+def _graphs(fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:
+    """Read the files listed at `key`; only the prompt predictor may be missing.
 
-
-def _graphs(folder: Path, fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:
-    """Read the files listed at `key`; only the prompt predictor may be missing."""
-    graphs = {}
+    Only `graphs` must be there.
+    """
+    graphs: dict[str, Graph] = {}
+    if key != "graphs" and fields.any(key) is None:
+        return graphs
     entries = Fields(fields.file, fields.any(key), key)
     for name in names:
         if name == PREDICTOR and entries.any(name) is None:
@@ -256,16 +250,8 @@ def _graphs(folder: Path, fields: Fields, key: str, names: Sequence[str]) -> dic
             raise entry.error("file", "a file name without folders", file)
         if not re.fullmatch(r"[0-9a-f]{64}", digest):
             raise entry.error("sha256", "64 hexadecimal digits", digest)
-        graphs[name] = Graph(folder / file, digest)
+        graphs[name] = Graph(fields.file.parent / file, digest)
     return graphs
-
-
-def _exists(path: Path) -> bool:
-    """Return whether there is such a file; a name that no file can have is none."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _read_file(path: Path, limit: int) -> bytes:

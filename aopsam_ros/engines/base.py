@@ -96,7 +96,11 @@ def all_logits(decoded: Decoded) -> NDArray[np.float32]:
 
 
 class Engine(Protocol):
-    """Runs a bundle's graphs; embeddings are opaque handles that stay on the device."""
+    """Runs a bundle's graphs; embeddings are opaque handles that stay on the device.
+
+    Every method that runs a graph or reads a result raises InferenceError if the graph fails, or
+    gives values of another shape or that are not finite.
+    """
 
     name: str
 
@@ -118,7 +122,7 @@ class Engine(Protocol):
 
     @property
     def has_predictor(self) -> bool:
-        """Whether `predict` can be called."""
+        """Whether the bundle came with a prompt predictor, so that `predict` can be called."""
 
     @property
     def num_masks(self) -> int:
@@ -126,12 +130,14 @@ class Engine(Protocol):
 
     @property
     def accepts_mask_input(self) -> bool:
-        """Whether `decode` takes a mask to begin with."""
+        """Whether `decode` takes masks to begin with."""
 
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
-        """Encode `[1, 3, S, S]` to an embedding's handle.
+        """Encode an image to an embedding's handle.
 
-        `valid` rows and columns show the image: an engine may leave out what lies beyond.
+        Args:
+            image: normalised and padded, `[1, 3, S, S]`.
+            valid: rows and columns that show the image; what lies beyond may be left out.
         """
 
     def embedding(self, handle: Any) -> NDArray[np.float32]:  # noqa: ANN401
@@ -153,13 +159,17 @@ class Engine(Protocol):
         labels: NDArray[np.float32],
         mask_input: NDArray[np.float32] | None = None,
     ) -> Decoded:
-        """Decode at most `largest_batch` prompts `[N, K, 2]`, `[N, K]`.
+        """Decode N prompts of K points, at most `largest_batch`.
 
-        `mask_input` are logits `[N, 1, M, M]` to begin with, such as a mask of the last call.
+        Args:
+            handle: from `encode`.
+            coords: `[N, K, 2]` in pixels of the padded square.
+            labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+            mask_input: logits to begin with, `[N, 1, side, side]`, such as a mask of the last call.
         """
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything; the engine cannot be used afterwards."""
 
 
 def half_precision(graphs: Collection[str], full: Collection[str]) -> str:

@@ -78,26 +78,11 @@ class GraphEngine(ABC):
         """Load one of the bundle's whole graphs."""
 
     @abstractmethod
-    def _run(
-        self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Sizes]
-    ) -> dict[str, Any]:
-        """Run a whole graph on arrays and on values that it left on the device.
-
-        Args:
-            graph: its name.
-            inputs: float32, by name; those that the graph does not take are left out.
-            outputs: the shapes to expect, by name.
+    def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a graph on float32 arrays and on values that it left on the device.
 
         Returns:
             Values on the device, by name.
-
-        Raises:
-            InferenceError: if the graph fails.
-        """
-
-    @abstractmethod
-    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
-        """Run a part of the decoder; outputs are on the host and of any size.
 
         Raises:
             InferenceError: if the graph fails.
@@ -112,62 +97,41 @@ class GraphEngine(ABC):
 
     @property
     def has_predictor(self) -> bool:
-        """Return whether the bundle came with a prompt predictor."""
+        """See `Engine`."""
         return PREDICTOR in self._signatures
 
     @property
     def num_masks(self) -> int:
-        """Return how many masks a prompt gets: 3, or 4 with SAM's single mask."""
+        """See `Engine`."""
         if self._split is not None:
             return self._split.signature.num_masks
         return self._signatures[DECODER].outputs[IOU][1] or 0
 
     @property
     def accepts_mask_input(self) -> bool:
-        """Return whether the whole decoder takes masks to begin with."""
+        """See `Engine`; only the whole decoder does."""
         return MASK_INPUT in self._whole_decoder().inputs
 
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> EncodedImage:
-        """Encode an image `[1, 3, S, S]`; the embedding returned stays on the device.
-
-        Args:
-            image: padded.
-            valid: rows and columns that show the image; what lies beyond may be left out.
-
-        Raises:
-            InferenceError: if the graph fails.
-        """
+        """See `Engine`."""
         self._check_image(image)
         area = content_area(valid, self._bundle.image_size, self._multiple)
         self._prepare(area)
-        inputs = {"image": crop_to_content(image, area)}
-        found = self._run(ENCODER, inputs, self._map_sizes(ENCODER, area))
+        found = self._run(ENCODER, {"image": crop_to_content(image, area)})
         return EncodedImage(area, found["embedding"], found.get(SEMANTIC_MAP))
 
     def embedding(self, handle: EncodedImage) -> NDArray[np.float32]:
-        """Return a copy of an embedding, float32 `[1, C, S', S']`, checked.
-
-        Raises:
-            InferenceError: if it has another shape or values that are not finite.
-        """
+        """See `Engine`."""
         return self._whole_map("embedding", handle.embedding, handle.area)
 
     def semantic_map(self, handle: EncodedImage) -> NDArray[np.float32] | None:
-        """Return a copy of an image's semantic features, float32 `[1, D, S/32, S/32]`, checked.
-
-        Raises:
-            InferenceError: if they have another shape or values that are not finite.
-        """
+        """See `Engine`."""
         if handle.semantic_map is None:
             return None
         return self._whole_map(SEMANTIC_MAP, handle.semantic_map, handle.area)
 
     def predict(self, image: NDArray[np.float32], handle: EncodedImage) -> Prediction:
-        """Return the prompt confidence map, and the extent map where there is one.
-
-        Raises:
-            InferenceError: if the graph fails or its output is not what it must be.
-        """
+        """See `Engine`."""
         self._check_image(image)
         inputs = {"image": crop_to_content(image, handle.area), "embedding": handle.embedding}
         sizes = self._map_sizes(PREDICTOR, handle.area)
@@ -185,18 +149,9 @@ class GraphEngine(ABC):
         labels: NDArray[np.float32],
         mask_input: NDArray[np.float32] | None = None,
     ) -> Decoded:
-        """Decode N prompts of K points.
+        """See `Engine`.
 
-        Args:
-            handle: from `encode`.
-            coords: `[N, K, 2]` in pixels of the padded square.
-            labels: `[N, K]`.
-            mask_input: logits `[N, 1, M, M]` to begin with. The whole decoder takes them, which
-                needs the square: what `encode` left out counts as zero.
-
-        Raises:
-            InferenceError: if the graph fails or its output is not what it must be, or there is a
-                mask input that it does not take.
+        The whole decoder takes mask inputs. It needs the square: what `encode` left out is zero.
         """
         count = len(coords)
         if np.shape(coords)[:2] != np.shape(labels):
@@ -210,9 +165,8 @@ class GraphEngine(ABC):
             return self._split.decode(handle.frame, coords, labels)
         signature = self._whole_decoder()
         is_square = handle.area.rows == handle.area.columns == handle.area.square
-        embedding = handle.embedding if is_square else self.embedding(handle)
         inputs = {
-            "embedding": embedding,
+            "embedding": handle.embedding if is_square else self.embedding(handle),
             "point_coords": coords,
             "point_labels": labels,
             **mask_inputs(signature, mask_input, count),
@@ -220,6 +174,10 @@ class GraphEngine(ABC):
         sizes = {name: (count, *_fixed(shape[1:])) for name, shape in signature.outputs.items()}
         found = self._answer(DECODER, inputs, sizes)
         return DecodedOnHost(found[LOGITS], found[IOU])
+
+    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
+        """Run a part of the decoder, whose outputs are of any size."""
+        return {name: self._to_host(value) for name, value in self._run(graph, inputs).items()}
 
     def _whole_decoder(self) -> Signature:
         """Return the whole decoder's signature; one in parts needs it only for mask inputs."""
@@ -230,8 +188,9 @@ class GraphEngine(ABC):
     def _answer(
         self, graph: str, inputs: Mapping[str, Any], sizes: Mapping[str, Sizes]
     ) -> dict[str, NDArray[np.float32]]:
-        """Run a whole graph; copy its outputs to the host and check them."""
-        found = self._run(graph, inputs, sizes)
+        """Run a whole graph on the inputs that it takes, and check its outputs."""
+        taken = self._signatures[graph].inputs
+        found = self._run(graph, {name: value for name, value in inputs.items() if name in taken})
         return {n: check_output(n, self._to_host(found[n]), shape) for n, shape in sizes.items()}
 
     def _whole_map(self, name: str, value: Any, area: ContentArea) -> NDArray[np.float32]:  # noqa: ANN401

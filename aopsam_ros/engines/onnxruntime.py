@@ -15,7 +15,7 @@ from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle, Graph
 from aopsam_ros.bundle.signatures import Described, check_open_sides, signature_of
 from aopsam_ros.bundle.split_signature import check_split
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, INT8, EngineOptions, half_precision
-from aopsam_ros.engines.graph_engine import GraphEngine, Sizes
+from aopsam_ros.engines.graph_engine import GraphEngine
 from aopsam_ros.engines.split_decoder import Arrays, SplitDecoder
 from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import BundleError, EngineError, InferenceError, VerificationError
@@ -165,14 +165,11 @@ class OnnxRuntimeEngine(GraphEngine):
             self._full.append(name)
         self.precision = half_precision(self._sessions, self._full)
 
-    def _run(
-        self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Sizes]
-    ) -> dict[str, Any]:
+    def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         # Named, so that arrays outlive the run: a binding points at their memory.
         given = {
             name: np.ascontiguousarray(value, np.float32) if _is_on_host(value) else value
             for name, value in inputs.items()
-            if name in self._signatures[graph].inputs
         }
         try:
             session = self._sessions[graph]
@@ -180,16 +177,11 @@ class OnnxRuntimeEngine(GraphEngine):
             for name, value in given.items():
                 bind = binding.bind_cpu_input if _is_on_host(value) else binding.bind_ortvalue_input
                 bind(name, value)
-            for name in outputs:
+            names = [output.name for output in session.get_outputs()]
+            for name in names:
                 binding.bind_output(name, "cuda" if self._providers[0] == CUDA else "cpu")
             session.run_with_iobinding(binding)
-            return dict(zip(outputs, binding.get_outputs(), strict=True))
-        except Exception as error:
-            raise _failure(graph, error) from error
-
-    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
-        try:
-            return _run_on_arrays(self._sessions[graph], inputs)
+            return dict(zip(names, binding.get_outputs(), strict=True))
         except Exception as error:
             raise _failure(graph, error) from error
 
@@ -199,21 +191,17 @@ class OnnxRuntimeEngine(GraphEngine):
 
 def _runner(graph: str, session: ort.InferenceSession) -> Callable[[Arrays], Arrays]:
     """Return a function that runs a session on a sample."""
-    names = _inputs_of(session)
+    names = [output.name for output in session.get_outputs()]
+    taken = _inputs_of(session)
 
     def run(sample: Arrays) -> Arrays:
         try:
-            return _run_on_arrays(session, {n: a for n, a in sample.items() if n in names})
+            found = session.run(names, {n: a for n, a in sample.items() if n in taken})
         except Exception as error:
             raise _failure(graph, error) from error
+        return dict(zip(names, found, strict=True))
 
     return run
-
-
-def _run_on_arrays(session: ort.InferenceSession, inputs: Arrays) -> Arrays:
-    arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, arrays), strict=True))
 
 
 @functools.cache

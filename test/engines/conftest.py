@@ -19,7 +19,7 @@ ON_CPU = [
 
 @pytest.fixture(scope="session", params=ON_CPU, ids=["onnxruntime", "openvino"])
 def engine(request):
-    """Each of the engines for a processor: what makes a runtime of a bundle."""
+    """Each of the engines for a processor: what loads a bundle."""
     return request.param
 
 
@@ -97,7 +97,7 @@ def bundles(request):
 
 
 @pytest.fixture(scope="module")
-def runtimes(openvino, bundles):
+def engines(openvino, bundles):
     known = {}
 
     def start(name):

@@ -22,9 +22,9 @@ def test_engines_are_built_verified_and_found_again(
     ]
     count = len(modern_gpu.builds)
     monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(out))
-    runtime = create_engine(bundle, EngineOptions(engine="tensorrt"))
-    assert (len(modern_gpu.builds), runtime.precision) == (count, "fp16 but prompt_predictor")
-    runtime.close()
+    engine = create_engine(bundle, EngineOptions(engine="tensorrt"))
+    assert (len(modern_gpu.builds), engine.precision) == (count, "fp16 but prompt_predictor")
+    engine.close()
 
 
 def test_without_a_gpu_it_is_one_clear_line(bundle, monkeypatch, capfd):

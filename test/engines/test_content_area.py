@@ -65,12 +65,12 @@ def nano(engine, nano_bundle):
     return engine(nano_bundle, EngineOptions(threads=1, precision="fp32"))
 
 
-def seen(runtime, image, valid):
+def seen(loaded, image, valid):
     """All that comes of an image: embedding, confidence map, logits, predicted IoU."""
-    handle = runtime.encode(image, valid)
+    handle = loaded.encode(image, valid)
     coords = np.float32([[[100, 100]], [[400, 250]]])
-    decoded = runtime.decode(handle, coords, np.ones((2, 1), np.float32))
-    maps = runtime.embedding(handle), runtime.predict(image, handle).confidence_map
+    decoded = loaded.decode(handle, coords, np.ones((2, 1), np.float32))
+    maps = loaded.embedding(handle), loaded.predict(image, handle).confidence_map
     return *maps, all_logits(decoded), decoded.predicted_iou
 
 
@@ -134,11 +134,11 @@ OPEN = {"encoder": opened_sides(encoder()), "prompt_predictor": opened_sides(pro
 def test_engines_that_need_the_square_take_it(gpu, tmp_path):
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", OPEN, size_divisibility=4))
     samples = sample_inputs(bundle)
-    runtime = gpu.start(bundle)
-    check("TensorRT", answers(runtime, samples), answers(OnnxRuntimeEngine(bundle), samples))
-    handle = runtime.encode(IMAGE, (SIZE // 2, SIZE))
-    assert runtime.embedding(handle)[:, :, MAP // 2 :].any()  # nothing was left out
-    runtime.close()
+    loaded = gpu.start(bundle)
+    check("TensorRT", answers(loaded, samples), answers(OnnxRuntimeEngine(bundle), samples))
+    handle = loaded.encode(IMAGE, (SIZE // 2, SIZE))
+    assert loaded.embedding(handle)[:, :, MAP // 2 :].any()  # nothing was left out
+    loaded.close()
 
 
 @pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "decoder_frame"])

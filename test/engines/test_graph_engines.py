@@ -12,6 +12,7 @@ from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import BundleError, InferenceError
 from support import tiny_bundle
 from support.tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+from support.tiny_split import parts, write_split_bundle
 
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 OPTIONS = EngineOptions(threads=1, precision="fp32")
@@ -145,4 +146,25 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, engine, graph
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {graph: model}))
     loaded = engine(bundle, OPTIONS)
     with pytest.raises(InferenceError, match=f"{output} holds values that are not finite"):
+        answers(loaded, sample_inputs(bundle))
+
+
+class Failing:
+    """A graph that cannot be run, in either engine's terms."""
+
+    def io_binding(self):
+        raise RuntimeError("out of memory\nat line 3")
+
+    def run(self, inputs):
+        raise RuntimeError("Exception from somewhere:\nout of memory")
+
+
+@pytest.mark.parametrize("graph", [*tiny_bundle.GRAPHS, *parts()])
+def test_a_graph_that_fails_is_an_inference_error_in_one_line(tmp_path, engine, graph):
+    write = write_split_bundle if graph in parts() else write_tiny_bundle
+    bundle = load_bundle(write(tmp_path / "b"))
+    loaded = engine(bundle, OPTIONS)
+    graphs = getattr(loaded, "_sessions", None) or loaded._graphs
+    graphs[graph] = Failing()
+    with pytest.raises(InferenceError, match=rf"^{graph} failed in O.*: out of memory$"):
         answers(loaded, sample_inputs(bundle))

@@ -108,10 +108,10 @@ def test_it_is_used_only_where_asked_for(quantized):
     int8 = run(bundle.int8_graphs["encoder"].path, IMAGES[0])
     assert 0 < np.abs(full - int8).max() < 0.2
     for precision, wanted in (("auto", full), ("fp16", full), ("fp32", full), ("int8", int8)):
-        runtime = create_engine(
+        engine = create_engine(
             bundle, EngineOptions(engine="onnxruntime", threads=1, precision=precision)
         )
-        found = runtime.embedding(runtime.encode(IMAGES[0]))
+        found = engine.embedding(engine.encode(IMAGES[0]))
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -124,8 +124,8 @@ def test_an_engine_chosen_by_itself_never_takes_it(quantized, precision):
 
 
 def test_int8_chooses_the_engine(quantized):
-    runtime = create_engine(load_bundle(quantized), EngineOptions(precision="int8"))
-    assert (runtime.name, runtime.precision) == ("onnxruntime", "fp32, encoder int8")
+    engine = create_engine(load_bundle(quantized), EngineOptions(precision="int8"))
+    assert (engine.name, engine.precision) == ("onnxruntime", "fp32, encoder int8")
 
 
 @pytest.mark.parametrize("engine", ["tensorrt", "openvino"])

@@ -20,6 +20,7 @@ from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close, preprocessed
+from support.scenes import coloured_scene
 from support.tiny_bundle import SIZE, with_last, write_tiny_bundle
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
@@ -29,33 +30,33 @@ IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_equals_onnx_runtime_on_the_samples(bundles, runtimes, name):
+def test_equals_onnx_runtime_on_the_samples(bundles, engines, name):
     samples = sample_inputs(bundles(name))
-    found, wanted = (answers(runtime, samples) for runtime in runtimes(name))
+    found, wanted = (answers(engine, samples) for engine in engines(name))
     assert set(found) == set(wanted)
     for output, array in wanted.items():
         assert_close(found[output], array)
 
 
 @pytest.mark.parametrize("name", ["nano", "mobile_sam"])
-def test_photograph_is_segmented_as_by_onnx_runtime(bundles, runtimes, cat, name):
+def test_photograph_is_segmented_as_by_onnx_runtime(bundles, engines, cat, name):
     bundle = bundles(name)
     image = preprocessed(cat, bundle)
     coords = np.random.default_rng(0).uniform(0, bundle.image_size, (17, 1, 2)).astype(np.float32)
     results = []
-    for runtime in runtimes(name):
-        handle = runtime.encode(image)
-        decoded = runtime.decode(handle, coords, np.ones((17, 1), np.float32))
-        confidence = runtime.predict(image, handle).confidence_map
+    for engine in engines(name):
+        handle = engine.encode(image)
+        decoded = engine.decode(handle, coords, np.ones((17, 1), np.float32))
+        confidence = engine.predict(image, handle).confidence_map
         results.append(
-            (runtime.embedding(handle), confidence, all_logits(decoded), decoded.predicted_iou)
+            (engine.embedding(handle), confidence, all_logits(decoded), decoded.predicted_iou)
         )
     for found, wanted in zip(*results, strict=True):
         assert_close(found, wanted)
 
 
 def test_masks_of_a_scene_are_the_same(bundle, openvino, tiny):
-    rgb, objects = tiny_bundle.coloured_scene()
+    rgb, objects = coloured_scene()
     with Segmenter(
         bundle, OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
     ) as segmenter:
@@ -106,8 +107,8 @@ def test_what_openvino_cannot_load_is_left_to_another_engine(tmp_path, openvino,
 
 def test_openvino_is_an_engine_by_name(bundle, caplog):
     caplog.set_level("INFO")
-    runtime = create_engine(bundle, EngineOptions(engine="openvino", threads=1, precision="fp32"))
-    assert (runtime.name, runtime.device, runtime.precision) == ("openvino", "cpu", "fp32")
+    engine = create_engine(bundle, EngineOptions(engine="openvino", threads=1, precision="fp32"))
+    assert (engine.name, engine.device, engine.precision) == ("openvino", "cpu", "fp32")
     assert "engine openvino on cpu (as requested)" in caplog.text
 
 
@@ -119,8 +120,8 @@ def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(with_bf16, "gains_by_bf16", gains)
     monkeypatch.setattr(openvino_engine, "OpenVino", lambda threads: with_bf16)
-    runtime = create_engine(bundle, EngineOptions(threads=1))
-    assert (runtime.name, runtime.precision) == ("openvino", "bf16" if gains else "fp32")
+    engine = create_engine(bundle, EngineOptions(threads=1))
+    assert (engine.name, engine.precision) == ("openvino", "bf16" if gains else "fp32")
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,13 @@ IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float
 
 @pytest.mark.parametrize("precision", ["auto", "fp16"])
 def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, precision):
-    runtime = OpenVinoEngine(
+    engine = OpenVinoEngine(
         bundle, EngineOptions(threads=1, precision=precision), openvino=with_bf16
     )
-    assert runtime.precision == "bf16" and not caplog.records
+    assert engine.precision == "bf16" and not caplog.records
     samples = sample_inputs(bundle)
     found, wanted = (
-        answers(runtime, samples),
+        answers(engine, samples),
         answers(OnnxRuntimeEngine(bundle, EngineOptions(threads=1)), samples),
     )
     check("tiny in bf16", found, wanted, 0.999)
@@ -44,31 +44,31 @@ def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, pre
     ("precision", "has_it", "gains"),
     [("fp32", True, True), ("auto", True, False), ("auto", False, False), ("fp16", False, False)],
 )
-def test_fp32_is_fp32(bundle, openvino, runtimes, monkeypatch, precision, has_it, gains):
+def test_fp32_is_fp32(bundle, openvino, engines, monkeypatch, precision, has_it, gains):
     monkeypatch.setattr(openvino, "has_bf16", has_it)
     monkeypatch.setattr(openvino, "gains_by_bf16", gains)
-    runtime = OpenVinoEngine(
+    engine = OpenVinoEngine(
         bundle, EngineOptions(threads=1, precision=precision), openvino=openvino
     )
-    assert runtime.precision == "fp32"
+    assert engine.precision == "fp32"
     samples = sample_inputs(bundle)
-    wanted = answers(runtimes("tiny")[1], samples)
-    for name, array in answers(runtime, samples).items():
+    wanted = answers(engines("tiny")[1], samples)
+    for name, array in answers(engine, samples).items():
         assert_close(array, wanted[name])
 
 
 @pytest.mark.parametrize("name", ["nano", "mobile_sam"])
-def test_neighbouring_prompts_stay_apart_in_bf16(bundles, runtimes, with_bf16, cat, name):
+def test_neighbouring_prompts_stay_apart_in_bf16(bundles, engines, with_bf16, cat, name):
     """A prompt's masks change from pixel to pixel, and nearly as much as in 32 bits."""
     bundle = bundles(name)
-    runtime = OpenVinoEngine(bundle, EngineOptions(threads=1, precision="auto"), openvino=with_bf16)
-    assert runtime.precision == "bf16"
+    engine = OpenVinoEngine(bundle, EngineOptions(threads=1, precision="auto"), openvino=with_bf16)
+    assert engine.precision == "bf16"
     image, size = preprocessed(cat, bundle), bundle.image_size
     coords = np.full((13, 1, 2), 0.3 * size, np.float32)
     coords[:, 0, 0] = 0.6 * size + np.arange(13)
     labels = np.ones((13, 1), np.float32)
     found, wanted = (
-        all_logits(r.decode(r.encode(image), coords, labels)) for r in (runtime, runtimes(name)[1])
+        all_logits(r.decode(r.encode(image), coords, labels)) for r in (engine, engines(name)[1])
     )
     check(name, {"logits": found}, {"logits": wanted}, 0.999)
     for distance in (1, 12):
@@ -93,15 +93,15 @@ def test_wrong_bf16_falls_back_to_fp32(tmp_path, with_bf16, caplog):
     encoder.graph.initializer.append(numpy_helper.from_array(unit, "unit"))
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
     with caplog.at_level(logging.WARNING):
-        runtime = OpenVinoEngine(
+        engine = OpenVinoEngine(
             bundle, EngineOptions(threads=1, precision="auto"), openvino=with_bf16
         )
-    assert runtime.precision == "fp32"
+    assert engine.precision == "fp32"
     (record,) = caplog.records
     assert "openvino computes in fp32, because bf16 was found wrong" in record.message
     assert "embedding differs from the reference" in record.message
     pooled = IMAGE.reshape(1, 3, MAP, 2, MAP, 2).mean((3, 5))[:, [1, 2, 0]]
-    np.testing.assert_allclose(runtime.embedding(runtime.encode(IMAGE)), pooled, atol=0.01)
+    np.testing.assert_allclose(engine.embedding(engine.encode(IMAGE)), pooled, atol=0.01)
 
 
 def test_bf16_that_openvino_does_not_take_falls_back(bundle, monkeypatch, caplog):
@@ -109,10 +109,10 @@ def test_bf16_that_openvino_does_not_take_falls_back(bundle, monkeypatch, caplog
     openvino.has_bf16 = True
     compile_in = openvino.compile
     monkeypatch.setattr(openvino, "compile", lambda model, precision: compile_in(model, FP32))
-    runtime = OpenVinoEngine(bundle, EngineOptions(threads=1, precision="fp16"), openvino=openvino)
-    assert runtime.precision == "fp32"
+    engine = OpenVinoEngine(bundle, EngineOptions(threads=1, precision="fp16"), openvino=openvino)
+    assert engine.precision == "fp32"
     assert "OpenVINO computes in f32 here" in caplog.text
-    assert runtime.embedding(runtime.encode(IMAGE)).shape == (1, 3, MAP, MAP)
+    assert engine.embedding(engine.encode(IMAGE)).shape == (1, 3, MAP, MAP)
 
 
 def run_cut(openvino, model, inputs):
@@ -131,9 +131,9 @@ def run_cut(openvino, model, inputs):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_cut_decoder_computes_the_same(bundles, runtimes, openvino, name):
+def test_cut_decoder_computes_the_same(bundles, engines, openvino, name):
     """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
-    bundle, reference = bundles(name), runtimes(name)[1]
+    bundle, reference = bundles(name), engines(name)[1]
     content = bundle.graphs[DECODER].read()
     handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
     for prompts in sample_inputs(bundle)[DECODER]:
@@ -146,8 +146,8 @@ def test_cut_decoder_computes_the_same(bundles, runtimes, openvino, name):
 
 
 @pytest.mark.parametrize("name", ["nano", "mobile_sam"])
-def test_cut_prompts_of_a_decoder_in_parts_compute_the_same(bundles, runtimes, openvino, name):
-    bundle, reference = bundles(name), runtimes(name)[1]
+def test_cut_prompts_of_a_decoder_in_parts_compute_the_same(bundles, engines, openvino, name):
+    bundle, reference = bundles(name), engines(name)[1]
     handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
     split = reference._split
     shared = split.encode_frame(handle.embedding.numpy(), handle.area).arrays
@@ -168,10 +168,10 @@ def test_graph_without_prompts_is_not_cut(nano_bundle, openvino, graph):
     assert cut_prompts(openvino.module, model) is None
 
 
-def test_sizes_change_in_bf16_as_well(nano_bundle, with_bf16, runtimes):
+def test_sizes_change_in_bf16_as_well(nano_bundle, with_bf16, engines):
     bf16, reference = (
         OpenVinoEngine(nano_bundle, EngineOptions(threads=1, precision="fp16"), openvino=with_bf16),
-        runtimes("nano")[1],
+        engines("nano")[1],
     )
     image = sample_inputs(nano_bundle)["encoder"][0]["image"]
     for valid in ((512, 512), (288, 512), (512, 320), (288, 512)):

@@ -6,15 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino import graph
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
-from aopsam_ros.engines.split_decoder import SplitDecoder
 from aopsam_ros.errors import InferenceError
-from support.tiny_bundle import SIZE
-from support.tiny_split import parts, write_split_bundle
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
 pytestmark = pytest.mark.needs("openvino")
@@ -24,43 +20,30 @@ SIZES = [(512, 512), (288, 512), (512, 320), (64, 96), (288, 512), (480, 480), (
 
 
 @pytest.fixture(scope="module")
-def runtimes(nano_bundle):
+def engines(nano_bundle):
     return OpenVinoEngine(
         nano_bundle, EngineOptions(threads=1, precision="fp32")
     ), OnnxRuntimeEngine(nano_bundle, EngineOptions(threads=1))
 
 
-def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(runtimes):
+def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(engines):
     rng = np.random.default_rng(0)
     for valid in SIZES:
         image = rng.normal(size=(1, 3, SQUARE, SQUARE)).astype(np.float32)
         coords = rng.uniform(0, 64, (5, 1, 2)).astype(np.float32)
         results = []
-        for runtime in runtimes:
-            handle = runtime.encode(image, valid)
-            decoded = runtime.decode(handle, coords, np.ones((5, 1), np.float32))
-            maps = runtime.embedding(handle), runtime.predict(image, handle).confidence_map
+        for engine in engines:
+            handle = engine.encode(image, valid)
+            decoded = engine.decode(handle, coords, np.ones((5, 1), np.float32))
+            maps = engine.embedding(handle), engine.predict(image, handle).confidence_map
             results.append((*maps, all_logits(decoded), decoded.predicted_iou))
         for found, wanted in zip(*results, strict=True):
             atol = 1e-5 * max(1.0, np.abs(wanted).max())
             np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
-def test_only_the_last_sizes_are_kept(nano_bundle, monkeypatch):
-    monkeypatch.setattr(graph, "_SIZES_KEPT", 3)
-    runtime = OpenVinoEngine(nano_bundle, EngineOptions(threads=1, precision="fp32"))
-    image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
-    for rows in range(32, 257, 32):
-        runtime.encode(image, (rows, SQUARE))
-    kept = list(runtime._graphs["encoder"]._graphs)
-    assert [sizes[0][2] for sizes in kept] == [192, 224, 256]
-    runtime.encode(image, (192, SQUARE))
-    runtime.encode(image, (32, SQUARE))
-    assert [sizes[0][2] for sizes in runtime._graphs["encoder"]._graphs] == [256, 192, 32]
-
-
-def test_a_size_is_compiled_once_and_by_its_first_frame(runtimes, monkeypatch):
-    runtime, _ = runtimes
+def test_a_size_is_compiled_once_and_by_its_first_frame(engines, monkeypatch):
+    engine, _ = engines
     compiled = []
     real = graph.Graph.__init__
 
@@ -71,37 +54,21 @@ def test_a_size_is_compiled_once_and_by_its_first_frame(runtimes, monkeypatch):
     monkeypatch.setattr(graph.Graph, "__init__", init)
     image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
     for _ in range(3):
-        handle = runtime.encode(image, (128, 128))
+        handle = engine.encode(image, (128, 128))
         assert len(compiled) == 3  # encoder, predictor, and what prompts share
-        runtime.predict(image, handle)
-        runtime.decode(handle, np.zeros((1, 1, 2)), np.ones((1, 1)))
+        engine.predict(image, handle)
+        engine.decode(handle, np.zeros((1, 1, 2)), np.ones((1, 1)))
     assert len(compiled) == 3
 
 
-def test_a_size_that_cannot_be_compiled_is_an_inference_error(runtimes, monkeypatch):
+def test_a_size_that_cannot_be_compiled_is_an_inference_error(engines, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("Check 'x' failed at file:1:\nno memory")
 
-    runtime, _ = runtimes
+    engine, _ = engines
     monkeypatch.setattr(graph, "Graph", fail)
     with pytest.raises(InferenceError, match=r"^encoder failed in OpenVINO: no memory$"):
-        runtime.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))
-
-
-@pytest.mark.parametrize("part", list(parts()))
-def test_a_part_that_fails_is_an_inference_error(tmp_path, monkeypatch, part):
-    class Failing:
-        def run_to_arrays(self, inputs):
-            raise RuntimeError("Exception from somewhere:\nout of memory")
-
-    runtime = OpenVinoEngine(
-        load_bundle(write_split_bundle(tmp_path / "b")), EngineOptions(threads=1, precision="fp32")
-    )
-    assert isinstance(runtime._split, SplitDecoder)
-    handle = runtime.encode(np.zeros((1, 3, SIZE, SIZE), np.float32))
-    monkeypatch.setitem(runtime._graphs, part, Failing())
-    with pytest.raises(InferenceError, match=rf"^{part} failed in OpenVINO: out of memory$"):
-        all_logits(runtime.decode(handle, np.zeros((2, 1, 2)), np.ones((2, 1))))
+        engine.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))
 
 
 SIGNALLED = """
@@ -114,16 +81,16 @@ heard = []
 signal.signal(signal.SIGUSR1, lambda *_: heard.append("heard"))
 bundle = load_bundle(sys.argv[1])
 options = EngineOptions(threads=1, precision="fp32")
-runtimes = [OpenVinoEngine(bundle, options) for _ in range(2)]
-while runtimes:
-    del runtimes[0]
+engines = [OpenVinoEngine(bundle, options) for _ in range(2)]
+while engines:
+    del engines[0]
     gc.collect()
     signal.raise_signal(signal.SIGUSR1)
 print(*heard)
 """
 
 
-def test_signals_are_heard_after_runtimes_are_freed_in_any_order(tiny_folder):
+def test_signals_are_heard_after_engines_are_freed_in_any_order(tiny_folder):
     """Each of OpenVINO's cores brings a stack for them, and takes the wrong one away."""
     command = [sys.executable, "-c", SIGNALLED, str(tiny_folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
@@ -157,3 +158,13 @@ def test_a_mask_input_takes_the_whole_decoder_where_there_are_parts(tmp_path, en
 def test_others_than_these_are_refused(tmp_path, graph, model, reason):
     with pytest.raises(BundleError, match=reason):
         OnnxRuntimeEngine(load_bundle(write_tiny_bundle(tmp_path / "b", {graph: model()})), OPTIONS)
+
+
+def test_a_bundle_may_have_no_predictor(tmp_path, start):
+    folder = write_tiny_bundle(tmp_path / "b")
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    del fields["graphs"]["prompt_predictor"]
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    engine, samples = start(load_bundle(folder)), sample_inputs(load_bundle(folder))
+    assert not engine.has_predictor and "prompt_predictor" not in samples
+    assert "confidence_map" not in answers(engine, samples)

@@ -47,11 +47,11 @@ def test_unknown_engine_is_refused(bundle):
 @pytest.mark.parametrize(("engine", "why"), [("auto", "auto"), ("onnxruntime", "as requested")])
 def test_choice_is_logged(bundle, monkeypatch, caplog, engine, why):
     install(monkeypatch, None)
-    runtime = create_engine(bundle, EngineOptions(engine=engine))
-    assert runtime.name == "onnxruntime"
+    engine = create_engine(bundle, EngineOptions(engine=engine))
+    assert engine.name == "onnxruntime"
     (record,) = caplog.records
     assert record.levelname == "INFO"
-    assert record.message.startswith(f"engine onnxruntime on {runtime.device} ({why}")
+    assert record.message.startswith(f"engine onnxruntime on {engine.device} ({why}")
 
 
 UNUSABLE = {
@@ -98,8 +98,8 @@ def openvino(monkeypatch):
 
 @pytest.mark.parametrize("precision", registry.FLOATS)
 def test_auto_takes_openvino_on_x86(bundle, openvino, caplog, precision):
-    runtime = create_engine(bundle, EngineOptions(threads=3, precision=precision))
-    assert runtime.asked == (bundle, EngineOptions(threads=3, precision=precision))
+    engine = create_engine(bundle, EngineOptions(threads=3, precision=precision))
+    assert engine.asked == (bundle, EngineOptions(threads=3, precision=precision))
     (record,) = caplog.records
     assert record.message.startswith("engine openvino on cpu (auto; tensorrt: ")
 

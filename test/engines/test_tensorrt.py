@@ -24,22 +24,22 @@ def prompts(count, points=1, seed=1):
 
 
 @pytest.fixture
-def runtime(gpu, bundle):
-    runtime = gpu.start(bundle)
-    yield runtime
-    runtime.close()
+def engine(gpu, bundle):
+    engine = gpu.start(bundle)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture
 def modern(modern_gpu, bundle):
-    runtime = modern_gpu.start(bundle)
-    yield runtime
-    runtime.close()
+    engine = modern_gpu.start(bundle)
+    yield engine
+    engine.close()
 
 
-def test_results_are_those_of_onnx_runtime(runtime, bundle):
+def test_results_are_those_of_onnx_runtime(engine, bundle):
     samples = sample_inputs(bundle)
-    found, wanted = answers(runtime, samples), answers(OnnxRuntimeEngine(bundle), samples)
+    found, wanted = answers(engine, samples), answers(OnnxRuntimeEngine(bundle), samples)
     assert min(match.cosine for match in check("TensorRT", found, wanted)) > 0.999999
 
 
@@ -56,13 +56,13 @@ def test_a_photograph_has_the_same_masks(gpu, bundle):
     ]
 
 
-def test_memory_is_allocated_once(gpu, runtime):
+def test_memory_is_allocated_once(gpu, engine):
     before = dict(gpu.driver.memory)
     for seed in range(3):
-        handle = runtime.encode(IMAGE)
-        runtime.predict(IMAGE, handle)
-        runtime.decode(handle, *prompts(LARGEST_BATCH, MOST_POINTS, seed))
-        runtime.decode(handle, *prompts(1))
+        handle = engine.encode(IMAGE)
+        engine.predict(IMAGE, handle)
+        engine.decode(handle, *prompts(LARGEST_BATCH, MOST_POINTS, seed))
+        engine.decode(handle, *prompts(1))
     assert gpu.driver.memory.keys() == before.keys()
 
 
@@ -136,15 +136,15 @@ def test_any_thread_may_run_it(modern):
     assert found == [1]
 
 
-def test_an_image_of_another_size_is_refused(runtime):
+def test_an_image_of_another_size_is_refused(engine):
     with pytest.raises(InferenceError, match="encoder takes no image of shape"):
-        runtime.encode(IMAGE[:, :, :64])
+        engine.encode(IMAGE[:, :, :64])
 
 
-def test_an_engine_that_does_not_run_is_an_inference_error(gpu, runtime):
+def test_an_engine_that_does_not_run_is_an_inference_error(gpu, engine):
     gpu.faults.refuses_to_run = True
     with pytest.raises(InferenceError, match="encoder failed in TensorRT"):
-        runtime.encode(IMAGE)
+        engine.encode(IMAGE)
 
 
 @pytest.mark.parametrize("function", ["cuMemcpyHtoDAsync_v2", "cuStreamSynchronize"])
@@ -158,18 +158,13 @@ def test_a_failing_gpu_is_an_inference_error(modern_gpu, modern, function):
 
 def test_a_gpu_that_is_gone_can_be_let_go_of(bundle, tmp_path, caplog):
     gpu = Gpu("10.3.0", tmp_path)
-    runtime = gpu.start(bundle)
-    for function in (
-        "cuCtxSetCurrent",
-        "cuMemFree_v2",
-        "cuStreamDestroy_v2",
-        "cuStreamSynchronize",
-    ):
-        gpu.driver.fails[function] = ILLEGAL_ADDRESS
+    engine = gpu.start(bundle)
+    for name in ("CtxSetCurrent", "MemFree_v2", "StreamDestroy_v2", "StreamSynchronize"):
+        gpu.driver.fails[f"cu{name}"] = ILLEGAL_ADDRESS
     with pytest.raises(InferenceError, match="encoder failed"):
-        runtime.encode(IMAGE)
-    runtime.close()
-    runtime.close()
+        engine.encode(IMAGE)
+    engine.close()
+    engine.close()
     assert "cuMemFree_v2 failed" in caplog.text
 
 
@@ -180,15 +175,12 @@ def test_values_that_are_not_finite_are_refused(modern):
         modern.embedding(modern.encode(image))
 
 
-def test_too_little_memory_at_start_leaves_nothing_behind(modern_gpu, bundle):
+@pytest.mark.parametrize("reason", ["out of memory", "no room for its work"])
+def test_too_little_memory_at_start_leaves_nothing_behind(modern_gpu, bundle, reason):
     modern_gpu.start_and_stop(bundle)
-    modern_gpu.driver.room = 300_000
-    with pytest.raises(EngineError, match="out of memory"):
-        modern_gpu.start(bundle)
-
-
-def test_no_room_for_a_context_leaves_nothing_behind(modern_gpu, bundle):
-    modern_gpu.start_and_stop(bundle)
-    modern_gpu.faults.no_context = True
-    with pytest.raises(EngineError, match="no room for its work"):
+    if reason == "out of memory":
+        modern_gpu.driver.room = 300_000
+    else:
+        modern_gpu.faults.no_context = True
+    with pytest.raises(EngineError, match=reason):
         modern_gpu.start(bundle)

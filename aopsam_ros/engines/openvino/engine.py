@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, EngineOptions
 from aopsam_ros.engines.content_area import ContentArea
-from aopsam_ros.engines.graph_engine import GraphEngine, Sizes
+from aopsam_ros.engines.graph_engine import GraphEngine
 from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
 from aopsam_ros.engines.openvino.graph import Graph, SizedGraph
 from aopsam_ros.engines.openvino.loading import Loaded, load_all, load_graphs
-from aopsam_ros.engines.split_decoder import Arrays, SplitDecoder
+from aopsam_ros.engines.split_decoder import SplitDecoder
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
@@ -106,25 +106,14 @@ class OpenVinoEngine(GraphEngine):
                 with _failures_named(name):
                     graph.prepare(sizes)
 
-    def _run(
-        self, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Sizes]
-    ) -> dict[str, Any]:
-        compiled = self._loaded(graph)
-        with _failures_named(graph):
-            return dict(zip(outputs, compiled.run(inputs, outputs), strict=True))
-
-    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
-        compiled = self._loaded(graph)
-        with _failures_named(graph):
-            return compiled.run_to_arrays(inputs)
-
-    def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        return np.asarray(value.data)
-
-    def _loaded(self, graph: str) -> Graph | SizedGraph:
+    def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         if graph not in self._graphs:
             raise InferenceError(f"{graph} failed in OpenVINO: it is not loaded, or closed")
-        return self._graphs[graph]
+        with _failures_named(graph):
+            return self._graphs[graph].run(inputs)
+
+    def _to_host(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
+        return value
 
 
 @contextmanager

@@ -46,30 +46,33 @@ class Graph:
         self._outputs = compiled.outputs
         self._held: list[Any] = []
 
-    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> list[Any]:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
         """Run the graph.
 
         Args:
-            inputs: name to float32 array or tensor; neither is copied. More than the graph uses
-                may be given.
-            outputs: name to expected shape.
+            inputs: name to array, which is not copied. More than the graph uses may be given.
 
         Returns:
-            A new tensor for each output, into which the graph has written.
+            New arrays, by each name of an output.
         """
-        found = {name: self._new(shape) for name, shape in outputs.items()}
-        self._infer(inputs, found)
-        return list(found.values())
-
-    def run_to_arrays(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-        """Run a graph whose outputs have any size; new arrays, by each name of an output.
-
-        Args:
-            inputs: as of `run`.
-        """
+        module = self._openvino.module
+        given = {
+            name: module.Tensor(_writable(array), shared_memory=True)
+            for name, array in inputs.items()
+            if name in self._inputs
+        }
         sizes = ((v.get_any_name(), v.get_partial_shape()) for v in self._outputs)
-        known = {n: self._new(tuple(size.to_shape())) for n, size in sizes if size.is_static}
-        self._infer(inputs, known)
+        known = {
+            name: module.Tensor(module.Type.f32, module.Shape(tuple(size.to_shape())))
+            for name, size in sizes
+            if size.is_static
+        }
+        self._held = [given, known]  # the request points at their memory until it gets others
+        if self._prompts is not None:
+            self._run_prompts(given)
+        for name, tensor in {**given, **known}.items():
+            self._request.set_tensor(name, tensor)
+        self._request.infer()
         arrays: dict[str, NDArray[np.float32]] = {}
         for value in self._outputs:
             tensor = known.get(value.get_any_name())
@@ -77,15 +80,6 @@ class Graph:
             array = self._request.get_tensor(value).data.copy() if tensor is None else tensor.data
             arrays |= dict.fromkeys(value.get_names(), array)
         return arrays
-
-    def _infer(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        given = {n: self._tensor(value) for n, value in inputs.items() if n in self._inputs}
-        self._held = [given, outputs]  # the request points at their memory until it gets others
-        if self._prompts is not None:
-            self._run_prompts(given)
-        for name, tensor in {**given, **outputs}.items():
-            self._request.set_tensor(name, tensor)
-        self._request.infer()
 
     def _run_prompts(self, given: Mapping[str, Any]) -> None:
         """Run the part that was cut out, and hand its outputs to the rest."""
@@ -97,15 +91,6 @@ class Graph:
         for index in range(count):
             bridge = self._prompts.get_output_tensor(index)
             self._request.set_input_tensor(first + index, bridge)
-
-    def _tensor(self, value: Any) -> Any:  # noqa: ANN401
-        if not isinstance(value, np.ndarray):
-            return value
-        return self._openvino.module.Tensor(_writable(value), shared_memory=True)
-
-    def _new(self, shape: tuple[int, ...]) -> Any:  # noqa: ANN401
-        module = self._openvino.module
-        return module.Tensor(module.Type.f32, module.Shape(shape))
 
 
 class SizedGraph:
@@ -134,16 +119,9 @@ class SizedGraph:
         """Compile the model for sizes of its inputs, by their names, where it is not."""
         self._graph(tuple(sizes[name] for name in self._names))
 
-    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, tuple[int, ...]]) -> list[Any]:
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
         """Run the graph; see `Graph`."""
-        return self._graph(self._sizes(inputs)).run(inputs, outputs)
-
-    def run_to_arrays(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-        """Run the graph; see `Graph`."""
-        return self._graph(self._sizes(inputs)).run_to_arrays(inputs)
-
-    def _sizes(self, inputs: Mapping[str, Any]) -> tuple[Shape, ...]:
-        return tuple(tuple(inputs[name].shape) for name in self._names)
+        return self._graph(tuple(tuple(inputs[name].shape) for name in self._names)).run(inputs)
 
     def _graph(self, sizes: tuple[Shape, ...]) -> Graph:
         graph = self._graphs.pop(sizes, None)

@@ -47,11 +47,7 @@ class TensorRt:
     """One imported `tensorrt` module."""
 
     def __init__(self, module: Any = None) -> None:  # noqa: ANN401
-        """Take a module; import `tensorrt` if None.
-
-        Raises:
-            EngineError: It cannot be imported, or is older than 8.6.
-        """
+        """Take a module; import `tensorrt` if None. Raises EngineError if it is older than 8.6."""
         self.module = _import() if module is None else module
         self.version = str(self.module.__version__)
         if not hasattr(self.module.IExecutionContext, "execute_async_v3"):

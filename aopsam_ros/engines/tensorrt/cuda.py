@@ -1,7 +1,8 @@
 """The few things an engine needs of a GPU, through the driver's own C interface.
 
 The driver's library has one name on every JetPack and every desktop, comes with the GPU, and works
-beside any CUDA toolkit: memory and a stream do not need a framework of gigabytes.
+beside any CUDA toolkit: memory and a stream do not need a framework of gigabytes. Every call raises
+CudaError if there is no GPU, too little memory, or the GPU is in an error state.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aopsam_ros.errors import CudaError
 
 LIBRARY = "libcuda.so.1"
 _NON_BLOCKING = 1  # a stream that does not wait for the default stream
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_...
+_CAPABILITY = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, ..._MINOR
 _NAME_LENGTH = 256
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,14 +44,7 @@ class Device:
     """
 
     def __init__(self, driver: Any = None) -> None:  # noqa: ANN401
-        """Open the GPU.
-
-        Args:
-            driver: what `load_driver` gives; loaded if None.
-
-        Raises:
-            CudaError: There is no driver or no GPU.
-        """
+        """Open the GPU through what `load_driver` returns; it is loaded if None."""
         self._driver = load_driver() if driver is None else driver
         self._call("cuInit", 0)
         self._device = ctypes.c_int()
@@ -68,7 +62,12 @@ class Device:
     @property
     def compute_capability(self) -> str:
         """Generation of the GPU, such as "8.7"."""
-        return ".".join(str(self._attribute(a)) for a in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
+        numbers = []
+        for attribute in _CAPABILITY:
+            value = ctypes.c_int()
+            self._call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
+            numbers.append(str(value.value))
+        return ".".join(numbers)
 
     @property
     def driver_version(self) -> str:
@@ -84,11 +83,7 @@ class Device:
         return total.value - free.value
 
     def make_current(self) -> None:
-        """Let the calling thread use this GPU.
-
-        Raises:
-            CudaError: The GPU is gone, or in an error state.
-        """
+        """Let the calling thread use this GPU."""
         self._call("cuCtxSetCurrent", self._context)
 
     def close(self) -> None:
@@ -96,11 +91,6 @@ class Device:
         if self._context:
             self._free("cuDevicePrimaryCtxRelease_v2", self._device)
             self._context = ctypes.c_void_p()
-
-    def _attribute(self, attribute: int) -> int:
-        value = ctypes.c_int()
-        self._call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
-        return value.value
 
     def _call(self, function: str, *arguments: Any) -> None:  # noqa: ANN401
         status = getattr(self._driver, function)(*arguments)
@@ -124,11 +114,7 @@ class Buffer:
     """GPU memory for one float32 array."""
 
     def __init__(self, device: Device, shape: Sequence[int]) -> None:
-        """Allocate.
-
-        Raises:
-            CudaError: There is not enough memory.
-        """
+        """Allocate memory for an array of a shape."""
         self._device = device
         self.shape = tuple(shape)
         self._address = ctypes.c_uint64()
@@ -155,11 +141,7 @@ class Stream:
     """Work for the GPU in order, copies included."""
 
     def __init__(self, device: Device) -> None:
-        """Create a stream.
-
-        Raises:
-            CudaError: The GPU refuses.
-        """
+        """Create a stream."""
         self._device = device
         self._handle = ctypes.c_void_p()
         device._call("cuStreamCreate", ctypes.byref(self._handle), _NON_BLOCKING)
@@ -170,12 +152,9 @@ class Stream:
         return self._handle.value or 0
 
     def copy_in(self, array: NDArray[np.float32], buffer: Buffer) -> None:
-        """Copy a contiguous array to the start of a buffer.
+        """Copy a contiguous array to the start of a buffer that is large enough.
 
         The driver reads ordinary memory before it returns, so the array may change afterwards.
-
-        Raises:
-            CudaError: The array is larger than the buffer, or the GPU failed.
         """
         if array.nbytes > buffer.nbytes:
             raise CudaError(f"{array.nbytes} bytes do not fit into a buffer of {buffer.nbytes}")
@@ -188,11 +167,7 @@ class Stream:
         )
 
     def copy_out(self, buffer: Buffer, array: NDArray[np.float32], offset: int = 0) -> None:
-        """Copy into a contiguous array from `offset` values on; `synchronize` before reading it.
-
-        Raises:
-            CudaError: The buffer ends before, or the GPU failed.
-        """
+        """Copy into a contiguous array from `offset` values on; `synchronize` before reading it."""
         if 4 * offset + array.nbytes > buffer.nbytes:
             raise CudaError(f"value {offset} and what follows is not in a buffer of {buffer.shape}")
         self._device._call(
@@ -204,11 +179,7 @@ class Stream:
         )
 
     def synchronize(self) -> None:
-        """Wait until everything is done.
-
-        Raises:
-            CudaError: Something of it failed.
-        """
+        """Wait until everything is done; what failed of it is raised here."""
         self._device._call("cuStreamSynchronize", self._handle)
 
     def close(self) -> None:

@@ -98,17 +98,17 @@ class TensorRtEngine:
 
     @property
     def has_predictor(self) -> bool:
-        """Return whether the bundle came with a prompt predictor."""
+        """See `Engine`."""
         return PREDICTOR in self._graphs
 
     @property
     def num_masks(self) -> int:
-        """Return how many masks a prompt gets: 3, or 4 with SAM's single mask."""
+        """See `Engine`."""
         return self._outputs(DECODER)[IOU][1] or 0
 
     @property
     def accepts_mask_input(self) -> bool:
-        """Return whether the decoder takes masks to begin with."""
+        """See `Engine`."""
         return MASK_INPUT in self._graphs[DECODER].signature.inputs
 
     def encode(
@@ -116,14 +116,7 @@ class TensorRtEngine:
         image: NDArray[np.float32],
         valid: Sides | None = None,  # noqa: ARG002  (it needs the whole square)
     ) -> int:
-        """Encode an image `[1, 3, S, S]`.
-
-        Returns:
-            The frame's number, which stands for its embedding.
-
-        Raises:
-            InferenceError: if the graph fails.
-        """
+        """Return the frame's number, which stands for its embedding; see `Engine`."""
         self._frame += 1
         self._run(ENCODER, {"image": image})
         with _failures_named(f"{ENCODER} failed"):  # and so that its time is measured
@@ -131,32 +124,18 @@ class TensorRtEngine:
         return self._frame
 
     def embedding(self, handle: int) -> NDArray[np.float32]:
-        """Return an embedding on the host, float32 `[1, C, S', S']`, checked.
-
-        Raises:
-            InferenceError: if it is not that of the last image, or not finite.
-        """
+        """See `Engine`; `handle` is that of the last image."""
         self._check(handle)
         return self._read("embedding", self._outputs(ENCODER)["embedding"])
 
     def semantic_map(self, handle: int) -> NDArray[np.float32] | None:
-        """Return an image's semantic features on the host, float32 `[1, D, S/32, S/32]`, checked.
-
-        Raises:
-            InferenceError: if they are not those of the last image, or not finite.
-        """
+        """See `Engine`; `handle` is that of the last image."""
         self._check(handle)
         shape = self._outputs(ENCODER).get(SEMANTIC_MAP)
         return None if shape is None else self._read(SEMANTIC_MAP, shape)
 
     def predict(self, image: NDArray[np.float32], handle: int) -> Prediction:  # noqa: ARG002
-        """Return the prompt confidence map of the last image, and its extent map if there is one.
-
-        The image is still where `encode` put it.
-
-        Raises:
-            InferenceError: if the graph fails or its output is not what it must be.
-        """
+        """See `Engine`; the image is still where `encode` put it."""
         self._check(handle)
         self._run(PREDICTOR, {})
         maps = {n: self._read(n, shape)[0] for n, shape in self._outputs(PREDICTOR).items()}
@@ -169,18 +148,7 @@ class TensorRtEngine:
         labels: NDArray[np.float32],
         mask_input: NDArray[np.float32] | None = None,
     ) -> DecodedOnGpu:
-        """Decode N prompts of K points; only predicted IoU is copied to the host.
-
-        Args:
-            handle: from the last `encode`.
-            coords: `[N, K, 2]` in pixels of the padded square; N at most `largest_batch`.
-            labels: `[N, K]`.
-            mask_input: logits `[N, 1, M, M]` to begin with.
-
-        Raises:
-            InferenceError: if the graph fails, its output is not what it must be, there are too
-                many prompts or points, or there is a mask input that it does not take.
-        """
+        """See `Engine`; K is at most `MOST_POINTS`, and only predicted IoU leaves the GPU."""
         self._check(handle)
         count, points = np.shape(labels)
         if not (1 <= count <= LARGEST_BATCH and 1 <= points <= MOST_POINTS):
@@ -194,7 +162,7 @@ class TensorRtEngine:
         return DecodedOnGpu(self, self._calls, self._read(IOU, (count, self.num_masks)))
 
     def close(self) -> None:
-        """Free the plans and the GPU's memory; the object cannot be used afterwards."""
+        """See `Engine`."""
         with contextlib.suppress(CudaError):  # it fails once the GPU has
             self._gpu.make_current()
         for graph in self._graphs.values():

@@ -27,36 +27,24 @@ def largest(shape: Shape) -> tuple[int, ...]:
 class Memory:
     """A stream, and one buffer for each tensor name: graphs meet in `image` and `embedding`.
 
-    Everything is allocated once.
+    Everything is allocated once. All raise CudaError if the GPU fails or has too little memory.
     """
 
     def __init__(self, device: Device) -> None:
-        """Begin with no buffer.
-
-        Raises:
-            CudaError: if the GPU refuses.
-        """
+        """Begin with no buffer."""
         self.device = device
         device.make_current()
         self.stream = Stream(device)
         self.buffers: dict[str, Buffer] = {}
 
     def reserve(self, shapes: Shapes) -> None:
-        """Allocate what is not there yet, large enough for every shape.
-
-        Raises:
-            CudaError: if there is not enough memory.
-        """
+        """Allocate what is not there yet, large enough for every shape."""
         for name, shape in shapes.items():
             if name not in self.buffers:
                 self.buffers[name] = Buffer(self.device, largest(shape))
 
     def read(self, name: str, shape: Shape) -> NDArray[np.float32]:
-        """Copy an array to the host and wait for it.
-
-        Raises:
-            CudaError: if the copy, or what ran before it, failed.
-        """
+        """Copy an array to the host and wait for it, and for what ran before."""
         array = np.empty(largest(shape), np.float32)
         self.stream.copy_out(self.buffers[name], array)
         self.stream.synchronize()
