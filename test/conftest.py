@@ -94,3 +94,12 @@ def tiny_grid(tiny_folder):
         tiny_folder, prompt_source="grid8", engine=EngineOptions(threads=1)
     ) as segmenter:
         yield segmenter
+
+
+@pytest.fixture
+def robot(tmp_path):
+    """A client with its own ROS domain, which can start the node; everything ends with the test."""
+    from support.live import Robot
+
+    with Robot(tmp_path) as client:
+        yield client

@@ -1,17 +1,8 @@
-"""What the reliability tests share: a client of their own."""
+"""What the reliability tests share."""
 
 import pytest
 
 pytestmark = pytest.mark.needs("rclpy")  # a ROS-free install tests the rest
-
-
-@pytest.fixture
-def robot(tmp_path):
-    """A client with its own ROS domain, which can start the node; everything ends with the test."""
-    from support.live import Robot
-
-    with Robot(tmp_path) as client:
-        yield client
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
     assert faulty.set(fault=fault) == []
     assert not faulty.change(transition)
     assert faulty.state() == state
-    level, text, _ = faulty.health(len(faulty.diagnostics))
+    level, text, _ = faulty.next_health()
     assert level == DiagnosticStatus.ERROR
     assert "failed: " in text and "made up" in text
     back_to_the_start(faulty)
@@ -109,7 +109,7 @@ def test_failures_of_the_engine_are_errors_and_it_goes_on_after(faulty):
 
         def told():
             faulty.send(GOOD)
-            level, text, _ = faulty.health(len(faulty.diagnostics))
+            level, text, _ = faulty.next_health()
             return level == DiagnosticStatus.ERROR and "made up" in text
 
         faulty.wait(told, "no error in the diagnostics")
@@ -132,7 +132,7 @@ def test_what_cannot_even_be_told_does_not_end_the_worker(faulty):
 
     def told():
         faulty.send(bad)
-        return faulty.health(len(faulty.diagnostics))[0] == DiagnosticStatus.ERROR
+        return faulty.next_health()[0] == DiagnosticStatus.ERROR
 
     faulty.wait(told, "no error in the diagnostics")
     assert faulty.set(fault="") == []
@@ -147,7 +147,7 @@ def test_a_failing_view_does_not_keep_masks_back(faulty):
     level, text, values = faulty.fresh_health()
     assert (values["frames_segmented"], values["frames_failed"]) == ("1", "0")
     faulty.answer(GOOD)
-    level, text, _ = faulty.health(len(faulty.diagnostics))
+    level, text, _ = faulty.next_health()
     assert level == DiagnosticStatus.WARN
     assert text == "shown in part only: RuntimeError('made up')"
 
@@ -172,7 +172,7 @@ def test_an_engine_that_hangs_is_told_and_does_not_keep_the_node_from_ending(rob
     robot.send(GOOD)
 
     def told():
-        level, text, _ = robot.health(len(robot.diagnostics))
+        level, text, _ = robot.next_health()
         return level == DiagnosticStatus.ERROR and "the engine has not answered for" in text
 
     robot.wait(told, "nothing was told")

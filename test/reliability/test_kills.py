@@ -96,7 +96,7 @@ def test_memory_that_runs_out_is_told_and_the_next_image_segmented(robot, tiny_f
 
     def told():
         robot.send(huge)
-        level, text, _ = robot.health(len(robot.diagnostics))
+        level, text, _ = robot.next_health()
         return level == DiagnosticStatus.ERROR and text
 
     text = robot.wait(told, "nothing was told")

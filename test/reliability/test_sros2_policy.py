@@ -69,4 +69,4 @@ def test_enforced_without_keys_the_node_does_not_start_at_all(robot, tmp_path, m
     monkeypatch.setitem(os.environ, "ROS_SECURITY_KEYSTORE", str(tmp_path))
     robot.start_node("--enclave", "/aopsam", wait=False)
     assert robot.process.wait(TIMEOUT_S) != 0
-    assert robot.said("SECURITY ERROR")
+    assert robot.logged("SECURITY ERROR")

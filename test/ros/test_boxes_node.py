@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
-from lifecycle_msgs.msg import State, Transition
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 from support.live import RELIABLE
@@ -28,32 +27,23 @@ def detection(box, name):
 
 
 class Detector:
-    """Publishes boxes for the robot's images, as a detector beside the node does."""
+    """Publishes boxes for images, as a detector beside the node does."""
 
     def __init__(self, robot):
         self.robot = robot
         self.publisher = robot.node.create_publisher(Detection2DArray, "/boxes", RELIABLE)
 
-    def find(self, stamp, *detections):
+    def publish(self, stamp, *detections):
         message = Detection2DArray(detections=list(detections))
         message.header.stamp, message.header.frame_id = stamp, "camera_optical_frame"
         self.publisher.publish(message)
 
-    def classes(self):
-        """Those of the newest result."""
-        newest = self.robot.received["detections"][-1:]
-        found = [detection for message in newest for detection in message.detections]
-        return {detection.results[0].hypothesis.class_id for detection in found}
-
-    def taken(self, picture):
-        """Send an image and wait until the node has it: its queue holds one; the stamp."""
-        before = self._received()
-        stamp = self.robot.send(picture)
-        self.robot.wait(lambda: self._received() > before, "the image was lost")
+    def send_image(self, image):
+        """Send an image and give the node, whose queue holds one, time to take it; its stamp."""
+        stamp = self.robot.send(image)
+        for _ in range(3):
+            self.robot.state()
         return stamp
-
-    def _received(self):
-        return int(self.robot.fresh_health()[2]["frames_received"])
 
     def answer(self, *detections):
         """The masks of an image with these detections."""
@@ -61,20 +51,21 @@ class Detector:
 
         def answered():
             stamps.append(self.robot.send(STREAMED).nanosec)
-            self.find(STREAMED.header.stamp, *detections)
-            self.robot.spin(0.2)
+            self.publish(STREAMED.header.stamp, *detections)
+            self.robot.spin(0.1)
             return [m for m in self.robot.received["masks"] if stamp_of(m) in stamps]
 
         return self.robot.wait(answered, "no masks for the boxes")[0]
 
 
 @pytest.fixture
-def detector(robot, tiny_bundle, request):
-    robot.start_node(model=tiny_bundle, prompt_source=request.param, pairing__tolerance_ms=0.0)
-    robot.activate()
-    detector = Detector(robot)
-    robot.wait(detector.publisher.get_subscription_count, "the node takes no boxes")
-    return detector
+def detector(active, request):
+    source = getattr(request, "param", "boxes")
+    active.configure_anew(prompt_source=source, pairing__tolerance_ms=0.0)
+    detector = Detector(active)
+    active.wait(detector.publisher.get_subscription_count, "the node takes no boxes")
+    yield detector
+    active.node.destroy_publisher(detector.publisher)
 
 
 @pytest.mark.parametrize("detector", ["boxes", "box_centres"], indirect=True)
@@ -88,38 +79,36 @@ def test_each_box_becomes_a_mask_with_its_class(detector):
     detector.robot.forget()
     both = detector.answer(detection(BLUE, "cup"), detection(GREEN, "shelf"))
     assert {mask.label for mask in both.masks} == {"cup", "shelf"}
-    detector.robot.wait(lambda: "shelf" in detector.classes(), "the boxes have no classes")
-    assert detector.classes() == {"cup", "shelf"}
+    detections = detector.robot.with_stamp("detections", stamp_of(both)).detections
+    assert {found.results[0].hypothesis.class_id for found in detections} == {"cup", "shelf"}
 
     detector.robot.forget()
     assert detector.answer().masks == []  # the detector found nothing: an answer as any other
     assert detector.robot.fresh_health()[2]["frames_failed"] == "0"
 
 
-@pytest.mark.parametrize("detector", ["boxes"], indirect=True)
 def test_boxes_find_their_own_image_whatever_the_order(detector):
     robot = detector.robot
     robot.set(pairing__timeout_ms=60_000)
     detector.answer(detection(BLUE, "cup"))
     robot.forget()
-    pictures = [image_of(boxes_scene((box,))) for box in (GREEN, BLUE, GREEN)]
-    stamps = [detector.taken(picture) for picture in pictures]
+    images = [image_of(boxes_scene((box,))) for box in (GREEN, BLUE, GREEN)]
+    stamps = [detector.send_image(image) for image in images]
     assert not robot.received["masks"]  # all wait for the detector
-    detector.find(stamps[1], detection(GREEN, "found"))  # it skipped the first
+    detector.publish(stamps[1], detection(GREEN, "found"))  # it skipped the first
     robot.wait(lambda: robot.received["masks"], "no masks")
     (message,) = robot.received["masks"]
     assert stamp_of(message) == stamps[1].nanosec
     (mask,) = message.masks
-    assert mask.roi.x_offset <= 2  # there is only background in that picture's green place
-    detector.find(stamps[2], detection(GREEN, "found"))
+    assert mask.roi.x_offset <= 2  # there is only background in that image's green place
+    detector.publish(stamps[2], detection(GREEN, "found"))
     robot.wait(lambda: len(robot.received["masks"]) == 2, "no masks")
     (mask,) = robot.received["masks"][1].masks
     assert abs(mask.roi.x_offset - GREEN[0]) <= 2
     assert int(robot.fresh_health()[2]["frames_dropped"]) >= 1
 
 
-@pytest.mark.parametrize("detector", ["boxes"], indirect=True)
-def test_missing_and_impossible_boxes_are_told_and_the_next_are_taken(detector):
+def test_missing_and_impossible_boxes_are_reported_and_the_next_are_taken(detector):
     robot = detector.robot
     robot.set(pairing__timeout_ms=100)
     seen = len(robot.diagnostics)
@@ -130,21 +119,20 @@ def test_missing_and_impossible_boxes_are_told_and_the_next_are_taken(detector):
 
     robot.send(STREAMED)
     robot.wait(lambda: complained("no boxes came on /boxes within 100 ms"), "silence")
-    assert robot.said("image skipped: no boxes came on /boxes")
+    assert robot.logged("image skipped: no boxes came on /boxes")
     impossible = detection(BLUE, "cup")
     impossible.bbox.size_x = math.nan
 
     def refused():
-        detector.find(robot.send(STREAMED), impossible)
-        robot.spin(0.2)
+        detector.publish(robot.send(STREAMED), impossible)
+        robot.spin(0.1)
         return complained("detection 0 has an impossible box")
 
-    robot.wait(refused, "the impossible box was not told")
+    robot.wait(refused, "the impossible box was not reported")
     assert len(detector.answer(detection(BLUE, "cup")).masks) == 1
-    assert not robot.said("Traceback"), robot.log.read_text()
+    assert not robot.logged("Traceback"), robot.log.read_text()
 
 
-@pytest.mark.parametrize("detector", ["boxes"], indirect=True)
 def test_ids_stay_with_what_the_detector_finds(detector):
     robot = detector.robot
     assert robot.set(tracking__enabled=True) == []
@@ -156,13 +144,8 @@ def test_ids_stay_with_what_the_detector_finds(detector):
     assert "exclude each other" in robot.set(grid__crop_layers=1)[0]
 
 
-@pytest.mark.parametrize("detector", ["boxes"], indirect=True)
 def test_with_another_prompt_source_nobody_waits_for_boxes(detector):
     robot = detector.robot
-    assert robot.change(Transition.TRANSITION_DEACTIVATE)
-    assert robot.change(Transition.TRANSITION_CLEANUP)
-    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
-    assert robot.set(prompt_source="predictor") == []
-    robot.activate()
+    robot.configure_anew(prompt_source="predictor")
     assert len(robot.answer(STREAMED).masks) == 2
     assert robot.node.count_subscribers("/boxes") == 0

@@ -109,12 +109,12 @@ def test_points_carry_the_masks_number_and_colour():
         ({"encoding": "mono8"}, "depth must be"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(changes, reason):
+def test_what_does_not_fit_is_refused_in_one_line(changes, reason):
     with pytest.raises(InputError, match=reason):
         located(**changes)
 
 
-def test_depth_of_another_frame_and_no_calibration_are_told():
+def test_depth_of_another_frame_and_no_calibration_are_refused():
     message = depth_image(depth_values())
     with pytest.raises(InputError, match="no camera_info"):
         locate(segmentation_of(), HEADER, message, None, rectified=False)
@@ -124,70 +124,67 @@ def test_depth_of_another_frame_and_no_calibration_are_told():
 
 
 class DepthCamera:
-    """Publishes depth with the stamp of each image, and counts what comes of it."""
+    """Publishes depth with the stamp of each image, and receives what is made of it."""
 
     def __init__(self, robot):
         self.robot = robot
         self.depth = robot.node.create_publisher(Image, "/depth", 10)
-        self.boxes, self.clouds = [], []
-        self.listeners = []
+        self.subscriptions = []
 
-    def listen(self):
-        create = self.robot.node.create_subscription
-        self.listeners = [
-            create(Detection3DArray, "/aopsam/detections_3d", self.boxes.append, 10),
-            create(PointCloud2, "/aopsam/points", self.clouds.append, 10),
+    def subscribe(self):
+        listen = self.robot.listen
+        self.subscriptions = [
+            listen("detections_3d", Detection3DArray),
+            listen("points", PointCloud2),
         ]
 
-    def send(self, with_depth=True, values=None):
+    def unsubscribe(self):
+        for subscription in self.subscriptions:
+            self.robot.node.destroy_subscription(subscription)
+
+    def send(self, with_depth=True):
         self.robot.infos.publish(calibration_of(SIZE, SIZE))
         stamp = self.robot.send(image_of(boxes_scene()))
         if with_depth:
-            message = depth_image(depth_values(2) if values is None else values)
+            message = depth_image(depth_values(2))
             message.header.stamp = stamp
             self.depth.publish(message)
         self.robot.spin(0.1)
-        return stamp.nanosec
 
 
-def test_a_live_node_puts_masks_into_space_while_somebody_listens(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
-    robot.activate()
-    camera = DepthCamera(robot)
-    robot.answer(image_of(boxes_scene()))
-    assert robot.node.count_subscribers("/depth") == 0  # nobody wants it
-    camera.listen()
-    robot.wait(lambda: robot.node.count_subscribers("/depth"), "the node does not want depth")
+def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
+    camera = DepthCamera(active)
+    active.answer(image_of(boxes_scene()))
+    assert active.node.count_subscribers("/depth") == 0
+    camera.subscribe()
+    active.wait(lambda: active.node.count_subscribers("/depth"), "depth is not subscribed to")
 
     def located():
         camera.send()
-        return camera.boxes and camera.clouds
+        return active.received["detections_3d"] and active.received["points"]
 
-    robot.wait(located, "no boxes in space")
-    found = {round(d.bbox.center.position.z, 2): d for d in camera.boxes[-1].detections}
+    active.wait(located, "no boxes in space")
+    newest = active.received["detections_3d"][-1]
+    found = {round(d.bbox.center.position.z, 2): d for d in newest.detections}
     assert set(found) == {1.0, 2.0}
-    masks = {stamp_of(message): message for message in robot.received["masks"]}
-    same = masks[stamp_of(camera.boxes[-1])]
+    same = active.with_stamp("masks", stamp_of(newest))
     assert {str(mask.id) for mask in same.masks} == {d.id for d in found.values()}
-    assert camera.clouds[-1].header.frame_id == FRAME
+    assert active.received["points"][-1].header.frame_id == FRAME
 
-    assert not robot.said("no boxes in space")
-    assert robot.set(pairing__tolerance_ms=0.0) == []  # the robot's stamps are nanoseconds apart
-    answered, reports = len(robot.received["masks"]), len(robot.diagnostics)
-    robot.wait(lambda: camera.send(with_depth=False) and _noticed(robot, reports), "not noticed")
-    assert len(robot.received["masks"]) > answered  # masks go on
-    robot.wait(lambda: robot.said("no boxes in space: no depth is within"), "no warning")
+    assert not active.logged("no boxes in space")
+    assert active.set(pairing__tolerance_ms=0.0) == []  # the robot's stamps are nanoseconds apart
+    active.forget()
 
-    for listener in camera.listeners:
-        robot.node.destroy_subscription(listener)
-    robot.wait(lambda: robot.node.count_subscribers("/depth") == 0, "the node still takes depth")
-    assert robot.stop_node() == 0
-    assert not robot.said("Traceback"), robot.log.read_text()
+    def reported():
+        camera.send(with_depth=False)
+        level, text, _ = active.health()
+        return level == DiagnosticStatus.WARN and "no boxes in space" in text
 
+    active.wait(reported, "the missing depth was not noticed")
+    assert active.received["masks"]  # masks go on
+    active.wait(lambda: active.logged("no boxes in space: no depth is within"), "no warning")
 
-def _noticed(robot, since):
-    """Whether a report since then warned."""
-    reports = [report.status[0] for report in robot.diagnostics[since:]]
-    return any(
-        "no boxes in space" in s.message and s.level == DiagnosticStatus.WARN for s in reports
-    )
+    camera.unsubscribe()
+    active.wait(lambda: active.node.count_subscribers("/depth") == 0, "depth is still taken")
+    assert not active.logged("Traceback"), active.log.read_text()
+    active.node.destroy_publisher(camera.depth)

@@ -1,14 +1,29 @@
 """Domains that nobody else uses: what runs in one is seen, and another one is taken."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
 from aopsam_ros.demo import domains
 
 
-def test_a_domain_in_which_something_runs_is_in_use(robot):
-    assert not domains.is_unused(robot.domain)
+# In a process of its own: DDS numbers the participants of a process, and only the first one's ports
+# are looked at.
+PARTICIPANT = """
+import rclpy
+from aopsam_ros.demo.domains import is_unused, unused_domain
+domain = unused_domain()
+rclpy.init(domain_id=domain)
+node = rclpy.create_node("participant")
+print(is_unused(domain))
+"""
+
+
+def test_a_domain_with_a_participant_is_in_use():
+    command = [sys.executable, "-c", PARTICIPANT]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("offset", [10, 11])

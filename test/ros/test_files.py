@@ -1,15 +1,19 @@
-"""What is shipped beside the code: parameter files and the RViz configuration say what is true."""
+"""Files beside the code: parameter files and configurations of viewers agree with the node."""
 
 import json
 import re
 from pathlib import Path
 
 import pytest
+import rclpy
 import yaml
+from rclpy.node import Node
 from visualization_msgs.msg import ImageMarker
 
 from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
+from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
 
 ROOT = Path(__file__).parents[2]
@@ -41,26 +45,46 @@ def test_parameter_files_hold_possible_values_of_parameters_that_exist(file):
     }
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
-def test_the_node_starts_with_a_parameter_file(robot, file, tiny_bundle):
-    robot.start_node("--params-file", str(file), model=tiny_bundle)
-    assert robot.configure(), robot.log.read_text()
-    assert robot.get("asf.min_spacing") == 2  # the bundle's, as the files leave it open
-
-
 def test_there_is_a_parameter_file_for_each_launch_file():
     launched = {file.name.split(".")[0] for file in (ROOT / "launch").glob("*.launch.py")}
     assert launched == {file.stem for file in CONFIGS}
     assert {*CONFIGS, *CHOICES} == set((ROOT / "config").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.name)
-def test_the_node_takes_the_options_of_a_choice(robot, file):
+@pytest.fixture
+def parameters_of():
+    """Make a node's parameters from a parameter file; a function of the file."""
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=13)
+    nodes = []
+
+    def start(file):
+        words = ["--ros-args", "--params-file", str(file)]
+        nodes.append(Node("aopsam", context=context, cli_args=words, enable_rosout=False))
+        return nodes[-1], Parameters(nodes[-1], lambda: False)
+
+    yield start
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)
+def test_parameter_files_of_launch_files_leave_the_options_to_the_bundle(parameters_of, file):
+    node, parameters = parameters_of(file)
+    parameters.follow(SegmenterOptions().updated({"asf.min_spacing": 2}))
+    assert node.get_parameter("asf.min_spacing").value == 2
     chosen = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
-    robot.start_node("--params-file", str(file))
-    assert robot.configure(), robot.log.read_text()
+    assert parameters.startup().model == chosen["model"]
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.name)
+def test_the_node_takes_the_options_of_a_choice(parameters_of, file):
+    chosen = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
+    node, parameters = parameters_of(file)
+    parameters.follow(SegmenterOptions())
     assert len(chosen) >= 5
-    assert {name: robot.get(name) for name in chosen} == chosen
+    assert {name: node.get_parameter(name).value for name in chosen} == chosen
 
 
 def topics_of(display):

@@ -107,8 +107,8 @@ def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reaso
         namespaces("", cameras, topics)
 
 
-def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_bundle):
-    arguments = ["cameras:=front,rear", "image_topic:=image_raw", f"model:={tiny_bundle}"]
+def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_folder):
+    arguments = ["cameras:=front,rear", "image_topic:=image_raw", f"model:={tiny_folder}"]
     words = [sys.executable, "-c", RUN, str(FOLDER / "cpu.launch.py"), *arguments]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain)}
     received = {camera: [] for camera in ("front", "rear", "")}

@@ -10,7 +10,6 @@ import rclpy
 import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker
 
@@ -23,66 +22,57 @@ from support.tiny_bundle import write_tiny_bundle
 GOOD = image_of(boxes_scene())
 
 
-def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
+def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_folder):
+    robot.start_node(model=tiny_folder)
     for _ in range(2):
         assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
         assert robot.configure()
         assert robot.state() == State.PRIMARY_STATE_INACTIVE
         assert robot.images.get_subscription_count() == 0
-        assert robot.change(Transition.TRANSITION_ACTIVATE)
-        robot.wait_for_subscription()
+        robot.activate()
         assert len(robot.answer(GOOD).masks) == 2
         robot.answer(GOOD, "prompt_markers")
 
         assert robot.change(Transition.TRANSITION_DEACTIVATE)
         assert robot.state() == State.PRIMARY_STATE_INACTIVE
         robot.wait(lambda: robot.images.get_subscription_count() == 0, "it still listens")
-        robot.wait(lambda: _no_markers(robot), "the markers stay")
+        robot.wait(lambda: no_markers(robot), "the markers stay")
         robot.forget()
         robot.send(GOOD)
-        robot.spin(0.3)
+        robot.spin(0.2)
         assert not any(robot.received.values())
 
-        assert robot.change(Transition.TRANSITION_ACTIVATE)
-        robot.wait_for_subscription()
+        robot.activate()
         assert len(robot.answer(GOOD).masks) == 2
-        assert robot.change(Transition.TRANSITION_DEACTIVATE)
-        assert robot.change(Transition.TRANSITION_CLEANUP)
-        robot.wait(lambda: not _publishers(robot), "topics remain after cleanup")
-    assert robot.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN)
-    assert robot.state() == State.PRIMARY_STATE_FINALIZED
-    assert robot.stop_node() == 0
-    assert not robot.said("Traceback"), robot.log.read_text()
-
-
-def _no_markers(robot):
-    newest = robot.received["prompt_markers"][-1].markers
-    return {marker.action for marker in newest} == {Marker.DELETE}
-
-
-def _publishers(robot):
-    return [topic for topic in TOPICS if robot.node.count_publishers(f"/aopsam/{topic}")]
-
-
-def test_transitions_that_the_state_does_not_have_are_refused(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
-    for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE, 99):
-        assert not robot.change(transition)
-    robot.activate()
-    assert not robot.configure()
-    assert robot.state() == State.PRIMARY_STATE_ACTIVE
-    assert len(robot.answer(GOOD).masks) == 2
-
-
-def test_shutdown_while_active_frees_everything(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
+        robot.clean_up()
+        robot.wait(lambda: not publishers(robot), "topics remain after cleanup")
     robot.activate()
     robot.answer(GOOD)
     assert robot.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
-    robot.wait(lambda: not _publishers(robot), "topics remain after shutdown")
+    robot.wait(lambda: not publishers(robot), "topics remain after shutdown")
     assert robot.stop_node() == 0
+    assert not robot.logged("Traceback"), robot.log.read_text()
+
+
+def no_markers(robot):
+    newest = robot.received["prompt_markers"][-1].markers
+    return {marker.action for marker in newest} == {Marker.DELETE}
+
+
+def publishers(robot):
+    return [topic for topic in TOPICS if robot.node.count_publishers(f"/aopsam/{topic}")]
+
+
+def test_transitions_that_the_state_does_not_have_are_refused(active):
+    assert not active.configure()
+    assert active.state() == State.PRIMARY_STATE_ACTIVE
+    assert len(active.answer(GOOD).masks) == 2
+    active.clean_up()
+    for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE, 99):
+        assert not active.change(transition)
+    active.activate()
+    assert len(active.answer(GOOD).masks) == 2
 
 
 def missing(folder):
@@ -126,115 +116,93 @@ def impossible_defaults(folder):
     return file.parent
 
 
+BAD_BUNDLES = {
+    missing: "nowhere",
+    corrupt_graph: "mask_decoder.onnx",
+    truncated_graph_of_right_sum: "encoder",
+    broken_yaml: "bundle.yaml",
+    without_decoder: "mask_decoder.onnx",
+    impossible_defaults: "confidence_threshold",
+}
+
+
 def test_a_bad_bundle_is_refused_with_a_reason_and_a_good_one_taken_after(
-    robot, tiny_bundle, tmp_path
+    active, tiny_folder, tmp_path
 ):
-    robot.start_node(model=missing(tmp_path))
-    cases = {
-        missing: "nowhere",
-        corrupt_graph: "mask_decoder.onnx",
-        truncated_graph_of_right_sum: "encoder",
-        broken_yaml: "bundle.yaml",
-        without_decoder: "mask_decoder.onnx",
-        impossible_defaults: "confidence_threshold",
-    }
-    for make, word in cases.items():
-        assert robot.set(model=str(make(tmp_path))) == []
-        assert not robot.configure()
-        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
-        line = robot.log.read_text().splitlines()[-1]
-        assert "configure failed: " in line, make.__name__
-        assert word in line
-    assert not robot.said("Traceback"), robot.log.read_text()
-    level, text, _ = robot.fresh_health()
+    active.clean_up()
+    for make, word in BAD_BUNDLES.items():
+        assert active.set(model=str(make(tmp_path))) == []
+        assert not active.configure()
+        assert active.state() == State.PRIMARY_STATE_UNCONFIGURED
+        line = active.log.read_text().splitlines()[-1]
+        assert "configure failed: " in line and word in line, make.__name__
+    assert not active.logged("Traceback"), active.log.read_text()
+    level, text, _ = active.next_health()
     assert level == DiagnosticStatus.ERROR
     assert "confidence_threshold" in text
 
-    assert robot.set(model=str(tiny_bundle)) == []
-    robot.activate()
-    assert len(robot.answer(GOOD).masks) == 2
-    level, _, values = robot.fresh_health()
+    active.configure_anew(model=str(tiny_folder))
+    assert len(active.answer(GOOD).masks) == 2
+    level, _, values = active.next_health()
     assert level == DiagnosticStatus.OK
     assert values["model"] == "tiny"
 
 
-def test_what_this_release_lacks_is_refused_at_configure(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
-    for name, value, reason in (
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
         ("engine", "tensorrt", "no NVIDIA driver"),
         ("precision", "int3", "unknown precision 'int3'"),
         ("engine", "abacus", "unknown engine 'abacus'"),
         ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
         ("image_transport", "theora", "image_transport 'theora' is not available"),
-    ):
-        usual = robot.get(name)
-        assert robot.set(**{name: value}) == []
-        assert not robot.configure()
-        assert robot.said(f"configure failed: {reason}")
-        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
-        assert robot.set(**{name: usual}) == []
-    assert robot.configure()
+    ],
+)
+def test_an_unknown_part_is_refused_at_configure(active, name, value, reason):
+    active.clean_up()
+    assert active.set(**{name: value}) == []
+    assert not active.configure()
+    assert active.logged(f"configure failed: {reason}")
+    assert active.state() == State.PRIMARY_STATE_UNCONFIGURED
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_autostart_and_a_clean_end_by_signal(robot, tiny_bundle, sign):
-    robot.start_node(model=tiny_bundle, autostart=True)
+def test_autostart_and_a_clean_end_by_signal(robot, tiny_folder, sign):
+    robot.start_node(model=tiny_folder, autostart=True)
     robot.wait_for_subscription()
     assert len(robot.answer(GOOD).masks) == 2
     for _ in range(20):
         robot.send(GOOD)  # the signal comes while it works
     assert robot.stop_node(sign) == 0
-    assert not robot.said("Traceback"), robot.log.read_text()
+    assert not robot.logged("Traceback"), robot.log.read_text()
 
 
-def test_autostart_with_a_bad_bundle_waits_for_a_good_one(robot, tiny_bundle, tmp_path):
+def test_autostart_with_a_bad_bundle_waits_for_a_good_one(robot, tiny_folder, tmp_path):
     robot.start_node(model=missing(tmp_path), autostart=True)
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
-    assert robot.set(model=str(tiny_bundle)) == []
+    assert robot.set(model=str(tiny_folder)) == []
     robot.activate()
     assert len(robot.answer(GOOD).masks) == 2
 
 
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"asf__confidence_threshold": 7.0}, "asf.confidence_threshold"),
-        ({"asf__min_spacing": 2.5}, "asf.min_spacing"),
-        ({"asf__filtering": "guess"}, "asf.filtering must be one of"),
-    ],
-)
-def test_an_impossible_value_at_start_ends_with_one_clear_line(robot, values, reason):
-    robot.start_node(wait=False, **values)
+def test_an_impossible_value_at_start_ends_with_one_clear_line(robot):
+    robot.start_node(wait=False, asf__filtering="guess")
     assert robot.process.wait(30) == 1
-    log = robot.log.read_text()
-    assert reason in log
-    assert "Traceback" not in log
-    assert len(log.strip().splitlines()) == 1
+    (line,) = robot.log.read_text().strip().splitlines()
+    assert "asf.filtering must be one of" in line
 
 
-def test_silence_is_told_once_with_the_topic_and_its_publishers(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
-    robot.activate()
+def test_silence_is_reported_once_with_the_topic_and_its_publishers(active):
     kind = "sensor_msgs/msg/Image, reliable and volatile"
-    told = f"no image on /image for 5 s: 1 publishers found (robot: {kind}), this node takes {kind}"
-    robot.wait(lambda: robot.said(told), "no word")
-    level, text, _ = robot.fresh_health()
-    assert robot.log.read_text().count("no image on") == 1
+    warning = (
+        f"no image on /image for 5 s: 1 publishers found (robot: {kind}), this node takes {kind}"
+    )
+    active.wait(lambda: active.logged(warning), "no warning")
+    level, text, _ = active.next_health()
+    assert active.log.read_text().count("no image on") == 1
     assert (level, text) == (DiagnosticStatus.WARN, "no images arrive")
-    assert len(robot.answer(GOOD).masks) == 2
-    assert robot.health(len(robot.diagnostics))[0] == DiagnosticStatus.OK
-
-
-def test_images_come_from_publishers_of_either_reliability(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
-    robot.activate()
-    assert len(robot.answer(GOOD).masks) == 2
-    robot.node.destroy_publisher(robot.images)
-    quality = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    robot.images = robot.node.create_publisher(Image, "/image", quality)
-    robot.wait(robot.images.get_subscription_count, "it cannot hear best effort")
-    robot.forget()
-    assert len(robot.answer(GOOD).masks) == 2
+    assert len(active.answer(GOOD).masks) == 2
+    assert active.next_health()[0] == DiagnosticStatus.OK
 
 
 INTERRUPTED = """

@@ -55,9 +55,9 @@ def frame_of(number, options, image=None):
 
 
 @pytest.fixture
-def parts(tiny_bundle):
+def parts(tiny_folder):
     publishers, failures = Recorder(), []
-    segmenter = Segmenter.from_bundle(tiny_bundle)
+    segmenter = Segmenter.from_bundle(tiny_folder)
     pipeline = Pipeline(segmenter, publishers, Statistics(), Configuration, failures.append)
     pipeline.start()
     yield SimpleNamespace(pipeline=pipeline, publishers=publishers, failures=failures)
@@ -65,9 +65,9 @@ def parts(tiny_bundle):
     assert publishers.calls[-1] == "destroy"
 
 
-def test_results_of_several_workers_come_in_the_order_of_their_images(tiny_bundle, monkeypatch):
+def test_results_of_several_workers_come_in_the_order_of_their_images(tiny_folder, monkeypatch):
     publishers, failures = Recorder(), []
-    segmenter = Segmenter.from_bundle(tiny_bundle)
+    segmenter = Segmenter.from_bundle(tiny_folder)
     segment, began, later_done = segmenter.segment, threading.Event(), threading.Event()
 
     def first_is_slow(rgb, options, boxes):
@@ -138,19 +138,19 @@ def test_a_bad_image_is_told_in_one_line(parts):
 
 
 @pytest.mark.parametrize("source", ["boxes", "box_centres", "grid3"])
-def test_warm_up_with_other_prompts(tiny_bundle, source):
-    with Segmenter.from_bundle(tiny_bundle, prompt_source=source) as segmenter:
+def test_warm_up_with_other_prompts(tiny_folder, source):
+    with Segmenter.from_bundle(tiny_folder, prompt_source=source) as segmenter:
         warm_up(segmenter)
 
 
-def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_bundle, monkeypatch):
+def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_folder, monkeypatch):
     used = []
     for name in ("encode", "predict", "decode"):
         graph = getattr(OnnxRuntimeEngine, name)
         monkeypatch.setattr(
             OnnxRuntimeEngine, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
         )
-    with Segmenter.from_bundle(tiny_bundle, engine="onnxruntime") as segmenter:
+    with Segmenter.from_bundle(tiny_folder, engine="onnxruntime") as segmenter:
         before = segmenter.options
         warm_up(segmenter)
         assert set(used) == {"encode", "predict", "decode"}

@@ -1,13 +1,19 @@
 """~/segment over DDS: prompts on the newest or a given image, beside a running stream."""
 
-import array
+import threading
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rclpy
 from lifecycle_msgs.msg import Transition
+from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from aopsam_ros.masks import decode_full
+from aopsam_ros.ros import segment_service
+from aopsam_ros.ros.segment_service import SegmentService
 from aopsam_ros.srv import Segment
 from support.messages import image_of
 from support.scenes import boxes_scene
@@ -15,18 +21,11 @@ from support.scenes import boxes_scene
 GREEN = (20, 30, 40, 20)  # x, y, width, height of the first box of the scene
 ON_GREEN = [30.0, 35.0]
 STREAMED = image_of(boxes_scene())
+PATIENCE_S = 20.0
 
 
-def request(**fields):
-    if "points" in fields:
-        fields["points"] = array.array("d", fields["points"])
-    if "labels" in fields:
-        fields["labels"] = array.array("B", fields["labels"])
-    return Segment.Request(**fields)
-
-
-def ask(robot, **fields):
-    return robot.call(Segment, "segment", request(**fields))
+def segment(robot, **fields):
+    return robot.call(Segment, "segment", Segment.Request(**fields))
 
 
 def box_of(mask):
@@ -35,7 +34,7 @@ def box_of(mask):
 
 def test_a_point_on_the_newest_image(active):
     stamp = active.answer(STREAMED).header.stamp
-    response = ask(active, points=ON_GREEN)
+    response = segment(active, points=ON_GREEN)
     assert (response.success, response.message) == (True, "")
     assert response.header.stamp == stamp
     assert response.header.frame_id == "camera_optical_frame"
@@ -50,7 +49,7 @@ def test_a_given_image_needs_no_stream_and_keeps_its_header(active):
     picture = image_of(boxes_scene(((50, 10, 60, 30),)), frame_id="hand")
     picture.header.stamp.sec = 77
     roi = RegionOfInterest(x_offset=52, y_offset=12, width=50, height=20)
-    response = ask(active, image=picture, box=roi, all_masks=True)
+    response = segment(active, image=picture, box=roi, all_masks=True)
     assert response.success, response.message
     assert (response.header.frame_id, response.header.stamp.sec) == ("hand", 77)
     assert len(response.masks) == 3
@@ -73,7 +72,7 @@ def test_a_given_image_needs_no_stream_and_keeps_its_header(active):
 )
 def test_what_cannot_be_done_is_refused_with_a_reason(active, fields, reason):
     active.answer(STREAMED)
-    response = ask(active, **fields)
+    response = segment(active, **fields)
     assert not response.success
     assert reason in response.message and "\n" not in response.message
     assert not response.masks
@@ -81,11 +80,10 @@ def test_what_cannot_be_done_is_refused_with_a_reason(active, fields, reason):
 
 def test_requests_and_stream_are_both_answered(active):
     """Ten requests at once beside a stream: each is answered, and images go on meanwhile."""
-    client = active._client(Segment, "segment")
-    active.wait(client.service_is_ready, "no service")
+    client = active.client(Segment, "segment")
     active.answer(STREAMED)
     active.forget()
-    futures = [client.call_async(request(points=ON_GREEN)) for _ in range(10)]
+    futures = [client.call_async(Segment.Request(points=ON_GREEN)) for _ in range(10)]
 
     def all_answered():
         active.send(STREAMED)
@@ -96,21 +94,130 @@ def test_requests_and_stream_are_both_answered(active):
     assert sum(response.success for response in responses) >= 8  # as many as may wait
     assert {r.message for r in responses if not r.success} <= {"too many requests wait already"}
     active.wait(lambda: active.received["masks"], "the stream stood still")
-    values = active.fresh_health()[2]
-    assert values["frames_failed"] == "0"
     assert len(active.answer(STREAMED).masks) == 2
 
 
-def test_no_answer_hangs_whatever_the_state(robot, tiny_bundle):
-    robot.start_node(model=tiny_bundle)
-    assert ask(robot, points=ON_GREEN).message == "the node is not active"
-    robot.activate()
-    assert ask(robot, points=ON_GREEN).message == "no image has come yet"
-    robot.answer(STREAMED)
-    assert ask(robot, points=ON_GREEN).success
-    assert robot.change(Transition.TRANSITION_DEACTIVATE)
-    assert ask(robot, points=ON_GREEN).message == "the node is not active"
-    assert robot.change(Transition.TRANSITION_ACTIVATE)
-    assert ask(robot, points=ON_GREEN).message == "no image has come yet"  # none of an earlier life
-    assert robot.stop_node() == 0
-    assert not robot.said("Traceback"), robot.log.read_text()
+def test_every_request_is_answered_whatever_the_state(active):
+    active.clean_up()
+    assert segment(active, points=ON_GREEN).message == "the node is not active"
+    active.activate()
+    assert segment(active, points=ON_GREEN).message == "no image has come yet"
+    active.answer(STREAMED)
+    assert segment(active, points=ON_GREEN).success
+    assert active.change(Transition.TRANSITION_DEACTIVATE)
+    assert segment(active, points=ON_GREEN).message == "the node is not active"
+    active.activate()
+    # The image of the time before is forgotten.
+    assert segment(active, points=ON_GREEN).message == "no image has come yet"
+    assert not active.logged("Traceback"), active.log.read_text()
+
+
+# The service alone, with a worker whose tasks are run by the test.
+
+
+class Worker:
+    """Keeps tasks until the test runs them."""
+
+    def __init__(self):
+        self.tasks, self.accepts = [], True
+
+    def submit(self, task):
+        self.tasks.append(task)
+        return self.accepts
+
+
+def answer(segmenter, request, newest):
+    return Segment.Response(success=True, message=f"{len(request.points)} numbers")
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    monkeypatch.setattr(segment_service, "answer", answer)
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=17)
+    node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    worker, settings, failures = Worker(), SimpleNamespace(timeout_ms=60_000), []
+    service = SegmentService(node, lambda: settings.timeout_ms, failures.append)
+    service.serve(worker, segmenter=None, newest=lambda: None)
+    client = node.create_client(Segment, "/aopsam/segment")
+    parts = SimpleNamespace(**locals())
+    yield parts
+    executor.shutdown()
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def until(parts, condition):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        parts.executor.spin_once(timeout_sec=0.05)
+
+
+def waiting_request(parts):
+    """The future of a request that waits for the model."""
+    before = len(parts.worker.tasks)
+    until(parts, parts.client.service_is_ready)
+    future = parts.client.call_async(Segment.Request(points=[1.0, 2.0]))
+    until(parts, lambda: len(parts.worker.tasks) > before)
+    return future
+
+
+def test_an_answer_wakes_an_executor_that_waits_without_a_limit(parts):
+    future = waiting_request(parts)
+    threading.Timer(0.1, parts.worker.tasks[0]).start()  # in another thread, as the worker does
+    while not future.done():
+        parts.executor.spin_once()
+    assert future.result().message == "2 numbers"
+
+
+def test_other_callbacks_run_while_a_request_waits(parts):
+    ticks = []
+    parts.node.create_timer(0.01, lambda: ticks.append(1))
+    future = waiting_request(parts)
+    until(parts, lambda: len(ticks) > 5)
+    assert not future.done()
+
+
+def test_a_request_that_waits_too_long_is_refused_and_a_late_answer_dropped(parts):
+    parts.settings.timeout_ms = 0
+    late = waiting_request(parts)
+    parts.settings.timeout_ms = 60_000
+    patient = waiting_request(parts)
+    parts.service.expire()
+    until(parts, late.done)
+    assert late.result().message == "timed out: the model was busy"
+    assert not patient.done()
+    for task in parts.worker.tasks:
+        task()
+    until(parts, patient.done)
+    assert patient.result().success
+    assert not late.result().success
+
+
+def test_waiting_requests_are_refused_when_the_node_stops(parts):
+    futures = [waiting_request(parts) for _ in range(3)]
+    parts.service.stop()
+    until(parts, lambda: all(future.done() for future in futures))
+    assert {future.result().message for future in futures} == {"the node is not active"}
+
+
+def test_a_full_queue_refuses_at_once(parts):
+    parts.worker.accepts = False
+    future = waiting_request(parts)
+    until(parts, future.done)
+    assert future.result().message == "too many requests wait already"
+
+
+def test_an_unexpected_error_is_reported_and_answered(parts, monkeypatch):
+    def fail(segmenter, request, newest):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(segment_service, "answer", fail)
+    future = waiting_request(parts)
+    parts.worker.tasks[0]()
+    until(parts, future.done)
+    assert "out of memory" in future.result().message and not future.result().success
+    assert "Traceback" in parts.failures[0]

@@ -7,11 +7,10 @@ from support.scenes import boxes_scene
 
 
 def test_the_first_start_is_no_hang_and_the_second_is_fast(
-    robot, tiny_bundle, monkeypatch, tmp_path
+    robot, tiny_folder, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(tmp_path / "engines"))
-    options = {"module": "support.node_on_a_gpu", "model": tiny_bundle}
-    robot.start_node(**options)
+    robot.start_node(module="support.node_on_a_gpu", model=tiny_folder)
     before = len(robot.diagnostics)
     robot.activate()
     seen = [report.status[0] for report in robot.diagnostics[before:]]
@@ -19,16 +18,15 @@ def test_the_first_start_is_no_hang_and_the_second_is_fast(
     assert {s.level for s in building} == {DiagnosticStatus.WARN}
     # One at least for each of the three graphs: reports come once a second.
     assert len({s.message.split(":")[1] for s in building}) == 3
-    assert robot.said("this takes minutes, once")
-    assert robot.said("engine tensorrt on cuda (auto)")
+    assert robot.logged("this takes minutes, once")
+    assert robot.logged("engine tensorrt on cuda (auto)")
     assert len(robot.answer(image_of(boxes_scene())).masks) == 2
     level, text, values = robot.fresh_health()
     assert (level, text) == (DiagnosticStatus.OK, "segmenting")
     assert (values["engine"], values["precision"]) == ("tensorrt", "fp16")
-    assert robot.stop_node() == 0
 
-    robot.start_node(**options, autostart=True)
-    robot.wait_for_subscription()
+    robot.clean_up()
+    robot.activate()
     assert len(robot.answer(image_of(boxes_scene())).masks) == 2
     assert robot.log.read_text().count("this takes minutes, once") == 3
     assert robot.stop_node() == 0

@@ -1,4 +1,4 @@
-"""The node `aopsam` in a process of its own, and a client that talks to it over DDS."""
+"""The driver of live tests: camera and user of the node `aopsam` in a process of its own."""
 
 import fcntl
 import math
@@ -33,7 +33,7 @@ from aopsam_ros.msg import MaskArray, PromptArray
 from support.messages import stamp_of
 
 TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
-ASK_AGAIN_S = 5.0
+RETRY_S = 5.0
 TOPICS = {
     "masks": MaskArray,
     "prompts": PromptArray,
@@ -64,7 +64,10 @@ def free_domain():
 
 
 class Robot:
-    """A node that plays camera and user; also starts and ends the process under test."""
+    """Camera and user of a node; starts and ends the node's process.
+
+    Parameters are given as keywords, `asf__x` for `asf.x`.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -75,10 +78,11 @@ class Robot:
         self._stamp = 0
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=self.domain)
-        self.node = rclpy.create_node("robot", context=self._context)
+        self.node = rclpy.create_node("robot", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        self.images = self.node.create_publisher(Image, "/image", RELIABLE)
+        self.images = None
+        self.publish_images()
         self.infos = self.node.create_publisher(CameraInfo, "/camera_info", RELIABLE)
         self.received = {topic: [] for topic in TOPICS}
         self.diagnostics, self._diagnosed = [], []  # the latter: when they were published
@@ -88,11 +92,19 @@ class Robot:
             DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE
         )
         self._clients = {}
+        self._original = {}  # parameters that were changed, as they had been
+
+    def publish_images(self, kind=Image, topic="/image", quality=RELIABLE):
+        """Publish images in another way than before."""
+        if self.images is not None:
+            self.node.destroy_publisher(self.images)
+        self.images = self.node.create_publisher(kind, topic, quality)
+        self._images_as_usual = (kind, topic, quality) == (Image, "/image", RELIABLE)
 
     def listen(self, topic, kind):
-        self.node.create_subscription(
-            kind, f"/aopsam/{topic}", self.received[topic].append, RELIABLE
-        )
+        """Subscribe to a result topic of the node; messages arrive in `received`."""
+        callback = self.received.setdefault(topic, []).append
+        return self.node.create_subscription(kind, f"/aopsam/{topic}", callback, RELIABLE)
 
     def _on_diagnostics(self, message, info):
         self.diagnostics.append(message)
@@ -111,7 +123,7 @@ class Robot:
     # The process
 
     def start_node(self, *ros_arguments, wait=True, module="aopsam_ros.ros.node", **parameters):
-        """Start the node, or another module, with these parameters (`asf__x` is `asf.x`)."""
+        """Start the node, or another module, with these parameters."""
         arguments = [sys.executable, "-u", "-m", module, "--ros-args"]
         arguments += ros_arguments
         for name, value in parameters.items():
@@ -130,8 +142,7 @@ class Robot:
                 arguments, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         if wait:
-            client = self._client(GetState, "get_state")
-            self.wait(client.service_is_ready, "the node did not appear")
+            self.client(GetState, "get_state")
 
     def stop_node(self, sign=signal.SIGINT):
         """End the process; its exit code."""
@@ -147,7 +158,10 @@ class Robot:
             process.wait()
             raise
 
-    def said(self, text):
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def logged(self, text):
         return text in self.log.read_text()
 
     # Waiting
@@ -161,7 +175,7 @@ class Robot:
         """Spin until the condition holds; its value."""
         end = time.monotonic() + seconds
         while not (value := condition()):
-            if self.process is not None and self.process.poll() is not None:
+            if self.process is not None and not self.is_running():
                 code = self.process.returncode
                 raise AssertionError(f"the node ended with {code}:\n{self.log.read_text()}")
             if time.monotonic() > end:
@@ -171,34 +185,36 @@ class Robot:
 
     # Services
 
-    def _client(self, kind, name):
+    def client(self, kind, name):
+        """The client of a service of the node, once the service is there."""
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, f"/aopsam/{name}")
-        return self._clients[name]
-
-    def call(self, kind, name, request, again_s=math.inf):
-        """Call a service; every so many seconds again, until it answers."""
-        client = self._client(kind, name)
+        client = self._clients[name]
         self.wait(client.service_is_ready, f"service {name} did not appear")
+        return client
+
+    def call(self, kind, name, request, retry_s=math.inf):
+        """The response of a service that is called every `retry_s` seconds until it answers."""
+        client = self.client(kind, name)
         futures = []
         begin = time.monotonic()
 
         def answered():
-            if not futures or time.monotonic() - begin >= again_s * len(futures):
+            if not futures or time.monotonic() - begin >= retry_s * len(futures):
                 futures.append(client.call_async(request))
             return next((future for future in futures if future.done()), None)
 
         return self.wait(answered, f"service {name} did not answer").result()
 
-    def ask(self, kind, name, request):
+    def query(self, kind, name, request):
         """Call a service that changes nothing, and again where its answer is lost.
 
         The middleware gives an answer up when the node has not heard of the client's side yet.
         """
-        return self.call(kind, name, request, ASK_AGAIN_S)
+        return self.call(kind, name, request, RETRY_S)
 
     def state(self):
-        return self.ask(GetState, "get_state", GetState.Request()).current_state.id
+        return self.query(GetState, "get_state", GetState.Request()).current_state.id
 
     def change(self, transition):
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -208,40 +224,75 @@ class Robot:
         return self.change(Transition.TRANSITION_CONFIGURE)
 
     def activate(self):
-        """Configure and activate, and wait until images reach the node."""
-        assert self.configure(), self.log.read_text()
+        """Configure, unless the node is, and activate; wait until images reach the node."""
+        if self.state() == State.PRIMARY_STATE_UNCONFIGURED:
+            assert self.configure(), self.log.read_text()
         assert self.change(Transition.TRANSITION_ACTIVATE), self.log.read_text()
         self.wait_for_subscription()
 
+    def clean_up(self):
+        """Bring the node to the state unconfigured."""
+        if self.state() == State.PRIMARY_STATE_ACTIVE:
+            assert self.change(Transition.TRANSITION_DEACTIVATE)
+        if self.state() == State.PRIMARY_STATE_INACTIVE:
+            assert self.change(Transition.TRANSITION_CLEANUP)
+
+    def configure_anew(self, **parameters):
+        """Set parameters that are fixed while the node is configured, and activate it again."""
+        self.clean_up()
+        assert self.set(**parameters) == []
+        self.activate()
+
+    def restore(self):
+        """Make the node active with the parameters that it was started with, on reliable images."""
+        if not self._images_as_usual:
+            self.publish_images()
+        original, self._original = self._original, {}
+        changed = {name: value for name, value in original.items() if self.get(name) != value}
+        if self.state() != State.PRIMARY_STATE_ACTIVE or self.set(**changed):
+            self.configure_anew(**changed)
+        self._original = {}
+
     def wait_for_subscription(self):
+        """Wait until the node is active, and its subscriptions and this side's match."""
+
         def matched():
-            return self.images.get_subscription_count() and self.infos.get_subscription_count()
+            counts = [own.get_subscription_count() for own in (self.images, self.infos)]
+            return all(counts) and self.node.count_publishers("/aopsam/masks")
 
         self.wait(matched, "the node did not subscribe")
         assert self.state() == State.PRIMARY_STATE_ACTIVE
 
     def set(self, **values):
-        """Set parameters one by one (`asf__x` is `asf.x`); the reasons of refusals."""
+        """Set parameters one by one; the reasons of refusals."""
+        self._remember(values)
         request = SetParameters.Request(parameters=_parameters(values))
         results = self.call(SetParameters, "set_parameters", request).results
         return [result.reason for result in results if not result.successful]
 
     def set_atomically(self, **values):
+        self._remember(values)
         request = SetParametersAtomically.Request(parameters=_parameters(values))
         return self.call(SetParametersAtomically, "set_parameters_atomically", request).result
 
+    def _remember(self, names):
+        for name in names:
+            if name not in self._original:
+                self._original[name] = self.get(name)
+
     def get(self, name):
-        request = GetParameters.Request(names=[name])
-        value = self.ask(GetParameters, "get_parameters", request).values[0]
+        request = GetParameters.Request(names=[name.replace("__", ".")])
+        value = self.query(GetParameters, "get_parameters", request).values[0]
         return rclpy.parameter.parameter_value_to_python(value)
 
     def describe(self, name):
         request = DescribeParameters.Request(names=[name])
-        return self.ask(DescribeParameters, "describe_parameters", request).descriptors[0]
+        return self.query(DescribeParameters, "describe_parameters", request).descriptors[0]
 
     # Images
 
     def forget(self):
+        """Forget the results received so far."""
         for messages in self.received.values():
             messages.clear()
 
@@ -265,11 +316,23 @@ class Robot:
 
         return self.wait(answered, f"no {topic} for the image")[0]
 
+    def with_stamp(self, topic, stamp):
+        """The message of a topic for the image with these nanoseconds."""
+
+        def found():
+            return [message for message in self.received[topic] if stamp_of(message) == stamp]
+
+        return self.wait(found, f"no {topic} for the image")[0]
+
     def health(self, after=0):
         """Level, text and values of the node's newest diagnostics, of `after` at the earliest."""
         self.wait(lambda: len(self.diagnostics) > after, "no diagnostics")
         status = self.diagnostics[-1].status[0]
         return status.level, status.message, {pair.key: pair.value for pair in status.values}
+
+    def next_health(self):
+        """Level, text and values of the next diagnostics to arrive."""
+        return self.health(len(self.diagnostics))
 
     def fresh_health(self):
         """Diagnostics that cover everything until now: those after the next to be published.

@@ -9,7 +9,7 @@ from aopsam_ros.ros.node import main
 from support.stand_in_cuda import StandInDriver
 from support.stand_in_tensorrt import make_module
 
-BUILD_S = 1.5
+BUILD_S = 1.2
 
 driver = StandInDriver()
 module = make_module("10.3.0", driver)
