@@ -8,7 +8,6 @@ import pytest
 
 from aopsam_ros.demo import domains
 
-
 # In a process of its own: DDS numbers the participants of a process, and only the first one's ports
 # are looked at.
 PARTICIPANT = """
