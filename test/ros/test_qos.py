@@ -92,4 +92,4 @@ def test_an_impossible_override_of_a_result_is_one_clear_error(node_with):
 @pytest.mark.parametrize("node_with", [(f"{IMAGE}.depth", "deep")], indirect=True)
 def test_an_impossible_override_of_the_images_is_one_clear_error(node_with):
     with pytest.raises(OptionError, match="/image cannot be used, by its qos_overrides"):
-        Subscriptions(node_with, "raw", {"image": print}, lambda _: True)
+        Subscriptions(node_with, "raw", {"image": print}, lambda _: True, lambda: 0.0)
