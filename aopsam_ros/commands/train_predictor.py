@@ -11,7 +11,6 @@ from aopsam_ros.commands.frozen_models import MOBILE_SAM, mobile_sam_model, nano
 from aopsam_ros.commands.self_labelling import add_self_label_arguments, label_all
 from aopsam_ros.commands.training_data import (
     add_training_arguments,
-    check_training_arguments,
     open_training_data,
     prepare_torch,
     weighted_paths,
@@ -65,14 +64,19 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a data set, an option or a checkpoint is wrong, or torch is missing.
     """
-    check_training_arguments(arguments)
-    paths = weighted_paths(arguments.data)
+    paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target
-    from aopsam_ros.training.predictor_training import PredictorTrainer
+    from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
 
     model = _model(arguments)
-    options = _options(arguments, model)
+    options = PredictorTrainingOptions(
+        minutes=arguments.minutes,
+        steps=arguments.steps,
+        image_size=model.parts.image_size,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
     check_target(arguments.out / BUNDLE)
     trainer = PredictorTrainer(options, model, arguments.out)
     if trainer.resume():
@@ -92,18 +96,6 @@ def _model(arguments: argparse.Namespace) -> FrozenModel:
     if arguments.checkpoint or arguments.image_size:
         raise OptionError("--checkpoint and --image-size go with --model")
     return nano_model(arguments.segmenter)
-
-
-def _options(arguments: argparse.Namespace, model: FrozenModel) -> PredictorTrainingOptions:
-    from aopsam_ros.training.predictor_training import PredictorTrainingOptions
-
-    return PredictorTrainingOptions(
-        minutes=arguments.minutes,
-        steps=arguments.steps,
-        image_size=model.parts.image_size,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-    )
 
 
 def _data(

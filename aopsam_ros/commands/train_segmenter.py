@@ -7,7 +7,6 @@ from pathlib import Path
 
 from aopsam_ros.commands.training_data import (
     add_training_arguments,
-    check_training_arguments,
     open_training_data,
     prepare_torch,
     weighted_paths,
@@ -57,8 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    check_training_arguments(arguments)
-    paths = weighted_paths(arguments.data)
+    paths = weighted_paths(arguments)
     training, held = open_training_data(paths, arguments.held_out)
     trainer = SegmenterTrainer(
         options, training, arguments.out, arguments.backbone, held, arguments.encoder

@@ -66,16 +66,17 @@ def prepare_torch(threads: int) -> None:
     keep_freed_memory()
 
 
-def check_training_arguments(arguments: argparse.Namespace) -> None:
-    """Check the numbers that both commands share.
+def weighted_paths(arguments: argparse.Namespace) -> list[tuple[str, float]]:
+    """Read `--data` as paths with weights; check `--held-out` and `--minutes`.
 
     Raises:
-        OptionError: The time or the share is out of range.
+        OptionError: A weight, the share or the time is out of range.
     """
     if not 0 <= arguments.held_out < 1:
         raise OptionError("--held-out must be at least 0 and below 1")
     if not arguments.minutes > 0:
         raise OptionError("--minutes must be above 0")
+    return [_weighted(word) for word in arguments.data]
 
 
 def open_training_data(
@@ -93,15 +94,6 @@ def open_training_data(
     count = sum(len(part.indices) for part in training)
     print(f"{count} images to train on, {sum(len(p.indices) for p in held)} held out")
     return training, held
-
-
-def weighted_paths(words: list[str]) -> list[tuple[str, float]]:
-    """Split the words of `--data` into paths and weights.
-
-    Raises:
-        OptionError: A weight is not above 0.
-    """
-    return [_weighted(word) for word in words]
 
 
 def _weighted(word: str) -> tuple[str, float]:

@@ -18,6 +18,7 @@ from aopsam_ros.bundle.loading import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, 
 from aopsam_ros.engines import verification
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
+from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
 from aopsam_ros.models.mobilenet_v2 import IMAGENET_MEAN, IMAGENET_STD
@@ -25,7 +26,6 @@ from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
-from aopsam_ros.models.split_decoder import POINTS, PROMPTS, SplitDecoder, open_axes
 
 MIXED_SUFFIX = ".mixed.onnx"
 
@@ -56,7 +56,7 @@ class BundleParts:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size_divisibility: int = 0
-    split: Callable[[], SplitDecoder] | None = None
+    split: Callable[[], DecoderParts] | None = None
 
 
 def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:

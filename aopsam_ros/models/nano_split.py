@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from aopsam_ros.models.decoder_parts import DecoderParts
 from aopsam_ros.models.nano_decoder import Frame, NanoMaskDecoder
 from aopsam_ros.models.nano_drawing import render_masks
-from aopsam_ros.models.split_decoder import SplitDecoder
 
 # The map is drawn in so many bands of rows: what lies between two layers of 16 masks is at most a
 # megabyte then, and stays in a processor's cache. A map of an image whose sides are multiples of 32
@@ -64,15 +64,15 @@ class MaskPart(nn.Module):
         return torch.cat([render_masks(band, codes.unsqueeze(0))[0] for band in bands], 1)
 
 
-def split_nano(decoder: NanoMaskDecoder) -> SplitDecoder:
+def split_nano(decoder: NanoMaskDecoder) -> DecoderParts:
     """Return nano's decoder in three parts."""
-    return SplitDecoder(
+    return DecoderParts(
         frame=FramePart(decoder),
         prompts=PromptPart(decoder),
         masks=MaskPart(),
         frame_tensors=Frame._fields,
-        prompt_inputs=Frame._fields,
-        mask_inputs=("fine",),
+        prompt_tensors=Frame._fields,
+        mask_tensors=("fine",),
         mask_weights={"codes": {}},
         is_per_mask=True,
     )

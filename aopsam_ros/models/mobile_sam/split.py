@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from aopsam_ros.models.decoder_parts import DecoderParts
 from aopsam_ros.models.mobile_sam.attention import WIDTH
 from aopsam_ros.models.mobile_sam.folding import Affine, FoldedImageToToken, FoldedTokenToImage
 from aopsam_ros.models.mobile_sam.layers import reshape
@@ -21,7 +22,6 @@ from aopsam_ros.models.mobile_sam.low_rank import (
 )
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
 from aopsam_ros.models.mobile_sam.model import MobileSam
-from aopsam_ros.models.split_decoder import SplitDecoder
 
 # What the frame part gives, by block: projected features of the frame (values `[8, cells, 16]`,
 # keys `[8, 16, cells]`, queries `[8, 17, cells]`, after the first block with their position
@@ -187,18 +187,18 @@ class MaskPart(nn.Module):
         return folded.decoder.render_masks(tokens, image, range(1, MASKS), rows, columns)
 
 
-def split_mobile_sam(model: MobileSam) -> SplitDecoder:
+def split_mobile_sam(model: MobileSam) -> DecoderParts:
     """Return MobileSAM's decoder in three parts, with its weights as they are now."""
     folded = FoldedDecoder(model)
     rank, cells = {2: "rank"}, {3: "cells"}  # the rank is the number of tokens times heads
     axes = {"values": rank, "weights": {**rank, **cells}, "scale": cells, "tokens": {}}
-    return SplitDecoder(
+    return DecoderParts(
         frame=FramePart(folded),
         prompts=PromptPart(folded),
         masks=MaskPart(folded),
         frame_tensors=(*FRAME_TENSORS, UPSCALED),
-        prompt_inputs=FRAME_TENSORS,
-        mask_inputs=(UPSCALED,),
+        prompt_tensors=FRAME_TENSORS,
+        mask_tensors=(UPSCALED,),
         mask_weights={name: axes[name.split("_")[0]] for name in MASK_WEIGHTS},
         is_per_mask=False,
     )

@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class SplitDecoder:
+class DecoderParts:
     """Three modules that together compute what the whole decoder does.
 
     Args:
         frame: module from the embedding to `frame_tensors`.
-        prompts: module from `prompt_inputs`, coordinates `[N, K, 2]` and labels `[N, K]` to
+        prompts: module from `prompt_tensors`, coordinates `[N, K, 2]` and labels `[N, K]` to
             predicted IoU `[N, 3]` and mask weights: `[N, 3, ...]` if `is_per_mask`, or `[N, ...]`.
-        masks: module from `mask_inputs` and mask weights to logits: weights `[n, ...]` to
+        masks: module from `mask_tensors` and mask weights to logits: weights `[n, ...]` to
             `[n, M, M]` if `is_per_mask`, else to `[n, 3, M, M]`.
         frame_tensors: names of the frame's outputs, which all its prompts share.
-        prompt_inputs: those of them that the prompts' module takes.
-        mask_inputs: those of them that the masks' module takes.
+        prompt_tensors: those of them that the prompts' module takes.
+        mask_tensors: those of them that the masks' module takes.
         mask_weights: names of what masks are rendered from, with their dynamic axes but the first.
         is_per_mask: whether mask weights belong to one mask or to a prompt's three.
     """
@@ -39,8 +39,8 @@ class SplitDecoder:
     prompts: nn.Module
     masks: nn.Module
     frame_tensors: tuple[str, ...]
-    prompt_inputs: tuple[str, ...]
-    mask_inputs: tuple[str, ...]
+    prompt_tensors: tuple[str, ...]
+    mask_tensors: tuple[str, ...]
     mask_weights: Mapping[str, Mapping[int, str]]
     is_per_mask: bool
 
@@ -60,10 +60,10 @@ class SplitDecoder:
         return self.masks(*self._mask_inputs(frame, weights).values())
 
     def _prompt_inputs(self, frame: Tensors, prompts: Tensors) -> dict[str, Tensor]:
-        return {**_select(frame, self.prompt_inputs), **prompts}
+        return {**_select(frame, self.prompt_tensors), **prompts}
 
     def _mask_inputs(self, frame: Tensors, weights: Tensors) -> dict[str, Tensor]:
-        return {**_select(frame, self.mask_inputs), **weights}
+        return {**_select(frame, self.mask_tensors), **weights}
 
     def plans(self, embeddings: Sequence[Tensor], prompts: Sequence[Tensors]) -> list[GraphPlan]:
         """Plan the three graphs.
@@ -99,14 +99,14 @@ class SplitDecoder:
                 self.prompts,
                 ("predicted_iou", *self.mask_weights),
                 [self._prompt_inputs(*pair) for pair in pairs],
-                {**_select(sides, self.prompt_inputs), **points, **each, **per_prompt},
+                {**_select(sides, self.prompt_tensors), **points, **each, **per_prompt},
             ),
             GraphPlan(
                 MASK_PART,
                 self.masks,
                 ("low_res_logits",),
                 [self._mask_inputs(pair[0], w) for pair, w in zip(pairs, weights, strict=True)],
-                {**_select(sides, self.mask_inputs), **each, **masks},
+                {**_select(sides, self.mask_tensors), **each, **masks},
             ),
         ]
 
