@@ -1,7 +1,9 @@
 """The promptable model on its own: prompts made from the ground truth, how good are the masks?
 
 Centres, random points and boxes are decoded once. Clicks are made as SAM's authors made them: the
-first at the innermost pixel, each further one at the innermost pixel of the largest error region.
+first at the innermost pixel, each further one at the innermost pixel of the largest error region,
+with the mask before as input where the decoder takes one. Of a box and of several clicks it is
+SAM's single mask that counts, where the decoder gives one, else that of the highest predicted IoU.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.bundle.signatures import MASKS
+from aopsam_ros.engines.base import Engine, all_logits
 from aopsam_ros.errors import OptionError
 from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.evaluation.metrics import Crop, crop_of, pairwise_iou
@@ -78,11 +82,13 @@ def evaluate_prompts(
     frame = segmenter.encode(image.rgb)
     best: list[float] = []
     after_click: list[list[float]] = [[] for _ in range(kind.corrections + 1)]
-    for start in range(0, len(image.ground_truth), DECODED_AT_ONCE):
-        masks = image.ground_truth[start : start + DECODED_AT_ONCE]
+    step = min(DECODED_AT_ONCE, segmenter.engine.largest_batch or DECODED_AT_ONCE)
+    for start in range(0, len(image.ground_truth), step):
+        masks = image.ground_truth[start : start + step]
         prompts = [first_prompt(mask, kind.name, rng) for mask in masks]
+        decoded: list[_Decoded] = []
         for click, ious in enumerate(after_click):
-            decoded = _decode(segmenter, frame, prompts, masks)
+            decoded = _decode(segmenter.engine, frame, prompts, masks, decoded)
             best += [one.best for one in decoded] if click == 0 else []
             ious += [one.iou for one in decoded]
             prompts = [
@@ -137,29 +143,42 @@ def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Decoded:
-    """The best IoU of a prompt's masks, and the mask of the highest predicted IoU with its IoU."""
+    """The best IoU of a prompt's masks; the chosen mask, its IoU, and its logits `[M, M]`."""
 
     best: float
     iou: float
     chosen: Crop
+    logits: NDArray[np.float32]
 
 
 def _decode(
-    segmenter: Segmenter,
+    engine: Engine,
     frame: FrameEmbedding,
     prompts: Sequence[Prompt],
     ground_truth: Sequence[NDArray[np.bool_]],
+    before: Sequence[_Decoded],
 ) -> list[_Decoded]:
+    """Decode prompts of as many points each; `before` is what the same ones gave without the last.
+
+    Masks: the three alternatives of a point, after SAM's single mask where the decoder gives it.
+    """
     coords = np.stack([prompt[0] for prompt in prompts])
-    labels = np.stack([prompt[1] for prompt in prompts])
-    logits, predicted = segmenter.decode(frame, coords, labels)
+    labels = np.stack([prompt[1] for prompt in prompts]).astype(np.float32)
+    has_input = engine.accepts_mask_input and len(before) > 0
+    mask_input = np.stack([one.logits for one in before])[:, None] if has_input else None
+    points = frame.geometry.to_resized(coords)
+    decoded = engine.decode(frame.handle, points, labels, mask_input)
+    logits, predicted = all_logits(decoded), decoded.predicted_iou
     upscale = Upscaler(frame.geometry, logits.shape[-1])
+    first = engine.num_masks - MASKS
     found = []
     for index, wanted in enumerate(ground_truth):
         masks = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits[index])]
         ious = pairwise_iou(masks, [crop_of(wanted)])[:, 0]
-        chosen = int(predicted[index].argmax())
-        found.append(_Decoded(float(ious.max()), float(ious[chosen]), masks[chosen]))
+        is_single = first > 0 and coords.shape[1] > 1
+        chosen = 0 if is_single else first + int(predicted[index, first:].argmax())
+        best, iou = float(ious[first:].max()), float(ious[chosen])
+        found.append(_Decoded(best, iou, masks[chosen], logits[index, chosen]))
     return found
 
 

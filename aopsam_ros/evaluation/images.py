@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class EvaluationImage:
         """Its pixels, uint8 `[H, W, 3]`."""
         return self.labelled.rgb
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A name that differs for other pixels or other labels of the same name."""
         content = zlib.crc32(self.labelled.layers.tobytes(), zlib.crc32(self.rgb.tobytes()))

@@ -21,10 +21,10 @@ from aopsam_benchmarks.floors import REPEATS, measure_rate
 from aopsam_benchmarks.graphs import graph_rows
 from aopsam_benchmarks.part import benchmark_image, parse_size, summary
 from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.commands.bench import PARTS
 from aopsam_ros.errors import AopsamError, InputError
 
 NODE_MEASURES = ("frames", "workers", "plain", "default")
-PARTS = ("graphs", "frames", "memory", "growth", "node", "official")
 RANDOM = "mobile_sam_random"  # made here; the name is not looked for
 MEMORY_PROMPTS = (1, 16, 64, 256)
 

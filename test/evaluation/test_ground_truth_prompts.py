@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.engines.base import DecodedOnHost, all_logits
 from aopsam_ros.errors import OptionError
 from aopsam_ros.evaluation.ground_truth_prompts import (
     PromptedFigures,
@@ -15,6 +16,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
 )
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import crop_of
+from aopsam_ros.segmentation.segmenter import Segmenter
 from support.drawn_masks import random_masks, rectangle
 
 RNG = np.random.default_rng(0)
@@ -81,6 +83,44 @@ def test_a_model_that_finds_its_objects_has_good_figures(tiny, data, kind):
     assert figures.best >= figures.chosen > 0.9
     assert len(figures.after_click) == (3 if kind == "clicks:2" else 0)
     assert figures.after_click[:1] in ((), (figures.chosen,))
+
+
+class Recording:
+    """An engine that gives SAM's single mask, the whole image, and notes the masks it is given."""
+
+    num_masks = 4
+    accepts_mask_input = True
+
+    def __init__(self, engine):
+        self.engine, self.mask_inputs = engine, []
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def decode(self, handle, coords, labels, mask_input=None):
+        self.mask_inputs.append(mask_input)
+        decoded = self.engine.decode(handle, coords, labels)
+        logits, iou = all_logits(decoded), decoded.predicted_iou
+        logits = np.concatenate([np.ones_like(logits[:, :1]), logits], 1)
+        return DecodedOnHost(logits, np.concatenate([np.ones_like(iou[:, :1]), iou], 1))
+
+
+@pytest.mark.parametrize(("kind", "is_single"), [("centre", False), ("box", True)])
+def test_the_single_mask_answers_a_box_not_a_point(tiny, data, kind, is_single):
+    segmenter = Segmenter(tiny.bundle, Recording(tiny.engine))
+    image = read_image(open_dataset(data[0]), 0)
+    figures = evaluate_prompts(segmenter, image, PromptKind(kind), RNG)
+    assert figures.best > 0.9  # of the three alternatives
+    assert (figures.chosen < 0.3) == is_single
+
+
+def test_a_further_click_begins_with_the_mask_before(tiny, data):
+    engine = Recording(tiny.engine)
+    image = read_image(open_dataset(data[0]), 0)
+    evaluate_prompts(Segmenter(tiny.bundle, engine), image, PromptKind("clicks", 2), RNG)
+    first, second, third = engine.mask_inputs
+    assert first is None and second.shape[:2] == third.shape[:2] == (3, 1)
+    assert (third == 1).all()  # the second click was answered by the single mask
 
 
 def test_every_image_counts_once():
