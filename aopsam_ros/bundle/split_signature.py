@@ -52,16 +52,6 @@ class SplitSignature:
     num_masks: int
     side: int
 
-    @property
-    def prompts_at_once(self) -> int:
-        """How many prompts are decoded in a call: weights for a prompt are large."""
-        return 64 if self.is_per_mask else 4
-
-    @property
-    def rows_at_once(self) -> int:
-        """How many masks, or prompts with all of theirs, are rendered in a call."""
-        return 16 if self.is_per_mask else 2
-
 
 def check_split(
     bundle: Bundle, inputs: Mapping[str, Described], outputs: Mapping[str, Described]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.content_area import Sides
+from aopsam_ros.geometry import Sides
 
 AUTO, FP16, FP32, INT8 = "auto", "fp16", "fp32", "int8"
 # What is being done, the share of it that is done (0-1; None: unknown), and seconds since it began.

@@ -27,15 +27,15 @@ from aopsam_ros.bundle.signatures import (
     mask_inputs,
 )
 from aopsam_ros.engines.base import Decoded, DecodedOnHost, Prediction
-from aopsam_ros.engines.content_area import (
+from aopsam_ros.engines.split_decoder import Arrays, FrameTensors, SplitDecoder
+from aopsam_ros.errors import InferenceError
+from aopsam_ros.geometry import (
     ContentArea,
     Sides,
     content_area,
     crop_to_content,
     pad_to_square,
 )
-from aopsam_ros.engines.split_decoder import Arrays, FrameTensors, SplitDecoder
-from aopsam_ros.errors import InferenceError
 
 Sizes = tuple[int, ...]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART
 from aopsam_ros.bundle.signatures import IOU, LOGITS, check_output
 from aopsam_ros.bundle.split_signature import SplitSignature
-from aopsam_ros.engines.content_area import ContentArea, Sides, pad_to_square
 from aopsam_ros.errors import InferenceError
+from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
 
 Arrays = Mapping[str, NDArray[np.float32]]
 Run = Callable[[str, Arrays], Arrays]  # a graph's name and inputs to its outputs
@@ -70,7 +70,7 @@ class SplitDecoder:
         signature = self.signature
         tensors = {name: frame.arrays[name] for name in signature.prompt_tensors}
         parts = []
-        for part in _chunks(len(coords), signature.prompts_at_once):
+        for part in _chunks(len(coords), _prompts_at_once(signature)):
             points = {"point_coords": coords[part], "point_labels": labels[part]}
             found = self.run(PROMPT_PART, {**tensors, **points})
             parts.append(self._checked(found, len(coords[part])))
@@ -122,11 +122,11 @@ class DecodedToWeights:
         signature = self.decoder.signature
         logits = np.empty((len(prompts), *self.frame.mask_sides), np.float32)
         if signature.is_per_mask:
-            for part in _chunks(len(prompts), signature.rows_at_once):
+            for part in _chunks(len(prompts), _rows_at_once(signature)):
                 logits[part] = self._render(prompts[part], masks[part])
             return pad_to_square(logits, signature.side, "edge")
         wanted = np.unique(prompts)
-        for part in _chunks(len(wanted), signature.rows_at_once):
+        for part in _chunks(len(wanted), _rows_at_once(signature)):
             places = np.flatnonzero(np.isin(prompts, wanted[part]))
             rows = np.searchsorted(wanted[part], prompts[places])
             logits[places] = self._render(wanted[part])[rows, masks[places]]
@@ -143,6 +143,16 @@ class DecodedToWeights:
                 chosen = [row[mask] for row, mask in zip(chosen, masks.tolist(), strict=True)]
             weights[name] = np.stack(chosen)
         return self.decoder.render_masks(self.frame, weights)
+
+
+def _prompts_at_once(signature: SplitSignature) -> int:
+    """Return how many prompts are decoded in a call: weights for a prompt are large."""
+    return 64 if signature.is_per_mask else 4
+
+
+def _rows_at_once(signature: SplitSignature) -> int:
+    """Return how many masks, or prompts with all of theirs, are rendered in a call."""
+    return 16 if signature.is_per_mask else 2
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
-from aopsam_ros.engines.content_area import ContentArea, content_area, pad_to_square
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import BundleError
+from aopsam_ros.geometry import ContentArea, content_area, pad_to_square
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.tiny_bundle import MAP, SIZE, encoder, prompt_predictor, write_tiny_bundle

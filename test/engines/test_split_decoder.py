@@ -105,11 +105,11 @@ def test_only_masks_that_are_wanted_are_drawn(folder, opened, calls):
 
 def test_calls_are_of_limited_size(folder, opened, calls):
     loaded = opened(folder)
-    signature = loaded._split.signature
+    is_per_mask = loaded._split.signature.is_per_mask
     decoded = loaded.decode(loaded.encode(IMAGE), *prompts(70))
-    assert sum(of(calls, PROMPTS)) == 70 and max(of(calls, PROMPTS)) == signature.prompts_at_once
+    assert sum(of(calls, PROMPTS)) == 70 and max(of(calls, PROMPTS)) == (64 if is_per_mask else 4)
     all_logits(decoded)
-    assert max(of(calls, MASKS)) == signature.rows_at_once
+    assert max(of(calls, MASKS)) == (16 if is_per_mask else 2)
 
 
 def test_a_frame_outlives_others(folder, opened):

@@ -21,7 +21,7 @@ from support.live import free_domain
 from support.messages import image_of
 from support.scenes import coloured_scene
 
-MOST_FILES = 22
+MOST_FILES = 20
 MOST_CALLS = 10
 PACKAGE = Path(aopsam_ros.__file__).parent
 GENERATED = PACKAGE / "msg"  # by rosidl, of our messages
@@ -34,17 +34,17 @@ def is_ours(code):
 
 
 class Profile:
-    """The package's files between an image's callback and its masks, and the depth of the stack."""
+    """Files of the package from an image's callback to its masks, and the depth of the stack."""
 
     def __init__(self):
         self.files, self.stack, self.active = set(), [], False
         self.callback, self.receives = None, False  # its thread, and whether it is running
-        self.first, self.last = Pipeline.on_image.__code__, Publishers.publish.__code__
+        self.first, self.last = Pipeline.put.__code__, Publishers.publish.__code__
         self.loop, self.encode = NewestWorker._run.__code__, OnnxRuntimeEngine.encode.__code__
 
     def __call__(self, frame, event, argument):
         code = frame.f_code
-        if code is self.first:
+        if code is self.first and event in ("call", "return"):
             self.receives = event == "call"
             if self.receives:
                 self.callback, self.active = threading.get_ident(), True

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, EngineOptions
-from aopsam_ros.engines.content_area import ContentArea
 from aopsam_ros.engines.graph_engine import GraphEngine
 from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
 from aopsam_ros.engines.openvino.graph import Graph, SizedGraph
@@ -24,6 +23,7 @@ from aopsam_ros.engines.openvino.loading import Loaded, load_all, load_graphs
 from aopsam_ros.engines.split_decoder import SplitDecoder
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
+from aopsam_ros.geometry import ContentArea
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -28,13 +28,13 @@ from aopsam_ros.engines.base import (
     half_precision,
     silent,
 )
-from aopsam_ros.engines.content_area import Sides
 from aopsam_ros.engines.engine_cache import EngineCache
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, MOST_POINTS, GraphRunner, Memory
 from aopsam_ros.engines.tensorrt.plans import Plans
 from aopsam_ros.errors import CudaError, InferenceError
+from aopsam_ros.geometry import Sides
 
 
 class TensorRtEngine:
