@@ -4,6 +4,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 
+from aopsam_ros import errors
 from aopsam_ros.srv import Segment
 from support.messages import image_of
 from support.scenes import boxes_scene
@@ -66,8 +67,11 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
     back_to_the_start(faulty)
     begin(faulty, transition)
     assert faulty.set(fault=fault) == []
+    faulty.log.write_text("")
     assert not faulty.change(transition)
     assert faulty.state() == state
+    expected = hasattr(errors, fault.split(":")[1])  # an error of this package explains itself
+    assert faulty.logged("Traceback") != expected
     level, text, _ = faulty.next_health()
     assert level == DiagnosticStatus.ERROR
     assert "failed: " in text and "made up" in text
@@ -85,7 +89,7 @@ CALLBACKS = (  # an error of its own each: one kind is told once in some seconds
 )
 
 
-def test_a_callback_that_raises_is_told_and_the_next_one_served(faulty):
+def test_a_callback_that_raises_is_logged_and_the_next_one_served(faulty):
     back_to_the_start(faulty)
     faulty.activate()
     for place in CALLBACKS:
@@ -120,7 +124,7 @@ def test_failures_of_the_engine_are_errors_and_it_goes_on_after(faulty):
         assert faulty.fresh_health()[0] == DiagnosticStatus.OK
 
 
-def test_what_cannot_even_be_told_does_not_end_the_worker(faulty):
+def test_an_error_that_cannot_be_reported_does_not_end_the_worker(faulty):
     back_to_the_start(faulty)
     faulty.activate()
     # Out of memory, and none to write of it either.
@@ -165,7 +169,7 @@ def test_a_request_that_breaks_is_answered(faulty):
     assert faulty.call(Segment, "segment", request).success
 
 
-def test_an_engine_that_hangs_is_told_and_does_not_keep_the_node_from_ending(robot, tiny_folder):
+def test_an_engine_that_hangs_is_reported_and_the_node_can_end(robot, tiny_folder):
     robot.start_node(module="support.faulty_node", model=tiny_folder)
     robot.activate()
     assert robot.set(fault="Segmenter.segment:Hang") == []

@@ -80,7 +80,7 @@ def _answered(robot, first):
     return any(stamp_of(masks) >= first for masks in robot.received["masks"])
 
 
-def test_memory_that_runs_out_is_told_and_the_next_image_segmented(robot, tiny_folder):
+def test_memory_that_runs_out_is_reported_and_the_next_image_segmented(robot, tiny_folder):
     robot.start_node(model=tiny_folder, image_transport="compressed")
     robot.images = robot.node.create_publisher(CompressedImage, "/image/compressed", CAMERA)
     robot.activate()

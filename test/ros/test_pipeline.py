@@ -4,14 +4,12 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.errors import BundleError, InferenceError
+from aopsam_ros.errors import InferenceError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.lifecycle import guarded_transition
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
@@ -128,7 +126,7 @@ def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
     assert ("Traceback" in failure) == isinstance(error, RuntimeError)
 
 
-def test_a_bad_image_is_told_in_one_line(parts):
+def test_a_bad_image_is_reported_in_one_line(parts):
     options = parts.pipeline.segmenter.options
     parts.pipeline.put(frame_of(1, options, Image()))
     while not parts.failures:
@@ -156,41 +154,3 @@ def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_folder, monk
         assert set(used) == {"encode", "predict", "decode"}
         assert segmenter.options == before
         assert isinstance(before, SegmenterOptions)
-
-
-class GuardedNode:
-    """What `guarded_transition` needs of a node."""
-
-    def __init__(self):
-        self.lines, self.problem = [], ""
-        self.context = SimpleNamespace(ok=lambda: True)
-
-    def get_logger(self):
-        return SimpleNamespace(error=self.lines.append)
-
-    def set_problem(self, problem):
-        self.problem = problem
-
-    @guarded_transition
-    def on_configure(self, state):
-        if state is not None:
-            raise state
-        return TransitionCallbackReturn.SUCCESS
-
-
-@pytest.mark.parametrize(
-    ("error", "result", "text"),
-    [
-        (None, TransitionCallbackReturn.SUCCESS, None),
-        (BundleError("no such file"), TransitionCallbackReturn.FAILURE, "no such file"),
-        (KeyError("surprise"), TransitionCallbackReturn.ERROR, "Traceback"),
-    ],
-)
-def test_failed_transitions_are_logged(error, result, text):
-    node = GuardedNode()
-    assert node.on_configure(error) == result
-    assert bool(node.problem) == bool(error)
-    assert len(node.lines) == (error is not None)
-    if text:
-        assert node.lines[0].startswith("configure failed:")
-        assert text in node.lines[0]

@@ -102,7 +102,7 @@ def test_tasks_that_wait_are_let_go_at_the_end():
     assert gate.done == ["at hand"]
 
 
-def test_what_is_raised_nevertheless_is_told_and_the_thread_goes_on():
+def test_an_exception_of_the_work_is_reported_and_the_thread_goes_on():
     gate = Gate()
     ran = threading.Semaphore(0)
 
