@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -13,16 +11,13 @@ from support.scenes import boxes_scene
 pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 
-from test_launch import FOLDER, RUN, children
 
-
-def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp, tiny_folder):
+def test_a_node_killed_while_it_works_is_started_again_by_launch(
+    robot_over_udp, tiny_folder, root
+):
     robot = robot_over_udp
-    arguments = [f"model:={tiny_folder}", "use_respawn:=true"]
-    words = [sys.executable, "-c", RUN, str(FOLDER / "cpu.launch.py"), *arguments]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain), **robot.environment}
-    with robot.log.open("a") as log:
-        robot.process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+    file = root / "launch" / "cpu.launch.py"
+    robot.launch(file, f"model:={tiny_folder}", "use_respawn:=true")
     nodes = [_working_node(robot)]
     for _ in range(2):
         os.kill(nodes[-1], signal.SIGKILL)
@@ -35,5 +30,5 @@ def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp,
 def _working_node(robot):
     """Wait until a node answers an image with masks; its process."""
     robot.answer(image_of(boxes_scene()))
-    (node,) = children(robot.process.pid)
+    (node,) = robot.children()
     return node

@@ -1,9 +1,6 @@
 """The launch files, where `launch` is installed: it comes with a ROS of its own, not as a wheel."""
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,19 +16,6 @@ launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 
 FOLDER = Path(__file__).parents[2] / "launch"
-# What `ros2 launch` does, which is in a package of its own.
-RUN = """
-import sys
-from launch import LaunchDescription, LaunchService
-from launch.actions import IncludeLaunchDescription
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-words = [word.split(":=") for word in sys.argv[2:]]
-source = PythonLaunchDescriptionSource(sys.argv[1])
-action = IncludeLaunchDescription(source, launch_arguments=words)
-service = LaunchService()
-service.include_launch_description(LaunchDescription([action]))
-sys.exit(service.run())
-"""
 NAV2 = {"use_respawn", "namespace", "use_sim_time", "params_file", "autostart", "log_level"}
 
 
@@ -44,12 +28,6 @@ def description_of(name):
 
 def arguments_of(description):
     return {argument.name: argument for argument in description.get_launch_arguments()}
-
-
-def children(pid):
-    """The processes that a process has started, and that are there."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return {int(child) for task in tasks for child in task.read_text().split()}
 
 
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
@@ -109,15 +87,12 @@ def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reaso
 
 def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_folder):
     arguments = ["cameras:=front,rear", "image_topic:=image_raw", f"model:={tiny_folder}"]
-    words = [sys.executable, "-c", RUN, str(FOLDER / "cpu.launch.py"), *arguments]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain)}
     received = {camera: [] for camera in ("front", "rear", "")}
     senders = {}
     for camera, messages in received.items():
         robot.node.create_subscription(MaskArray, f"{camera}/aopsam/masks", messages.append, 5)
         senders[camera] = robot.node.create_publisher(Image, f"{camera}/image_raw", 5)
-    with robot.log.open("a") as log:
-        robot.process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+    robot.launch(FOLDER / "cpu.launch.py", *arguments)
 
     def sent_and_answered():
         for camera, sender in senders.items():
@@ -129,7 +104,7 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_folder):
     assert not received[""]
     for camera in ("front", "rear"):
         assert {message.header.frame_id for message in received[camera]} == {camera}
-    nodes = children(robot.process.pid)
+    nodes = robot.children()
     assert len(nodes) == 2
     for name, value in large_message_environment().items():  # for those that they send
         for node in nodes:

@@ -45,6 +45,19 @@ TOPICS = {
     "confidence_map": Image,
     "detections": Detection2DArray,
 }
+# What `ros2 launch` does, which is in a package of its own.
+RUN_LAUNCH_FILE = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+words = [word.split(":=") for word in sys.argv[2:]]
+source = PythonLaunchDescriptionSource(sys.argv[1])
+action = IncludeLaunchDescription(source, launch_arguments=words)
+service = LaunchService()
+service.include_launch_description(LaunchDescription([action]))
+sys.exit(service.run())
+"""
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -143,6 +156,18 @@ class Robot:
             )
         if wait:
             self.client(GetState, "get_state")
+
+    def launch(self, file, *arguments):
+        """Start what a launch file describes; the process is launch's own."""
+        command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(file), *arguments]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain), **self.environment}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+
+    def children(self):
+        """The processes that the process has started, and that are there."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return {int(child) for task in tasks for child in task.read_text().split()}
 
     def stop_node(self, sign=signal.SIGINT):
         """End the process; its exit code."""
