@@ -14,7 +14,15 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import ContentArea, content_area, pad_to_square
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.tiny_bundle import MAP, SIZE, encoder, prompt_predictor, write_tiny_bundle
+from support.tiny_bundle import (
+    MAP,
+    SIZE,
+    encoder,
+    mask_decoder,
+    prompt_predictor,
+    with_mask_input,
+    write_tiny_bundle,
+)  # fmt: skip
 from support.tiny_split import parts, write_split_bundle
 
 IMAGE = np.random.default_rng(0).normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32)
@@ -139,6 +147,19 @@ def test_engines_that_need_the_square_take_it(gpu, tmp_path):
     handle = loaded.encode(IMAGE, (SIZE // 2, SIZE))
     assert loaded.embedding(handle)[:, :, MAP // 2 :].any()  # nothing was left out
     loaded.close()
+
+
+def test_a_mask_input_takes_the_square_of_what_was_encoded(tmp_path, engine):
+    split = {name: opened_sides(model) for name, model in parts().items()}
+    models = {**OPEN, "mask_decoder": with_mask_input(mask_decoder())}
+    folder = write_split_bundle(tmp_path / "b", split, models=models, size_divisibility=4)
+    loaded = engine(load_bundle(folder), EngineOptions(precision="fp32"))
+    handle = loaded.encode(IMAGE, (SIZE // 2, SIZE))
+    prompts = np.float32([[[30, 20]]]), np.ones((1, 1), np.float32)
+    logits = all_logits(loaded.decode(handle, *prompts, np.zeros((1, 1, MAP, MAP), np.float32)))
+    assert logits.shape == (1, 3, MAP, MAP)
+    shown, beyond = logits[0, :, : MAP // 2], logits[0, :, MAP // 2 :]
+    assert (np.ptp(beyond, axis=(1, 2)) == 0).all() and (np.ptp(shown, axis=(1, 2)) > 1).all()
 
 
 @pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "decoder_frame"])

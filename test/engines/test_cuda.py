@@ -43,17 +43,18 @@ def buffer(device):
     buffer.close()
 
 
-def test_device_describes_itself(device):
+def test_device_describes_itself(driver, device):
     assert (device.name, device.compute_capability) == ("Orin", "8.7")
     assert device.driver_version == "12.6"
-    assert device.memory_used() == 0
-
-
-def test_driver_versions_of_all_digits(driver):
     driver.version = 13010
-    device = Device(driver)
     assert device.driver_version == "13.1"
-    device.close()
+
+
+def test_memory_is_counted(device):
+    assert device.memory_used() == 0
+    buffer = Buffer(device, (4, 5))
+    assert buffer.nbytes == device.memory_used() == 80
+    buffer.close()
 
 
 def test_what_goes_in_comes_out(stream, buffer):
@@ -80,10 +81,6 @@ def test_nothing_is_copied_beyond_a_buffer(stream, buffer):
         stream.copy_in(np.zeros(21, np.float32), buffer)
     with pytest.raises(CudaError, match="not in a buffer"):
         stream.copy_out(buffer, np.zeros(3, np.float32), offset=18)
-
-
-def test_memory_is_counted(device, buffer):
-    assert buffer.nbytes == device.memory_used() == 80
 
 
 def test_too_little_memory_is_a_clear_error(driver, device):

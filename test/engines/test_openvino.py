@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines import registry
-from aopsam_ros.engines.base import EngineOptions, all_logits
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.openvino import api
 from aopsam_ros.engines.openvino import engine as openvino_engine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
@@ -19,7 +19,7 @@ from aopsam_ros.errors import BundleError, EngineError
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
-from support.openvino_cases import NAMES, assert_close, preprocessed
+from support.openvino_cases import NAMES, assert_close
 from support.scenes import coloured_scene
 from support.tiny_bundle import SIZE, with_last, write_tiny_bundle
 
@@ -36,23 +36,6 @@ def test_equals_onnx_runtime_on_the_samples(bundles, engines, name):
     assert set(found) == set(wanted)
     for output, array in wanted.items():
         assert_close(found[output], array)
-
-
-@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
-def test_photograph_is_segmented_as_by_onnx_runtime(bundles, engines, cat, name):
-    bundle = bundles(name)
-    image = preprocessed(cat, bundle)
-    coords = np.random.default_rng(0).uniform(0, bundle.image_size, (17, 1, 2)).astype(np.float32)
-    results = []
-    for engine in engines(name):
-        handle = engine.encode(image)
-        decoded = engine.decode(handle, coords, np.ones((17, 1), np.float32))
-        confidence = engine.predict(image, handle).confidence_map
-        results.append(
-            (engine.embedding(handle), confidence, all_logits(decoded), decoded.predicted_iou)
-        )
-    for found, wanted in zip(*results, strict=True):
-        assert_close(found, wanted)
 
 
 def test_masks_of_a_scene_are_the_same(bundle, openvino, tiny):
@@ -107,7 +90,7 @@ def test_what_openvino_cannot_load_is_left_to_another_engine(tmp_path, openvino,
 
 def test_openvino_is_an_engine_by_name(bundle, caplog):
     caplog.set_level("INFO")
-    engine = create_engine(bundle, EngineOptions(engine="openvino", threads=1, precision="fp32"))
+    engine = create_engine(bundle, EngineOptions(engine="openvino", precision="fp32"))
     assert (engine.name, engine.device, engine.precision) == ("openvino", "cpu", "fp32")
     assert "engine openvino on cpu (as requested)" in caplog.text
 

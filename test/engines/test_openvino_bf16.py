@@ -9,7 +9,6 @@ from onnx import helper, numpy_helper
 from aopsam_ros.bundle.loading import DECODER, FRAME_PART, PROMPT_PART, load_bundle
 from aopsam_ros.bundle.signatures import POINTS
 from aopsam_ros.engines.base import EngineOptions, all_logits
-from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.engines.openvino.graph import read_model
@@ -25,17 +24,16 @@ pytestmark = pytest.mark.needs("openvino")
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 
 
+def start(bundle, precision, openvino):
+    return OpenVinoEngine(bundle, EngineOptions(threads=1, precision=precision), openvino=openvino)
+
+
 @pytest.mark.parametrize("precision", ["auto", "fp16"])
-def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, precision):
-    engine = OpenVinoEngine(
-        bundle, EngineOptions(threads=1, precision=precision), openvino=with_bf16
-    )
+def test_bf16_is_taken_where_the_processor_has_it(bundle, engines, with_bf16, caplog, precision):
+    engine = start(bundle, precision, with_bf16)
     assert engine.precision == "bf16" and not caplog.records
     samples = sample_inputs(bundle)
-    found, wanted = (
-        answers(engine, samples),
-        answers(OnnxRuntimeEngine(bundle, EngineOptions(threads=1)), samples),
-    )
+    found, wanted = answers(engine, samples), answers(engines("tiny")[1], samples)
     check("tiny in bf16", found, wanted, 0.999)
     assert np.abs(found["embedding"] - wanted["embedding"]).max() > 1e-4  # it is 16 bits
 
@@ -47,9 +45,7 @@ def test_bf16_is_taken_where_the_processor_has_it(bundle, with_bf16, caplog, pre
 def test_fp32_is_fp32(bundle, openvino, engines, monkeypatch, precision, has_it, gains):
     monkeypatch.setattr(openvino, "has_bf16", has_it)
     monkeypatch.setattr(openvino, "gains_by_bf16", gains)
-    engine = OpenVinoEngine(
-        bundle, EngineOptions(threads=1, precision=precision), openvino=openvino
-    )
+    engine = start(bundle, precision, openvino)
     assert engine.precision == "fp32"
     samples = sample_inputs(bundle)
     wanted = answers(engines("tiny")[1], samples)
@@ -61,7 +57,7 @@ def test_fp32_is_fp32(bundle, openvino, engines, monkeypatch, precision, has_it,
 def test_neighbouring_prompts_stay_apart_in_bf16(bundles, engines, with_bf16, cat, name):
     """A prompt's masks change from pixel to pixel, and nearly as much as in 32 bits."""
     bundle = bundles(name)
-    engine = OpenVinoEngine(bundle, EngineOptions(threads=1, precision="auto"), openvino=with_bf16)
+    engine = start(bundle, "auto", with_bf16)
     assert engine.precision == "bf16"
     image, size = preprocessed(cat, bundle), bundle.image_size
     coords = np.full((13, 1, 2), 0.3 * size, np.float32)
@@ -93,9 +89,7 @@ def test_wrong_bf16_falls_back_to_fp32(tmp_path, with_bf16, caplog):
     encoder.graph.initializer.append(numpy_helper.from_array(unit, "unit"))
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
     with caplog.at_level(logging.WARNING):
-        engine = OpenVinoEngine(
-            bundle, EngineOptions(threads=1, precision="auto"), openvino=with_bf16
-        )
+        engine = start(bundle, "auto", with_bf16)
     assert engine.precision == "fp32"
     (record,) = caplog.records
     assert "openvino computes in fp32, because bf16 was found wrong" in record.message
@@ -109,7 +103,7 @@ def test_bf16_that_openvino_does_not_take_falls_back(bundle, monkeypatch, caplog
     openvino.has_bf16 = True
     compile_in = openvino.compile
     monkeypatch.setattr(openvino, "compile", lambda model, precision: compile_in(model, FP32))
-    engine = OpenVinoEngine(bundle, EngineOptions(threads=1, precision="fp16"), openvino=openvino)
+    engine = start(bundle, "fp16", openvino)
     assert engine.precision == "fp32"
     assert "OpenVINO computes in f32 here" in caplog.text
     assert engine.embedding(engine.encode(IMAGE)).shape == (1, 3, MAP, MAP)
@@ -169,10 +163,7 @@ def test_graph_without_prompts_is_not_cut(nano_bundle, openvino, graph):
 
 
 def test_sizes_change_in_bf16_as_well(nano_bundle, with_bf16, engines):
-    bf16, reference = (
-        OpenVinoEngine(nano_bundle, EngineOptions(threads=1, precision="fp16"), openvino=with_bf16),
-        engines("nano")[1],
-    )
+    bf16, reference = start(nano_bundle, "fp16", with_bf16), engines("nano")[1]
     image = sample_inputs(nano_bundle)["encoder"][0]["image"]
     for valid in ((512, 512), (288, 512), (512, 320), (288, 512)):
         found, wanted = (r.embedding(r.encode(image, valid)) for r in (bf16, reference))
