@@ -5,25 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS, OptionSpec, Value
-
-__all__ = [
-    "OPTIONS",
-    "AsfOptions",
-    "ClusterOptions",
-    "EncoderOptions",
-    "GridOptions",
-    "MaskOptions",
-    "OptionSpec",
-    "SegmenterOptions",
-    "Value",
-    "check",
-    "name_in_group",
-    "parse",
-]
+from aopsam_ros.option_table import OPTIONS as OPTIONS
+from aopsam_ros.option_table import OptionSpec as OptionSpec
+from aopsam_ros.option_table import Value as Value
 
 
 def check(name: str, value: object) -> Value:
@@ -88,26 +75,29 @@ def _default(name: str) -> Any:  # noqa: ANN401  (the dataclass field gives the 
     return OPTIONS[name].default
 
 
-def _check_fields(group: str, options: object) -> None:
-    for key, value in vars(options).items():
-        object.__setattr__(options, key, check(f"{group}.{key}", value))
+class _Group:
+    """A group of options, whose fields are checked against the table."""
 
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How an image is encoded; each field is the option `encoder.<field>`."""
-
-    padding: str = _default("encoder.padding")
+    group: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Check every field against the table."""
-        _check_fields("encoder", self)
+        for key, value in vars(self).items():
+            object.__setattr__(self, key, check(f"{self.group}.{key}", value))
 
 
 @dataclass(frozen=True)
-class AsfOptions:
+class EncoderOptions(_Group):
+    """How an image is encoded; each field is the option `encoder.<field>`."""
+
+    group = "encoder"
+    padding: str = _default("encoder.padding")
+
+
+@dataclass(frozen=True)
+class AsfOptions(_Group):
     """Adaptive sampling and filtering of prompts; each field is the option `asf.<field>`."""
 
+    group = "asf"
     smoothing_sigma: float = _default("asf.smoothing_sigma")
     confidence_threshold: float = _default("asf.confidence_threshold")
     min_spacing: int = _default("asf.min_spacing")
@@ -120,15 +110,12 @@ class AsfOptions:
     max_prompts: int = _default("asf.max_prompts")
     time_budget_ms: int = _default("asf.time_budget_ms")
 
-    def __post_init__(self) -> None:
-        """Check every field against the table."""
-        _check_fields("asf", self)
-
 
 @dataclass(frozen=True)
-class MaskOptions:
+class MaskOptions(_Group):
     """Which masks are kept; each field is the option `mask.<field>`."""
 
+    group = "mask"
     predicted_iou_threshold: float = _default("mask.predicted_iou_threshold")
     stability_threshold: float = _default("mask.stability_threshold")
     overlap_threshold: float = _default("mask.overlap_threshold")
@@ -136,34 +123,24 @@ class MaskOptions:
     candidates: str = _default("mask.candidates")
     combine: str = _default("mask.combine")
 
-    def __post_init__(self) -> None:
-        """Check every field against the table."""
-        _check_fields("mask", self)
-
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class ClusterOptions(_Group):
     """Prompts from clusters of features; each field is the option `clusters.<field>`."""
 
+    group = "clusters"
     preset: str = _default("clusters.preset")
     min_samples: int = _default("clusters.min_samples")
     min_cluster_size: int = _default("clusters.min_cluster_size")
     side: int = _default("clusters.side")
 
-    def __post_init__(self) -> None:
-        """Check every field against the table."""
-        _check_fields("clusters", self)
-
 
 @dataclass(frozen=True)
-class GridOptions:
+class GridOptions(_Group):
     """Prompts from a grid; each field is the option `grid.<field>`."""
 
+    group = "grid"
     crop_layers: int = _default("grid.crop_layers")
-
-    def __post_init__(self) -> None:
-        """Check every field against the table."""
-        _check_fields("grid", self)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.rle import Box, EncodedMask, decode
+from aopsam_ros.masks.rle import EncodedMask
 
 # Masks whose outlines are followed at once: fewer cost calls. More cost memory, which comes from
 # the kernel a page at a time where it is not kept: the raggedest masks then take longer.
@@ -46,15 +46,6 @@ class Upscaler:
             for start in range(0, len(logits), _AT_ONCE)
             for mask in self._encode(logits[start : start + _AT_ONCE])
         ]
-
-    def pixels(self, logits: NDArray[np.float32]) -> tuple[Box, NDArray[np.bool_]]:
-        """Return the tight box (x, y, w, h) in source pixels and the mask inside it, bool `[h, w]`.
-
-        Args:
-            logits: of one mask, `[M, M]`.
-        """
-        (mask,) = self(logits[None])
-        return mask.bbox, decode(mask)
 
     def _encode(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
         cells = cut_cells(logits, self._down, self._across)
@@ -363,7 +354,8 @@ def encode_runs(runs: Runs) -> list[EncodedMask]:
     areas = np.add.reduceat(found.end - found.start, first).tolist()
     counts = _counts(found, first, boxes)
     for mask, box, area, runs_of_it in zip(masks, boxes.tolist(), areas, counts, strict=True):
-        encoded[mask] = EncodedMask(_box(box), area, runs_of_it)
+        x, y, w, h = box
+        encoded[mask] = EncodedMask((x, y, w, h), area, runs_of_it)
     return encoded
 
 
@@ -372,11 +364,6 @@ def _boxes(runs: Runs, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDA
     x, right = np.minimum.reduceat(runs.start, first), np.maximum.reduceat(runs.end, first)
     y, bottom = runs.row[first], runs.row[last] + 1
     return np.stack((x, y, right - x, bottom - y), axis=1)
-
-
-def _box(values: list[int]) -> Box:
-    x, y, w, h = values
-    return x, y, w, h
 
 
 def _counts(

@@ -11,6 +11,7 @@ from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import closest, crop_of, iou_matrix, one_to_one
 from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -37,9 +38,8 @@ def test_cached_logits_pass_the_same_thresholds(values, offset):
     assert cached.logits(*np.zeros((2, 0), np.int64)).shape == (0, 8, 8)
     assert cached.predicted_iou.tolist() == [prompt.predicted_iou.tolist()] * 2
     for mask in range(3):
-        (x, y, w, h), crop = upscale.pixels(logits[mask])
-        full = np.zeros((20, 28), bool)
-        full[y : y + h, x : x + w] = crop
+        (encoded,) = upscale(logits[mask][None])
+        full = decode_full(encoded, 20, 28)
         assert prompt.area[mask] == full.sum()
         wanted = [(full & true).sum() / (full | true).sum() for true in objects]
         np.testing.assert_allclose(prompt.iou[mask], wanted)

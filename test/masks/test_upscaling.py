@@ -7,8 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aopsam_ros.geometry import resized_geometry
-from aopsam_ros.masks import encode_full
+from aopsam_ros.masks import decode, encode_full
 from aopsam_ros.masks.upscaling import Upscaler
+
+
+def upscaled(geometry, low, logits):
+    """The box of one mask, x, y, w, h, and the pixels inside it."""
+    (mask,) = Upscaler(geometry, low)(logits[None])
+    return mask.bbox, decode(mask)
 
 
 def bilinear(image, height, width):
@@ -36,9 +42,9 @@ def smooth_logits(seed, size, spread=3.0):
     return cv2.GaussianBlur(noise, (0, 0), spread) * 20 - 0.4
 
 
-def assert_same(upscaled, expected):
+def assert_same(found, expected):
     """Equal but where a logit is so near the threshold that float32 may fall on either side."""
-    (x, y, w, h), crop = upscaled
+    (x, y, w, h), crop = found
     full = np.zeros(expected.shape, bool)
     full[y : y + h, x : x + w] = crop
     differs = full != (expected > 0)
@@ -56,7 +62,7 @@ def assert_same(upscaled, expected):
 def test_same_as_sam(height, width, square, low):
     geometry = resized_geometry(height, width, square)
     logits = smooth_logits(height + low, low)
-    assert_same(Upscaler(geometry, low).pixels(logits), sam_postprocess(logits, geometry))
+    assert_same(upscaled(geometry, low, logits), sam_postprocess(logits, geometry))
 
 
 def test_reference_agrees_with_cv2():
@@ -73,12 +79,12 @@ def test_one_pixel_mask(at):
     logits = np.full((32, 32), -1.0, np.float32)
     logits[at] = 1.5
     expected = sam_postprocess(logits, geometry)
-    assert_same(Upscaler(geometry, 32).pixels(logits), expected)
+    assert_same(upscaled(geometry, 32, logits), expected)
 
 
 def test_empty_mask_has_an_empty_box():
     geometry = resized_geometry(300, 400, 128)
-    box, crop = Upscaler(geometry, 32).pixels(np.full((32, 32), -1.0, np.float32))
+    box, crop = upscaled(geometry, 32, np.full((32, 32), -1.0, np.float32))
     assert box == (0, 0, 0, 0)
     assert crop.size == 0
 
@@ -87,12 +93,12 @@ def test_mask_in_the_padding_only_is_empty():
     geometry = resized_geometry(100, 400, 128)
     logits = np.full((32, 32), -1.0, np.float32)
     logits[20:] = 5.0
-    assert Upscaler(geometry, 32).pixels(logits)[0] == (0, 0, 0, 0)
+    assert upscaled(geometry, 32, logits)[0] == (0, 0, 0, 0)
 
 
 def test_full_mask_of_an_8k_image_is_whole():
     geometry = resized_geometry(4320, 7680, 512)
-    box, crop = Upscaler(geometry, 128).pixels(np.ones((128, 128), np.float32))
+    box, crop = upscaled(geometry, 128, np.ones((128, 128), np.float32))
     assert box == (0, 0, 7680, 4320)
     assert crop.all()
 
@@ -104,7 +110,7 @@ def test_ragged_masks_in_any_size(square, low, seed, height, width, spread):
     """Also where square and logits are no whole multiples of each other."""
     geometry = resized_geometry(height, width, square)
     logits = smooth_logits(seed, low, spread)
-    assert_same(Upscaler(geometry, low).pixels(logits), sam_postprocess(logits, geometry))
+    assert_same(upscaled(geometry, low, logits), sam_postprocess(logits, geometry))
 
 
 def test_zero_is_outside():
@@ -112,7 +118,7 @@ def test_zero_is_outside():
     logits = np.zeros((32, 32), np.float32)
     logits[10:14, 5:9] = logits[20, 20:25] = logits[:3, 30:] = 1.0
     expected = sam_postprocess(logits, geometry)
-    (x, y, w, h), crop = Upscaler(geometry, 32).pixels(logits)  # every weight is exact here
+    (x, y, w, h), crop = upscaled(geometry, 32, logits)  # every weight is exact here
     np.testing.assert_array_equal(crop, (expected > 0)[y : y + h, x : x + w])
     assert crop.sum() == (expected > 0).sum()
 
@@ -123,7 +129,7 @@ def test_the_least_of_numbers_is_inside(tiny):
     logits = np.full((32, 32), -1.0, np.float32)
     logits[4:20, 3:25] = tiny
     logits[8:12, 8:12] = 2.0
-    (x, y, w, h), crop = Upscaler(geometry, 32).pixels(logits)
+    (x, y, w, h), crop = upscaled(geometry, 32, logits)
     expected = sam_postprocess(logits, geometry) > 0
     np.testing.assert_array_equal(crop, expected[y : y + h, x : x + w])
     assert crop.sum() == expected.sum() > 3000
