@@ -23,7 +23,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.scenes import coloured_scene
 from support.tiny_bundle import MAP, SIZE
-from support.tiny_int8 import LAYERS, deep_encoder, pictures, write_deep_bundle
+from support.tiny_int8 import LAYERS, deep_encoder, write_deep_bundle, write_images
 
 INT8 = "encoder.int8.onnx"
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return pictures(tmp_path_factory.mktemp("data") / "photographs")
+    return write_images(tmp_path_factory.mktemp("data") / "photographs")
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_what_is_not_faster_is_warned_of(capfd, caplog, ratio, is_warned):
 
 
 def test_labelled_folders_give_their_images(source, tmp_path, capfd):
-    labelled = pictures(tmp_path / "set" / "images", 2).parent
+    labelled = write_images(tmp_path / "set" / "images", 2).parent
     (labelled / "masks").mkdir()
     out = tmp_path / "out"
     assert main(["quantize", str(source), "--data", str(labelled), "--out", str(out)]) == 0
@@ -251,8 +251,8 @@ def test_labelled_folders_give_their_images(source, tmp_path, capfd):
 
 
 def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, capfd, caplog):
-    folder = pictures(tmp_path / "photographs", 2)
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    folder = write_images(tmp_path / "photographs", 2)
+    (folder / "broken.jpg").write_bytes(b"no image")
     words = ["quantize", str(source), "--data", str(folder), "--out", str(tmp_path / "out")]
     assert main(words) == 0
     assert "broken" in caplog.text

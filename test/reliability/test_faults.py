@@ -81,7 +81,7 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
     assert faulty.node.count_publishers("/aopsam/masks") == 1
 
 
-CALLBACKS = (  # an error of its own each: one kind is told once in some seconds
+CALLBACKS = (  # an error of its own each: one kind is logged once in some seconds
     "Pipeline.put:KeyError",
     "Pipeline.on_image:IndexError",
     "Subscriptions.adapt:RuntimeError",
@@ -96,11 +96,11 @@ def test_a_callback_that_raises_is_logged_and_the_next_one_served(faulty):
         before = faulty.log.read_text().count("a callback failed")
         assert faulty.set(fault=place) == []
 
-        def told(before=before):
+        def reported(before=before):
             faulty.send(GOOD)
             return faulty.log.read_text().count("a callback failed") > before
 
-        faulty.wait(told, f"nothing was told of {place}")
+        faulty.wait(reported, f"nothing was logged of {place}")
         assert faulty.set(fault="") == []
         assert len(faulty.answer(GOOD).masks) == 2
 
@@ -111,12 +111,12 @@ def test_failures_of_the_engine_are_errors_and_it_goes_on_after(faulty):
     for fault in ("Segmenter.segment:InferenceError", "Segmenter.segment:MemoryError"):
         assert faulty.set(fault=fault) == []
 
-        def told():
+        def reported():
             faulty.send(GOOD)
             level, text, _ = faulty.next_health()
             return level == DiagnosticStatus.ERROR and "made up" in text
 
-        faulty.wait(told, "no error in the diagnostics")
+        faulty.wait(reported, "no error in the diagnostics")
         # A slow camera: with no further image, nothing is known to be right again.
         assert faulty.fresh_health()[0] == DiagnosticStatus.ERROR
         assert faulty.set(fault="") == []
@@ -134,11 +134,11 @@ def test_an_error_that_cannot_be_reported_does_not_end_the_worker(faulty):
     bad = image_of(boxes_scene())
     bad.encoding = "none"
 
-    def told():
+    def reported():
         faulty.send(bad)
         return faulty.next_health()[0] == DiagnosticStatus.ERROR
 
-    faulty.wait(told, "no error in the diagnostics")
+    faulty.wait(reported, "no error in the diagnostics")
     assert faulty.set(fault="") == []
     assert len(faulty.answer(GOOD).masks) == 2
 
@@ -175,17 +175,17 @@ def test_an_engine_that_hangs_is_reported_and_the_node_can_end(robot, tiny_folde
     assert robot.set(fault="Segmenter.segment:Hang") == []
     robot.send(GOOD)
 
-    def told():
+    def reported():
         level, text, _ = robot.next_health()
         return level == DiagnosticStatus.ERROR and "the engine has not answered for" in text
 
-    robot.wait(told, "nothing was told")
+    robot.wait(reported, "nothing was logged")
     assert robot.set(fault="") == []  # it may come to its senses
     assert len(robot.answer(GOOD).masks) == 2
     assert robot.fresh_health()[0] == DiagnosticStatus.OK
     assert robot.set(fault="Segmenter.segment:Hang") == []
     robot.send(GOOD)
-    robot.wait(told, "nothing was told")
+    robot.wait(reported, "nothing was logged")
     assert not robot.change(DEACTIVATE)
     assert robot.state() == FINALIZED
     level, text, _ = robot.fresh_health()

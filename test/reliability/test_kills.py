@@ -94,12 +94,12 @@ def test_memory_that_runs_out_is_reported_and_the_next_image_segmented(robot, ti
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     unlimited = resource.prlimit(pid, resource.RLIMIT_AS, (used + (128 << 20), -1))
 
-    def told():
+    def reported():
         robot.send(huge)
         level, text, _ = robot.next_health()
         return level == DiagnosticStatus.ERROR and text
 
-    text = robot.wait(told, "nothing was told")
+    text = robot.wait(reported, "nothing was logged")
     assert "emory" in text or "damaged" in text
     robot.forget()
     assert len(robot.answer(small).masks) == 2

@@ -12,9 +12,7 @@ pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 
 
-def test_a_node_killed_while_it_works_is_started_again_by_launch(
-    robot_over_udp, tiny_folder, root
-):
+def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp, tiny_folder, root):
     robot = robot_over_udp
     file = root / "launch" / "cpu.launch.py"
     robot.launch(file, f"model:={tiny_folder}", "use_respawn:=true")

@@ -46,10 +46,10 @@ def test_a_point_on_the_newest_image(active):
 
 
 def test_a_given_image_needs_no_stream_and_keeps_its_header(active):
-    picture = image_of(boxes_scene(((50, 10, 60, 30),)), frame_id="hand")
-    picture.header.stamp.sec = 77
+    own_image = image_of(boxes_scene(((50, 10, 60, 30),)), frame_id="hand")
+    own_image.header.stamp.sec = 77
     roi = RegionOfInterest(x_offset=52, y_offset=12, width=50, height=20)
-    response = segment(active, image=picture, box=roi, all_masks=True)
+    response = segment(active, image=own_image, box=roi, all_masks=True)
     assert response.success, response.message
     assert (response.header.frame_id, response.header.stamp.sec) == ("hand", 77)
     assert len(response.masks) == 3

@@ -46,7 +46,7 @@ def write_deep_bundle(folder, **changes):
     return write_tiny_bundle(folder, {"encoder": deep_encoder(**changes)})
 
 
-def pictures(folder, count=4):
+def write_images(folder, count=4):
     """Write the coloured scene in some sizes."""
     from aopsam_ros.images.files import write_rgb
 

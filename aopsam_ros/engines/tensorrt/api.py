@@ -84,7 +84,7 @@ class TensorRt:
             inputs: their sizes, also of inputs that the graph may lack; where all are numbers they
                 are the only ones, whatever the graph may take.
             ranges: of the dynamic inputs.
-            on_share: told how much is done, 0-1, where TensorRT says so.
+            on_share: called with the share done, 0-1, where TensorRT says so.
 
         Raises:
             EngineError: TensorRT refuses the graph or cannot build.

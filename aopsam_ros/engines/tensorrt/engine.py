@@ -172,7 +172,7 @@ class TensorRtEngine:
         self._gpu.close()
 
     def read_logits(self, call: int, masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Copy masks of the last decoder call, numbered prompt by prompt; see `DecodedOnGpu`."""
+        """Copy masks of the decoder's last run, numbered prompt by prompt; see `DecodedOnGpu`."""
         if call != self._calls:
             raise InferenceError("the masks have been overwritten by a later call of the decoder")
         side = self._outputs(DECODER)[LOGITS][-1] or 0
@@ -204,7 +204,7 @@ class TensorRtEngine:
 
 
 class DecodedOnGpu:
-    """Masks of the last decoder call; their logits stay on the GPU until somebody wants them."""
+    """Masks of the decoder's last run; their logits stay on the GPU until somebody wants them."""
 
     def __init__(
         self, engine: TensorRtEngine, call: int, predicted_iou: NDArray[np.float32]
