@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from aopsam_ros.options import MaskOptions
 
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
-STABILITY_OFFSET = 1.0  # SAM's, used where a bundle names no other
 
 
 @dataclass(frozen=True)

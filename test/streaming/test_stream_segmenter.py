@@ -1,0 +1,69 @@
+"""The frames of one camera: what reuse and tracking change, and in which order they happen."""
+
+import pytest
+
+from aopsam_ros.streaming.reuse import ReuseOptions
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+from aopsam_ros.streaming.tracker import TrackingOptions
+from support.scenes import coloured_scene
+
+RGB, _ = coloured_scene(180, 240)
+
+
+@pytest.fixture
+def stream(tiny):
+    return StreamSegmenter(tiny)
+
+
+def runs(segmentation):
+    return [(mask.bbox, mask.counts.tolist()) for mask in segmentation.masks]
+
+
+@pytest.mark.parametrize("reuse", [None, ReuseOptions()])
+@pytest.mark.parametrize("tracking", [None, TrackingOptions()])
+def test_a_first_frame_is_what_the_segmenter_finds(stream, tiny, reuse, tracking):
+    found, alone = stream.segment(RGB, reuse=reuse, tracking=tracking), tiny.segment(RGB)
+    assert found.prompts == alone.prompts
+    assert runs(found) == runs(alone)
+
+
+def predicted(stream, reuse):
+    """Whether the next frame needs the prompt predictor."""
+    return stream.segment(RGB, reuse=reuse).confidence_map is not None
+
+
+def test_reuse_needs_no_predictor_for_a_still_image_until_it_was_off(stream):
+    on = ReuseOptions()
+    assert [predicted(stream, reuse) for reuse in (on, on, None, on, on)] == [
+        *(True, False),
+        *(True, True, False),
+    ]
+    stream.reset()
+    assert predicted(stream, on)
+
+
+def test_a_frame_that_fails_leaves_nothing_to_the_next(stream, tiny, monkeypatch):
+    on = ReuseOptions()
+    stream.segment(RGB, reuse=on)
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny, "segment_frame", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            stream.segment(RGB, reuse=on)
+    assert predicted(stream, on)
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        ({}, "encode"),
+        ({"tracking": TrackingOptions()}, "encode"),
+        ({"reuse": ReuseOptions()}, "wait"),
+    ],
+)
+def test_frames_are_segmented_side_by_side_unless_they_build_on_one_another(
+    stream, tiny, monkeypatch, options, first
+):
+    steps, encode = [], tiny.encode
+    monkeypatch.setattr(tiny, "encode", lambda *a: steps.append("encode") or encode(*a))
+    stream.segment(RGB, wait=lambda: steps.append("wait"), **options)
+    assert steps[0] == first and steps[-1] == "wait" and "encode" in steps
