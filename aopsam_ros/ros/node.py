@@ -186,9 +186,11 @@ class AopsamNode(LifecycleNode):
         subscriptions, self._active_subscriptions = self._active_subscriptions, None
         if subscriptions is not None:
             subscriptions.destroy()
-        if self._pipeline is not None:
-            self._pipeline.stop()
-        self._segment_service.stop()
+        try:
+            if self._pipeline is not None:
+                self._pipeline.stop()
+        finally:
+            self._segment_service.stop()
 
     def _configured_pipeline(self) -> Pipeline:
         if self._pipeline is None:

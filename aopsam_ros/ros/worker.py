@@ -69,11 +69,6 @@ class NewestWorker(Generic[T]):
             thread.start()
             self._threads.append(thread)
 
-    @property
-    def running(self) -> bool:
-        """Whether items and tasks are taken."""
-        return self._running
-
     def put(self, item: T) -> None:
         """Hand over an item; one that still waits is dropped. Ignored unless running."""
         with self._changed:
