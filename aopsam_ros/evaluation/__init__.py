@@ -1,1 +1,1 @@
-"""Measuring on labelled photographs: the promptable model alone, and the whole pipeline."""
+"""Measuring on labelled images: the promptable model alone, and the whole pipeline."""

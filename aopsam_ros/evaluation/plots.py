@@ -10,7 +10,7 @@ from typing import Any
 from aopsam_ros.errors import EngineError
 from aopsam_ros.evaluation.calibration import ScoreBin
 
-# Told apart by people who see colours differently (Okabe and Ito).
+# Distinct for people with colour vision deficiencies, too (Okabe and Ito).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 # No date, no random ids: the same figures give the same file.
 _STYLE = {

@@ -82,7 +82,7 @@ def smooth_kernels(model: nn.Module) -> None:
 
 
 def spread_predicted_iou(model: MobileSam, rgb: np.ndarray) -> Tensor:
-    """Scale the last layer of the IoU head, so that thresholds in 0-1 can tell masks apart.
+    """Scale the last layer of the IoU head, so that thresholds in 0-1 separate masks.
 
     Returns:
         predicted IoU of a small grid's masks, `[N, 3]`.
