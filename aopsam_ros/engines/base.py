@@ -130,7 +130,7 @@ class Engine(Protocol):
 
     @property
     def accepts_mask_input(self) -> bool:
-        """Whether `decode` takes masks to begin with."""
+        """Whether `decode` takes masks to begin with; where it runs in parts, this loads more."""
 
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> Any:  # noqa: ANN401
         """Encode an image to an embedding's handle.

@@ -24,7 +24,7 @@ from aopsam_ros.user_folders import check_private, make_private, user_cache
 
 FORMAT = 1  # of the sidecar
 MOST_ENGINES = 24  # kept; the ones not used for longest go first
-WAIT_S = 0.5  # between two looks at a lock
+WAIT_S = 0.5  # between two attempts to take a lock
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -109,7 +109,7 @@ class GraphEngine(ABC):
 
     @property
     def accepts_mask_input(self) -> bool:
-        """See `Engine`; only the whole decoder does."""
+        """See `Engine`; only the whole decoder does, which is loaded now."""
         return MASK_INPUT in self._whole_decoder().inputs
 
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> EncodedImage:

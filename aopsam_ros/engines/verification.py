@@ -67,13 +67,19 @@ def sample_inputs(bundle: Bundle, seed: int = 0) -> dict[str, list[dict[str, NDA
 
 
 def answers(
-    engine: Engine, samples: Mapping[str, Sequence[Arrays]]
+    engine: Engine, samples: Mapping[str, Sequence[Arrays]], with_masks: bool = True
 ) -> dict[str, NDArray[np.float32]]:
-    """Ask an engine for all outputs to `sample_inputs`, each graph fed with its own embedding.
+    """Return an engine's outputs for `sample_inputs`, each graph fed with its own embedding.
+
+    Args:
+        engine: that is verified.
+        samples: from `sample_inputs`.
+        with_masks: whether prompts are also decoded with mask inputs, where the engine takes them.
 
     Raises:
         InferenceError: if a graph fails.
     """
+    takes_masks = with_masks and engine.accepts_mask_input
     image = samples[ENCODER][0]["image"]
     handle = engine.encode(image)
     found = {"embedding": engine.embedding(handle)}
@@ -88,7 +94,7 @@ def answers(
     for batch in samples[DECODER]:
         prompts = batch["point_coords"], batch["point_labels"]
         what = "of {} x {} points".format(*prompts[1].shape)
-        for masks in (None, batch["mask_input"])[: 1 + engine.accepts_mask_input]:
+        for masks in (None, batch["mask_input"]) if takes_masks else (None,):
             decoded = engine.decode(handle, *prompts, masks)
             what = what if masks is None else f"{what} and masks"
             found[f"low_res_logits {what}"] = all_logits(decoded)

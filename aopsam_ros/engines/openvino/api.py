@@ -74,7 +74,7 @@ def _the_core(make: Callable[[], Any]) -> Any:  # noqa: ANN401
 
 
 def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether the processor multiplies tiles in bf16, as Linux tells; elsewhere False."""
+    """Return whether the processor multiplies tiles in bf16, as Linux reports; elsewhere False."""
     try:
         return "amx_bf16" in cpuinfo.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError):
@@ -84,8 +84,8 @@ def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def reason(error: Exception) -> str:
     """Return what OpenVINO complains of; its messages begin with its own source files."""
     lines = [line.strip() for line in str(error).splitlines()]
-    telling = [line for line in lines if line and not line.startswith(_WHERE)]
-    return (telling or lines or [""])[-1][:300] or type(error).__name__
+    lines_left = [line for line in lines if line and not line.startswith(_WHERE)]
+    return (lines_left or lines or [""])[-1][:300] or type(error).__name__
 
 
 def _import() -> Any:  # noqa: ANN401
@@ -107,7 +107,7 @@ def _import() -> Any:  # noqa: ANN401
 def _without_telemetry() -> Iterator[None]:
     """Hide the package through which OpenVINO reports its import over the network.
 
-    OpenVINO can do without it. A robot's node tells nobody that it was started.
+    OpenVINO can do without it. A robot's node reports to nobody that it was started.
     """
     name = "openvino_telemetry"
     before = sys.modules.get(name)

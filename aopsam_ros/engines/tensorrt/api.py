@@ -1,6 +1,6 @@
 """The installed TensorRT, whichever: all that differs between 8.6, 10 and 11 is in this file.
 
-What there is is asked for by name, not derived from the version:
+What there is, is found by name, not derived from the version:
 
 - `NetworkDefinitionCreationFlag.EXPLICIT_BATCH`: needed on 8.6, without effect on 10, gone on 11.
 - `NetworkDefinitionCreationFlag.STRONGLY_TYPED`: from 9 on; 11 knows no other networks.

@@ -25,7 +25,7 @@ def largest(shape: Shape) -> tuple[int, ...]:
 
 
 class Memory:
-    """A stream, and one buffer for each tensor name: graphs meet in `image` and `embedding`.
+    """A stream, and one buffer for each tensor name: graphs share `image` and `embedding`.
 
     Everything is allocated once. All raise CudaError if the GPU fails or has too little memory.
     """
