@@ -1,7 +1,7 @@
 """Ask for the mask at a pixel, beside a running stream: `~/segment`.
 
 python examples/click.py 320 240                     # on the newest image
-python examples/click.py 320 240 photo.jpg           # on a picture of one's own
+python examples/click.py 320 240 photo.jpg           # on an image file
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from aopsam_ros.srv import Segment
 PATIENCE_S = 10.0
 
 
-def request_for(x: float, y: float, picture: str | None) -> Segment.Request:
+def request_for(x: float, y: float, file: str | None) -> Segment.Request:
     """Return a request for what lies at a pixel."""
     request = Segment.Request(points=[x, y])  # labels are left out: the point is on the object
-    if picture is not None:
-        request.image = read(picture)
+    if file is not None:
+        request.image = read(file)
     return request
 
 
-def read(picture: str) -> Image:
-    """Return a picture as a message."""
-    bgr = cv2.imread(picture)
+def read(file: str) -> Image:
+    """Return an image file as a message."""
+    bgr = cv2.imread(file)
     if bgr is None:
-        raise SystemExit(f"{picture} is no picture")
+        raise SystemExit(f"{file} cannot be read as an image")
     message = Image(encoding="bgr8", step=3 * bgr.shape[1])
     message.height, message.width = bgr.shape[:2]
     message.data = array.array("B", bgr.tobytes())
@@ -43,14 +43,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("x", type=float)
     parser.add_argument("y", type=float)
-    parser.add_argument("picture", nargs="?")
+    parser.add_argument("file", nargs="?")
     arguments = parser.parse_args(rclpy.utilities.remove_ros_args()[1:])
     rclpy.init()
     node = Node("click")
     client = node.create_client(Segment, "/aopsam/segment")
     if not client.wait_for_service(timeout_sec=PATIENCE_S):
         raise SystemExit("there is no /aopsam/segment: is the node running?")
-    future = client.call_async(request_for(arguments.x, arguments.y, arguments.picture))
+    future = client.call_async(request_for(arguments.x, arguments.y, arguments.file))
     rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE_S)
     response = future.result()
     if response is None or not response.success:

@@ -30,7 +30,7 @@ class Outcome:
 
 
 def valid_boxes() -> Detection2DArray:
-    """Return a box around an object of the picture."""
+    """Return a box around an object of the scene."""
     detection = Detection2D()
     detection.bbox.center.position.x, detection.bbox.center.position.y = 40.0, 40.0
     detection.bbox.size_x, detection.bbox.size_y = 40.0, 20.0

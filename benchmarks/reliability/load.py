@@ -121,7 +121,7 @@ class Flood:
         self._last = now
 
 
-def picture(size: tuple[int, int]) -> NDArray[np.uint8]:
+def large_scene(size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return the tests' scene, enlarged to height and width."""
     scaled = cv2.resize(boxes_scene(), size[::-1], interpolation=cv2.INTER_NEAREST)
     return np.ascontiguousarray(scaled)
@@ -136,7 +136,7 @@ def overload(
 ) -> Outcome:
     """Send images at `factor` times the rate that a node of its own segments them at."""
     with robot_with_node(**parameters) as robot:
-        flood = Flood(robot, picture(size))
+        flood = Flood(robot, large_scene(size))
         return flood.run(flood.service_s() / factor, seconds, least)
 
 
@@ -146,7 +146,7 @@ def several(cameras: int, size: tuple[int, int], rate: float, seconds: float,
     outcomes: list[Outcome] = []
     with contextlib.ExitStack() as stack:
         floods = [
-            Flood(stack.enter_context(robot_with_node(**parameters)), picture(size))
+            Flood(stack.enter_context(robot_with_node(**parameters)), large_scene(size))
             for _ in range(cameras)
         ]
         threads = [

@@ -60,7 +60,7 @@ _IMAGE_FAULTS: tuple[Callable[[Random, Any], None], ...] = (
 
 
 def compressed(rng: Random) -> CompressedImage:
-    """Return bytes that begin as a picture may, and go on as none does."""
+    """Return bytes that begin as an image may, and go on as none does."""
     start = rng.choice(
         (b"", b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF", b"\xff\xd8\xff\xc0")
     )

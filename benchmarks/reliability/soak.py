@@ -13,7 +13,7 @@ import numpy as np
 from support.live import Robot
 from support.messages import calibration_of, image_of
 
-from .load import VGA, picture
+from .load import VGA, large_scene
 from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
 
 SAMPLE_S = 5.0
@@ -26,7 +26,7 @@ def soak(seconds: float, rate: float, model: str) -> tuple[list[Footprint], Robo
     seen = []
     with robot_with_node(model=model, threads=1) as robot:
         become_camera_and_planner(robot)
-        image, calibration = image_of(picture(VGA)), calibration_of(*VGA[::-1])
+        image, calibration = image_of(large_scene(VGA)), calibration_of(*VGA[::-1])
 
         def send() -> None:
             robot.send(image)

@@ -1,6 +1,6 @@
 """Parameters set a hundred times a second while frames flow: each message is of one configuration.
 
-The picture has three objects. A configuration is a pair of values set together; under it exactly
+The scene has three objects. A configuration is a pair of values set together; under it exactly
 two of the objects are found, and under a mixture of two configurations one or three.
 """
 
@@ -47,7 +47,7 @@ IMPOSSIBLE = (
 )
 
 
-def picture() -> NDArray[np.uint8]:
+def three_objects() -> NDArray[np.uint8]:
     """Draw the objects, each with its dot."""
     rgb = np.zeros((128, 128, 3), np.uint8)
     for index, ((x, y, width, height), red) in enumerate(OBJECTS):
@@ -71,7 +71,7 @@ class Outcome:
 
 
 def _hear_only(robot: Robot, topics: tuple[str, ...]) -> None:
-    """End the client's other subscriptions: pictures would take the time that sets need."""
+    """End the client's other subscriptions: images would take the time that sets need."""
     for subscription in list(robot.node.subscriptions):
         if not subscription.topic_name.endswith(topics):
             robot.node.destroy_subscription(subscription)
@@ -85,7 +85,7 @@ class Storm:
         self.outcome = Outcome()
         self._robot = robot
         self._random = random.Random(seed)
-        self._image = image_of(picture())
+        self._image = image_of(three_objects())
         self._prompts: dict[int, str] = {}
         self._known: dict[tuple[int, ...], str] = {}
         self._known_prompts: dict[int, str] = {}

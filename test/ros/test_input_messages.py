@@ -32,7 +32,7 @@ def test_png_is_lossless():
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_grey_and_transparent_pictures(channels):
+def test_grey_and_transparent_images(channels):
     pixels = noise(12, 10, channels)
     rgb = to_rgb(compressed_image(pixels, ".png"))
     colours = pixels[:, :, None] if channels == 1 else pixels[:, :, 2::-1]
@@ -64,7 +64,7 @@ def with_orientation(jpeg):
     return jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:]
 
 
-def test_pictures_are_not_turned():
+def test_images_are_not_turned():
     message = compressed_image(noise(20, 50))
     message.data = array.array("B", with_orientation(bytes(message.data)))
     assert to_rgb(message).shape == (20, 50, 3)
