@@ -24,7 +24,7 @@ FRAME, PROMPTS, MASKS = "decoder_frame", "decoder_prompts", "decoder_masks"
 
 @pytest.fixture(scope="module", params=[False, True], ids=["of prompts", "of masks"])
 def folder(request, tmp_path_factory):
-    """The hand-made bundle with codes of either kind."""
+    """The hand-made bundle with mask weights of either kind."""
     folder = tmp_path_factory.mktemp("bundles") / "split"
     return write_split_bundle(folder, is_per_mask=request.param)
 
@@ -92,7 +92,7 @@ def test_what_prompts_share_is_made_once_a_frame(folder, opened, calls):
     assert of(calls, FRAME) == [1, 1]
 
 
-def test_only_masks_that_are_wanted_are_drawn(folder, opened, calls):
+def test_only_masks_that_are_wanted_are_rendered(folder, opened, calls):
     loaded = opened(folder)
     decoded = loaded.decode(loaded.encode(IMAGE), *prompts(9))
     is_per_mask = loaded._split.signature.is_per_mask
@@ -117,11 +117,11 @@ def test_a_frame_outlives_others(folder, opened):
     first, coords = loaded.encode(IMAGE), prompts(3)
     before = loaded.decode(first, *coords)
     loaded.decode(loaded.encode(-IMAGE), *coords)
-    logits = all_logits(before)  # drawn only now
+    logits = all_logits(before)  # rendered only now
     np.testing.assert_array_equal(logits, all_logits(loaded.decode(first, *coords)))
 
 
-def test_nothing_is_decoded_or_drawn_after_the_end(folder, opened):
+def test_nothing_is_decoded_or_rendered_after_the_end(folder, opened):
     loaded = opened(folder)
     handle = loaded.encode(IMAGE)
     decoded = loaded.decode(handle, *prompts(2))
@@ -137,16 +137,16 @@ def test_no_prompt_is_refused(folder, opened):
         loaded.decode(loaded.encode(IMAGE), *prompts(0))
 
 
-def test_a_segmenter_draws_what_predicted_iou_lets_through(folder, opened, calls):
+def test_a_segmenter_renders_what_predicted_iou_lets_through(folder, opened, calls):
     rgb, objects = coloured_scene()
     with Segmenter(load_bundle(folder), opened(folder)) as segmenter:
         found = segmenter.segment(rgb)
         assert len(found.masks) >= len(objects) and of(calls, FRAME) == [1]
-        drawn = sum(of(calls, MASKS))
-        assert 0 < drawn <= found.prompts_decoded == sum(of(calls, PROMPTS))
+        rendered = sum(of(calls, MASKS))
+        assert 0 < rendered <= found.prompts_decoded == sum(of(calls, PROMPTS))
         segmenter.options = segmenter.options.updated({"mask.predicted_iou_threshold": 1.0})
         assert not segmenter.segment(rgb).masks
-        assert sum(of(calls, MASKS)) == drawn
+        assert sum(of(calls, MASKS)) == rendered
 
 
 def renamed(model, old, new):
@@ -192,7 +192,7 @@ def test_masks_of_another_size_are_refused(tmp_path, opened):
         opened(write_split_bundle(tmp_path / "b", low_res_mask_size=128))
 
 
-def test_codes_of_another_type_are_refused(tmp_path, opened):
+def test_weights_of_another_type_are_refused(tmp_path, opened):
     prompts = parts()[PROMPTS]
     prompts.graph.node.append(onnx.helper.make_node("Cast", ["own"], ["code"], to=11))
     del prompts.graph.output[1]
