@@ -15,9 +15,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aopsam_ros.errors import FolderError
 from aopsam_ros.user_folders import check_private, make_private, user_cache
@@ -26,24 +25,13 @@ FORMAT = 1  # of the sidecar
 MOST_ENGINES = 24  # kept; the ones not used for longest go first
 WAIT_S = 0.5  # between two attempts to take a lock
 
+# Everything that a plan depends on, by name; two engines of one key are interchangeable.
+EngineKey = Mapping[str, str]
+
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EngineKey:
-    """Everything that a plan depends on, by name; two engines of one key are interchangeable."""
-
-    facts: Mapping[str, str]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all facts."""
-        text = json.dumps(dict(self.facts), sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """What is known about a key: a plan, or why there can be none, and what the build noted."""
 
     plan: bytes | None
@@ -56,7 +44,7 @@ class Entry:
 
 
 class EngineCache:
-    """Plans with a sidecar each, `<digest>.plan` and `<digest>.json`; safe for many processes.
+    """Plans with a sidecar each, named by a digest of their key; safe for many processes.
 
     A cache that cannot be read or written costs time, never a start: engines are built again then.
     """
@@ -114,7 +102,7 @@ class EngineCache:
         described = json.loads(_read_own(sidecar))
         if not isinstance(described, dict) or described.get("format") != FORMAT:
             raise ValueError(f"{sidecar}: written by another release")
-        if described.get("key") != dict(key.facts):
+        if described.get("key") != dict(key):
             raise ValueError(f"{sidecar}: belongs to another engine")
         notes = described.get("notes", {})
         if "refused" in notes:
@@ -130,7 +118,7 @@ class EngineCache:
     def _write(
         self, key: EngineKey, described: Mapping[str, Any], plan: bytes | None = None
     ) -> None:
-        content = {"format": FORMAT, "key": dict(key.facts), **described}
+        content = {"format": FORMAT, "key": dict(key), **described}
         sidecar = self._file(key, "json")
         try:
             make_private(self.folder)
@@ -150,7 +138,8 @@ class EngineCache:
                 sidecar.with_suffix(f".{suffix}").unlink(missing_ok=True)
 
     def _file(self, key: EngineKey, suffix: str) -> Path:
-        return self.folder / f"{key.digest}.{suffix}"
+        text = json.dumps(dict(key), sort_keys=True, ensure_ascii=True)
+        return self.folder / f"{_sha256(text.encode())}.{suffix}"
 
 
 def _try_lock(descriptor: int) -> bool:

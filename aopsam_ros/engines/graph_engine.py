@@ -8,24 +8,28 @@ can do without: they get an image's own sides, rounded up to a multiple of the b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import (
     EXTENT_MAP,
     IOU,
     LOGITS,
     MASK_INPUT,
     SEMANTIC_MAP,
+    Described,
     Signature,
+    check_open_sides,
     check_output,
     mask_inputs,
+    signature_of,
 )
+from aopsam_ros.bundle.split_signature import check_split
 from aopsam_ros.engines.base import Decoded, DecodedOnHost, Prediction
 from aopsam_ros.engines.split_decoder import Arrays, FrameTensors, SplitDecoder
 from aopsam_ros.errors import InferenceError
@@ -58,24 +62,22 @@ class EncodedImage:
 
 
 class GraphEngine(ABC):
-    """An `Engine` of loaded graphs; subclasses load them and run one.
-
-    They set `_split` where the decoder runs in parts, `_multiple` where padding can be left out,
-    and `_signatures` of the whole graphs that they have loaded.
-    """
+    """An `Engine` of loaded graphs; subclasses load them and run one."""
 
     largest_batch: int | None = None
 
     def __init__(self, bundle: Bundle) -> None:
         """Begin without graphs."""
         self._bundle = bundle
-        self._signatures: dict[str, Signature] = {}
-        self._split: SplitDecoder | None = None
-        self._multiple = 0  # of an image's sides; see `content_area`
+        self._files = {**bundle.graphs, **bundle.split_graphs}
+        self._graphs: dict[str, Any] = {}  # of the engine's own type
+        self._signatures: dict[str, Signature] = {}  # of whole graphs
+        self._split: SplitDecoder | None = None  # where the decoder runs in parts
+        self._multiple = 0  # of an image's sides where padding is left out; see `content_area`
 
     @abstractmethod
-    def _load(self, graph: str) -> None:
-        """Load one of the bundle's whole graphs."""
+    def _load(self, names: Iterable[str]) -> None:
+        """Add graphs of the bundle to `_graphs`, once `_check` has found them right."""
 
     @abstractmethod
     def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +93,39 @@ class GraphEngine(ABC):
     @abstractmethod
     def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
         """Return a value on the device as an array, which may share its memory."""
+
+    def _needed(self, in_parts: bool) -> list[str]:
+        """Return the graphs to begin with: the decoder whole, or in parts where there are any."""
+        parts = self._bundle.split_graphs
+        left_out = [DECODER] if in_parts and parts else [*parts]
+        return [name for name in self._files if name not in left_out]
+
+    def _check(
+        self,
+        inputs: Mapping[str, Described],
+        outputs: Mapping[str, Described],
+        drops_unused: bool = False,
+    ) -> None:
+        """Check graphs, and keep the signatures of whole ones and how a decoder's parts fit.
+
+        Args:
+            inputs: of each graph.
+            outputs: of each graph.
+            drops_unused: see `signature_of`.
+
+        Raises:
+            BundleError: if a graph is not what it must be.
+        """
+        bundle = self._bundle
+        for name in inputs:
+            if name in bundle.graphs:
+                graph = str(self._files[name].path), inputs[name], outputs[name]
+                self._signatures[name] = signature_of(bundle, name, *graph, drops_unused)
+        if FRAME_PART in inputs:
+            self._multiple = bundle.size_divisibility
+            for name, found in inputs.items() if self._multiple else ():
+                check_open_sides(str(self._files[name].path), self._multiple, found)
+            self._split = SplitDecoder(self._run_on_host, check_split(bundle, inputs, outputs))
 
     def _prepare(self, area: ContentArea) -> None:  # noqa: B027  (nothing to do for most)
         """Get ready for images of an area."""
@@ -175,14 +210,18 @@ class GraphEngine(ABC):
         found = self._answer(DECODER, inputs, sizes)
         return DecodedOnHost(found[LOGITS], found[IOU])
 
-    def _run_part(self, graph: str, inputs: Arrays) -> Arrays:
-        """Run a part of the decoder, whose outputs are of any size."""
+    def close(self) -> None:
+        """See `Engine`."""
+        self._graphs.clear()
+
+    def _run_on_host(self, graph: str, inputs: Arrays) -> Arrays:
+        """Run a graph from arrays to arrays of any size."""
         return {name: self._to_host(value) for name, value in self._run(graph, inputs).items()}
 
     def _whole_decoder(self) -> Signature:
         """Return the whole decoder's signature; one in parts needs it only for mask inputs."""
         if DECODER not in self._signatures:
-            self._load(DECODER)
+            self._load([DECODER])
         return self._signatures[DECODER]
 
     def _answer(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle, Graph
-from aopsam_ros.bundle.signatures import Described, check_open_sides, signature_of
-from aopsam_ros.bundle.split_signature import check_split
+from aopsam_ros.bundle.loading import ENCODER, Bundle, Graph
+from aopsam_ros.bundle.signatures import Described
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, INT8, EngineOptions, half_precision
 from aopsam_ros.engines.graph_engine import GraphEngine
-from aopsam_ros.engines.split_decoder import Arrays, SplitDecoder
 from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import BundleError, EngineError, InferenceError, VerificationError
 
@@ -54,20 +52,18 @@ class OnnxRuntimeEngine(GraphEngine):
         """
         super().__init__(bundle)
         self._threads = options.threads
-        self._sessions: dict[str, ort.InferenceSession] = {}
-        self._full: list[str] = []  # graphs in 32 bits on a GPU
-        self._encoder = bundle.graphs[ENCODER]
         if options.precision == INT8:
-            self._encoder = _int8_encoder(bundle)
+            self._files[ENCODER] = _int8_encoder(bundle)
         offered = ort.get_available_providers()
         wanted = dict.fromkeys((gpu_provider, CPU))
         self._providers = [name for name in wanted if name in offered]
-        self._load(ENCODER)
-        self._is_on_gpu = self._sessions[ENCODER].get_providers()[0] == gpu_provider
+        encoder = self._open(self._files[ENCODER])
+        self._is_on_gpu = encoder.get_providers()[0] == gpu_provider
         if not self._is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
             self._providers = [CPU]
-            self._load(ENCODER)
-        self._load_rest()
+            encoder = self._open(self._files[ENCODER])
+        self._graphs[ENCODER] = encoder
+        self._load(self._needed(in_parts=not self._is_on_gpu))
         self.precision = FP32
         if options.precision == INT8:
             if self._is_on_gpu:
@@ -88,34 +84,12 @@ class OnnxRuntimeEngine(GraphEngine):
         """Return whether several threads may use it; sessions take that, and nothing is kept."""
         return not self._is_on_gpu
 
-    def close(self) -> None:
-        """Free the graphs; the object cannot be used afterwards."""
-        self._sessions.clear()
-
-    def _load(self, graph: str) -> None:
-        listed = self._encoder if graph == ENCODER else self._bundle.graphs[graph]
-        self._sessions[graph] = session = self._open(listed)
-        described = _inputs_of(session), _outputs_of(session)
-        self._signatures[graph] = signature_of(self._bundle, graph, str(listed.path), *described)
-
-    def _load_rest(self) -> None:
-        """Load all but the encoder; on a CPU the decoder in parts where the bundle has it so."""
-        bundle = self._bundle
-        is_split = not self._is_on_gpu and bool(bundle.split_graphs)
-        if is_split:
-            parts = {name: self._open(graph) for name, graph in bundle.split_graphs.items()}
-            inputs = {name: _inputs_of(part) for name, part in parts.items()}
-            outputs = {name: _outputs_of(part) for name, part in parts.items()}
-            self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
-            self._sessions |= parts
-            self._multiple = bundle.size_divisibility
-        for name in (PREDICTOR,) if is_split else (PREDICTOR, DECODER):
-            if name in bundle.graphs:
-                self._load(name)
-        if self._multiple:
-            files = {**bundle.graphs, **bundle.split_graphs}
-            for name, session in self._sessions.items():
-                check_open_sides(str(files[name].path), self._multiple, _inputs_of(session))
+    def _load(self, names: Iterable[str]) -> None:
+        loaded = {n: self._graphs.get(n) or self._open(self._files[n]) for n in names}
+        inputs = {name: _described(session.get_inputs()) for name, session in loaded.items()}
+        outputs = {name: _described(session.get_outputs()) for name, session in loaded.items()}
+        self._check(inputs, outputs)
+        self._graphs |= loaded
 
     def _open(self, graph: Graph) -> ort.InferenceSession:
         """Make a session of the checked bytes of a graph."""
@@ -152,18 +126,26 @@ class OnnxRuntimeEngine(GraphEngine):
             )
         samples = sample_inputs(self._bundle)
         embedding = self.embedding(self.encode(samples[ENCODER][0]["image"]))
-        for name, full in list(self._sessions.items()):
+        in_full = []
+        for name, full in list(self._graphs.items()):
             if name in mixed:
                 half = self._open(mixed[name])
+                taken = self._signatures[name].inputs
+                given = [
+                    {n: a for n, a in {"embedding": embedding, **sample}.items() if n in taken}
+                    for sample in samples[name]
+                ]
                 try:
-                    given = [{"embedding": embedding, **sample} for sample in samples[name]]
-                    verify(f"{name} in {FP16}", given, _runner(name, half), _runner(name, full))
-                    self._sessions[name] = half
+                    wanted = [self._run_on_host(name, sample) for sample in given]
+                    self._graphs[name] = half
+                    found = (self._run_on_host(name, sample) for sample in given)
+                    verify(f"{name} in {FP16}", found, wanted)
                     continue
                 except (InferenceError, VerificationError) as error:
+                    self._graphs[name] = full
                     _LOGGER.warning("%s computes in 32 bits: %s", name, error)
-            self._full.append(name)
-        self.precision = half_precision(self._sessions, self._full)
+            in_full.append(name)
+        self.precision = half_precision(self._graphs, in_full)
 
     def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         # Named, so that arrays outlive the run: a binding points at their memory.
@@ -172,7 +154,7 @@ class OnnxRuntimeEngine(GraphEngine):
             for name, value in inputs.items()
         }
         try:
-            session = self._sessions[graph]
+            session = self._graphs[graph]
             binding = session.io_binding()
             for name, value in given.items():
                 bind = binding.bind_cpu_input if _is_on_host(value) else binding.bind_ortvalue_input
@@ -183,25 +165,10 @@ class OnnxRuntimeEngine(GraphEngine):
             session.run_with_iobinding(binding)
             return dict(zip(names, binding.get_outputs(), strict=True))
         except Exception as error:
-            raise _failure(graph, error) from error
+            raise InferenceError(f"{graph} failed in ONNX Runtime: {_line(error)}") from error
 
     def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
         return np.asarray(value.numpy())
-
-
-def _runner(graph: str, session: ort.InferenceSession) -> Callable[[Arrays], Arrays]:
-    """Return a function that runs a session on a sample."""
-    names = [output.name for output in session.get_outputs()]
-    taken = _inputs_of(session)
-
-    def run(sample: Arrays) -> Arrays:
-        try:
-            found = session.run(names, {n: a for n, a in sample.items() if n in taken})
-        except Exception as error:
-            raise _failure(graph, error) from error
-        return dict(zip(names, found, strict=True))
-
-    return run
 
 
 @functools.cache
@@ -225,20 +192,13 @@ def _int8_encoder(bundle: Bundle) -> Graph:
     return bundle.int8_graphs[ENCODER]
 
 
-def _inputs_of(session: ort.InferenceSession) -> Described:
-    return {node.name: (node.type, list(node.shape)) for node in session.get_inputs()}
-
-
-def _outputs_of(session: ort.InferenceSession) -> Described:
-    return {node.name: (node.type, list(node.shape)) for node in session.get_outputs()}
+def _described(values: Iterable[ort.NodeArg]) -> Described:
+    """Describe a session's inputs or outputs."""
+    return {value.name: (value.type, list(value.shape)) for value in values}
 
 
 def _is_on_host(value: Any) -> bool:  # noqa: ANN401
     return not isinstance(value, ort.OrtValue)
-
-
-def _failure(graph: str, error: Exception) -> InferenceError:
-    return InferenceError(f"{graph} failed in ONNX Runtime: {_line(error)}")
 
 
 def _line(error: Exception) -> str:

@@ -22,6 +22,10 @@ from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
 Arrays = Mapping[str, NDArray[np.float32]]
 Run = Callable[[str, Arrays], Arrays]  # a graph's name and inputs to its outputs
 
+# In one call; weights for a prompt are larger than weights for a mask.
+PROMPTS_AT_ONCE, WEIGHTED_PROMPTS_AT_ONCE = 64, 4
+MASKS_AT_ONCE, PROMPTS_RENDERED_AT_ONCE = 16, 2
+
 
 class FrameTensors(NamedTuple):
     """What all prompts of a frame share, by name, and rows and columns of its masks."""
@@ -69,8 +73,9 @@ class SplitDecoder:
             raise InferenceError(f"{PROMPT_PART} needs a prompt at least")
         signature = self.signature
         tensors = {name: frame.arrays[name] for name in signature.prompt_tensors}
+        size = PROMPTS_AT_ONCE if signature.is_per_mask else WEIGHTED_PROMPTS_AT_ONCE
         parts = []
-        for part in _chunks(len(coords), _prompts_at_once(signature)):
+        for part in _chunks(len(coords), size):
             points = {"point_coords": coords[part], "point_labels": labels[part]}
             found = self.run(PROMPT_PART, {**tensors, **points})
             parts.append(self._checked(found, len(coords[part])))
@@ -86,23 +91,6 @@ class SplitDecoder:
                     f"{PROMPT_PART} gave {len(found[name])} results for {count} prompts"
                 )
         return found
-
-    def render_masks(self, frame: FrameTensors, weights: Arrays) -> NDArray[np.float32]:
-        """Render n masks, `[n, rows, columns]`, or those of n prompts, `[n, M, rows, columns]`.
-
-        Args:
-            frame: from `encode_frame`.
-            weights: n rows each, by name.
-
-        Raises:
-            InferenceError: if the graph fails or its output is not what it must be.
-        """
-        signature = self.signature
-        tensors = {name: frame.arrays[name] for name in signature.mask_tensors}
-        logits = self.run(MASK_PART, {**tensors, **weights})[LOGITS]
-        count = len(next(iter(weights.values())))
-        masks = () if signature.is_per_mask else (signature.num_masks,)
-        return check_output(LOGITS, logits, (count, *masks, *frame.mask_sides))
 
 
 @dataclass(frozen=True)
@@ -122,37 +110,30 @@ class DecodedToWeights:
         signature = self.decoder.signature
         logits = np.empty((len(prompts), *self.frame.mask_sides), np.float32)
         if signature.is_per_mask:
-            for part in _chunks(len(prompts), _rows_at_once(signature)):
+            for part in _chunks(len(prompts), MASKS_AT_ONCE):
                 logits[part] = self._render(prompts[part], masks[part])
-            return pad_to_square(logits, signature.side, "edge")
-        wanted = np.unique(prompts)
-        for part in _chunks(len(wanted), _rows_at_once(signature)):
-            places = np.flatnonzero(np.isin(prompts, wanted[part]))
-            rows = np.searchsorted(wanted[part], prompts[places])
-            logits[places] = self._render(wanted[part])[rows, masks[places]]
+        else:
+            wanted = np.unique(prompts)
+            for part in _chunks(len(wanted), PROMPTS_RENDERED_AT_ONCE):
+                places = np.flatnonzero(np.isin(prompts, wanted[part]))
+                rows = np.searchsorted(wanted[part], prompts[places])
+                logits[places] = self._render(wanted[part])[rows, masks[places]]
         return pad_to_square(logits, signature.side, "edge")
 
     def _render(
         self, prompts: NDArray[np.int64], masks: NDArray[np.int64] | None = None
     ) -> NDArray[np.float32]:
-        """Render all masks of prompts, or one mask of each."""
-        weights = {}
+        """Render one mask of each prompt, `[n, rows, columns]`, or all: `[n, M, rows, columns]`."""
+        signature = self.decoder.signature
+        inputs = {name: self.frame.arrays[name] for name in signature.mask_tensors}
         for name, rows in self.weights.items():
             chosen = [rows[prompt] for prompt in prompts.tolist()]
             if masks is not None:
                 chosen = [row[mask] for row, mask in zip(chosen, masks.tolist(), strict=True)]
-            weights[name] = np.stack(chosen)
-        return self.decoder.render_masks(self.frame, weights)
-
-
-def _prompts_at_once(signature: SplitSignature) -> int:
-    """Return how many prompts are decoded in a call: weights for a prompt are large."""
-    return 64 if signature.is_per_mask else 4
-
-
-def _rows_at_once(signature: SplitSignature) -> int:
-    """Return how many masks, or prompts with all of theirs, are rendered in a call."""
-    return 16 if signature.is_per_mask else 2
+            inputs[name] = np.stack(chosen)
+        logits = self.decoder.run(MASK_PART, inputs)[LOGITS]
+        every = () if signature.is_per_mask else (signature.num_masks,)
+        return check_output(LOGITS, logits, (len(prompts), *every, *self.frame.mask_sides))
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -33,14 +33,12 @@ _LABELS: tuple[tuple[tuple[int, ...], ...], ...] = (
 class Match(NamedTuple):
     """How near one output is to its reference.
 
-    `cosine` is that of the angle between the two, as vectors; `difference` the largest absolute
-    one. Where `finite` is false (NaN or infinity in either), both are NaN.
+    As vectors: the cosine of the angle between them, and the largest absolute difference.
     """
 
     output: str
     cosine: float
     difference: float
-    finite: bool
 
 
 def sample_inputs(bundle: Bundle, seed: int = 0) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
@@ -102,50 +100,33 @@ def answers(
     return found
 
 
-def verify(
-    what: str,
-    samples: Iterable[Arrays],
-    run: Callable[[Arrays], Arrays],
-    reference: Callable[[Arrays], Arrays],
-) -> dict[str, float]:
+def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict[str, float]:
     """Compare two forms of a graph on samples.
 
     Args:
         what: is verified, for the message.
-        samples: inputs by name.
-        run: the graph in its new form, on a sample.
-        reference: the graph in 32 bits, on a sample.
+        found: outputs of the new form, for each sample.
+        wanted: likewise of the graph in 32 bits, which may have more of them.
 
     Returns:
         The least cosine of each output with the reference's.
 
     Raises:
         VerificationError: if an output is not finite or too far from the reference's.
-        InferenceError: if a graph fails.
     """
     cosines: dict[str, float] = {}
-    for sample in samples:
-        found, wanted = run(sample), reference(sample)
-        for match in check(what, found, {name: wanted[name] for name in found}):
+    for new, reference in zip(found, wanted, strict=True):
+        for match in check(what, new, {name: reference[name] for name in new}):
             cosines[match.output] = min(match.cosine, cosines.get(match.output, 1.0))
     shown = ", ".join(f"{name} {cosine:.5f}" for name, cosine in cosines.items())
     _LOGGER.info("%s: verified, cosine with the reference: %s", what, shown)
     return cosines
 
 
-def compare(found: Arrays, wanted: Arrays) -> list[Match]:
-    """Compare outputs by name, in the reference's order.
-
-    Raises:
-        VerificationError: if an output is missing or has another shape.
-    """
-    return [_match(name, found.get(name), array) for name, array in wanted.items()]
-
-
 def check(
     what: str, found: Arrays, wanted: Arrays, least_cosine: float = LEAST_COSINE
 ) -> list[Match]:
-    """Compare outputs with the reference's and refuse them where they differ too much.
+    """Compare outputs with the reference's, in its order; refuse them where they differ too much.
 
     Args:
         what: is checked, for the message.
@@ -154,12 +135,11 @@ def check(
         least_cosine: that an output may have with its reference.
 
     Raises:
-        VerificationError: if an output is not finite, has another shape or too small a cosine.
+        VerificationError: if an output is missing, not finite, of another shape or too small a
+            cosine.
     """
-    matches = compare(found, wanted)
+    matches = [_match(what, name, found.get(name), array) for name, array in wanted.items()]
     for match in matches:
-        if not match.finite:
-            raise VerificationError(f"{what}: {match.output} holds values that are not finite")
         if match.cosine < least_cosine:
             raise VerificationError(
                 f"{what}: {match.output} differs from the reference by up to "
@@ -199,16 +179,17 @@ def _masks(count: int, side: int, rng: np.random.Generator) -> dict[str, NDArray
     return {"mask_input": logits.astype(np.float32), "has_mask_input": has_mask}
 
 
-def _match(name: str, found: NDArray[np.float32] | None, wanted: NDArray[np.float32]) -> Match:
+def _match(
+    what: str, name: str, found: NDArray[np.float32] | None, wanted: NDArray[np.float32]
+) -> Match:
     if found is None or found.shape != wanted.shape:
         shape = "missing" if found is None else f"of shape {list(found.shape)}"
         raise VerificationError(f"{name} is {shape}, the reference's is {list(wanted.shape)}")
     # In 64 bits: the squares of large values overflow in 32.
     a, b = found.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return Match(name, float("nan"), float("nan"), finite=False)
-    difference = float(np.abs(a - b).max(initial=0.0))
-    return Match(name, _cosine(a, b), difference, finite=True)
+        raise VerificationError(f"{what}: {name} holds values that are not finite")
+    return Match(name, _cosine(a, b), float(np.abs(a - b).max(initial=0.0)))
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

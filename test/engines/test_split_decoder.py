@@ -38,8 +38,8 @@ def calls(engine, monkeypatch):
         calls.append((graph, len(inputs.get("point_coords", [*inputs.values()][-1]))))
         return real(self, graph, inputs)
 
-    real = engine._run_part
-    monkeypatch.setattr(engine, "_run_part", run)
+    real = engine._run_on_host
+    monkeypatch.setattr(engine, "_run_on_host", run)
     return calls
 
 
@@ -48,8 +48,8 @@ def altered(engine, monkeypatch):
     """Let a function change what every part of the decoder gives."""
 
     def alter(change):
-        real = engine._run_part
-        monkeypatch.setattr(engine, "_run_part", lambda *given: change(given[1], real(*given)))
+        real = engine._run_on_host
+        monkeypatch.setattr(engine, "_run_on_host", lambda *given: change(given[1], real(*given)))
 
     return alter
 

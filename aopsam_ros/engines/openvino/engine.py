@@ -7,23 +7,24 @@ the same results; coordinates of prompts stay in 32 bits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, PREDICTOR, Bundle
+from aopsam_ros.bundle.signatures import Shapes
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, EngineOptions
 from aopsam_ros.engines.graph_engine import GraphEngine
 from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
-from aopsam_ros.engines.openvino.graph import Graph, SizedGraph
-from aopsam_ros.engines.openvino.loading import Loaded, load_all, load_graphs
-from aopsam_ros.engines.split_decoder import SplitDecoder
+from aopsam_ros.engines.openvino.graph import Graph, SizedGraph, described, read_model, reshape
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 from aopsam_ros.geometry import ContentArea
+
+_TAKE_IMAGES = (ENCODER, PREDICTOR, FRAME_PART)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -61,42 +62,52 @@ class OpenVinoEngine(GraphEngine):
         super().__init__(bundle)
         self._openvino = OpenVino(options.threads) if openvino is None else openvino
         self.precision = FP32
-        full = load_all(self._openvino, bundle, FP32)
-        self._take(full)
+        self._load(self._needed(in_parts=True))
         if self._openvino.precision(options.precision) == BF16:
-            self._try_bf16(full)
+            self._try_bf16()
         elif options.precision == FP16:
             _LOGGER.warning("openvino computes in %s, this processor has no %s", FP32, BF16)
 
-    def close(self) -> None:
-        """Free the graphs; the object cannot be used afterwards."""
-        self._graphs.clear()
+    def _load(self, names: Iterable[str]) -> None:
+        # In 32 bits, also later: what was not there when 16 were verified.
+        models = {name: self._read(name) for name in names}
+        inputs = {name: described(model.inputs) for name, model in models.items()}
+        outputs = {name: described(model.outputs) for name, model in models.items()}
+        self._check(inputs, outputs, drops_unused=True)
+        self._graphs |= {name: self._compiled(name, model, FP32) for name, model in models.items()}
 
-    def _take(self, loaded: Loaded) -> None:
-        self._graphs: dict[str, Graph | SizedGraph] = dict(loaded.graphs)
-        self._signatures = dict(loaded.signatures)
-        if loaded.split is not None:
-            self._split = SplitDecoder(self._run_part, loaded.split)
-            self._multiple = self._bundle.size_divisibility
+    def _read(self, name: str) -> Any:  # noqa: ANN401
+        file = self._files[name]
+        return read_model(self._openvino, file.read(), str(file.path))
 
-    def _load(self, graph: str) -> None:
-        # In 32 bits: it was not there when 16 were verified.
-        loaded = load_graphs(self._openvino, self._bundle, [graph], FP32)
-        self._graphs |= loaded.graphs
-        self._signatures |= loaded.signatures
+    def _compiled(self, name: str, model: Any, precision: str) -> Graph | SizedGraph:  # noqa: ANN401
+        """Compile a model for the square; other sizes follow where it takes an image.
 
-    def _try_bf16(self, full: Loaded) -> None:
-        """Switch to 16 bits, and back to 32 if the results differ."""
-        samples = sample_inputs(self._bundle)
+        Raises:
+            EngineError: if OpenVINO cannot.
+            VerificationError: if it does not compute in "bf16" on this processor.
+        """
+        side, embedding = self._bundle.image_size, self._bundle.embedding_shape
+        sizes: Shapes = {"image": (1, 3, side, side), "embedding": embedding}
         try:
-            wanted = answers(self, samples, with_masks=self._split is None)
-            self._take(load_all(self._openvino, self._bundle, BF16))
+            if name in _TAKE_IMAGES:
+                return SizedGraph(self._openvino, model, precision, sizes)
+            if name == DECODER:
+                reshape(self._openvino, model, {"embedding": embedding})
+            return Graph(self._openvino, model, precision)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile the model: {reason(error)}") from error
+
+    def _try_bf16(self) -> None:
+        """Switch to 16 bits, and back to 32 if the results differ."""
+        full, samples, with_masks = self._graphs, sample_inputs(self._bundle), self._split is None
+        try:
+            wanted = answers(self, samples, with_masks)
+            self._graphs = {n: self._compiled(n, self._read(n), BF16) for n in full}
             self.precision = BF16
-            found = answers(self, samples, with_masks=self._split is None)
-            check(f"{self._bundle.name} in {BF16}", found, wanted)
+            check(f"{self._bundle.name} in {BF16}", answers(self, samples, with_masks), wanted)
         except (EngineError, InferenceError, VerificationError) as error:
-            self._take(full)
-            self.precision = FP32
+            self._graphs, self.precision = full, FP32
             _LOGGER.warning("openvino computes in fp32, because bf16 was found wrong: %s", error)
 
     def _prepare(self, area: ContentArea) -> None:

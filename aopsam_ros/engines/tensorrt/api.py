@@ -92,12 +92,15 @@ class TensorRt:
         builder = self.module.Builder(self._logger)
         network = builder.create_network(self._network_flags(precision))
         self._parse(network, graph)
-        _fix_sizes(network, inputs)
+        for tensor in _inputs(network):
+            shape = inputs.get(tensor.name, (None,))
+            if None not in shape and -1 in tuple(tensor.shape):
+                tensor.shape = shape
         config = builder.create_builder_config()
         config.set_memory_pool_limit(self.module.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         if ranges:
             profile = builder.create_optimization_profile()
-            for name in sorted(_input_names(network) & ranges.keys()):
+            for name in sorted({tensor.name for tensor in _inputs(network)} & ranges.keys()):
                 profile.set_shape(name, *ranges[name])
             config.add_optimization_profile(profile)
         if precision is Precision.CHOSEN_HALF:
@@ -132,13 +135,15 @@ class TensorRt:
         mode = getattr(self.module.TensorIOMode, kind.upper())
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         return {
-            name: (self._type(engine, name), _sizes(engine.get_tensor_shape(name)))
+            name: (
+                self._type(engine.get_tensor_dtype(name)),
+                [size if size >= 0 else "any" for size in engine.get_tensor_shape(name)],
+            )
             for name in names
             if engine.get_tensor_mode(name) == mode
         }
 
-    def _type(self, engine: Any, name: str) -> str:  # noqa: ANN401
-        found = engine.get_tensor_dtype(name)
+    def _type(self, found: Any) -> str:  # noqa: ANN401
         return "tensor(float)" if found == self.module.DataType.FLOAT else f"tensor({found})"
 
     def _network_flags(self, precision: Precision) -> int:
@@ -178,16 +183,9 @@ class TensorRt:
                 layer.set_output_type(0, float32)
 
 
-def _input_names(network: Any) -> set[str]:  # noqa: ANN401
-    return {network.get_input(index).name for index in range(network.num_inputs)}
-
-
-def _fix_sizes(network: Any, inputs: Shapes) -> None:  # noqa: ANN401
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = inputs.get(tensor.name, (None,))
-        if None not in shape and -1 in tuple(tensor.shape):
-            tensor.shape = shape
+def _inputs(of: Any) -> list[Any]:  # noqa: ANN401
+    """Return the tensors that a network or a layer takes."""
+    return [of.get_input(index) for index in range(of.num_inputs)]
 
 
 def _layers_of_prompts(layers: Sequence[Any]) -> set[str]:
@@ -197,8 +195,7 @@ def _layers_of_prompts(layers: Sequence[Any]) -> set[str]:
     """
     prompts, constants, found = set(POINTS), set[str](), set[str]()
     for layer in layers:  # in the order of their computation
-        tensors = [layer.get_input(i) for i in range(layer.num_inputs)]
-        inputs = {tensor.name for tensor in tensors if tensor is not None}
+        inputs = {tensor.name for tensor in _inputs(layer) if tensor is not None}
         outputs = {layer.get_output(i).name for i in range(layer.num_outputs)}
         if inputs <= constants:
             constants |= outputs
@@ -254,10 +251,6 @@ def _make_monitor(trt: Any, on_share: Callable[[float], None]) -> Any:  # noqa: 
             self._steps.pop(phase_name, None)
 
     return Monitor()
-
-
-def _sizes(shape: Any) -> list[object]:  # noqa: ANN401
-    return [size if size >= 0 else "any" for size in shape]
 
 
 def _line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -172,7 +173,11 @@ class TensorRtEngine:
         self._gpu.close()
 
     def read_logits(self, call: int, masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Copy masks of the decoder's last run, numbered prompt by prompt; see `DecodedOnGpu`."""
+        """Copy masks of the decoder's last run, numbered prompt by prompt; see `DecodedOnGpu`.
+
+        Raises:
+            InferenceError: if another call has overwritten them, or a copy fails.
+        """
         if call != self._calls:
             raise InferenceError("the masks have been overwritten by a later call of the decoder")
         side = self._outputs(DECODER)[LOGITS][-1] or 0
@@ -203,23 +208,17 @@ class TensorRtEngine:
             raise InferenceError("the image's embedding has been replaced by a later image's")
 
 
+@dataclass(frozen=True)
 class DecodedOnGpu:
-    """Masks of the decoder's last run; their logits stay on the GPU until somebody wants them."""
+    """Masks of a run of the decoder; logits stay on the GPU until the next run overwrites them."""
 
-    def __init__(
-        self, engine: TensorRtEngine, call: int, predicted_iou: NDArray[np.float32]
-    ) -> None:
-        """Remember which call it was."""
-        self.predicted_iou = predicted_iou
-        self._engine, self._call = engine, call
+    engine: TensorRtEngine
+    call: int
+    predicted_iou: NDArray[np.float32]
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return logits `[n, side, side]`; see `Decoded`.
-
-        Raises:
-            InferenceError: if another call has overwritten them, or a copy fails.
-        """
-        return self._engine.read_logits(self._call, prompts * self._engine.num_masks + masks)
+        """See `Decoded`."""
+        return self.engine.read_logits(self.call, prompts * self.engine.num_masks + masks)
 
 
 @contextlib.contextmanager

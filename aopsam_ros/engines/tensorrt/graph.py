@@ -18,10 +18,10 @@ LARGEST_BATCH = 32  # prompts in one call; 25 MB of logits at 256 x 256
 MOST_POINTS = 8  # of one prompt
 
 
-def largest(shape: Shape) -> tuple[int, ...]:
-    """Return the largest shape a decoder's dynamic tensor can have: N, then K."""
-    limits = (LARGEST_BATCH, MOST_POINTS)
-    return tuple(limits[axis] if size is None else size for axis, size in enumerate(shape))
+def sized(shape: Shape, prompts: int = LARGEST_BATCH, points: int = MOST_POINTS) -> tuple[int, ...]:
+    """Return the shape of a decoder's dynamic tensor for prompts of so many points."""
+    sizes = prompts, points
+    return tuple(sizes[axis] if size is None else size for axis, size in enumerate(shape))
 
 
 class Memory:
@@ -41,11 +41,11 @@ class Memory:
         """Allocate what is not there yet, large enough for every shape."""
         for name, shape in shapes.items():
             if name not in self.buffers:
-                self.buffers[name] = Buffer(self.device, largest(shape))
+                self.buffers[name] = Buffer(self.device, sized(shape))
 
     def read(self, name: str, shape: Shape) -> NDArray[np.float32]:
         """Copy an array to the host and wait for it, and for what ran before."""
-        array = np.empty(largest(shape), np.float32)
+        array = np.empty(sized(shape), np.float32)
         self.stream.copy_out(self.buffers[name], array)
         self.stream.synchronize()
         return array

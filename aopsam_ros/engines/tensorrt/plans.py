@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.bundle.signatures import Shape, Shapes, signatures
+from aopsam_ros.bundle.signatures import Shapes, signatures
 from aopsam_ros.engines.base import FP32, OnProgress
 from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
 from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
-from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, largest
-from aopsam_ros.engines.tensorrt.verifier import Verifier
+from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, sized
+from aopsam_ros.engines.tensorrt.verifier import verify_plan
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
 PERIOD_S = 1.0  # between two reports of progress
@@ -46,7 +46,6 @@ class Plans:
         self._cache, self._on_progress = cache, on_progress
         self._signatures = signatures(bundle)
         self._usual_batch = min(bundle.options().asf.batch_size, LARGEST_BATCH)
-        self._verifier = Verifier(bundle, trt, device)
         self._precisions = self._wanted(precision)
 
     def find(self, graph: str) -> tuple[bytes, Precision]:
@@ -104,7 +103,7 @@ class Plans:
                 inputs = {**signature.inputs, **signature.optional_inputs}
                 ranges = self._ranges(inputs)
                 plan = self._trt.build(content, precision, inputs, ranges, set_share)
-                cosines = self._verifier.verify(graph, plan)
+                cosines = verify_plan(self._bundle, self._trt, self._device, graph, plan)
         except (EngineError, InferenceError, VerificationError) as error:
             if isinstance(error, VerificationError):  # that will not change; a lack of memory may
                 self._cache.refuse(key, str(error))
@@ -123,33 +122,25 @@ class Plans:
     def _key(self, graph: str, precision: Precision, content: bytes) -> EngineKey:
         ranges = self._ranges(self._signatures[graph].inputs)
         profile = {name: tuple(shapes) for name, shapes in ranges.items()}
-        return EngineKey(
-            {
-                "graph": graph,
-                "onnx": hashlib.sha256(content).hexdigest(),
-                "tensorrt": self._trt.version,
-                "gpu": self._device.name,
-                "compute_capability": self._device.compute_capability,
-                "cuda": self._device.driver_version,
-                "precision": precision.value,
-                "profile": str(sorted(profile.items())),
-                "workspace": str(WORKSPACE_BYTES),
-            }
-        )
+        return {
+            "graph": graph,
+            "onnx": hashlib.sha256(content).hexdigest(),
+            "tensorrt": self._trt.version,
+            "gpu": self._device.name,
+            "compute_capability": self._device.compute_capability,
+            "cuda": self._device.driver_version,
+            "precision": precision.value,
+            "profile": str(sorted(profile.items())),
+            "workspace": str(WORKSPACE_BYTES),
+        }
 
     def _ranges(self, inputs: Shapes) -> dict[str, Range]:
         """Return the ranges of dynamic inputs: N prompts of K points."""
         return {
-            name: Range(_fill(shape, 1), _fill(shape, self._usual_batch), largest(shape))
+            name: Range(sized(shape, 1, 1), sized(shape, self._usual_batch, 1), sized(shape))
             for name, shape in inputs.items()
             if None in shape
         }
-
-
-def _fill(shape: Shape, prompts: int) -> tuple[int, ...]:
-    """Return the shape for some prompts of one point."""
-    sizes = (prompts, 1)
-    return tuple(sizes[axis] if size is None else size for axis, size in enumerate(shape))
 
 
 @contextmanager

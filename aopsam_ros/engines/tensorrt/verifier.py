@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,55 +18,37 @@ from aopsam_ros.errors import EngineError
 _Arrays = Mapping[str, NDArray[np.float32]]
 
 
-class Verifier:
-    """Compares plans of a bundle with ONNX Runtime on the CPU, in 32 bits."""
+def verify_plan(
+    bundle: Bundle, trt: TensorRt, device: Device, graph: str, plan: bytes
+) -> dict[str, float]:
+    """Compare a plan with ONNX Runtime on the CPU, in 32 bits, in memory of its own.
 
-    def __init__(self, bundle: Bundle, trt: TensorRt, device: Device) -> None:
-        """Prepare; the reference is computed when it is first needed."""
-        self._bundle, self._trt, self._device = bundle, trt, device
+    Returns:
+        The least cosine of each output with the reference's.
 
-    def verify(self, graph: str, plan: bytes) -> dict[str, float]:
-        """Run a plan on the sample inputs, in memory of its own.
+    Raises:
+        VerificationError: if an output is not finite or too far from the reference's.
+        EngineError: if the plan cannot be run, or there is no ONNX Runtime.
+        InferenceError: if it fails.
+    """
 
-        Returns:
-            The least cosine of each output with the reference's.
+    def run(sample: _Arrays) -> _Arrays:
+        runner.run({name: sample[name] for name in runner.signature.inputs})
+        count = len(sample.get("point_coords", [0]))
+        return {
+            name: memory.read(name, tuple(count if size is None else size for size in shape))
+            for name, shape in runner.signature.outputs.items()
+        }
 
-        Raises:
-            VerificationError: if an output is not finite or too far from the reference's.
-            EngineError: if the plan cannot be run, or there is no ONNX Runtime.
-            InferenceError: if it fails.
-        """
-        samples = sample_inputs(self._bundle)[graph]
-        reference = functools.partial(_reference, self._bundle, graph)
-        memory = Memory(self._device)
-        try:
-            runner = GraphRunner(self._trt, self._bundle, graph, plan, memory)
-            try:
-                return verify(
-                    f"TensorRT {self._trt.version}",
-                    [{"embedding": self._embedding, **sample} for sample in samples],
-                    functools.partial(_run, runner, memory),
-                    reference,
-                )
-            finally:
-                runner.close()
-        finally:
-            memory.close()
-
-    @functools.cached_property
-    def _embedding(self) -> NDArray[np.float32]:
-        (sample,) = sample_inputs(self._bundle)[ENCODER]
-        return _reference(self._bundle, ENCODER, sample)["embedding"]
-
-
-def _run(runner: GraphRunner, memory: Memory, sample: _Arrays) -> _Arrays:
-    signature = runner.signature
-    runner.run({name: sample[name] for name in signature.inputs})
-    count = len(sample.get("point_coords", [0]))
-    return {
-        name: memory.read(name, tuple(count if size is None else size for size in shape))
-        for name, shape in signature.outputs.items()
-    }
+    samples = sample_inputs(bundle)
+    embedding = _reference(bundle, ENCODER, samples[ENCODER][0])["embedding"]
+    given = [{"embedding": embedding, **sample} for sample in samples[graph]]
+    wanted = (_reference(bundle, graph, sample) for sample in given)
+    with (
+        closing(Memory(device)) as memory,
+        closing(GraphRunner(trt, bundle, graph, plan, memory)) as runner,
+    ):
+        return verify(f"TensorRT {trt.version}", map(run, given), wanted)
 
 
 def _reference(bundle: Bundle, graph: str, sample: _Arrays) -> dict[str, NDArray[np.float32]]:
