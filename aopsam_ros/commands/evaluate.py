@@ -6,8 +6,8 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,16 +24,26 @@ from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PARTS
 from aopsam_ros.evaluation.ground_truth_prompts import (
     KINDS,
-    PromptedFigures,
-    PromptKind,
     evaluate_prompts,
     mean_prompted,
+    parse_kind,
 )
 from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
+
+COLUMNS = {  # of what is printed: titles and names of figures
+    "PQ": "pq",
+    "AR@100": "ar_100",
+    "1-to-1": "one_to_one",
+    "closest": "closest",
+    "copies": "near_copies",
+    "masks": "masks",
+    "decoded": "prompts_decoded",
+    "ms": "total_ms",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,35 +96,35 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if a data set, the model or an option is wrong.
     """
     if arguments.points:
-        _evaluate_prompts(arguments, PromptKind.parse(arguments.points))
+        _evaluate_prompts(arguments)
     else:
         _evaluate_pipeline(arguments)
     return 0
 
 
-def _evaluate_prompts(arguments: argparse.Namespace, kind: PromptKind) -> None:
+def _evaluate_prompts(arguments: argparse.Namespace) -> None:
+    parse_kind(arguments.points)
     rng = np.random.default_rng(arguments.seed)
-    by_set: dict[str, list[PromptedFigures]] = {}
+    by_set: dict[str, list[dict[str, Any]]] = {}
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     with Segmenter.from_bundle(arguments.model, "grid1", engine_options(arguments)) as segmenter:
         for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
             image = read_image(dataset, index)
             if image is not None:
-                figures = evaluate_prompts(segmenter, image, kind, rng)
+                figures = evaluate_prompts(segmenter, image, arguments.points, rng)
                 by_set.setdefault(dataset.name, []).append(figures)
     if not by_set:
         raise DatasetError("no image has an instance of at least 0.1 % of its area")
     by_set["all"] = [figures for some in by_set.values() for figures in some]
     rows = {name: mean_prompted(some) for name, some in by_set.items()}
-    clicks = "".join(f" {f'click {i + 1}':>8}" for i in range(len(rows["all"].after_click)))
+    clicks = "".join(f" {f'click {i + 1}':>8}" for i in range(len(rows["all"]["after_click"])))
     print(f"{'data set':20} {'best of 3':>10} {'chosen':>10} {'instances':>10}{clicks}")
     for name, row in rows.items():
-        clicks = "".join(f" {iou:8.3f}" for iou in row.after_click)
-        print(f"{name:20} {row.best:10.3f} {row.chosen:10.3f} {row.instances:10d}{clicks}")
+        clicks = "".join(f" {iou:8.3f}" for iou in row["after_click"])
+        print(f"{name:20} {row['best']:10.3f} {row['chosen']:10.3f} {row['instances']:10d}{clicks}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        content = {name: asdict(row) for name, row in rows.items()}
-        text = json.dumps(content, indent=1) + "\n"
+        text = json.dumps(rows, indent=1) + "\n"
         write_bytes(arguments.out / "points.json", text.encode())
 
 
@@ -145,18 +155,14 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
 
 
 def _print(evaluation: Evaluation, *, is_stream: bool) -> None:
-    columns = ["PQ", "AR@100", "1-to-1", "closest", "copies", "masks", "decoded", "ms"]
-    columns += ["flicker"] if is_stream else []
+    columns = {**COLUMNS, "flicker": "flicker"} if is_stream else COLUMNS
     print(f"{'prompts':12} {'data set':20}" + "".join(f" {column:>8}" for column in columns))
     for outcome in evaluation.part("sources"):
-        for name, row in outcome.figures.items():
-            shares = [row.pq, row.recall["ar_100"], row.one_to_one, row.closest, row.near_copies]
-            cells = [_share(share) for share in shares]
-            cells += [f"{row.masks:.1f}", f"{row.prompts_decoded:.1f}", f"{row.total_ms:.0f}"]
-            cells += [_share(row.flicker)] if is_stream else []
-            line = "".join(f" {cell:>8}" for cell in cells)
-            print(f"{outcome.configuration.title:12} {name:20}{line}")
+        for name, figures in outcome.figures.items():
+            cells = "".join(f" {_cell(figure, figures[figure]):>8}" for figure in columns.values())
+            print(f"{outcome.configuration.title:12} {name:20}{cells}")
 
 
-def _share(share: float | None) -> str:
-    return "-" if share is None else f"{share:.3f}"
+def _cell(name: str, value: float | None) -> str:
+    decimals = {"masks": 1, "prompts_decoded": 1, "total_ms": 0}.get(name, 3)
+    return "-" if value is None else f"{value:.{decimals}f}"

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 BINS = 10
+ScoreBin = Mapping[str, float]  # mean "score" and "iou" of the "masks" in one tenth of the scores
 
 
-@dataclass(frozen=True)
-class ScoreBin:
-    """The masks whose score lies in one tenth of 0-1: mean score, mean IoU, and how many."""
-
-    score: float
-    iou: float
-    masks: int
-
-
-def reliability(scores: Sequence[float], ious: Sequence[float]) -> tuple[ScoreBin, ...]:
+def reliability(scores: Sequence[float], ious: Sequence[float]) -> list[ScoreBin]:
     """Sort masks into ten bins by score; bins without a mask are left out.
 
     Args:
@@ -29,15 +20,19 @@ def reliability(scores: Sequence[float], ious: Sequence[float]) -> tuple[ScoreBi
     score, iou = np.asarray(scores, np.float64), np.asarray(ious, np.float64)
     bins = np.clip((score * BINS).astype(np.int64), 0, BINS - 1)
     members = [bins == number for number in np.unique(bins)]
-    return tuple(
-        ScoreBin(float(score[inside].mean()), float(iou[inside].mean()), int(inside.sum()))
+    return [
+        {
+            "score": float(score[inside].mean()),
+            "iou": float(iou[inside].mean()),
+            "masks": int(inside.sum()),
+        }
         for inside in members
-    )
+    ]
 
 
 def expected_calibration_error(bins: Sequence[ScoreBin]) -> float | None:
     """Mean distance of score and IoU over the bins, weighted by their masks; None without any."""
-    total = sum(each.masks for each in bins)
-    if not total:
+    if not bins:
         return None
-    return sum(each.masks * abs(each.score - each.iou) for each in bins) / total
+    distances = [abs(each["score"] - each["iou"]) for each in bins]
+    return float(np.average(distances, weights=[each["masks"] for each in bins]))

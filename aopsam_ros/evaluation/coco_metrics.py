@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,30 +23,16 @@ SIZES = {
     "_large": (96**2, 1e10),
 }
 RECALLS = tuple(f"ar_{most}{size}" for size in SIZES for most in MOST_MASKS)
+COCO_FIGURES = (*RECALLS, "average_precision")
 
 
-@dataclass(frozen=True)
-class CocoImage:
+class CocoImage(TypedDict):
     """One image's masks as COCO's compressed run lengths, and the score of each predicted one."""
 
-    height: int
-    width: int
-    ground_truth: tuple[str, ...]
-    predicted: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class CocoFigures:
-    """Figures in 0-1 over IoU 0.50 to 0.95; None where nothing of that size is labelled.
-
-    Attributes:
-        recall: Average recall, by `RECALLS`: `ar_100`, `ar_100_small`.
-        precision: Average precision with at most 1000 masks an image.
-    """
-
-    recall: Mapping[str, float | None]
-    precision: float
+    size: list[int]  # height and width
+    ground_truth: list[str]
+    predicted: list[str]
+    scores: list[float]
 
 
 def compress(crop: Crop, height: int, width: int) -> str:
@@ -71,77 +56,56 @@ def expand(text: str, height: int, width: int) -> Crop:
     return crop_of(coco.decode({"size": [height, width], "counts": text.encode()}).astype(np.bool_))
 
 
-class CocoEvaluation:
-    """Matches masks once, and gives the figures of all images or of some.
+def coco_figures(images: Sequence[CocoImage]) -> dict[str, float | None]:
+    """Return `COCO_FIGURES`, in 0-1 over IoU 0.50 to 0.95; None where nothing is to be found.
 
-    What is predicted where nothing is labelled counts as wrong, so AP falls on data that is not
-    labelled everywhere.
+    Average recall is by masks an image and size, such as `ar_100_small`; average precision takes at
+    most 1000 masks an image. What is predicted where nothing is labelled counts as wrong, so AP
+    falls on data that is not labelled everywhere.
     """
+    if not images:
+        return dict.fromkeys(COCO_FIGURES)
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
-    def __init__(self, images: Mapping[str, CocoImage]) -> None:
-        """Match the predicted masks of images, by name, at all IoU thresholds."""
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-
-        self._numbers = {name: number for number, name in enumerate(images, start=1)}
-        reference, predicted = _datasets(list(images.values()))
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-            labelled = COCO()
-            labelled.dataset = reference
-            labelled.createIndex()
-            results = labelled.loadRes(predicted) if predicted else COCO()
-            self._evaluation = COCOeval(labelled, results, "segm")
-            parameters = self._evaluation.params
-            parameters.useCats = 0
-            parameters.maxDets = list(MOST_MASKS)
-            parameters.areaRng = [list(bounds) for bounds in SIZES.values()]
-            parameters.areaRngLbl = list(SIZES)
-            self._evaluation.evaluate()
-        self._matched = self._evaluation.evalImgs  # by size, then by image
-
-    def figures(self, names: Iterable[str]) -> CocoFigures:
-        """Return the figures over some of the images."""
-        evaluation, chosen = self._evaluation, [self._numbers[name] for name in names]
-        count = len(self._numbers)
-        # `accumulate` takes the images that come first, so it is shown the chosen ones only.
-        evaluation.evalImgs = [
-            self._matched[size * count + number - 1]
-            for size in range(len(SIZES))
-            for number in chosen
-        ]
-        evaluation.params.imgIds = evaluation._paramsEval.imgIds = chosen
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation.accumulate()
-        recall = evaluation.eval["recall"][:, 0]  # [thresholds, sizes, most masks]
-        precision = evaluation.eval["precision"][:, :, 0, 0, -1]
-        values = (_mean(recall[:, s, m]) for s in range(len(SIZES)) for m in range(len(MOST_MASKS)))
-        return CocoFigures(dict(zip(RECALLS, values, strict=True)), _mean(precision) or 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+        labelled, found = COCO(), COCO()
+        for data, kind in ((labelled, "ground_truth"), (found, "predicted")):
+            data.dataset = _dataset(images, kind)
+            data.createIndex()
+        evaluation = COCOeval(labelled, found, "segm")
+        evaluation.params.useCats = 0
+        evaluation.params.maxDets = list(MOST_MASKS)
+        evaluation.params.areaRng = [list(bounds) for bounds in SIZES.values()]
+        evaluation.params.areaRngLbl = list(SIZES)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    recall = evaluation.eval["recall"][:, 0]  # [thresholds, sizes, most masks]
+    precision = evaluation.eval["precision"][:, :, 0, 0, -1]
+    values = (_mean(recall[:, s, m]) for s in range(len(SIZES)) for m in range(len(MOST_MASKS)))
+    return dict(zip(COCO_FIGURES, (*values, _mean(precision) or 0.0), strict=True))
 
 
-def _datasets(images: Sequence[CocoImage]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return what COCO would read from a file of annotations and from one of results."""
-    described: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    predicted: list[dict[str, Any]] = []
-    for number, image in enumerate(images, start=1):
-        size = [image.height, image.width]
-        described.append({"id": number, "height": image.height, "width": image.width})
-        for text in image.ground_truth:
-            entry = _entry(number, size, text)
-            annotations.append(entry | {"id": len(annotations) + 1, "iscrowd": 0})
-        for text, score in zip(image.predicted, image.scores, strict=True):
-            predicted.append(_entry(number, size, text) | {"score": score})
-    categories = [{"id": 1, "name": "object"}]
-    labelled = {"images": described, "annotations": annotations, "categories": categories}
-    return {"info": {}, **labelled}, predicted
-
-
-def _entry(image: int, size: list[int], text: str) -> dict[str, Any]:
+def _dataset(images: Sequence[CocoImage], kind: str) -> dict[str, Any]:
+    """Return what COCO would read from a file of annotations: the masks of one kind."""
     from pycocotools import mask as coco
 
-    segmentation = {"size": size, "counts": text}
-    area = float(coco.area(segmentation))
-    return {"image_id": image, "category_id": 1, "segmentation": segmentation, "area": area}
+    annotations: list[dict[str, Any]] = []
+    for number, image in enumerate(images, start=1):
+        texts = image["ground_truth"] if kind == "ground_truth" else image["predicted"]
+        scores = [1.0] * len(texts) if kind == "ground_truth" else image["scores"]
+        for text, score in zip(texts, scores, strict=True):
+            segmentation = {"size": image["size"], "counts": text}
+            area = float(coco.area(segmentation))
+            entry = {"segmentation": segmentation, "area": area, "score": score, "iscrowd": 0}
+            entry |= {"id": len(annotations) + 1, "image_id": number, "category_id": 1}
+            annotations.append(entry)
+    described = [
+        {"id": number, "height": image["size"][0], "width": image["size"][1]}
+        for number, image in enumerate(images, start=1)
+    ]
+    categories = [{"id": 1, "name": "object"}]
+    return {"images": described, "annotations": annotations, "categories": categories}
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -6,12 +6,10 @@ interrupted run has compared them all on the images it came to.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -20,16 +18,13 @@ from aopsam_ros.data.datasets import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, CocoImage, compress
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
 from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
 from aopsam_ros.evaluation.measurement import FrameBefore, Measurement
-from aopsam_ros.evaluation.memory import MemoryTask, measure_peak
-from aopsam_ros.evaluation.metrics import crop_of
+from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.plots import require_packages
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
 from aopsam_ros.evaluation.store import Store, configuration_key
-from aopsam_ros.images.files import write_bytes
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import AUTO
@@ -74,8 +69,8 @@ class EvaluationTask:
 class Evaluator:
     """Measures prompt sources and options side by side, on one loaded model.
 
-    After `run`, `by_set` lists the images' keys by data set, `places` where each was read, and
-    `measurements` all results.
+    After `run`, `places` says where the image of each key was read, and `measurements` has all
+    results.
     """
 
     def __init__(self, task: EvaluationTask) -> None:
@@ -94,8 +89,6 @@ class Evaluator:
         segmenters = [Segmenter(bundle, self._engine, source) for source in task.sources]
         self._segmenters = {segmenter.source.name: segmenter for segmenter in segmenters}
         self._stores: dict[str, Store] = {}
-        self._labelled: dict[str, CocoImage] = {}
-        self.by_set: dict[str, list[str]] = {}
         self.places: dict[str, tuple[InstanceDataset, int]] = {}
         self.measurements: list[Measurement] = []
         if task.out is not None:
@@ -118,18 +111,20 @@ class Evaluator:
         wanted = configurations(list(self._segmenters), self._task.parts, own)
         self.measurements = [self._prepare(configuration) for configuration in wanted]
         self._measure_images()
-        groups = {**self.by_set, ALL: [key for keys in self.by_set.values() for key in keys]}
-        peaks = self._peak_memory()
+        groups: dict[str, list[str]] = {}
+        for key, (dataset, _) in self.places.items():
+            groups.setdefault(dataset.name, []).append(key)
+        data = {name: len(keys) for name, keys in groups.items()}
+        groups[ALL] = list(self.places)
         outcomes = [
             Outcome(
                 one.configuration,
                 one.options.flat(),
-                one.means(groups, self._labelled, self._task.detector_ms),
-                peaks.get(one.key),
+                one.means(groups, self._task.detector_ms),
+                self._peak_memory(one),
             )
-            for one in self.measurements
+            for one in tqdm(self.measurements, unit="row", desc="memory", file=sys.stderr)
         ]
-        data = {name: len(keys) for name, keys in self.by_set.items()}
         return Evaluation(self._about(first), data, outcomes)
 
     def _prepare(self, configuration: Configuration) -> Measurement:
@@ -150,8 +145,7 @@ class Evaluator:
         if key not in self._stores:
             path = task.out / RESULTS / f"{key}.jsonl" if task.out else None
             self._stores[key] = Store(path)
-        store = self._stores[key]
-        return Measurement(configuration, segmenter, options, store, key, task.boxes)
+        return Measurement(configuration, segmenter, options, self._stores[key], task.boxes)
 
     def _measure_images(self) -> None:
         task, camera = self._task, CameraMotion()
@@ -162,22 +156,14 @@ class Evaluator:
             for dataset, index in chosen:
                 image = read_image(dataset, index)
                 if image is not None:
-                    self._note(image)
+                    self.places[image.key] = dataset, index
                     frame = _frame_before(before, image, camera) if task.is_stream else None
                     for one in self.measurements:
                         one.measure(image, frame)
                 before = image
                 bar.update(len(self.measurements))
-        if not self.by_set:
+        if not self.places:
             raise DatasetError("no image has an instance of at least 0.1 % of its area")
-
-    def _note(self, image: EvaluationImage) -> None:
-        self.by_set.setdefault(image.dataset.name, []).append(image.key)
-        self.places[image.key] = image.dataset, image.index
-        if HAS_PYCOCOTOOLS:
-            height, width = image.rgb.shape[:2]
-            texts = tuple(compress(crop_of(mask), height, width) for mask in image.ground_truth)
-            self._labelled[image.key] = CocoImage(height, width, texts)
 
     def _about(self, segmenter: Segmenter) -> dict[str, str]:
         task, bundle = self._task, segmenter.bundle
@@ -191,32 +177,20 @@ class Evaluator:
             about["detector's time"] = taken
         return about
 
-    def _peak_memory(self) -> dict[str, float]:
-        """Measure each configuration in a process of its own, once; MiB by the stores' keys."""
-        task, places = self._task, list(self.places.values())
+    def _peak_memory(self, one: Measurement) -> float | None:
+        """Measure a configuration in a process of its own, once; MiB."""
+        task, keys = self._task, list(self.places)
         if task.out is None:
-            return {}
-        chosen = [places[i * len(places) // MEMORY_IMAGES] for i in range(MEMORY_IMAGES)]
-        images = [(dataset.path, index) for dataset, index in chosen]
-        file = task.out / "memory.json"
-        known = _read_json(file)
-        peaks = {}
-        for one in tqdm(self.measurements, unit="process", desc="memory", file=sys.stderr):
-            key = configuration_key({"configuration": one.key, "images": list(map(str, images))})
-            if key not in known:
-                known[key] = measure_peak(
-                    MemoryTask(
-                        model=task.model,
-                        engine=task.engine,
-                        source=one.segmenter.source.name,
-                        options=one.options.flat(),
-                        boxes=task.boxes.path if task.boxes else None,
-                        images=images,
-                    )
-                )
-                write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
-            peaks[one.key] = float(known[key])
-        return peaks
+            return None
+        chosen = [keys[i * len(keys) // MEMORY_IMAGES] for i in range(MEMORY_IMAGES)]
+        key = f"memory, {', '.join(chosen)}"
+        if key not in one.store.results:
+            images = [(self.places[each][0].path, self.places[each][1]) for each in chosen]
+            source = one.segmenter.source
+            boxes = task.boxes.path if task.boxes and source.needs_boxes else None
+            given = (task.model, task.engine, source.name, one.options.flat(), images, boxes)
+            one.store.put(key, {"peak_mb": in_fresh_process(peak_memory, *given)})
+        return float(one.store.results[key]["peak_mb"])
 
 
 def _frame_before(
@@ -240,12 +214,3 @@ def _engine(segmenter: Segmenter, threads: int) -> str:
     count = f"{threads} threads" if threads else "threads by its own choice"
     engine = segmenter.engine
     return f"{engine.name} on {engine.device}, {engine.precision}, {count}"
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Read what an earlier run left; nothing if it is missing or damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.evaluation.boundary import mean_boundary_iou
-from aopsam_ros.evaluation.calibration import ScoreBin, expected_calibration_error, reliability
-from aopsam_ros.evaluation.coco_metrics import RECALLS, CocoFigures
+from aopsam_ros.evaluation.calibration import expected_calibration_error, reliability
+from aopsam_ros.evaluation.coco_metrics import coco_figures
 from aopsam_ros.evaluation.metrics import (
-    Crop,
     closest,
     coverage,
     crop_of,
@@ -20,25 +20,30 @@ from aopsam_ros.evaluation.metrics import (
     one_to_one,
     pairwise_iou,
 )
-from aopsam_ros.evaluation.panoptic import PanopticCounts, count_panoptic, mostly_unlabelled
+from aopsam_ros.evaluation.panoptic import count_panoptic, mostly_unlabelled, panoptic_quality
 from aopsam_ros.results import PromptState, Segmentation
 
+Figures = dict[str, Any]  # by name, as in results.json
 # What making prompts costs: the encoder and the decoder run whatever the source.
 PROMPT_STAGES = ("predictor", "sampling", "filtering")
+SHARES = ("one_to_one", "boundary_iou", "closest", "coverage_50", "coverage_75", "near_copies")
+COUNTS = ("masks", "prompts", "kept", "prompts_decoded")
 
 
-@dataclass(frozen=True)
-class ImageFigures:
-    """One image's figures.
+def measure(
+    segmentation: Segmentation,
+    ground_truth: Sequence[NDArray[np.bool_]],
+    flicker: float | None = None,
+) -> Figures:
+    """Compare a segmentation with the ground truth: one mask at least, bool `[H, W]` each.
 
-    Attributes:
-        panoptic: Matches and errors that panoptic quality is made of.
+    Returns:
+        matched, matched_iou, false_positives, missed: see `count_panoptic`.
         one_to_one: Greedy mean IoU over the ground truth, one predicted mask for each, 0 where
             none.
         boundary_iou: Likewise the mean boundary IoU of the same pairs.
         closest: The paper's reading: mean IoU of each predicted mask with its closest ground truth.
-        coverage_50: Share of the ground truth found with an IoU of at least 0.5.
-        coverage_75: Likewise 0.75.
+        coverage_50, coverage_75: Share of the ground truth found with at least that IoU.
         near_copies: Share of the masks that a better one shows already.
         masks: Predicted masks.
         prompts: Prompts that the source submitted.
@@ -47,148 +52,77 @@ class ImageFigures:
         prompts_decoded: Prompts decoded.
         prompt_ms: Milliseconds for predictor, sampling and filtering.
         total_ms: Milliseconds from the image to the masks.
-        scores: Of the predicted masks that lie mostly on labelled pixels.
-        ious: Of these masks with their closest ground truth.
+        scores: What the masks are ranked by, 0-1: their predicted IoU.
+        ious: IoU of each mask with its closest ground truth.
+        unlabelled: Whether each mask lies mostly on unlabelled pixels.
         flicker: In a stream, the share of the masks of the frame before without a partner in this
             one; None where no frame or no mask was before.
     """
-
-    panoptic: PanopticCounts
-    one_to_one: float
-    boundary_iou: float
-    closest: float
-    coverage_50: float
-    coverage_75: float
-    near_copies: float
-    masks: int
-    prompts: int
-    kept: int
-    eliminated: int
-    prompts_decoded: int
-    prompt_ms: float
-    total_ms: float
-    scores: tuple[float, ...] = ()
-    ious: tuple[float, ...] = ()
-    flicker: float | None = None
-
-
-def score_of(segmentation: Segmentation) -> list[float]:
-    """Return what the masks are ranked by, in 0-1: their predicted IoU."""
-    return [float(mask.predicted_iou) for mask in segmentation.masks]
-
-
-def measure(
-    segmentation: Segmentation,
-    ground_truth: Sequence[NDArray[np.bool_]],
-    flicker: float | None = None,
-) -> ImageFigures:
-    """Compare a segmentation with the ground truth: one mask at least, bool `[H, W]` each."""
-    masks, labelled = [crop_of(mask) for mask in segmentation.masks], _crops(ground_truth)
-    iou, scores = pairwise_iou(masks, labelled), score_of(segmentation)
+    masks, labelled = (
+        [crop_of(mask) for mask in some] for some in (segmentation.masks, ground_truth)
+    )
+    iou = pairwise_iou(masks, labelled)
+    scores = [float(mask.predicted_iou) for mask in segmentation.masks]
     unlabelled = mostly_unlabelled(masks, ground_truth)
     states = [prompt.state for prompt in segmentation.prompts]
-    timings = segmentation.timings_ms
-    return ImageFigures(
-        panoptic=count_panoptic(iou, unlabelled),
-        one_to_one=one_to_one(iou),
-        boundary_iou=mean_boundary_iou(
-            masks, labelled, iou, (segmentation.height, segmentation.width)
-        ),
-        closest=closest(iou),
-        coverage_50=coverage(iou, 0.5),
-        coverage_75=coverage(iou, 0.75),
-        near_copies=near_copies(masks, scores),
-        masks=len(masks),
-        prompts=len(states),
-        kept=states.count(PromptState.KEPT),
-        eliminated=states.count(PromptState.ELIMINATED),
-        prompts_decoded=segmentation.prompts_decoded,
-        prompt_ms=sum(timings[stage] for stage in PROMPT_STAGES),
-        total_ms=timings["total"],
-        scores=tuple(score for score, out in zip(scores, unlabelled, strict=True) if not out),
-        ious=tuple(iou[~unlabelled].max(1).tolist()),
-        flicker=flicker,
-    )
+    timings, size = segmentation.timings_ms, (segmentation.height, segmentation.width)
+    return {
+        **count_panoptic(iou, unlabelled),
+        "one_to_one": one_to_one(iou),
+        "boundary_iou": mean_boundary_iou(masks, labelled, iou, size),
+        "closest": closest(iou),
+        "coverage_50": coverage(iou, 0.5),
+        "coverage_75": coverage(iou, 0.75),
+        "near_copies": near_copies(masks, scores),
+        "masks": len(masks),
+        "prompts": len(states),
+        "kept": states.count(PromptState.KEPT),
+        "eliminated": states.count(PromptState.ELIMINATED),
+        "prompts_decoded": segmentation.prompts_decoded,
+        "prompt_ms": sum(timings[stage] for stage in PROMPT_STAGES),
+        "total_ms": timings["total"],
+        "scores": scores,
+        "ious": iou.max(1).tolist(),
+        "unlabelled": unlabelled.tolist(),
+        "flicker": flicker,
+    }
 
 
-def _crops(masks: Sequence[NDArray[np.bool_]]) -> list[Crop]:
-    return [crop_of(mask) for mask in masks]
-
-
-@dataclass(frozen=True)
-class MeanFigures:
-    """Figures over several images; shares in 0-1.
+def mean_figures(images: Sequence[Figures], detector_ms: float = 0.0) -> Figures:
+    """Put the figures of one image or more together; shares in 0-1, None: not measured.
 
     PQ, SQ, RQ, the recalls, AP and the calibration error are over all masks of all images; the
-    others are means in which each image counts once. Latencies are medians and 95th percentiles;
-    a detector's time, where boxes had cost it, is part of both. `eliminated` is the share of all
-    submitted prompts. `recall` holds `coco_metrics.RECALLS`. None: not measured.
-    """
-
-    images: int
-    pq: float
-    sq: float
-    rq: float
-    recall: dict[str, float | None]
-    average_precision: float | None
-    one_to_one: float
-    boundary_iou: float
-    closest: float
-    coverage_50: float
-    coverage_75: float
-    near_copies: float
-    flicker: float | None
-    calibration_error: float | None
-    masks: float
-    prompts: float
-    kept: float
-    prompts_decoded: float
-    eliminated: float
-    prompt_ms: float
-    prompt_ms_p95: float
-    total_ms: float
-    total_ms_p95: float
-    reliability: tuple[ScoreBin, ...] = field(default=(), compare=False)
-
-
-def mean_figures(
-    images: Sequence[ImageFigures], detector_ms: float = 0.0, coco: CocoFigures | None = None
-) -> MeanFigures:
-    """Put the figures of one image or more together.
+    others are means in which each image counts once. Latencies are medians and 95th percentiles.
+    `eliminated` is the share of all submitted prompts.
 
     Args:
-        images: their figures.
+        images: their figures, with a `CocoImage` as `coco` where COCO's are wanted.
         detector_ms: what a detector of boxes took for each, on top of what was measured.
-        coco: COCO's figures over the same images.
     """
 
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(image, name) for image in images]))
+    def values(name: str) -> list[Any]:
+        return [image[name] for image in images]
 
-    panoptic = sum((image.panoptic for image in images), PanopticCounts())
-    flickers = [image.flicker for image in images if image.flicker is not None]
-    prompt_ms = np.array([image.prompt_ms for image in images]) + detector_ms
-    total_ms = np.array([image.total_ms for image in images]) + detector_ms
-    submitted = sum(image.prompts for image in images)
-    bins = reliability(
-        [score for image in images for score in image.scores],
-        [iou for image in images for iou in image.ious],
-    )
-    names = ("one_to_one", "boundary_iou", "closest", "coverage_50", "coverage_75", "near_copies")
-    return MeanFigures(
-        images=len(images),
-        pq=panoptic.panoptic_quality,
-        sq=panoptic.segmentation_quality,
-        rq=panoptic.recognition_quality,
-        recall=dict(coco.recall) if coco else dict.fromkeys(RECALLS),
-        average_precision=coco.precision if coco else None,
-        flicker=float(np.mean(flickers)) if flickers else None,
-        calibration_error=expected_calibration_error(bins),
-        **{name: mean(name) for name in (*names, "masks", "prompts", "kept", "prompts_decoded")},
-        eliminated=sum(image.eliminated for image in images) / submitted if submitted else 0.0,
-        prompt_ms=float(np.median(prompt_ms)),
-        prompt_ms_p95=float(np.percentile(prompt_ms, 95)),
-        total_ms=float(np.median(total_ms)),
-        total_ms_p95=float(np.percentile(total_ms, 95)),
-        reliability=bins,
-    )
+    def joined(name: str) -> NDArray[Any]:
+        return np.array(list(chain.from_iterable(values(name))))
+
+    matching = ("matched", "matched_iou", "false_positives", "missed")
+    flickers = [value for value in values("flicker") if value is not None]
+    counts = ~joined("unlabelled").astype(np.bool_)
+    bins = reliability(joined("scores")[counts].tolist(), joined("ious")[counts].tolist())
+    submitted = sum(values("prompts"))
+    figures = {
+        "images": len(images),
+        **panoptic_quality(*(sum(values(name)) for name in matching)),
+        **coco_figures([image["coco"] for image in images if "coco" in image]),
+        **{name: float(np.mean(values(name))) for name in SHARES},
+        "flicker": float(np.mean(flickers)) if flickers else None,
+        "calibration_error": expected_calibration_error(bins),
+        **{name: float(np.mean(values(name))) for name in COUNTS},
+        "eliminated": sum(values("eliminated")) / submitted if submitted else 0.0,
+    }
+    for name in ("prompt_ms", "total_ms"):
+        milliseconds = np.array(values(name)) + detector_ms
+        figures[name] = float(np.median(milliseconds))
+        figures[f"{name}_p95"] = float(np.percentile(milliseconds, 95))
+    return {**figures, "reliability": bins}

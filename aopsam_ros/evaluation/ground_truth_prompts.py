@@ -9,7 +9,7 @@ SAM's single mask that counts, where the decoder gives one, else that of the hig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,60 +32,44 @@ FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1  # labe
 Prompt = tuple[NDArray[np.float64], NDArray[np.float64]]  # coordinates [K, 2] and labels [K]
 
 
-@dataclass(frozen=True)
-class PromptKind:
-    """What prompts are made: `centre`, `random`, `box`, or `clicks` with so many corrections."""
+def parse_kind(text: str) -> tuple[str, int]:
+    """Read `centre`, `random`, `box` or `clicks:N`: the kind, and how many clicks correct.
 
-    name: str
-    corrections: int = 0
-
-    @classmethod
-    def parse(cls, text: str) -> PromptKind:
-        """Read `centre`, `random`, `box` or `clicks:N`.
-
-        Raises:
-            OptionError: if it is none of these.
-        """
-        name, _, count = text.partition(":")
-        if text in ("centre", "random", "box"):
-            return cls(text)
-        if name == "clicks" and count.isdecimal():
-            return cls(name, int(count))
-        raise OptionError(f"--points is {KINDS}, not '{text}'")
-
-
-@dataclass(frozen=True)
-class PromptedFigures:
-    """Mean IoU over instances that were prompted from the ground truth.
-
-    Attributes:
-        best: Of the best mask of each prompt, after the first click.
-        chosen: Of the mask with the highest predicted IoU.
-        instances: How many were prompted.
-        after_click: Of the chosen mask after each click, the first one included.
+    Raises:
+        OptionError: if it is none of these.
     """
-
-    best: float
-    chosen: float
-    instances: int
-    after_click: tuple[float, ...] = ()
+    name, _, count = text.partition(":")
+    if text in ("centre", "random", "box"):
+        return text, 0
+    if name == "clicks" and count.isdecimal():
+        return name, int(count)
+    raise OptionError(f"--points is {KINDS}, not '{text}'")
 
 
 def evaluate_prompts(
-    segmenter: Segmenter, image: EvaluationImage, kind: PromptKind, rng: np.random.Generator
-) -> PromptedFigures:
+    segmenter: Segmenter, image: EvaluationImage, kind: str, rng: np.random.Generator
+) -> dict[str, Any]:
     """Prompt every instance of an image; `rng` picks random points.
 
+    Returns:
+        best: mean IoU of the best mask of each prompt, after the first click.
+        chosen: mean IoU of the mask with the highest predicted IoU.
+        instances: how many were prompted.
+        after_click: mean IoU of the chosen mask after each click, the first one included; only of
+            clicks.
+
     Raises:
+        OptionError: if there is no such kind of prompts.
         InferenceError: if a graph fails.
     """
+    name, corrections = parse_kind(kind)
     frame = segmenter.encode(image.rgb)
     best: list[float] = []
-    after_click: list[list[float]] = [[] for _ in range(kind.corrections + 1)]
+    after_click: list[list[float]] = [[] for _ in range(corrections + 1)]
     step = min(DECODED_AT_ONCE, segmenter.engine.largest_batch or DECODED_AT_ONCE)
     for start in range(0, len(image.ground_truth), step):
         masks = image.ground_truth[start : start + step]
-        prompts = [first_prompt(mask, kind.name, rng) for mask in masks]
+        prompts = [first_prompt(mask, name, rng) for mask in masks]
         decoded: list[_Decoded] = []
         for click, ious in enumerate(after_click):
             decoded = _decode(segmenter.engine, frame, prompts, masks, decoded)
@@ -95,9 +79,13 @@ def evaluate_prompts(
                 corrected(prompt, mask, one.chosen)
                 for prompt, mask, one in zip(prompts, masks, decoded, strict=True)
             ]
-    means = tuple(float(np.mean(ious)) for ious in after_click)
-    is_clicked = kind.name == "clicks"
-    return PromptedFigures(float(np.mean(best)), means[0], len(best), means if is_clicked else ())
+    means = [float(np.mean(ious)) for ious in after_click]
+    return {
+        "best": float(np.mean(best)),
+        "chosen": means[0],
+        "instances": len(best),
+        "after_click": means if name == "clicks" else [],
+    }
 
 
 def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -> Prompt:
@@ -141,8 +129,7 @@ def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(regions == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax()), np.bool_)
 
 
-@dataclass(frozen=True)
-class _Decoded:
+class _Decoded(NamedTuple):
     """The best IoU of a prompt's masks; the chosen mask, its IoU, and its logits `[M, M]`."""
 
     best: float
@@ -182,12 +169,7 @@ def _decode(
     return found
 
 
-def mean_prompted(images: Sequence[PromptedFigures]) -> PromptedFigures:
-    """Average over images, each counting once."""
-    clicks = np.mean([image.after_click for image in images], 0).tolist()
-    return PromptedFigures(
-        float(np.mean([image.best for image in images])),
-        float(np.mean([image.chosen for image in images])),
-        sum(image.instances for image in images),
-        tuple(clicks),
-    )
+def mean_prompted(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Average over images, each counting once; `instances` add up."""
+    means = {name: np.mean([image[name] for image in images], 0).tolist() for name in images[0]}
+    return {**means, "instances": sum(image["instances"] for image in images)}

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.datasets import InstanceDataset, LabelledImage
+from aopsam_ros.evaluation.coco_metrics import compress
+from aopsam_ros.evaluation.metrics import crop_of
 
 SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
 
@@ -34,6 +36,11 @@ class EvaluationImage:
         """A name that differs for other pixels or other labels of the same name."""
         content = zlib.crc32(self.labelled.layers.tobytes(), zlib.crc32(self.rgb.tobytes()))
         return f"{self.dataset.name}/{self.labelled.name}/{content:08x}"
+
+    @cached_property
+    def run_lengths(self) -> list[str]:
+        """Its ground truth as COCO's run lengths; needs pycocotools."""
+        return [compress(crop_of(mask), *mask.shape) for mask in self.ground_truth]
 
 
 def instance_masks(

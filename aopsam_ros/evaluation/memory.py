@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
@@ -20,48 +20,47 @@ from aopsam_ros.errors import InferenceError
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.segmentation.segmenter import Segmenter
 
-
-@dataclass(frozen=True)
-class MemoryTask:
-    """What the process segments: images as a data set's path and an index; a file of boxes."""
-
-    model: str
-    engine: EngineOptions
-    source: str
-    options: Mapping[str, object]
-    boxes: Path | None
-    images: Sequence[tuple[Path, int]]
+Given = ParamSpec("Given")
 
 
-def measure_peak(task: MemoryTask) -> float:
-    """Segment some images in a fresh process.
-
-    Returns:
-        the most memory during a frame above what the process had before it loaded the model, MiB.
+def in_fresh_process(
+    measure: Callable[Given, float], *args: Given.args, **kw: Given.kwargs
+) -> float:
+    """Return what a function measures in a process that has done nothing else.
 
     Raises:
         AopsamError: as in this process; `InferenceError` also if the process was ended.
     """
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(_segment, task).result()
+            return pool.submit(measure, *args, **kw).result()
     except BrokenProcessPool as error:
         raise InferenceError(f"memory could not be measured: {error}") from None
 
 
-def _segment(task: MemoryTask) -> float:
-    datasets = {path: open_dataset(path) for path, _ in task.images}
-    images = [(datasets[path].name, datasets[path].read(index)) for path, index in task.images]
-    boxes = BoxFile(task.boxes) if task.boxes else None
+def peak_memory(
+    model: str,
+    engine: EngineOptions,
+    source: str,
+    options: Mapping[str, object],
+    images: Sequence[tuple[Path, int]],
+    boxes: Path | None = None,
+) -> float:
+    """Segment some images, each a data set's path and an index.
+
+    Returns:
+        the most memory during a frame above what the process had before it loaded the model, MiB.
+    """
+    datasets = {path: open_dataset(path) for path, _ in images}
+    read = [(datasets[path].name, datasets[path].read(index)) for path, index in images]
+    file = BoxFile(boxes) if boxes else None
     before = reset_peak()
-    with Segmenter.from_bundle(task.model, task.source, task.engine) as segmenter:
-        segmenter.options = segmenter.options.updated(task.options)
+    with Segmenter.from_bundle(model, source, engine) as segmenter:
+        segmenter.options = segmenter.options.updated(options)
         reset_peak()  # loading a model may take more than running it
-        for name, image in images:
-            needed = (
-                boxes.find(image.name, [name]) if boxes and segmenter.source.needs_boxes else None
-            )
-            segmenter.segment(image.rgb, boxes=needed)
+        for folder, image in read:
+            found = file.find(image.name, [folder]) if file else None
+            segmenter.segment(image.rgb, boxes=found)
         return max(0.0, peak() - before)
 
 

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aopsam_ros.errors import EngineError
 from aopsam_ros.evaluation.calibration import ScoreBin
 
-# Distinct for people with colour vision deficiencies, too (Okabe and Ito).
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-# No date, no random ids: the same figures give the same file.
 _STYLE = {
+    # Distinct for people with colour vision deficiencies, too (Okabe and Ito).
+    "axes.prop_cycle": "cycler(color=['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9'])",
+    # No date, no random ids: the same figures give the same file.
     "svg.hashsalt": "aopsam",
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "legend.frameon": False,
 }
+_GREY = {"color": "#999999", "lw": 1}
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A configuration in a plot: what it cost and what it reached."""
 
     series: str
@@ -65,22 +65,18 @@ def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
     Returns:
         an SVG element.
     """
-    figure, (axes,) = _figure(7.0, 4.2, 1)
-    for number, series in enumerate(dict.fromkeys(point.series for point in points)):
+    figure, (axes,) = _figure(7.0, 4.2)
+    for series in dict.fromkeys(point.series for point in points):
         own = [point for point in points if point.series == series]
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.scatter([p.x for p in own], [p.y for p in own], s=26, color=colour, label=series)
+        axes.scatter([p.x for p in own], [p.y for p in own], s=26, label=series)
     front = pareto_front(points)
-    axes.step([p.x for p in front], [p.y for p in front], where="post", color="#999999", lw=1)
+    axes.step([p.x for p in front], [p.y for p in front], where="post", **_GREY)
     for point in points:
-        if point.label:
-            axes.annotate(
-                point.label, (point.x, point.y), textcoords="offset points", xytext=(5, 4)
-            )
+        axes.annotate(point.label, (point.x, point.y), textcoords="offset points", xytext=(5, 4))
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(frameon=False)
+    axes.legend()
     return _svg(figure)
 
 
@@ -91,8 +87,8 @@ def draw_sweep(values: Sequence[float], curves: Mapping[str, Sequence[float]], n
         an SVG element.
     """
     figure, panels = _figure(2.6 * len(curves), 2.2, len(curves))
-    for number, (axes, (title, heights)) in enumerate(zip(panels, curves.items(), strict=True)):
-        axes.plot(values, heights, marker="o", ms=4, color=_COLOURS[number % len(_COLOURS)])
+    for axes, (title, heights) in zip(panels, curves.items(), strict=True):
+        axes.plot(values, heights, marker="o", ms=4)
         axes.set(title=title, xlabel=name)
         axes.margins(y=0.25)
     return _svg(figure)
@@ -104,26 +100,24 @@ def draw_reliability(bins: Mapping[str, Sequence[ScoreBin]]) -> str:
     Returns:
         an SVG element.
     """
-    figure, (axes,) = _figure(4.2, 4.2, 1)
-    axes.plot([0, 1], [0, 1], color="#999999", lw=1, label="calibrated")
-    for number, (series, some) in enumerate(bins.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
-        scores, ious = [each.score for each in some], [each.iou for each in some]
-        axes.plot(scores, ious, marker="o", ms=4, color=colour, label=series)
+    figure, (axes,) = _figure(4.2, 4.2)
+    axes.plot([0, 1], [0, 1], label="calibrated", **_GREY)
+    for series, some in bins.items():
+        scores, ious = [each["score"] for each in some], [each["iou"] for each in some]
+        axes.plot(scores, ious, marker="o", ms=4, label=series)
     axes.set(xlabel="score of a mask", ylabel="IoU", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(frameon=False)
+    axes.legend()
     return _svg(figure)
 
 
-def _figure(width: float, height: float, panels: int) -> tuple[Any, Sequence[Any]]:
+def _figure(width: float, height: float, panels: int = 1) -> tuple[Any, Sequence[Any]]:
     """Make a figure that no screen shows, and its panels."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, panels, squeeze=False)[0]
-    return figure, axes
+        return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
 def _svg(figure: Any) -> str:  # noqa: ANN401  (matplotlib has no types)

@@ -6,13 +6,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from aopsam_ros.evaluation.configurations import SWEEPS
 from aopsam_ros.evaluation.evaluator import Evaluator
-from aopsam_ros.evaluation.examples import Example, draw_examples
-from aopsam_ros.evaluation.figures import MeanFigures
+from aopsam_ros.evaluation.examples import draw_examples
 from aopsam_ros.evaluation.plots import Point, draw_front, draw_reliability, draw_sweep
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome
-from aopsam_ros.evaluation.tables import COLUMNS, Table, cells
+from aopsam_ros.evaluation.tables import Table
 from aopsam_ros.images.files import write_bytes
 
 LEGEND = (
@@ -61,26 +59,34 @@ def write_report(evaluator: Evaluator, evaluation: Evaluation, folder: Path) -> 
 
 def to_markdown(evaluation: Evaluation) -> str:
     """Return the report's tables as Markdown."""
-    about = "\n".join(f"- {name}: {text}" for name, text in _about(evaluation))
+    about = "\n".join(f"- {name}: {text}" for name, text in _about(evaluation).items())
     parts = [table.markdown() for table in tables(evaluation)]
     return "\n".join(["# Evaluation", "", about, "", LEGEND, "", *parts])
 
 
-def to_html(evaluation: Evaluation, examples: Sequence[Sequence[Example]]) -> str:
-    """Return the whole report as one page; its example images lie beside it."""
-    about = "".join(f"<li>{name}: {html.escape(text)}</li>" for name, text in _about(evaluation))
-    body = [f"<h1>Evaluation</h1><ul>{about}</ul><p>{html.escape(LEGEND)}</p>"]
-    body.append("<h2>Panoptic quality against prompts decoded</h2>")
-    body.append("<p>Points without a name are the other configurations of the tables below.</p>")
-    body.append(_front(evaluation))
-    body += [table.html() for table in tables(evaluation)]
-    body += [_curves(evaluation, name) for name in SWEEPS]
-    body.append("<h2>Reliability of the scores</h2>")
-    sources = evaluation.part("sources")
-    body.append(draw_reliability({o.configuration.title: _all(o).reliability for o in sources}))
-    if examples:
-        body.append("<h2>Best, median and worst image of the first source</h2>")
-    body += [_row_of_examples(row) for row in examples]
+def to_html(evaluation: Evaluation, examples: Sequence[Sequence[tuple[str, str]]] = ()) -> str:
+    """Return the whole report as one page.
+
+    Args:
+        evaluation: to report.
+        examples: rows of image files that lie beside the page, and their captions.
+    """
+    about = [f"<li>{name}: {html.escape(text)}</li>" for name, text in _about(evaluation).items()]
+    reliability = {
+        o.configuration.title: o.figures[ALL]["reliability"] for o in evaluation.part("sources")
+    }
+    body = [
+        f"<h1>Evaluation</h1><ul>{''.join(about)}</ul><p>{html.escape(LEGEND)}</p>",
+        "<h2>Panoptic quality against prompts decoded</h2>",
+        "<p>Points without a name are the other configurations of the tables below.</p>",
+        _front(evaluation),
+        *(table.html() for table in tables(evaluation)),
+        *(_curves(name, swept) for name, swept in _sweeps(evaluation).items()),
+        "<h2>Reliability of the scores</h2>",
+        draw_reliability(reliability),
+        *(["<h2>Best, median and worst image of the first source</h2>"] if examples else []),
+        *(_row_of_examples(row) for row in examples),
+    ]
     content = "\n".join(body)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -94,81 +100,70 @@ def tables(evaluation: Evaluation) -> list[Table]:
     sources = evaluation.part("sources")
     found = [_table("Table 1: prompt sources, all images", "", sources)]
     if len(evaluation.data) > 1:
-        found.append(_by_set(evaluation, sources))
+        rows = [
+            (f"{name}: {outcome.configuration.title}", outcome.figures[name])
+            for name in evaluation.data
+            for outcome in sources
+        ]
+        found.append(Table.of("Table 1 by data set", "", rows))
     for part, title, note in (
         ("ablation", "Table 2: ablation", "predictor only: every peak of the map, unsmoothed"),
         ("rules", "Filtering rules", "how remaining prompts are dropped after each batch"),
     ):
-        if evaluation.part(part):
-            found.append(_table(title, note, evaluation.part(part)))
-    for name in SWEEPS:
-        swept = _swept(evaluation, name)
-        if swept:
-            rule = swept[0].options["asf.filtering"]
-            note = f"one option changed at a time; rule: {rule}"
-            found.append(_table(f"Table 3: {name}", note, swept))
+        if outcomes := evaluation.part(part):
+            found.append(_table(title, note, outcomes))
+    for name, swept in _sweeps(evaluation).items():
+        note = f"one option changed at a time; rule: {swept[0].options['asf.filtering']}"
+        found.append(_table(f"Table 3: {name}", note, swept))
     return found
 
 
-def _about(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _about(evaluation: Evaluation) -> dict[str, str]:
     data = ", ".join(f"{name} ({count})" for name, count in evaluation.data.items())
-    return [*evaluation.about.items(), ("images", data)]
+    return {**evaluation.about, "images": data}
 
 
-def _swept(evaluation: Evaluation, name: str) -> list[Outcome]:
-    return [o for o in evaluation.part("sweeps") if o.configuration.swept == name]
+def _sweeps(evaluation: Evaluation) -> dict[str, list[Outcome]]:
+    """Return the outcomes by the option that was swept."""
+    found: dict[str, list[Outcome]] = {}
+    for outcome in evaluation.part("sweeps"):
+        found.setdefault(outcome.configuration.swept, []).append(outcome)
+    return found
 
 
 def _table(title: str, note: str, outcomes: Sequence[Outcome]) -> Table:
-    rows = [(o.configuration.title, *cells(_all(o), o.peak_mb)) for o in outcomes]
-    return Table(title, note, ("", *COLUMNS), tuple(rows))
-
-
-def _by_set(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> Table:
-    rows = [
-        (f"{name}: {outcome.configuration.title}", *cells(outcome.figures[name])[:-1])
-        for name in evaluation.data
-        for outcome in outcomes
-    ]
-    return Table("Table 1 by data set", "", ("", *COLUMNS[:-1]), tuple(rows))
-
-
-def _all(outcome: Outcome) -> MeanFigures:
-    return outcome.figures[ALL]
+    rows = [(o.configuration.title, o.figures[ALL] | {"peak_mb": o.peak_mb}) for o in outcomes]
+    return Table.of(title, note, rows)
 
 
 def _front(evaluation: Evaluation) -> str:
     points = []
     for outcome in evaluation.outcomes:
-        what, figures = outcome.configuration, _all(outcome)
+        what, figures = outcome.configuration, outcome.figures[ALL]
         label = what.title if what.part == "sources" else ""
         # A logarithmic axis has no zero.
-        decoded = max(figures.prompts_decoded, 0.5)
-        points.append(Point(what.source, label, decoded, 100 * figures.pq))
+        decoded = max(figures["prompts_decoded"], 0.5)
+        points.append(Point(what.source, label, decoded, 100 * figures["pq"]))
     return draw_front(points, "prompts decoded an image", "PQ, %")
 
 
-def _curves(evaluation: Evaluation, name: str) -> str:
-    swept = _swept(evaluation, name)
-    if not swept:
-        return ""
+def _curves(name: str, swept: Sequence[Outcome]) -> str:
+    figures = [outcome.figures[ALL] for outcome in swept]
     curves = {
-        "PQ, %": [100 * _all(outcome).pq for outcome in swept],
-        "mIoU 1:1, %": [100 * _all(outcome).one_to_one for outcome in swept],
-        "total ms": [_all(outcome).total_ms for outcome in swept],
-        "eliminated, %": [100 * _all(outcome).eliminated for outcome in swept],
+        "PQ, %": [100 * one["pq"] for one in figures],
+        "mIoU 1:1, %": [100 * one["one_to_one"] for one in figures],
+        "total ms": [one["total_ms"] for one in figures],
+        "eliminated, %": [100 * one["eliminated"] for one in figures],
+        "peak MB": [outcome.peak_mb or 0.0 for outcome in swept],
     }
-    if all(outcome.peak_mb is not None for outcome in swept):
-        curves["peak MB"] = [outcome.peak_mb or 0.0 for outcome in swept]
-    values = [float(outcome.configuration.value) for outcome in swept]
-    return draw_sweep(values, curves, name)
+    return draw_sweep([float(outcome.configuration.value) for outcome in swept], curves, name)
 
 
-def _row_of_examples(row: Sequence[Example]) -> str:
+def _row_of_examples(row: Sequence[tuple[str, str]]) -> str:
     figures = "".join(
-        f'<figure><img src="{html.escape(example.file)}" alt="" loading="lazy">'
-        f"<figcaption>{html.escape(example.caption)}</figcaption></figure>"
-        for example in row
+        f'<figure><img src="{html.escape(file)}" alt="" loading="lazy">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        for file, caption in row
     )
     columns = f"grid-template-columns:repeat({len(row)},1fr)"
     return f'<div class="examples" style="{columns}">{figures}</div>'

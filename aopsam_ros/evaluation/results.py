@@ -8,12 +8,11 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from aopsam_ros.evaluation.configurations import Configuration
-from aopsam_ros.evaluation.figures import MeanFigures
+from aopsam_ros.evaluation.figures import Figures
 from aopsam_ros.options import Value
 
 ALL = "all"  # the figures over the images of all data sets
@@ -25,8 +24,13 @@ class Outcome:
 
     configuration: Configuration
     options: Mapping[str, Value]
-    figures: Mapping[str, MeanFigures]
+    figures: Mapping[str, Figures]
     peak_mb: float | None = None
+
+    def names(self) -> dict[str, str]:
+        """Return what the configuration is called in the files."""
+        one = self.configuration
+        return {"part": one.part, "configuration": one.title, "source": one.source}
 
 
 @dataclass(frozen=True)
@@ -46,53 +50,26 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Return all figures."""
-        content: dict[str, Any] = {"about": dict(self.about), "data": dict(self.data)}
-        content["configurations"] = [
-            {
-                **_named(outcome.configuration),
-                "options": dict(outcome.options),
-                "peak_mb": outcome.peak_mb,
-                "figures": {
-                    name: _flat(figures) | {"reliability": asdict(figures)["reliability"]}
-                    for name, figures in outcome.figures.items()
-                },
-            }
-            for outcome in self.outcomes
+        rows = [
+            {**one.names(), "options": one.options, "peak_mb": one.peak_mb, "figures": one.figures}
+            for one in self.outcomes
         ]
+        content = {"about": self.about, "data": self.data, "configurations": rows}
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
         """Return one line for each configuration and data set."""
         rows = [
-            {**_named(outcome.configuration), "data": data, **_flat(figures)}
-            | {"peak_mb": outcome.peak_mb}
+            {**outcome.names(), "data": data, **figures, "peak_mb": outcome.peak_mb}
             for outcome in self.outcomes
             for data, figures in outcome.figures.items()
         ]
+        columns = [name for name in rows[0] if name != "reliability"]
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
-
-
-def _named(configuration: Configuration) -> dict[str, str]:
-    return {
-        "part": configuration.part,
-        "configuration": configuration.title,
-        "source": configuration.source,
-    }
-
-
-def _flat(figures: MeanFigures) -> dict[str, float | None]:
-    """Return the figures by name, the recalls among the others."""
-    flat: dict[str, float | None] = {}
-    for name, value in vars(figures).items():
-        if name == "recall":
-            flat |= value
-        elif name != "reliability":
-            flat[name] = value
-    return flat
 
 
 def describe_machine() -> str:

@@ -5,44 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.evaluation.figures import ImageFigures
-from aopsam_ros.evaluation.panoptic import PanopticCounts
 
-FORMAT = 2  # raise it when what is measured changes
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """One image's figures and, as COCO's run lengths, its predicted masks and their scores."""
-
-    figures: ImageFigures
-    predicted: tuple[str, ...] = ()
-    scores: tuple[float, ...] = ()
+FORMAT = 3  # raise it when what is measured changes
 
 
 def configuration_key(description: Mapping[str, Any]) -> str:
     """Return a short name that differs for whatever gives other results."""
-    basis = {"format": FORMAT, "release": _release(), **description}
-    content = json.dumps(basis, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _release() -> str:
-    """Return this package's version; another release may find other masks."""
     try:
-        return version("aopsam_ros")
+        release = version("aopsam_ros")  # another one may find other masks
     except PackageNotFoundError:  # run from its sources
-        return ""
+        release = ""
+    content = json.dumps({"format": FORMAT, "release": release, **description}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class Store:
     """Results of one configuration: a line of JSON for each image, appended at once.
+
+    `results` holds them by the image's key.
 
     Args:
         path: the file; None keeps the results in memory only.
@@ -51,38 +36,25 @@ class Store:
     def __init__(self, path: Path | None = None) -> None:
         """Read what an earlier run left; a line that was cut off is measured again."""
         self._path = path
-        self._images: dict[str, StoredImage] = {}
+        self.results: dict[str, dict[str, Any]] = {}
         if path is not None and path.is_file():
             for line in path.read_text(encoding="utf-8").splitlines():
-                self._read(line)
+                try:
+                    content = json.loads(line)
+                    self.results[content.pop("key")] = content
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue
 
-    def _read(self, line: str) -> None:
-        try:
-            content = json.loads(line)
-            figures = content["figures"]
-            figures["panoptic"] = PanopticCounts(**figures["panoptic"])
-            for name in ("scores", "ious"):
-                figures[name] = tuple(figures[name])
-            self._images[content["image"]] = StoredImage(
-                ImageFigures(**figures), tuple(content["predicted"]), tuple(content["scores"])
-            )
-        except (ValueError, KeyError, TypeError):
-            return
-
-    def get(self, image: str) -> StoredImage | None:
-        """Return an image's results by its key, if they are there."""
-        return self._images.get(image)
-
-    def put(self, image: str, stored: StoredImage) -> None:
+    def put(self, key: str, results: dict[str, Any]) -> None:
         """Keep an image's results.
 
         Raises:
             InputError: if they cannot be written.
         """
-        self._images[image] = stored
+        self.results[key] = results
         if self._path is None:
             return
-        line = json.dumps({"image": image, **asdict(stored)}) + "\n"
+        line = json.dumps({"key": key, **results}) + "\n"
         try:
             # The break first: a line that was cut off before must not spoil this one.
             with self._path.open("a", encoding="utf-8") as file:

@@ -6,44 +6,10 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aopsam_ros.evaluation.figures import MeanFigures
+from aopsam_ros.evaluation.figures import Figures
 
-
-@dataclass(frozen=True)
-class Table:
-    """A title, what to know before reading it, and cells as text; the first column is a name."""
-
-    title: str
-    note: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """Return the table as Markdown."""
-        lines = [f"## {self.title}", "", self.note, ""] if self.note else [f"## {self.title}", ""]
-        lines.append("| " + " | ".join(self.columns) + " |")
-        lines.append("|---" + "|---:" * (len(self.columns) - 1) + "|")
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
-        return "\n".join(lines) + "\n"
-
-    def html(self) -> str:
-        """Return the table as HTML."""
-        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        head = _line("th", self.columns)
-        body = "\n".join(_line("td", row) for row in self.rows)
-        return (
-            f"<h2>{html.escape(self.title)}</h2>\n{note}\n<div class=wide><table>\n"
-            f"<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
-        )
-
-
-def _line(tag: str, cells: Sequence[str]) -> str:
-    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-    return f"<tr>{inside}</tr>"
-
-
-# Titles, an attribute of `MeanFigures` or a recall, and how it is written: shares in percent.
-_COLUMNS = (
+# Titles, names of figures, and how they are written: shares in percent.
+COLUMNS = (
     ("PQ", "pq", "{:.1%}"),
     ("AR@100", "ar_100", "{:.1%}"),
     ("SQ", "sq", "{:.1%}"),
@@ -73,13 +39,49 @@ _COLUMNS = (
     ("p95", "total_ms_p95", "{:.0f}"),
     ("peak MB", "peak_mb", "{:.0f}"),
 )
-COLUMNS = tuple(title for title, _, _ in _COLUMNS)
 
 
-def cells(figures: MeanFigures, peak_mb: float | None = None) -> tuple[str, ...]:
-    """Return figures in the order of `COLUMNS`; a dash where nothing was measured."""
-    known = {**vars(figures), **figures.recall, "peak_mb": peak_mb}
-    return tuple(
-        "-" if known[name] is None else form.format(known[name]).rstrip("%")
-        for _, name, form in _COLUMNS
-    )
+@dataclass(frozen=True)
+class Table:
+    """A title, what to know before reading it, and cells as text; the first column is a name."""
+
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    @classmethod
+    def of(cls, title: str, note: str, rows: Sequence[tuple[str, Figures]]) -> Table:
+        """Write named rows of the same figures in `COLUMNS`; a dash is what was not measured."""
+        columns = [column for column in COLUMNS if column[1] in rows[0][1]]
+        cells = [
+            [name, *(_cell(form, figures[figure]) for _, figure, form in columns)]
+            for name, figures in rows
+        ]
+        return cls(title, note, ["", *(column for column, _, _ in columns)], cells)
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        rows = (self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows)
+        note = f"{self.note}\n\n" if self.note else ""
+        lines = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+        return f"## {self.title}\n\n{note}{lines}"
+
+    def html(self) -> str:
+        """Return the table as HTML."""
+        note = f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        body = "\n".join(_line("td", row) for row in self.rows)
+        return (
+            f"<h2>{html.escape(self.title)}</h2>\n{note}\n<div class=wide><table>\n"
+            f"<thead>{_line('th', self.columns)}</thead>\n"
+            f"<tbody>\n{body}\n</tbody></table></div>\n"
+        )
+
+
+def _cell(form: str, value: float | None) -> str:
+    return "-" if value is None else form.format(value).rstrip("%")
+
+
+def _line(tag: str, cells: Sequence[str]) -> str:
+    inside = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{inside}</tr>"

@@ -38,9 +38,7 @@ def without_times(path: Path):
         return content
     if path.suffix == ".jsonl":
         results = [json.loads(line) for line in path.read_text().splitlines() if line]
-        for entry in results:
-            entry["figures"] |= {"prompt_ms": 0, "total_ms": 0}
-        return results
+        return [entry | {"prompt_ms": 0, "total_ms": 0, "peak_mb": 0} for entry in results]
     return re.sub(r"\d+(\.\d+)?", "#", path.read_text()) if path.suffix == ".md" else None
 
 
@@ -88,10 +86,10 @@ def test_a_killed_run_goes_on_where_it_stopped(evaluated, tiny_folder, data, tmp
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     kept = {path: path.read_text() for path in (tmp_path / "images").iterdir()}
-    measured = sum(text.count('{"image"') for text in kept.values())
+    measured = sum(text.count('{"key"') for text in kept.values())
     assert measured == 13 - 4  # each of four configurations warmed up first
     for path in list(kept)[:1]:  # and the last line may be half written
-        path.write_text(kept[path] + '{"image": "far/sc')
+        path.write_text(kept[path] + '{"key": "far/sc')
     calls = []
     segment = Segmenter.segment
     monkeypatch.setattr(Segmenter, "segment", lambda *a: calls.append(1) or segment(*a))
