@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (AopsamError, OSError, ImportError) as error:
-        return _fail(error)
+        lines = str(error).strip().splitlines()
+        print(f"aopsam: error: {lines[0] if lines else type(error).__name__}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("aopsam: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -51,13 +53,6 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         if name == chosen:
             importlib.import_module(command.module).add_arguments(subparser)
     return parser
-
-
-def _fail(error: Exception) -> int:
-    """Say in one line what went wrong."""
-    lines = str(error).strip().splitlines()
-    print(f"aopsam: error: {lines[0] if lines else type(error).__name__}", file=sys.stderr)
-    return FAILED
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ MAX_PIXELS = 1 << 26  # an 8K frame is half of this
 class FrameGeometry:
     """How the source image lies in the padded square: top left, `valid` pixels of `image_size`.
 
-    Coordinates follow SAM: a source pixel (x, y) is (x * scale_x, y * scale_y) in the square, and
-    the half pixel is added by the decoder. Squares of other sizes (confidence map, features,
+    Coordinates follow SAM: a source pixel (x, y) is `(x, y) * scale` in the square, and the
+    half pixel is added by the decoder. Squares of other sizes (confidence map, features,
     low-resolution masks) show the same padded area with cells of `image_size / size` pixels.
     """
 
@@ -39,29 +39,25 @@ class FrameGeometry:
         return self.valid_height, self.valid_width
 
     @property
-    def scale_x(self) -> float:
-        """Resized pixels per source pixel, horizontally."""
-        return self.valid_width / self.width
-
-    @property
-    def scale_y(self) -> float:
-        """Resized pixels per source pixel, vertically; differs from `scale_x` by rounding only."""
-        return self.valid_height / self.height
+    def scale(self) -> NDArray[np.float64]:
+        """Resized pixels per source pixel, `[x, y]`; the two differ by rounding only."""
+        return np.array([self.valid_width / self.width, self.valid_height / self.height])
 
     def to_resized(self, points: NDArray[Any]) -> NDArray[np.float32]:
         """Scale points `[..., 2]` (x, y) from source pixels to pixels of the square."""
-        return np.asarray(points * np.array([self.scale_x, self.scale_y]), np.float32)
+        return np.asarray(points * self.scale, np.float32)
 
     def to_source(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Scale points `[..., 2]` (x, y) from pixels of the square to source pixels."""
-        scale = np.array([self.scale_x, self.scale_y])
-        return np.asarray(np.asarray(points, np.float64) / scale)
+        return np.asarray(np.asarray(points, np.float64) / self.scale)
 
     def valid_cells(self, size: int) -> tuple[int, int]:
         """Rows and columns of a `size` x `size` map whose cell centres show the image."""
-        return _cells(self.valid_height, size, self.image_size), _cells(
-            self.valid_width, size, self.image_size
-        )
+        # Cell i has its centre at (i + 0.5) * image_size / size.
+        side = self.image_size
+        counts = (-((side - 2 * valid * size) // (2 * side)) for valid in self.valid)
+        rows, columns = (min(max(count, 1), size) for count in counts)
+        return rows, columns
 
     def to_cells(self, points: NDArray[Any], size: int) -> NDArray[np.float64]:
         """Convert source points `[..., 2]` to cell indices (x, y) of a `size` x `size` map.
@@ -76,12 +72,6 @@ class FrameGeometry:
         resized = (np.asarray(cells, np.float64) + 0.5) * (self.image_size / size) - 0.5
         corner = [self.width - 1.0, self.height - 1.0]
         return np.asarray(np.clip(self.to_source(resized), 0.0, corner), np.float64)
-
-
-def _cells(valid: int, size: int, image_size: int) -> int:
-    """Count the cells whose centre `(i + 0.5) * image_size / size` is left of `valid`."""
-    count = -((image_size - 2 * valid * size) // (2 * image_size))
-    return min(max(count, 1), size)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS as OPTIONS
-from aopsam_ros.option_table import OptionSpec as OptionSpec
-from aopsam_ros.option_table import Value as Value
+from aopsam_ros.option_table import OPTIONS, Value
 
 
 def check(name: str, value: object) -> Value:
@@ -24,18 +22,10 @@ def check(name: str, value: object) -> Value:
         group = name.partition(".")[0]
         near = [n for n in OPTIONS if n.startswith(f"{group}.")]
         raise OptionError(f"unknown option '{name}'; known: {', '.join(near or OPTIONS)}")
-    if spec.type is str:
-        return _check_word(name, value, spec)
-    return _check_number(name, value, spec)
-
-
-def _check_word(name: str, value: object, spec: OptionSpec) -> str:
-    if not isinstance(value, str) or value not in spec.choices:
-        raise OptionError(f"{name} must be one of {', '.join(spec.choices)}, not {value!r}")
-    return value
-
-
-def _check_number(name: str, value: object, spec: OptionSpec) -> float | int:
+    if spec.value_type is str:
+        if not isinstance(value, str) or value not in spec.choices:
+            raise OptionError(f"{name} must be one of {', '.join(spec.choices)}, not {value!r}")
+        return value
     # A parameter of type bool is an int to Python, but never meant as one.
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
         raise OptionError(f"{name} must be a number, not {value!r}")
@@ -45,13 +35,12 @@ def _check_number(name: str, value: object, spec: OptionSpec) -> float | int:
         number = math.inf
     if not math.isfinite(number):
         raise OptionError(f"{name} must be finite, not {value!r}")
-    if spec.type is int and not number.is_integer():
+    if spec.value_type is int and not number.is_integer():
         raise OptionError(f"{name} must be a whole number, not {value!r}")
     low, high = spec.minimum, spec.maximum
     if low is not None and high is not None and not low <= number <= high:
         raise OptionError(f"{name} must be between {low:.10g} and {high:.10g}, not {value!r}")
-    result: float | int = spec.type(number)
-    return result
+    return int(number) if spec.value_type is int else number
 
 
 def parse(name: str, text: str) -> Value:
@@ -61,14 +50,13 @@ def parse(name: str, text: str) -> Value:
         OptionError: as `check`.
     """
     spec = OPTIONS.get(name)
-    if spec is None or spec.type is str:
+    if spec is None or spec.value_type is str:
         return check(name, text)
     try:
-        return check(name, float(text))
-    except ValueError as error:
-        if isinstance(error, OptionError):
-            raise
+        number = float(text)
+    except ValueError:
         raise OptionError(f"{name} must be a number, not {text!r}") from None
+    return check(name, number)
 
 
 def _default(name: str) -> Any:  # noqa: ANN401  (the dataclass field gives the type)

@@ -21,17 +21,14 @@ def user_data(kind: str) -> Path:
 
 def _base(variable: str, default: str) -> Path:
     base = Path(os.environ.get(variable, ""))
-    # The XDG specification: a relative path is to be ignored.
-    return base if base.is_absolute() else _home() / default
-
-
-def _home() -> Path:
+    if base.is_absolute():  # the XDG specification: a relative path is to be ignored
+        return base
     try:
-        return Path.home()
+        return Path.home() / default
     except RuntimeError:
-        # A user of a container may have none. Debian's name for that: nothing is found there, and
-        # a write fails with the system's error.
-        return Path("/nonexistent")
+        # A user of a container may have no home. Debian's name for that: nothing is found there,
+        # and a write fails with the system's error.
+        return Path("/nonexistent") / default
 
 
 def make_private(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from aopsam_ros.options import OptionSpec
+from aopsam_ros.option_table import OptionSpec
 from aopsam_ros.ros import publishers, subscriptions
 from aopsam_ros.ros.monitoring.diagnostics import HEALTH_RULES, VALUES
 from aopsam_ros.ros.parameter_table import FIXED, TABLE
@@ -94,13 +94,13 @@ def type_name(kind: type) -> str:
 
 def parameters(names: Iterable[str]) -> str:
     """Return a table of parameters."""
-    rows = [(f"`{n}`", TABLE[n].type.__name__, default(TABLE[n]), meaning(TABLE[n])) for n in names]
+    rows = [(f"`{n}`", TABLE[n].value_type.__name__, default(TABLE[n]), meaning(TABLE[n])) for n in names]
     return table(("Parameter", "Type", "Default", "Meaning"), rows)
 
 
 def default(spec: OptionSpec) -> str:
     """Return a default as YAML writes it."""
-    return str(spec.default).lower() if spec.type is bool else str(spec.default)
+    return str(spec.default).lower() if spec.value_type is bool else str(spec.default)
 
 
 def meaning(spec: OptionSpec) -> str:

@@ -18,7 +18,7 @@ from aopsam_ros.commands.arguments import (
 )
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
-from aopsam_ros.options import OPTIONS
+from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import KNOWN
 from aopsam_ros.results import Segmentation

@@ -22,7 +22,7 @@ from aopsam_ros.prompting.sources import AUTO
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import METRICS, Budget
 from aopsam_ros.tuning.study import require_optuna
-from aopsam_ros.tuning.tuner import Task, Tuner
+from aopsam_ros.tuning.tuner import Task, tune
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_optuna()
     task = _task(arguments)
     task.out.mkdir(parents=True, exist_ok=True)
-    tuner = Tuner(task)
-    try:
-        tuned = tuner.run()
-    finally:
-        tuner.close()
+    tuned = tune(task)
     given = {name: check(name, value) for name, value in task.settings.items()}
     files = {
         "params.yaml": to_yaml(tuned, given, task.budget.describe()),

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from aopsam_ros.engines.base import AUTO
 from aopsam_ros.engines.registry import ENGINES
 from aopsam_ros.errors import OptionError
-from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
+from aopsam_ros.option_table import OPTIONS, OptionSpec
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions
 from aopsam_ros.space.boxes_3d import AXES, OPTICAL
 from aopsam_ros.streaming.reuse import ReuseOptions
@@ -19,19 +20,15 @@ T = TypeVar("T")
 
 
 def _flag(default: bool, description: str) -> OptionSpec:
-    return OptionSpec(bool, default, None, None, description)
+    return OptionSpec(default, description)
 
 
 def _text(default: str, description: str, choices: tuple[str, ...] = ()) -> OptionSpec:
-    return OptionSpec(str, default, None, None, description, choices)
+    return OptionSpec(default, description, choices=choices)
 
 
-def _integer(default: int, minimum: int, maximum: int, description: str) -> OptionSpec:
-    return OptionSpec(int, default, minimum, maximum, description)
-
-
-def _float(default: float, minimum: float, maximum: float, description: str) -> OptionSpec:
-    return OptionSpec(float, default, minimum, maximum, description)
+def _number(default: float, minimum: float, maximum: float, description: str) -> OptionSpec:
+    return OptionSpec(default, description, minimum, maximum)
 
 
 FIXED: Mapping[str, OptionSpec] = {
@@ -48,8 +45,8 @@ FIXED: Mapping[str, OptionSpec] = {
         "where prompts come from: auto, predictor, clusters, gridN as grid16, or a detector's boxes"
         " or box_centres",
     ),
-    "threads": _integer(0, 0, 256, "processor threads of the engine; 0 = the engine chooses"),
-    "workers": _integer(
+    "threads": _number(0, 0, 256, "processor threads of the engine; 0 = the engine chooses"),
+    "workers": _number(
         1,
         1,
         16,
@@ -64,13 +61,13 @@ FIXED: Mapping[str, OptionSpec] = {
     "autostart": _flag(False, "configure and activate at start"),
 }
 CHANGEABLE: Mapping[str, OptionSpec] = {
-    "markers.depth": _float(
+    "markers.depth": _number(
         1.0, 0.01, 1000.0, "distance of markers along their pixels' rays, metres"
     ),
-    "markers.pixel_size": _float(
+    "markers.pixel_size": _number(
         0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
     ),
-    "markers.size": _float(8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
+    "markers.size": _number(8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
     "markers.rectified": _flag(
         False,
         "images are rectified: use CameraInfo's P without distortion, for boxes in space as well",
@@ -80,13 +77,13 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "tracking.enabled": _flag(
         False, "ids stay with objects from frame to frame; not with grid.crop_layers"
     ),
-    "tracking.min_iou": _float(
+    "tracking.min_iou": _number(
         0.3, 0.0, 1.0, "least IoU of a mask and an object's expected place to be matched"
     ),
-    "tracking.min_similarity": _float(
+    "tracking.min_similarity": _number(
         0.9, 0.0, 1.0, "least cosine similarity at which an object is found again elsewhere"
     ),
-    "tracking.max_lost": _integer(
+    "tracking.max_lost": _number(
         15, 0, 10_000, "frames without an object after which it is forgotten"
     ),
     "reuse.enabled": _flag(
@@ -94,13 +91,13 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         "prompts that gave masks in the frame before are decoded first, new ones only where the"
         " image changed; with the prompt source predictor",
     ),
-    "reuse.change_threshold": _float(
+    "reuse.change_threshold": _number(
         6.0,
         0.0,
         255.0,
         "mean difference around a place, in grey levels, above which the image has changed",
     ),
-    "reuse.key_frames": _integer(
+    "reuse.key_frames": _number(
         10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
     ),
     "boxes_3d.axes": _text(
@@ -109,19 +106,19 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         "object's own axes",
         tuple(AXES),
     ),
-    "pairing.tolerance_ms": _float(
+    "pairing.tolerance_ms": _number(
         10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
     ),
-    "pairing.timeout_ms": _integer(
+    "pairing.timeout_ms": _number(
         500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
     ),
-    "diagnostics.max_latency_ms": _integer(
+    "diagnostics.max_latency_ms": _number(
         0, 0, 600_000, "diagnostics warn where 95 of 100 images take longer; 0 = no limit"
     ),
-    "diagnostics.min_rate_hz": _float(
+    "diagnostics.min_rate_hz": _number(
         0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
     ),
-    "segment.timeout_ms": _integer(
+    "segment.timeout_ms": _number(
         5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
     ),
 }

@@ -16,7 +16,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
+from aopsam_ros.option_table import OPTIONS, OptionSpec, Value
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.parameter_table import (
     CHANGEABLE,
     FIXED,
@@ -62,7 +63,7 @@ class Parameters:
 
     def _declare(self, name: str, spec: OptionSpec) -> None:
         # Declared without a default first: that tells whether a value was given at start.
-        kind = _TYPES[spec.type]
+        kind = _TYPES[spec.value_type]
         if self._node.declare_parameter(name, kind, descriptor_of(spec)).value is None:
             self._node.set_parameters([Parameter(name, kind, spec.default)])
             if name in OPTIONS:
@@ -82,7 +83,9 @@ class Parameters:
             for name, value in defaults.flat().items()
             if name in self._followed and self._value(name) == self._followed[name]
         }
-        parameters = [Parameter(name, _TYPES[TABLE[name].type], v) for name, v in values.items()]
+        parameters = [
+            Parameter(name, _TYPES[TABLE[name].value_type], v) for name, v in values.items()
+        ]
         if parameters:
             result = self._node.set_parameters_atomically(parameters)
             if not result.successful:
@@ -151,7 +154,7 @@ def descriptor_of(spec: OptionSpec) -> ParameterDescriptor:
     if spec.minimum is None or spec.maximum is None:
         return descriptor
     low, high = spec.minimum, spec.maximum
-    if spec.type is int:
+    if spec.value_type is int:
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
     else:
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]

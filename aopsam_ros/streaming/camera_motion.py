@@ -21,7 +21,6 @@ class CameraMotion:
     """
 
     def __init__(self) -> None:
-        """Begin with no frame known."""
         self._before: Thumbnail | None = None
 
     def reset(self) -> None:

@@ -45,8 +45,8 @@ class SampleGrid:
             crop = decode(mask)
             grid[np.ix_(at_rows, at_columns)] = crop[np.ix_(rows[at_rows], columns[at_columns])]
         if not grid.any():
-            centre = (top + height / 2 + shift[1], left + width / 2 + shift[0])
-            grid[self._nearest(self.y, centre[0]), self._nearest(self.x, centre[1])] = True
+            y, x = top + height / 2 + shift[1], left + width / 2 + shift[0]
+            grid[np.abs(self.y - y).argmin(), np.abs(self.x - x).argmin()] = True
         return grid.ravel()
 
     def shown(self, shift: Shift, height: int, width: int) -> NDArray[np.bool_]:
@@ -60,10 +60,6 @@ class SampleGrid:
         """Return the centroid of a sampled mask, x and y in pixels."""
         rows, columns = np.nonzero(sampled.reshape(len(self.y), len(self.x)))
         return np.array([self.x[columns].mean(), self.y[rows].mean()])
-
-    @staticmethod
-    def _nearest(points: NDArray[np.int64], value: float) -> int:
-        return int(np.abs(points - value).argmin())
 
 
 def iou_table(

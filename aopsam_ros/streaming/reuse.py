@@ -9,6 +9,7 @@ found again: the first one, any after a cut or with other options or of another 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,7 +39,6 @@ class ReuseOptions:
     key_frames: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse values without a meaning."""
         if not 0 <= self.change_threshold <= 255:
             raise OptionError("change_threshold must be between 0 and 255")
         if self.key_frames < 1:
@@ -75,13 +75,8 @@ class FrameReuse:
     """Remembers the last frame of a stream. One thread at a time may use it."""
 
     def __init__(self) -> None:
-        """Begin with no frame known."""
         self._last: _LastFrame | None = None
         self._current: _LastFrame | None = None
-
-    def reset(self) -> None:
-        """Make the next frame a key frame."""
-        self._last = self._current = None
 
     def begin(
         self, rgb: NDArray[np.uint8], options: SegmenterOptions, reuse: ReuseOptions
@@ -134,35 +129,21 @@ def _take_over(
     points = last.points + shift / cells
     inside = np.all((points >= 0) & (points <= size - 1), axis=1)
     staying = inside[: len(last.boxes)]
-    new = _moved(last.new, motion)
-    _mark(new, last.boxes[~staying] * np.tile(cells, 2) + np.tile(shift, 2))
-    changed = new | _changes(last.thumbnail, thumbnail, motion, reuse.change_threshold)
+    new = _moved(last.new.astype(np.uint8), motion, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT) > 0
+    left_behind = last.boxes[~staying] * np.tile(cells, 2) + np.tile(shift, 2)
+    for left, top, right, bottom in np.maximum(np.rint(left_behind), 0).astype(np.int64):
+        new[top:bottom, left:right] = True
+    before = _moved(last.thumbnail, motion, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+    difference = cv2.blur(np.abs(thumbnail - before), (WINDOW, WINDOW))
+    changed = new | (difference > reuse.change_threshold)
     num_protected = int(np.count_nonzero(staying))
     return PreviousPrompts(points[inside], last.confidence[inside], num_protected, changed), new
 
 
-def _changes(
-    before: Thumbnail, after: Thumbnail, motion: NDArray[np.float64], threshold: float
-) -> NDArray[np.bool_]:
-    """Return where the image changed, the camera's motion compensated."""
-    moved = cv2.warpAffine(before, motion, after.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    difference = cv2.blur(np.abs(after - moved), (WINDOW, WINDOW))
-    return np.asarray(difference > threshold, np.bool_)
-
-
-def _moved(new: NDArray[np.bool_], motion: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Move what is new with the camera; what was not in view before is new as well."""
-    size = new.shape[::-1]
-    cells = cv2.warpAffine(
-        new.astype(np.uint8), motion, size, flags=cv2.INTER_NEAREST, borderValue=1
-    )
-    return np.asarray(cells, np.bool_)
-
-
-def _mark(cells: NDArray[np.bool_], boxes: NDArray[np.float64]) -> None:
-    """Set what lies in boxes `[N, 4]` of left, top, right, bottom, as far as they are inside."""
-    for left, top, right, bottom in np.maximum(np.rint(boxes), 0).astype(np.int64):
-        cells[top:bottom, left:right] = True
+def _moved(cells: NDArray[Any], motion: NDArray[np.float64], how: int, border: int) -> NDArray[Any]:
+    """Move cells of a thumbnail with the camera; a constant border is 1: not in view before."""
+    size = cells.shape[::-1]
+    return cv2.warpAffine(cells, motion, size, flags=how, borderMode=border, borderValue=1)
 
 
 def _prompts_of(

@@ -13,14 +13,10 @@ from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
-from aopsam_ros.streaming.appearance import appearance_of
 from aopsam_ros.streaming.camera_motion import CameraMotion
 from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
+from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
-
-
-def _no_wait() -> None:
-    """Frames that come one at a time are in order already."""
 
 
 class StreamSegmenter:
@@ -31,7 +27,6 @@ class StreamSegmenter:
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
-        """Begin with no frame known."""
         self._segmenter = segmenter
         self._reuse: FrameReuse | None = None  # while it is switched on
         self._tracker = Tracker()
@@ -47,7 +42,7 @@ class StreamSegmenter:
         *,
         reuse: ReuseOptions | None = None,
         tracking: TrackingOptions | None = None,
-        wait: Callable[[], object] = _no_wait,
+        wait: Callable[[], object] = lambda: None,
     ) -> Segmentation:
         """Segment the next frame.
 
@@ -58,7 +53,8 @@ class StreamSegmenter:
             boxes: a detector's, in source pixels, for the prompt sources that need them.
             reuse: how the frame builds on the one before; None: it stands alone.
             tracking: how objects are found again; None: ids are those of this frame only.
-            wait: returns when all frames before have been segmented.
+            wait: returns when all frames before have been segmented; not needed where frames come
+                one at a time.
 
         Raises:
             InputError, InferenceError, EngineError: as `Segmenter.segment`.
@@ -81,9 +77,9 @@ class StreamSegmenter:
             self._reuse = None
         elif self._reuse is not None:
             self._reuse.end(segmentation)
-        if tracking is not None:
-            return self._track(rgb, segmentation, frame, stamp, tracking)
-        return segmentation
+        if tracking is None:
+            return segmentation
+        return self._track(rgb, segmentation, frame, stamp, tracking)
 
     def _track(
         self,

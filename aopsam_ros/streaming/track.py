@@ -1,21 +1,19 @@
-"""One tracked object."""
+"""One tracked object, and what objects look like: the encoder's features inside their masks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 from aopsam_ros.results import InstanceMask
-from aopsam_ros.streaming.overlap import Shift
+from aopsam_ros.streaming.overlap import SampleGrid, Shift
 
 NEWEST = 0.5  # weight of the newest mask in an object's mean appearance and speed
 STEADY = 1.25  # factor: a mask whose area changed by more is no measure of its object's motion
-
-
-def _nowhere() -> NDArray[np.float64]:
-    return np.zeros(2)
 
 
 @dataclass
@@ -28,29 +26,23 @@ class Track:
         centroid: of that mask, x and y in pixels.
         appearance: mean feature, unit length, float32 `[C]`.
         speed: the object's own, per frame, relative to the camera's motion.
-        camera: the camera's motion since the last mask.
-        expected: motion since the last mask, the camera's and the object's own.
-        lost: frames since the last mask.
+        camera: the camera's motion since the last mask, this frame's included.
+        lost: frames since the last mask, this one not included.
     """
 
     id: int
     mask: InstanceMask
     centroid: NDArray[np.float64]
     appearance: NDArray[np.float32]
-    speed: NDArray[np.float64] = field(default_factory=_nowhere)
-    camera: NDArray[np.float64] = field(default_factory=_nowhere)
-    expected: NDArray[np.float64] = field(default_factory=_nowhere)
+    speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    camera: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     lost: int = 0
 
     @property
     def shift(self) -> Shift:
-        """How far the mask should have moved."""
-        return float(self.expected[0]), float(self.expected[1])
-
-    def predict(self, camera: Shift) -> None:
-        """Go on to the next frame, `camera` pixels further."""
-        self.camera = self.camera + camera
-        self.expected = self.expected + camera + self.speed
+        """How far the mask should have moved, with the camera and by itself."""
+        x, y = (self.camera + (self.lost + 1) * self.speed).tolist()
+        return x, y
 
     def update(
         self,
@@ -75,5 +67,22 @@ class Track:
             self.speed = (1 - NEWEST) * self.speed
         mixed = (1 - NEWEST) * self.appearance + NEWEST * appearance
         self.appearance = np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-12), np.float32)
-        self.mask, self.centroid, self.lost = mask, centroid, 0
-        self.camera, self.expected = _nowhere(), _nowhere()
+        self.mask, self.centroid, self.camera, self.lost = mask, centroid, np.zeros(2), 0
+
+
+def appearance_of(masks: Sequence[InstanceMask], features: FeatureMap) -> NDArray[np.float32]:
+    """Return each mask's mean feature, of unit length, float32 `[n, C]`.
+
+    A feature counts where its pixel's centre lies in the mask; a mask between the centres has the
+    feature nearest to it.
+    """
+    if not masks:
+        return np.zeros((0, features.unit.shape[1]), np.float32)
+    rows, columns = features.rows, features.columns
+    cells = np.repeat(np.arange(max(rows, columns))[:, None], 2, axis=1)
+    centres = np.rint(features.geometry.cells_to_source(cells, features.size)).astype(np.int64)
+    grid = SampleGrid(centres[:rows, 1], centres[:columns, 0])
+    inside = np.stack([grid.sample(mask) for mask in masks]).astype(np.float32)
+    mean = single_thread_matmul(inside, features.unit)
+    lengths = np.linalg.norm(mean, axis=1, keepdims=True)
+    return np.asarray(mean / np.maximum(lengths, 1e-12), np.float32)

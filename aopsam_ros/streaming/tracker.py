@@ -37,7 +37,6 @@ class TrackingOptions:
     max_lost: int = 15
 
     def __post_init__(self) -> None:
-        """Refuse values without a meaning."""
         if not (0 <= self.min_iou <= 1 and 0 <= self.min_similarity <= 1):
             raise OptionError("min_iou and min_similarity must be between 0 and 1")
         if self.max_lost < 0:
@@ -48,7 +47,6 @@ class Tracker:
     """Gives masks the ids of the objects they show. One thread at a time may use it."""
 
     def __init__(self) -> None:
-        """Begin with no object known."""
         self._tracks: list[Track] = []
         self._size = (0, 0)
         self._grid = SampleGrid.over(1, 1)
@@ -87,7 +85,7 @@ class Tracker:
         options = options or TrackingOptions()
         self._set_size(height, width)
         for track in self._tracks:
-            track.predict(camera)
+            track.camera = track.camera + camera
         sampled = [self._grid.sample(mask) for mask in masks]
         pairs = self._by_overlap(sampled, options.min_iou)
         pairs |= self._by_appearance(masks, appearance, pairs, options.min_similarity)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import yaml
 
-from aopsam_ros.options import OPTIONS, Value
+from aopsam_ros.option_table import OPTIONS, Value
 from aopsam_ros.tuning.score import Score
-from aopsam_ros.tuning.tuner import Side, Tuned
+from aopsam_ros.tuning.tuner import Tuned
 
 
 def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
@@ -35,21 +35,18 @@ def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
 def table(tuned: Tuned) -> list[str]:
     """Return the figures side by side: what was found, and the model's own options."""
     lines = [f"{'':24} {'1-to-1':>7} {'closest':>8} {'masks':>7} {'prompts':>7} {'ms':>7}"]
-    searched = f"{tuned.photographs} photographs"
-    lines += [
-        _line(f"found, {searched}", tuned.found.searched, tuned.found),
-        _line(f"own, {searched}", tuned.own.searched, tuned.own),
-    ]
-    others = f"{tuned.others} others"
-    for word, side in (("found", tuned.found), ("own", tuned.own)):
+    sides = {"found": tuned.found, "own": tuned.own}
+    for word, side in sides.items():
+        title = f"{word}, {tuned.photographs} photographs"
+        lines.append(f"{_figures(title, side.searched)} {side.milliseconds:7.0f}")
+    for word, side in sides.items():
         if side.checked is not None:
-            lines.append(_line(f"{word}, {others}", side.checked))
+            lines.append(_figures(f"{word}, {tuned.others} others", side.checked))
     return lines
 
 
-def _line(title: str, score: Score, timed: Side | None = None) -> str:
-    milliseconds = f"{timed.milliseconds:7.0f}" if timed else ""
+def _figures(title: str, score: Score) -> str:
     return (
         f"{title:24} {score.one_to_one:7.3f} {score.closest:8.3f} {score.masks:7.1f}"
-        f" {score.prompts_decoded:7.1f} {milliseconds}".rstrip()
+        f" {score.prompts_decoded:7.1f}"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image
 from aopsam_ros.evaluation.metrics import Crop, closest, crop_of, one_to_one, pairwise_iou
-from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.rle import decode
 from aopsam_ros.masks.selection import MASK_THRESHOLD
 from aopsam_ros.masks.suppression import SUPPRESSION
@@ -32,8 +32,6 @@ from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, as_decoder_inp
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 from aopsam_ros.tuning.score import Score
-
-_DECODED_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -60,30 +58,15 @@ class CachedPhotograph:
 
     Attributes:
         place: number of its data set, and index there.
-        geometry: of the photograph.
         instances: how many instances it has.
-        confidence_map: the PCM; None where the prompt source does not use it.
-        features: None where neither the prompt source nor filtering uses them.
-        boxes: a detector's; None where the prompt source does not use them.
+        frame: what the prompt source gets; features are there for filtering as well.
         prompts: decoded so far, by `_key`.
     """
 
     place: tuple[int, int]
-    geometry: FrameGeometry
     instances: int
-    confidence_map: NDArray[np.float32] | None
-    features: FeatureMap | None
-    boxes: Boxes | None
+    frame: FrameInput
     prompts: dict[bytes, CachedPrompt] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Open:
-    """A photograph that prompts can be decoded on, and its instances."""
-
-    place: tuple[int, int]
-    frame: FrameEmbedding
-    ground_truth: list[Crop]
 
 
 class Replay:
@@ -96,24 +79,23 @@ class Replay:
     def __init__(self, segmenter: Segmenter, datasets: Sequence[InstanceDataset]) -> None:
         """Begin with nothing cached; the options of trials must not merge masks."""
         self._segmenter, self._datasets = segmenter, datasets
-        self._open: _Open | None = None
+        # The last photograph: its place, what prompts are decoded on, and its instances.
+        self._last: tuple[tuple[int, int], FrameEmbedding, list[Crop]] | None = None
 
     def encode(
         self, photograph: EvaluationImage, number: int, boxes: Boxes | None
     ) -> CachedPhotograph:
         """Encode a photograph of the data set of that number, and keep what options may need."""
         segmenter, source = self._segmenter, self._segmenter.source
-        self._open = self._opened(photograph, (number, photograph.index))
-        frame = self._open.frame
+        place = number, photograph.index
+        frame, ground_truth = self._encode(photograph, place)
         confidence_map = features = None
         if source.needs_confidence_map:
             confidence_map, _ = segmenter.engine.predict(frame.image.tensor, frame.handle)
         if source.adaptive or source.needs_features:
             features = segmenter.features(frame)
-        instances = len(photograph.ground_truth)
-        return CachedPhotograph(
-            self._open.place, frame.geometry, instances, confidence_map, features, boxes
-        )
+        seen = FrameInput(frame.geometry, segmenter.options, confidence_map, features, boxes)
+        return CachedPhotograph(place, len(ground_truth), seen)
 
     def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Score:
         """Segment a photograph, and compare with its instances.
@@ -121,14 +103,12 @@ class Replay:
         The time budget is ignored: a look-up takes no time that would mean anything.
         """
         untimed = replace(options, asf=replace(options.asf, time_budget_ms=0))
-        seen = FrameInput(
-            cached.geometry, untimed, cached.confidence_map, cached.features, cached.boxes
-        )
+        frame = replace(cached.frame, options=untimed)
         decoded = decode_prompts(
-            self._segmenter.source.propose(seen),
+            self._segmenter.source.propose(frame),
             functools.partial(self._decode, cached),
-            functools.partial(_features, cached),
-            cached.geometry,
+            lambda: cast("FeatureMap", frame.features),
+            frame.geometry,
             self._segmenter.limits,
             untimed,
             Stopwatch(),
@@ -141,46 +121,36 @@ class Replay:
         self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]
     ) -> Decoded:
         """Return the masks of prompts; decode those that no trial needed before."""
-        keys = list(map(_key, coords, labels))
+        bundle, keys = self._segmenter.bundle, list(map(_key, coords, labels))
         missing = [row for row, key in enumerate(keys) if key not in cached.prompts]
         if missing:
-            self._decode_missing(cached, coords[missing], labels[missing])
-        bundle = self._segmenter.bundle
+            frame, ground_truth = self._open(cached)
+            upscale = Upscaler(cached.frame.geometry, bundle.low_res_mask_size)
+            found = self._segmenter.decode(frame, coords[missing], labels[missing])
+            for row, logits, predicted_iou in zip(missing, *found, strict=True):
+                cached.prompts[keys[row]] = cache_prompt(
+                    logits, predicted_iou, bundle.stability_offset, upscale, ground_truth
+                )
         prompts = [cached.prompts[key] for key in keys]
         return CachedMasks(prompts, bundle.low_res_mask_size, bundle.stability_offset)
 
-    def _decode_missing(
-        self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]
-    ) -> None:
-        photograph = self._photograph(cached)
-        bundle = self._segmenter.bundle
-        upscale = Upscaler(cached.geometry, bundle.low_res_mask_size)
-        for start in range(0, len(coords), _DECODED_AT_ONCE):
-            some = slice(start, start + _DECODED_AT_ONCE)
-            found = self._segmenter.decode(photograph.frame, coords[some], labels[some])
-            keys = map(_key, coords[some], labels[some])
-            for key, logits, predicted_iou in zip(keys, *found, strict=True):
-                cached.prompts[key] = cache_prompt(
-                    logits,
-                    predicted_iou,
-                    bundle.stability_offset,
-                    upscale,
-                    photograph.ground_truth,
-                )
-
-    def _photograph(self, cached: CachedPhotograph) -> _Open:
+    def _open(self, cached: CachedPhotograph) -> tuple[FrameEmbedding, list[Crop]]:
         """Return the embedding and the instances of a photograph; only the last one is kept."""
-        if self._open is None or self._open.place != cached.place:
-            number, index = cached.place
-            photograph = read_image(self._datasets[number], index)
-            if photograph is None:
-                raise DatasetError(f"{self._datasets[number].path}: changed while it was used")
-            self._open = self._opened(photograph, cached.place)
-        return self._open
+        if self._last is not None and self._last[0] == cached.place:
+            return self._last[1:]
+        number, index = cached.place
+        photograph = read_image(self._datasets[number], index)
+        if photograph is None:
+            raise DatasetError(f"{self._datasets[number].path}: changed while it was used")
+        return self._encode(photograph, cached.place)
 
-    def _opened(self, photograph: EvaluationImage, place: tuple[int, int]) -> _Open:
+    def _encode(
+        self, photograph: EvaluationImage, place: tuple[int, int]
+    ) -> tuple[FrameEmbedding, list[Crop]]:
         frame = self._segmenter.encode(photograph.rgb)
-        return _Open(place, frame, [crop_of(mask) for mask in photograph.ground_truth])
+        ground_truth = [crop_of(mask) for mask in photograph.ground_truth]
+        self._last = place, frame, ground_truth
+        return frame, ground_truth
 
 
 class CachedMasks:
@@ -236,17 +206,12 @@ def _key(coords: NDArray[np.float64], labels: NDArray[np.float32]) -> bytes:
     return coords.tobytes() + labels.tobytes()
 
 
-def _features(cached: CachedPhotograph) -> FeatureMap:
-    assert cached.features is not None  # kept for every source that filtering applies to
-    return cached.features
-
-
 def _kept_iou(
     cached: CachedPhotograph, decoded: DecodedPrompts, options: MaskOptions
 ) -> NDArray[np.float64]:
     """Resolve overlaps and return the IoU of what is left with the ground truth, `[masks, T]`."""
     found = decoded.masks
-    binary = found.binary(*cached.geometry.valid_cells(found.logits.shape[-1]))
+    binary = found.binary(*cached.frame.geometry.valid_cells(found.logits.shape[-1]))
     suppress = SUPPRESSION[options.combine]
     masks = found.take(suppress(binary, found.predicted_iou, options.overlap_threshold))
     keys = list(map(_key, *as_decoder_input(decoded.prompts, masks.prompt)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy.optimize import nnls
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 METRICS = ("one_to_one", "closest", "both")
@@ -70,9 +71,7 @@ def measure_times(
     runs = []
     for most in _PROMPTS:
         limited = options.updated({"asf.max_prompts": most, "asf.time_budget_ms": 0})
-        for rgb, boxes in photographs:
-            segmenter.segment(rgb, limited, boxes)  # only warms up
-            found = segmenter.segment(rgb, limited, boxes)
+        for found in _warm_runs(segmenter, photographs, limited):
             runs.append((found.prompts_decoded, len(found.masks), found.timings_ms["total"]))
     return TimeModel.fit(runs)
 
@@ -80,12 +79,18 @@ def measure_times(
 def median_time(
     segmenter: Segmenter, photographs: Sequence[Timed], options: SegmenterOptions
 ) -> float:
-    """Return the median milliseconds of photographs, the first run of each left out."""
-    times = []
+    """Return the median milliseconds of photographs."""
+    runs = _warm_runs(segmenter, photographs, options)
+    return float(np.median([found.timings_ms["total"] for found in runs]))
+
+
+def _warm_runs(
+    segmenter: Segmenter, photographs: Sequence[Timed], options: SegmenterOptions
+) -> Iterator[Segmentation]:
+    """Segment each photograph twice: the first run only warms up."""
     for rgb, boxes in photographs:
         segmenter.segment(rgb, options, boxes)
-        times.append(segmenter.segment(rgb, options, boxes).timings_ms["total"])
-    return float(np.median(times))
+        yield segmenter.segment(rgb, options, boxes)
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,6 @@ class Budget:
     time_ms: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the limits."""
         if self.max_calls is not None and not self.max_calls >= 1:
             raise OptionError("--max-calls must be 1 or more")
         if self.time_ms is not None and not self.time_ms > 0:

@@ -6,30 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aopsam_ros.options import OPTIONS, Value
+from aopsam_ros.option_table import OPTIONS, Value
 from aopsam_ros.prompting.filtering import RULES
 
-
-@dataclass(frozen=True)
-class Steps:
-    """Numbers from `low` to `high`, `step` apart."""
-
-    low: float
-    high: float
-    step: float
-
-
 # Wider than what suits any model met so far, and in steps that matter.
-NUMBERS: Mapping[str, Steps] = {
-    "asf.smoothing_sigma": Steps(0.0, 4.0, 0.5),
-    "asf.confidence_threshold": Steps(0.02, 0.6, 0.02),
-    "asf.min_spacing": Steps(2, 16, 1),
-    "asf.elimination_threshold": Steps(0.5, 2.0, 0.05),
-    "asf.elimination_cosine": Steps(0.4, 0.95, 0.05),
-    "asf.elimination_iou": Steps(0.0, 0.9, 0.1),
-    "mask.predicted_iou_threshold": Steps(0.0, 0.95, 0.05),
-    "mask.stability_threshold": Steps(0.0, 0.95, 0.05),
-    "mask.overlap_threshold": Steps(0.4, 0.95, 0.05),
+NUMBERS: Mapping[str, tuple[float, float, float]] = {  # lowest, highest, step
+    "asf.smoothing_sigma": (0.0, 4.0, 0.5),
+    "asf.confidence_threshold": (0.02, 0.6, 0.02),
+    "asf.min_spacing": (2, 16, 1),
+    "asf.elimination_threshold": (0.5, 2.0, 0.05),
+    "asf.elimination_cosine": (0.4, 0.95, 0.05),
+    "asf.elimination_iou": (0.0, 0.9, 0.1),
+    "mask.predicted_iou_threshold": (0.0, 0.95, 0.05),
+    "mask.stability_threshold": (0.0, 0.95, 0.05),
+    "mask.overlap_threshold": (0.4, 0.95, 0.05),
 }
 WORDS: Mapping[str, Sequence[str]] = {
     "asf.sampling": OPTIONS["asf.sampling"].choices,
@@ -67,14 +57,13 @@ class SearchSpace:
         return {name: self._nearest(name, options[name]) for name in self._names()}
 
     def _nearest(self, name: str, value: Value) -> Value:
-        if name == "asf.max_prompts":
-            return min(self._most_prompts(), key=lambda most: abs(most - float(value)))
         if name in WORDS:
             return value if value in WORDS[name] else WORDS[name][0]
-        steps = NUMBERS[name]
-        inside = min(max(float(value), steps.low), steps.high)
-        number = steps.low + round((inside - steps.low) / steps.step) * steps.step
-        return OPTIONS[name].type(round(number, 6))
+        if name == "asf.max_prompts":
+            return min(self._most_prompts(), key=lambda most: abs(most - float(value)))
+        low, high, step = NUMBERS[name]
+        inside = min(max(float(value), low), high)
+        return OPTIONS[name].value_type(round(low + round((inside - low) / step) * step, 6))
 
     def _names(self) -> list[str]:
         names = [name for name in OPTIONS if name in NUMBERS or name in WORDS]
@@ -85,14 +74,14 @@ class SearchSpace:
         return first + [name for name in names if name not in first]
 
     def _value(self, trial: Any, name: str) -> Value:  # noqa: ANN401
-        if name == "asf.max_prompts":
-            return int(trial.suggest_categorical(name, self._most_prompts()))
         if name in WORDS:
             return str(trial.suggest_categorical(name, list(WORDS[name])))
-        steps = NUMBERS[name]
-        if OPTIONS[name].type is int:
-            return int(trial.suggest_int(name, int(steps.low), int(steps.high)))
-        return round(trial.suggest_float(name, steps.low, steps.high, step=steps.step), 6)
+        if name == "asf.max_prompts":
+            return int(trial.suggest_categorical(name, self._most_prompts()))
+        low, high, step = NUMBERS[name]
+        if OPTIONS[name].value_type is int:
+            return int(trial.suggest_int(name, int(low), int(high)))
+        return round(trial.suggest_float(name, low, high, step=step), 6)
 
     def _most_prompts(self) -> list[int]:
         """Return limits of a frame; the budget itself is one, so that some trial can keep it."""

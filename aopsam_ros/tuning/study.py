@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from aopsam_ros.errors import EngineError, OptionError
-from aopsam_ros.options import Value
+from aopsam_ros.option_table import Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.search_space import SearchSpace
 
@@ -24,7 +23,6 @@ Judge = Callable[[Mapping[str, Value]], tuple[float, Score, float]]
 class Tried:
     """One trial: the options it set, what they came to, and its excess over the budget."""
 
-    number: int
     values: Mapping[str, Value]
     score: Score
     excess: float
@@ -52,14 +50,12 @@ class Study:
         path: the file of its trials.
         description: all that the trials' scores depend on.
         seed: of the suggestions; a trial's are the same whether the search was interrupted or not.
+
+    Raises:
+        OptionError: if the file holds a search with another description.
     """
 
     def __init__(self, path: Path, description: Mapping[str, Any], seed: int) -> None:
-        """Open or begin it.
-
-        Raises:
-            OptionError: if the file holds a search with another description.
-        """
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -83,8 +79,8 @@ class Study:
     def tried(self) -> list[Tried]:
         """Return the finished trials, in their order."""
         return [
-            Tried(number, own["values"], Score(**own["score"]), own["excess"])
-            for number, own in enumerate(trial.user_attrs for trial in self._trials("COMPLETE"))
+            Tried(own["values"], Score(**own["score"]), own["excess"])
+            for own in (trial.user_attrs for trial in self._trials("COMPLETE"))
         ]
 
     def run(
@@ -100,7 +96,6 @@ class Study:
         """
         done = len(self._trials("COMPLETE"))
         bar = tqdm(total=trials, initial=min(done, trials), unit="trial", desc="tune")
-        bar.fp = sys.stderr
         with bar, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls what is used here experimental
             if done == 0 and not self._trials("WAITING"):
@@ -110,9 +105,9 @@ class Study:
                 trial = self._study.ask()
                 values = space.suggest(trial)
                 value, score, excess = judge(values)
-                attributes = {"values": values, "score": asdict(score), "excess": excess}
-                for name, content in attributes.items():
-                    trial.set_user_attr(name, content)
+                trial.set_user_attr("values", values)
+                trial.set_user_attr("score", asdict(score))
+                trial.set_user_attr("excess", excess)
                 self._study.tell(trial, value)
                 bar.update()
                 bar.set_postfix_str(self._best())

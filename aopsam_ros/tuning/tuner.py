@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image, spread
 from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.images.files import write_bytes
-from aopsam_ros.options import Value
+from aopsam_ros.option_table import Value
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -100,42 +99,42 @@ class Tuned:
     others: int
 
 
-class Tuner:
-    """Searches options; see `Task`. The model must be closed by `close`."""
+def tune(task: Task) -> Tuned:
+    """Search options, and check what was found on photographs that the search did not see.
 
-    def __init__(self, task: Task) -> None:
-        """Load the model and refuse what cannot be tuned.
+    Raises:
+        AopsamError: if the model, the prompt source or an option is wrong, no photograph counts,
+            nothing keeps the budget, or a graph fails.
+    """
+    with Segmenter.from_bundle(task.model, task.prompt_source, task.engine) as segmenter:
+        return _Tuner(task, segmenter).run()
 
-        Raises:
-            AopsamError: if the model, the prompt source or an option is wrong.
-        """
-        self._task = task
-        self._segmenter = Segmenter.from_bundle(task.model, task.prompt_source, task.engine)
-        source = self._segmenter.source
-        self._own = self._segmenter.options.updated(task.settings)
+
+class _Tuner:
+    """Searches options; see `Task`."""
+
+    def __init__(self, task: Task, segmenter: Segmenter) -> None:
+        self._task, self._segmenter = task, segmenter
+        source = segmenter.source
+        self._own = segmenter.options.updated(task.settings)
         cropped = source.croppable and self._own.grid.crop_layers
         if self._own.mask.combine == "merge" or cropped:
-            self.close()
             raise OptionError(
                 "merged masks and crops cannot be tuned: --set mask.combine=nms grid.crop_layers=0"
             )
-        self._replay = Replay(self._segmenter, task.datasets)
+        self._replay = Replay(segmenter, task.datasets)
         self._space = SearchSpace(source.adaptive, frozenset(task.settings), task.budget.max_calls)
         self._parts = [_split(dataset, task) for dataset in task.datasets]
 
-    def close(self) -> None:
-        """Free the model."""
-        self._segmenter.close()
-
     def run(self) -> Tuned:
-        """Search, and check what was found on photographs that the search did not see.
-
-        Raises:
-            AopsamError: if no photograph counts, nothing keeps the budget, or a graph fails.
-        """
         cached, timed, digest = self._encode()
         own = self._score(cached, {})
-        self._refuse_hopeless(own)
+        most = self._task.budget.max_calls
+        if most is not None and not self._space.adaptive and own.prompts_decoded > most:
+            raise OptionError(
+                f"the prompt source '{self._segmenter.source.name}' always decodes "
+                f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}"
+            )
         time = self._time_model(timed)
         study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
 
@@ -145,7 +144,7 @@ class Tuner:
             return found.value(self._task.metric), found, excess
 
         study.run(self._task.trials, self._space, self._own.flat(), judge)
-        mine = Tried(-1, {}, own, self._task.budget.excess(own, time))
+        mine = Tried({}, own, self._task.budget.excess(own, time))
         best, milliseconds = self._winner([mine, *study.tried()], timed)
         others = list(self._photographs("check", [held for _, held in self._parts]))
         own_ms = median_time(self._segmenter, timed, self._own)
@@ -185,7 +184,7 @@ class Tuner:
     ) -> Iterator[tuple[int, EvaluationImage]]:
         """Read the photographs that count, with their data set's number."""
         places = [(number, index) for number, some in enumerate(indices) for index in some]
-        for number, index in tqdm(places, unit="image", desc=word, file=sys.stderr):
+        for number, index in tqdm(places, unit="image", desc=word):
             photograph = read_image(self._task.datasets[number], index)
             if photograph is not None:
                 yield number, photograph
@@ -194,14 +193,6 @@ class Tuner:
         if not self._segmenter.source.needs_boxes or self._task.boxes is None:
             return None
         return self._task.boxes.find(photograph.labelled.name, [photograph.dataset.name])
-
-    def _refuse_hopeless(self, own: Score) -> None:
-        most = self._task.budget.max_calls
-        if most is not None and not self._space.adaptive and own.prompts_decoded > most:
-            raise OptionError(
-                f"the prompt source '{self._segmenter.source.name}' always decodes "
-                f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}"
-            )
 
     def _time_model(self, timed: Sequence[Timed]) -> TimeModel | None:
         """Measure, or read what an earlier run measured: its trials were judged by that."""

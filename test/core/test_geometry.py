@@ -107,5 +107,5 @@ def test_cells_there_and_back(height, width, size, data):
     assert (point >= 0).all()
     assert (point <= [[width - 1, height - 1]]).all()
     # Clipping to the image moves a point by less than a source pixel or a cell.
-    tolerance = 0.51 + np.array([geometry.scale_x, geometry.scale_y]) * size / 512
+    tolerance = 0.51 + geometry.scale * size / 512
     assert (np.abs(geometry.to_cells(point, size) - cell) <= tolerance).all()

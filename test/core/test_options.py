@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.options import OPTIONS, AsfOptions, MaskOptions, SegmenterOptions, check, parse
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions, check, parse
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_default_passes_its_own_check(name):
     spec = OPTIONS[name]
     assert check(name, spec.default) == spec.default
-    assert type(spec.default) is spec.type
+    assert type(spec.default) is spec.value_type
     assert spec.description
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.evaluation.configurations import PARTS, configurations
-from aopsam_ros.options import OPTIONS, SegmenterOptions
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import SegmenterOptions
 
 OWN = SegmenterOptions().updated({"asf.filtering": "none", "asf.min_spacing": 8})
 

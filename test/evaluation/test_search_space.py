@@ -3,7 +3,8 @@
 import pytest
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.options import OPTIONS, SegmenterOptions, check
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import SegmenterOptions, check
 from aopsam_ros.tuning.score import Budget, Score, TimeModel, mean
 from aopsam_ros.tuning.search_space import NUMBERS, WORDS, SearchSpace
 from support.dice import Dice
@@ -15,7 +16,7 @@ EVERYTHING = SearchSpace(True, frozenset(), None)
 def test_every_suggestion_is_a_possible_option(seed):
     for space in (EVERYTHING, SearchSpace(False, frozenset(), 9.0)):
         for name, value in space.suggest(Dice(seed)).items():
-            assert check(name, value) == value and type(value) is OPTIONS[name].type
+            assert check(name, value) == value and type(value) is OPTIONS[name].value_type
 
 
 def test_what_changes_nothing_is_not_searched():

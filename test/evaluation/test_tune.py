@@ -13,7 +13,7 @@ from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
-from aopsam_ros.options import OPTIONS
+from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning import tuner
 from aopsam_ros.tuning.parameter_file import table, to_yaml
@@ -79,7 +79,7 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, ima
     assert values.pop("prompt_source") == "predictor"
     assert values == content["options"] and len(values) > 5
     for name, value in values.items():
-        assert type(value) is OPTIONS[name].type  # a ROS parameter has one type
+        assert type(value) is OPTIONS[name].value_type  # a ROS parameter has one type
     dataset = open_dataset(images)
     found = []
     with Segmenter.from_bundle(

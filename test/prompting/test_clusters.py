@@ -12,7 +12,8 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.options import OPTIONS, ClusterOptions, SegmenterOptions
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import ClusterOptions, SegmenterOptions
 from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, hdbscan_params, medoids
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.prompts import FrameInput

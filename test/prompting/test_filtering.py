@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.geometry import resized_geometry
-from aopsam_ros.options import OPTIONS, AsfOptions
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import AsfOptions
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 from aopsam_ros.prompting.filtering import RULES, FilterContext
 
@@ -51,8 +52,8 @@ def dropped(rule, context, k=1.3, cosine=0.75):
 def lookup(grid, point, geometry=GEOMETRY):
     """Bilinear value of a map [rows, columns] at a source point, by the definition."""
     cell = SQUARE / SIDE
-    x = (point[0] * geometry.scale_x + 0.5) / cell - 0.5
-    y = (point[1] * geometry.scale_y + 0.5) / cell - 0.5
+    x = (point[0] * geometry.scale[0] + 0.5) / cell - 0.5
+    y = (point[1] * geometry.scale[1] + 0.5) / cell - 0.5
     x, y = np.clip(x, 0, grid.shape[1] - 1), np.clip(y, 0, grid.shape[0] - 1)
     x0, y0 = int(x), int(y)
     x1, y1 = min(x0 + 1, grid.shape[1] - 1), min(y0 + 1, grid.shape[0] - 1)
@@ -75,8 +76,8 @@ def similarity_maps(context, embedding, channels=5):
                 if block.mean() >= 0.5:
                     inside.append(unit[:, r, c])
         if not inside:
-            c = round((point[0] * GEOMETRY.scale_x + 0.5) / 16 - 0.5)
-            r = round((point[1] * GEOMETRY.scale_y + 0.5) / 16 - 0.5)
+            c = round((point[0] * GEOMETRY.scale[0] + 0.5) / 16 - 0.5)
+            r = round((point[1] * GEOMETRY.scale[1] + 0.5) / 16 - 0.5)
             inside.append(unit[:, min(max(r, 0), rows - 1), min(max(c, 0), columns - 1)])
         pooled = np.mean(inside, axis=0)
         pooled /= np.linalg.norm(pooled)
@@ -111,8 +112,8 @@ def test_inside_rule_looks_up_the_masks(seed):
     context, _ = make_context(seed, remaining=40)
     expected = []
     for x, y in context.remaining:
-        column = round((x * GEOMETRY.scale_x + 0.5) / 4 - 0.5)
-        row = round((y * GEOMETRY.scale_y + 0.5) / 4 - 0.5)
+        column = round((x * GEOMETRY.scale[0] + 0.5) / 4 - 0.5)
+        row = round((y * GEOMETRY.scale[1] + 0.5) / 4 - 0.5)
         expected.append(bool(context.masks[:, min(row, 23), min(column, 31)].any()))
     assert any(expected) and not all(expected)
     assert dropped("inside", context, 1.3).tolist() == expected
@@ -147,8 +148,8 @@ def unit_feature(embedding, point, channels=5):
 
 
 def lies_in(mask, point):
-    column = round((point[0] * GEOMETRY.scale_x + 0.5) / 4 - 0.5)
-    row = round((point[1] * GEOMETRY.scale_y + 0.5) / 4 - 0.5)
+    column = round((point[0] * GEOMETRY.scale[0] + 0.5) / 4 - 0.5)
+    row = round((point[1] * GEOMETRY.scale[1] + 0.5) / 4 - 0.5)
     return bool(mask[min(row, 23), min(column, 31)])
 
 

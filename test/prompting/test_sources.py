@@ -61,7 +61,7 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
     options = SegmenterOptions(AsfOptions(smoothing_sigma=0.0, confidence_threshold=0.5))
     prompts = make_source("predictor").propose(FrameInput(geometry, options, confidence))
     assert len(prompts.points) == 1
-    cell = np.array([4 / geometry.scale_x, 4 / geometry.scale_y])
+    cell = 4 / geometry.scale
     assert (np.abs(prompts.points - point) <= 1.5 * cell + 0.51).all()
     assert (prompts.points >= 0).all()
     assert (prompts.points <= [[width - 1, height - 1]]).all()

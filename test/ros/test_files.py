@@ -27,7 +27,7 @@ def with_examples(text):
 
 
 def is_possible(value, spec):
-    if type(value) is not spec.type or (spec.choices and value not in spec.choices):
+    if type(value) is not spec.value_type or (spec.choices and value not in spec.choices):
         return False
     return spec.minimum is None or spec.minimum <= value <= spec.maximum
 

@@ -9,7 +9,8 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.options import OPTIONS, SegmenterOptions
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.parameter_table import TABLE
 from aopsam_ros.ros.parameters import Parameters
 
@@ -58,10 +59,10 @@ def test_every_parameter_is_described_with_its_range(owner, name):
     assert owner.get(name) == spec.default
     assert descriptor.description == spec.description != ""
     assert not descriptor.read_only
-    if spec.type is float:
+    if spec.value_type is float:
         bounds = descriptor.floating_point_range[0]
         assert (bounds.from_value, bounds.to_value) == (spec.minimum, spec.maximum)
-    if spec.type is int:
+    if spec.value_type is int:
         bounds = descriptor.integer_range[0]
         assert (bounds.from_value, bounds.to_value) == (spec.minimum, spec.maximum)
     for choice in spec.choices:

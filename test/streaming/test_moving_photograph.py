@@ -9,8 +9,8 @@ import pytest
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.streaming.appearance import appearance_of
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import TrackingOptions
 
 FRAMES = 12
