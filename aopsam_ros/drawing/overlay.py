@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from aopsam_ros.drawing.palette import HALO, PROMPT_STYLES, PromptStyle, Rgb, colour_of, mix
 from aopsam_ros.errors import InputError, MaskFormatError
+from aopsam_ros.geometry import check_image
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.masks.rle import decode
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.results import InstanceMask, PromptState, Segmentation
 
 MASK_OPACITY = 0.45
 
 _HALO_FROM = 1.6  # drawing units; below, an outline's dark edge would be wider than the line
+_ORDER = list(PROMPT_STYLES)  # a kept prompt is drawn last
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -52,7 +54,7 @@ def draw_overlay(
         InputError: if the image is not RGB or not of the segmentation's size.
         MaskFormatError: if a mask contradicts itself.
     """
-    _check_image(rgb)
+    check_image(rgb)
     if rgb.shape[:2] != (segmentation.height, segmentation.width):
         raise InputError(
             f"the image is {rgb.shape[1]}x{rgb.shape[0]} pixels, but the segmentation is of "
@@ -60,7 +62,9 @@ def draw_overlay(
         )
     canvas = _paint_masks(rgb, segmentation.masks)
     if show_prompts:
-        _draw_prompts(canvas, segmentation.prompts)
+        for prompt in sorted(segmentation.prompts, key=lambda prompt: _ORDER.index(prompt.state)):
+            style = PROMPT_STYLES[PromptState(prompt.state)]
+            _draw_marker(canvas, (prompt.x, prompt.y), _unit(canvas), style)
     if show_legend:
         _draw_legend(canvas, segmentation)
     return canvas
@@ -79,15 +83,12 @@ def draw_confidence_map(rgb: RgbImage, confidence_map: NDArray[np.float32]) -> R
     Raises:
         InputError: if the image is not RGB or the map is not two-dimensional.
     """
-    _check_image(rgb)
+    check_image(rgb)
     if confidence_map.ndim != 2 or confidence_map.size == 0:
         raise InputError(f"a confidence map has two dimensions, not shape {confidence_map.shape}")
     height, width = rgb.shape[:2]
-    confidence = cv2.resize(
-        np.nan_to_num(confidence_map).astype(np.float32),
-        (width, height),
-        interpolation=cv2.INTER_LINEAR,
-    ).clip(0.0, 1.0)
+    values = np.nan_to_num(confidence_map).astype(np.float32)
+    confidence = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR).clip(0.0, 1.0)
     levels = np.rint(255 * confidence).astype(np.uint8)
     heat = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -96,14 +97,9 @@ def draw_confidence_map(rgb: RgbImage, confidence_map: NDArray[np.float32]) -> R
     return np.asarray(cv2.blendLinear(heat, grey, weight, 1.0 - weight), dtype=np.uint8)
 
 
-def _check_image(rgb: RgbImage) -> None:
-    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
-        raise InputError(f"an RGB image is uint8 [H, W, 3], not {rgb.dtype} {list(rgb.shape)}")
-
-
 def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
     """Return a copy of the image with translucent masks and, on top of them all, outlines."""
-    canvas = rgb.copy()
+    canvas, unit = rgb.copy(), _unit(rgb)
     outlines: list[tuple[Sequence[Any], Rgb]] = []
     for mask in masks:
         x, y, width, height = mask.bbox
@@ -117,7 +113,11 @@ def _paint_masks(rgb: RgbImage, masks: Iterable[InstanceMask]) -> RgbImage:
         cv2.copyTo(cv2.LUT(rgb[box], _tint(colour_of(mask.id))), inside, canvas[box])
         contours, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(x, y))
         outlines.append((contours, mix(colour_of(mask.id), 255, 0.4)))
-    _draw_outlines(canvas, outlines)
+    # Without smoothing, which takes three times as long and more than segmenting does.
+    for contours, colour in outlines:
+        if unit >= _HALO_FROM:
+            cv2.drawContours(canvas, contours, -1, HALO, _line(unit) + 2)
+        cv2.drawContours(canvas, contours, -1, colour, _line(unit))
     return canvas
 
 
@@ -129,37 +129,21 @@ def _tint(colour: Rgb) -> RgbImage:
     return np.rint(mixed).astype(np.uint8)[None]
 
 
-def _draw_outlines(canvas: RgbImage, outlines: Iterable[tuple[Sequence[Any], Rgb]]) -> None:
-    """Draw contours; where lines are thick enough, with a dark edge that shows on any ground.
-
-    Without smoothing, which takes three times as long and more than segmenting does.
-    """
-    unit = _unit(canvas)
-    line = max(1, round(1.4 * unit))
-    for contours, colour in outlines:
-        if unit >= _HALO_FROM:
-            cv2.drawContours(canvas, contours, -1, HALO, line + 2)
-        cv2.drawContours(canvas, contours, -1, colour, line)
-
-
 def _unit(canvas: RgbImage) -> float:
     """Return the size of one drawing unit in pixels: 1 for an image 640 pixels long."""
     return float(min(8.0, max(0.8, max(canvas.shape[:2]) / 640)))
 
 
-def _draw_prompts(canvas: RgbImage, prompts: Iterable[Prompt]) -> None:
-    """Draw every prompt's marker at its pixel, the most important ones last."""
-    order = list(PROMPT_STYLES)
-    for prompt in sorted(prompts, key=lambda prompt: order.index(prompt.state)):
-        style = PROMPT_STYLES[PromptState(prompt.state)]
-        _draw_marker(canvas, (prompt.x, prompt.y), _unit(canvas), style)
+def _line(unit: float) -> int:
+    """Return the width of outlines and markers, pixels."""
+    return max(1, round(1.4 * unit))
 
 
 def _draw_marker(
     canvas: RgbImage, centre: tuple[float, float], unit: float, style: PromptStyle
 ) -> None:
     """Draw a marker of 8 units, first its dark edge, then itself."""
-    at, line = (round(centre[0]), round(centre[1])), max(1, round(1.4 * unit))
+    at, line = (round(centre[0]), round(centre[1])), _line(unit)
     for colour, width in ((HALO, line + max(2, line)), (style.colour, line)):
         cv2.drawMarker(canvas, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
 
@@ -168,34 +152,26 @@ def _draw_legend(canvas: RgbImage, segmentation: Segmentation) -> None:
     """Write numbers and markers on a dark strip along the lower edge, as large as fits."""
     numbers = Counter(PromptState(prompt.state) for prompt in segmentation.prompts)
     found = len(segmentation.masks)
-    title = "1 mask" if found == 1 else f"{found} masks"
-    entries = [
-        (style, f"{numbers[state]} {style.word}")
-        for state, style in reversed(list(PROMPT_STYLES.items()))
-        if numbers[state]
-    ]
+    entries: list[tuple[PromptStyle | None, str]] = [(None, f"{found} mask{'s' * (found != 1)}")]
+    for state in reversed(_ORDER):
+        if numbers[state]:
+            entries.append((PROMPT_STYLES[state], f"{numbers[state]} {PROMPT_STYLES[state].word}"))
     unit, width = _unit(canvas), canvas.shape[1]
-    texts = [title, *(text for _, text in entries)]
-    unit *= min(1.0, width / sum(_text_width(text, unit) + 25 * unit for text in texts))
+    unit *= min(1.0, width / sum(_text_width(text, unit) + 25 * unit for _, text in entries))
     top = canvas.shape[0] - max(1, round(20 * unit))
     if top < 0:
         return
     strip = canvas[top:]
     strip[:] = cv2.addWeighted(strip, 0.25, np.full_like(strip, HALO[0]), 0.75, 0.0)
     x, baseline = 8 * unit, canvas.shape[0] - 6 * unit
-    x += _write(canvas, title, x, baseline, unit) + 16 * unit
     for style, text in entries:
-        _draw_marker(canvas, (x, baseline - 4 * unit), unit, style)
-        x += 9 * unit
-        x += _write(canvas, text, x, baseline, unit) + 16 * unit
+        if style is not None:
+            _draw_marker(canvas, (x, baseline - 4 * unit), unit, style)
+            x += 9 * unit
+        at, line = (round(x), round(baseline)), max(1, round(unit))
+        cv2.putText(canvas, text, at, _FONT, 0.42 * unit, (255, 255, 255), line, cv2.LINE_AA)
+        x += _text_width(text, unit) + 16 * unit
 
 
 def _text_width(text: str, unit: float) -> float:
     return float(cv2.getTextSize(text, _FONT, 0.42 * unit, max(1, round(unit)))[0][0])
-
-
-def _write(canvas: RgbImage, text: str, x: float, baseline: float, unit: float) -> float:
-    """Write white text and return its width in pixels."""
-    at, line = (round(x), round(baseline)), max(1, round(unit))
-    cv2.putText(canvas, text, at, _FONT, 0.42 * unit, (255, 255, 255), line, cv2.LINE_AA)
-    return _text_width(text, unit)

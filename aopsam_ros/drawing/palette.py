@@ -14,21 +14,11 @@ Rgb = tuple[int, int, int]
 
 HALO: Rgb = (16, 18, 24)  # dark edge around lines, to be seen on any ground
 
-# Twelve hues that are distinguishable at a glance, in the order of the colour wheel.
-_HUES: tuple[Rgb, ...] = (
-    (240, 62, 62),
-    (247, 122, 28),
-    (250, 176, 5),
-    (222, 222, 40),
-    (130, 201, 30),
-    (43, 178, 76),
-    (18, 184, 150),
-    (34, 184, 230),
-    (60, 120, 245),
-    (112, 72, 232),
-    (190, 75, 219),
-    (235, 80, 160),
+# Twelve hues that are distinguishable at a glance, in the order of the colour wheel, as RRGGBB.
+_HUES = bytes.fromhex(
+    "f03e3e f77a1c fab005 dede28 82c91e 2bb24c 12b896 22b8e6 3c78f5 7048e8 be4bdb eb50a0"
 )
+_NUM_HUES = len(_HUES) // 3
 _HUE_STEP = 7  # coprime with twelve: neighbouring ids lie far apart on the wheel
 _FIRST_HUE = 8  # blue: calm on the largest mask, which has id 1 and is often the ground
 # After each round of the wheel the shade changes: plain, lighter, darker (share of white or black).
@@ -38,9 +28,10 @@ _SHADES = ((0, 0.0), (255, 0.4), (0, 0.35))
 @functools.lru_cache(maxsize=4096)
 def colour_of(mask_id: int) -> Rgb:
     """Return the RGB colour of a mask id: always the same, and unlike those of the next ids."""
-    round_, place = divmod(mask_id - 1, len(_HUES))
-    hue = _HUES[(_FIRST_HUE + place * _HUE_STEP) % len(_HUES)]
-    return mix(hue, *_SHADES[round_ % len(_SHADES)])
+    round_, place = divmod(mask_id - 1, _NUM_HUES)
+    first = 3 * ((_FIRST_HUE + place * _HUE_STEP) % _NUM_HUES)
+    red, green, blue = _HUES[first : first + 3]
+    return mix((red, green, blue), *_SHADES[round_ % len(_SHADES)])
 
 
 def mix(colour: Rgb, grey: int, share: float) -> Rgb:

@@ -23,14 +23,22 @@ def read_rgb(path: Path) -> RgbImage:
     """
     if path.is_dir():
         raise InputError(f"{path}: is a folder, not an image")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    rgb = decode_file(content)
+    rgb = decode_file(read_bytes(path))
     if rgb is None:
         raise InputError(f"{path}: not an image that can be read")
     return rgb
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def write_rgb(path: Path, rgb: RgbImage) -> None:

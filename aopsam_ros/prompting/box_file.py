@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.images.files import IMAGE_SUFFIXES
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_bytes
 from aopsam_ros.prompting.boxes import Boxes
 
 
@@ -31,7 +31,7 @@ class BoxFile:
         """
         self.path = path
         self._by_name: dict[str, list[tuple[tuple[str, ...], Boxes]]] = {}
-        content = _read(path)
+        content = read_bytes(path)
         self.digest = hashlib.sha256(content).hexdigest()
         for key, rows in _parse(path, content).items():
             *folders, name = PurePosixPath(key).parts or ("",)
@@ -61,13 +61,6 @@ class BoxFile:
         """Return the boxes of an image file; see `find`."""
         absolute = image.absolute()
         return self.find(absolute.name, absolute.parts[:-1])
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def _parse(path: Path, content: bytes) -> dict[str, object]:

@@ -27,7 +27,6 @@ class Boxes:
     confidence: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        """Check the arrays."""
         if self.corners.shape != (len(self.confidence), 4) or self.confidence.ndim != 1:
             raise InputError(
                 "boxes must be corners [N, 4] and confidences [N], not "
@@ -37,7 +36,6 @@ class Boxes:
             raise InputError("a box has a number that is not finite")
 
     def __len__(self) -> int:
-        """Return the number of boxes."""
         return len(self.corners)
 
     @classmethod

@@ -6,6 +6,8 @@ the whole image; there the cosine similarity of its features takes that place.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,12 +18,7 @@ from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
 
 # min_samples and min_cluster_size, by the names that Efficient SAM2 gave them.
-PRESETS = {
-    "low_latency": (2, 10),
-    "high_quality": (2, 5),
-    "sam3d": (5, 40),
-    "sam1": (2, 3),
-}
+PRESETS = {"low_latency": (2, 10), "high_quality": (2, 5), "sam3d": (5, 40), "sam1": (2, 3)}
 
 
 class ClusterSource(PromptSource):
@@ -59,7 +56,7 @@ def cluster_points(
         cosine of its cells with the medoid, in 0-1, float32 `[N]`.
 
     Raises:
-        EngineError: if scikit-learn is not installed.
+        EngineError: as `cluster`.
     """
     factor = -(-features.size // options.side)
     unit, columns = features.pooled(factor)
@@ -126,7 +123,7 @@ def installed() -> bool:
     return True
 
 
-def _hdbscan() -> type:
+def _hdbscan() -> Any:  # noqa: ANN401  (scikit-learn is optional)
     try:
         from sklearn.cluster import HDBSCAN
     except ImportError as error:
@@ -134,5 +131,4 @@ def _hdbscan() -> type:
             f"the prompt source 'clusters' needs scikit-learn 1.3 or newer ({error}): "
             "pip install scikit-learn"
         ) from error
-    found: type = HDBSCAN
-    return found
+    return HDBSCAN

@@ -18,7 +18,6 @@ class GridSource(PromptSource):
     mask_options = {"mask.candidates": "all", "mask.combine": "box_nms"}  # noqa: RUF012
 
     def __init__(self, side: int) -> None:
-        """Lay `side` x `side` points over every image."""
         self.name, self.side = f"grid{side}", side
 
     def propose(self, frame: FrameInput) -> PromptSet:
@@ -30,13 +29,7 @@ class GridSource(PromptSource):
 def grid_points(side: int, height: int, width: int) -> NDArray[np.float64]:
     """Return `side` x `side` points half a cell from the border, row by row.
 
-    Args:
-        side: points along each axis.
-        height: of the source image, pixels.
-        width: of the source image, pixels.
-
-    Returns:
-        x and y in source pixels, float64 `[side * side, 2]`.
+    They are x and y in pixels of an image of `height` x `width`, float64 `[side * side, 2]`.
     """
     centres = (np.arange(side) + 0.5) / side
     x, y = np.meshgrid(centres * width, centres * height)

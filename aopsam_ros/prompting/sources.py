@@ -46,7 +46,9 @@ def choose_source(name: str, model: str, has_predictor: bool) -> PromptSource:
     Raises:
         OptionError: as `make_source`, or the source needs a predictor and the model has none.
     """
-    automatic = _automatic(has_predictor)
+    automatic = "predictor"
+    if not has_predictor:
+        automatic = "clusters" if clusters.installed() else "grid16"
     chosen = automatic if name == AUTO else name
     source = make_source(chosen)
     if source.needs_confidence_map and not has_predictor:
@@ -60,13 +62,6 @@ def choose_source(name: str, model: str, has_predictor: bool) -> PromptSource:
     else:
         _LOGGER.info("prompts from %s (%s)", chosen, AUTO if name == AUTO else "as requested")
     return source
-
-
-def _automatic(has_predictor: bool) -> str:
-    """Name the best source that a bundle can be used with."""
-    if has_predictor:
-        return "predictor"
-    return "clusters" if clusters.installed() else "grid16"
 
 
 def needs_boxes(name: str) -> bool:

@@ -36,7 +36,6 @@ class UserPrompt:
     box: Corners | None = None
 
     def __post_init__(self) -> None:
-        """Check what can be checked without the image."""
         if self.points.shape != (len(self.labels), 2):
             raise InputError(
                 f"points must be [K, 2] and labels [K], not {list(self.points.shape)} and "

@@ -9,18 +9,13 @@ from aopsam_ros.results import InstanceMask, Prompt, Segmentation
 
 
 def to_json(segmentation: Segmentation, image: str) -> str:
-    """Return a segmentation as JSON text.
+    """Return a segmentation as JSON text; coordinates in source pixels.
 
     Args:
         segmentation: of one image.
         image: how to name the image.
     """
-    return json.dumps(to_dict(segmentation, image), allow_nan=False) + "\n"
-
-
-def to_dict(segmentation: Segmentation, image: str) -> dict[str, Any]:
-    """Return a segmentation as plain lists and numbers; coordinates in source pixels."""
-    return {
+    content = {
         "image": image,
         "width": segmentation.width,
         "height": segmentation.height,
@@ -31,6 +26,7 @@ def to_dict(segmentation: Segmentation, image: str) -> dict[str, Any]:
         "prompts_decoded": segmentation.prompts_decoded,
         "timings_ms": {name: round(ms, 3) for name, ms in segmentation.timings_ms.items()},
     }
+    return json.dumps(content, allow_nan=False) + "\n"
 
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:

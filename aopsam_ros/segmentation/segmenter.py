@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -299,16 +298,9 @@ class Segmenter:
         self.engine.close()
 
     def __enter__(self) -> Segmenter:
-        """Return itself; `close` is called at the end of the `with` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the graphs."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

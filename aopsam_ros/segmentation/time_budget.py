@@ -11,15 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-STAGES = (
-    "preprocess",
-    "encoder",
-    "predictor",
-    "sampling",
-    "decoder",
-    "filtering",
-    "postprocess",
-)
+STAGES = ["preprocess", "encoder", "predictor", "sampling", "decoder", "filtering", "postprocess"]
 FIXED_COST = 4  # of a batch or of the end of a frame, in prompts or masks
 _FRAMES = 8  # that are remembered
 
@@ -28,7 +20,6 @@ class Stopwatch:
     """Adds up the seconds spent in each stage since it was made."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Start now."""
         self._clock = clock
         self._start = clock()
         self._seconds = dict.fromkeys(STAGES, 0.0)
@@ -62,7 +53,6 @@ class RecentTimes:
     """Seconds per unit of cost in each of the last frames."""
 
     def __init__(self) -> None:
-        """Begin with no frame known."""
         self._seconds: tuple[float, ...] = ()  # replaced as a whole, as threads may share it
 
     def add(self, count: int, seconds: float) -> None:

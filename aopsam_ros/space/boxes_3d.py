@@ -30,26 +30,6 @@ class Camera(Protocol):
         """Return pixels `[n, 2]` (x, y) as points `[n, 2]` of the plane at one metre."""
 
 
-@dataclass(frozen=True)
-class Pinhole:
-    """An ideal camera: focal lengths and principal point, pixels (CameraInfo's K or P)."""
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-
-    def __post_init__(self) -> None:
-        """Refuse what is no camera; an uncalibrated CameraInfo is all zeros."""
-        values = (self.fx, self.fy, self.cx, self.cy)
-        if not all(np.isfinite(values)) or self.fx <= 0 or self.fy <= 0:
-            raise InputError("the camera is not calibrated: its focal lengths must be above 0")
-
-    def rays(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return pixels `[n, 2]` (x, y) as points `[n, 2]` of the plane at one metre."""
-        return np.asarray((pixels - [self.cx, self.cy]) / [self.fx, self.fy], np.float64)
-
-
 class DepthMap:
     """The depth of an image: of the same field of view, not necessarily of the same size.
 
@@ -82,7 +62,8 @@ class DepthMap:
         """
         left, top, width, height = mask.bbox
         y, x = np.rint(self.y).astype(np.int64) - top, np.rint(self.x).astype(np.int64) - left
-        step = self._step(mask.area)
+        # Every second, every third, ... row and column.
+        step = max(1, int((mask.area * self._share / MOST_POINTS) ** 0.5))
         rows = np.flatnonzero((y >= 0) & (y < height))[::step]
         columns = np.flatnonzero((x >= 0) & (x < width))[::step]
         window = np.ix_(rows, columns)
@@ -92,10 +73,6 @@ class DepthMap:
         at_rows, at_columns = rows[at_rows[chosen]], columns[at_columns[chosen]]
         pixels = np.stack([self.x[at_columns], self.y[at_rows]], 1)
         return pixels, self.metres[at_rows, at_columns]
-
-    def _step(self, area: int) -> int:
-        """Return which of a mask's rows and columns to look at: every second, every third, ..."""
-        return max(1, int((area * self._share / MOST_POINTS) ** 0.5))
 
 
 @dataclass(frozen=True)
