@@ -94,7 +94,10 @@ def type_name(kind: type) -> str:
 
 def parameters(names: Iterable[str]) -> str:
     """Return a table of parameters."""
-    rows = [(f"`{n}`", TABLE[n].value_type.__name__, default(TABLE[n]), meaning(TABLE[n])) for n in names]
+    rows = [
+        (f"`{n}`", TABLE[n].value_type.__name__, default(TABLE[n]), meaning(TABLE[n]))
+        for n in names
+    ]
     return table(("Parameter", "Type", "Default", "Meaning"), rows)
 
 
