@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--predictor",
         type=Path,
-        help="predictor.pt of `aopsam train-predictor`, trained for this model; a bundle of"
-        " MobileSAM may do without, and takes its prompts from elsewhere",
+        help="predictor.pt of `aopsam train-predictor`, trained for this model, in place of nano's"
+        " own; a bundle of MobileSAM may do without, and takes its prompts from elsewhere",
     )
     parser.add_argument(
         "--mixed",
@@ -133,9 +133,9 @@ def _load(arguments: argparse.Namespace) -> Source:
 
     file = arguments.predictor
     if arguments.checkpoint is None:
-        if file is None:
-            raise OptionError("--segmenter needs --predictor")
         model = nano_model(arguments.segmenter)
+        if file is None:
+            return model, None, {}
         predictor, trained = load_predictor(file, model.embedding_channels)
     elif file is None:
         return mobile_sam_model(arguments.checkpoint), None, {}

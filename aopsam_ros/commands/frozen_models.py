@@ -26,12 +26,14 @@ def nano_model(segmenter: Path) -> FrozenModel:
     from aopsam_ros.models.frozen import FrozenModel
     from aopsam_ros.models.loading import load_segmenter
     from aopsam_ros.models.nano import EMBEDDING_CHANNELS
+    from aopsam_ros.models.stored_weights import round_weights
     from aopsam_ros.training.provenance import summarise_run
 
     model, facts = load_segmenter(segmenter)
+    round_weights(model)
     return FrozenModel(
         name="nano",
-        parts=nano_parts(model, None, facts["options"]["image_size"]),
+        parts=nano_parts(model, model.predictor, facts["options"]["image_size"]),
         embedding_channels=EMBEDDING_CHANNELS,
         defaults={},
         provenance={"segmenter": summarise_run(facts)},

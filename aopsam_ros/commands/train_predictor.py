@@ -45,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="of --model's encoder, pixels (1024, which the published weights are for)",
     )
-    add_training_arguments(parser, minutes=15.0)
+    add_training_arguments(parser)
+    parser.add_argument(
+        "--minutes", type=float, default=15.0, help="training time in all (%(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
     parser.add_argument(
         "--steps", type=int, default=0, help="end after so many, if the time is not spent before"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 from aopsam_ros.commands.training_data import (
@@ -15,14 +16,30 @@ from aopsam_ros.commands.training_data import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_training_arguments(parser, minutes=60.0)
+    add_training_arguments(parser)
     parser.add_argument(
-        "--backbone",
-        type=Path,
-        help="ImageNet weights of MobileNetV2, torchvision's names (none: from nothing)",
+        "--views",
+        type=int,
+        default=200_000,
+        help="how many views to train on in all; a run can be prolonged (%(default)s)",
     )
     parser.add_argument(
-        "--encoder", type=Path, help="begin with the encoder of this segmenter.pt of a former run"
+        "--backbone",
+        default="lite0",
+        choices=["lite0", "lite2"],
+        help="EfficientNet-Lite of this size (%(default)s)",
+    )
+    parser.add_argument(
+        "--pretrained",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet weights of the backbone, Google's names (none: from nothing)",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="begin with the weights of this segmenter.pt, or of this bundle of nano",
     )
     parser.add_argument(
         "--image-size", type=int, default=512, help="of the encoder, pixels (%(default)s)"
@@ -33,8 +50,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--full-share",
         type=float,
-        default=0.35,
-        help="last share of the time, trained at the image size (%(default)s)",
+        default=0.2,
+        help="last share of the views, trained at the image size (%(default)s)",
+    )
+    parser.add_argument(
+        "--decay-share",
+        type=float,
+        default=0.3,
+        help="last share of the views, in which the learning rate falls (%(default)s)",
+    )
+    parser.add_argument(
+        "--surfaces",
+        type=float,
+        default=0.25,
+        help="how often a view asks for unlabelled regions of one colour, too (%(default)s)",
     )
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
 
@@ -46,23 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if a data set, an option or a checkpoint is wrong, or torch is missing.
     """
     prepare_torch(arguments.threads)
+    from aopsam_ros.models.loading import load_weights
     from aopsam_ros.training.segmenter_training import SegmenterTrainer, SegmenterTrainingOptions
 
-    options = SegmenterTrainingOptions(
-        minutes=arguments.minutes,
-        image_size=arguments.image_size,
-        canvas=arguments.canvas,
-        full_share=arguments.full_share,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-    )
+    names = [field.name for field in dataclasses.fields(SegmenterTrainingOptions)]
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    options = SegmenterTrainingOptions(**given)
     paths = weighted_paths(arguments)
     training, held = open_training_data(paths, arguments.held_out)
-    trainer = SegmenterTrainer(
-        options, training, arguments.out, arguments.backbone, held, arguments.encoder
-    )
+    start = None if arguments.start is None else load_weights(arguments.start)
+    trainer = SegmenterTrainer(options, training, arguments.out, arguments.pretrained, held, start)
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     trainer.run()
-    print(f"{arguments.out / 'segmenter.pt'}: {trainer.step} steps, {trainer.images} images")
+    print(f"{arguments.out / 'segmenter.pt'}: {trainer.step} steps, {trainer.images} views")
     return 0

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from aopsam_ros.training.batches import WeightedDataset
 
 
-def add_training_arguments(parser: argparse.ArgumentParser, minutes: float) -> None:
-    """Declare `--data`, `--held-out`, `--minutes`, `--seed`, `--threads` and `--out`."""
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--data`, `--held-out`, `--seed`, `--threads` and `--out`."""
     parser.add_argument(
         "--data",
         nargs="+",
@@ -28,9 +28,6 @@ def add_training_arguments(parser: argparse.ArgumentParser, minutes: float) -> N
         default=0.02,
         metavar="SHARE",
         help="share of each data set that validates instead (%(default)s)",
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=minutes, help="training time in all (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights and views (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch (0: its own)")
@@ -63,19 +60,18 @@ def prepare_torch(threads: int) -> None:
         raise OptionError("--threads must be 0 or more")
     if threads:
         torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)  # hundreds of times slower than zeros on some processors
     keep_freed_memory()
 
 
 def weighted_paths(arguments: argparse.Namespace) -> list[tuple[str, float]]:
-    """Read `--data` as paths with weights; check `--held-out` and `--minutes`.
+    """Read `--data` as paths with weights; check `--held-out`.
 
     Raises:
-        OptionError: A weight, the share or the time is out of range.
+        OptionError: A weight or the share is out of range.
     """
     if not 0 <= arguments.held_out < 1:
         raise OptionError("--held-out must be at least 0 and below 1")
-    if not arguments.minutes > 0:
-        raise OptionError("--minutes must be above 0")
     return [_weighted(word) for word in arguments.data]
 
 

@@ -19,9 +19,9 @@ from aopsam_ros.engines import verification
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
 from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
+from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
-from aopsam_ros.models.mobilenet_v2 import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
@@ -35,16 +35,20 @@ class BundleParts:
     """The modules of a bundle, with the bundle's signatures, and facts beyond their shapes.
 
     Args:
-        encoder: image `[1, 3, S, S]` to embedding `[1, C, S', S']`.
+        encoder: image `[1, 3, S, S]` to embedding `[1, C, S', S']`, alone or with a semantic map
+            `[1, D, S/32, S/32]`.
         decoder: embedding, coordinates `[N, K, 2]` and labels `[N, K]` to logits `[N, 3, M, M]` and
-            predicted IoU `[N, 3]`.
-        predictor: image and embedding to confidence `[1, 1, P, P]`; optional.
+            predicted IoU `[N, 3]`, or four of each with SAM's single mask first.
+        predictor: image and embedding to confidence `[1, 1, P, P]` and extents `[1, 4, P, P]`;
+            optional.
         image_size: S, pixels.
         similarity_channels: number of the embedding's first channels that ASF compares.
         mean: subtracted from an image, per channel on the 0-255 scale.
         std: by which the difference is divided.
         size_divisibility: encoder, predictor and the parts of the decoder take images whose sides
             are multiples of it, in place of padded squares; 0: squares only.
+        takes_mask_input: whether the decoder also takes masks to start from, logits `[N, 1, M, M]`,
+            and `[N]`, 1 where a prompt has one.
         split: makes the decoder's three parts; optional.
     """
 
@@ -56,6 +60,7 @@ class BundleParts:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     size_divisibility: int = 0
+    takes_mask_input: bool = False
     split: Callable[[], DecoderParts] | None = None
 
 
@@ -70,6 +75,7 @@ def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: in
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         size_divisibility=SIZE_DIVISIBILITY,
+        takes_mask_input=True,
         split=lambda: split_nano(model.decoder),
     )
 
@@ -137,32 +143,48 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     generator = torch.Generator().manual_seed(0)
     images = _sample_images(parts, generator)
     with torch.no_grad():
-        embeddings = [parts.encoder.eval()(image) for image in images]
+        encoded = [_as_tuple(parts.encoder.eval()(image)) for image in images]
+    embeddings = [tensors[0] for tensors in encoded]
     samples = [{"image": image} for image in images]
     axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
-    plans = [GraphPlan(ENCODER, parts.encoder, ("embedding",), samples, axes)]
+    outputs = ("embedding", "semantic_map")[: len(encoded[0])]
+    semantic = {"semantic_map": open_axes("semantic_map", [tensors[-1] for tensors in encoded])}
+    plans = [GraphPlan(ENCODER, parts.encoder, outputs, samples, {**semantic, **axes})]
     if parts.predictor is not None:
-        pairs = zip(images, embeddings, strict=True)
-        samples = [{"image": image, "embedding": embedding} for image, embedding in pairs]
-        axes = {
-            **axes,
-            "confidence_map": {axis: f"confidence_map_{axis}" for axis in axes["image"]},
-        }
-        plans.append(GraphPlan(PREDICTOR, parts.predictor, ("confidence_map",), samples, axes))
+        plans.append(_plan_predictor(parts.predictor, images, embeddings, axes))
     prompts = [
         _sample_prompts(count, points, parts.image_size, generator)
         for count, points in ((3, 2), (1, 1), (5, 4))
     ]
-    plans.append(_plan_decoder(parts.decoder, embeddings[0], prompts))
+    decoder = parts.decoder.eval()
+    plans.append(_plan_decoder(decoder, embeddings[0], prompts, parts.takes_mask_input))
     if parts.split is not None:
         split = parts.split()
-        split.compare(parts.decoder.eval(), embeddings[0], prompts)
+        split.compare(decoder, embeddings[0], prompts)
         plans += split.plans(embeddings, prompts)
     return plans
 
 
+def _as_tuple(tensors: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tensors if isinstance(tensors, tuple) else (tensors,)
+
+
+def _plan_predictor(
+    predictor: nn.Module,
+    images: Sequence[Tensor],
+    embeddings: Sequence[Tensor],
+    axes: Mapping[str, Mapping[int, str]],
+) -> GraphPlan:
+    """Plan the Prompt Predictor; `axes` are the dynamic ones of its inputs."""
+    pairs = zip(images, embeddings, strict=True)
+    samples = [{"image": image, "embedding": embedding} for image, embedding in pairs]
+    outputs = ("confidence_map", "extent_map")
+    maps = {name: {axis: f"{name}_{axis}" for axis in axes["image"]} for name in outputs}
+    return GraphPlan(PREDICTOR, predictor, outputs, samples, {**axes, **maps})
+
+
 def _plan_decoder(
-    decoder: nn.Module, embedding: Tensor, prompts: Sequence[dict[str, Tensor]]
+    decoder: nn.Module, embedding: Tensor, prompts: Sequence[dict[str, Tensor]], with_masks: bool
 ) -> GraphPlan:
     """Plan the whole decoder, which is for padded squares only."""
     samples = [{"embedding": embedding, **sample} for sample in prompts]
@@ -173,7 +195,17 @@ def _plan_decoder(
         "low_res_logits": per_prompt,
         "predicted_iou": per_prompt,
     }
+    if with_masks:
+        samples = [{**sample, **_sample_masks(decoder, sample)} for sample in samples]
+        dynamic |= {"mask_input": per_prompt, "has_mask_input": per_prompt}
     return GraphPlan(DECODER, decoder, ("low_res_logits", "predicted_iou"), samples, dynamic)
+
+
+def _sample_masks(decoder: nn.Module, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the first masks of some prompts as mask inputs, every other one left out."""
+    with torch.no_grad():
+        logits, _ = decoder(*sample.values())
+    return {"mask_input": logits[:, :1], "has_mask_input": (torch.arange(len(logits)) % 2).float()}
 
 
 def _sample_images(parts: BundleParts, generator: torch.Generator) -> list[Tensor]:

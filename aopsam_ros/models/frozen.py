@@ -22,7 +22,7 @@ class FrozenModel:
 
     Args:
         name: of its bundle.
-        parts: the modules, without a predictor.
+        parts: the modules; a predictor is what was trained along with them.
         embedding_channels: channels of the encoder's embedding.
         defaults: the model's own default options, by group.
         provenance: where its weights come from, by part.
@@ -62,7 +62,7 @@ class FrozenModel:
 
         Args:
             folder: the bundle's.
-            predictor: a Prompt Predictor trained for this model.
+            predictor: a Prompt Predictor trained for this model; None: the model's own, if any.
             facts: what bundle.yaml says instead of the model's own name, version, licence,
                 defaults and provenance.
             mixed: also write graphs in mixed precision.
@@ -77,8 +77,8 @@ class FrozenModel:
             "defaults": {group: dict(options) for group, options in self.defaults.items()},
             "provenance": dict(self.provenance),
         }
-        parts = replace(self.parts, predictor=predictor)
-        for module in filter(None, (parts.encoder, parts.decoder, predictor)):
+        parts = replace(self.parts, predictor=predictor or self.parts.predictor)
+        for module in filter(None, (parts.encoder, parts.decoder, parts.predictor)):
             module.cpu()
         return export_bundle(parts, folder, {**own, **(facts or {})}, mixed)
 

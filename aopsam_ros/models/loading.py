@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.errors import InputError
 from aopsam_ros.models.checkpoints import load_checkpoint, load_state
 from aopsam_ros.models.mobile_sam import IMAGE_SIZE, MobileSam
-from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter
+from aopsam_ros.models.nano import BACKBONE, EMBEDDING_CHANNELS, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
+from aopsam_ros.models.stored_weights import read_weights
 
 
 def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:
@@ -22,24 +24,22 @@ def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:
     Raises:
         InputError: There is no such file, or it is not one.
     """
-    model = NanoSegmenter()
+    options = load_checkpoint(path).get("options", {})
+    model = NanoSegmenter(options.get("backbone", BACKBONE))
     return model, _fill(model, path)
 
 
-def load_encoder(encoder: nn.Module, path: Path) -> None:
-    """Fill an encoder with that of a `segmenter.pt`, whatever its decoder is.
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read nano's weights from `segmenter.pt`, or from a bundle that was exported from one.
 
     Raises:
-        InputError: There is no such file, or its encoder is another one.
+        InputError: There is neither.
+        BundleError: The bundle is malformed.
     """
-    weights = load_checkpoint(path)["model"]
-    prefix = "encoder."
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    try:
-        encoder.load_state_dict(own)
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: its encoder is another one ({reason})") from error
+    if path.is_dir():
+        return read_weights(load_bundle(path))
+    weights: dict[str, Tensor] = load_checkpoint(path)["model"]
+    return weights
 
 
 def load_predictor(

@@ -18,6 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from aopsam_ros.bundle.signatures import POINTS
 from aopsam_ros.errors import BundleError
+from aopsam_ros.models.stored_weights import load_graph
 
 # Norms and sums overflow or lose digits in 16 bits, and places to pick values at are coordinates;
 # the others take or make 32 bits by definition.
@@ -36,7 +37,7 @@ def write_mixed(path: Path, target: Path) -> None:
     Raises:
         BundleError: A weight does not fit into 16 bits, or the graph has branches or loops.
     """
-    model = onnx.load(str(path))
+    model = load_graph(path)
     converted = _Conversion(model, path.name).run()
     onnx.checker.check_model(converted, full_check=True)
     onnx.save(converted, str(target))

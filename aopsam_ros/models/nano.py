@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn
 
-from aopsam_ros.models.mobilenet_v2 import PYRAMID_CHANNELS, MobileNetV2
+from aopsam_ros.models.efficientnet_lite import EfficientNetLite
 from aopsam_ros.models.nano_decoder import DETAIL_FACTOR, FEATURE_CHANNELS, NanoMaskDecoder
 from aopsam_ros.models.nano_drawing import DETAIL_CHANNELS
+from aopsam_ros.models.prompt_predictor import PromptPredictor
 
 SIZE_DIVISIBILITY = 32  # of images' sides: the coarsest stride
 EMBEDDING_CHANNELS = FEATURE_CHANNELS + DETAIL_CHANNELS * DETAIL_FACTOR**2
+BACKBONE = "lite0"
 
 
 class ContextBlock(nn.Module):
@@ -30,18 +32,19 @@ class ContextBlock(nn.Module):
 
 
 class NanoEncoder(nn.Module):
-    """MobileNetV2 and a feature pyramid neck: image to embedding.
+    """EfficientNet-Lite and a feature pyramid neck: image to embedding.
 
     The embedding is `[B, 384, S/16, S/16]`: 128 feature channels, then a 16-channel map at stride 4
     packed by space-to-depth, which lets the decoder draw fine outlines although its signature
-    carries one tensor only.
+    carries one tensor only. Beside it the encoder gives `semantic_map` `[B, 320, S/32, S/32]`:
+    what things are, trained to stay near the features that ImageNet's classes are told by.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str = BACKBONE) -> None:
         super().__init__()
-        c4, c8, c16, c32 = PYRAMID_CHANNELS
+        self.backbone = EfficientNetLite(backbone)
+        c4, c8, c16, c32 = self.backbone.channels
         width = FEATURE_CHANNELS
-        self.backbone = MobileNetV2()
         self.lateral32 = nn.Conv2d(c32, width, 1)
         self.context32 = nn.Sequential(ContextBlock(width, 7), ContextBlock(width, 7))
         self.scene = nn.Linear(width, width)
@@ -55,9 +58,10 @@ class NanoEncoder(nn.Module):
         self.top4 = nn.Conv2d(48, 32, 1)
         self.detail = nn.Conv2d(32, DETAIL_CHANNELS, 3, padding=1)
         self.feature_norm = nn.GroupNorm(8, width)
+        self.semantic = nn.Conv2d(c32, c32, 1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image `[B, 3, S, S]` to the embedding `[B, 384, S/16, S/16]`."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a normalised image `[B, 3, H, W]` to the embedding and the semantic map."""
         x4, x8, x16, x32 = self.backbone(image)
         p32 = self.context32(self.lateral32(x32))
         p32 = p32 + self.scene(p32.mean((2, 3)))[:, :, None, None]
@@ -65,7 +69,8 @@ class NanoEncoder(nn.Module):
         p8 = self.context8(self.lateral8(x8) + _double(self.top8(p16)))
         p4 = self.detail(F.relu(self.lateral4(x4) + _double(self.top4(p8))))
         features = self.feature_norm(p16 + self.down8(p8))
-        return torch.cat([features, F.pixel_unshuffle(p4, DETAIL_FACTOR)], 1)
+        embedding = torch.cat([features, F.pixel_unshuffle(p4, DETAIL_FACTOR)], 1)
+        return embedding, self.semantic(x32)
 
 
 def _double(x: Tensor) -> Tensor:
@@ -73,20 +78,10 @@ def _double(x: Tensor) -> Tensor:
 
 
 class NanoSegmenter(nn.Module):
-    """Encoder and decoder together, as they are trained."""
+    """Encoder, decoder and Prompt Predictor, as they are trained."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone: str = BACKBONE) -> None:
         super().__init__()
-        self.encoder = NanoEncoder()
+        self.encoder = NanoEncoder(backbone)
         self.decoder = NanoMaskDecoder()
-
-    def forward(self, images: Tensor, points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode points `[B, N, 1, 2]`, then boxes `[B, M, 2, 2]`; see `NanoMaskDecoder`."""
-        embedding = self.encoder(images)
-        point_labels = torch.ones(points.shape[:3], device=points.device)
-        results = [self.decoder(embedding, points, point_labels)]
-        if boxes.shape[1]:
-            corners = torch.tensor([2.0, 3.0], device=boxes.device).expand(boxes.shape[:3])
-            results.append(self.decoder(embedding, boxes, corners))
-        logits, iou = zip(*results, strict=True)
-        return torch.cat(logits, 1), torch.cat(iou, 1)
+        self.predictor = PromptPredictor(EMBEDDING_CHANNELS)

@@ -3,7 +3,7 @@
 SAM's decoder lets every prompt change a copy of the image's features, which is most of its work.
 Here the image is projected once a frame and only read, as in Mask2Former (arXiv 2112.01527), and a
 mask is drawn by a tiny network of its own over a map that all prompts share, as in CondInst (arXiv
-2003.05664): its weights, the mask's *code*, are what a prompt is decoded to.
+2003.05664): a prompt is decoded to the weights of its masks' networks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn
 
 from aopsam_ros.models.nano_drawing import (
-    CODE,
+    COORDINATE_UNIT,
     DETAIL_CHANNELS,
+    WEIGHT_SIZES,
     cell_centres,
-    planes,
+    input_planes,
     render_masks,
     to_absolute,
 )
@@ -30,17 +31,17 @@ DETAIL_FACTOR = 4  # from stride 16 to stride 4
 WIDTH = 128
 HEADS = 4
 BLOCKS = 3
-MASKS = 3
+MASKS = 4  # SAM's single mask of an unambiguous prompt, then the three of an ambiguous one
 LABELS = 5  # padding, background, foreground, first and second box corner
-# Coordinates are divided by it; see `DRAWING_UNIT`.
-POSITION_UNIT = 512.0
+POSITION_UNIT = 512.0  # coordinates are divided by it; see `COORDINATE_UNIT`
+LARGEST_LOGIT = 8.0  # of a mask input: beyond it, a mask is as sure as can be
 
 
-class Frame(NamedTuple):
+class EncodedFrame(NamedTuple):
     """What all prompts of an image share.
 
     Features `[B, 128, h, w]`; each block's keys `[B, 4, 32, h w]` and values `[B, 4, h w, 32]`; the
-    planes that masks are drawn with, `coarse` `[B, 19, h, w]` and `fine` `[B, 19, 4h, 4w]`.
+    planes that masks are drawn on, `coarse` `[B, 19, h, w]` and `fine` `[B, 19, 4h, 4w]`.
     """
 
     features: Tensor
@@ -59,6 +60,16 @@ class Frame(NamedTuple):
         return self[first], self[first + 1]
 
 
+class MaskInput(NamedTuple):
+    """A mask to start from, for each of N prompts.
+
+    `logits` `[B, N, 4h, 4w]`; `present` `[B, N]`, 1 where a prompt has one, 0 where it has none.
+    """
+
+    logits: Tensor
+    present: Tensor
+
+
 class Attention(nn.Module):
     """Multi-head attention of tokens."""
 
@@ -73,10 +84,15 @@ class Attention(nn.Module):
         """Map what is attended to, `[A, K, 128]` twice, to `[A, 4, 32, K]` and `[A, 4, K, 32]`."""
         return _split_heads(self.key(key)).transpose(-1, -2), _split_heads(self.value(value))
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend from `[A, Q, 128]` to what `project` made."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Attend from `[A, Q, 128]` to what `project` made; `bias` `[A, 4, Q, K]` is added."""
         q = _split_heads(self.query(query)) * (WIDTH // HEADS) ** -0.5
-        read = torch.softmax(q @ key, -1) @ value
+        scores = q @ key
+        if bias is not None:
+            scores = scores + bias
+        read = torch.softmax(scores, -1) @ value
         return self.out(read.transpose(1, 2).flatten(2))
 
 
@@ -87,64 +103,111 @@ def _split_heads(x: Tensor) -> Tensor:
 
 
 class TokenBlock(nn.Module):
-    """Tokens of a prompt talk to each other, read the image, and think."""
+    """Tokens of a prompt attend to each other, read the image, and are updated by an MLP."""
 
     def __init__(self) -> None:
         super().__init__()
         self.self_attention = Attention()
         self.read_image = Attention()
+        self.region_gain = nn.Parameter(torch.linspace(0.5, 2.0, HEADS))
         self.mlp = _mlp(WIDTH, WIDTH, 2 * WIDTH)
         self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(3))
 
-    def forward(self, tokens: Tensor, position: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Update tokens `[B, N, T, 128]`; the image's `key` and `value` are read by all of them."""
+    def forward(
+        self, tokens: Tensor, position: Tensor, key: Tensor, value: Tensor, region: Tensor
+    ) -> Tensor:
+        """Update the tokens of N prompts.
+
+        Args:
+            tokens: `[B, N, T, 128]`.
+            position: likewise, added where tokens are compared.
+            key: of the image, `[B, 4, 32, h w]`.
+            value: of the image, `[B, 4, h w, 32]`.
+            region: `[B, N, h w]`, where in the image to look: 1 inside, -1 outside, 0 unknown.
+        """
         batch, _, size, _ = tokens.shape
         flat, where = tokens.flatten(0, 1), position.flatten(0, 1)
         placed = flat + where
         flat = self.norms[0](
             flat + self.self_attention(placed, *self.self_attention.project(placed, flat))
         )
-        asking = (flat + where).reshape(batch, -1, WIDTH)
-        read = self.read_image(asking, key, value).reshape(-1, size, WIDTH)
+        query = (flat + where).reshape(batch, -1, WIDTH)
+        bias = (region.unsqueeze(1) * self.region_gain[:, None, None]).unsqueeze(3)
+        bias = bias.expand(-1, -1, -1, size, -1).flatten(2, 3)
+        read = self.read_image(query, key, value, bias).reshape(-1, size, WIDTH)
         flat = self.norms[1](flat + read)
         flat = self.norms[2](flat + self.mlp(flat))
         return flat.reshape(batch, -1, size, WIDTH)
 
 
 class NanoMaskDecoder(nn.Module):
-    """Prompts and embedding to three low-resolution masks with their predicted IoU."""
+    """Prompts and embedding to four low-resolution masks with their predicted IoU."""
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("frequencies", torch.randn(2, WIDTH // 2))
         self.label_embedding = nn.Embedding(LABELS, WIDTH)
         self.output_tokens = nn.Embedding(1 + MASKS, WIDTH)
+        self.no_mask = nn.Embedding(1, WIDTH)
+        self.mask_features = nn.Linear(FEATURE_CHANNELS + 3, WIDTH)
+        self.box_size = nn.Linear(4, WIDTH)
         self.image_in = nn.Linear(FEATURE_CHANNELS, WIDTH)
         self.image_position = nn.Linear(WIDTH, WIDTH)
         self.point_features = nn.Linear(FEATURE_CHANNELS, WIDTH)
         self.point_detail = nn.Linear(DETAIL_CHANNELS, WIDTH)
         self.blocks = nn.ModuleList(TokenBlock() for _ in range(BLOCKS))
-        self.code = _mlp(WIDTH, sum(CODE), 2 * WIDTH)
+        self.mask_weights = _mlp(WIDTH, sum(WEIGHT_SIZES), 2 * WIDTH)
+        self.carry = nn.Linear(WIDTH, 1)  # how much of a mask input stays
+        nn.init.zeros_(self.carry.weight)
+        nn.init.constant_(self.carry.bias, 0.3)
         self.iou_head = _mlp(2 * WIDTH + 3, 1, WIDTH)
 
-    def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, embedding: Tensor, coords: Tensor, labels: Tensor, mask: MaskInput | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Decode `N` prompts of `K` points for each of `B` images.
 
         Args:
             embedding: `[B, 384, h, w]`.
             coords: `[B, N, K, 2]`, x and y in pixels of the encoder's input image.
             labels: `[B, N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+            mask: to start from; None: no prompt has one.
 
         Returns:
-            Logits `[B, N, 3, 4h, 4w]` and predicted IoU `[B, N, 3]` in 0-1.
+            Logits `[B, N, 4, 4h, 4w]` and predicted IoU `[B, N, 4]` in 0-1. The first mask is for
+            prompts that leave no doubt, the three others for single points.
         """
         frame = self.encode_frame(embedding)
-        codes, iou = self.decode(frame, coords, labels)
-        logits = render_masks(frame.fine, codes.flatten(1, 2))
-        height, width = logits.shape[-2:]
-        return logits.reshape(len(embedding), -1, MASKS, height, width), iou
+        return self.decode_masks(frame, coords, labels, mask)
 
-    def encode_frame(self, embedding: Tensor) -> Frame:
+    def decode_masks(
+        self,
+        frame: EncodedFrame,
+        coords: Tensor,
+        labels: Tensor,
+        mask: MaskInput | None = None,
+        outputs: slice = slice(MASKS),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode prompts of an encoded frame to some of the four masks; see `forward`."""
+        found, iou_token, weights = self._update_tokens(frame, coords, labels, mask)
+        found, weights = found[:, :, outputs], weights[:, :, outputs]
+        logits = render_masks(frame.fine, weights.flatten(1, 2))
+        logits = logits.reshape(*found.shape[:3], *logits.shape[-2:])
+        if mask is not None:
+            kept = self.carry(found) * mask.present[..., None, None]
+            logits = logits + kept.unsqueeze(-1) * _bounded(mask).unsqueeze(2)
+        return logits, self._score(iou_token, found, frame.coarse, weights)
+
+    def decode(self, frame: EncodedFrame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Find the weights of the masks' networks, without drawing the masks.
+
+        Returns:
+            Weights `[B, N, 4, 224]` and predicted IoU `[B, N, 4]` in 0-1.
+        """
+        found, iou_token, weights = self._update_tokens(frame, coords, labels, None)
+        return weights, self._score(iou_token, found, frame.coarse, weights)
+
+    def encode_frame(self, embedding: Tensor) -> EncodedFrame:
         """Make what all prompts share of embeddings `[B, 384, h, w]`."""
         features, packed = embedding[:, :FEATURE_CHANNELS], embedding[:, FEATURE_CHANNELS:]
         height, width = features.shape[-2:]
@@ -153,34 +216,45 @@ class NanoMaskDecoder(nn.Module):
         projected = [block.read_image.project(image + cells, image) for block in self.blocks]
         # The coarse map is the mean of the detail map in every cell of the embedding.
         cell = packed.reshape(-1, DETAIL_CHANNELS, DETAIL_FACTOR**2, height, width)
-        coarse = planes(cell.mean(2), STRIDE)
-        fine = planes(F.pixel_shuffle(packed, DETAIL_FACTOR), STRIDE // DETAIL_FACTOR)
-        return Frame._make([features, *(x for pair in projected for x in pair), coarse, fine])
+        coarse = input_planes(cell.mean(2), STRIDE)
+        fine = input_planes(F.pixel_shuffle(packed, DETAIL_FACTOR), STRIDE // DETAIL_FACTOR)
+        tensors = [features, *(x for pair in projected for x in pair), coarse, fine]
+        return EncodedFrame._make(tensors)
 
-    def decode(self, frame: Frame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the masks' codes, without drawing them.
-
-        Returns:
-            Codes `[B, N, 3, 224]` and predicted IoU `[B, N, 3]` in 0-1.
-        """
+    def _update_tokens(
+        self, frame: EncodedFrame, coords: Tensor, labels: Tensor, mask: MaskInput | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the masks' tokens `[B, N, 4, 128]`, the IoU token and the masks' weights."""
         coords = coords + 0.5  # SAM's convention: the centre of the pixel
+        region = _box_region(coords, labels, frame.coarse)
         tokens, position = self._tokens(frame, coords, labels)
+        if mask is None:
+            start = self.no_mask.weight.expand(*coords.shape[:2], -1, -1)
+        else:
+            start, inside = self._mask_token(frame, mask)
+            region = (region + inside).clamp(-1.0, 1.0)
+        tokens = torch.cat([tokens, start], 2)
+        position = torch.cat([position, torch.zeros_like(start)], 2)
         for number, block in enumerate(self.blocks):
-            tokens = block(tokens, position, *frame.of_block(number))
+            tokens = block(tokens, position, *frame.of_block(number), region)
         found = tokens[:, :, 1 : 1 + MASKS]
-        codes = to_absolute(self.code(found), _anchor(coords, labels))
-        return codes, self._score(tokens[:, :, :1], found, frame.coarse, codes)
+        anchor, scale = _anchor(coords, labels)
+        return found, tokens[:, :, :1], to_absolute(self.mask_weights(found), anchor, scale)
 
     def _encode(self, coords: Tensor) -> Tensor:
         """Random Fourier features of pixel coordinates `[..., 2]`, as in SAM's prompt encoder."""
         phase = (coords * (2.0 / POSITION_UNIT) - 1.0) @ self.frequencies * (2.0 * math.pi)
         return torch.cat([phase.sin(), phase.cos()], -1)
 
-    def _tokens(self, frame: Frame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _tokens(self, frame: EncodedFrame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         is_point = (labels >= 0).to(coords.dtype).unsqueeze(-1)
+        is_corner = (labels >= 2).to(coords.dtype).unsqueeze(-1)
         detail = _sample(frame.fine, coords, STRIDE // DETAIL_FACTOR)[..., :DETAIL_CHANNELS]
         seen = self.point_features(_sample(frame.features, coords, STRIDE))
         seen = seen + self.point_detail(detail)
+        side = _box_side(coords, labels)
+        size = torch.cat([side / COORDINATE_UNIT, torch.log(side / COORDINATE_UNIT)], -1)
+        seen = seen + self.box_size(size).unsqueeze(2) * is_corner
         position = self._encode(coords) * is_point
         prompt = self.label_embedding((labels + 1).long()) + (seen + position) * is_point
         batch, count = coords.shape[:2]
@@ -188,24 +262,84 @@ class NanoMaskDecoder(nn.Module):
         none = torch.zeros_like(output)
         return torch.cat([output, prompt], 2), torch.cat([none, position], 2)
 
-    def _score(self, iou_token: Tensor, found: Tensor, coarse: Tensor, codes: Tensor) -> Tensor:
-        """Predict IoU from the tokens and from how decided the masks look, drawn coarsely."""
-        # Detached: the masks must not change to improve the score.
-        seen = codes.detach() if self.training else codes
-        logits = render_masks(coarse, seen.flatten(1, 2))
-        statistics = _mask_statistics(logits).reshape(*found.shape[:2], MASKS, -1)
-        token = iou_token.expand(-1, -1, MASKS, -1)
-        return torch.sigmoid(self.iou_head(torch.cat([token, found, statistics], -1)).squeeze(-1))
+    def _mask_token(self, frame: EncodedFrame, mask: MaskInput) -> tuple[Tensor, Tensor]:
+        """Return a token `[B, N, 1, 128]` and where the mask lies, `[B, N, h w]` in -1 to 1."""
+        inside = torch.sigmoid(F.avg_pool2d(_bounded(mask), DETAIL_FACTOR)).flatten(2)
+        share = inside / (inside.sum(-1, keepdim=True) + 1e-3)
+        pooled = share @ frame.features.flatten(2).transpose(1, 2)
+        height, width = frame.features.shape[-2:]
+        centre = share @ cell_centres(height, width, STRIDE, inside)
+        area = torch.log1p(inside.sum(-1, keepdim=True))
+        facts = torch.cat([pooled, centre / POSITION_UNIT, area / 10.0], -1)
+        present = mask.present.unsqueeze(-1)
+        token = self.no_mask.weight * (1 - present) + self.mask_features(facts) * present
+        return token.unsqueeze(2), (2.0 * inside - 1.0) * present
+
+    def _score(self, iou_token: Tensor, found: Tensor, coarse: Tensor, weights: Tensor) -> Tensor:
+        """Predict IoU from the tokens and from how decided the masks are, drawn coarsely."""
+        # The masks' shape is evidence only: it is not to change for the score's sake.
+        fixed = weights.detach() if self.training else weights
+        logits = render_masks(coarse, fixed.flatten(1, 2))
+        shape = _mask_statistics(logits).reshape(*found.shape[:3], -1)
+        token = iou_token.expand(-1, -1, found.shape[2], -1)
+        return torch.sigmoid(self.iou_head(torch.cat([token, found, shape], -1)).squeeze(-1))
 
 
 def _mlp(inputs: int, outputs: int, hidden: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
-def _anchor(coords: Tensor, labels: Tensor) -> Tensor:
-    """Mean `[B, N, 2]` of a prompt's foreground points, or its box's centre."""
-    counted = (labels >= 1).to(coords.dtype).unsqueeze(-1)
-    return (coords * counted).sum(2) / counted.sum(2).clamp(min=1.0)
+def _bounded(mask: MaskInput) -> Tensor:
+    return mask.logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
+
+
+def _corners(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both corners `[B, N, 2]` of each prompt's box, and 1 where it has one, `[B, N]`."""
+    first = (labels == 2).to(coords.dtype).unsqueeze(-1)
+    second = (labels == 3).to(coords.dtype).unsqueeze(-1)
+    present = first.amax((2, 3)) * second.amax((2, 3))
+    return (coords * first).sum(2), (coords * second).sum(2), present
+
+
+def _box_side(coords: Tensor, labels: Tensor) -> Tensor:
+    """Width and height `[B, N, 2]` of each prompt's box, pixels; at least 1."""
+    start, end, _ = _corners(coords, labels)
+    return (end - start).abs().clamp(min=1.0)
+
+
+def _anchor(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Place and scale that a mask's weights are relative to, each `[B, N, 2]`.
+
+    The box's centre and size where there is a box, else the mean of the foreground points.
+    """
+    start, end, present = _corners(coords, labels)
+    counted = (labels == 1).to(coords.dtype).unsqueeze(-1)
+    point = (coords * counted).sum(2) / counted.sum(2).clamp(min=1.0)
+    has_box = present.unsqueeze(-1)
+    anchor = has_box * (start + end) / 2 + (1 - has_box) * point
+    scale = 2.0 * COORDINATE_UNIT / (end - start).abs().clamp(min=4.0)
+    return anchor, has_box * scale + (1 - has_box)
+
+
+def _box_region(coords: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
+    """Where boxes lie among the embedding's cells, `[B, N, h w]`: 1 inside, -1 outside.
+
+    Cells on the border are in between. 0 everywhere for a prompt without a box.
+    """
+    start, end, present = _corners(coords, labels)
+    height, width = coarse.shape[-2:]
+    across = _covered(start[..., 0], end[..., 0], width)
+    down = _covered(start[..., 1], end[..., 1], height)
+    inside = (down.unsqueeze(-1) * across.unsqueeze(-2)).flatten(2)
+    return (2.0 * inside - 1.0) * present.unsqueeze(-1)
+
+
+def _covered(start: Tensor, end: Tensor, count: int) -> Tensor:
+    """Share `[B, N, count]` of each cell between `start` and `end` `[B, N]`, pixels."""
+    cells = torch.arange(count, dtype=start.dtype, device=start.device) * STRIDE
+    low = torch.maximum(start.unsqueeze(-1), cells)
+    high = torch.minimum(end.unsqueeze(-1), cells + STRIDE)
+    return F.relu(high - low) / STRIDE
 
 
 def _sample(feature_map: Tensor, coords: Tensor, stride: int) -> Tensor:

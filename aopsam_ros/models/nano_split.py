@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from aopsam_ros.models.decoder_parts import DecoderParts
-from aopsam_ros.models.nano_decoder import Frame, NanoMaskDecoder
+from aopsam_ros.models.nano_decoder import EncodedFrame, MaskInput, NanoMaskDecoder
 from aopsam_ros.models.nano_drawing import render_masks
 
 # The map is drawn in so many bands of rows: what lies between two layers of 16 masks is at most a
@@ -22,9 +22,30 @@ class SinglePromptSet(nn.Module):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `[1, C, h, w]`, `[N, K, 2]`, `[N, K]` to logits `[N, 3, M, M]`, IoU `[N, 3]`."""
-        logits, iou = self.decoder(embedding, coords.unsqueeze(0), labels.unsqueeze(0))
+    def forward(
+        self,
+        embedding: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        mask_input: Tensor | None = None,
+        has_mask_input: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode prompts, each with a mask to start from or without.
+
+        Args:
+            embedding: `[1, C, h, w]`.
+            coords: `[N, K, 2]`.
+            labels: `[N, K]`.
+            mask_input: logits `[N, 1, M, M]`; None: no prompt has one.
+            has_mask_input: `[N]`, 1 where the mask counts.
+
+        Returns:
+            Logits `[N, 4, M, M]` and predicted IoU `[N, 4]`.
+        """
+        mask = None
+        if mask_input is not None and has_mask_input is not None:
+            mask = MaskInput(mask_input.transpose(0, 1), has_mask_input.unsqueeze(0))
+        logits, iou = self.decoder(embedding, coords.unsqueeze(0), labels.unsqueeze(0), mask)
         return logits[0], iou[0]  # `squeeze` would be exported as a branch
 
 
@@ -36,32 +57,38 @@ class FramePart(nn.Module):
         self.decoder = decoder
 
     def forward(self, embedding: Tensor) -> tuple[Tensor, ...]:
-        """Map `[1, C, h, w]` to the tensors of a `Frame`."""
+        """Map `[1, C, h, w]` to the tensors of an `EncodedFrame`."""
         return self.decoder.encode_frame(embedding)
 
 
 class PromptPart(nn.Module):
-    """Prompts to their masks' codes and predicted IoU."""
+    """Prompts to the weights of their masks' networks and predicted IoU."""
 
     def __init__(self, decoder: NanoMaskDecoder) -> None:
         super().__init__()
         self.decoder = decoder
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the tensors of a `Frame`, `[N, K, 2]` and `[N, K]` to `[N, 3]` and `[N, 3, 224]`."""
-        *frame, coords, labels = inputs
-        codes, iou = self.decoder.decode(Frame(*frame), coords.unsqueeze(0), labels.unsqueeze(0))
-        return iou[0], codes[0]
+        """Decode `[N, K, 2]` and `[N, K]`, after the tensors of an `EncodedFrame`.
+
+        Returns:
+            Predicted IoU `[N, 4]` and weights `[N, 4, 224]`.
+        """
+        *tensors, coords, labels = inputs
+        frame = EncodedFrame(*tensors)
+        weights, iou = self.decoder.decode(frame, coords.unsqueeze(0), labels.unsqueeze(0))
+        return iou[0], weights[0]
 
 
 class MaskPart(nn.Module):
-    """Codes to masks; without weights of its own."""
+    """Weights of masks' networks to masks; without weights of its own."""
 
-    def forward(self, fine: Tensor, codes: Tensor) -> Tensor:
-        """Map planes `[1, 19, M, M]` and codes `[n, 224]` to logits `[n, M, M]`."""
+    def forward(self, fine: Tensor, mask_weights: Tensor) -> Tensor:
+        """Map planes `[1, 19, M, M]` and weights `[n, 224]` to logits `[n, M, M]`."""
         rows = fine.shape[2] // BANDS
         bands = [fine[:, :, k * rows : (k + 1) * rows] for k in range(BANDS)]
-        return torch.cat([render_masks(band, codes.unsqueeze(0))[0] for band in bands], 1)
+        drawn = [render_masks(band, mask_weights.unsqueeze(0))[0] for band in bands]
+        return torch.cat(drawn, 1)
 
 
 def split_nano(decoder: NanoMaskDecoder) -> DecoderParts:
@@ -70,9 +97,9 @@ def split_nano(decoder: NanoMaskDecoder) -> DecoderParts:
         frame=FramePart(decoder),
         prompts=PromptPart(decoder),
         masks=MaskPart(),
-        frame_tensors=Frame._fields,
-        prompt_tensors=Frame._fields,
+        frame_tensors=EncodedFrame._fields,
+        prompt_tensors=EncodedFrame._fields,
         mask_tensors=("fine",),
-        mask_weights={"codes": {}},
+        mask_weights={"mask_weights": {}},
         is_per_mask=True,
     )

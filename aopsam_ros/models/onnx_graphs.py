@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aopsam_ros.errors import BundleError
+from aopsam_ros.models.stored_weights import halve_weights, list_weights
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-3
@@ -74,6 +75,9 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
         )
     outputs = run_graph(path, plan.samples)
     _declare_sizes(path, plan, outputs[0])
+    list_weights(path, plan.module)
+    halve_weights(path)
+    outputs = run_graph(path, plan.samples)
     onnx.checker.check_model(str(path), full_check=True)
     shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
     return ExportedGraph(path, shapes, _largest_difference(plan, path.name, outputs))

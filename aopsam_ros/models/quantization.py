@@ -24,6 +24,7 @@ from aopsam_ros.engines.base import FP32, INT8, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
+from aopsam_ros.models.stored_weights import load_graph
 
 INT8_SUFFIX = ".int8.onnx"
 # What a graph in 8 bits has in 8 bits: convolutions, and what lies between them.
@@ -93,7 +94,7 @@ def write_int8(path: Path, target: Path, images: Sequence[Image]) -> None:
     Raises:
         BundleError: Nothing in the graph can be quantised.
     """
-    model = onnx.load(str(path))
+    model = load_graph(path)
     left_out = _in_full(model)
     if not any(n.op_type == "Conv" and n.name not in left_out for n in model.graph.node):
         raise BundleError(f"{path.name}: has no convolution that could run in 8 bits")

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.datasets import LabelledImage
+from aopsam_ros.data.labelled_images import LabelledImage
 
 Image = NDArray[np.uint8]
 Layers = NDArray[np.uint16]
@@ -37,12 +37,13 @@ class AugmentationOptions:
     copy_paste_probability: float = 0.25
 
 
+DEFAULT_AUGMENTATION = AugmentationOptions()
 AS_AT_INFERENCE = AugmentationOptions((1.0, 1.0), 1.0, 0.0)
 
 
 def random_view(
     image: LabelledImage,
-    canvas: int,
+    canvas: tuple[int, int],
     image_size: int,
     options: AugmentationOptions,
     rng: np.random.Generator,
@@ -51,14 +52,14 @@ def random_view(
 
     Args:
         image: The photograph.
-        canvas: Largest side of the view, pixels.
+        canvas: Largest height and width of the view, pixels.
         image_size: The encoder's input size: scale 1 makes the photograph's long side this long.
         options: Ranges.
         rng: Source of randomness.
     """
     longest = max(image.rgb.shape[:2])
     if rng.random() < options.whole_probability:
-        factor = canvas / longest
+        factor = min(canvas[0] / image.rgb.shape[0], canvas[1] / image.rgb.shape[1])
     else:
         factor = image_size / longest * float(np.exp(rng.uniform(*np.log(options.scale))))
     view = _resize(image, factor)
@@ -77,18 +78,18 @@ def _resize(image: LabelledImage, factor: float) -> View:
     return View(rgb, np.stack(layers))
 
 
-def _crop(view: View, canvas: int, rng: np.random.Generator) -> View:
+def _crop(view: View, canvas: tuple[int, int], rng: np.random.Generator) -> View:
     """Cut a window around a random labelled pixel, so that few crops are empty."""
     height, width = view.rgb.shape[:2]
-    if height <= canvas and width <= canvas:
+    if height <= canvas[0] and width <= canvas[1]:
         return view
     ys, xs = np.nonzero(view.layers[rng.integers(len(view.layers))])
     pick = rng.integers(len(ys)) if len(ys) else 0
     y, x = (int(ys[pick]), int(xs[pick])) if len(ys) else (height // 2, width // 2)
-    top = _window_start(y, height, canvas, rng)
-    left = _window_start(x, width, canvas, rng)
-    window = np.s_[top : top + canvas, left : left + canvas]
-    return View(view.rgb[window], view.layers[:, top : top + canvas, left : left + canvas])
+    top = _window_start(y, height, canvas[0], rng)
+    left = _window_start(x, width, canvas[1], rng)
+    rows, columns = slice(top, top + canvas[0]), slice(left, left + canvas[1])
+    return View(view.rgb[rows, columns], view.layers[:, rows, columns])
 
 
 def _window_start(at: int, length: int, canvas: int, rng: np.random.Generator) -> int:

@@ -1,7 +1,8 @@
-"""Batches for the segmenter: views, prompts and low-resolution targets."""
+"""Batches for the segmenter: views, prompts and targets."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,15 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aopsam_ros.data.datasets import InstanceDataset, least_fraction, split_by_group
+from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
+from aopsam_ros.models.prompt_predictor import MAP_STRIDE
+from aopsam_ros.training.augmentation import (
+    DEFAULT_AUGMENTATION,
+    AugmentationOptions,
+    View,
+    paste_objects,
+    random_view,
+)
+from aopsam_ros.training.extent_targets import ViewInstance, extent_target, view_instances
+from aopsam_ros.training.predictor_targets import spread_points
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
 
 SMALLEST_INSTANCE = 48  # pixels of the view; smaller remnants of a crop teach nothing
+SMALLEST_PROMPTED = 96  # likewise, for the predictor
 TARGET_STRIDE = 4
 SURFACES = 3  # prompts of a view that may ask for an unlabelled surface
-SURFACE_PROBABILITY = 0.5
+POINTS_OF_PROMPT = 3  # a point and two box corners
+TIGHT, LOOSE = 0.02, 0.1  # shifts of box corners, in sides of the box
 
 
 @dataclass(frozen=True)
@@ -33,43 +46,80 @@ class WeightedDataset:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One step's worth: images, point prompts, box prompts and their targets.
+class PromptCounts:
+    """How many prompts of each kind a view has.
+
+    The order in a batch: points, then boxes (tight and loose in turns), then points with boxes.
+    """
+
+    points: int = 8
+    boxes: int = 5
+    both: int = 3
+
+    @property
+    def all(self) -> int:
+        """All prompts of a view."""
+        return self.points + self.boxes + self.both
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What every batch looks like.
 
     Attributes:
-        images: `uint8 [B, S, S, 3]`, zero outside the view.
+        image_size: the encoder's input size at inference, pixels.
+        shapes: heights and widths of views, one of them for each batch; multiples of 32.
+        batch_size: views.
+        prompts: of a view.
+        surfaces: how often a view asks for unlabelled surfaces, 0-1.
+        augmentation: of views.
+        centred: prompt at innermost pixels and tight boxes only, as evaluation does.
+    """
+
+    image_size: int
+    shapes: tuple[tuple[int, int], ...]
+    batch_size: int = 8
+    prompts: PromptCounts = PromptCounts()
+    surfaces: float = 0.25
+    augmentation: AugmentationOptions = DEFAULT_AUGMENTATION
+    centred: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's worth.
+
+    Attributes:
+        images: `uint8 [B, H, W, 3]`, zero outside the view.
         sizes: Height and width of each view, `[B, 2]`.
-        points: `float32 [B, N, 1, 2]` pixels of the view.
-        boxes: `float32 [B, M, 2, 2]`.
-        targets: `uint8 [B, N + M, S / 4, S / 4]`, coverage 0-255.
+        coords: `float32 [B, N, 3, 2]` pixels of the view.
+        labels: `float32 [B, N, 3]`, as the decoder takes them.
+        targets: `uint8 [B, N, H/4, W/4]`, coverage 0-255.
+        confidence: the map to predict, `uint8 [B, H/4, W/4]`, 0-255.
+        known: where the data says what is there, `bool [B, H/4, W/4]`.
+        extents: `float32 [B, 4, H/8, W/8]`.
+        extent_weights: `float32 [B, H/8, W/8]`.
     """
 
     images: Tensor
     sizes: Tensor
-    points: Tensor
-    boxes: Tensor
+    coords: Tensor
+    labels: Tensor
     targets: Tensor
+    confidence: Tensor
+    known: Tensor
+    extents: Tensor
+    extent_weights: Tensor
 
 
 class SegmenterBatches(torch.utils.data.IterableDataset):
     """Endless random batches; worker `k` of seed `s` always yields the same ones."""
 
     def __init__(
-        self,
-        data: list[WeightedDataset],
-        image_size: int,
-        canvas: int,
-        batch_size: int,
-        points: int,
-        boxes: int,
-        seed: int,
-        augmentation: AugmentationOptions | None = None,
+        self, data: list[WeightedDataset], options: BatchOptions, seed: int, cached_images: int = 0
     ) -> None:
-        self.data = data
-        self.image_size, self.canvas = image_size, canvas
-        self.batch_size, self.points, self.boxes = batch_size, points, boxes
-        self.seed = seed
-        self.augmentation = augmentation or AugmentationOptions()
+        self.data, self.options, self.seed = data, options, seed
+        self.cached_images = cached_images
         share = np.array([len(d.indices) * d.weight for d in data], np.float64)
         self.share = share / share.sum()
 
@@ -77,95 +127,123 @@ class SegmenterBatches(torch.utils.data.IterableDataset):
         info = torch.utils.data.get_worker_info()
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, info.id if info else 0])
+        self._read = functools.lru_cache(self.cached_images)(self._read_image)
         while True:
             yield self._batch(rng)
 
+    def _read_image(self, source: int, index: int) -> LabelledImage:
+        return self.data[source].dataset.read(index)
+
     def _batch(self, rng: np.random.Generator) -> Batch:
-        samples = [self._sample(rng) for _ in range(self.batch_size)]
+        shape = self.options.shapes[rng.integers(len(self.options.shapes))]
+        samples = [self._sample(shape, rng) for _ in range(self.options.batch_size)]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
 
-    def _sample(self, rng: np.random.Generator) -> tuple[NDArray, ...]:
+    def _sample(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray, ...]:
         while True:
-            view = self._view(rng)
-            instances = _visible_instances(view.layers)
+            view = self._view(shape, rng)
+            instances = view_instances(view.layers, SMALLEST_INSTANCE)
             if instances:
-                return self._prompted(view, instances, rng)
+                prompted = self._prompted(view, shape, instances, rng)
+                return *prompted, *self._maps(view, shape, instances)
 
-    def _view(self, rng: np.random.Generator) -> View:
-        view = self._random_view(rng)
-        if rng.random() < self.augmentation.copy_paste_probability:
-            view = paste_objects(view, self._random_view(rng), rng)
+    def _view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
+        view = self._random_view(shape, rng)
+        if rng.random() < self.options.augmentation.copy_paste_probability:
+            view = paste_objects(view, self._random_view(shape, rng), rng)
         return view
 
-    def _random_view(self, rng: np.random.Generator) -> View:
-        source = self.data[rng.choice(len(self.data), p=self.share)]
-        image = source.dataset.read(source.indices[rng.integers(len(source.indices))])
-        return random_view(image, self.canvas, self.image_size, self.augmentation, rng)
+    def _random_view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
+        number = int(rng.choice(len(self.data), p=self.share))
+        indices = self.data[number].indices
+        image = self._read(number, indices[rng.integers(len(indices))])
+        return random_view(image, shape, self.options.image_size, self.options.augmentation, rng)
 
     def _prompted(
-        self, view: View, instances: list[tuple[int, int]], rng: np.random.Generator
+        self,
+        view: View,
+        shape: tuple[int, int],
+        instances: list[ViewInstance],
+        rng: np.random.Generator,
     ) -> tuple[NDArray, ...]:
-        masks = self._masks(view, instances, rng)
-        points = [random_point(mask, rng) for mask in masks[: self.points]]
-        boxes = [loose_box(mask, rng) for mask in masks[self.points :]]
         height, width = view.rgb.shape[:2]
-        image = np.zeros((self.canvas, self.canvas, 3), np.uint8)
+        image = np.zeros((*shape, 3), np.uint8)
         image[:height, :width] = view.rgb
-        return (
-            image,
-            np.array([height, width]),
-            np.array(points, np.float32).reshape(-1, 1, 2),
-            np.array(boxes, np.float32).reshape(-1, 2, 2),
-            np.stack([coverage(mask, self.canvas) for mask in masks]),
-        )
+        masks = self._masks(view, instances, rng)
+        prompts = [self._prompt(number, mask, rng) for number, mask in enumerate(masks)]
+        coords, labels = zip(*prompts, strict=True)
+        targets = np.stack([coverage(mask, shape) for mask in masks])
+        return image, np.array([height, width]), np.stack(coords), np.stack(labels), targets
+
+    def _prompt(
+        self, number: int, mask: NDArray[np.bool_], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return coordinates `[3, 2]` and labels `[3]` of a view's prompt, of the kind it is."""
+        coords = np.zeros((POINTS_OF_PROMPT, 2), np.float32)
+        labels = np.full(POINTS_OF_PROMPT, -1, np.float32)
+        counts, centred = self.options.prompts, self.options.centred
+        has_box = number >= counts.points
+        if not has_box or number >= counts.points + counts.boxes:
+            coords[0], labels[0] = random_point(mask, rng, 1.0 if centred else 0.35), 1
+        if has_box:
+            looseness = 0.0 if centred else (TIGHT, LOOSE)[number % 2]
+            coords[1:], labels[1:] = loose_box(mask, rng, looseness), (2, 3)
+        return coords, labels
 
     def _masks(
-        self, view: View, instances: list[tuple[int, int]], rng: np.random.Generator
+        self, view: View, instances: list[ViewInstance], rng: np.random.Generator
     ) -> list[NDArray[np.bool_]]:
         """Draw one mask a prompt: instances, and sometimes a few surfaces."""
         surfaces: list[NDArray[np.bool_]] = []
-        if rng.random() < SURFACE_PROBABILITY:
+        if rng.random() < self.options.surfaces:
             layer = surface_layer(view.rgb, np.any(view.layers, axis=0), SURFACES, rng)
             surfaces = [layer == label for label in range(1, int(layer.max()) + 1)]
-        count = self.points + self.boxes - len(surfaces)
-        masks = [view.layers[i] == v for i, v in _choose(instances, count, rng)] + surfaces
+        count = self.options.prompts.all - len(surfaces)
+        chosen = _choose(instances, count, rng)
+        masks = [view.layers[i.layer] == i.label for i in chosen] + surfaces
         return [masks[i] for i in rng.permutation(len(masks))]
 
-
-def _visible_instances(layers: NDArray[np.uint16]) -> list[tuple[int, int]]:
-    found = []
-    for index, layer in enumerate(layers):
-        counts = np.bincount(layer.ravel())
-        found += [(index, v) for v in range(1, len(counts)) if counts[v] >= SMALLEST_INSTANCE]
-    return found
+    def _maps(
+        self, view: View, shape: tuple[int, int], instances: list[ViewInstance]
+    ) -> tuple[NDArray, ...]:
+        """Return what the predictor is to learn of a view."""
+        prompted = [i for i in instances if i.area >= SMALLEST_PROMPTED]
+        points = np.array([(i.x, i.y, i.depth) for i in prompted], np.float32).reshape(-1, 3)
+        centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
+        size = shape[0] // MAP_STRIDE, shape[1] // MAP_STRIDE
+        confidence = spread_points((points + centre) / np.float32(MAP_STRIDE) - centre, size)
+        labelled = np.zeros(shape, bool)
+        labelled[: view.rgb.shape[0], : view.rgb.shape[1]] = view.layers.any(0)
+        cells = labelled.reshape(size[0], MAP_STRIDE, size[1], MAP_STRIDE)
+        known = np.asarray(cells.any((1, 3)))
+        extents = extent_target(view.layers, prompted, shape, self.options.image_size)
+        return np.rint(255 * confidence).astype(np.uint8), known, *extents
 
 
 def _choose(
-    instances: list[tuple[int, int]], count: int, rng: np.random.Generator
-) -> list[tuple[int, int]]:
+    instances: list[ViewInstance], count: int, rng: np.random.Generator
+) -> list[ViewInstance]:
     """Draw `count` instances, every one once before any comes again."""
     order: list[int] = []
     while len(order) < count:
         order += rng.permutation(len(instances)).tolist()
-    chosen = order[:count]
-    return [instances[chosen[i]] for i in rng.permutation(count)]
+    return [instances[i] for i in order[:count]]
 
 
-def coverage(mask: NDArray[np.bool_], canvas: int) -> NDArray[np.uint8]:
-    """Share of each low-resolution pixel that a mask covers, `uint8 [S/4, S/4]`, 0-255."""
-    padded = np.zeros((canvas, canvas), np.uint8)
+def coverage(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Share of each low-resolution pixel that a mask covers, `uint8 [H/4, W/4]`, 0-255."""
+    padded = np.zeros(shape, np.uint8)
     padded[: mask.shape[0], : mask.shape[1]] = mask
     padded *= 255
-    side = canvas // TARGET_STRIDE
-    return cv2.resize(padded, (side, side), interpolation=cv2.INTER_AREA)
+    size = shape[1] // TARGET_STRIDE, shape[0] // TARGET_STRIDE
+    return cv2.resize(padded, size, interpolation=cv2.INTER_AREA)
 
 
 def normalise(images: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalise `uint8 [B, S, S, 3]` and zero what lies outside each view → `[B, 3, S, S]`."""
+    """Normalise `uint8 [B, H, W, 3]` and zero what lies outside each view → `[B, 3, H, W]`."""
     pixels = (images.to(mean.dtype) - mean) / std
-    index = torch.arange(images.shape[1], device=images.device)
-    rows = index[None, :] < sizes[:, :1]
-    columns = index[None, :] < sizes[:, 1:]
+    rows = torch.arange(images.shape[1], device=images.device)[None, :] < sizes[:, :1]
+    columns = torch.arange(images.shape[2], device=images.device)[None, :] < sizes[:, 1:]
     pixels = pixels * (rows[:, :, None] & columns[:, None, :])[..., None]
     return pixels.permute(0, 3, 1, 2)
 

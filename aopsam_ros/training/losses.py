@@ -1,4 +1,4 @@
-"""Losses of the promptable segmenter: mask shape, mask choice and predicted IoU."""
+"""Losses of the promptable segmenter, of the Prompt Predictor and of the semantic map."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 FOCAL_WEIGHT = 20.0
+IOU_WEIGHT = 2.0
 OTHER_MASKS = 0.05  # share of the loss that the two losing masks keep, so that none dies
+# Positive pixels are a few per mille of a map; a plain mean would make "nothing anywhere" a good
+# answer.
+PEAK_EMPHASIS = 8.0
+UNLABELLED_WEIGHT = 0.35
 
 
 def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
@@ -48,10 +53,53 @@ def segmenter_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor) -> tup
     """Combine mask choice and IoU regression.
 
     Returns:
-        The loss, and the mean IoU of the best mask (for the progress line).
+        The loss, and the masks' IoU `[P, M]`.
     """
     losses = mask_losses(logits, target)
     with torch.no_grad():
         iou = low_resolution_iou(logits, target)
-    regression = F.mse_loss(predicted_iou, iou)
-    return choice_loss(losses) + 2.0 * regression, iou.max(1).values.mean()
+    return choice_loss(losses) + IOU_WEIGHT * F.mse_loss(predicted_iou, iou), iou
+
+
+def confidence_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Weighted MSE between confidence maps and targets.
+
+    Args:
+        confidence: `[B, 1, P, P]` in 0-1.
+        target: `[B, P, P]` in 0-1.
+        known: Where the data says what is there, `bool [B, P, P]`; elsewhere an object may be
+            unlabelled, and a peak costs less.
+    """
+    weight = torch.where(known, 1.0, UNLABELLED_WEIGHT) + PEAK_EMPHASIS * target
+    return (weight * (confidence.squeeze(1) - target).square()).sum() / weight.sum()
+
+
+def extent_iou(found: Tensor, target: Tensor) -> Tensor:
+    """IoU `[B, h, w]` of boxes given by distances `[B, 4, h, w]` from the same places."""
+    a, b = found.clamp(min=1e-4), target.clamp(min=1e-4)
+    common = torch.minimum(a, b)
+    area = (a[:, 0] + a[:, 2]) * (a[:, 1] + a[:, 3])
+    wanted = (b[:, 0] + b[:, 2]) * (b[:, 1] + b[:, 3])
+    overlap = (common[:, 0] + common[:, 2]) * (common[:, 1] + common[:, 3])
+    return overlap / (area + wanted - overlap)
+
+
+def extent_loss(log_extents: Tensor, target: Tensor, weight: Tensor, unit: float) -> Tensor:
+    """IoU loss of the boxes plus L1 of the logarithms, which never saturates.
+
+    Args:
+        log_extents: logarithms of the extents over `unit`, `[B, 4, h, w]`.
+        target: extents `[B, 4, h, w]`.
+        weight: of each place, `[B, h, w]`; 0 where nothing is known.
+        unit: extent of the logarithm zero.
+    """
+    iou = extent_iou(unit * torch.exp(log_extents), target)
+    ratio = log_extents - torch.log(target.clamp(min=1e-3) / unit)
+    places = (1 - iou) + 0.25 * ratio.abs().mean(1)
+    return (places * weight).sum() / weight.sum().clamp(min=1.0)
+
+
+def semantic_loss(found: Tensor, target: Tensor) -> Tensor:
+    """One minus the cosine of features `[B, D, h, w]`, centred by the target's channel means."""
+    centre = target.mean((0, 2, 3), keepdim=True)
+    return (1 - F.cosine_similarity(found - centre, target - centre, dim=1)).mean()

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import AugmentationOptions, random_view
 from aopsam_ros.training.batches import WeightedDataset
+from aopsam_ros.training.extent_targets import extent_target, view_instances
 from aopsam_ros.training.predictor_targets import PromptTarget, view_target
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
@@ -33,6 +35,8 @@ class PredictorBatch:
         sizes: Height and width of each view, `[B, 2]`.
         targets: `float32 [B, P, P]` in 0-1.
         known: Where the images are labelled, `bool [B, P, P]`.
+        extents: `float32 [B, 4, P/2, P/2]`, in sides of the square.
+        extent_weights: `float32 [B, P/2, P/2]`, 0 where no instance is.
         embeddings: `float16 [B, C, h, w]`; None where the trainer encodes the images.
     """
 
@@ -40,6 +44,8 @@ class PredictorBatch:
     sizes: Tensor
     targets: Tensor
     known: Tensor
+    extents: Tensor
+    extent_weights: Tensor
     embeddings: Tensor | None = None
 
 
@@ -89,12 +95,14 @@ class ViewBatches(PredictorBatches):
     def _sample(self, source: int, rng: np.random.Generator) -> Sample:
         part = self.data[source]
         labelled = part.dataset.read(part.indices[rng.integers(len(part.indices))])
-        view = random_view(labelled, self.image_size, self.image_size, self.augmentation, rng)
+        square = (self.image_size, self.image_size)
+        view = random_view(labelled, square, self.image_size, self.augmentation, rng)
         height, width = view.rgb.shape[:2]
-        canvas = np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        canvas = np.zeros((*square, 3), np.uint8)
         canvas[:height, :width] = view.rgb
         target = view_target(view.layers, self.image_size, MAP_STRIDE, self.smallest)
-        return canvas, np.array([height, width]), *_maps(target)
+        maps = _maps(target, view.layers, self.image_size, self.smallest)
+        return canvas, np.array([height, width]), *maps
 
 
 class CachedBatches(PredictorBatches):
@@ -125,9 +133,18 @@ def read_sample(
     rgb = read_rgb(image.path)
     canvas, geometry = pad_to_square(rgb[:, ::-1] if flipped else rgb, targets.image_size)
     size = np.array([geometry.valid_height, geometry.valid_width])
-    sample = canvas, size, *_maps(targets.target(image, flipped))
+    layers = targets.layers(image)
+    layers = layers[:, :, ::-1] if flipped else layers
+    target = targets.target(image, flipped)
+    maps = _maps(target, layers, targets.image_size, targets.smallest)
+    sample = canvas, size, *maps
     return sample if embeddings is None else (*sample, embeddings.load(image, flipped))
 
 
-def _maps(target: PromptTarget) -> Sample:
-    return target.map(), target.known
+def _maps(
+    target: PromptTarget, layers: NDArray[np.uint16], image_size: int, smallest: int
+) -> Sample:
+    """Return the confidence map, where it is known, the extents and their weights."""
+    instances = view_instances(layers, smallest)
+    extents = extent_target(layers, instances, (image_size, image_size), image_size)
+    return target.map(), target.known, *extents

@@ -16,18 +16,16 @@ from tqdm import tqdm
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.models.frozen import FrozenModel
-from aopsam_ros.models.prompt_predictor import PromptPredictor
+from aopsam_ros.models.prompt_predictor import EXTENT_UNIT, PromptPredictor
 from aopsam_ros.training import curve
 from aopsam_ros.training.batches import normalise
 from aopsam_ros.training.loader import endless_batches
+from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss
 from aopsam_ros.training.predictor_batches import PredictorBatch, PredictorBatches
-from aopsam_ros.training.predictor_validation import HeldOut
+from aopsam_ros.training.predictor_validation import HeldOut, Predicted
 from aopsam_ros.training.provenance import describe_machine
 
-# Positive pixels are a few per mille of a map; without this weight an empty map would have a low
-# loss.
-TARGET_EMPHASIS = 8.0
-UNLABELLED_WEIGHT = 0.35
+EXTENT_WEIGHT = 0.1  # beside the confidence map's loss
 CHECKPOINT_SECONDS = 120.0
 LOGGED_STEPS = 50
 CHECKPOINT = "predictor.pt"
@@ -75,19 +73,8 @@ class PredictorTrainingOptions:
             raise OptionError("the batch size must be at least 1")
         if self.steps < 0:
             raise OptionError("the steps must be 0 or more")
-
-
-def predictor_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Weighted MSE between confidence maps and targets.
-
-    Args:
-        confidence: `[B, 1, P, P]` in 0-1.
-        target: `[B, P, P]` in 0-1.
-        known: Where the images are labelled, `bool [B, P, P]`; elsewhere there may be an unlabelled
-            object, and a peak costs less.
-    """
-    weight = torch.where(known, 1.0, UNLABELLED_WEIGHT) + TARGET_EMPHASIS * target
-    return (weight * (confidence.squeeze(1) - target).square()).sum() / weight.sum()
+        if not self.minutes > 0:
+            raise OptionError("--minutes must be above 0")
 
 
 class PredictorTrainer:
@@ -162,7 +149,7 @@ class PredictorTrainer:
         rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
             group["lr"] = max(rate, 1e-5)
-        _, loss = self._forward(batch)
+        loss = self._forward(batch).loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -170,20 +157,31 @@ class PredictorTrainer:
         value = loss.item()
         self.loss = value if self.loss is None else 0.98 * self.loss + 0.02 * value
 
-    def _forward(self, batch: PredictorBatch) -> tuple[Tensor, Tensor]:
-        """Return the confidence maps `[B, 1, P, P]` and their loss."""
-        sizes, targets, known = (
-            part.to(self.device) for part in (batch.sizes, batch.targets, batch.known)
-        )
-        image = normalise(batch.images.to(self.device), sizes, self.mean, self.std).contiguous()
-        confidence = self.model(image, self._embedding(image, batch.embeddings))
-        return confidence, predictor_loss(confidence, targets, known)
+    def _forward(self, batch: PredictorBatch) -> Predicted:
+        """Return the maps of a batch, and their loss."""
+        device, model = self.device, self.model
+        sizes, targets, known, extents, weights = (
+            part.to(device)
+            for part in (
+                batch.sizes, batch.targets, batch.known, batch.extents, batch.extent_weights
+            )
+        )  # fmt: skip
+        image = normalise(batch.images.to(device), sizes, self.mean, self.std).contiguous()
+        trunk, log_extents = model.coarse(self._embedding(image, batch.embeddings))
+        confidence = torch.sigmoid(model.logits(image, trunk))
+        loss = confidence_loss(confidence, targets, known)
+        loss = loss + EXTENT_WEIGHT * extent_loss(log_extents, extents, weights, EXTENT_UNIT)
+        with torch.no_grad():
+            overlap = extent_iou(EXTENT_UNIT * log_extents.exp(), extents)
+            mean_overlap = (overlap * weights).sum() / weights.sum().clamp(min=1e-6)
+        return Predicted(confidence, loss, mean_overlap)
 
     @torch.no_grad()
     def _embedding(self, image: Tensor, cached: Tensor | None) -> Tensor:
         if cached is not None:
             return cached.to(self.device).float()
-        return self.encoder(image.contiguous(memory_format=torch.channels_last))
+        encoded = self.encoder(image.contiguous(memory_format=torch.channels_last))
+        return encoded[0] if isinstance(encoded, tuple) else encoded
 
     def _validate(self, data: PredictorData) -> Mapping[str, float]:
         """Validate, log and plot; return the figures."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +25,16 @@ from aopsam_ros.training.prepared_images import (
 
 MOST_IMAGES = 64  # a validation should take seconds
 
-# A batch to the confidence maps `[B, 1, P, P]` and their loss.
-Forward = Callable[[PredictorBatch], tuple[Tensor, Tensor]]
+
+class Predicted(NamedTuple):
+    """Confidence maps `[B, 1, P, P]` of a batch, the loss, and the extents' mean IoU."""
+
+    confidence: Tensor
+    loss: Tensor
+    extent_iou: Tensor
+
+
+Forward = Callable[[PredictorBatch], Predicted]
 
 
 @dataclass(frozen=True)
@@ -44,26 +53,30 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, forward: Forward) -> dict[str, float]:
-        """Return `held_out_loss`, `held_out_recall` and `held_out_prompts`; {} without images.
+        """Return `held_out_loss`, `_recall`, `_prompts` and `_extents`; {} without images.
 
         Recall is the share of all masks that at least one prompt hits, prompts are counted per
-        image; both as sampled with the default options.
+        image; both as sampled with the default options. Extents are measured by their mean IoU.
         """
-        losses, hits, prompts = [], [], []
+        losses, hits, prompts, extents = [], [], [], []
         for image in self.images:
             sample = read_sample(image, False, self.targets, self.embeddings)
             batch = PredictorBatch(*(torch.from_numpy(part[None]) for part in sample))
-            confidence, loss = forward(batch)
-            points = sampled_points(confidence[0, 0].cpu().numpy(), *map(int, batch.sizes[0]))
+            predicted = forward(batch)
+            points = sampled_points(
+                predicted.confidence[0, 0].cpu().numpy(), *map(int, batch.sizes[0])
+            )
             hits += masks_hit(self.targets.layers(image), points, self.targets.smallest)
-            losses.append(loss.item())
+            losses.append(predicted.loss.item())
+            extents.append(predicted.extent_iou.item())
             prompts.append(len(points))
         if not losses:
             return {}
         figures = {"held_out_loss": float(np.mean(losses))}
         if hits:
             figures["held_out_recall"] = float(np.mean(hits))
-        return figures | {"held_out_prompts": float(np.mean(prompts))}
+        figures["held_out_prompts"] = float(np.mean(prompts))
+        return figures | {"held_out_extents": float(np.mean(extents))}
 
 
 def choose(sets: list[PreparedSet]) -> list[PreparedImage]:

@@ -29,9 +29,11 @@ def innermost_pixel_and_depth(mask: NDArray[np.bool_]) -> tuple[int, int, float]
     return int(x + column - 1), int(y + row - 1), float(distance[row, column])
 
 
-def random_point(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int, int]:
-    """Pick a pixel of the mask: often the innermost, else the inner one of two random pixels."""
-    if rng.random() < 0.35:
+def random_point(
+    mask: NDArray[np.bool_], rng: np.random.Generator, innermost: float = 0.35
+) -> tuple[int, int]:
+    """Pick a pixel: the innermost with that probability, else the inner one of two random ones."""
+    if rng.random() < innermost:
         return innermost_pixel(mask)
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     crop = np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1)
@@ -42,10 +44,12 @@ def random_point(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[int
     return int(x + columns[best] - 1), int(y + rows[best] - 1)
 
 
-def loose_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Box a mask with corners shifted by about 5 % of its size: `[[x0, y0], [x1, y1]]`."""
+def loose_box(
+    mask: NDArray[np.bool_], rng: np.random.Generator, looseness: float
+) -> NDArray[np.float32]:
+    """Box a mask, its corners shifted by about `looseness` of its size: `[[x0, y0], [x1, y1]]`."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     corners = np.array([[x, y], [x + width, y + height]], np.float32)
-    shift = rng.normal(0, 0.05, (2, 2)) * [width, height]
+    shift = np.clip(rng.normal(0, looseness, (2, 2)), -3 * looseness, 3 * looseness)
     limit = [mask.shape[1], mask.shape[0]]
-    return np.clip(corners + np.clip(shift, -20, 20), 0, limit).astype(np.float32)
+    return np.clip(corners + shift * [width, height], 0, limit).astype(np.float32)

@@ -1,37 +1,54 @@
-"""The training loop of `nano`: a SAM-shaped segmenter on two CPU cores or a GPU."""
+"""The training loop of `nano`: segmenter and Prompt Predictor together, on CPU cores or a GPU."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
-from aopsam_ros.models.loading import load_encoder
-from aopsam_ros.models.mobilenet_v2 import load_imagenet
+from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD, load_imagenet
 from aopsam_ros.models.nano import NanoSegmenter
+from aopsam_ros.models.nano_decoder import MASKS, EncodedFrame, MaskInput
+from aopsam_ros.models.prompt_predictor import EXTENT_UNIT
 from aopsam_ros.training.augmentation import AS_AT_INFERENCE
-from aopsam_ros.training.batches import Batch, SegmenterBatches, WeightedDataset, normalise
+from aopsam_ros.training.batches import (
+    Batch,
+    BatchOptions,
+    PromptCounts,
+    SegmenterBatches,
+    WeightedDataset,
+    normalise,
+)
+from aopsam_ros.training.clicks import corrective_click
 from aopsam_ros.training.loader import endless_batches
-from aopsam_ros.training.losses import low_resolution_iou, segmenter_loss
+from aopsam_ros.training.losses import (
+    confidence_loss,
+    extent_iou,
+    extent_loss,
+    segmenter_loss,
+    semantic_loss,
+)
 from aopsam_ros.training.provenance import describe_data, describe_machine
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 COARSEST_STRIDE = 32  # of the backbone's last features
-CHECKPOINT_SECONDS = 180.0
-VALIDATION_SECONDS = 600.0
-VALIDATION_BATCHES = 8
+CHECKPOINT_SECONDS = 240.0
+VALIDATION_SECONDS = 900.0
+VALIDATION_BATCHES = 12
+SINGLE, MULTIPLE = slice(0, 1), slice(1, MASKS)  # the decoder's outputs
+WARM_UP_STEPS = 200
+SEMANTIC_VIEWS = 2  # of a step: the teacher's pass costs as much as a fifth of training one
 
 
 @dataclass(frozen=True)
@@ -39,64 +56,88 @@ class SegmenterTrainingOptions:
     """Everything that decides a run.
 
     Attributes:
-        minutes: Training time, over all resumed parts; the learning rate follows it.
+        views: How many views to train on, over all resumed parts; the learning rate follows them.
+        backbone: `lite0` or `lite2`.
         image_size: The encoder's input size at inference, pixels.
-        canvas: Size of the training crops; smaller is faster.
-        full_share: Last share of the time that trains at `image_size` instead.
+        canvas: Longest side of the training crops; smaller is faster.
+        full_share: Last share of the views that are crops of `image_size` instead.
+        decay_share: Last share of the views in which the rates fall to zero.
         batch_size: Images a step.
-        points: Point prompts an image.
-        boxes: Box prompts an image.
         learning_rate: Peak, of the parts that start from nothing.
         backbone_rate: Peak, of the pretrained backbone.
-        frozen_blocks: How many of the backbone's 18 blocks stay as pretrained.
+        frozen_blocks: How many of the backbone's first blocks stay as pretrained.
+        surfaces: How often a view asks for regions of one colour that are unlabelled, 0-1.
         seed: Of weights, views and prompts.
     """
 
-    minutes: float = 60.0
+    views: int = 200_000
+    backbone: str = "lite0"
     image_size: int = 512
     canvas: int = 384
-    full_share: float = 0.35
+    full_share: float = 0.2
+    decay_share: float = 0.3
     batch_size: int = 8
-    points: int = 12
-    boxes: int = 3
-    learning_rate: float = 1.2e-3
+    learning_rate: float = 1e-3
     backbone_rate: float = 2.5e-4
-    frozen_blocks: int = 4
+    frozen_blocks: int = 3
+    surfaces: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:
         sizes = (self.image_size, self.canvas)
         if any(size < COARSEST_STRIDE or size % COARSEST_STRIDE for size in sizes):
             raise OptionError(f"image size and canvas must be multiples of {COARSEST_STRIDE}")
-        if min(self.batch_size, self.points) < 1 or self.boxes < 0:
-            raise OptionError("batch size and points must be at least 1, boxes at least 0")
-        if not 0 <= self.full_share <= 1:
-            raise OptionError("the full share must be between 0 and 1")
+        if self.batch_size < 1 or self.views < 1:
+            raise OptionError("the batch size and the views must be at least 1")
+        if not (
+            0 <= self.full_share <= 1 and 0 <= self.decay_share <= 1 and 0 <= self.surfaces <= 1
+        ):
+            raise OptionError("shares must be between 0 and 1")
+
+
+def view_shapes(longest: int) -> tuple[tuple[int, int], ...]:
+    """Heights and widths of training views: square, and as cameras have them, both ways."""
+    shorter = round(0.75 * longest / COARSEST_STRIDE) * COARSEST_STRIDE
+    return ((longest, longest), (shorter, longest), (longest, shorter))
 
 
 class SegmenterTrainer:
-    """Trains, averages the weights, and can stop and resume at any step."""
+    """Trains, averages the weights, and can stop and resume at any step.
+
+    Args:
+        options: of the run.
+        data: to train on.
+        out: folder of checkpoints and `training.jsonl`.
+        pretrained: ImageNet weights of the backbone; None: from nothing, and the semantic map
+            learns nothing.
+        held_out: data to validate on.
+        start: weights to start from, by name; None: from the pretrained backbone only.
+    """
 
     def __init__(
         self,
         options: SegmenterTrainingOptions,
         data: list[WeightedDataset],
         out: Path,
-        backbone: Path | None,
+        pretrained: Path | None,
         held_out: list[WeightedDataset] | None = None,
-        encoder: Path | None = None,
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.options, self.data, self.out = options, data, out
         self.held_out = held_out or []
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = NanoSegmenter().to(self.device, memory_format=torch.channels_last)
-        self.backbone = backbone.name if backbone else None
-        if backbone is not None:
-            load_imagenet(self.model.encoder.backbone, backbone)
-        self.encoder = encoder.name if encoder else None
-        if encoder is not None:
-            load_encoder(self.model.encoder, encoder)
+        model = NanoSegmenter(options.backbone)
+        self.pretrained = pretrained.name if pretrained else None
+        self.teacher: nn.Module | None = None
+        if pretrained is not None:
+            load_imagenet(model.encoder.backbone, pretrained)
+            self.teacher = copy.deepcopy(model.encoder.backbone).to(self.device).eval()
+            self.teacher.requires_grad_(False)
+        _copy_semantic(model)
+        if start is not None:
+            start_from(model, start)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
         self.model.encoder.backbone.freeze(options.frozen_blocks)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=0.02)
@@ -115,14 +156,13 @@ class SegmenterTrainer:
 
     @property
     def progress(self) -> float:
-        """Share of the training time that is spent, 0-1."""
-        return min(1.0, self.seconds / (60.0 * self.options.minutes))
+        """Share of the views that are seen, 0-1."""
+        return min(1.0, self.images / self.options.views)
 
     def run(self) -> None:
-        """Train until the time is spent; writes checkpoints and `training.jsonl` into `out`."""
+        """Train until all views are seen; writes checkpoints and `training.jsonl` into `out`."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=round(60 * self.options.minutes), unit="s", desc="train-segmenter") as bar:
-            bar.update(round(self.seconds))
+        with tqdm(total=self.options.views, unit="view", desc="train-segmenter") as bar:
             while self.progress < 1.0:
                 self._run_phase(bar)
         self.save()
@@ -145,88 +185,172 @@ class SegmenterTrainer:
             now = time.monotonic()
             self.seconds, started = self.seconds + now - started, now
             running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
-            bar.n = round(self.seconds)
+            bar.n = self.images
             bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()}, step=self.step)
             if self.step % 50 == 0:
                 self._log({"canvas": canvas, **running})
             if now - saved > CHECKPOINT_SECONDS:
-                saved = now
                 self.save()
+                saved = time.monotonic()
             if now - validated > VALIDATION_SECONDS:
-                validated = now
                 self._log(self.validate())
+                validated = started = time.monotonic()
 
     def _loader(self, canvas: int) -> Iterator[Batch]:
-        options = self.options
-        batches = SegmenterBatches(
-            self.data, options.image_size, canvas, options.batch_size,
-            options.points, options.boxes, seed=options.seed + self.step,
+        options = BatchOptions(
+            self.options.image_size, view_shapes(canvas), self.options.batch_size,
+            surfaces=self.options.surfaces,
         )  # fmt: skip
-        return endless_batches(batches)
+        return endless_batches(
+            SegmenterBatches(self.data, options, self.options.seed + self.step, cached_images=1500)
+        )
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         self._set_rates()
-        logits, iou, targets = self._forward(self.model, batch)
-        loss, best = segmenter_loss(logits, iou, targets)
+        losses, figures = self._losses(batch)
+        loss = sum(losses.values())
         if not torch.isfinite(loss):
             raise DatasetError(f"the loss is {loss.item()} at step {self.step}; lower the rates")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 3.0)
         self.optimizer.step()
         self.step += 1
         self.images += len(batch.images)
         self._update_average()
-        return {"loss": loss.item(), "iou": best.item()}
+        return {**figures, **{k: v.item() for k, v in losses.items()}, "norm": float(norm)}
 
-    def _forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits `[P, 3, H, W]`, predicted IoU `[P, 3]`, targets `[P, H, W]` of all prompts."""
+    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Return the weighted losses of a batch by name, and mean IoUs for the progress line."""
+        device, model = self.device, self.model
+        image = self._image(batch)
+        embedding, semantic = model.encoder(image)
+        frame = model.decoder.encode_frame(embedding)
+        targets = batch.targets.to(device).float() / 255.0
+        losses, figures = self._prompt_losses(frame, batch, targets)
+        trunk, log_extents = model.predictor.coarse(embedding)
+        confidence = torch.sigmoid(model.predictor.logits(image, trunk))
+        wanted = batch.confidence.to(device).float() / 255.0
+        losses["confidence"] = 4.0 * confidence_loss(confidence, wanted, batch.known.to(device))
+        extents, weights = batch.extents.to(device), batch.extent_weights.to(device)
+        losses["extents"] = 0.5 * extent_loss(log_extents, extents, weights, EXTENT_UNIT)
+        if self.teacher is not None:
+            with torch.no_grad():
+                known = self.teacher(image[:SEMANTIC_VIEWS])[-1]
+            losses["semantic"] = 0.5 * semantic_loss(semantic[:SEMANTIC_VIEWS], known)
+        return losses, figures
+
+    def _image(self, batch: Batch) -> Tensor:
         device = self.device
-        images = normalise(batch.images.to(device), batch.sizes.to(device), self.mean, self.std)
-        images = images.contiguous(memory_format=torch.channels_last)
-        logits, iou = model(images, batch.points.to(device), batch.boxes.to(device))
-        targets = batch.targets.to(device).flatten(0, 1).float() / 255.0
-        return logits.flatten(0, 1), iou.flatten(0, 1), targets
+        image = normalise(batch.images.to(device), batch.sizes.to(device), self.mean, self.std)
+        return image.contiguous(memory_format=torch.channels_last)
+
+    def _prompt_losses(
+        self, frame: EncodedFrame, batch: Batch, targets: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        decoder, rng = self.model.decoder, np.random.default_rng([self.options.seed, self.step])
+        coords, labels = batch.coords.to(self.device), batch.labels.to(self.device)
+        points = PromptCounts().points
+        ambiguous = decoder.decode_masks(
+            frame, coords[:, :points, :1], labels[:, :points, :1], outputs=MULTIPLE
+        )
+        certain = decoder.decode_masks(
+            frame, coords[:, points:], labels[:, points:], outputs=SINGLE
+        )
+        loss_points, iou_points = _loss(ambiguous, targets[:, :points])
+        loss_boxes, iou_boxes = _loss(certain, targets[:, points:])
+        losses = {"points": loss_points, "boxes": loss_boxes}
+        figures = {
+            "iou": iou_points.max(1).values.mean().item(), "iou_box": iou_boxes.mean().item()
+        }  # fmt: skip
+        # Half of the prompts of each kind are refined twice.
+        chosen = torch.arange(0, coords.shape[1], 2)
+        logits = torch.cat([_best(*ambiguous), certain[0][:, :, 0]], 1).detach()[:, chosen]
+        coords, labels, goal = coords[:, chosen], labels[:, chosen], targets[:, chosen]
+        for name in ("click", "second"):
+            coords, labels = add_clicks(coords, labels, logits, goal, rng)
+            start = logits if name == "second" else _disturb(logits, goal, rng)
+            keep = torch.from_numpy(rng.random(labels.shape[:2]) < 0.8).to(logits)
+            refined = decoder.decode_masks(
+                frame, coords, labels, MaskInput(start, keep), outputs=SINGLE
+            )
+            losses[name], iou = _loss(refined, goal)
+            losses[name] = 0.5 * losses[name]
+            figures[f"iou_{name}"] = iou.mean().item()
+            logits = refined[0][:, :, 0].detach()
+        return losses, figures
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Mean IoU of the averaged weights on held-out photographs, always the same prompts.
+        """Mean figures of the averaged weights on held-out photographs, always the same prompts.
 
         Returns:
-            `held_out_best` of the three masks, `held_out_chosen` by predicted IoU, at the
-            decoder's resolution, so higher than `aopsam evaluate` says; {} without held-out data.
+            IoU of the `best` of three masks and of the one `chosen` by predicted IoU, for the
+            innermost point; of a tight `box`; after one and two corrective clicks; of extents at
+            innermost points; the semantic map's cosine with the teacher. At the decoder's
+            resolution, so higher than `aopsam evaluate` says; {} without held-out data.
         """
         if not self.held_out:
             return {}
-        options = self.options
-        batches = SegmenterBatches(
-            self.held_out, options.image_size, options.image_size, options.batch_size,
-            options.points, 0, seed=0, augmentation=AS_AT_INFERENCE,
+        size = self.options.image_size
+        options = BatchOptions(
+            size, ((size, size),), self.options.batch_size, PromptCounts(8, 8, 0), 0.0,
+            AS_AT_INFERENCE, centred=True,
         )  # fmt: skip
-        best, chosen = [], []
-        for batch in itertools.islice(batches, VALIDATION_BATCHES):
-            logits, predicted, targets = self._forward(self.average, batch)
-            iou = low_resolution_iou(logits, targets)
-            best.append(iou.max(1).values.mean().item())
-            chosen.append(iou.gather(1, predicted.argmax(1, keepdim=True)).mean().item())
-        return {
-            "held_out_best": sum(best) / len(best),
-            "held_out_chosen": sum(chosen) / len(chosen),
-        }
+        rows = [
+            self._validate_batch(batch)
+            for batch in itertools.islice(
+                SegmenterBatches(self.held_out, options, seed=0), VALIDATION_BATCHES
+            )
+        ]
+        return {f"held_out_{k}": float(np.mean([row[k] for row in rows])) for k in rows[0]}
+
+    def _validate_batch(self, batch: Batch) -> dict[str, float]:
+        model, points = self.average, PromptCounts().points
+        image = self._image(batch)
+        embedding, semantic = model.encoder(image)
+        frame = model.decoder.encode_frame(embedding)
+        coords, labels = batch.coords.to(self.device), batch.labels.to(self.device)
+        targets = batch.targets.to(self.device).float() / 255.0
+        single, goal = (coords[:, :points], labels[:, :points]), targets[:, :points]
+        logits, predicted = model.decoder.decode_masks(frame, *single, outputs=MULTIPLE)
+        _, iou = _loss((logits, predicted), goal)
+        choice = predicted.flatten(0, 1).argmax(1, keepdim=True)
+        figures = {"best": iou.max(1).values.mean(), "chosen": iou.gather(1, choice).mean()}
+        boxes = model.decoder.decode_masks(
+            frame, coords[:, points:], labels[:, points:], outputs=SINGLE
+        )
+        figures["box"] = _loss(boxes, targets[:, points:])[1].mean()
+        mask = _best(logits, predicted)
+        for number in (1, 2):
+            single = add_clicks(*single, mask, goal, None)
+            present = torch.ones_like(single[1][:, :, 0])
+            refined = model.decoder.decode_masks(
+                frame, *single, MaskInput(mask, present), outputs=SINGLE
+            )
+            figures[f"clicks_{number}"] = _loss(refined, goal)[1].mean()
+            mask = refined[0][:, :, 0]
+        _, extents = model.predictor.coarse(embedding)
+        weight = batch.extent_weights.to(self.device)
+        overlap = extent_iou(EXTENT_UNIT * torch.exp(extents), batch.extents.to(self.device))
+        figures["extents"] = (overlap * weight).sum() / weight.sum()
+        if self.teacher is not None:
+            figures["semantic"] = 1 - semantic_loss(semantic, self.teacher(image)[-1])
+        return {name: float(value) for name, value in figures.items()}
 
     def _set_rates(self) -> None:
-        warm = min(1.0, (self.step + 1) / 200)
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
+        """Warm up, stay at the peak, and fall to zero at the end: a run can be prolonged."""
+        warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
+        left = (1.0 - self.progress) / max(self.options.decay_share, 1e-9)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * warm * max(0.01, cosine)
+            group["lr"] = group["peak"] * warm * max(0.005, min(1.0, left))
 
     @torch.no_grad()
     def _update_average(self) -> None:
         """Exponential moving average: steadier than the last step's weights."""
-        decay = min(0.998, (self.step + 1) / (self.step + 10))
-        for average, current in zip(
-            self.average.parameters(), self.model.parameters(), strict=True
-        ):
+        decay = min(0.999, (self.step + 1) / (self.step + 10))
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        for average, current in pairs:
             average.lerp_(current, 1 - decay)
         for kept, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
             kept.copy_(current)
@@ -234,7 +358,8 @@ class SegmenterTrainer:
     def _log(self, figures: Mapping[str, float]) -> None:
         line = {"step": self.step, "seconds": round(self.seconds, 1), "images": self.images}
         with (self.out / "training.jsonl").open("a") as file:
-            file.write(json.dumps({**line, **figures}) + "\n")
+            rounded = {name: round(value, 5) for name, value in figures.items()}
+            file.write(json.dumps({**line, **rounded}) + "\n")
 
     def save(self) -> None:
         """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
@@ -254,8 +379,7 @@ class SegmenterTrainer:
             "seconds": self.seconds,
             "images": self.images,
             "options": asdict(self.options),
-            "backbone": self.backbone,
-            "encoder": self.encoder,
+            "backbone": self.pretrained,
             "data": describe_data(self.data),
             "machine": describe_machine(self.device),
         }
@@ -278,3 +402,56 @@ class SegmenterTrainer:
             raise InputError(f"{file}: not a checkpoint of this model ({error})") from error
         self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
         return True
+
+
+def start_from(model: NanoSegmenter, weights: Mapping[str, Tensor]) -> None:
+    """Fill a model with given weights; shapes may differ where their sizes agree.
+
+    Raises:
+        InputError: A weight is missing, or of another size.
+    """
+    state = model.state_dict()
+    try:
+        model.load_state_dict({n: weights[n].reshape(state[n].shape) for n in state})
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"the weights to start from are another model's ({error})") from error
+
+
+def _copy_semantic(model: NanoSegmenter) -> None:
+    """Let the semantic map begin as the backbone's own features."""
+    weight = model.encoder.semantic.weight
+    with torch.no_grad():
+        weight.copy_(torch.eye(weight.shape[0], weight.shape[1])[:, :, None, None])
+        model.encoder.semantic.bias.zero_()
+
+
+def _loss(decoded: tuple[Tensor, Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and IoU `[B N, M]` of logits `[B, N, M, h, w]` and predicted IoU `[B, N, M]`."""
+    logits, predicted = decoded
+    return segmenter_loss(logits.flatten(0, 1), predicted.flatten(0, 1), targets.flatten(0, 1))
+
+
+def _best(logits: Tensor, predicted: Tensor) -> Tensor:
+    """The mask of the highest predicted IoU, `[B, N, h, w]`."""
+    index = predicted.argmax(2)[:, :, None, None, None].expand(-1, -1, 1, *logits.shape[-2:])
+    return logits.gather(2, index)[:, :, 0]
+
+
+def add_clicks(
+    coords: Tensor, labels: Tensor, logits: Tensor, goal: Tensor, rng: np.random.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Add a corrective click to prompts `[B, N, K, 2]`, `[B, N, K]` → `K + 1`; see `clicks`."""
+    masks = (logits > 0).flatten(0, 1).cpu().numpy()
+    targets = (goal > 0.5).flatten(0, 1).cpu().numpy()
+    clicks = [corrective_click(m, t, rng) for m, t in zip(masks, targets, strict=True)]
+    added = torch.tensor(clicks, device=coords.device).reshape(*coords.shape[:2], 1, 3)
+    return torch.cat([coords, added[..., :2]], 2), torch.cat([labels, added[..., 2]], 2)
+
+
+def _disturb(logits: Tensor, goal: Tensor, rng: np.random.Generator) -> Tensor:
+    """Replace some masks by the target, moved, as the last mask of a thing in a video is."""
+    shift = rng.integers(-4, 5, 2).tolist()
+    moved = torch.roll(goal, shift, (2, 3)) * 2 - 1
+    moved = F.avg_pool2d(moved, 3, 1, 1) * float(rng.uniform(2, 8))
+    replaced = torch.from_numpy(rng.random(logits.shape[:2]) < 0.2).to(logits.device)
+    return torch.where(replaced[..., None, None], moved, logits)

@@ -190,8 +190,7 @@ def test_other_files_are_one_clear_line(aopsam, checkpoint, tmp_path, kind, reas
         ("--checkpoint CHECKPOINT --out CHECKPOINT", "is a file; choose a folder"),
         ("--checkpoint CHECKPOINT --out full", "full: holds other files"),
         ("--checkpoint CHECKPOINT", "say where to: --out FOLDER"),
-        ("--segmenter x.pt --out b", "--segmenter needs --predictor"),
-        ("--segmenter x.pt --predictor PREDICTOR --out b", "x.pt: no such checkpoint"),
+        ("--segmenter x.pt --out b", "x.pt: no such checkpoint"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(aopsam, checkpoint, trained, tmp_path, text, reason):

@@ -11,13 +11,13 @@ from torch import Tensor  # noqa: E402
 
 from aopsam_ros.models import nano_decoder, nano_drawing  # noqa: E402
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS  # noqa: E402
-from aopsam_ros.models.nano_decoder import NanoMaskDecoder  # noqa: E402
+from aopsam_ros.models.nano_decoder import MaskInput, NanoMaskDecoder  # noqa: E402
 from aopsam_ros.models.nano_drawing import (  # noqa: E402
-    CODE,
+    COORDINATE_UNIT,
     DETAIL_CHANNELS,
-    DRAWING_UNIT,
     HIDDEN,
     PLANES,
+    WEIGHT_SIZES,
 )
 
 SIDE = 6  # of the embedding, in cells of 16 pixels
@@ -44,8 +44,8 @@ def prompts(batch: int, count: int, points: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def test_shapes_and_ranges(decoder: NanoMaskDecoder) -> None:
     logits, iou = decoder(embedding(2), *prompts(2, 5, 3))
-    assert logits.shape == (2, 5, 3, 4 * SIDE, 4 * SIDE)
-    assert iou.shape == (2, 5, 3)
+    assert logits.shape == (2, 5, 4, 4 * SIDE, 4 * SIDE)
+    assert iou.shape == (2, 5, 4)
     assert ((iou > 0) & (iou < 1)).all()
 
 
@@ -82,28 +82,60 @@ def test_where_a_point_is_and_what_it_means_matter(decoder: NanoMaskDecoder) -> 
 @torch.no_grad()
 def test_a_mask_is_drawn_by_its_own_network(decoder: NanoMaskDecoder) -> None:
     """Each pixel by itself: two hidden layers of ReLU over details, x and y."""
-    packed, codes = embedding(), torch.randn(1, 2, sum(CODE))
-    drawn = nano_drawing.render_masks(decoder.encode_frame(packed).fine, codes)[0]
+    packed, weights = embedding(), torch.randn(1, 2, sum(WEIGHT_SIZES))
+    drawn = nano_drawing.render_masks(decoder.encode_frame(packed).fine, weights)[0]
     detail = F.pixel_shuffle(packed[0, -DETAIL_CHANNELS * 16 :], 4)
     for mask, (y, x) in [(0, (0, 0)), (1, (5, 17)), (1, (23, 2))]:
-        first, biases, second, last = codes[0, mask].split(CODE)
-        place = torch.tensor([4 * x + 2.0, 4 * y + 2.0]) / DRAWING_UNIT
+        first, biases, second, last = weights[0, mask].split(WEIGHT_SIZES)
+        place = torch.tensor([4 * x + 2.0, 4 * y + 2.0]) / COORDINATE_UNIT
         seen = torch.cat([detail[:, y, x], place])
         hidden = F.relu(first.reshape(HIDDEN, PLANES) @ seen + biases)
         wanted = last @ F.relu(second.reshape(HIDDEN, HIDDEN) @ hidden)
         torch.testing.assert_close(drawn[mask, y, x], wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_codes_mean_distances_from_the_prompt() -> None:
+def render_even(weights: Tensor, anchor: list[float], scale: float = 1.0) -> Tensor:
+    """Draw a mask on a map that is even, with weights relative to a prompt."""
+    even = nano_drawing.input_planes(torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5), 4)
+    place, factor = torch.tensor([[anchor]]), torch.full((1, 1, 2), scale)
+    absolute = nano_drawing.to_absolute(weights, place, factor)
+    return nano_drawing.render_masks(even, absolute[:, :, 0])[0, 0]
+
+
+def test_weights_mean_distances_from_the_prompt() -> None:
     """Moving the prompt by whole cells moves what is drawn on an even map by as much."""
-    code = torch.randn(1, 1, 1, sum(CODE), generator=torch.Generator().manual_seed(3))
-    even = nano_drawing.planes(torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5), 4)
-    anchors = torch.tensor([[[20.0, 40.0]]]), torch.tensor([[[20.0 + 3 * 4, 40.0 + 2 * 4]]])
-    before, after = (
-        nano_drawing.render_masks(even, nano_drawing.to_absolute(code, anchor)[:, :, 0])[0, 0]
-        for anchor in anchors
-    )
+    weights = torch.randn(1, 1, 1, sum(WEIGHT_SIZES), generator=torch.Generator().manual_seed(3))
+    before = render_even(weights, [20.0, 40.0])
+    after = render_even(weights, [20.0 + 3 * 4, 40.0 + 2 * 4])
     torch.testing.assert_close(after[2:, 3:], before[:-2, :-3], atol=1e-4, rtol=1e-4)
+
+
+def test_a_scale_zooms_around_the_prompt() -> None:
+    weights = torch.randn(1, 1, 1, sum(WEIGHT_SIZES), generator=torch.Generator().manual_seed(3))
+    once, thrice = render_even(weights, [50.0, 50.0]), render_even(weights, [50.0, 50.0], 3.0)
+    # Cells' centres are at 4 k + 2: one cell of the zoomed map is three of the other.
+    torch.testing.assert_close(thrice[12 - 1, 12 - 2], once[12 - 3, 12 - 6], atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_box_says_where_to_look(decoder: NanoMaskDecoder) -> None:
+    coords = torch.tensor([[[[0.0, 0.0], [31.5, 15.5]]]]) - 0.5  # two cells, at their edges
+    labels = torch.tensor([[[2.0, 3.0]]])
+    region = nano_decoder._box_region(coords + 0.5, labels, torch.zeros(1, 1, SIDE, SIDE))
+    expected = torch.full((SIDE, SIDE), -1.0)
+    expected[0, :2] = torch.tensor([15.5 / 16 * 1, 15.5 / 16 * 15.5 / 16]) * 2 - 1
+    torch.testing.assert_close(region.reshape(SIDE, SIDE), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_mask_input_counts_only_where_a_prompt_has_one(decoder: NanoMaskDecoder) -> None:
+    coords, labels = prompts(1, 2, 1)
+    masks = torch.randn(1, 2, 4 * SIDE, 4 * SIDE, generator=torch.Generator().manual_seed(5)) * 5
+    plain, _ = decoder(embedding(), coords, labels)
+    present = torch.tensor([[0.0, 1.0]])
+    found, _ = decoder(embedding(), coords, labels, MaskInput(masks, present))
+    torch.testing.assert_close(found[0, 0], plain[0, 0], atol=1e-4, rtol=1e-4)
+    assert (found[0, 1] - plain[0, 1]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("stride", [4, 16])
@@ -131,8 +163,10 @@ def test_statistics_of_a_mask_drawn_by_hand() -> None:
 
 def test_the_score_does_not_shape_the_masks() -> None:
     decoder = NanoMaskDecoder().train()
-    codes: list[Tensor] = []
-    decoder.code.register_forward_hook(lambda _m, _i, out: codes.append(out) or out.retain_grad())
+    found: list[Tensor] = []
+    decoder.mask_weights.register_forward_hook(
+        lambda _module, _inputs, out: found.append(out) or out.retain_grad()
+    )
     _, iou = decoder(embedding(), *prompts(1, 2, 1))
     iou.sum().backward()
-    assert codes[0].grad is None or not codes[0].grad.any()
+    assert found[0].grad is None or not found[0].grad.any()

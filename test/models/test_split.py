@@ -68,7 +68,7 @@ def in_parts(split, embedding, sample):
     frame = split.encode_frame(embedding)
     iou, weights = split.decode_prompts(frame, sample)
     logits = split.render_masks(frame, weights)
-    return logits.reshape(len(iou), 3, *logits.shape[-2:]), iou
+    return logits.reshape(*iou.shape, *logits.shape[-2:]), iou
 
 
 @torch.no_grad()

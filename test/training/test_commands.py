@@ -28,7 +28,7 @@ def trained(images, tmp_path_factory):
     """A segmenter, its predictor and the bundle, trained for seconds."""
     out = tmp_path_factory.mktemp("run")
     data = ["--data", f"{images}=2", "--held-out", "0.3", "--out"]
-    assert main(["train-segmenter", *data, str(out / "seg"), "--minutes", "0.03", *SMALL]) == 0
+    assert main(["train-segmenter", *data, str(out / "seg"), "--views", "6", *SMALL]) == 0
     segmenter = ["--segmenter", str(out / "seg" / "segmenter.pt")]
     words = ["--minutes", "0.03", "--batch-size", "2", "--threads", "1"]
     assert main(["train-predictor", *segmenter, *data, str(out / "pred"), *words]) == 0
@@ -74,7 +74,7 @@ def test_the_predictors_run_leaves_a_bundle_and_its_curve(trained):
 
 def test_a_run_goes_on_where_it_stopped(trained, images, capfd):
     before = log_of(trained / "seg")[-1]
-    words = ["--data", str(images), "--out", str(trained / "seg"), "--minutes", "0.05", *SMALL]
+    words = ["--data", str(images), "--out", str(trained / "seg"), "--views", "10", *SMALL]
     assert main(["train-segmenter", *words]) == 0
     assert f"resumed at step {before['step']}," in capfd.readouterr().out
     after = log_of(trained / "seg")[-1]
@@ -109,10 +109,10 @@ def test_evaluate_points_and_prompts(trained, images, tmp_path, capfd):
         (["--data", "nowhere"], "nowhere: no such data set"),
         (["--data", "DATA=0"], "a weight must be above 0"),
         (["--data", "DATA", "--held-out", "1"], "--held-out"),
-        (["--data", "DATA", "--minutes", "0"], "--minutes"),
+        (["--data", "DATA", "--views", "0"], "views"),
         (["--data", "DATA", "--image-size", "100"], "image size"),
         (["--data", "DATA", "--batch-size", "0"], "batch"),
-        (["--data", "DATA", "--backbone", "missing.pth"], "missing.pth"),
+        (["--data", "DATA", "--pretrained", "missing.pth"], "missing.pth"),
     ],
 )
 def test_wrong_training_arguments_are_one_clear_line(images, tmp_path, capfd, words, reason):

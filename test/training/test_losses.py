@@ -8,11 +8,14 @@ torch = pytest.importorskip("torch")
 
 from aopsam_ros.training.losses import (  # noqa: E402
     choice_loss,
+    confidence_loss,
+    extent_iou,
+    extent_loss,
     low_resolution_iou,
     mask_losses,
     segmenter_loss,
+    semantic_loss,
 )
-from aopsam_ros.training.predictor_training import predictor_loss  # noqa: E402
 
 
 def test_undecided_mask():
@@ -50,9 +53,9 @@ def test_predicted_iou_learns_the_actual_one():
     logits = torch.full((1, 3, 2, 2), -5.0)
     target = torch.ones(1, 2, 2)
     right, _ = segmenter_loss(logits, torch.zeros(1, 3), target)
-    wrong, best = segmenter_loss(logits, torch.ones(1, 3), target)
+    wrong, iou = segmenter_loss(logits, torch.ones(1, 3), target)
     assert (wrong - right).item() == pytest.approx(2.0)
-    assert best.item() == 0
+    assert iou.tolist() == [[0, 0, 0]]
 
 
 def test_a_peak_on_unlabelled_ground_costs_less():
@@ -60,7 +63,32 @@ def test_a_peak_on_unlabelled_ground_costs_less():
     known[0, 0, 0] = True
     on_known, on_unknown = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4)
     on_known[0, 0, 0, 0] = on_unknown[0, 0, 3, 3] = 1.0
-    dear = predictor_loss(on_known, target, known).item()
-    cheap = predictor_loss(on_unknown, target, known).item()
+    dear = confidence_loss(on_known, target, known).item()
+    cheap = confidence_loss(on_unknown, target, known).item()
     assert 0 < cheap < dear
-    assert predictor_loss(target[None], target, known).item() == 0
+    assert confidence_loss(target[None], target, known).item() == 0
+
+
+def test_iou_of_extents_by_hand():
+    """Boxes around the same place: 4 x 4 and 2 x 6, of which 2 x 4 are common."""
+    square = torch.tensor([2.0, 2.0, 2.0, 2.0]).reshape(1, 4, 1, 1)
+    tall = torch.tensor([1.0, 3.0, 1.0, 3.0]).reshape(1, 4, 1, 1)
+    assert extent_iou(square, tall).item() == pytest.approx(8 / (16 + 12 - 8))
+    assert extent_iou(tall, tall).item() == pytest.approx(1.0)
+
+
+def test_extents_cost_nothing_where_they_are_right_or_unknown():
+    target = torch.full((1, 4, 1, 2), 0.1)
+    found = torch.zeros(1, 4, 1, 2)  # logarithms of one unit
+    found[..., 1] = 3.0
+    known = torch.tensor([[[1.0, 0.0]]])
+    assert extent_loss(found, target, known, unit=0.1).item() == pytest.approx(0, abs=1e-6)
+    assert extent_loss(found, target, torch.ones(1, 1, 2), unit=0.1).item() > 0.5
+
+
+def test_semantic_features_are_compared_by_direction():
+    target = torch.randn(1, 5, 3, 3, generator=torch.Generator().manual_seed(0))
+    centre = target.mean((0, 2, 3), keepdim=True)
+    same = semantic_loss(centre + 3 * (target - centre), target).item()
+    assert same == pytest.approx(0, abs=1e-5)
+    assert semantic_loss(2 * centre - target, target).item() == pytest.approx(2, abs=1e-5)

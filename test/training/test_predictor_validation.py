@@ -13,11 +13,12 @@ from aopsam_ros.images.files import read_rgb  # noqa: E402
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
 from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
 from aopsam_ros.training.loader import endless_batches  # noqa: E402
+from aopsam_ros.training.losses import confidence_loss  # noqa: E402
 from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
 from aopsam_ros.training.predictor_data import prepare_targets  # noqa: E402
-from aopsam_ros.training.predictor_training import predictor_loss  # noqa: E402
 from aopsam_ros.training.predictor_validation import (  # noqa: E402
     HeldOut,
+    Predicted,
     choose,
     masks_hit,
     sampled_points,
@@ -47,14 +48,15 @@ def as_confidence(change):
 
     def forward(batch):
         confidence = change(batch.targets)[:, None]
-        return confidence, predictor_loss(confidence, batch.targets, batch.known)
+        loss = confidence_loss(confidence, batch.targets, batch.known)
+        return Predicted(confidence, loss, batch.extent_weights.mean())
 
     return forward
 
 
 def test_the_target_itself_hits_nearly_every_mask(held_out):
     figures = held_out.measure(as_confidence(lambda target: target))
-    assert figures["held_out_loss"] == 0
+    assert figures["held_out_loss"] == 0 and figures["held_out_extents"] > 0
     assert figures["held_out_recall"] > 0.9  # the smallest ones are smoothed away
     objects = np.mean([len(np.unique(draw_ellipses(i)[1])) - 1 for i in range(4)])
     assert figures["held_out_prompts"] == pytest.approx(objects, abs=1)
@@ -147,6 +149,9 @@ def test_image_target_and_embedding_are_of_one_view(held_out, cached):
             np.testing.assert_array_equal(batch.images[row].numpy(), canvas)
             np.testing.assert_array_equal(batch.targets[row].numpy(), target.map())
             np.testing.assert_array_equal(batch.known[row].numpy(), target.known)
+            labelled = held_out.targets.layers(image)[:, :, :: -1 if flipped else 1].any(0)
+            known = batch.extent_weights[row].numpy()[: 192 // 8, : 256 // 8] > 0
+            assert np.mean(known == labelled[4::8, 4::8]) > 0.99
             assert batch.sizes[row].tolist() == [192, 256]
     assert seen == {(number, flipped) for number in range(4) for flipped in (0, 1)}
 

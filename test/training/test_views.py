@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from aopsam_ros.data.datasets import LabelledImage
 from aopsam_ros.training import augmentation
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
+from aopsam_ros.training.clicks import corrective_click
+from aopsam_ros.training.extent_targets import extent_target, view_instances
 from aopsam_ros.training.prompt_sampling import innermost_pixel, loose_box, random_point
 from support.scenes import draw_ellipses
 
@@ -23,14 +25,14 @@ def coded_image(seed):
     return LabelledImage("coded", rgb, labels[None])
 
 
-@given(st.integers(0, 10_000), st.sampled_from([48, 64, 160]))
+@given(st.integers(0, 10_000), st.sampled_from([(48, 48), (64, 48), (160, 160)]))
 def test_labels_follow_the_pixels(seed, canvas):
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augmentation, "recolour", lambda rgb, _: rgb)
         view = random_view(coded_image(seed % 7), canvas, 128, AugmentationOptions(), rng)
     height, width = view.rgb.shape[:2]
-    assert max(height, width) <= canvas
+    assert height <= canvas[0] and width <= canvas[1]
     assert view.layers.shape == (1, height, width)
     flat = cv2.erode(view.layers[0], np.ones((5, 5))) == cv2.dilate(
         view.layers[0], np.ones((5, 5))
@@ -77,10 +79,59 @@ def test_prompts_belong_to_their_mask(seed):
     mask = labels == labels.max()
     x, y = random_point(mask, rng)
     assert mask[y, x]
-    (left, top), (right, bottom) = loose_box(mask, rng)
+    assert random_point(mask, rng, innermost=1.0) == innermost_pixel(mask)
     rows, columns = np.nonzero(mask)
+    (left, top), (right, bottom) = loose_box(mask, rng, 0.0)
+    assert (left, top) == (columns.min(), rows.min())
+    assert (right, bottom) == (columns.max() + 1, rows.max() + 1)
+    (left, top), (right, bottom) = loose_box(mask, rng, 0.1)
     assert 0 <= left <= right <= 128 and 0 <= top <= bottom <= 96
-    assert abs(left - columns.min()) <= 20 and abs(bottom - rows.max() - 1) <= 20
+    assert abs(left - columns.min()) <= 0.3 * np.ptp(columns) + 1
+
+
+def test_a_click_goes_where_most_is_wrong():
+    target = np.zeros((20, 20), bool)
+    target[2:12, 2:12] = True
+    mask = target.copy()
+    mask[5:8, 5:8] = False  # a hole of three pixels
+    x, y, label = corrective_click(mask, target, None)
+    assert (x, y, label) == (6 * 4 + 1.5, 6 * 4 + 1.5, 1.0)
+    mask[13:20, 13:20] = True  # too much, and deeper
+    x, y, label = corrective_click(mask, target, None)
+    assert (x, y, label) == (16 * 4 + 1.5, 16 * 4 + 1.5, 0.0)
+    x, y, label = corrective_click(target, target, None)
+    assert target[round(y) // 4, round(x) // 4] and label == 1.0
+
+
+@given(st.integers(0, 1000))
+def test_random_clicks_are_where_something_is_wrong(seed):
+    rng = np.random.default_rng(seed)
+    mask, target = rng.random((2, 12, 16)) > 0.6
+    x, y, label = corrective_click(mask, target, rng)
+    row, column = int(y) // 4, int(x) // 4
+    assert mask[row, column] != target[row, column] and bool(label) == target[row, column]
+
+
+def test_extents_reach_to_the_sides_of_the_smallest_instance():
+    layers = np.zeros((2, 64, 64), np.uint16)
+    layers[0, 8:56, 8:56] = 1  # with a smaller one in it, on another layer
+    layers[1, 24:40, 16:48] = 2
+    instances = view_instances(layers, 10)
+    assert [i.label for i in instances] == [1, 2] and instances[1].box == (16, 24, 32, 16)
+    extents, weights = extent_target(layers, instances, (64, 96), 128)
+    assert extents.shape == (4, 8, 12) and not weights[:, 8:].any()
+    inside = extents[:, 3, 2] * 128  # the cell around (20, 28)
+    assert inside.tolist() == [20 - 16, 28 - 24, 48 - 20, 40 - 28]
+    outside = extents[:, 1, 1] * 128  # of the larger one, around (12, 12)
+    assert outside.tolist() == [4, 4, 44, 44]
+    assert weights[0, 0] == 0 and weights[3, 2] > weights[1, 1] > 0
+
+
+def test_an_instance_between_the_cells_has_a_place():
+    layers = np.zeros((1, 32, 32), np.uint16)
+    layers[0, 5:8, 5:8] = 1  # no cell's centre lies in it
+    extents, weights = extent_target(layers, view_instances(layers, 4), (32, 32), 32)
+    assert weights[0, 0] == 1 and (extents[:, 0, 0] > 0).all()
 
 
 @pytest.mark.needs("skimage")

@@ -1,0 +1,145 @@
+"""How exported graphs store weights: in 16 bits, and so that they can be read back.
+
+Weights that 16 bits represent exactly are stored so and cast at the start of the graph; engines
+fold the casts when they load it. A table in the graph's metadata says where each parameter of the
+module is, under whatever name and shape the exporter left it: training goes on from an exported
+bundle where its checkpoint is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.errors import InputError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+TABLE = "weights"  # key of the metadata
+HALF = ".half"  # ends the name of a weight in 16 bits
+SMALLEST_HALVED = 256  # elements; of smaller ones nothing is gained
+# What a graph's module is called in the whole model.
+PREFIXES = {ENCODER: "encoder.", DECODER: "", PREDICTOR: "predictor."}
+
+
+def round_weights(module: nn.Module) -> None:
+    """Round all parameters to what 16 bits represent."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(parameter.half().float())
+
+
+def list_weights(path: Path, module: nn.Module) -> None:
+    """Write the table of a graph's weights, found by their values, into the file."""
+    import onnx
+
+    model = onnx.load(str(path))
+    places: dict[str, tuple[str, bool]] = {}
+    for name, array in _float_initializers(model):
+        places.setdefault(_digest(array), (name, False))
+        if array.ndim == 2:
+            places.setdefault(_digest(array.T), (name, True))
+    table = {
+        name: places[digest]
+        for name, value in module.state_dict().items()
+        if (digest := _digest(value.detach().cpu().numpy())) in places
+    }
+    onnx.helper.set_model_props(model, {TABLE: json.dumps(table)})
+    onnx.save(model, str(path))
+
+
+def halve_weights(path: Path) -> None:
+    """Store the weights of a graph in 16 bits, as far as they lose nothing by it."""
+    import onnx
+
+    model = onnx.load(str(path))
+    casts = []
+    for initializer in model.graph.initializer:
+        if initializer.data_type != onnx.TensorProto.FLOAT:
+            continue
+        array = onnx.numpy_helper.to_array(initializer)
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if array.size < SMALLEST_HALVED or not np.array_equal(half.astype(np.float32), array):
+            continue
+        name = initializer.name
+        stored = f"{name}{HALF}"
+        initializer.CopyFrom(onnx.numpy_helper.from_array(half, stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path))
+
+
+def load_graph(path: Path) -> ModelProto:
+    """Load a graph with its weights in 32 bits, whatever they are stored in."""
+    import onnx
+
+    model = onnx.load(str(path))
+    for initializer in model.graph.initializer:
+        if initializer.name.endswith(HALF):
+            array = onnx.numpy_helper.to_array(initializer).astype(np.float32)
+            name = initializer.name.removesuffix(HALF)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(array, name))
+    nodes = [node for node in model.graph.node if not _is_weight_cast(node)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def _is_weight_cast(node: NodeProto) -> bool:
+    return node.op_type == "Cast" and node.input[0] == f"{node.output[0]}{HALF}"
+
+
+def read_weights(bundle: Bundle) -> dict[str, Tensor]:
+    """Read the parameters that a bundle's graphs were exported from, by their names in the model.
+
+    Raises:
+        InputError: The graphs say nothing about their weights.
+    """
+    import onnx
+
+    weights: dict[str, Tensor] = {}
+    for graph, prefix in PREFIXES.items():
+        if graph not in bundle.graphs:
+            continue
+        model = onnx.load_from_string(bundle.graphs[graph].read())
+        arrays = dict(_float_initializers(model))
+        for name, (stored, is_transposed) in _table(model).items():
+            array = arrays[stored]
+            weights[prefix + name] = torch.from_numpy((array.T if is_transposed else array).copy())
+    if not weights:
+        raise InputError(f"{bundle.folder}: its graphs do not say where their weights are")
+    return weights
+
+
+def _table(model: ModelProto) -> Mapping[str, tuple[str, bool]]:
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    table: Mapping[str, tuple[str, bool]] = json.loads(entries.get(TABLE, "{}"))
+    return table
+
+
+def _float_initializers(model: ModelProto) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the weights of a graph in 32 bits, under the names that its nodes use."""
+    import onnx
+
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+    for initializer in model.graph.initializer:
+        if initializer.data_type in floats:
+            array = onnx.numpy_helper.to_array(initializer)
+            yield initializer.name.removesuffix(HALF), array.astype(np.float32)
+
+
+def _digest(array: NDArray[np.generic]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

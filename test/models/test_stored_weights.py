@@ -1,0 +1,82 @@
+"""Weights in exported graphs: in 16 bits, and found again."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+
+from torch import nn  # noqa: E402
+
+from aopsam_ros.errors import InputError  # noqa: E402
+from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
+from aopsam_ros.models.loading import load_weights  # noqa: E402
+from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
+from aopsam_ros.models.onnx_graphs import GraphPlan, export_graph, run_graph  # noqa: E402
+from aopsam_ros.models.stored_weights import load_graph, round_weights  # noqa: E402
+from aopsam_ros.training.segmenter_training import start_from  # noqa: E402
+
+FACTS = {"name": "n", "version": "1", "licence": "x", "defaults": {}, "provenance": {}}
+
+
+def graph_of(module: nn.Module, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+    sample = {"x": torch.randn(1, 3, 8, 8)}
+    plan = GraphPlan("g", module.eval(), ("y",), [sample], {})
+    return export_graph(plan, folder).path, sample
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def test_rounded_weights_take_half_the_room_and_change_nothing(tmp_path: Path) -> None:
+    module = nn.Conv2d(3, 64, 5)
+    before, _ = graph_of(module, tmp_path)
+    full = size_of(before)
+    round_weights(module)
+    path, sample = graph_of(module, tmp_path)
+    assert size_of(path) < 0.6 * full
+    with torch.no_grad():
+        expected = module(sample["x"]).numpy()
+    np.testing.assert_allclose(run_graph(path, [sample])[0][0], expected, atol=1e-5)
+
+
+def test_weights_that_would_lose_stay_in_32_bits(tmp_path: Path) -> None:
+    module = nn.Conv2d(3, 64, 5)  # random: hardly one of them fits into 16 bits
+    path, _ = graph_of(module, tmp_path)
+    types = {item.data_type for item in onnx.load(str(path)).graph.initializer}
+    assert types == {onnx.TensorProto.FLOAT}
+
+
+def test_a_loaded_graph_has_its_weights_in_32_bits(tmp_path: Path) -> None:
+    module = nn.Conv2d(3, 64, 5)
+    round_weights(module)
+    path, sample = graph_of(module, tmp_path)
+    graph = load_graph(path)
+    assert {item.data_type for item in graph.graph.initializer} == {onnx.TensorProto.FLOAT}
+    assert all(node.op_type != "Cast" for node in graph.graph.node)
+    onnx.save(graph, str(tmp_path / "full.onnx"))
+    found = run_graph(tmp_path / "full.onnx", [sample])[0][0]
+    np.testing.assert_array_equal(found, run_graph(path, [sample])[0][0])
+
+
+def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = NanoSegmenter().eval()
+    for parameter in model.parameters():  # no two alike, as after a step of training
+        nn.init.normal_(parameter, std=0.05)
+    round_weights(model)
+    export_bundle(nano_parts(model, model.predictor, 96), tmp_path / "b", FACTS)
+    weights = load_weights(tmp_path / "b")
+    state = model.state_dict()
+    assert set(weights) == set(state)
+    for name, value in state.items():
+        torch.testing.assert_close(weights[name].reshape(value.shape), value, atol=0, rtol=0)
+
+
+def test_a_bundle_of_another_kind_is_refused(exported: SimpleNamespace) -> None:
+    with pytest.raises(InputError, match="another model"):
+        start_from(NanoSegmenter(), load_weights(exported.folder))
