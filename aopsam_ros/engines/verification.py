@@ -41,19 +41,15 @@ class Match(NamedTuple):
     difference: float
 
 
-def sample_inputs(bundle: Bundle, seed: int = 0) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
-    """Make inputs that look like an image's, the same ones for the same seed.
-
-    Args:
-        bundle: whose sizes they have.
-        seed: of the random numbers.
+def sample_inputs(bundle: Bundle) -> dict[str, list[dict[str, NDArray[np.float32]]]]:
+    """Make inputs of a bundle's sizes that look like an image's, the same ones every time.
 
     Returns:
         Graph to its samples, input name to float32 array, but for the embedding: one image for the
         encoder and the predictor (only where the bundle has one), for the decoder several batches
         of prompts that differ in their number and in their points, half of them with a mask input.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     image = {"image": _smooth_image(bundle.image_size, rng)}
     prompts = [_prompts(labels, bundle.image_size, rng) for labels in _LABELS]
     for batch in prompts:

@@ -15,17 +15,18 @@ from aopsam_ros.geometry import ContentArea, content_area, pad_to_square
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.tiny_bundle import (
+    IMAGE,
     MAP,
     SIZE,
     encoder,
     mask_decoder,
+    open_sides,
     prompt_predictor,
     with_mask_input,
     write_tiny_bundle,
 )  # fmt: skip
 from support.tiny_split import parts, write_split_bundle
 
-IMAGE = np.random.default_rng(0).normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32)
 SQUARE = 512  # of nano
 VALID = 300, 512
 
@@ -127,16 +128,7 @@ def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle, root):
     assert np.median(best) > 0.9 and np.mean(best) > 0.85
 
 
-def opened_sides(model):
-    """Leave height and width of images and maps open."""
-    for value in (*model.graph.input, *model.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if len(dims) == 4 and value.name != "own":
-            dims[2].dim_param, dims[3].dim_param = f"{value.name}_rows", f"{value.name}_columns"
-    return model
-
-
-OPEN = {"encoder": opened_sides(encoder()), "prompt_predictor": opened_sides(prompt_predictor())}
+OPEN = {"encoder": open_sides(encoder()), "prompt_predictor": open_sides(prompt_predictor())}
 
 
 def test_engines_that_need_the_square_take_it(gpu, tmp_path):
@@ -150,7 +142,7 @@ def test_engines_that_need_the_square_take_it(gpu, tmp_path):
 
 
 def test_a_mask_input_takes_the_square_of_what_was_encoded(tmp_path, engine):
-    split = {name: opened_sides(model) for name, model in parts().items()}
+    split = {name: open_sides(model) for name, model in parts().items()}
     models = {**OPEN, "mask_decoder": with_mask_input(mask_decoder())}
     folder = write_split_bundle(tmp_path / "b", split, models=models, size_divisibility=4)
     loaded = engine(load_bundle(folder), EngineOptions(precision="fp32"))
@@ -165,7 +157,7 @@ def test_a_mask_input_takes_the_square_of_what_was_encoded(tmp_path, engine):
 @pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", "decoder_frame"])
 def test_graphs_for_squares_only_are_refused_where_others_are_promised(tmp_path, engine, graph):
     whole = {name: model for name, model in OPEN.items() if name != graph}
-    split = {name: opened_sides(model) for name, model in parts().items()}
+    split = {name: open_sides(model) for name, model in parts().items()}
     if graph in split:
         split[graph] = parts()[graph]
     folder = write_split_bundle(tmp_path / "b", split, models=whole, size_divisibility=4)

@@ -86,12 +86,6 @@ def test_what_cannot_be_trusted_is_not_found(cache, damage, caplog):
     assert "cached engine ignored: " in caplog.text
 
 
-def test_a_damaged_engine_is_replaced(cache):
-    DAMAGE["truncated"](cache)
-    cache.store(KEY, b"new", {})
-    assert cache.find(KEY).plan == b"new"
-
-
 def test_a_file_of_another_user_is_not_loaded(cache, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 4711)
     # What root has put there, as in a container's image, may be used.

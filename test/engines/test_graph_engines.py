@@ -5,27 +5,22 @@ import gc
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import BundleError, InferenceError
 from support import tiny_bundle
-from support.tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+from support.tiny_bundle import IMAGE, MAP, prompts, with_last, write_tiny_bundle
 from support.tiny_split import parts, write_split_bundle
 
-IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 OPTIONS = EngineOptions(threads=1, precision="fp32")
 
 
 @pytest.fixture(scope="module")
 def tiny(engine, bundle):
     return engine(bundle, OPTIONS)
-
-
-def prompts(count, points=1):
-    coords = np.random.default_rng(1).random((count, points, 2)).astype(np.float32) * SIZE
-    return coords, np.ones((count, points), np.float32)
 
 
 def test_graphs_share_the_embedding(tiny):
@@ -124,12 +119,29 @@ def test_swapped_graphs_are_refused(tmp_path, engine):
         engine(load_bundle(write_tiny_bundle(tmp_path / "b", models)), OPTIONS)
 
 
-def test_an_altered_graph_is_refused(tmp_path, engine):
-    folder = write_tiny_bundle(tmp_path / "b")
-    with (folder / "encoder.onnx").open("ab") as file:
+@pytest.mark.parametrize("graph", [*tiny_bundle.GRAPHS, *parts()])
+def test_an_altered_graph_is_refused(tmp_path, engine, graph):
+    write = write_split_bundle if graph in parts() else write_tiny_bundle
+    folder = write(tmp_path / "b")
+    with (folder / f"{graph}.onnx").open("ab") as file:
         file.write(b"\n")
-    with pytest.raises(BundleError, match=r"encoder\.onnx: sha256 is"):
+    with pytest.raises(BundleError, match=rf"{folder}/{graph}\.onnx: sha256 is"):
         engine(load_bundle(folder), OPTIONS)
+
+
+def test_another_element_type_is_refused(tmp_path, engine):
+    decoder = tiny_bundle.mask_decoder()
+    decoder.graph.input[2].type.tensor_type.elem_type = TensorProto.DOUBLE
+    nodes = list(decoder.graph.node)
+    place = [node.op_type for node in nodes].index("ReduceMax")
+    nodes[place].output[:] = ["label64"]  # what takes it makes it of use
+    nodes.insert(place + 1, helper.make_node("Cast", ["label64"], ["label"], to=TensorProto.FLOAT))
+    del decoder.graph.node[:]
+    decoder.graph.node.extend(nodes)
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"mask_decoder": decoder}))
+    reason = r"mask_decoder\.onnx: input point_labels is tensor\((double|f64)\)"
+    with pytest.raises(BundleError, match=reason):
+        engine(bundle, OPTIONS)
 
 
 @pytest.mark.parametrize(

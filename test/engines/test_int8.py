@@ -2,19 +2,19 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import yaml
 
-from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.bundle.loading import PREDICTOR, load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import quantize
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.engines.registry import create_engine
+from aopsam_ros.engines.registry import FLOATS, create_engine
 from aopsam_ros.errors import BundleError, EngineError, VerificationError
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.models import quantization
@@ -22,7 +22,7 @@ from aopsam_ros.models.quantization import FULL_FIRST_CONVOLUTIONS, write_int8
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.scenes import coloured_scene
-from support.tiny_bundle import MAP, SIZE
+from support.tiny_bundle import MAP, SIZE, edit
 from support.tiny_int8 import LAYERS, deep_encoder, write_deep_bundle, write_images
 
 INT8 = "encoder.int8.onnx"
@@ -50,12 +50,6 @@ def quantized(source, data):
 @pytest.fixture
 def copy(quantized, tmp_path):
     return shutil.copytree(quantized, tmp_path / "copy")
-
-
-def edit(folder, change):
-    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
-    change(fields)
-    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
 
 
 def run(path, image):
@@ -95,9 +89,8 @@ def test_it_finds_the_same_masks(quantized):
         with Segmenter.from_bundle(quantized, engine=EngineOptions(**options)) as segmenter:
             found[precision] = segmenter.segment(rgb).masks
             assert segmenter.engine.device == "cpu"
-            assert segmenter.engine.precision == {"int8": "fp32, encoder int8"}.get(
-                precision, "fp32"
-            )
+            names = {"int8": "fp32, encoder int8", "fp32": "fp32"}
+            assert segmenter.engine.precision == names[precision]
     assert len(found["int8"]) == len(found["fp32"]) > len(objects)
     assert [m.area for m in found["int8"]] == [m.area for m in found["fp32"]]
 
@@ -107,17 +100,15 @@ def test_it_is_used_only_where_asked_for(quantized):
     full = run(bundle.graphs["encoder"].path, IMAGES[0])
     int8 = run(bundle.int8_graphs["encoder"].path, IMAGES[0])
     assert 0 < np.abs(full - int8).max() < 0.2
-    for precision, wanted in (("auto", full), ("fp16", full), ("fp32", full), ("int8", int8)):
-        engine = OnnxRuntimeEngine(bundle, EngineOptions(threads=1, precision=precision))
+    chosen = EngineOptions(precision="int8")  # which leaves one engine
+    engines = {"int8": create_engine(bundle, chosen)}
+    for precision in FLOATS:
+        engines[precision] = OnnxRuntimeEngine(bundle, EngineOptions(precision=precision))
+    for precision, engine in engines.items():
+        assert engine.name == "onnxruntime"
         found = engine.embedding(engine.encode(IMAGES[0]))
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize("precision", ["auto", "fp32", "int8"])
-def test_auto_takes_it_only_where_asked_for(quantized, precision):
-    engine = create_engine(load_bundle(quantized), EngineOptions(precision=precision))
-    assert ("int8" in engine.precision) == (precision == "int8")
-    assert engine.name == "onnxruntime" or precision != "int8"
+        np.testing.assert_allclose(found, int8 if precision == "int8" else full, atol=1e-5)
+    assert "int8" not in create_engine(bundle).precision
 
 
 def test_others_refuse_it(quantized):
@@ -140,58 +131,34 @@ def test_a_bundle_without_it_says_how_to_make_one(source, capfd):
     assert "has no encoder in int8" in capfd.readouterr().err
 
 
-def _remove(folder):
-    (folder / INT8).unlink()
-
-
-def _damage(folder):
-    with (folder / INT8).open("ab") as file:
-        file.write(b"\0")
-
-
-def _shape(folder):
-    edit(folder, lambda fields: fields.update(embedding_shape=[1, 4, MAP, MAP]))
-
-
-def _other(folder):
-    edit(folder, lambda f: f["int8_graphs"].update(encoder=f["graphs"]["prompt_predictor"]))
-
-
 @pytest.mark.parametrize(
-    ("spoil", "reason"),
+    ("change", "reason"),
     [
-        (_remove, r"encoder\.int8\.onnx: missing"),
-        (_damage, r"encoder\.int8\.onnx: sha256 is"),
         (
-            _shape,
+            lambda fields: fields.update(embedding_shape=[1, 4, MAP, MAP]),
             r"encoder\.int8\.onnx: output embedding has shape",
         ),
         (
-            _other,
+            lambda fields: fields["int8_graphs"].update(encoder=fields["graphs"][PREDICTOR]),
             r"prompt_predictor\.onnx: inputs are image, embedding, but must be image",
         ),
     ],
 )
-def test_a_graph_that_is_not_what_it_must_be_is_refused(copy, spoil, reason):
-    spoil(copy)
+def test_a_graph_that_is_not_what_it_must_be_is_refused(copy, change, reason):
+    edit(copy, change)
     with pytest.raises(BundleError, match=reason):
         create_engine(load_bundle(copy), EngineOptions(precision="int8"))
 
 
-@pytest.mark.parametrize("spoil", [_remove, _damage])
-def test_verify_looks_at_it_too(copy, spoil, capfd):
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(b"another")])
+def test_a_damaged_graph_is_refused_and_verify_looks_at_it_too(copy, spoil, capfd):
     assert main(["models", "verify", str(copy)]) == 0
     assert capfd.readouterr().out.strip().endswith("verified")
-    spoil(copy)
+    spoil(copy / INT8)
+    with pytest.raises(BundleError, match=r"encoder\.int8\.onnx: (missing|sha256 is)"):
+        create_engine(load_bundle(copy), EngineOptions(precision="int8"))
     assert main(["models", "verify", str(copy)]) == 2
     assert INT8 in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("listed", [[], "encoder.int8.onnx", {"encoder": {}}, {}])
-def test_malformed_lists_are_refused(tmp_path, listed):
-    folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", int8_graphs=listed)
-    with pytest.raises(BundleError, match="int8_graphs"):
-        load_bundle(folder)
 
 
 def test_it_stays_as_large_as_it_was_free_to_be(tmp_path):

@@ -1,7 +1,6 @@
 """ONNX Runtime, on a CPU and on a GPU, for which its CPU provider stands in."""
 
 import numpy as np
-import onnx
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
@@ -20,21 +19,6 @@ def test_fixed_number_of_prompts_is_refused(tmp_path):
     decoder.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 1
     folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": decoder})
     with pytest.raises(BundleError, match="input point_coords has shape"):
-        OnnxRuntimeEngine(load_bundle(folder))
-
-
-def test_wrong_element_type_is_refused(tmp_path):
-    encoder = tiny_bundle.encoder()
-    for value in (encoder.graph.input[0], encoder.graph.output[0]):
-        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    order = encoder.graph.initializer[0]
-    order.CopyFrom(
-        onnx.numpy_helper.from_array(
-            onnx.numpy_helper.to_array(order).astype(np.float64), order.name
-        )
-    )
-    folder = write_tiny_bundle(tmp_path / "b", {"encoder": encoder})
-    with pytest.raises(BundleError, match=r"encoder\.onnx: (input image is|.*cannot load)"):
         OnnxRuntimeEngine(load_bundle(folder))
 
 

@@ -16,12 +16,10 @@ from aopsam_ros.engines.openvino.prompts import cut_prompts
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close, preprocessed
-from support.tiny_bundle import MAP, SIZE, with_last, write_tiny_bundle
+from support.tiny_bundle import IMAGE, MAP, with_last, write_tiny_bundle
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
 pytestmark = pytest.mark.needs("openvino")
-
-IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 
 
 def start(bundle, precision, openvino):
@@ -124,33 +122,26 @@ def run_cut(openvino, model, inputs):
     return {name: array for value, array in pairs for name in value.get_names()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_cut_decoder_computes_the_same(bundles, engines, openvino, name):
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [*((name, DECODER) for name in NAMES), ("nano", PROMPT_PART), ("mobile_sam", PROMPT_PART)],
+)
+def test_a_cut_graph_computes_the_same(bundles, engines, openvino, name, graph):
     """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
     bundle, reference = bundles(name), engines(name)[1]
-    content = bundle.graphs[DECODER].read()
     handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
+    embedding = reference.embedding(handle)
+    shared = {"embedding": embedding}
+    if graph == PROMPT_PART:
+        split = reference._split
+        tensors = split.encode_frame(embedding, handle.area).arrays
+        shared = {name: tensors[name] for name in split.signature.prompt_tensors}
+    taken = reference._whole_decoder().inputs if graph == DECODER else POINTS
     for prompts in sample_inputs(bundle)[DECODER]:
-        model = read_model(openvino, content, "decoder")
-        inputs = {"embedding": reference.embedding(handle), **prompts}
-        found = run_cut(openvino, model, inputs)
-        wanted = reference.decode(handle, prompts["point_coords"], prompts["point_labels"])
-        assert_close(found["predicted_iou"], wanted.predicted_iou)
-        assert_close(found["low_res_logits"], all_logits(wanted))
-
-
-@pytest.mark.parametrize("name", ["nano", "mobile_sam"])
-def test_cut_prompts_of_a_decoder_in_parts_compute_the_same(bundles, engines, openvino, name):
-    bundle, reference = bundles(name), engines(name)[1]
-    handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
-    split = reference._split
-    shared = split.encode_frame(handle.embedding.numpy(), handle.area).arrays
-    for prompts in sample_inputs(bundle)[DECODER]:
-        model = read_model(openvino, bundle.split_graphs[PROMPT_PART].read(), "prompts")
-        points = {name: prompts[name] for name in POINTS}
-        inputs = {**{n: shared[n] for n in split.signature.prompt_tensors}, **points}
-        found = run_cut(openvino, model, inputs)
-        for output, array in reference._run_on_host(PROMPT_PART, inputs).items():
+        inputs = {**{name: prompts[name] for name in taken if name in prompts}, **shared}
+        model = read_model(openvino, reference._files[graph].read(), graph)
+        found, wanted = run_cut(openvino, model, inputs), reference._run_on_host(graph, inputs)
+        for output, array in wanted.items():
             assert_close(found[output], array)
 
 

@@ -6,11 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from aopsam_ros.engines.base import EngineOptions, all_logits
-from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
+from aopsam_ros.engines.base import all_logits
 from aopsam_ros.engines.openvino import graph
-from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.errors import InferenceError
+from support.openvino_cases import assert_close
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
 pytestmark = pytest.mark.needs("openvino")
@@ -20,30 +19,27 @@ SIZES = [(512, 512), (288, 512), (512, 320), (64, 96), (288, 512), (480, 480), (
 
 
 @pytest.fixture(scope="module")
-def engines(nano_bundle):
-    return OpenVinoEngine(
-        nano_bundle, EngineOptions(threads=1, precision="fp32")
-    ), OnnxRuntimeEngine(nano_bundle, EngineOptions(threads=1))
+def pair(engines):
+    return engines("nano")
 
 
-def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(engines):
+def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(pair):
     rng = np.random.default_rng(0)
     for valid in SIZES:
         image = rng.normal(size=(1, 3, SQUARE, SQUARE)).astype(np.float32)
         coords = rng.uniform(0, 64, (5, 1, 2)).astype(np.float32)
         results = []
-        for engine in engines:
+        for engine in pair:
             handle = engine.encode(image, valid)
             decoded = engine.decode(handle, coords, np.ones((5, 1), np.float32))
             maps = engine.embedding(handle), engine.predict(image, handle).confidence_map
             results.append((*maps, all_logits(decoded), decoded.predicted_iou))
         for found, wanted in zip(*results, strict=True):
-            atol = 1e-5 * max(1.0, np.abs(wanted).max())
-            np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+            assert_close(found, wanted)
 
 
-def test_a_size_is_compiled_once_and_by_its_first_frame(engines, monkeypatch):
-    engine, _ = engines
+def test_a_size_is_compiled_once_and_by_its_first_frame(pair, monkeypatch):
+    engine, _ = pair
     compiled = []
     real = graph.Graph.__init__
 
@@ -61,11 +57,11 @@ def test_a_size_is_compiled_once_and_by_its_first_frame(engines, monkeypatch):
     assert len(compiled) == 3
 
 
-def test_a_size_that_cannot_be_compiled_is_an_inference_error(engines, monkeypatch):
+def test_a_size_that_cannot_be_compiled_is_an_inference_error(pair, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("Check 'x' failed at file:1:\nno memory")
 
-    engine, _ = engines
+    engine, _ = pair
     monkeypatch.setattr(graph, "Graph", fail)
     with pytest.raises(InferenceError, match=r"^encoder failed in OpenVINO: no memory$"):
         engine.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))

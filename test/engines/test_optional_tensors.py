@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import yaml
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
@@ -12,21 +11,22 @@ from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import BundleError, InferenceError
 from support import tiny_bundle
 from support.tiny_bundle import (
+    IMAGE,
     MAP,
     PREDICTED_IOU,
     SIZE,
     TOLERANCES,
+    edit,
     image_predictor,
+    prompts,
     with_mask_input,
     with_semantic_map,
     write_tiny_bundle,
 )  # fmt: skip
 from support.tiny_split import parts, write_split_bundle
 
-IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 POOLED = IMAGE.reshape(1, 3, MAP, 2, MAP, 2).mean((3, 5))
-COORDS = np.random.default_rng(1).random((2, 1, 2)).astype(np.float32) * SIZE
-PROMPTS = COORDS, np.ones((2, 1), np.float32)
+PROMPTS = prompts(2)
 MASKS = np.random.default_rng(2).normal(size=(2, 1, MAP, MAP)).astype(np.float32)
 OPTIONS = EngineOptions(threads=1, precision="fp32")
 
@@ -162,9 +162,7 @@ def test_others_than_these_are_refused(tmp_path, graph, model, reason):
 
 def test_a_bundle_may_have_no_predictor(tmp_path, start):
     folder = write_tiny_bundle(tmp_path / "b")
-    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
-    del fields["graphs"]["prompt_predictor"]
-    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    edit(folder, lambda fields: fields["graphs"].pop("prompt_predictor"))
     engine, samples = start(load_bundle(folder)), sample_inputs(load_bundle(folder))
     assert not engine.has_predictor and "prompt_predictor" not in samples
     assert "confidence_map" not in answers(engine, samples)

@@ -13,14 +13,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from support.gpu import Gpu
 from support.scenes import coloured_scene
 from support.stand_in_cuda import ILLEGAL_ADDRESS
-from support.tiny_bundle import MAP, SIZE
-
-IMAGE = np.random.default_rng(0).normal(0, 1, (1, 3, SIZE, SIZE)).astype(np.float32)
-
-
-def prompts(count, points=1, seed=1):
-    coords = np.random.default_rng(seed).random((count, points, 2)) * SIZE
-    return coords.astype(np.float32), np.ones((count, points), np.float32)
+from support.tiny_bundle import IMAGE, MAP, prompts
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.errors import BundleError, EngineError
 from support.gpu import Gpu, add_mixed_graphs
 from support.other_process import start_on_a_gpu
+from support.stand_in_tensorrt import VERSIONS
 from support.tiny_bundle import encoder, write_tiny_bundle
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
@@ -26,15 +27,23 @@ def mixed(tmp_path_factory):
     return load_bundle(add_mixed_graphs(write_tiny_bundle(tmp_path_factory.mktemp("m") / "mixed")))
 
 
-def test_the_best_precision_of_a_version(gpu, bundle):
-    name = "FULL" if gpu.module.__version__.startswith("11") else "CHOSEN_HALF"
-    assert gpu.start_and_stop(bundle) == dict.fromkeys(GRAPHS, name)
-
-
-def test_the_best_precision_with_mixed_graphs(gpu, mixed):
-    name = "CHOSEN_HALF" if gpu.module.__version__.startswith("8") else "TYPED_HALF"
-    assert gpu.start_and_stop(mixed) == dict.fromkeys(GRAPHS, name)
-    assert gpu.builds == [(output, "half") for output in OUTPUTS]
+@pytest.mark.parametrize(
+    ("precision", "has_mixed", "names"),  # of the precisions that 8.6, 10 and 11 take
+    [
+        ("auto", False, ["CHOSEN_HALF", "CHOSEN_HALF", "FULL"]),
+        ("fp16", False, ["CHOSEN_HALF", "CHOSEN_HALF", "FULL"]),
+        ("auto", True, ["CHOSEN_HALF", "TYPED_HALF", "TYPED_HALF"]),
+        ("fp32", True, ["FULL", "FULL", "FULL"]),
+    ],
+)
+def test_the_best_precision_of_a_version(gpu, bundle, mixed, caplog, precision, has_mixed, names):
+    name = names[VERSIONS.index(gpu.module.__version__)]
+    found = gpu.start_and_stop(mixed if has_mixed else bundle, precision=precision)
+    assert found == dict.fromkeys(GRAPHS, name)
+    built = "full" if name == "FULL" else "half"
+    assert gpu.builds == [(output, built) for output in OUTPUTS]
+    is_told = "`aopsam export --mixed` writes them" in caplog.text
+    assert is_told == (name == "FULL" and precision != "fp32")
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
@@ -66,17 +75,6 @@ def test_norms_sums_and_coordinates_stay_in_32_bits(tmp_path, version):
         "LayerNormalization of normed",
         "Softmax of shares",
     ]
-
-
-def test_full_precision_on_demand(gpu, mixed):
-    assert gpu.start_and_stop(mixed, precision="fp32") == dict.fromkeys(GRAPHS, "FULL")
-    assert gpu.builds == [(output, "full") for output in OUTPUTS]
-
-
-def test_16_bits_that_cannot_be_had_are_told(tmp_path, bundle, caplog):
-    gpu = Gpu("11.4.0.106", tmp_path)
-    assert gpu.start_and_stop(bundle, precision="fp16")["encoder"] == "FULL"
-    assert "`aopsam export --mixed` writes them" in caplog.text
 
 
 def test_engines_are_built_once(gpu, bundle):

@@ -57,12 +57,8 @@ def test_image_is_smooth_noisy_and_padded(samples):
     assert 0.2 < step < 0.6 * valid.std()
 
 
-def test_samples_follow_the_seed(bundle, samples):
-    again, other = sample_inputs(bundle, 0), sample_inputs(bundle, 1)
-    np.testing.assert_array_equal(samples[ENCODER][0]["image"], again[ENCODER][0]["image"])
-    assert (samples[ENCODER][0]["image"] != other[ENCODER][0]["image"]).any()
-    first, second = (s[DECODER][0]["point_coords"] for s in (samples, other))
-    assert (first != second).all()
+def test_samples_are_the_same_every_time(bundle, samples):
+    np.testing.assert_equal(sample_inputs(bundle), samples)
 
 
 def test_an_engine_matches_itself(bundle, samples):

@@ -19,6 +19,7 @@ SIZE = 128  # the padded square
 CELL = 2  # pixels of the square to one of every map
 MAP = SIZE // CELL
 MEAN, STD = 127.5, 32.0
+IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 TOLERANCES = (0.02, 8.0, 200.0)  # squared distance in normalised colour
 PREDICTED_IOU = (0.6, 0.9, 0.55)
 
@@ -37,6 +38,12 @@ def _model(nodes, inputs, outputs, constants=()):
     model.ir_version = 8
     onnx.checker.check_model(model)
     return model
+
+
+def prompts(count, points=1, seed=1):
+    """Return foreground points anywhere: coordinates and labels."""
+    coords = np.random.default_rng(seed).random((count, points, 2)).astype(np.float32) * SIZE
+    return coords, np.ones((count, points), np.float32)
 
 
 def encoder():
@@ -184,6 +191,22 @@ def resized(model, name, sizes):
 
 
 GRAPHS = {"encoder": encoder, "prompt_predictor": prompt_predictor, "mask_decoder": mask_decoder}
+
+
+def open_sides(model):
+    """Leave height and width of images and maps open."""
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        if len(dims) == 4 and value.name != "own":
+            dims[2].dim_param, dims[3].dim_param = f"{value.name}_height", f"{value.name}_width"
+    return model
+
+
+def edit(folder, change):
+    """Let a function change the fields of a bundle.yaml."""
+    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
+    change(fields)
+    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
 
 
 def write_tiny_bundle(folder: Path, models=None, **changes) -> Path:

@@ -34,9 +34,7 @@ def deep_encoder(layers=LAYERS, is_dynamic=False):
     pool.input[0] = "shifted"
     graph.node.append(pool)
     if is_dynamic:
-        for item in (*graph.input, *graph.output):
-            for axis, name in ((2, "height"), (3, "width")):
-                item.type.tensor_type.shape.dim[axis].dim_param = f"{item.name}_{name}"
+        tiny_bundle.open_sides(model)
     onnx.checker.check_model(model)
     return model
 

@@ -4,12 +4,11 @@ import hashlib
 
 import numpy as np
 import onnx
-import yaml
 from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 
 from support import tiny_bundle
-from support.tiny_bundle import MAP, write_tiny_bundle
+from support.tiny_bundle import MAP, edit, write_tiny_bundle
 
 COLOURS, POINTS = "colours", ["point_coords", "point_labels"]
 
@@ -93,6 +92,5 @@ def write_split_bundle(folder, split=None, is_per_mask=False, **changes):
         (folder / f"{name}.onnx").write_bytes(content)
         digest = hashlib.sha256(content).hexdigest()
         listed[name] = {"file": f"{name}.onnx", "sha256": digest}
-    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
-    (folder / "bundle.yaml").write_text(yaml.safe_dump({**fields, "split_graphs": listed}))
+    edit(folder, lambda fields: fields.update(split_graphs=listed))
     return folder
