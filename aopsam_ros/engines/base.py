@@ -100,29 +100,22 @@ class Engine(Protocol):
 
     Every method that runs a graph or reads a result raises InferenceError if the graph fails, or
     gives values of another shape or that are not finite.
+
+    Attributes:
+        name: one of `registry.ENGINES`.
+        device: where the graphs run: "cpu", "cuda".
+        precision: how it computes, for people: "fp32", "fp16 but encoder".
+        largest_batch: the most prompts `decode` takes at once; None: any number.
+        concurrent: whether several threads at once may use it, each with embeddings of its own.
+        has_predictor: whether the bundle came with a prompt predictor, for `predict`.
     """
 
     name: str
-
-    @property
-    def largest_batch(self) -> int | None:
-        """The most prompts `decode` takes at once; None: any number."""
-
-    @property
-    def device(self) -> str:
-        """Where the graphs run: "cpu", "cuda"."""
-
-    @property
-    def concurrent(self) -> bool:
-        """Whether several threads at once may use it, each with embeddings of its own."""
-
-    @property
-    def precision(self) -> str:
-        """How it computes, for people: "fp32", "fp16 but encoder"."""
-
-    @property
-    def has_predictor(self) -> bool:
-        """Whether the bundle came with a prompt predictor, so that `predict` can be called."""
+    device: str
+    precision: str
+    largest_batch: int | None
+    concurrent: bool
+    has_predictor: bool
 
     @property
     def num_masks(self) -> int:

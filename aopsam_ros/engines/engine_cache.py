@@ -93,9 +93,13 @@ class EngineCache:
             yield
             return
         with lock:
-            while not _try_lock(lock.fileno()):
-                on_wait()
-                time.sleep(WAIT_S)
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    on_wait()
+                    time.sleep(WAIT_S)
             yield
 
     def _read(self, key: EngineKey, sidecar: Path) -> Entry:
@@ -140,14 +144,6 @@ class EngineCache:
     def _file(self, key: EngineKey, suffix: str) -> Path:
         text = json.dumps(dict(key), sort_keys=True, ensure_ascii=True)
         return self.folder / f"{_sha256(text.encode())}.{suffix}"
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sha256(content: bytes) -> str:

@@ -68,6 +68,7 @@ class GraphEngine(ABC):
 
     def __init__(self, bundle: Bundle) -> None:
         """Begin without graphs."""
+        self.has_predictor = PREDICTOR in bundle.graphs
         self._bundle = bundle
         self._files = {**bundle.graphs, **bundle.split_graphs}
         self._graphs: dict[str, Any] = {}  # of the engine's own type
@@ -129,11 +130,6 @@ class GraphEngine(ABC):
 
     def _prepare(self, area: ContentArea) -> None:  # noqa: B027  (nothing to do for most)
         """Get ready for images of an area."""
-
-    @property
-    def has_predictor(self) -> bool:
-        """See `Engine`."""
-        return PREDICTOR in self._signatures
 
     @property
     def num_masks(self) -> int:

@@ -53,36 +53,33 @@ class OnnxRuntimeEngine(GraphEngine):
         super().__init__(bundle)
         self._threads = options.threads
         if options.precision == INT8:
-            self._files[ENCODER] = _int8_encoder(bundle)
+            if ENCODER not in bundle.int8_graphs:
+                raise BundleError(
+                    f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle "
+                    "with one"
+                )
+            self._files[ENCODER] = bundle.int8_graphs[ENCODER]
         offered = ort.get_available_providers()
         wanted = dict.fromkeys((gpu_provider, CPU))
         self._providers = [name for name in wanted if name in offered]
         encoder = self._open(self._files[ENCODER])
-        self._is_on_gpu = encoder.get_providers()[0] == gpu_provider
-        if not self._is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
+        is_on_gpu = encoder.get_providers()[0] == gpu_provider
+        if not is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
             self._providers = [CPU]
             encoder = self._open(self._files[ENCODER])
         self._graphs[ENCODER] = encoder
-        self._load(self._needed(in_parts=not self._is_on_gpu))
+        self._load(self._needed(in_parts=not is_on_gpu))
+        self.device = "cuda" if is_on_gpu else "cpu"
+        self.concurrent = not is_on_gpu  # sessions take several threads, and nothing is kept
         self.precision = FP32
         if options.precision == INT8:
-            if self._is_on_gpu:
+            if is_on_gpu:
                 raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
             self.precision = f"{FP32}, encoder {INT8}"
-        elif self._is_on_gpu and options.precision != FP32:
+        elif is_on_gpu and options.precision != FP32:
             self._take_half(options.precision)
         elif options.precision == FP16:
             _LOGGER.warning("onnxruntime computes in %s on a CPU: %s is for GPUs", FP32, FP16)
-
-    @property
-    def device(self) -> str:
-        """Return "cpu" or "cuda"."""
-        return "cuda" if self._is_on_gpu else "cpu"
-
-    @property
-    def concurrent(self) -> bool:
-        """Return whether several threads may use it; sessions take that, and nothing is kept."""
-        return not self._is_on_gpu
 
     def _load(self, names: Iterable[str]) -> None:
         loaded = {n: self._graphs.get(n) or self._open(self._files[n]) for n in names}
@@ -150,15 +147,17 @@ class OnnxRuntimeEngine(GraphEngine):
     def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         # Named, so that arrays outlive the run: a binding points at their memory.
         given = {
-            name: np.ascontiguousarray(value, np.float32) if _is_on_host(value) else value
+            name: value
+            if isinstance(value, ort.OrtValue)
+            else np.ascontiguousarray(value, np.float32)
             for name, value in inputs.items()
         }
         try:
             session = self._graphs[graph]
             binding = session.io_binding()
             for name, value in given.items():
-                bind = binding.bind_cpu_input if _is_on_host(value) else binding.bind_ortvalue_input
-                bind(name, value)
+                on_device = isinstance(value, ort.OrtValue)
+                (binding.bind_ortvalue_input if on_device else binding.bind_cpu_input)(name, value)
             names = [output.name for output in session.get_outputs()]
             for name in names:
                 binding.bind_output(name, "cuda" if self._providers[0] == CUDA else "cpu")
@@ -184,21 +183,9 @@ def _make_shared_arena() -> None:
     ort.create_and_register_allocator(memory, ort.OrtArenaCfg(0, -1, -1, -1))
 
 
-def _int8_encoder(bundle: Bundle) -> Graph:
-    if ENCODER not in bundle.int8_graphs:
-        raise BundleError(
-            f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle with one"
-        )
-    return bundle.int8_graphs[ENCODER]
-
-
 def _described(values: Iterable[ort.NodeArg]) -> Described:
     """Describe a session's inputs or outputs."""
     return {value.name: (value.type, list(value.shape)) for value in values}
-
-
-def _is_on_host(value: Any) -> bool:  # noqa: ANN401
-    return not isinstance(value, ort.OrtValue)
 
 
 def _line(error: Exception) -> str:

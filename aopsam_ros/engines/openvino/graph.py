@@ -159,20 +159,14 @@ def reshape(openvino: OpenVino, model: Any, sizes: Mapping[str, Shape]) -> None:
 
 def described(values: Any) -> Described:  # noqa: ANN401
     """Describe inputs or outputs by each of their names."""
-    return {
-        name: (_type(value), [_size(size) for size in value.get_partial_shape()])
-        for value in values
-        for name in sorted(value.get_names())
-    }
-
-
-def _type(value: Any) -> str:  # noqa: ANN401
-    name = value.get_element_type().get_type_name()
-    return "tensor(float)" if name == "f32" else f"tensor({name})"
-
-
-def _size(size: Any) -> object:  # noqa: ANN401
-    return size.get_length() if size.is_static else str(size)
+    found: dict[str, tuple[str, list[object]]] = {}
+    for value in values:
+        kind = value.get_element_type().get_type_name()
+        shape = value.get_partial_shape()
+        sizes = [size.get_length() if size.is_static else str(size) for size in shape]
+        kind = "tensor(float)" if kind == "f32" else f"tensor({kind})"
+        found |= dict.fromkeys(sorted(value.get_names()), (kind, sizes))
+    return found
 
 
 def _writable(array: NDArray[Any]) -> NDArray[np.float32]:

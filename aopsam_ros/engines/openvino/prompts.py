@@ -35,16 +35,16 @@ def cut_prompts(openvino: Any, model: Any) -> tuple[Any, Any] | None:  # noqa: A
         outputs of the first, in order; None where there is nothing to cut.
     """
     needs = _needs(model)
-    cuts = [value for node in model.get_ordered_ops() for value in _crossing(node, needs)]
+    cuts = list(_cuts(model, needs))
     if not cuts:
         return None
     inputs, outputs = model.get_parameters(), model.get_results()
-    bridges = [openvino.op.Parameter(v.get_element_type(), v.get_partial_shape()) for v in cuts]
-    for value, bridge in zip(cuts, bridges, strict=True):
-        for target in _targets_outside(value, needs):
+    bridges = [openvino.op.Parameter(v.get_element_type(), v.get_partial_shape()) for v, _ in cuts]
+    for (_, targets), bridge in zip(cuts, bridges, strict=True):
+        for target in targets:
             target.replace_source_output(bridge.output(0))
     prompts = [node for node in inputs if _input_name(node) in POINTS]
-    first = openvino.Model([openvino.opset8.result(value) for value in cuts], prompts, "prompts")
+    first = openvino.Model([openvino.opset8.result(value) for value, _ in cuts], prompts, "prompts")
     return first, openvino.Model(outputs, [*inputs, *bridges], "rest")
 
 
@@ -64,20 +64,17 @@ def _needs(model: Any) -> dict[str, _Needs]:  # noqa: ANN401
     return needs
 
 
-def _crossing(node: Any, needs: dict[str, _Needs]) -> Iterator[Any]:  # noqa: ANN401
-    """Yield an operator's outputs that are made of prompts and go where more is used."""
-    if node.get_type_name() == "Parameter" or not needs[node.get_name()].only_prompts:
-        return
-    for value in node.outputs():
-        if any(True for _ in _targets_outside(value, needs)):
-            yield value
-
-
-def _targets_outside(value: Any, needs: dict[str, _Needs]) -> Iterator[Any]:  # noqa: ANN401
-    for target in value.get_target_inputs():
-        # What depends on their shape alone is cheap, and may stand in both parts.
-        if not needs[target.get_node().get_name()].any <= POINTS.keys():
-            yield target
+def _cuts(model: Any, needs: dict[str, _Needs]) -> Iterator[tuple[Any, list[Any]]]:  # noqa: ANN401
+    """Yield values that are made of prompts alone, and the inputs beyond that take them."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Parameter" or not needs[node.get_name()].only_prompts:
+            continue
+        for value in node.outputs():
+            # What depends on their shape alone is cheap, and may stand in both parts.
+            taken_by = [(t, needs[t.get_node().get_name()]) for t in value.get_target_inputs()]
+            targets = [target for target, need in taken_by if not need.any <= POINTS.keys()]
+            if targets:
+                yield value, targets
 
 
 def _input_name(node: Any) -> str:  # noqa: ANN401

@@ -75,6 +75,7 @@ class TensorRtEngine:
             EngineError: if there is no TensorRT or GPU, or a plan cannot be built.
             BundleError: if a graph is missing, altered, or of another signature.
         """
+        self.has_predictor = PREDICTOR in bundle.graphs
         self._frame = self._calls = 0
         self._graphs: dict[str, GraphRunner] = {}
         self.precisions: dict[str, Precision] = {}
@@ -90,17 +91,8 @@ class TensorRtEngine:
         except BaseException:
             self.close()
             raise
-
-    @property
-    def precision(self) -> str:
-        """Return "fp16", "fp32", or "fp16 but" the graphs in 32 bits."""
         full = [graph for graph, p in self.precisions.items() if p is Precision.FULL]
-        return half_precision(self.precisions, full)
-
-    @property
-    def has_predictor(self) -> bool:
-        """See `Engine`."""
-        return PREDICTOR in self._graphs
+        self.precision = half_precision(self.precisions, full)
 
     @property
     def num_masks(self) -> int:

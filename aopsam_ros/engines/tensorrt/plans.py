@@ -12,16 +12,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
-from aopsam_ros.bundle.loading import Bundle
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.bundle.loading import ENCODER, Bundle
 from aopsam_ros.bundle.signatures import Shapes, signatures
 from aopsam_ros.engines.base import FP32, OnProgress
 from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
 from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
-from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, sized
-from aopsam_ros.engines.tensorrt.verifier import verify_plan
+from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, GraphRunner, Memory, sized
+from aopsam_ros.engines.verification import Arrays, sample_inputs, verify
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
 PERIOD_S = 1.0  # between two reports of progress
@@ -103,7 +106,7 @@ class Plans:
                 inputs = {**signature.inputs, **signature.optional_inputs}
                 ranges = self._ranges(inputs)
                 plan = self._trt.build(content, precision, inputs, ranges, set_share)
-                cosines = verify_plan(self._bundle, self._trt, self._device, graph, plan)
+                cosines = _verify(self._bundle, self._trt, self._device, graph, plan)
         except (EngineError, InferenceError, VerificationError) as error:
             if isinstance(error, VerificationError):  # that will not change; a lack of memory may
                 self._cache.refuse(key, str(error))
@@ -141,6 +144,57 @@ class Plans:
             for name, shape in inputs.items()
             if None in shape
         }
+
+
+def _verify(
+    bundle: Bundle, trt: TensorRt, device: Device, graph: str, plan: bytes
+) -> dict[str, float]:
+    """Compare a plan with ONNX Runtime on the CPU, in 32 bits, in memory of its own.
+
+    Returns:
+        The least cosine of each output with the reference's.
+
+    Raises:
+        VerificationError: if an output is not finite or too far from the reference's.
+        EngineError: if the plan cannot be run, or there is no ONNX Runtime.
+        InferenceError: if it fails.
+    """
+
+    def run(sample: Arrays) -> Arrays:
+        runner.run({name: sample[name] for name in runner.signature.inputs})
+        count = len(sample.get("point_coords", [0]))
+        return {
+            name: memory.read(name, tuple(count if size is None else size for size in shape))
+            for name, shape in runner.signature.outputs.items()
+        }
+
+    samples = sample_inputs(bundle)
+    embedding = _reference(bundle, ENCODER, samples[ENCODER][0])["embedding"]
+    given = [{"embedding": embedding, **sample} for sample in samples[graph]]
+    wanted = (_reference(bundle, graph, sample) for sample in given)
+    with (
+        closing(Memory(device)) as memory,
+        closing(GraphRunner(trt, bundle, graph, plan, memory)) as runner,
+    ):
+        return verify(f"TensorRT {trt.version}", map(run, given), wanted)
+
+
+def _reference(bundle: Bundle, graph: str, sample: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Run a graph of the bundle on the CPU."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"new engines are verified with onnxruntime, which is missing ({error})"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    session = onnxruntime.InferenceSession(
+        bundle.graphs[graph].read(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    inputs = {node.name: sample[node.name] for node in session.get_inputs()}
+    return dict(zip(names, session.run(names, inputs), strict=True))
 
 
 @contextmanager
