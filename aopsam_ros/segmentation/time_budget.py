@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-STAGES = ["preprocess", "encoder", "predictor", "sampling", "decoder", "filtering", "postprocess"]
+STAGES = ("preprocess", "encoder", "predictor", "sampling", "decoder", "filtering", "postprocess")
 FIXED_COST = 4  # of a batch or of the end of a frame, in prompts or masks
 _FRAMES = 8  # that are remembered
 

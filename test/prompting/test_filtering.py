@@ -1,6 +1,6 @@
 """Adaptive filtering: each rule against its formula written out, and what must always hold."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,8 +52,7 @@ def dropped(rule, context, k=1.3, cosine=0.75):
 def lookup(grid, point, geometry=GEOMETRY):
     """Bilinear value of a map [rows, columns] at a source point, by the definition."""
     cell = SQUARE / SIDE
-    x = (point[0] * geometry.scale[0] + 0.5) / cell - 0.5
-    y = (point[1] * geometry.scale[1] + 0.5) / cell - 0.5
+    x, y = (point * geometry.scale + 0.5) / cell - 0.5
     x, y = np.clip(x, 0, grid.shape[1] - 1), np.clip(y, 0, grid.shape[0] - 1)
     x0, y0 = int(x), int(y)
     x1, y1 = min(x0 + 1, grid.shape[1] - 1), min(y0 + 1, grid.shape[0] - 1)
@@ -76,8 +75,7 @@ def similarity_maps(context, embedding, channels=5):
                 if block.mean() >= 0.5:
                     inside.append(unit[:, r, c])
         if not inside:
-            c = round((point[0] * GEOMETRY.scale[0] + 0.5) / 16 - 0.5)
-            r = round((point[1] * GEOMETRY.scale[1] + 0.5) / 16 - 0.5)
+            c, r = np.rint((point * GEOMETRY.scale + 0.5) / 16 - 0.5).astype(int)
             inside.append(unit[:, min(max(r, 0), rows - 1), min(max(c, 0), columns - 1)])
         pooled = np.mean(inside, axis=0)
         pooled /= np.linalg.norm(pooled)
@@ -107,14 +105,15 @@ def test_max_rule_tests_each_mask_by_itself(seed, k):
     assert dropped("max", context, k).tolist() == expected
 
 
+def lies_in(mask, point):
+    column, row = np.rint((point * GEOMETRY.scale + 0.5) / 4 - 0.5).astype(int)
+    return bool(mask[min(row, 23), min(column, 31)])
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_inside_rule_looks_up_the_masks(seed):
     context, _ = make_context(seed, remaining=40)
-    expected = []
-    for x, y in context.remaining:
-        column = round((x * GEOMETRY.scale[0] + 0.5) / 4 - 0.5)
-        row = round((y * GEOMETRY.scale[1] + 0.5) / 4 - 0.5)
-        expected.append(bool(context.masks[:, min(row, 23), min(column, 31)].any()))
+    expected = [any(lies_in(mask, q) for mask in context.masks) for q in context.remaining]
     assert any(expected) and not all(expected)
     assert dropped("inside", context, 1.3).tolist() == expected
 
@@ -124,16 +123,8 @@ def test_both_means_both_of_one_mask(seed):
     whole, _ = make_context(seed, remaining=40)
     expected = np.zeros(40, bool)
     for row in range(3):
-        one = FilterContext(
-            whole.features,
-            whole.geometry,
-            whole.low_size,
-            whole.masks[row : row + 1],
-            whole.predicted_iou[row : row + 1],
-            whole.prompts[row : row + 1],
-            whole.points[row : row + 1],
-            whole.remaining,
-        )
+        names = "masks", "predicted_iou", "prompts", "points"
+        one = replace(whole, **{name: getattr(whole, name)[row : row + 1] for name in names})
         expected |= dropped("max", one, 0.7) & dropped("inside", one, 0.7)
     assert expected.any()
     assert dropped("max_inside", whole, 0.7).tolist() == expected.tolist()
@@ -145,12 +136,6 @@ def unit_feature(embedding, point, channels=5):
     unit = embedding[0, :channels] / np.linalg.norm(embedding[0, :channels], axis=0)
     vector = np.array([lookup(channel[:rows, :columns], point) for channel in unit])
     return vector / np.linalg.norm(vector)
-
-
-def lies_in(mask, point):
-    column = round((point[0] * GEOMETRY.scale[0] + 0.5) / 4 - 0.5)
-    row = round((point[1] * GEOMETRY.scale[1] + 0.5) / 4 - 0.5)
-    return bool(mask[min(row, 23), min(column, 31)])
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -178,6 +163,14 @@ def test_features_at_points_have_unit_length():
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def drawn(embedding, masks, prompts, points, remaining):
+    """A context of drawn masks, each of predicted IoU 0.7."""
+    iou = np.full(len(masks), 0.7, np.float32)
+    points, remaining = np.array(points, float), np.array(remaining, float)
+    features = FeatureMap(embedding, GEOMETRY, 2)
+    return FilterContext(features, GEOMETRY, LOW, masks, iou, np.array(prompts), points, remaining)
+
+
 def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
     """One prompt on a table gives its board, the whole table, and the room around it."""
     embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
@@ -188,16 +181,7 @@ def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
     masks[1, 4:20, 4:] = True
     masks[2, 4:16, 4:] = True
     cup, board, leg, wall = [300.0, 150.0], [200.0, 130.0], [100.0, 240.0], [20.0, 20.0]
-    scene = FilterContext(
-        FeatureMap(embedding, GEOMETRY, 2),
-        GEOMETRY,
-        LOW,
-        masks,
-        np.float32([0.5, 0.6, 0.7]),
-        np.array([7, 7, 7]),
-        np.array([[150.0, 100.0]] * 3),
-        np.array([cup, board, leg, wall]),
-    )
+    scene = drawn(embedding, masks, [7] * 3, [[150, 100]] * 3, [cup, board, leg, wall])
     assert dropped("inside", scene).tolist() == [True, True, True, True]
     assert dropped("inside_all", scene).tolist() == [True, True, False, False]
     assert dropped("duplicates", scene).tolist() == [False, True, False, False]
@@ -211,27 +195,14 @@ def test_a_bottle_on_a_shelf_stays():
     masks = np.zeros((2, 24, 32), bool)
     masks[0] = True
     masks[1, :, 4:8] = True
-    scene = FilterContext(
-        FeatureMap(embedding, GEOMETRY, 2),
-        GEOMETRY,
-        LOW,
-        masks,
-        np.float32([0.7, 0.7]),
-        np.array([0, 1]),
-        np.array([[200.0, 150.0], [75.0, 150.0]]),
-        np.array([[325.0, 150.0], [75.0, 40.0]]),
-    )
+    places = [[200, 150], [75, 150]], [[325, 150], [75, 40]]
+    scene = drawn(embedding, masks, [0, 1], *places)
     assert dropped("inside", scene, 1.3).tolist() == [True, True]
     assert dropped("max", scene, 1.3).tolist() == [True, True]
     assert dropped("max_inside", scene, 1.3).tolist() == [False, True]
 
 
-@given(
-    st.integers(0, 1000),
-    st.sampled_from(sorted(RULES)),
-    st.floats(0, 3),
-    st.floats(0, 3),
-)
+@given(st.integers(0, 1000), st.sampled_from(sorted(RULES)), st.floats(0, 3), st.floats(0, 3))
 def test_a_higher_k_never_drops_more(seed, rule, k, other):
     context, _ = make_context(seed)
     low, high = sorted((k, other))
@@ -245,16 +216,7 @@ def test_look_similar_is_dropped_and_the_rest_stays():
     embedding[0, 1, :, 4:] = 1.0
     mask = np.zeros((1, 24, 32), bool)
     mask[0, :8, :8] = True
-    scene = FilterContext(
-        FeatureMap(embedding, GEOMETRY, 2),
-        GEOMETRY,
-        LOW,
-        mask,
-        np.float32([0.7]),
-        np.array([0]),
-        np.array([[40.0, 40.0]]),
-        np.array([[120.0, 250.0], [350.0, 250.0], [50.0, 50.0]]),
-    )
+    scene = drawn(embedding, mask, [0], [[40, 40]], [[120, 250], [350, 250], [50, 50]])
     assert dropped("paper", scene, 1.3).tolist() == [True, False, True]
     assert dropped("max", scene, 1.3).tolist() == [True, False, True]
     assert dropped("inside", scene, 1.3).tolist() == [False, False, True]
@@ -304,7 +266,7 @@ def test_cells_cut_by_the_images_edge_are_measured_by_what_is_there(masks, size)
 def test_zero_features_are_no_error():
     features = FeatureMap(np.zeros((1, 3, SIDE, SIDE), np.float32), GEOMETRY, 3)
     context, _ = make_context(1)
-    blank = FilterContext(features, *list(vars(context).values())[1:])
+    blank = replace(context, features=features)
     for rule in RULES.values():
         assert rule.drop(blank, AsfOptions()).dtype == bool
 
@@ -329,7 +291,7 @@ def test_rules_use_what_they_say_they_use(seed, rule, k, cosine):
     if used_k[0] == used_k[1] and used_cosine[0] == used_cosine[1]:
         np.testing.assert_array_equal(again, found)
     if not RULES[rule].needs_features:
-        blind = dataclasses.replace(context, features=None)
+        blind = replace(context, features=None)
         np.testing.assert_array_equal(dropped(rule, blind), found)
     # A higher cosine never drops more.
     low, high = (dropped(rule, context, k[0], c) for c in sorted(cosine))
@@ -343,9 +305,6 @@ def test_a_product_in_blocks_is_the_product(m, k, n):
     generator = np.random.default_rng(0)
     a = generator.normal(size=(m, k)).astype(np.float32)
     b = generator.normal(size=(k, n)).astype(np.float32)
-    np.testing.assert_allclose(
-        single_thread_matmul(a, b), a.astype(float) @ b, rtol=1e-4, atol=1e-4
-    )
-    np.testing.assert_allclose(
-        single_thread_matmul(a, b.T.copy().T), a.astype(float) @ b, rtol=1e-4, atol=1e-4
-    )
+    for layout in (b, b.T.copy().T):
+        found = single_thread_matmul(a, layout)
+        np.testing.assert_allclose(found, a.astype(float) @ b, rtol=1e-4, atol=1e-4)

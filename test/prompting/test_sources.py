@@ -15,7 +15,8 @@ from aopsam_ros.prompting.sources import choose_source, make_source, needs_boxes
 @pytest.mark.parametrize("side", [1, 2, 16, 32])
 def test_grid_is_sams(side):
     source = make_source(f"grid{side}")
-    prompts = source.propose(FrameInput(resized_geometry(480, 640, 512), SegmenterOptions()))
+    options = SegmenterOptions(AsfOptions(max_prompts=1))  # a grid is not cut
+    prompts = source.propose(FrameInput(resized_geometry(480, 640, 512), options))
     assert source.name == f"grid{side}"
     assert prompts.points.shape == (side * side, 2)
     # As segment-anything's build_point_grid: linspace between half-cell offsets.
@@ -23,17 +24,7 @@ def test_grid_is_sams(side):
     x, y = np.tile(axis, (side, 1)), np.tile(axis[:, None], (1, side))
     expected = np.stack([x, y], -1).reshape(-1, 2) * [640, 480]
     np.testing.assert_allclose(prompts.points, expected)
-    np.testing.assert_allclose(prompts.points, expected)
-
-
-def test_grid_is_neither_cut_nor_filtered_nor_predicted():
-    source = make_source("grid16")
-    assert not source.adaptive
-    assert not source.needs_confidence_map
-    prompts = source.propose(
-        FrameInput(resized_geometry(10, 10, 512), SegmenterOptions(AsfOptions(max_prompts=3)))
-    )
-    assert len(prompts.points) == 256
+    assert not source.adaptive and not source.needs_confidence_map
 
 
 @pytest.mark.parametrize(
@@ -70,12 +61,7 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
 
 @pytest.mark.parametrize(
     ("has_predictor", "can_cluster", "name"),
-    [
-        (True, True, "predictor"),
-        (True, False, "predictor"),
-        (False, True, "clusters"),
-        (False, False, "grid16"),
-    ],
+    [(True, False, "predictor"), (False, True, "clusters"), (False, False, "grid16")],
 )
 def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster, name):
     monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: can_cluster)
@@ -83,17 +69,10 @@ def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster,
 
 
 @pytest.mark.parametrize(
-    ("name", "needed"),
-    [
-        ("auto", False),
-        ("clusters", False),
-        ("grid3", False),
-        ("boxes", True),
-        ("box_centres", True),
-    ],
+    ("names", "needed"), [("auto clusters grid3", False), ("boxes box_centres", True)]
 )
-def test_which_sources_need_boxes(name, needed):
-    assert needs_boxes(name) == needed
+def test_which_sources_need_boxes(names, needed):
+    assert all(needs_boxes(name) == needed for name in names.split())
 
 
 def test_sources_of_boxes_are_known_by_name_only():

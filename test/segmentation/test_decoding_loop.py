@@ -9,7 +9,14 @@ from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState
 from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
-from aopsam_ros.segmentation.time_budget import STAGES, Stopwatch, TimeBudget, cost
+from aopsam_ros.segmentation.time_budget import (
+    FIXED_COST,
+    STAGES,
+    RecentTimes,
+    Stopwatch,
+    TimeBudget,
+    cost,
+)
 
 GEOMETRY = resized_geometry(64, 64, 64)
 LOW = 16
@@ -121,11 +128,6 @@ def test_only_sure_masks_drop_prompts(least, batch_size):
     assert len(decoded.masks) == len(points) - dropped  # none is left out of the result
 
 
-def test_filtering_does_not_touch_a_grid():
-    decoded, _, _ = run(POINTS, adaptive=False, filtering="inside", max_prompts=1)
-    assert decoded.num_decoded == 5
-
-
 def test_a_round_is_never_larger_than_the_engine_takes():
     _, decoder, _ = run(POINTS, batch_size=8, largest_batch=3)
     assert decoder.batches == [POINTS[:3], POINTS[3:]]
@@ -159,15 +161,7 @@ def known_budget(first_batch, end):
 
 @pytest.mark.parametrize(
     ("budget_ms", "batches"),
-    [
-        (1, [1]),
-        (23, [1]),
-        (25, [2]),
-        (27, [2]),
-        (29, [2, 2]),
-        (38, [2, 2]),
-        (40, [2, 2, 1]),
-    ],
+    [(1, [1]), (23, [1]), (25, [2]), (27, [2]), (29, [2, 2]), (38, [2, 2]), (40, [2, 2, 1])],
 )
 def test_rounds_leave_the_time_that_the_frames_before_took(budget_ms, batches):
     """3 ms a unit of cost for the first batch, 1 for the end; this frame's batches take 10 ms each.
@@ -231,15 +225,15 @@ def test_hiccups_do_not_slow_a_stream_for_good():
     assert np.mean(decoded[-300:]) > 0.9 * np.mean(decoded[:300]) > 20
 
 
-def test_budget_also_ends_a_grid():
-    _, decoder, _ = run(POINTS, seconds=0.010, adaptive=False, time_budget_ms=35)
-    assert len(decoder.batches) == 2
+def test_a_grid_is_not_filtered_but_ends_with_its_time():
+    grid = {"adaptive": False, "filtering": "inside", "max_prompts": 1, "seconds": 0.010}
+    assert run(POINTS, **grid)[0].num_decoded == 5
+    assert len(run(POINTS, time_budget_ms=35, **grid)[1].batches) == 2
 
 
 def test_no_prompts_no_calls():
     decoded, decoder, _ = run([])
-    assert decoder.batches == []
-    assert len(decoded.masks) == 0
+    assert decoder.batches == [] and len(decoded.masks) == 0
 
 
 def test_stopwatch_adds_up():
@@ -269,14 +263,36 @@ def test_rendering_masks_is_the_decoders_time():
 
 
 def test_stopwatch_counts_a_stage_that_fails():
-    clock = Clock()
-    stopwatch = Stopwatch(clock)
-
-    def fail_after_half_a_second():
-        with stopwatch.stage("encoder"):
-            clock.now += 0.5
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_after_half_a_second()
+    times = iter([0.0, 1.0, 1.5, 2.0])
+    stopwatch = Stopwatch(lambda: next(times))
+    with pytest.raises(RuntimeError), stopwatch.stage("encoder"):
+        raise RuntimeError
     assert stopwatch.timings_ms()["encoder"] == pytest.approx(500)
+
+
+def recent(*frames):
+    """Times after frames of so many prompts, and seconds."""
+    times = RecentTimes()
+    for count, seconds in frames:
+        times.add(count, seconds)
+    return times.seconds
+
+
+def test_a_single_frame_tells_nothing():
+    assert recent() == recent((8, 2.0)) == 0.0
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(8, 0.024), (1, 0.01), (0, 0.004)])
+def test_a_batch_costs_as_much_as_some_prompts_besides(count, seconds):
+    assert recent(*[(count, seconds)] * 2) == pytest.approx(seconds / (count + FIXED_COST))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        *(([3, 5], 3), ([5, 3], 3), ([1, 9, 2, 4], 4), ([2000, 1], 1)),
+        *(([9, 9] + [1] * 6, 9), ([9, 9] + [1] * 7, 1)),
+    ],
+)
+def test_the_second_longest_of_the_last_eight_counts(seconds, expected):
+    assert recent(*((2, unit * cost(2)) for unit in seconds)) == pytest.approx(expected)

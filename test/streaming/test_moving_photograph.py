@@ -50,13 +50,13 @@ def switches(first, second):
     (x1, y1), after = second
     left, top = max(x0, x1), max(y0, y1)
     right, bottom = min(x0, x1) + WIDTH, min(y0, y1) + HEIGHT
-    window = lambda x, y: (slice(top - y, bottom - y), slice(left - x, right - x))  # noqa: E731
-    a = np.array(
-        [decode_full(m, HEIGHT, WIDTH)[window(x0, y0)].ravel() for m in before.masks], np.float32
-    )
-    b = np.array(
-        [decode_full(m, HEIGHT, WIDTH)[window(x1, y1)].ravel() for m in after.masks], np.float32
-    )
+
+    def shown(masks, x, y):
+        window = slice(top - y, bottom - y), slice(left - x, right - x)
+        rows = [decode_full(mask, HEIGHT, WIDTH)[window].ravel() for mask in masks]
+        return np.array(rows, np.float32)
+
+    a, b = shown(before.masks, x0, y0), shown(after.masks, x1, y1)
     both = a @ b.T
     iou = both / np.maximum(a.sum(1)[:, None] + b.sum(1)[None] - both, 1.0)
     pairs = [
@@ -77,17 +77,6 @@ def test_ids_stay_with_objects_of_a_moving_photograph(segmenter, frames):
     without = [(place, segmenter.segment(image)) for place, image in frames[:4]]
     pairs, changed = count(without)
     assert changed > 0.5 * pairs  # numbered anew in each frame
-
-
-def test_ids_are_unique_in_a_frame_and_never_used_again(segmenter, frames):
-    seen = set()
-    last = set()
-    for _, segmentation in tracked(segmenter, frames[:6], TrackingOptions(max_lost=0)):
-        ids = [mask.id for mask in segmentation.masks]
-        assert len(set(ids)) == len(ids)
-        assert not (set(ids) - last) & seen
-        seen |= set(ids)
-        last = set(ids)
 
 
 def test_the_same_frame_again_has_the_same_ids_and_a_step_back_in_time_new_ones(segmenter, frames):
@@ -111,14 +100,11 @@ def test_appearance_is_the_mean_feature_in_the_mask_of_unit_length(segmenter, fr
     unit = features.unit.reshape(features.rows, features.columns, -1)
     for mask, found in list(zip(segmentation.masks, appearance, strict=True))[:10]:
         full, inside = decode_full(mask, HEIGHT, WIDTH), []
-        for row in range(features.rows):
-            for column in range(features.columns):
-                cell = np.array([[column, row]])
-                x, y = np.rint(features.geometry.cells_to_source(cell, features.size))[0].astype(
-                    int
-                )
-                if full[y, x]:
-                    inside.append(unit[row, column])
+        for row, column in np.ndindex(features.rows, features.columns):
+            place = features.geometry.cells_to_source(np.array([column, row]), features.size)
+            x, y = np.rint(place).astype(int)
+            if full[y, x]:
+                inside.append(unit[row, column])
         if inside:
             mean = np.mean(inside, axis=0)
             np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-4)

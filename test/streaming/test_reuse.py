@@ -27,6 +27,15 @@ def scene():
     return rgb
 
 
+def ground(columns, top=256):
+    """A smooth ground of random greys below `top`, 240 pixels high, without prompts."""
+    random = np.random.default_rng(1)
+    cells = np.kron(random.integers(0, top, (20, columns)), np.ones((12, 12), int))
+    rgb = np.repeat(cv2.GaussianBlur(cells.astype(np.uint8), (0, 0), 5)[..., None], 3, axis=2)
+    rgb[..., 0] = 0
+    return rgb
+
+
 class Stream:
     """Frames through a segmenter, each with what it took over."""
 
@@ -147,10 +156,8 @@ def test_memory_is_that_of_one_frame(tiny, scene):
 
 
 def test_points_move_with_the_camera_and_what_comes_into_view_has_changed(tiny):
-    random = np.random.default_rng(1)
-    wide = np.kron(random.integers(0, 256, (20, 30)), np.ones((12, 12), int)).astype(np.uint8)
-    wide = cv2.GaussianBlur(wide, (0, 0), 5)
-    wide = np.repeat(wide[..., None], 3, axis=2)
+    wide = ground(30)
+    wide[..., 0] = wide[..., 1]
     wide[:, 280:, 0] = 0  # no prompt leaves the image
     stream = Stream(tiny)
     found = stream(np.ascontiguousarray(wide[:200, 12:300]))
@@ -164,10 +171,7 @@ def test_points_move_with_the_camera_and_what_comes_into_view_has_changed(tiny):
 
 
 def test_what_came_into_view_stays_fresh_until_a_key_frame(tiny):
-    random = np.random.default_rng(1)
-    wide = np.kron(random.integers(0, 256, (20, 40)), np.ones((12, 12), int)).astype(np.uint8)
-    wide = np.repeat(cv2.GaussianBlur(wide, (0, 0), 5)[..., None], 3, axis=2)
-    wide[..., 0] = 0  # no prompts
+    wide = ground(40)
     stream = Stream(tiny, key_frames=6)
     for left in (0, 12, 24, 36, 36, 36, 36):  # the camera moves to the right, then stands
         stream(np.ascontiguousarray(wide[:200, left : left + 288]))
@@ -178,10 +182,7 @@ def test_what_came_into_view_stays_fresh_until_a_key_frame(tiny):
 
 
 def test_what_a_prompt_leaves_behind_is_looked_at_again(tiny):
-    random = np.random.default_rng(1)
-    ground = np.kron(random.integers(0, 60, (20, 30)), np.ones((12, 12), int)).astype(np.uint8)
-    wide = np.repeat(cv2.GaussianBlur(ground, (0, 0), 5)[..., None], 3, axis=2)
-    wide[..., 0] = 0
+    wide = ground(30, top=60)
     wide[60:120, 10:80, 1] = 230  # an object, whose prompt is near its left side
     wide[86:94, 14:22, 0] = 255
     stream = Stream(tiny)
@@ -197,29 +198,22 @@ def test_what_a_prompt_leaves_behind_is_looked_at_again(tiny):
     assert not previous.changed[: round(45 * share), : round(200 * share)].any()
 
 
-def test_best_masks_are_decoded_first_then_proposals_in_changes():
-    changed = np.zeros((2, 4), bool)
-    changed[1, 3] = True
-    previous = PreviousPrompts(np.array([[1.0, 2.0]]), np.float32([0.4]), 1, changed)
-    points = np.array([[0.0, 0.0], [99.0, 49.0], [75.0, 25.0], [74.0, 24.0]])
-    proposed = PromptSet(points, np.float32([0.9, 0.8, 0.7, 0.6]))
-    prompts = previous.merge(proposed, resized_geometry(50, 100, 64))
-    assert prompts.points.tolist() == [[1, 2], [99, 49], [75, 25]]
-    np.testing.assert_allclose(prompts.confidence, [0.4, 0.8, 0.7])
-    assert prompts.num_protected == 1 and not previous.covers_frame
-
-
-def test_what_there_was_no_time_for_waits_where_nothing_changed():
+@pytest.mark.parametrize("waiting", [False, True])
+def test_masks_of_before_come_first_then_proposals_in_changes_and_what_waited(waiting):
     changed = np.zeros((2, 4), bool)
     changed[1, 3] = True
     points = np.array([[1.0, 2.0], [9.0, 9.0], [98.0, 48.0], [8.0, 8.0]])
-    previous = PreviousPrompts(points, np.float32([0.4, 0.7, 0.6, 0.9]), 1, changed)
+    confidence = np.float32([0.4, 0.7, 0.6, 0.9])
+    count = 4 if waiting else 1  # those after the first were not decoded for want of time
+    previous = PreviousPrompts(points[:count], confidence[:count], 1, changed)
     proposed = PromptSet(np.array([[99.0, 49.0], [0.0, 0.0]]), np.float32([0.8, 0.1]))
     prompts = previous.merge(proposed, resized_geometry(50, 100, 64))
-    assert prompts.points.tolist() == [[1, 2], [8, 8], [99, 49], [9, 9]]
-    np.testing.assert_allclose(prompts.confidence, [0.4, 0.9, 0.8, 0.7])
-    assert prompts.num_protected == 1
-    assert previous.prompts().points.tolist() == points.tolist()
+    others = [[8, 8], [99, 49], [9, 9]] if waiting else [[99, 49]]
+    assert prompts.points.tolist() == [[1, 2], *others]
+    scores = [0.4, 0.9, 0.8, 0.7] if waiting else [0.4, 0.8]
+    np.testing.assert_allclose(prompts.confidence, scores)
+    assert prompts.num_protected == 1 and not previous.covers_frame
+    assert previous.prompts().points.tolist() == points[:count].tolist()
 
 
 def test_a_frame_without_time_does_not_empty_the_next(tiny, scene):

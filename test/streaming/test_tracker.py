@@ -34,12 +34,10 @@ class Tracking(Tracker):
         super().__init__()
         self.options = options
 
-    def update(self, masks, appearance, height, width, camera=(0.0, 0.0)):
-        return super().update(masks, appearance, height, width, camera, self.options)
-
-
-def ids(found):
-    return [mask.id for mask in found]
+    def ids(self, masks, appearance, camera=(0.0, 0.0), size=(HEIGHT, WIDTH)):
+        """The ids of the next frame's masks."""
+        found = self.update(masks, appearance, *size, camera, self.options)
+        return [mask.id for mask in found]
 
 
 def test_moving_objects_keep_their_ids():
@@ -49,8 +47,8 @@ def test_moving_objects_keep_their_ids():
     for step in range(30):
         order = rng.permutation(3)
         masks = [disc(30 + 6 * step, 50), disc(260 - 5 * step, 120), disc(150, 40 + 5 * step)]
-        found = tracking.update([masks[i] for i in order], EYE[order], HEIGHT, WIDTH)
-        by_object = [found[list(order).index(i)].id for i in range(3)]
+        found = tracking.ids([masks[i] for i in order], EYE[order])
+        by_object = [found[list(order).index(i)] for i in range(3)]
         first = first or by_object
         assert by_object == first, step
 
@@ -61,7 +59,7 @@ def test_fast_objects_are_found_where_they_should_be():
     appearance = np.stack([EYE[0]])
     seen = []
     for position in (20, 35, 56, 83, 116, 154, 194, 236, 280):
-        seen += ids(tracking.update([disc(position, 100, 15)], appearance, HEIGHT, WIDTH))
+        seen += tracking.ids([disc(position, 100, 15)], appearance)
     assert seen == [1] * 9
 
 
@@ -70,53 +68,53 @@ def test_look_alikes_that_cross_are_kept_apart_by_their_motion():
     appearance = np.stack([EYE[0], EYE[0]])
     for step in range(25):
         masks = [disc(40 + 10 * step, 80, 25), disc(280 - 10 * step, 130, 25)]
-        assert ids(tracking.update(masks, appearance, HEIGHT, WIDTH)) == [1, 2]
+        assert tracking.ids(masks, appearance) == [1, 2]
 
 
 def test_a_hidden_object_comes_back_with_its_id():
     tracking = Tracking(TrackingOptions(max_lost=5))
     appearance = EYE[:2]
-    tracking.update([disc(60, 60), disc(200, 100)], appearance, HEIGHT, WIDTH)
+    tracking.ids([disc(60, 60), disc(200, 100)], appearance)
     for _ in range(5):
-        assert ids(tracking.update([disc(60, 60)], appearance[:1], HEIGHT, WIDTH)) == [1]
-    found = tracking.update([disc(60, 60), disc(120, 180)], appearance, HEIGHT, WIDTH)
-    assert ids(found) == [1, 2]  # elsewhere now, but it looks the same
+        assert tracking.ids([disc(60, 60)], appearance[:1]) == [1]
+    found = tracking.ids([disc(60, 60), disc(120, 180)], appearance)
+    assert found == [1, 2]  # elsewhere now, but it looks the same
 
 
 def test_an_object_is_forgotten_in_the_end():
     tracking = Tracking(TrackingOptions(max_lost=2))
-    tracking.update([disc(60, 60)], EYE[:1], HEIGHT, WIDTH)
+    tracking.ids([disc(60, 60)], EYE[:1])
     for _ in range(3):
-        tracking.update([], EYE[:0], HEIGHT, WIDTH)
-    assert ids(tracking.update([disc(60, 60)], EYE[:1], HEIGHT, WIDTH)) == [2]
+        tracking.ids([], EYE[:0])
+    assert tracking.ids([disc(60, 60)], EYE[:1]) == [2]
 
 
 def test_another_object_in_the_same_place_of_other_size_is_new():
     tracking = Tracking()
-    tracking.update([disc(60, 60, 10)], EYE[:1], HEIGHT, WIDTH)
-    assert ids(tracking.update([disc(160, 120, 60)], EYE[:1], HEIGHT, WIDTH)) == [2]
+    tracking.ids([disc(60, 60, 10)], EYE[:1])
+    assert tracking.ids([disc(160, 120, 60)], EYE[:1]) == [2]
 
 
 def test_ids_are_unique_in_a_frame_and_never_used_again():
     tracking = Tracking()
-    first = ids(tracking.update([disc(40, 40), disc(45, 42)], EYE[[0, 0]], HEIGHT, WIDTH))
+    first = tracking.ids([disc(40, 40), disc(45, 42)], EYE[[0, 0]])
     assert len(set(first)) == 2
     tracking.reset()
-    assert ids(tracking.update([disc(40, 40)], EYE[:1], HEIGHT, WIDTH)) == [3]
+    assert tracking.ids([disc(40, 40)], EYE[:1]) == [3]
 
 
 def test_a_new_image_size_starts_anew():
     tracking = Tracking()
-    tracking.update([disc(40, 40)], EYE[:1], HEIGHT, WIDTH)
-    found = tracking.update([disc(40, 40, size=(120, 160))], EYE[:1], 120, 160)
-    assert ids(found) == [2]
+    tracking.ids([disc(40, 40)], EYE[:1])
+    small = (120, 160)
+    assert tracking.ids([disc(40, 40, size=small)], EYE[:1], size=small) == [2]
 
 
 def test_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(tracker, "MAX_TRACKS", 3)
     tracking = Tracking()
     masks = [disc(20 + 40 * i, 100, 10) for i in range(6)]
-    frames = [ids(tracking.update(masks, EYE[:6], HEIGHT, WIDTH)) for _ in range(3)]
+    frames = [tracking.ids(masks, EYE[:6]) for _ in range(3)]
     assert all(len(set(frame)) == 6 for frame in frames)
     assert len(set.intersection(*map(set, frames))) == 3  # the others are new in each frame
 
@@ -126,7 +124,7 @@ def test_ids_begin_again_after_the_highest(monkeypatch):
     tracking = Tracking(TrackingOptions(max_lost=0))
     seen = []
     for x in (30, 90, 150):
-        seen += ids(tracking.update([disc(x, 50, 8)], EYE[x // 60 : x // 60 + 1], HEIGHT, WIDTH))
+        seen += tracking.ids([disc(x, 50, 8)], EYE[x // 60 : x // 60 + 1])
     assert seen == [1, 2, 1]
 
 
@@ -180,7 +178,7 @@ def test_the_cameras_motion_is_not_the_objects_own():
     for move in (0, 70, -50, 45, -60, 30, 55):
         place += move
         masks = [disc(90 + 50 * n + place, 60 + 50 * n, 12) for n in range(3)]
-        found = ids(tracking.update(masks, appearance, HEIGHT, WIDTH, (float(move), 0.0)))
+        found = tracking.ids(masks, appearance, (float(move), 0.0))
         assert found == (before or found)
         before = found
 
@@ -190,8 +188,8 @@ def test_an_object_keeps_its_id_beside_a_fitful_one_that_overlaps_it():
     tracking = Tracking()
     whole, part = disc(150, 100, 40), disc(150, 100, 32)
     appearance = EYE[[0, 0]]
-    assert ids(tracking.update([whole, part], appearance, HEIGHT, WIDTH)) == [1, 2]
-    assert ids(tracking.update([whole], appearance[:1], HEIGHT, WIDTH)) == [1]
+    assert tracking.ids([whole, part], appearance) == [1, 2]
+    assert tracking.ids([whole], appearance[:1]) == [1]
     between = disc(150, 100, 36)
-    assert ids(tracking.update([whole, between], appearance, HEIGHT, WIDTH))[0] == 1
-    assert ids(tracking.update([whole, part], appearance, HEIGHT, WIDTH))[0] == 1
+    assert tracking.ids([whole, between], appearance)[0] == 1
+    assert tracking.ids([whole, part], appearance)[0] == 1
