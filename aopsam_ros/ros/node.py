@@ -70,7 +70,6 @@ class AopsamNode(LifecycleNode):
         )
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
-        self._log_bridge.open()
 
     def set_problem(self, problem: str) -> None:
         """Set the reason why a transition failed, for the diagnostics."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -17,7 +17,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.parameter_table import PairingOptions
 
-T = TypeVar("T")
+M = TypeVar("M", Detection2DArray, Image)
 
 MAX_WAITING_IMAGES = 10  # a detector's delay in frames
 MAX_EARLY_BOXES = 30  # messages that came before their image
@@ -36,31 +36,10 @@ def distance_ms(first: Header, second: Header) -> float:
     return abs(nanoseconds(first) - nanoseconds(second)) / 1e6
 
 
-class StampBuffer(Generic[T]):
-    """The newest messages of a topic, found by stamp."""
-
-    def __init__(self, capacity: int) -> None:
-        """Keep at most `capacity` messages; the oldest to arrive goes first."""
-        self._kept: deque[tuple[Header, T]] = deque(maxlen=capacity)
-
-    def __len__(self) -> int:
-        """Return the number of messages."""
-        return len(self._kept)
-
-    def put(self, header: Header, item: T) -> None:
-        """Add a message."""
-        self._kept.append((header, item))
-
-    def nearest(self, header: Header) -> tuple[float, T] | None:
-        """Return the distance in milliseconds and the message with the nearest stamp."""
-        if not self._kept:
-            return None
-        found, item = min(self._kept, key=lambda kept: distance_ms(kept[0], header))
-        return distance_ms(found, header), item
-
-    def clear(self) -> None:
-        """Remove all messages."""
-        self._kept.clear()
+def nearest(messages: Iterable[M], header: Header) -> tuple[float, M] | None:
+    """Return the distance in milliseconds and the message with the nearest stamp, if any."""
+    found = min(messages, key=lambda message: distance_ms(message.header, header), default=None)
+    return None if found is None else (distance_ms(found.header, header), found)
 
 
 class BoxPairing:
@@ -90,13 +69,13 @@ class BoxPairing:
         self._on_drop = on_drop
         self._on_missing = on_missing
         self._frames: list[Frame] = []
-        self._boxes: StampBuffer[Detection2DArray] = StampBuffer(MAX_EARLY_BOXES)
+        self._boxes: deque[Detection2DArray] = deque(maxlen=MAX_EARLY_BOXES)
 
     def put_image(self, frame: Frame) -> None:
         """Add an image; it is forwarded at once if its boxes have arrived."""
         self.expire()
         self._frames.append(frame)
-        found = self._boxes.nearest(frame.image.header)
+        found = nearest(self._boxes, frame.image.header)
         if found is not None and found[0] <= frame.configuration.pairing.tolerance_ms:
             self._pair(frame, found[1])
         elif len(self._frames) > MAX_WAITING_IMAGES:
@@ -105,7 +84,7 @@ class BoxPairing:
 
     def put_boxes(self, message: Detection2DArray) -> None:
         """Add a detector's boxes; the image of their stamp is forwarded."""
-        self._boxes.put(message.header, message)
+        self._boxes.append(message)
 
         def distance(frame: Frame) -> float:
             return distance_ms(frame.image.header, message.header)
@@ -128,7 +107,7 @@ class BoxPairing:
 
     def _why_missing(self, frame: Frame) -> str:
         options = frame.configuration.pairing
-        found = self._boxes.nearest(frame.image.header)
+        found = nearest(self._boxes, frame.image.header)
         if found is None:
             return f"no boxes came on {self._topic} within {options.timeout_ms} ms of the image"
         return (
@@ -153,7 +132,7 @@ class DepthBuffer:
         """Begin without images; `clock` returns seconds."""
         self._clock = clock
         self._changed = threading.Condition()
-        self._kept: StampBuffer[Image] = StampBuffer(MAX_DEPTH_IMAGES)
+        self._kept: deque[Image] = deque(maxlen=MAX_DEPTH_IMAGES)
         self._newest_stamp = 0
         self._last_arrival = float("-inf")
         self._needed_since = float("inf")
@@ -168,7 +147,7 @@ class DepthBuffer:
     def put(self, message: Image) -> None:
         """Add an image."""
         with self._changed:
-            self._kept.put(message.header, message)
+            self._kept.append(message)
             self._newest_stamp = nanoseconds(message.header)
             self._last_arrival = self._clock()
             self._changed.notify_all()
@@ -184,7 +163,7 @@ class DepthBuffer:
         """
         with self._changed:
             while True:
-                found = self._kept.nearest(header)
+                found = nearest(self._kept, header)
                 if found is not None and found[0] <= options.tolerance_ms:
                     return found[1]
                 now = self._clock()

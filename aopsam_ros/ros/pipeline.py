@@ -78,7 +78,7 @@ class Pipeline:
         self.worker = NewestWorker(
             self.process, statistics.on_dropped, statistics.on_failed, "aopsam_worker", workers
         )
-        self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._miss)
+        self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._fail)
 
     def start(self) -> None:
         """Begin to count and to segment images."""
@@ -171,7 +171,7 @@ class Pipeline:
                 segmentation = with_labels(segmentation, boxes, frame.boxes)
             self._publishers.publish(segmentation, header)
         except AopsamError as error:
-            self._fail(str(error), str(error))
+            self._fail(str(error))
             return
         except Exception as error:
             self._fail(repr(error), traceback.format_exc())
@@ -180,15 +180,12 @@ class Pipeline:
         try:
             self._publish_views(frame, rgb, segmentation)
         except Exception as error:  # the masks are out: the image has not failed
-            self._statistics.on_not_shown(repr(error))
+            self._statistics.on_incomplete("not_shown", repr(error))
             self._on_failure(f"shown in part only: {traceback.format_exc()}")
 
-    def _miss(self, reason: str) -> None:
-        self._fail(reason, reason)
-
-    def _fail(self, reason: str, details: str) -> None:
+    def _fail(self, reason: str, details: str = "") -> None:
         self._statistics.on_failed(reason)
-        self._on_failure(f"image skipped: {details}")
+        self._on_failure(f"image skipped: {details or reason}")
 
     def _publish_views(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
         """Publish what is wanted beside the masks."""
@@ -213,7 +210,7 @@ class Pipeline:
                     segmentation, header, depth, self._calibration, configuration
                 )
         except InputError as error:
-            self._statistics.on_not_located(str(error))
+            self._statistics.on_incomplete("not_located", str(error))
             self._on_failure(f"no boxes in space: {error}")
 
 

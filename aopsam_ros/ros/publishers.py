@@ -86,6 +86,14 @@ class Publishers:
         configuration: Configuration,
     ) -> None:
         """Publish all that is made from the segmentation beside the masks."""
+
+        def overlay() -> Image:
+            options = configuration.overlay
+            drawn = draw_overlay(
+                rgb, segmentation, show_prompts=options.prompts, show_legend=options.legend
+            )
+            return array_to_image(drawn, "rgb8", header)
+
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),
             "prompt_markers": lambda: self._markers.message(
@@ -96,7 +104,7 @@ class Publishers:
             "prompt_points": lambda: markers.prompt_points(segmentation, header),
             "labels": lambda: segmentations.label_map(segmentation, header),
             "confidence_map": lambda: segmentations.confidence_map(segmentation, header),
-            "overlay": lambda: _overlay(rgb, segmentation, header, configuration),
+            "overlay": overlay,
         }
         for topic, make in views.items():
             self._publish_if_subscribed(topic, make)
@@ -149,15 +157,3 @@ class Publishers:
             for publisher in self._publishers.values():
                 stack.callback(self._node.destroy_lifecycle_publisher, publisher)
             self._publishers = {}
-
-
-def _overlay(
-    rgb: RgbImage, segmentation: Segmentation, header: Header, configuration: Configuration
-) -> Image:
-    image = draw_overlay(
-        rgb,
-        segmentation,
-        show_prompts=configuration.overlay.prompts,
-        show_legend=configuration.overlay.legend,
-    )
-    return array_to_image(image, "rgb8", header)

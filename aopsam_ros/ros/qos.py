@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import ParameterException
 from rclpy.qos import QoSPolicyKind, QoSProfile
-from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from aopsam_ros.errors import OptionError
 
@@ -17,14 +16,6 @@ POLICIES = (
     QoSPolicyKind.DEPTH,
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
-)
-_IMPOSSIBLE = (
-    ParameterException,
-    InvalidQosOverridesError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AssertionError,
 )
 
 
@@ -41,7 +32,7 @@ def overridable(
 
 @contextlib.contextmanager
 def readable_qos_errors(topic: str) -> Iterator[None]:
-    """Raise one error for the many that an impossible override ends in.
+    """Raise one error for the many that an impossible override ends in, even AssertionError.
 
     Fast DDS gives the same ones where a security policy does not name the topic.
 
@@ -50,7 +41,7 @@ def readable_qos_errors(topic: str) -> Iterator[None]:
     """
     try:
         yield
-    except _IMPOSSIBLE as error:
+    except Exception as error:
         raise OptionError(
             f"{topic} cannot be used, by its qos_overrides or a security policy: {error}"
         ) from error

@@ -13,12 +13,13 @@ from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.ros.messages.boxes import boxes_of
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
-from aopsam_ros.ros.messages.images import image_to_rgb
+from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.logs import kind_of
-from aopsam_ros.ros.prompt_requests import prompt_of
+from aopsam_ros.ros.segment_service import prompt_of
 from support.scenes import boxes_scene
 
 from . import malformed
@@ -40,8 +41,8 @@ def _calibration(rng: Random) -> None:
 
 
 READERS = {
-    "image": lambda rng: image_to_rgb(malformed.image(rng)),
-    "compressed": lambda rng: image_to_rgb(malformed.compressed(rng)),
+    "image": lambda rng: to_rgb(malformed.image(rng), bridge_reader()),
+    "compressed": lambda rng: to_rgb(malformed.compressed(rng), bridge_reader()),
     "camera_info": _calibration,
     "depth": lambda rng: depth_to_metres(malformed.depth(rng)),
     "boxes": lambda rng: boxes_of(malformed.boxes(rng)),

@@ -1,7 +1,10 @@
-"""Files beside the code: parameter files and configurations of viewers agree with the node."""
+"""Files beside the code agree with the node: parameters, viewers, Fast DDS, docs/interface.md."""
 
+import importlib.util
 import json
 import re
+import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
+from aopsam_ros.ros.resources import large_message_environment
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("cpu", "jetson")]  # of launch files
@@ -118,3 +122,60 @@ def test_the_foxglove_layout_shows_topics_of_the_node():
     annotated = panels["Image!masks"]["imageMode"]["annotations"]
     kinds = {TOPICS[topic.removeprefix("/aopsam/")][0] for topic in annotated}
     assert kinds == {ImageMarker}  # of what Foxglove draws over an image, the one ROS has itself
+
+
+def generator():
+    """What writes docs/interface.md."""
+    path = ROOT / "docs" / "generate_interface.py"
+    spec = importlib.util.spec_from_file_location("generate_interface", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_file_is_up_to_date():
+    written = (ROOT / "docs" / "interface.md").read_text(encoding="utf-8")
+    assert written == generator().generate(), "run python docs/generate_interface.py"
+
+
+def test_a_live_node_has_these_topics(active):
+    names = {name for name, _, _ in generator().published()}
+    own = active.node.get_publisher_names_and_types_by_node("aopsam", "/")
+    found = {topic.replace("/aopsam/", "~/") for topic, _ in own if topic.startswith("/aopsam/")}
+    assert names == found - {"~/transition_event"}
+
+
+VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+USER_SETTINGS = (VARIABLE, "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
+IMAGE_OF_4K = 3840 * 2160 * 3
+
+
+@pytest.fixture
+def no_choice(monkeypatch):
+    for name in (*USER_SETTINGS, "ROS_DISTRO"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_shipped_settings_of_fast_dds_have_room_for_an_image_of_4k(no_choice):
+    ((variable, file),) = large_message_environment().items()
+    assert variable == VARIABLE
+    (size,) = ElementTree.parse(Path(file)).iterfind(".//{*}segment_size")
+    assert int(size.text) > IMAGE_OF_4K
+
+
+@pytest.mark.parametrize("name", USER_SETTINGS)
+def test_settings_of_the_user_count(no_choice, monkeypatch, name):
+    monkeypatch.setenv(name, "UDPv4")
+    assert large_message_environment() == {}
+
+
+def test_a_file_in_the_working_folder_counts(no_choice, monkeypatch, tmp_path):
+    (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert large_message_environment() == {}
+
+
+def test_humble_is_left_as_it_is(no_choice, monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "humble")
+    assert large_message_environment() == {}

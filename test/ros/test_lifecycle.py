@@ -4,10 +4,10 @@ import gc
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import rclpy
-import yaml
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
 from sensor_msgs.msg import Image
@@ -75,73 +75,42 @@ def test_transitions_that_the_state_does_not_have_are_refused(active):
     assert len(active.answer(GOOD).masks) == 2
 
 
-def missing(folder):
-    return folder / "nowhere"
-
-
-def corrupt_graph(folder):
-    graph = write_tiny_bundle(folder / "corrupt") / "mask_decoder.onnx"
-    content = bytearray(graph.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    graph.write_bytes(content)
-    return graph.parent
-
-
-def truncated_graph_of_right_sum(folder):
-    return write_tiny_bundle(folder / "useless", models={"encoder": Garbage()})
-
-
-class Garbage:
-    def SerializeToString(self):  # noqa: N802  (as an ONNX model has it)
-        return b"this is not a graph"
-
-
-def broken_yaml(folder):
-    file = write_tiny_bundle(folder / "broken") / "bundle.yaml"
-    file.write_text("graphs: [")
-    return file.parent
-
-
-def without_decoder(folder):
-    bundle = write_tiny_bundle(folder / "partial")
-    (bundle / "mask_decoder.onnx").unlink()
-    return bundle
-
-
-def impossible_defaults(folder):
-    file = write_tiny_bundle(folder / "impossible") / "bundle.yaml"
-    fields = yaml.safe_load(file.read_text())
-    fields["defaults"]["asf"]["confidence_threshold"] = 42.0
-    file.write_text(yaml.safe_dump(fields))
-    return file.parent
-
-
-BAD_BUNDLES = {
-    missing: "nowhere",
-    corrupt_graph: "mask_decoder.onnx",
-    truncated_graph_of_right_sum: "encoder",
-    broken_yaml: "bundle.yaml",
-    without_decoder: "mask_decoder.onnx",
-    impossible_defaults: "confidence_threshold",
-}
-
-
-def test_a_bad_bundle_is_refused_with_a_reason_and_a_good_one_taken_after(
+def test_what_cannot_be_configured_is_refused_with_a_reason_and_a_good_bundle_taken_after(
     active, tiny_folder, tmp_path
 ):
+    garbage = SimpleNamespace(SerializeToString=lambda: b"this is not a graph")
+    useless = write_tiny_bundle(tmp_path / "useless", models={"encoder": garbage})
+    impossible = write_tiny_bundle(
+        tmp_path / "impossible", defaults={"asf": {"confidence_threshold": 42.0}}
+    )
     active.clean_up()
-    for make, word in BAD_BUNDLES.items():
-        assert active.set(model=str(make(tmp_path))) == []
+    for name, value, reason in (
+        ("engine", "tensorrt", "no NVIDIA driver"),
+        ("engine", "abacus", "unknown engine 'abacus'"),
+        ("precision", "int3", "unknown precision 'int3'"),
+        ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
+        (
+            "image_transport",
+            "theora",
+            "image_transport 'theora' is not available",
+        ),
+        ("model", str(tmp_path / "nowhere"), "nowhere"),
+        ("model", str(useless), "encoder"),
+        ("model", str(impossible), "confidence_threshold"),
+    ):
+        before = active.get(name)
+        assert active.set(**{name: value}) == []
         assert not active.configure()
         assert active.state() == State.PRIMARY_STATE_UNCONFIGURED
         line = active.log.read_text().splitlines()[-1]
-        assert "configure failed: " in line and word in line, make.__name__
+        assert "configure failed: " in line and reason in line, line
+        assert active.set(**{name: before}) == []
     assert not active.logged("Traceback"), active.log.read_text()
     level, text, _ = active.next_health()
     assert level == DiagnosticStatus.ERROR
     assert "confidence_threshold" in text
 
-    active.configure_anew(model=str(tiny_folder))
+    active.activate()
     assert len(active.answer(GOOD).masks) == 2
     level, _, values = active.next_health()
     assert level == DiagnosticStatus.OK
@@ -149,40 +118,22 @@ def test_a_bad_bundle_is_refused_with_a_reason_and_a_good_one_taken_after(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
-        ("engine", "tensorrt", "no NVIDIA driver"),
-        ("precision", "int3", "unknown precision 'int3'"),
-        ("engine", "abacus", "unknown engine 'abacus'"),
-        ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
-        ("image_transport", "theora", "image_transport 'theora' is not available"),
-    ],
+    ("is_good", "sign"), [(True, signal.SIGINT), (False, signal.SIGTERM)], ids=["good", "bad"]
 )
-def test_an_unknown_part_is_refused_at_configure(active, name, value, reason):
-    active.clean_up()
-    assert active.set(**{name: value}) == []
-    assert not active.configure()
-    assert active.logged(f"configure failed: {reason}")
-    assert active.state() == State.PRIMARY_STATE_UNCONFIGURED
-
-
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_autostart_and_a_clean_end_by_signal(robot, tiny_folder, sign):
-    robot.start_node(model=tiny_folder, autostart=True)
+def test_autostart_with_a_bundle_good_or_bad_and_a_clean_end_by_signal(
+    robot, tiny_folder, tmp_path, is_good, sign
+):
+    robot.start_node(model=tiny_folder if is_good else tmp_path / "nowhere", autostart=True)
+    if not is_good:  # it waits for a good one
+        assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert robot.set(model=str(tiny_folder)) == []
+        robot.activate()
     robot.wait_for_subscription()
     assert len(robot.answer(GOOD).masks) == 2
     for _ in range(20):
         robot.send(GOOD)  # the signal comes while it works
     assert robot.stop_node(sign) == 0
     assert not robot.logged("Traceback"), robot.log.read_text()
-
-
-def test_autostart_with_a_bad_bundle_waits_for_a_good_one(robot, tiny_folder, tmp_path):
-    robot.start_node(model=missing(tmp_path), autostart=True)
-    assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
-    assert robot.set(model=str(tiny_folder)) == []
-    robot.activate()
-    assert len(robot.answer(GOOD).masks) == 2
 
 
 def test_an_impossible_value_at_start_ends_with_one_clear_line(robot):
@@ -193,6 +144,7 @@ def test_an_impossible_value_at_start_ends_with_one_clear_line(robot):
 
 
 def test_silence_is_reported_once_with_the_topic_and_its_publishers(active):
+    active.answer(GOOD)  # it may have been silent before
     kind = "sensor_msgs/msg/Image, reliable and volatile"
     warning = (
         f"no image on /image for 5 s: 1 publishers found (robot: {kind}), this node takes {kind}"
@@ -203,6 +155,32 @@ def test_silence_is_reported_once_with_the_topic_and_its_publishers(active):
     assert (level, text) == (DiagnosticStatus.WARN, "no images arrive")
     assert len(active.answer(GOOD).masks) == 2
     assert active.next_health()[0] == DiagnosticStatus.OK
+
+
+def test_the_first_start_on_a_gpu_is_no_hang_and_the_second_is_fast(
+    robot, tiny_folder, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(tmp_path / "engines"))
+    robot.start_node(module="support.node_on_a_gpu", model=tiny_folder)
+    before = len(robot.diagnostics)
+    robot.activate()
+    seen = [report.status[0] for report in robot.diagnostics[before:]]
+    building = [s for s in seen if "not ready: building the TensorRT engine of" in s.message]
+    assert {s.level for s in building} == {DiagnosticStatus.WARN}
+    # One at least for each of the three graphs: reports come once a second.
+    assert len({s.message.split(":")[1] for s in building}) == 3
+    assert robot.logged("this takes minutes, once")
+    assert robot.logged("engine tensorrt on cuda (auto)")
+    assert len(robot.answer(GOOD).masks) == 2
+    level, text, values = robot.fresh_health()
+    assert (level, text) == (DiagnosticStatus.OK, "segmenting")
+    assert (values["engine"], values["precision"]) == ("tensorrt", "fp16")
+
+    robot.clean_up()
+    robot.activate()
+    assert len(robot.answer(GOOD).masks) == 2
+    assert robot.log.read_text().count("this takes minutes, once") == 3
+    assert robot.stop_node() == 0
 
 
 INTERRUPTED = """

@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros.monitoring.diagnostics import Health, NodeStatus, diagnostic_array, judge
+from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
 from aopsam_ros.ros.monitoring.statistics import Counts, Report, Statistics
@@ -108,7 +108,7 @@ def report(error="", **figures):
     ],
 )
 def test_health(report, status, level, text):
-    found, summary = judge(Health(report, status))
+    found, summary = judge(report, status)
     assert found == level
     assert text in summary
 

@@ -17,7 +17,6 @@ from aopsam_ros.ros.pairing import (
     MAX_WAITING_IMAGES,
     BoxPairing,
     DepthBuffer,
-    StampBuffer,
     nanoseconds,
 )
 from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
@@ -121,16 +120,6 @@ def test_in_any_order_pairs_match_and_every_image_is_accounted_for(events):
     rig.pairing.expire()
     assert all(image == boxes for image, boxes in rig.pairs)
     assert images == len(rig.pairs) + rig.dropped + len(rig.missing)
-
-
-def test_the_buffer_keeps_the_newest_and_finds_the_nearest():
-    buffer = StampBuffer(3)
-    for milliseconds in (1, 2, 3, 4):
-        buffer.put(stamped(Detection2DArray(), milliseconds).header, milliseconds)
-    assert len(buffer) == 3
-    assert buffer.nearest(stamped(Detection2DArray(), 1).header) == (1.0, 2)
-    buffer.clear()
-    assert buffer.nearest(stamped(Detection2DArray(), 1).header) is None
 
 
 OPTIONS = PairingOptions(tolerance_ms=10, timeout_ms=60_000)

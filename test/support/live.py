@@ -16,7 +16,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import (
-    DescribeParameters,
     GetParameters,
     SetParameters,
     SetParametersAtomically,
@@ -309,10 +308,6 @@ class Robot:
         request = GetParameters.Request(names=[name.replace("__", ".")])
         value = self.query(GetParameters, "get_parameters", request).values[0]
         return rclpy.parameter.parameter_value_to_python(value)
-
-    def describe(self, name):
-        request = DescribeParameters.Request(names=[name])
-        return self.query(DescribeParameters, "describe_parameters", request).descriptors[0]
 
     # Images
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import yaml
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, parser
 
 SIZE = 128  # the padded square
 CELL = 2  # pixels of the square to one of every map
@@ -22,20 +22,27 @@ MEAN, STD = 127.5, 32.0
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 TOLERANCES = (0.02, 8.0, 200.0)  # squared distance in normalised colour
 PREDICTED_IOU = (0.6, 0.9, 0.55)
+IMAGE_INPUT = f"float[1, 3, {SIZE}, {SIZE}] image"
+EMBEDDING = f"float[1, 3, {MAP}, {MAP}] embedding"
+CONFIDENCE = f"float[1, 1, {MAP}, {MAP}] confidence_map"
+POOL = f"AveragePool <kernel_shape = [{CELL}, {CELL}], strides = [{CELL}, {CELL}]>"
 
 
-def _value(name, shape):
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+def nodes(text):
+    """Read nodes in ONNX's text format."""
+    return parser.parse_graph(f"graph () => () {{ {text} }}").node
 
 
-def _constant(name, array):
-    return numpy_helper.from_array(np.asarray(array), name)
+def add_constants(graph, **values):
+    """Add arrays that nodes refer to by name."""
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), n) for n, v in values.items())
 
 
-def _model(nodes, inputs, outputs, constants=()):
-    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(constants))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
+def model_of(inputs, outputs, text, **constants):
+    """Make a model of a graph in ONNX's text format, and of the arrays it refers to."""
+    header = f'<ir_version: 8, opset_import: ["": 17]> graph ({inputs}) => ({outputs})'
+    model = parser.parse_model(f"{header} {{ {text} }}")
+    add_constants(model.graph, **constants)
     onnx.checker.check_model(model)
     return model
 
@@ -50,87 +57,53 @@ def encoder():
     """Average colour of each cell, green and blue before red."""
     order = np.zeros((3, 3, 1, 1), np.float32)
     order[[0, 1, 2], [1, 2, 0]] = 1.0
-    nodes = [
-        helper.make_node("Conv", ["image", "order"], ["gbr"]),
-        helper.make_node(
-            "AveragePool", ["gbr"], ["embedding"], kernel_shape=[CELL] * 2, strides=[CELL] * 2
-        ),
-    ]
-    return _model(
-        nodes,
-        [_value("image", [1, 3, SIZE, SIZE])],
-        [_value("embedding", [1, 3, MAP, MAP])],
-        [_constant("order", order)],
-    )
+    text = f"gbr = Conv(image, order) embedding = {POOL}(gbr)"
+    return model_of(IMAGE_INPUT, EMBEDDING, text, order=order)
 
 
 def prompt_predictor():
     """Sigmoid of the embedding's red channel."""
-    constants = [_constant("from", [2]), _constant("to", [3]), _constant("axis", [1])]
-    nodes = [
-        helper.make_node("Slice", ["embedding", "from", "to", "axis"], ["red"]),
-        helper.make_node("Sigmoid", ["red"], ["confidence_map"]),
-    ]
-    return _model(
-        nodes,
-        [_value("image", [1, 3, SIZE, SIZE]), _value("embedding", [1, 3, MAP, MAP])],
-        [_value("confidence_map", [1, 1, MAP, MAP])],
-        constants,
-    )
+    text = "red = Slice(embedding, start, end, axis) confidence_map = Sigmoid(red)"
+    return model_of(f"{IMAGE_INPUT}, {EMBEDDING}", CONFIDENCE, text, start=[2], end=[3], axis=[1])
 
 
 def mask_decoder(tolerances=TOLERANCES, ious=PREDICTED_IOU):
     """Tolerance minus squared colour distance to the middle of each prompt's points."""
     count = len(tolerances)
-    constants = [
-        _constant("zero", [0]),
-        _constant("one", [1]),
-        _constant("two", [2]),
-        _constant("half", np.float32(0.5)),
-        _constant("to_unit", np.float32(2.0 / SIZE)),
-        _constant("unit", np.float32(1.0)),
-        _constant("batch_axis", np.array([0], np.int64)),
-        _constant("tolerances", np.float32(tolerances).reshape(1, count, 1, 1)),
-        _constant("steep", np.float32(20.0)),
-        _constant("ious", np.float32([ious])),
-    ]
-    nodes = [
-        helper.make_node("ReduceMean", ["point_coords"], ["middle"], axes=[1], keepdims=1),
-        helper.make_node("Add", ["middle", "half"], ["centred"]),
-        helper.make_node("Mul", ["centred", "to_unit"], ["scaled"]),
-        helper.make_node("Sub", ["scaled", "unit"], ["in_unit"]),
-        helper.make_node("Unsqueeze", ["in_unit", "batch_axis"], ["grid"]),
-        helper.make_node("Slice", ["embedding", "zero", "two", "one"], ["colours"]),
-        helper.make_node(
-            "GridSample", ["colours", "grid"], ["picked"], mode="nearest", padding_mode="border"
-        ),
-        helper.make_node("Transpose", ["picked"], ["own"], perm=[2, 1, 0, 3]),
-        helper.make_node("Sub", ["colours", "own"], ["difference"]),
-        helper.make_node("Mul", ["difference", "difference"], ["squared"]),
-        helper.make_node("ReduceSum", ["squared", "one"], ["distance"], keepdims=1),
-        helper.make_node("Sub", ["tolerances", "distance"], ["near"]),
-        helper.make_node("Mul", ["near", "steep"], ["low_res_logits"]),
-        helper.make_node("ReduceMax", ["point_labels"], ["label"], axes=[1], keepdims=1),
-        helper.make_node("Abs", ["label"], ["positive"]),
-        helper.make_node("Mul", ["ious", "positive"], ["predicted_iou"]),
-    ]
-    return _model(
-        nodes,
-        [
-            _value("embedding", [1, 3, MAP, MAP]),
-            _value("point_coords", ["N", "K", 2]),
-            _value("point_labels", ["N", "K"]),
-        ],
-        [_value("low_res_logits", ["N", count, MAP, MAP]), _value("predicted_iou", ["N", count])],
-        constants,
+    return model_of(
+        f"{EMBEDDING}, float[N, K, 2] point_coords, float[N, K] point_labels",
+        f"float[N, {count}, {MAP}, {MAP}] low_res_logits, float[N, {count}] predicted_iou",
+        """
+        middle = ReduceMean <axes = [1], keepdims = 1>(point_coords)
+        centred = Add(middle, half)
+        scaled = Mul(centred, to_unit)
+        in_unit = Sub(scaled, unit)
+        grid = Unsqueeze(in_unit, zero)
+        colours = Slice(embedding, zero, two, one)
+        picked = GridSample <mode = "nearest", padding_mode = "border">(colours, grid)
+        own = Transpose <perm = [2, 1, 0, 3]>(picked)
+        difference = Sub(colours, own)
+        squared = Mul(difference, difference)
+        distance = ReduceSum <keepdims = 1>(squared, one)
+        near = Sub(tolerances, distance)
+        low_res_logits = Mul(near, steep)
+        label = ReduceMax <axes = [1], keepdims = 1>(point_labels)
+        positive = Abs(label)
+        predicted_iou = Mul(ious, positive)
+        """,
+        **{"zero": [0], "one": [1], "two": [2], "half": np.float32(0.5), "unit": np.float32(1.0)},
+        to_unit=np.float32(2.0 / SIZE),
+        tolerances=np.float32(tolerances).reshape(1, count, 1, 1),
+        steep=np.float32(20.0),
+        ious=np.float32([ious]),
     )
 
 
 def with_semantic_map(model):
     """Let an encoder give a second output: the average colour of 32 x 32 pixels."""
-    pool = {"kernel_shape": [32, 32], "strides": [32, 32]}
-    model.graph.node.append(helper.make_node("AveragePool", ["gbr"], ["semantic_map"], **pool))
-    model.graph.output.append(_value("semantic_map", [1, 3, SIZE // 32, SIZE // 32]))
+    pool = "AveragePool <kernel_shape = [32, 32], strides = [32, 32]>"
+    model.graph.node.extend(nodes(f"semantic_map = {pool}(gbr)"))
+    model.graph.output.append(value("semantic_map", [1, 3, SIZE // 32, SIZE // 32]))
     return model
 
 
@@ -139,35 +112,26 @@ def image_predictor():
 
     Extents are the average colour of each cell, red before green and blue, then the confidence.
     """
-    pool = {"kernel_shape": [CELL] * 2, "strides": [CELL] * 2}
-    nodes = [
-        helper.make_node("AveragePool", ["image"], ["pooled"], **pool),
-        helper.make_node("Slice", ["pooled", "from", "to", "axis"], ["red"]),
-        helper.make_node("Sigmoid", ["red"], ["confidence_map"]),
-        helper.make_node("Concat", ["pooled", "confidence_map"], ["extent_map"], axis=1),
-    ]
-    return _model(
-        nodes,
-        [_value("image", [1, 3, SIZE, SIZE])],
-        [_value("confidence_map", [1, 1, MAP, MAP]), _value("extent_map", [1, 4, MAP, MAP])],
-        [_constant("from", [0]), _constant("to", [1]), _constant("axis", [1])],
-    )
+    text = f"""
+        pooled = {POOL}(image)
+        red = Slice(pooled, start, end, axis)
+        confidence_map = Sigmoid(red)
+        extent_map = Concat <axis = 1>(pooled, confidence_map)
+    """
+    outputs = f"{CONFIDENCE}, float[1, 4, {MAP}, {MAP}] extent_map"
+    return model_of(IMAGE_INPUT, outputs, text, start=[0], end=[1], axis=[1])
 
 
 def with_mask_input(model):
     """Let a decoder add the masks that its prompts begin with to their logits."""
     with_last(model, "low_res_logits", "Add", {})
-    model.graph.node[-1].input.append("begin")
-    places = numpy_helper.from_array(np.array([1, 2, 3]), "maps_axes")
-    model.graph.initializer.append(places)
-    nodes = [
-        helper.make_node("Unsqueeze", ["has_mask_input", "maps_axes"], ["has_mask"]),
-        helper.make_node("Mul", ["mask_input", "has_mask"], ["begin"]),
-    ]
     last = model.graph.node.pop()
-    model.graph.node.extend([*nodes, last])
-    model.graph.input.append(_value("mask_input", ["N", 1, MAP, MAP]))
-    model.graph.input.append(_value("has_mask_input", ["N"]))
+    last.input.append("begin")
+    add_constants(model.graph, maps_axes=[1, 2, 3])
+    text = "has_mask = Unsqueeze(has_mask_input, maps_axes) begin = Mul(mask_input, has_mask)"
+    model.graph.node.extend([*nodes(text), last])
+    model.graph.input.append(value("mask_input", ["N", 1, MAP, MAP]))
+    model.graph.input.append(value("has_mask_input", ["N"]))
     return model
 
 
@@ -175,18 +139,22 @@ def with_last(model, output, op, constants, **attributes):
     """Return a graph whose output goes through one more operator, first."""
     for node in model.graph.node:
         node.output[:] = ["before" if name == output else name for name in node.output]
-    for name, value in constants.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    add_constants(model.graph, **constants)
     model.graph.node.append(
         helper.make_node(op, ["before", *constants], [output], name="last", **attributes)
     )
     return model
 
 
+def value(name, shape):
+    """Describe an input or output of 32 bits."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
 def resized(model, name, sizes):
     """Say that an input or output has other sizes."""
-    (value,) = (v for v in [*model.graph.input, *model.graph.output] if v.name == name)
-    value.CopyFrom(_value(name, sizes))
+    (found,) = (v for v in [*model.graph.input, *model.graph.output] if v.name == name)
+    found.CopyFrom(value(name, sizes))
     return model
 
 
@@ -209,17 +177,19 @@ def edit(folder, change):
     (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
 
 
+def write_graph(folder, name, model):
+    """Write a graph; its entry in bundle.yaml."""
+    content = model.SerializeToString()
+    (folder / f"{name}.onnx").write_bytes(content)
+    return {"file": f"{name}.onnx", "sha256": hashlib.sha256(content).hexdigest()}
+
+
 def write_tiny_bundle(folder: Path, models=None, **changes) -> Path:
     """Write the bundle, with some graphs or fields of bundle.yaml replaced (None leaves it out)."""
     folder.mkdir(parents=True, exist_ok=True)
     graphs = {}
     for name, make in GRAPHS.items():
-        content = ((models or {}).get(name) or make()).SerializeToString()
-        (folder / f"{name}.onnx").write_bytes(content)
-        graphs[name] = {
-            "file": f"{name}.onnx",
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
+        graphs[name] = write_graph(folder, name, (models or {}).get(name) or make())
     fields = {
         "name": "tiny",
         "version": "1",

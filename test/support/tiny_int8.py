@@ -2,39 +2,34 @@
 
 import numpy as np
 import onnx
-from onnx import helper
 
-from support import tiny_bundle
 from support.scenes import coloured_scene
-from support.tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import add_constants, encoder, nodes, open_sides, write_tiny_bundle
 
 LAYERS = 6  # convolutions that change nothing, each with an activation that cuts nothing off
 
 
 def deep_encoder(layers=LAYERS, is_dynamic=False):
     """Put layers and a residual sum before the encoder's average, and a shift as norms have it."""
-    model = tiny_bundle.encoder()
+    model = encoder()
     graph, pool = model.graph, model.graph.node.pop()
-    constants = {
-        "same": np.eye(3, dtype=np.float32)[:, :, None, None],
-        "low": np.float32(-6),
-        "high": np.float32(6),
-        "half": np.float32(0.5),
-        "shift": np.zeros((3, 1, 1), np.float32),
-    }
-    graph.initializer.extend(tiny_bundle._constant(n, v) for n, v in constants.items())
-    value = "gbr"
-    for number in range(layers):
-        graph.node.append(helper.make_node("Conv", [value, "same"], [f"conv_{number}"]))
-        value = f"clip_{number}"
-        graph.node.append(helper.make_node("Clip", [f"conv_{number}", "low", "high"], [value]))
-    graph.node.append(helper.make_node("Add", [value, f"clip_{layers - 2}"], ["twice"]))
-    graph.node.append(helper.make_node("Mul", ["twice", "half"], ["once"]))
-    graph.node.append(helper.make_node("Add", ["once", "shift"], ["shifted"]))
+    add_constants(
+        graph,
+        same=np.eye(3, dtype=np.float32)[:, :, None, None],
+        shift=np.zeros((3, 1, 1), np.float32),
+        **{name: np.float32(v) for name, v in {"low": -6, "high": 6, "half": 0.5}.items()},
+    )
+    before = "gbr"
+    for n in range(layers):
+        text = f"conv_{n} = Conv({before}, same) clip_{n} = Clip(conv_{n}, low, high)"
+        graph.node.extend(nodes(text))
+        before = f"clip_{n}"
+    text = f"twice = Add({before}, clip_{layers - 2}) once = Mul(twice, half)"
+    graph.node.extend(nodes(f"{text} shifted = Add(once, shift)"))
     pool.input[0] = "shifted"
     graph.node.append(pool)
     if is_dynamic:
-        tiny_bundle.open_sides(model)
+        open_sides(model)
     onnx.checker.check_model(model)
     return model
 

@@ -1,14 +1,21 @@
 """The hand-made decoder in three parts, with weights of prompts or of masks."""
 
-import hashlib
-
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from onnx.utils import Extractor
 
 from support import tiny_bundle
-from support.tiny_bundle import MAP, edit, write_tiny_bundle
+from support.tiny_bundle import (
+    MAP,
+    add_constants,
+    edit,
+    model_of,
+    nodes,
+    value,
+    write_graph,
+    write_tiny_bundle,
+)
 
 COLOURS, POINTS = "colours", ["point_coords", "point_labels"]
 
@@ -32,65 +39,51 @@ def parts(is_per_mask=False, decoder=None):
 def _weigh_masks(graph, tolerances):
     """Give each mask weights: the prompt's colour and the mask's tolerance."""
     count = len(tolerances)
-    constants = {
-        "each": np.zeros((1, count, 1), np.float32),
-        "tolerance": tolerances.reshape(1, count, 1),
-        "first": np.array([0]),
-        "next": np.array([1]),
-        "last": np.array([2]),
-        "nothing": np.float32(0.0),
-        "places": np.array([-1, 1, 2]),
-    }
-    graph.initializer.extend(tiny_bundle._constant(n, v) for n, v in constants.items())
-    graph.node.extend(
-        [
-            helper.make_node("Reshape", ["own", "places"], ["colour"]),
-            helper.make_node("Add", ["colour", "each"], ["colour_each"]),
-            helper.make_node("Slice", ["colour_each", "first", "next", "last"], ["one"]),
-            helper.make_node("Mul", ["one", "nothing"], ["zeros"]),
-            helper.make_node("Add", ["zeros", "tolerance"], ["tolerance_each"]),
-            helper.make_node("Concat", ["colour_each", "tolerance_each"], ["codes"], axis=2),
-        ]
+    add_constants(
+        graph,
+        each=np.zeros((1, count, 1), np.float32),
+        tolerance=tolerances.reshape(1, count, 1),
+        **{"first": [0], "next": [1], "last": [2], "places": [-1, 1, 2]},
+        nothing=np.float32(0.0),
     )
+    text = """
+        colour = Reshape(own, places)
+        colour_each = Add(colour, each)
+        one = Slice(colour_each, first, next, last)
+        zeros = Mul(one, nothing)
+        tolerance_each = Add(zeros, tolerance)
+        codes = Concat <axis = 2>(colour_each, tolerance_each)
+    """
+    graph.node.extend(nodes(text))
     del graph.output[1:]
-    graph.output.append(tiny_bundle._value("codes", ["N", count, 3]))
+    graph.output.append(value("codes", ["N", count, 3]))
 
 
 def _render_one_by_one():
-    constants = {
-        "first": np.array([0]), "second": np.array([2]), "third": np.array([3]),
-        "axis": np.array([1]), "maps": np.array([2, 3]), "steep": np.float32(20.0),
-    }  # fmt: skip
-    nodes = [
-        helper.make_node("Slice", ["codes", "first", "second", "axis"], ["colour"]),
-        helper.make_node("Slice", ["codes", "second", "third", "axis"], ["tolerance"]),
-        helper.make_node("Unsqueeze", ["colour", "maps"], ["at"]),
-        helper.make_node("Unsqueeze", ["tolerance", "axis"], ["reach"]),
-        helper.make_node("Sub", [COLOURS, "at"], ["difference"]),
-        helper.make_node("Mul", ["difference", "difference"], ["squared"]),
-        helper.make_node("ReduceSum", ["squared", "axis"], ["distance"], keepdims=0),
-        helper.make_node("Sub", ["reach", "distance"], ["near"]),
-        helper.make_node("Mul", ["near", "steep"], ["low_res_logits"]),
-    ]
-    return tiny_bundle._model(
-        nodes,
-        [
-            tiny_bundle._value(COLOURS, [1, 2, MAP, MAP]),
-            tiny_bundle._value("codes", ["n", 3]),
-        ],
-        [tiny_bundle._value("low_res_logits", ["n", MAP, MAP])],
-        [tiny_bundle._constant(name, value) for name, value in constants.items()],
+    text = """
+        colour = Slice(codes, first, second, axis)
+        tolerance = Slice(codes, second, third, axis)
+        at = Unsqueeze(colour, maps)
+        reach = Unsqueeze(tolerance, axis)
+        difference = Sub(colours, at)
+        squared = Mul(difference, difference)
+        distance = ReduceSum <keepdims = 0>(squared, axis)
+        near = Sub(reach, distance)
+        low_res_logits = Mul(near, steep)
+    """
+    return model_of(
+        f"float[1, 2, {MAP}, {MAP}] {COLOURS}, float[n, 3] codes",
+        f"float[n, {MAP}, {MAP}] low_res_logits",
+        text,
+        **{"first": [0], "second": [2], "third": [3], "axis": [1], "maps": [2, 3]},
+        steep=np.float32(20.0),
     )
 
 
 def write_split_bundle(folder, split=None, is_per_mask=False, **changes):
     """Write the hand-made bundle with the decoder in three parts, some of them replaced."""
     write_tiny_bundle(folder, **changes)
-    listed = {}
-    for name, model in {**parts(is_per_mask), **(split or {})}.items():
-        content = model.SerializeToString()
-        (folder / f"{name}.onnx").write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        listed[name] = {"file": f"{name}.onnx", "sha256": digest}
+    models = {**parts(is_per_mask), **(split or {})}
+    listed = {name: write_graph(folder, name, model) for name, model in models.items()}
     edit(folder, lambda fields: fields.update(split_graphs=listed))
     return folder

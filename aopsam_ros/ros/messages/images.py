@@ -1,4 +1,4 @@
-"""Camera images to RGB arrays, through cv_bridge where it is installed, and arrays to messages."""
+"""cv_bridge, where it is installed, and arrays to image messages."""
 
 from __future__ import annotations
 
@@ -9,25 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from aopsam_ros.images import encodings
-from aopsam_ros.images.compressed import RgbImage
-
-
-def image_to_rgb(message: Image | CompressedImage) -> RgbImage:
-    """Return the image as RGB, uint8 `[H, W, 3]`; see `encodings.to_rgb`.
-
-    cv_bridge only reads the pixels as they are: the result does not depend on whether it is there.
-    """
-    return encodings.to_rgb(message, bridge_reader())
 
 
 @functools.lru_cache(maxsize=1)
 def bridge_reader() -> encodings.Read | None:
     """Return cv_bridge's reader after it has read an image of two pixels correctly, else None.
 
+    It only reads the pixels as they are: `to_rgb` gives the same result with and without it.
     One built for another major version of numpy can be imported or fails only when it is used.
     """
     known = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)

@@ -33,20 +33,12 @@ class NodeStatus:
 
 
 @dataclass(frozen=True)
-class Health:
-    """What a diagnostics message is made of."""
-
-    report: Report
-    status: NodeStatus
-
-
-@dataclass(frozen=True)
 class HealthRule:
     """A level and its summary, which is empty where the rule does not apply."""
 
     level: bytes
     when: str  # for docs/interface.md
-    summary: Callable[[Health], str]
+    summary: Callable[[Report, NodeStatus], str]
 
 
 def _if(applies: object, summary: str) -> str:
@@ -59,125 +51,112 @@ HEALTH_RULES = (
     HealthRule(
         DiagnosticStatus.ERROR,
         "the last transition failed, such as a model that cannot be loaded",
-        lambda h: h.status.problem,
+        lambda _, s: s.problem,
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "an engine is still being built",
-        lambda h: _if(h.status.loading, f"not ready: {h.status.loading}"),
+        lambda _, s: _if(s.loading, f"not ready: {s.loading}"),
     ),
     HealthRule(
         DiagnosticStatus.OK,
         "the node is not active",
-        lambda h: _if(not h.status.active, "not active"),
+        lambda _, s: _if(not s.active, "not active"),
     ),
     HealthRule(
         DiagnosticStatus.ERROR,
         f"an image or a request has been worked on for more than {STALLED_S:g} seconds",
-        lambda h: _if(
-            h.status.busy_s > STALLED_S,
-            f"the engine has not answered for {h.status.busy_s:.0f} s",
-        ),
+        lambda _, s: _if(s.busy_s > STALLED_S, f"the engine has not answered for {s.busy_s:.0f} s"),
     ),
     HealthRule(
         DiagnosticStatus.ERROR,
         "every image of the last second failed; or none came since one failed",
-        lambda h: _if(
-            h.report.failing and not (h.report.new.segmented or h.status.silent),
-            f"images cannot be segmented: {h.report.last_error}",
+        lambda r, s: _if(
+            r.failing and not (r.new.segmented or s.silent),
+            f"images cannot be segmented: {r.last_error}",
         ),
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "an image of the last second failed",
-        lambda h: _if(h.report.new.failed, f"some images failed: {h.report.last_error}"),
+        lambda r, _: _if(r.new.failed, f"some images failed: {r.last_error}"),
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "boxes or points in space have a subscriber, and depth or calibration do not fit",
-        lambda h: _if(h.report.new.not_located, f"no boxes in space: {h.report.last_error}"),
+        lambda r, _: _if(r.new.not_located, f"no boxes in space: {r.last_error}"),
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "not all that has a subscriber could be published for an image of the last second",
-        lambda h: _if(h.report.new.not_shown, f"shown in part only: {h.report.last_error}"),
+        lambda r, _: _if(r.new.not_shown, f"shown in part only: {r.last_error}"),
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "no image came for 5 seconds",
-        lambda h: _if(h.status.silent, "no images arrive"),
+        lambda _, s: _if(s.silent, "no images arrive"),
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "`latency_p95_ms` is above `diagnostics.max_latency_ms`",
-        lambda h: _if(
-            0 < h.status.max_latency_ms < h.report.latency_p95_ms,
-            f"latency of {h.report.latency_p95_ms:.0f} ms is above {h.status.max_latency_ms} ms",
+        lambda r, s: _if(
+            0 < s.max_latency_ms < r.latency_p95_ms,
+            f"latency of {r.latency_p95_ms:.0f} ms is above {s.max_latency_ms} ms",
         ),
     ),
     HealthRule(
         DiagnosticStatus.WARN,
         "`output_rate_hz` is below `diagnostics.min_rate_hz`",
-        lambda h: _if(
-            h.report.output_rate_hz < h.status.min_rate_hz,
-            f"{h.report.output_rate_hz:.1f} frames a second are below {h.status.min_rate_hz:g}",
+        lambda r, s: _if(
+            r.output_rate_hz < s.min_rate_hz,
+            f"{r.output_rate_hz:.1f} frames a second are below {s.min_rate_hz:g}",
         ),
     ),
-    HealthRule(DiagnosticStatus.OK, "otherwise", lambda _: "segmenting"),
+    HealthRule(DiagnosticStatus.OK, "otherwise", lambda _, __: "segmenting"),
 )
 
 # Meaning of each value, and how it is read; docs/interface.md is made from this.
-VALUES: Mapping[str, tuple[str, Callable[[Health], object]]] = {
-    "model": ("the bundle's name", lambda h: h.status.model),
-    "engine": ("what runs it", lambda h: h.status.engine),
-    "precision": ("how the engine computes", lambda h: h.status.precision),
-    "prompt_source": ("where prompts come from", lambda h: h.status.prompt_source),
-    "frames_received": ("images since activation", lambda h: h.report.total.received),
-    "frames_segmented": ("those whose masks were published", lambda h: h.report.total.segmented),
-    "frames_dropped": ("those replaced by a newer one", lambda h: h.report.total.dropped),
-    "frames_failed": ("those that could not be segmented", lambda h: h.report.total.failed),
+VALUES: Mapping[str, tuple[str, Callable[[Report, NodeStatus], object]]] = {
+    "model": ("the bundle's name", lambda _, s: s.model),
+    "engine": ("what runs it", lambda _, s: s.engine),
+    "precision": ("how the engine computes", lambda _, s: s.precision),
+    "prompt_source": ("where prompts come from", lambda _, s: s.prompt_source),
+    "frames_received": ("images since activation", lambda r, _: r.total.received),
+    "frames_segmented": ("those whose masks were published", lambda r, _: r.total.segmented),
+    "frames_dropped": ("those replaced by a newer one", lambda r, _: r.total.dropped),
+    "frames_failed": ("those that could not be segmented", lambda r, _: r.total.failed),
     "frames_not_located": (
         "those segmented whose boxes in space, though subscribed to, could not be made",
-        lambda h: h.report.total.not_located,
+        lambda r, _: r.total.not_located,
     ),
-    "input_rate_hz": (
-        "images a second, over the last five",
-        lambda h: f"{h.report.input_rate_hz:.1f}",
-    ),
-    "output_rate_hz": (
-        "mask messages a second, likewise",
-        lambda h: f"{h.report.output_rate_hz:.1f}",
-    ),
+    "input_rate_hz": ("images a second, over the last five", lambda r, _: f"{r.input_rate_hz:.1f}"),
+    "output_rate_hz": ("mask messages a second, likewise", lambda r, _: f"{r.output_rate_hz:.1f}"),
     "latency_p50_ms": (
         "from an image's receipt to its masks, median of the last 100",
-        lambda h: f"{h.report.latency_p50_ms:.1f}",
+        lambda r, _: f"{r.latency_p50_ms:.1f}",
     ),
-    "latency_p95_ms": (
-        "the same, 95 of 100 are faster",
-        lambda h: f"{h.report.latency_p95_ms:.1f}",
-    ),
-    "prompts_decoded": ("of the newest frame", lambda h: h.report.prompts_decoded),
-    "masks": ("of the newest frame", lambda h: h.report.masks),
-    "memory_mb": ("resident memory of the process", lambda h: f"{h.status.memory_mb:.0f}"),
+    "latency_p95_ms": ("the same, 95 of 100 are faster", lambda r, _: f"{r.latency_p95_ms:.1f}"),
+    "prompts_decoded": ("of the newest frame", lambda r, _: r.prompts_decoded),
+    "masks": ("of the newest frame", lambda r, _: r.masks),
+    "memory_mb": ("resident memory of the process", lambda _, s: f"{s.memory_mb:.0f}"),
     "gpu_memory_mb": (
         "in use on the GPU, by any process; nan without one",
-        lambda h: f"{h.status.gpu_memory_mb:.0f}",
+        lambda _, s: f"{s.gpu_memory_mb:.0f}",
     ),
-    "last_error": ("why the last image failed", lambda h: h.report.last_error),
+    "last_error": ("why the last image failed", lambda r, _: r.last_error),
 }
 
 
-def judge(health: Health) -> tuple[bytes, str]:
+def judge(report: Report, status: NodeStatus) -> tuple[bytes, str]:
     """Return level and summary of the first rule that applies."""
-    summaries = ((rule.level, rule.summary(health)) for rule in HEALTH_RULES)
+    summaries = ((rule.level, rule.summary(report, status)) for rule in HEALTH_RULES)
     return next((level, summary) for level, summary in summaries if summary)
 
 
 def diagnostic_array(name: str, stamp: Time, report: Report, status: NodeStatus) -> DiagnosticArray:
     """Return the diagnostics message of the node `name`."""
-    health = Health(report, status)
-    level, summary = judge(health)
-    values = {key: str(read(health)) for key, (_, read) in VALUES.items()}
+    level, summary = judge(report, status)
+    values = {key: str(read(report, status)) for key, (_, read) in VALUES.items()}
     message = DiagnosticArray()
     message.header.stamp = stamp
     message.status = [

@@ -17,16 +17,13 @@ _VARIABLE_PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.+-]*|[-+]?\b(nan|in
 
 
 class LogBridge(logging.Handler):
-    """Passes log records of the library to a ROS logger, from `open` to `close`."""
+    """Passes log records of the library to a ROS logger, until `close`."""
 
     def __init__(self, ros_logger: Any) -> None:  # noqa: ANN401  (rclpy's, which has no types)
-        """Prepare to log to what a node's `get_logger` returns."""
+        """Log to what a node's `get_logger` returns from now on."""
         super().__init__(logging.INFO)
         self._ros_logger = ros_logger
         self._library = logging.getLogger(LIBRARY)
-
-    def open(self) -> None:
-        """Begin."""
         self._library.addHandler(self)
         self._library.setLevel(logging.INFO)
         self._library.propagate = False  # not on standard error as well

@@ -85,16 +85,10 @@ class Statistics:
             self._failing = True
             self._last_error = reason
 
-    def on_not_located(self, reason: str) -> None:
-        """Count an image whose boxes in space, though subscribed to, could not be made."""
+    def on_incomplete(self, what: str, reason: str) -> None:
+        """Count a segmented image as `not_located` or `not_shown`; see `Counts`."""
         with self._lock:
-            self._increment("not_located")
-            self._last_error = reason
-
-    def on_not_shown(self, reason: str) -> None:
-        """Count an image of which not all that was subscribed to could be published."""
-        with self._lock:
-            self._increment("not_shown")
+            self._increment(what)
             self._last_error = reason
 
     def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:

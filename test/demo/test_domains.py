@@ -20,6 +20,7 @@ print(is_unused(domain))
 """
 
 
+@pytest.mark.needs("rclpy")
 def test_a_domain_with_a_participant_is_in_use():
     command = [sys.executable, "-c", PARTICIPANT]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
