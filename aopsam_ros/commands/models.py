@@ -10,7 +10,7 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, InputError, OptionError
 from aopsam_ros.weights.fetching import cached_path, check_file, fetch, fetch_from_file
-from aopsam_ros.weights.known import KNOWN, Weights, find_weights
+from aopsam_ros.weights.known import KNOWN, Weights
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _fetch(names: list[str], source: Path | None) -> int:
     if not names:
         raise InputError(f"say what to fetch: {', '.join(KNOWN)}")
-    for weights in [find_weights(name) for name in names]:
+    for name in names:
+        if name not in KNOWN:
+            raise InputError(f"unknown weights '{name}'; known: {', '.join(KNOWN)}")
+    for weights in [KNOWN[name] for name in names]:
         path = fetch(weights) if source is None else fetch_from_file(weights, source)
         print(f"{path}  {weights.licence}  verified")
     return 0

@@ -34,10 +34,13 @@ def fetch(weights: Weights) -> Path:
         FolderError: Other users could replace it in the cache.
     """
     with _writable_cache(weights) as folder:
-        if not _is_intact(weights, folder / weights.file):
-            _download(weights, folder)
-            check_file(weights, folder / weights.file)
-    return folder / weights.file
+        path = folder / weights.file
+        with contextlib.suppress(WeightsError):
+            check_file(weights, path)
+            return path
+        _download(weights, folder)
+        check_file(weights, path)
+        return path
 
 
 def fetch_from_file(weights: Weights, source: Path) -> Path:
@@ -89,14 +92,6 @@ def check_file(weights: Weights, path: Path) -> None:
     _check_content(weights, path, path)
 
 
-def _is_intact(weights: Weights, path: Path) -> bool:
-    try:
-        check_file(weights, path)
-    except WeightsError:
-        return False
-    return True
-
-
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
     return _digest(path, hashlib.sha256())
@@ -106,9 +101,8 @@ def _check_size(weights: Weights, path: Path) -> None:
     size = path.stat().st_size
     if size != weights.size:
         state = "truncated" if size < weights.size else "another file"
-        raise WeightsError(
-            f"{path}: {state}: it has {size} bytes, {weights.file} has {weights.size}"
-        )
+        found = f"it has {size} bytes, {weights.file} has {weights.size}"
+        raise WeightsError(f"{path}: {state}: {found}")
 
 
 def _check_content(weights: Weights, path: Path, origin: object) -> None:
@@ -135,9 +129,8 @@ def _download(weights: Weights, folder: Path) -> None:
         import pooch
         import requests
     except ImportError as error:
-        raise WeightsError(
-            f"downloading needs pooch ({error}): `pip install pooch`; {by_hand}"
-        ) from error
+        advice = f"downloading needs pooch ({error}): `pip install pooch`; {by_hand}"
+        raise WeightsError(advice) from error
     pooch.get_logger().setLevel(logging.WARNING)  # the progress bar tells the same
     size = weights.size
     with tqdm(total=size, desc=weights.file, unit="B", unit_scale=True, file=sys.stderr) as bar:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aopsam_ros.errors import InputError
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -45,14 +43,3 @@ KNOWN: dict[str, Weights] = {
         description="MobileSAM, for `aopsam export --checkpoint`",
     )
 }
-
-
-def find_weights(name: str) -> Weights:
-    """Return the entry of a name.
-
-    Raises:
-        InputError: There is none.
-    """
-    if name not in KNOWN:
-        raise InputError(f"unknown weights '{name}'; known: {', '.join(KNOWN)}")
-    return KNOWN[name]

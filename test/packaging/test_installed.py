@@ -25,13 +25,14 @@ def share():
     return Path(get_package_share_directory("aopsam_ros"))
 
 
-def prefix():
-    return share().parents[1]
+def python(code, *words, **settings):
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
 
 
-def test_tests_run_on_the_installed_package(root):
+def test_tests_run_on_the_installed_package_which_is_typed(root):
     assert root / "aopsam_ros" != SITE
-    assert (SITE / "__init__.py").is_file()
+    assert (SITE / "__init__.py").is_file() and (SITE / "py.typed").is_file()
 
 
 def test_every_module_is_installed(root):
@@ -45,10 +46,6 @@ def test_the_benchmarks_are_installed_beside_it(root):
     sources = relative_files(root / "benchmarks" / "aopsam_benchmarks", "*.py")
     assert "run.py" in sources
     assert relative_files(SITE.parent / "aopsam_benchmarks", "*.py") == sources
-
-
-def test_the_package_is_typed():
-    assert (SITE / "py.typed").is_file()
 
 
 def test_every_bundle_is_installed_whole(root):
@@ -68,10 +65,9 @@ def test_files_for_launching_are_installed(root, folder):
 @pytest.mark.parametrize("name", ["aopsam_node", "aopsam"])
 @pytest.mark.needs("rclpy")
 def test_ros2_run_finds_the_executables(name):
-    file = prefix() / "lib" / "aopsam_ros" / name
-    assert os.access(file, os.X_OK)
+    file = share().parents[1] / "lib" / "aopsam_ros" / name
     interpreter = re.search(r'exec\' "(.+?)"', file.read_text())[1]
-    assert os.access(interpreter, os.X_OK)
+    assert os.access(file, os.X_OK) and os.access(interpreter, os.X_OK)
 
 
 @pytest.mark.parametrize("path", ["lib/aopsam_ros/aopsam", "bin/aopsam"])
@@ -80,7 +76,7 @@ def test_the_command_runs_without_activation(path, tmp_path):
     env = {"PATH": os.defpath, "HOME": str(tmp_path)}
     if "PYTHONPATH" in os.environ:  # a sourced ROS is there, with or without the environment
         env |= {name: os.environ[name] for name in ("PYTHONPATH", "LD_LIBRARY_PATH")}
-    command = [prefix() / path, "--help"]
+    command = [share().parents[1] / path, "--help"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "segment" in done.stdout
@@ -90,8 +86,10 @@ def test_the_command_runs_without_activation(path, tmp_path):
 @pytest.mark.needs("rclpy")
 def test_processes_that_a_command_starts_do_not_run_it_again(path):
     """A spawned process first reads its parent's main file, under this name."""
-    code = f"import runpy; runpy.run_path({str(prefix() / path)!r}, run_name='__mp_main__')"
-    subprocess.run([sys.executable, "-c", code, "--help"], timeout=60, check=True)
+    file = str(share().parents[1] / path)
+    code = f"import runpy; runpy.run_path({file!r}, run_name='__mp_main__')"
+    done = python(code, "--help", timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.needs("rclpy")
@@ -99,8 +97,7 @@ def test_sources_and_messages_are_one_package_in_the_repository(root):
     """A program started in the repository finds the source folder first, and the messages too."""
     code = "import aopsam_ros as a; from aopsam_ros.msg import Mask; print(a.__file__, Mask().area)"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    done = python(code, cwd=root, env=env)
     assert done.stdout.split() == [str(root / "aopsam_ros" / "__init__.py"), "0"], done.stderr
 
 
@@ -109,5 +106,5 @@ def test_core_imports_no_ros_and_no_torch():
         "import sys, aopsam_ros.segmentation.segmenter, aopsam_ros.cli\n"
         "print(sorted({'rclpy', 'torch', 'tensorrt', 'launch'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = python(code)
     assert done.stdout.strip() == "[]", done.stderr

@@ -9,15 +9,13 @@ from importlib import metadata
 
 import pytest
 
+EXTRAS = ("bench", "dev", "evaluate", "openvino", "record", "train")
+EXACT = re.compile(r"[\w.-]+==[\w.+]+(; python_version .*)?")
+
 
 @pytest.fixture(scope="module")
 def package(root):
     return ElementTree.parse(root / "package.xml").getroot()
-
-
-def cmake_messages(folder):
-    text = (folder / "CMakeLists.txt").read_text()
-    return set(re.findall(r'"(msg/\w+\.msg|srv/\w+\.srv)"', text))
 
 
 def requirement_names(lines):
@@ -46,12 +44,10 @@ def test_pip_and_ros_installs_have_one_version(package, pip_metadata):
     assert pip_metadata.metadata["License"] == package.findtext("license") == "Apache-2.0"
 
 
-def test_installed_version_is_the_one_of_package_xml(package):
-    assert metadata.version("aopsam_ros") == package.findtext("version")
-
-
-def test_changelog_has_the_version(root, package):
-    assert f"\n## {package.findtext('version')}" in (root / "CHANGELOG.md").read_text()
+def test_the_installed_version_and_the_changelogs_are_those_of_package_xml(root, package):
+    version = package.findtext("version")
+    assert metadata.version("aopsam_ros") == version
+    assert f"\n## {version}" in (root / "CHANGELOG.md").read_text()
 
 
 def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
@@ -60,7 +56,7 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
 
 
 def test_extras_are_the_groups_of_requirements(root, pip_metadata):
-    for extra in ("bench", "dev", "evaluate", "openvino", "record", "train"):
+    for extra in EXTRAS:
         listed = [r for r in pip_metadata.requires if re.search(f"extra == .{extra}.", r)]
         assert requirement_names(listed) == requirement_names(requirements(root, extra))
     assert "torch==2.13.0" in requirements(root, "train")
@@ -71,36 +67,18 @@ def test_pip_install_has_the_command(pip_metadata):
     assert (command.name, command.value) == ("aopsam", "aopsam_ros.cli:main")
 
 
-@pytest.mark.parametrize(
-    "group",
-    [
-        "runtime",
-        "ros",
-        "build",
-        "colcon",
-        "bench",
-        "dev",
-        "evaluate",
-        "openvino",
-        "record",
-        "train",
-        "constraints",
-    ],
-)
+@pytest.mark.parametrize("group", ["runtime", "ros", "build", "colcon", "constraints", *EXTRAS])
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
-    loose = [
-        line for line in lines if not re.match(r"^[\w.-]+==[\w.+]+(; python_version .*)?$", line)
-    ]
-    assert lines
-    assert loose == []
+    assert lines and [line for line in lines if not EXACT.fullmatch(line)] == []
 
 
 @pytest.mark.parametrize("folder", [".", "interfaces/vision_msgs"])
 def test_cmake_lists_every_message(root, folder):
     package = root / folder
     files = {f"{kind}/{f.name}" for kind in ("msg", "srv") for f in package.glob(f"{kind}/*")}
-    assert cmake_messages(package) == files
+    text = (package / "CMakeLists.txt").read_text()
+    assert set(re.findall(r'"(msg/\w+\.msg|srv/\w+\.srv)"', text)) == files
 
 
 def test_packages_of_the_message_fields_are_dependencies(root, package):
@@ -115,9 +93,7 @@ def test_packages_of_the_message_fields_are_dependencies(root, package):
 def imported_packages(file):
     nodes = list(ast.walk(ast.parse(file.read_text())))
     imports = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    imports += [
-        node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
-    ]
+    imports += [n.module for n in nodes if isinstance(n, ast.ImportFrom) and not n.level]
     return {name.split(".")[0] for name in imports}
 
 
@@ -131,31 +107,15 @@ ROSDEP_KEYS = {
     "yaml": "python3-yaml",
 }
 OPTIONAL = {
-    "torch",
-    "onnx",
-    "onnxscript",
-    "openvino",
-    "tensorrt",
-    "matplotlib",
-    "aopsam_benchmarks",
-    "optuna",
-    "pooch",
-    "pycocotools",
-    "pynvml",
-    "requests",
-    "skimage",
-    "sklearn",
-    "rosbags",
+    *("aopsam_benchmarks", "matplotlib", "onnx", "onnxscript", "openvino", "optuna", "pooch"),
+    *("pycocotools", "pynvml", "requests", "rosbags", "skimage", "sklearn", "tensorrt", "torch"),
 }
 
 
 def test_every_imported_package_is_a_dependency(root, package):
     files = [file for folder in ("aopsam_ros", "launch") for file in (root / folder).rglob("*.py")]
-    used = set().union(*map(imported_packages, files)) - {
-        *sys.stdlib_module_names,
-        *OPTIONAL,
-        "aopsam_ros",
-    }
+    used = set().union(*map(imported_packages, files))
+    used -= {*sys.stdlib_module_names, *OPTIONAL, "aopsam_ros"}
     declared = {d.text for tag in ("depend", "exec_depend") for d in package.findall(tag)}
     assert {ROSDEP_KEYS.get(name, name) for name in used} - declared == set()
     assert "rclpy" in used  # the walk found the node

@@ -34,6 +34,10 @@ BASE = ["create", "install runtime colcon ros build", "build vision_msgs"]
 PACKAGE = ["build aopsam_ros"]
 
 
+def finished(command, **settings):
+    return subprocess.run(command, capture_output=True, text=True, check=False, **settings)
+
+
 @pytest.fixture
 def setup(root, tmp_path):
     """Run `make setup` in a small copy of the repository; returns the steps that it took."""
@@ -52,9 +56,7 @@ def setup(root, tmp_path):
         (tmp_path / "steps").write_text("")
         env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         command = ["make", target, f"PYTHON={sys.executable}", *words]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
+        done = finished(command, cwd=tmp_path, env=env)
         assert done.returncode == code, done.stderr
         return (tmp_path / "steps").read_text().splitlines() if code == 0 else done.stderr
 
@@ -69,24 +71,23 @@ def later(path):
     os.utime(path, (newest, newest))
 
 
-def test_a_second_setup_does_nothing(setup):
+def test_a_second_setup_does_nothing_but_add_an_extra(setup):
     assert setup() == [*BASE, *PACKAGE]
     assert setup() == []
-
-
-def test_an_extra_is_added_to_what_is_there(setup):
-    setup()
     assert setup("EXTRAS=dev") == ["install dev"]
     assert setup("EXTRAS=dev bench") == ["install bench"]
     assert setup() == []
 
 
-def test_an_unknown_extra_is_named(setup):
-    assert "unknown EXTRAS gpu: there are bench dev" in setup("EXTRAS=gpu dev", code=2)
-
-
-def test_a_python_that_is_not_there_is_named(setup):
-    assert "no_python not found: install Python" in setup("PYTHON=no_python", code=2)
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("EXTRAS=gpu dev", "unknown EXTRAS gpu: there are bench dev"),
+        ("PYTHON=no_python", "no_python not found: install Python"),
+    ],
+)
+def test_what_is_not_there_is_named(setup, word, reason):
+    assert reason in setup(word, code=2)
 
 
 @pytest.mark.parametrize("step", [*BASE, "install dev", *PACKAGE])
@@ -123,33 +124,30 @@ def test_build_builds_everything(setup):
     assert setup(target="build") == ["build vision_msgs", *PACKAGE]
 
 
+@pytest.fixture
+def script(root):
+    return root / "scripts" / "setup_env.py"
+
+
 @pytest.mark.parametrize("version", [(2, 7), (3, 9)])
-def test_old_python_is_told(root, version):
-    code = (
-        "import runpy, sys\n"
-        f"sys.version_info = {(*version, 1)}\n"
-        f"runpy.run_path({str(root / 'scripts/setup_env.py')!r})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_old_python_is_told(script, version):
+    pretend = f"import runpy, sys; sys.version_info = {(*version, 1)}"
+    done = finished([sys.executable, "-c", f"{pretend}; runpy.run_path({str(script)!r})"])
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"Python {version[0]}.{version[1]} is too old" in line
 
 
-def test_entry_script_parses_on_python_2(root):
-    text = (root / "scripts" / "setup_env.py").read_text(encoding="utf-8")
-    before_check = text.split("from provision")[0]
+def test_entry_script_parses_on_python_2(script):
+    before_check = script.read_text(encoding="utf-8").split("from provision")[0]
     assert before_check.isascii()
     assert 'f"' not in before_check and "annotations" not in before_check
 
 
 @pytest.mark.parametrize("safe_path", ["", "1"])
-def test_it_starts_from_any_folder_and_in_safe_mode(root, tmp_path, safe_path):
-    command = [sys.executable, str(root / "scripts" / "setup_env.py"), "--help"]
+def test_it_starts_from_any_folder_and_in_safe_mode(script, tmp_path, safe_path):
     env = {"PYTHONSAFEPATH": safe_path, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-    )
+    done = finished([sys.executable, str(script), "--help"], cwd=tmp_path, env=env)
     assert "install" in done.stdout, done.stderr
 
 
@@ -265,25 +263,18 @@ def test_an_environment_is_made_anew_for_another_machine_only(create):
     assert create(Machine("/usr/bin/python3", "3.12", "", ()))
 
 
-def test_an_interrupted_installation_is_not_believed(create, monkeypatch, tmp_path):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("fault", "made_anew"), [(KeyboardInterrupt(), True), (SetupError("pip failed"), False)]
+)
+def test_only_an_interrupted_installation_is_not_believed(
+    create, monkeypatch, tmp_path, fault, made_anew
+):
+    def fail(*_):
+        raise fault
 
     create()
     with monkeypatch.context() as patch:
-        patch.setattr(environment, "run", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        patch.setattr(environment, "run", fail)
+        with pytest.raises(type(fault)):
             environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"])
-    assert create()
-
-
-def test_an_installation_that_pip_gave_up_leaves_the_environment(create, monkeypatch, tmp_path):
-    def no_network(*_):
-        raise SetupError("pip failed")
-
-    create()
-    with monkeypatch.context() as patch:
-        patch.setattr(environment, "run", no_network)
-        with pytest.raises(SetupError):
-            environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"])
-    assert not create()
+    assert create() is made_anew

@@ -6,6 +6,7 @@ Each answer is a dictionary of arrays by name; the names and shapes of both are 
 import numpy as np
 import torch
 
+from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES
 from support.random_weights import random_state, uniform
 
 SIZE = 1024
@@ -64,7 +65,7 @@ def our_decoder_answers(model):
         tokens, counts = encoder(*as_points(coords, labels, boxes))
         logits, iou = decoder(plain, position, tokens, counts)
         answers |= {f"{name}_logits": logits, f"{name}_iou": iou}
-        alternatives, scores = decoder.alternatives(plain, position, tokens, counts)
+        alternatives, scores = decoder(plain, position, tokens, counts, ALTERNATIVES)
         answers |= {f"{name}_alternatives": alternatives, f"{name}_scores": scores}
     mask = encoder.embed_mask(tensor("mask", (3, 1, 4 * CELLS, 4 * CELLS), -10.0, 10.0))
     masked = cells + mask.flatten(2).transpose(1, 2)

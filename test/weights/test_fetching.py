@@ -20,6 +20,7 @@ from support.small_weights import CONTENT
 
 SIZE = len(CONTENT)
 DAMAGED = CONTENT[:100] + b"!" + CONTENT[101:]
+OTHERS = [CONTENT[:-1], CONTENT + b"!", b"", DAMAGED]
 
 
 def files_in(folder):
@@ -34,37 +35,35 @@ def test_the_table_is_whole(entry):
     assert len(bytes.fromhex(entry.git_blob)) == 20 and len(bytes.fromhex(entry.sha256)) == 32
 
 
-def test_a_file_is_downloaded_once_with_progress(weights, server, cache, capfd):
+def test_a_file_is_downloaded_with_progress_once_unless_damaged(weights, server, cache, capfd):
     assert fetch(weights) == cache / "small.pt" == fetch(weights)
     assert (cache / "small.pt").read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
     assert cache.stat().st_mode & 0o777 == 0o700 and server.requests == 1
     progress = capfd.readouterr().err
     assert "small.pt:" in progress and "100%" in progress
+    (cache / "small.pt").write_bytes(DAMAGED)
+    assert fetch(weights).read_bytes() == CONTENT and server.requests == 2
     server.__exit__()
     assert fetch(weights) == cache / "small.pt"  # offline, what is there is enough
 
 
-def test_a_damaged_file_is_downloaded_again(weights, server):
-    fetch(weights).write_bytes(DAMAGED)
-    assert fetch(weights).read_bytes() == CONTENT
-    assert server.requests == 2
-
-
-def test_an_interrupted_download_leaves_nothing_and_starts_again(weights, server, cache):
-    server.most = 10_000
-    with pytest.raises(WeightsError, match=r"cannot be downloaded .*10000 bytes read"):
-        fetch(weights)
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ({"most": 10_000}, "cannot be downloaded .*10000 bytes read"),  # interrupted
+        *(({"content": other}, r"damaged, or not the published small\.pt") for other in OTHERS),
+    ],
+)
+def test_a_download_that_is_not_the_file_leaves_nothing_and_starts_again(
+    weights, server, cache, monkeypatch, fault, reason
+):
+    with monkeypatch.context() as patch:
+        for name, value in fault.items():
+            patch.setattr(server, name, value)
+        with pytest.raises(WeightsError, match=reason):
+            fetch(weights)
     assert files_in(cache) == []
-    server.most = SIZE
     assert fetch(weights).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"!", b"", DAMAGED])
-def test_another_file_is_not_stored(weights, server, cache, content):
-    server.content = content
-    with pytest.raises(WeightsError, match=r"damaged, or not the published small\.pt"):
-        fetch(weights)
-    assert files_in(cache) == []
 
 
 @pytest.mark.parametrize("fault", ["404", "503", "offline"])

@@ -146,10 +146,6 @@ class FoldedImageToToken(nn.Module):
         value_proj = torch.cat([out, share.expand(HEADS, 1, -1)], 1)
         self.register_buffer("value_proj", centred(value_proj))
 
-    def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
-        """Map the frame's features `[256, cells]` to folded queries."""
-        return self.queries.project(cells, embedding)
-
     def cross_products(self, cells: Tensor) -> Tensor:
         """Multiply the frame's features `[256, cells]` with `value_proj`: means over channels."""
         return channel_mean(project(self.value_proj, cells))
@@ -168,7 +164,7 @@ class FoldedImageToToken(nn.Module):
             positioned: the tokens with their positions added.
             tokens: the tokens.
             padding_bias: added to the scores, `[N, T]`.
-            query: from `project`.
+            query: from `queries.project`.
             updates: of the blocks before.
 
         Returns:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+Operation = Callable[..., Tensor]
 CHANNEL_NORM_EPS = 1e-6  # SAM's norms over the channels of a map; its token norms keep torch's 1e-5
 
 
@@ -31,91 +34,64 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def reshape(x: Tensor, *sizes: int) -> Tensor:
-    """Reshape as ONNX does: 0 keeps the size at its place, one -1 takes what is left.
+def exported_as(nodes: Callable[..., Any]) -> Callable[[Operation], Operation]:
+    """Decorate an operation: an exported graph holds `nodes(g, *arguments)` in its place.
 
-    Exported, this is a single node with a constant. Torch's own way, `x.reshape(x.shape[0], ...)`,
-    becomes a chain of nodes that compute sizes, which engines take less well.
+    What torch traces for sizes is a chain of nodes that compute them, which engines take less well.
     """
-    if torch.onnx.is_in_onnx_export():
-        # While tracing, a size taken from a shape is a tensor.
-        return _OnnxReshape.apply(x, *(int(size) for size in sizes))
-    return _keep(x, sizes)
+
+    def decorate(operation: Operation) -> Operation:
+        class Exported(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, *arguments: Any) -> Tensor:  # noqa: ANN401, ARG004
+                return operation(*arguments)
+
+            symbolic = staticmethod(nodes)
+
+        @functools.wraps(operation)
+        def run(*arguments: Any) -> Tensor:  # noqa: ANN401
+            return (Exported.apply if torch.onnx.is_in_onnx_export() else operation)(*arguments)
+
+        return run
+
+    return decorate
 
 
-def _keep(x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+def _reshape_nodes(g: Any, x: Any, *sizes: int) -> Any:  # noqa: ANN401
+    return g.op("Reshape", x, _numbers(g, *sizes))
+
+
+@exported_as(_reshape_nodes)
+def reshape(x: Tensor, *sizes: int) -> Tensor:
+    """Reshape as ONNX does: 0 keeps the size at its place, one -1 takes what is left."""
     return x.reshape([x.shape[i] if size == 0 else size for i, size in enumerate(sizes)])
 
 
-class _OnnxReshape(torch.autograd.Function):
-    """`reshape` while a graph is being exported."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, *sizes: int) -> Tensor:  # noqa: ANN401, ARG004
-        return _keep(x, sizes)
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, *sizes: int) -> Any:  # noqa: ANN401
-        return g.op("Reshape", x, g.op("Constant", value_t=torch.tensor(sizes)))
+def _pad_nodes(g: Any, x: Any, multiple: int) -> Any:  # noqa: ANN401
+    sizes, whole = _sides(g, x, 1), _numbers(g, multiple)
+    up = g.op("Div", g.op("Add", sizes, _numbers(g, multiple - 1)), whole)
+    missing = g.op("Sub", g.op("Mul", up, whole), sizes)
+    pads = g.op("Concat", _numbers(g, 0, 0, 0, 0, 0), missing, _numbers(g, 0), axis_i=0)
+    return g.op("Pad", x, pads, mode_s="constant")
 
 
+@exported_as(_pad_nodes)
 def pad(x: Tensor, multiple: int) -> Tensor:
-    """Append rows and columns of zeros to a map `[B, H, W, C]`, up to multiples of a number.
-
-    Exported, the map's size is taken as it comes, in few nodes; see `reshape`.
-    """
-    if torch.onnx.is_in_onnx_export():
-        return _OnnxPad.apply(x, multiple)
-    return _append(x, multiple)
-
-
-def _append(x: Tensor, multiple: int) -> Tensor:
+    """Append rows and columns of zeros to a map `[B, H, W, C]`, up to multiples of a number."""
     rows, columns = (-size % multiple for size in x.shape[1:3])
     return F.pad(x, (0, 0, 0, columns, 0, rows))
 
 
-class _OnnxPad(torch.autograd.Function):
-    """`pad` while a graph is being exported."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, multiple: int) -> Tensor:  # noqa: ANN401, ARG004
-        return _append(x, multiple)
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, multiple: int) -> Any:  # noqa: ANN401
-        sizes, whole = _sides(g, x, 1), _numbers(g, multiple)
-        up = g.op("Div", g.op("Add", sizes, _numbers(g, multiple - 1)), whole)
-        missing = g.op("Sub", g.op("Mul", up, whole), sizes)
-        pads = g.op("Concat", _numbers(g, 0, 0, 0, 0, 0), missing, _numbers(g, 0), axis_i=0)
-        return g.op("Pad", x, pads, mode_s="constant")
+def _crop_nodes(g: Any, x: Any, like: Any, axis: int) -> Any:  # noqa: ANN401
+    starts, axes = _numbers(g, 0, 0), _numbers(g, axis, axis + 1)
+    return g.op("Slice", x, starts, _sides(g, like, axis), axes)
 
 
+@exported_as(_crop_nodes)
 def crop(x: Tensor, like: Tensor, axis: int) -> Tensor:
-    """Keep as many of the first rows and columns, the axes from `axis` on, as `like` has.
-
-    Exported, the sizes are taken as they come, in few nodes; see `reshape`.
-    """
-    if torch.onnx.is_in_onnx_export():
-        return _OnnxCrop.apply(x, like, axis)
-    return _cut(x, like, axis)
-
-
-def _cut(x: Tensor, like: Tensor, axis: int) -> Tensor:
+    """Keep as many of the first rows and columns, the axes from `axis` on, as `like` has."""
     rows, columns = like.shape[axis : axis + 2]
     return x.narrow(axis, 0, rows).narrow(axis + 1, 0, columns)
-
-
-class _OnnxCrop(torch.autograd.Function):
-    """`crop` while a graph is being exported."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, like: Tensor, axis: int) -> Tensor:  # noqa: ANN401, ARG004
-        return _cut(x, like, axis)
-
-    @staticmethod
-    def symbolic(g: Any, x: Any, like: Any, axis: int) -> Any:  # noqa: ANN401
-        starts, axes = _numbers(g, 0, 0), _numbers(g, axis, axis + 1)
-        return g.op("Slice", x, starts, _sides(g, like, axis), axes)
 
 
 def _sides(g: Any, x: Any, axis: int) -> Any:  # noqa: ANN401

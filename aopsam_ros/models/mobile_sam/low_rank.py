@@ -47,7 +47,8 @@ def by_head(x: Tensor) -> Tensor:
 def project(weight: Tensor, cells: Tensor) -> Tensor:
     """Map the frame's features `[256, cells]` by `[8, d, 256]` to `[8, d, cells]`."""
     # One product for all heads is several times faster than one for each.
-    return reshape(weight.flatten(0, 1) @ cells, *weight.shape[:2], -1)
+    # While tracing, a size taken from a shape is a tensor.
+    return reshape(weight.flatten(0, 1) @ cells, HEADS, int(weight.shape[1]), -1)
 
 
 def merge_rank(x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from aopsam_ros.models.mobile_sam.attention import WIDTH, TwoWayTransformer
 from aopsam_ros.models.mobile_sam.layers import CHANNEL_NORM_EPS
 
 MASKS = 4  # one for an unambiguous prompt, then three alternatives
+ALTERNATIVES = range(1, MASKS)
 PADDING_BIAS = -1e4  # of a score: its softmax is exactly 0, and the number fits in 16 bits
 
 
@@ -51,7 +52,12 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = Perceptron(MASKS)
 
     def forward(
-        self, image: Tensor, image_position: Tensor, prompts: Tensor, is_present: Tensor
+        self,
+        image: Tensor,
+        image_position: Tensor,
+        prompts: Tensor,
+        is_present: Tensor,
+        which: range = range(MASKS),
     ) -> tuple[Tensor, Tensor]:
         """Decode N prompts.
 
@@ -60,27 +66,11 @@ class MaskDecoder(nn.Module):
             image_position: `[cells, 256]`.
             prompts: tokens `[N, P, 256]`.
             is_present: `[N, P]`, 1 for tokens and 0 for padding.
+            which: of SAM's masks: its single mask (0), then its three alternatives.
 
         Returns:
-            Logits `[N, 4, 4 side, 4 side]` and predicted IoU `[N, 4]`: SAM's single mask, then its
-            three alternatives.
+            Logits `[N, len(which), 4 side, 4 side]` and predicted IoU `[N, len(which)]`.
         """
-        return self._decode(image, image_position, prompts, is_present, range(MASKS))
-
-    def alternatives(
-        self, image: Tensor, image_position: Tensor, prompts: Tensor, is_present: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Decode only the three alternatives; see `forward`."""
-        return self._decode(image, image_position, prompts, is_present, range(1, MASKS))
-
-    def _decode(
-        self,
-        image: Tensor,
-        image_position: Tensor,
-        prompts: Tensor,
-        is_present: Tensor,
-        which: range,
-    ) -> tuple[Tensor, Tensor]:
         tokens, padding_bias = self.tokens(prompts, is_present)
         padding_bias = padding_bias.unsqueeze(1).unsqueeze(1)
         tokens, image = self.transformer(tokens, image, image_position, padding_bias)

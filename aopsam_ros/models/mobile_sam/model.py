@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from aopsam_ros.models.mobile_sam.mask_decoder import MaskDecoder
+from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES, MaskDecoder
 from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE, PromptEncoder
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS, TinyVit
 
@@ -54,4 +54,5 @@ class PointDecoder(nn.Module):
         prompts, is_present = self.prompt_encoder(coords, labels)
         image = embedding.reshape(1, EMBEDDING_CHANNELS, -1).transpose(1, 2)
         image = image + self.prompt_encoder.no_mask_embed.weight
-        return self.mask_decoder.alternatives(image, self.image_position, prompts, is_present)
+        position = self.image_position
+        return self.mask_decoder(image, position, prompts, is_present, ALTERNATIVES)

@@ -20,7 +20,7 @@ from aopsam_ros.models.mobile_sam.low_rank import (
     norm_scale,
     project,
 )
-from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
+from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES, MASKS, double_weights
 from aopsam_ros.models.mobile_sam.model import MobileSam
 
 # What the frame part gives, by block: projected features of the frame (values `[8, cells, 16]`,
@@ -38,6 +38,8 @@ UPSCALED = "upscaled"  # the frame's features before the first norm of the upsca
 MASK_WEIGHTS = (
     "tokens", "values_0", "weights_0", "scale_0", "values_1", "weights_1", "scale_1",
 )  # fmt: skip
+Frame = dict[str, Tensor]  # `FRAME_TENSORS` by name
+Updates = tuple[LowRankUpdate, ...]
 
 
 class FoldedDecoder(nn.Module):
@@ -66,9 +68,7 @@ class FoldedDecoder(nn.Module):
             for block, norm in zip(self.blocks, norms, strict=False)
         )
         self.register_buffer("gain", Affine(norms[1], position).gain)
-        self._fold_upscaling(Affine(norms[2], position))
-
-    def _fold_upscaling(self, affine: Affine) -> None:
+        affine = Affine(norms[2], position)
         weight, bias = double_weights(self.decoder.output_upscaling[0])
         self.register_buffer("upscale_weight", (weight * affine.gain).detach().T)
         self.register_buffer("upscale_bias", (weight @ affine.bias + bias).detach())
@@ -90,10 +90,10 @@ class FramePart(nn.Module):
         folded, to_second_block = self.folded, self.folded.to_second_block
         reads, writes = folded.token_to_image, folded.image_to_token
         image = embedding.reshape(WIDTH, -1) + folded.prompt_encoder.no_mask_embed.weight.T
-        first = *reads[0].project(image, embedding), *writes[0].project(image, embedding)
+        first = *reads[0].project(image, embedding), *writes[0].queries.project(image, embedding)
         image = centred(image, 0)
         first = *first, _variance(image), writes[0].cross_products(image)
-        second = *reads[1].project(image, embedding), *writes[1].project(image, embedding)
+        second = *reads[1].project(image, embedding), *writes[1].queries.project(image, embedding)
         image = to_second_block(image.T).T
         cross = channel_mean(project(to_second_block(writes[0].value_proj), image))
         second = *second, _variance(image), cross, writes[1].cross_products(image)
@@ -122,7 +122,7 @@ class PromptPart(nn.Module):
         folded, decoder = self.folded, self.folded.decoder
         position, padding_bias = decoder.tokens(*folded.prompt_encoder(coords, labels))
         tokens = position
-        updates: tuple[LowRankUpdate, ...] = ()
+        updates: Updates = ()
         values: tuple[Tensor, ...] = ()
         for k, block in enumerate(folded.blocks):
             tokens = block.self_attend(tokens, position, padding_bias.unsqueeze(1).unsqueeze(1))
@@ -139,11 +139,7 @@ class PromptPart(nn.Module):
         return iou, tokens[:, 1 : 1 + MASKS], *(x for update in updates for x in update)
 
     def _attend_to_image(
-        self,
-        k: int,
-        positioned: Tensor,
-        frame: dict[str, Tensor],
-        updates: tuple[LowRankUpdate, ...],
+        self, k: int, positioned: Tensor, frame: Frame, updates: Updates
     ) -> Tensor:
         key = _projected("key", k, frame)
         return self.folded.token_to_image[k](positioned, frame[f"value_{k}"], key, updates)
@@ -153,9 +149,9 @@ class PromptPart(nn.Module):
         k: int,
         weights: Tensor,
         values: tuple[Tensor, ...],
-        frame: dict[str, Tensor],
-        updates: tuple[LowRankUpdate, ...],
-    ) -> tuple[LowRankUpdate, ...]:
+        frame: Frame,
+        updates: Updates,
+    ) -> Updates:
         """Add the update of block `k`; `values` are those of all blocks so far."""
         folded = self.folded
         vectors = merge_rank(values[k] @ folded.image_to_token[k].value_proj)
@@ -184,7 +180,7 @@ class MaskPart(nn.Module):
         image = frame * scale.transpose(2, 3) + weights.transpose(2, 3) @ values
         image = reshape(image + folded.upscale_bias, -1, WIDTH // 4)
         rows, columns = upscaled.shape[:2]
-        return folded.decoder.render_masks(tokens, image, range(1, MASKS), rows, columns)
+        return folded.decoder.render_masks(tokens, image, ALTERNATIVES, rows, columns)
 
 
 def split_mobile_sam(model: MobileSam) -> DecoderParts:
@@ -209,7 +205,7 @@ def _variance(image: Tensor) -> Tensor:
     return (image * image).mean(0)
 
 
-def _projected(what: str, block: int, frame: dict[str, Tensor]) -> tuple[Tensor, ...]:
+def _projected(what: str, block: int, frame: Frame) -> tuple[Tensor, ...]:
     """Return projected features of the frame and, after the first block, their position bias."""
     names = f"{what}_{block}", f"{what}_position_{block}"
     return tuple(frame[name] for name in names if name in frame)
