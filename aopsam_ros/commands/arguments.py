@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `--model`, `--engine`, `--precision`, `--threads`, `--boxes` and `--set`."""
     parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
+    add_engine_arguments(parser)
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="FILE",
+        help="a detector's boxes for the sources boxes and box_centres: JSON, an image's name to a"
+        " list of [left, top, right, bottom, confidence]",
+    )
+    add_settings_argument(parser, "set options")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--engine`, `--precision` and `--threads`."""
     parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
     parser.add_argument(
         "--precision",
@@ -28,15 +41,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         " (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
+
+
+def add_settings_argument(parser: argparse._ActionsContainer, text: str) -> None:
+    """Declare `--set`, with its help."""
     parser.add_argument(
-        "--boxes",
-        type=Path,
-        metavar="FILE",
-        help="a detector's boxes for the sources boxes and box_centres: JSON, an image's name to a"
-        " list of [left, top, right, bottom, confidence]",
-    )
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="set options"
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=text
     )
 
 
@@ -48,9 +58,8 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
     """
     if arguments.threads < 0:
         raise OptionError("--threads must be 0 or more")
-    return EngineOptions(
-        engine=arguments.engine, precision=arguments.precision, threads=arguments.threads
-    )
+    names = ("engine", "precision", "threads")
+    return EngineOptions(**{name: getattr(arguments, name) for name in names})
 
 
 def open_boxes(file: Path | None, sources: Sequence[str]) -> BoxFile | None:

@@ -6,10 +6,16 @@ import argparse
 import importlib.util
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
-from aopsam_ros.commands.arguments import parse_settings
-from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.commands.arguments import (
+    add_engine_arguments,
+    add_settings_argument,
+    engine_options,
+    parse_settings,
+)
+from aopsam_ros.errors import AopsamError
 
 INCOMPLETE = 2
 NEEDED = ("pyperf", "psutil", "onnx")
@@ -20,22 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         "--model",
+        dest="models",
         action="append",
         help="bundle's name or folder, more than once for more (default: nano, and"
         " mobile_sam_random, which is MobileSAM with random weights, made where torch is there)",
     )
-    parser.add_argument("--engine", default="auto", help="engine that runs it (%(default)s)")
-    parser.add_argument("--precision", default="auto", help="of the engine (%(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
+    add_engine_arguments(parser)
     parser.add_argument("--size", default="1280x720", help="of the image (%(default)s)")
+    text = "set options, such as encoder.padding=least; graphs are measured without"
+    add_settings_argument(parser, text)
     parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set options, such as encoder.padding=least; graphs are measured without",
+        "--only", dest="parts", nargs="+", choices=PARTS, default=list(PARTS), help="parts"
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts")
     parser.add_argument("--quick", action="store_true", help="see that all works; no figures")
     parser.add_argument(
         "--peer",
@@ -60,30 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if the benchmarks or what they need are not installed, or an argument is wrong.
     """
     _require()
-    from aopsam_benchmarks.model_parts import RANDOM, Settings
     from aopsam_benchmarks.part import parse_size
     from aopsam_benchmarks.report import as_text
-    from aopsam_benchmarks.run import measure
+    from aopsam_benchmarks.run import Settings, measure
 
     parse_size(arguments.size)
     parse_settings(arguments.set)
-    if arguments.threads < 0:
-        raise InputError("--threads must be 0 or more")
-    results = measure(
-        Settings(
-            out=arguments.out,
-            models=tuple(arguments.model or ("nano", RANDOM)),
-            engine=arguments.engine,
-            precision=arguments.precision,
-            threads=arguments.threads,
-            size=arguments.size,
-            options=tuple(arguments.set),
-            parts=tuple(arguments.only),
-            quick=arguments.quick,
-            peer=arguments.peer,
-            peer_python=arguments.peer_python,
-        )
-    )
+    engine_options(arguments)
+    named = {field.name: getattr(arguments, field.name) for field in fields(Settings)}
+    results = measure(Settings(**named))
     text = as_text(results)
     (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (arguments.out / "report.txt").write_text(text + "\n", encoding="utf-8")

@@ -34,17 +34,6 @@ from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
 
-COLUMNS = {  # of what is printed: titles and names of figures
-    "PQ": "pq",
-    "AR@100": "ar_100",
-    "1-to-1": "one_to_one",
-    "closest": "closest",
-    "copies": "near_copies",
-    "masks": "masks",
-    "decoded": "prompts_decoded",
-    "ms": "total_ms",
-}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -155,14 +144,18 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
 
 
 def _print(evaluation: Evaluation, *, is_stream: bool) -> None:
-    columns = {**COLUMNS, "flicker": "flicker"} if is_stream else COLUMNS
-    print(f"{'prompts':12} {'data set':20}" + "".join(f" {column:>8}" for column in columns))
+    titles = ["PQ", "AR@100", "1-to-1", "closest", "copies", "masks", "decoded", "ms"]
+    names = ["pq", "ar_100", "one_to_one", "closest", "near_copies"]
+    names += ["masks", "prompts_decoded", "total_ms"]
+    if is_stream:
+        titles, names = [*titles, "flicker"], [*names, "flicker"]
+    decimals = {"masks": 1, "prompts_decoded": 1, "total_ms": 0}
+    print(f"{'prompts':12} {'data set':20}" + "".join(f" {title:>8}" for title in titles))
     for outcome in evaluation.part("sources"):
-        for name, figures in outcome.figures.items():
-            cells = "".join(f" {_cell(figure, figures[figure]):>8}" for figure in columns.values())
-            print(f"{outcome.configuration.title:12} {name:20}{cells}")
-
-
-def _cell(name: str, value: float | None) -> str:
-    decimals = {"masks": 1, "prompts_decoded": 1, "total_ms": 0}.get(name, 3)
-    return "-" if value is None else f"{value:.{decimals}f}"
+        for data, figures in outcome.figures.items():
+            print(f"{outcome.configuration.title:12} {data:20}", end="")
+            for name in names:
+                value = figures[name]
+                cell = "-" if value is None else f"{value:.{decimals.get(name, 3)}f}"
+                print(f" {cell:>8}", end="")
+            print()

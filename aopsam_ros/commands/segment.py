@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +20,6 @@ from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import KNOWN
-from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.json_format import to_json
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -56,21 +54,29 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if nothing can be done: no image, a wrong option, a missing model.
     """
     images, settings = _split(arguments.images, arguments.set)
-    outputs = _output_stems(images)
     engine = engine_options(arguments)
     boxes = open_boxes(arguments.boxes, [arguments.prompts])
+    inputs = {image.resolve() for image in images}
+    failures = 0
     with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
         segmenter.options = segmenter.options.updated(settings)
-        job = _Job(segmenter, boxes, frozenset(p.resolve() for p in images), arguments.no_overlay)
         arguments.out.mkdir(parents=True, exist_ok=True)
         bar = tqdm(images, unit="image", disable=len(images) == 1, file=sys.stderr)
-        failures = [
-            image
-            for image, stem in zip(bar, outputs, strict=True)
-            if not _try_one(job, image, arguments.out / stem)
-        ]
+        for image, stem in zip(bar, _output_stems(images), strict=True):
+            overlay = None if arguments.no_overlay else arguments.out / f"{stem}_overlay.png"
+            try:
+                if overlay and overlay.resolve() in inputs:
+                    raise InputError(f"{overlay} is one of the images and would be overwritten")
+                found = _segment(segmenter, image, boxes, arguments.out / f"{stem}.json", overlay)
+            except (AopsamError, OSError, MemoryError) as error:
+                failures += 1
+                reason = str(error) or type(error).__name__
+                named = reason if str(image) in reason else f"{image}: {reason}"
+                tqdm.write(f"aopsam: error: {named}", file=sys.stderr)
+            else:
+                tqdm.write(f"{image}: {found} -> {stem}.json")
     if failures and len(images) > 1:
-        print(f"aopsam: {len(failures)} of {len(images)} images failed", file=sys.stderr)
+        print(f"aopsam: {failures} of {len(images)} images failed", file=sys.stderr)
     return FAILED if failures else 0
 
 
@@ -102,45 +108,18 @@ def _output_stems(images: Sequence[Path]) -> list[str]:
     return stems
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is the same for every image."""
-
-    segmenter: Segmenter
-    boxes: BoxFile | None
-    inputs: frozenset[Path]
-    json_only: bool
-
-
-def _try_one(job: _Job, image: Path, output: Path) -> bool:
-    """Segment one image, write its results and print one line; return whether that worked."""
-    try:
-        segmentation = _segment_one(job, image, output)
-    except (AopsamError, OSError, MemoryError) as error:
-        reason = str(error) or type(error).__name__
-        named = reason if str(image) in reason else f"{image}: {reason}"
-        tqdm.write(f"aopsam: error: {named}", file=sys.stderr)
-        return False
-    tqdm.write(
-        f"{image}: {len(segmentation.masks)} masks, "
-        f"{segmentation.prompts_decoded} prompts decoded, "
-        f"{segmentation.timings_ms['total']:.0f} ms -> {output.name}.json"
-    )
-    return True
-
-
-def _segment_one(job: _Job, image: Path, output: Path) -> Segmentation:
-    # Not with_suffix: a stem such as "frame.0001" has a dot of its own.
-    json_file = output.with_name(f"{output.name}.json")
-    overlay_file = output.with_name(f"{output.name}_overlay.png")
+def _segment(
+    segmenter: Segmenter, image: Path, boxes: BoxFile | None, output: Path, overlay: Path | None
+) -> str:
+    """Segment one image and write its results; say in words what was found."""
     rgb = read_rgb(image)
-    if overlay_file.resolve() in job.inputs:
-        raise InputError(f"{overlay_file} is one of the images and would be overwritten")
-    boxes = job.boxes.find_path(image) if job.boxes else None
-    segmentation = job.segmenter.segment(rgb, boxes=boxes)
-    write_bytes(json_file, to_json(segmentation, str(image)).encode())
-    if not job.json_only:
+    found = segmenter.segment(rgb, boxes=boxes.find_path(image) if boxes else None)
+    write_bytes(output, to_json(found, str(image)).encode())
+    if overlay:
         from aopsam_ros.drawing.overlay import draw_overlay
 
-        write_rgb(overlay_file, draw_overlay(rgb, segmentation))
-    return segmentation
+        write_rgb(overlay, draw_overlay(rgb, found))
+    return (
+        f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
+        f"{found.timings_ms['total']:.0f} ms"
+    )

@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.commands.arguments import add_settings_argument, parse_settings
 
 if TYPE_CHECKING:
-    from aopsam_ros.data.frames import FrameSource
     from aopsam_ros.segmentation.segmenter import Segmenter
     from aopsam_ros.training.frozen_engine import FrozenEngine
 
@@ -30,24 +29,12 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--grid", type=int, choices=(16, 32), default=16, help="its prompts, a side (%(default)s)"
     )
-    group.add_argument(
-        "--every",
-        type=int,
-        default=10,
-        metavar="N",
-        help="take every N-th frame of a video or a recording (%(default)s)",
-    )
+    every = "take every N-th frame of a video or a recording (%(default)s)"
+    group.add_argument("--every", type=int, default=10, metavar="N", help=every)
     group.add_argument(
         "--topic", default="", help="of the images in a recording (the only one there is)"
     )
-    group.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="options of the labelling, such as mask.predicted_iou_threshold",
-    )
+    add_settings_argument(group, "options of the labelling, such as mask.predicted_iou_threshold")
 
 
 def label_all(
@@ -59,6 +46,7 @@ def label_all(
         AopsamError: A source cannot be read or has no mask, or an option is wrong.
     """
     from aopsam_ros.data.recordings import open_frames
+    from aopsam_ros.training.prepared_images import content_key
     from aopsam_ros.training.self_labels import SelfLabeller
 
     settings = parse_settings(arguments.set)
@@ -73,19 +61,13 @@ def label_all(
     size = engine.model.parts.image_size
     data = []
     for source, weight in sources:
-        folder = _folder(arguments, source, engine)
+        # Named by all that the labels depend on.
+        facts = (engine.model.key(), source.key(), arguments.grid, sorted(arguments.set))
+        key = content_key(repr(facts).encode())[:8]
+        folder = Path(arguments.out) / FOLDER / f"{source.name}-{key}"
         count = SelfLabeller(segmenter, size, folder).label(source)
         print(f"{folder}: {count.masks} masks in {count.frames} frames")
         if count.broken:
             print(f"{source.name}: {count.broken} left out: {count.reason}", file=sys.stderr)
         data.append((str(folder), weight))
     return data
-
-
-def _folder(arguments: argparse.Namespace, source: FrameSource, engine: FrozenEngine) -> Path:
-    """Return the folder of the labels, named by all that they depend on."""
-    from aopsam_ros.training.prepared_images import content_key
-
-    facts = (engine.model.key(), source.key(), arguments.grid, sorted(arguments.set))
-    key = content_key(repr(facts).encode())[:8]
-    return Path(arguments.out) / FOLDER / f"{source.name}-{key}"

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyperf
 from numpy.typing import NDArray
 
 from aopsam_benchmarks.floors import count_multiplications
-from aopsam_benchmarks.part import add_model_arguments, benchmark_image, engine_of, parse_size
+from aopsam_benchmarks.part import add_model_arguments, benchmark_image, parse_size
 from aopsam_ros.bundle.loading import (
     DECODER,
     ENCODER,
@@ -26,6 +27,7 @@ from aopsam_ros.bundle.loading import (
     Bundle,
     load_bundle,
 )
+from aopsam_ros.commands.arguments import engine_options
 from aopsam_ros.engines.base import Engine, all_logits
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.geometry import preprocess
@@ -110,28 +112,17 @@ def decoder_multiplications(
     return total
 
 
-@dataclass(frozen=True)
-class GraphRow:
-    """A graph's milliseconds, how much they scatter, and the least that it could take.
-
-    The floor is None where the rate of this machine's CPU says nothing about the engine.
-    """
-
-    graph: str
-    ms: float
-    scatter_ms: float
-    gflop: float
-    floor_ms: float | None
-    times_floor: float | None
-
-
-def graph_rows(times: Path, counts: Mapping[str, int], rate: float | None) -> list[GraphRow]:
+def graph_rows(times: Path, counts: Mapping[str, int], rate: float | None) -> list[dict[str, Any]]:
     """Join pyperf's file with the graphs' multiplications, in pyperf's order.
 
     Args:
         times: JSON of pyperf.
         counts: multiplications by graph.
-        rate: the machine's best, multiplications a second.
+        rate: the machine's best, multiplications a second; None where it says nothing about the
+            engine.
+
+    Returns:
+        a graph's milliseconds, how much they scatter, and the least that it could take.
     """
     rows = []
     for bench in pyperf.BenchmarkSuite.load(str(times)).get_benchmarks():
@@ -139,14 +130,14 @@ def graph_rows(times: Path, counts: Mapping[str, int], rate: float | None) -> li
         scatter = bench.median_abs_dev() if bench.get_nvalue() > 1 else 0.0
         floor = counts[name] / rate if rate else None
         rows.append(
-            GraphRow(
-                graph=name,
-                ms=1e3 * seconds,
-                scatter_ms=1e3 * scatter,
-                gflop=2e-9 * counts[name],
-                floor_ms=None if floor is None else 1e3 * floor,
-                times_floor=seconds / floor if floor else None,
-            )
+            {
+                "graph": name,
+                "ms": 1e3 * seconds,
+                "scatter_ms": 1e3 * scatter,
+                "gflop": 2e-9 * counts[name],
+                "floor_ms": None if floor is None else 1e3 * floor,
+                "times_floor": seconds / floor if floor else None,
+            }
         )
     return rows
 
@@ -161,7 +152,7 @@ def main() -> int:
     runner.argparser.add_argument("--work", type=Path)
     arguments = runner.parse_args()
     bundle = load_bundle(arguments.model)
-    engine = create_engine(bundle, engine_of(arguments))
+    engine = create_engine(bundle, engine_options(arguments))
     runs = graph_runs(bundle, engine, benchmark_image(*parse_size(arguments.size)))
     wanted = [one for one in runs if not arguments.only or one.name in arguments.only]
     for one in wanted:

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from aopsam_benchmarks.memory import exactly
 from aopsam_benchmarks.part import (
     benchmark_image,
-    engine_of,
     parse_size,
     part_parser,
     summary,
     write_json,
 )
-from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -63,7 +62,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="that cameras run")
     arguments = parser.parse_args()
     found = {}
-    loading = Loading(arguments.model, engine_of(arguments), parse_settings(arguments.set))
+    loading = Loading(arguments.model, engine_options(arguments), parse_settings(arguments.set))
     with loading.segmenter() as segmenter:
         found["prompts"] = [
             _with_prompts(segmenter, arguments.size, count, arguments.runs)

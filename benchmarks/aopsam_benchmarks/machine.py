@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -39,24 +40,12 @@ def describe_machine() -> dict[str, Any]:
     facts: dict[str, Any] = {name: found[name] for name in FACTS if name in found}
     facts["date"] = str(facts.get("date", ""))
     facts["memory_gb"] = round(psutil.virtual_memory().total / 1e9, 1)
-    facts["instructions"] = _instructions()
-    facts["versions"] = _versions()
-    return facts
-
-
-def _versions() -> dict[str, str]:
-    versions = {}
+    # The instruction sets that matter to matrix products, as Linux lists them.
+    info = Path("/proc/cpuinfo")
+    words = set(info.read_text(encoding="utf-8").split()) if info.is_file() else set()
+    facts["instructions"] = [name for name in INSTRUCTIONS if name in words]
+    facts["versions"] = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return versions
-
-
-def _instructions() -> list[str]:
-    """Name the instruction sets that matter to matrix products, as Linux lists them."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            words = set(file.read().split())
-    except OSError:
-        return []
-    return [name for name in INSTRUCTIONS if name in words]
+            facts["versions"][package] = metadata.version(package)
+    return facts

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import (
     benchmark_image,
-    engine_of,
     parse_size,
     part_parser,
     write_json,
 )
 from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
-from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.evaluation.memory import peak, reset_peak
@@ -50,7 +49,7 @@ def main() -> int:
     bundle, settings = load_bundle(arguments.model), parse_settings(arguments.set)
     if arguments.prompts:
         settings |= exactly(arguments.prompts)
-    work = make(bundle, engine_of(arguments), settings)
+    work = make(bundle, engine_options(arguments), settings)
     loaded = reset_peak()  # loading a model takes more than running it
     for _ in range(FRAMES):
         work(rgb)

@@ -32,13 +32,12 @@ from std_msgs.msg import Header
 
 from aopsam_benchmarks.part import (
     benchmark_image,
-    engine_of,
     parse_size,
     part_parser,
     summary,
     write_json,
 )
-from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.demo.domains import unused_domain
 from aopsam_ros.demo.interrupts import Check, interrupts
 from aopsam_ros.demo.processes import Child
@@ -81,7 +80,9 @@ def main() -> int:
 def _frames(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The node beside the bare pipeline, as it is configured."""
     with contextlib.ExitStack() as stack:
-        segmenter = stack.enter_context(Segmenter.from_bundle(given.model, engine=engine_of(given)))
+        segmenter = stack.enter_context(
+            Segmenter.from_bundle(given.model, engine=engine_options(given))
+        )
         segmenter.options = segmenter.options.updated(parse_settings(given.set))
         live = stack.enter_context(_live(OURS, _parameters(given)))
         for size in given.sizes:

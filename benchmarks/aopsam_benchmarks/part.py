@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.commands.arguments import add_engine_arguments
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.ros.resources import resource_folder
@@ -33,16 +33,8 @@ def part_parser(description: str) -> argparse.ArgumentParser:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the model, its engine, and the image's size."""
     parser.add_argument("--model", default="nano", help="bundle's name or folder")
-    parser.add_argument("--engine", default="auto", help="engine that runs it")
-    parser.add_argument("--precision", default="auto", help="of the engine")
-    parser.add_argument("--threads", type=int, default=0, help="of the engine (0: it chooses)")
+    add_engine_arguments(parser)
     parser.add_argument("--size", default="1280x720", help="of the image")
-
-
-def engine_of(arguments: argparse.Namespace) -> EngineOptions:
-    """Return what a part's arguments say about the engine."""
-    names = ("engine", "threads", "precision")
-    return EngineOptions(**{name: getattr(arguments, name) for name in names})
 
 
 def parse_size(text: str) -> tuple[int, int]:

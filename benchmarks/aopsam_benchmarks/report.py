@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 Found = Mapping[str, Any]  # a part's findings, or a model's by part
+# Columns: titles and formats.
+FRAMES = {
+    "prompts": "{prompts}",
+    "ms": "{frame_ms[median]:.1f}",
+    "from": "{frame_ms[min]:.1f}",
+    "to": "{frame_ms[max]:.1f}",
+    "frames": "{frame_ms[runs]}",
+    "decoded": "{prompts_decoded}",
+    "masks": "{masks}",
+}
+NODE = {
+    "size": "{size}",
+    "live ms": "{live_ms[median]:.1f}",
+    "bare ms": "{bare_ms[median]:.1f}",
+    "ROS ms": "{overhead_ms:.1f}",
+    "plain node ms": "{plain_ms:.1f}",
+    "by default": "{default_ms:.1f}",
+    "frames/s": "{stream_fps:.1f}",
+}
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """One figure that two measurements make."""
-
-    model: str
-    what: str
-    value: float
-    unit: str
-
-
-def ratios(models: Mapping[str, Found]) -> list[Ratio]:
-    """Return every ratio that the parts measured allow."""
+def ratios(models: Mapping[str, Found]) -> list[dict[str, Any]]:
+    """Return every figure that two measurements make: its model, what it is, value and unit."""
     return [
-        Ratio(model, what, value, unit)
+        {"model": model, "what": what, "value": value, "unit": unit}
         for model, found in models.items()
         for what, value, unit in _ratios_of(found)
     ]
@@ -47,13 +55,13 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
         what = f"longest frame with {row['budget_ms']} ms for each"
         yield what, row["frame_ms"]["max"] / row["budget_ms"], "x"
     for row in found.get("node", []):
-        yield f"ROS overhead, {row['size']}", row["overhead_ms"], "ms"
-        yield f"a plain node's answer, {row['size']}", row["plain_ms"], "ms"
-        what = f"a plain node's answer, {row['size']}, Fast DDS's default settings"
-        yield what, row["default_ms"], "ms"
-        yield f"live node, {row['size']}", row["stream_fps"], "frames/s"
-        what = f"live node, {row['size']}, {row['workers']} workers"
-        yield what, row["workers_fps"], "frames/s"
+        size = row["size"]
+        plain, live = f"a plain node's answer, {size}", f"live node, {size}"
+        yield f"ROS overhead, {size}", row["overhead_ms"], "ms"
+        yield plain, row["plain_ms"], "ms"
+        yield f"{plain}, Fast DDS's default settings", row["default_ms"], "ms"
+        yield live, row["stream_fps"], "frames/s"
+        yield f"{live}, {row['workers']} workers", row["workers_fps"], "frames/s"
 
 
 def _graph_ratios(rows: Sequence[Found]) -> Iterator[tuple[str, float, str]]:
@@ -75,7 +83,11 @@ def _batch(row: Found) -> int:
 
 def as_text(results: Found) -> str:
     """Return the whole report."""
-    parts = [_machine(results["machine"]), _table("Ratios", _ratio_lines(results["ratios"]))]
+    ratio_lines = [
+        [ratio["model"], ratio["what"], f"{ratio['value']:.3g} {ratio['unit']}"]
+        for ratio in results["ratios"]
+    ]
+    parts = [_machine(results["machine"]), _table("Ratios", ratio_lines)]
     if results["settings"]["quick"]:
         parts.insert(0, "A quick run shows that everything works. Its figures mean nothing.")
     for model, found in results["models"].items():
@@ -95,14 +107,12 @@ def _machine(machine: Found) -> str:
     return f"{text}load at the start {load:.2f}{busy}"
 
 
-def _ratio_lines(found: Sequence[Found]) -> list[list[str]]:
-    return [[r["model"], r["what"], f"{r['value']:.3g} {r['unit']}"] for r in found]
-
-
 def _model_tables(model: str, found: Found) -> Iterator[str]:
     if "frames" in found:
         yield _table(f"{model}: whole frames", _frame_lines(found))
-        yield _table(f"{model}: stages of a frame, ms", _stage_lines(found["frames"]))
+        stages = found["frames"][0]["stages_ms"]
+        columns = {"prompts": "{prompts}"} | {name: f"{{stages_ms[{name}]:.1f}}" for name in stages}
+        yield _table(f"{model}: stages of a frame, ms", _lines(found["frames"], columns))
     if "graphs" in found:
         rate = f"{2e-9 * found['graphs']['multiplications_per_s']:.0f} GFLOP/s"
         yield _table(f"{model}: graphs; floors at {rate}", _graph_lines(found["graphs"]["rows"]))
@@ -111,33 +121,22 @@ def _model_tables(model: str, found: Found) -> Iterator[str]:
     if "growth" in found:
         yield _table(f"{model}: growth", _growth_lines(found["growth"]))
     if "node" in found:
-        yield _table(f"{model}: live node", _node_lines(found["node"]))
+        workers = f"{found['node'][0]['workers']} workers"
+        columns = {**NODE, workers: "{workers_fps:.1f}", "masks": "{masks}"}
+        yield _table(f"{model}: live node", _lines(found["node"], columns))
+
+
+def _lines(rows: Sequence[Found], columns: Mapping[str, str]) -> list[list[str]]:
+    """Write rows in columns, whose titles map to formats, below the titles."""
+    return [[*columns], *([form.format(**row) for form in columns.values()] for row in rows)]
 
 
 def _frame_lines(found: Found) -> list[list[str]]:
-    lines = [["prompts", "ms", "from", "to", "frames", "decoded", "masks"]]
-    for row in found["frames"]:
-        lines.append(
-            [row["prompts"], *_spread(row), str(row["prompts_decoded"]), str(row["masks"])]
-        )
+    rows = list(found["frames"])
     if "official" in found:
-        row = found["official"]
-        name = f"official generator, torch {row['torch']}"
-        lines.append([name, *_spread(row), "", str(row["masks"])])
-    return lines
-
-
-def _spread(row: Found) -> list[str]:
-    spread = row["frame_ms"]
-    return [*(f"{spread[key]:.1f}" for key in ("median", "min", "max")), str(spread["runs"])]
-
-
-def _stage_lines(frames: Sequence[Found]) -> list[list[str]]:
-    stages = list(frames[0]["stages_ms"])
-    lines = [["prompts", *stages]]
-    return lines + [
-        [row["prompts"], *(f"{row['stages_ms'][stage]:.1f}" for stage in stages)] for row in frames
-    ]
+        name = f"official generator, torch {found['official']['torch']}"
+        rows.append({**found["official"], "prompts": name, "prompts_decoded": ""})
+    return _lines(rows, FRAMES)
 
 
 def _graph_lines(rows: Sequence[Found]) -> list[list[str]]:
@@ -149,41 +148,28 @@ def _graph_lines(rows: Sequence[Found]) -> list[list[str]]:
 
 
 def _memory_lines(memory: Found) -> list[list[str]]:
-    lines = [["process", "peak MB"], ["encoder alone", f"{memory['encoder_mb']:.0f}"]]
-    lines.append(["prompt stage above it", f"{memory['prompt_stage_mb']:.1f}"])
-    lines += [
-        [f"pipeline, {row['prompts']} prompts", f"{row['peak_mb']:.0f}"]
-        for row in memory["pipeline"]
+    return [
+        ["process", "peak MB"],
+        ["encoder alone", f"{memory['encoder_mb']:.0f}"],
+        ["prompt stage above it", f"{memory['prompt_stage_mb']:.1f}"],
+        *([f"pipeline, {r['prompts']} prompts", f"{r['peak_mb']:.0f}"] for r in memory["pipeline"]),
     ]
-    return lines
 
 
 def _growth_lines(growth: Found) -> list[list[str]]:
     lines = [["", "ms a frame", "decoded", "masks"]]
-    for kind, key, unit in (("prompts", "prompts", "prompts"), ("sizes", "size", "pixels")):
+    for kind, name in (
+        ("prompts", "{prompts} prompts"),
+        ("sizes", "{size} pixels"),
+        ("budgets", "{budget_ms} ms for a frame"),
+    ):
         for row in growth[kind]:
-            lines.append([f"{row[key]} {unit}", *_growth_cells(row)])
-    for row in growth["budgets"]:
-        longest = f"longest {row['frame_ms']['max']:.1f} ms"
-        lines.append([f"{row['budget_ms']} ms for a frame", *_growth_cells(row), longest])
+            cells = [f"{row['frame_ms']['median']:.1f}", str(row["decoded"]), str(row["masks"])]
+            cells += [f"longest {row['frame_ms']['max']:.1f} ms"] if kind == "budgets" else []
+            lines.append([name.format(**row), *cells])
     for row in growth["cameras"]:
         each = f"{row['fps_each']:.2f} frames/s each, {row['memory_mb']:.0f} MB in all"
         lines.append([f"{row['cameras']} cameras", each])
-    return lines
-
-
-def _growth_cells(row: Found) -> list[str]:
-    return [f"{row['frame_ms']['median']:.1f}", str(row["decoded"]), str(row["masks"])]
-
-
-def _node_lines(rows: Sequence[Found]) -> list[list[str]]:
-    header = ["size", "live ms", "bare ms", "ROS ms", "plain node ms", "by default", "frames/s"]
-    lines = [[*header, f"{rows[0]['workers']} workers", "masks"]]
-    for row in rows:
-        times = [f"{row[key]['median']:.1f}" for key in ("live_ms", "bare_ms")]
-        figures = ("overhead_ms", "plain_ms", "default_ms", "stream_fps", "workers_fps")
-        times += [f"{row[key]:.1f}" for key in figures]
-        lines.append([row["size"], *times, str(row["masks"])])
     return lines
 
 

@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from aopsam_benchmarks.part import (
     benchmark_image,
-    engine_of,
     parse_size,
     part_parser,
     summary,
     write_json,
 )
 from aopsam_ros.bundle.loading import DECODER, Bundle, Graph, load_bundle
-from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.results import Segmentation
@@ -47,7 +46,7 @@ def main() -> int:
     arguments = parser.parse_args()
     segmenters = contenders(
         load_bundle(arguments.model),
-        engine_of(arguments),
+        engine_options(arguments),
         f"grid{arguments.grid}",
         parse_settings(arguments.set),
         arguments.published,
