@@ -13,11 +13,6 @@ from aopsam_ros.evaluation.metrics import Crop, match_one_to_one
 WIDTH_SHARE = 0.02  # of the image's diagonal: how far inside an outline pixels still belong to it
 
 
-def boundary_width(height: int, width: int) -> int:
-    """Return the width of the region along an outline, pixels, for an image of that size."""
-    return max(1, round(WIDTH_SHARE * float(np.hypot(height, width))))
-
-
 def boundary_region(mask: Crop, width: int) -> NDArray[np.bool_]:
     """Return a mask's pixels at most `width` from its outside, bool `[h, w]` inside its box.
 
@@ -57,7 +52,7 @@ def mean_boundary_iou(
         iou: of the masks, `[masks, ground truth]`.
         size: height and width of the image.
     """
-    width = boundary_width(*size)
+    width = max(1, round(WIDTH_SHARE * float(np.hypot(*size))))
     pairs = match_one_to_one(iou)
     total = sum(boundary_iou(masks[i], ground_truth[j], width) for i, j in pairs)
     return total / len(ground_truth)

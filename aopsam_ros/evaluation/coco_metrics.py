@@ -36,17 +36,13 @@ class CocoImage(TypedDict):
 
 
 def compress(crop: Crop, height: int, width: int) -> str:
-    """Return a mask as COCO's compressed run lengths: column by column over the whole image."""
+    """Return a mask as COCO's compressed run lengths over the whole image."""
     from pycocotools import mask as coco
 
     x, y, w, h = crop.box
-    columns = np.zeros((w, height), np.bool_)
-    columns[:, y : y + h] = crop.pixels.T
-    flat = np.concatenate(([False], columns.ravel(), [False]))
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + x * height
-    counts = np.diff(edges, prepend=0, append=height * width).tolist()
-    encoded = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return str(encoded["counts"].decode("ascii"))
+    mask = np.zeros((height, width), np.uint8, order="F")
+    mask[y : y + h, x : x + w] = crop.pixels
+    return str(coco.encode(mask)["counts"].decode("ascii"))
 
 
 def expand(text: str, height: int, width: int) -> Crop:

@@ -74,7 +74,8 @@ def configurations(
     found = [Configuration("sources", source, source) for source in sources]
     if PREDICTOR in sources:
         found += _ablation(predictor) if "ablation" in parts else []
-        found += _rules() if "rules" in parts else []
+        rules = OPTIONS["asf.filtering"].choices if "rules" in parts else ()
+        found += [Configuration("rules", r, PREDICTOR, {"asf.filtering": r}) for r in rules]
         found += _sweeps(predictor) if "sweeps" in parts else []
     return found
 
@@ -95,11 +96,6 @@ def _ablation(predictor: SegmenterOptions) -> list[Configuration]:
         (f"+ filtering ({rule})", {"asf.filtering": rule}),
     ]
     return [Configuration("ablation", title, PREDICTOR, changes) for title, changes in steps]
-
-
-def _rules() -> list[Configuration]:
-    rules = OPTIONS["asf.filtering"].choices
-    return [Configuration("rules", rule, PREDICTOR, {"asf.filtering": rule}) for rule in rules]
 
 
 def _sweeps(predictor: SegmenterOptions) -> list[Configuration]:

@@ -85,7 +85,17 @@ class Evaluator:
         configurations(named, task.parts, SegmenterOptions().updated(task.settings))
         self._task = task
         bundle = load_bundle(task.model)
-        self._engine = create_engine(bundle, task.engine)
+        self._engine = engine = create_engine(bundle, task.engine)
+        count = task.engine.threads
+        threads = f"{count} threads" if count else "threads by its own choice"
+        self._about = {
+            "model": f"{bundle.name} {bundle.version}",
+            "engine": f"{engine.name} on {engine.device}, {engine.precision}, {threads}",
+            "machine": describe_machine(),
+        }
+        if task.boxes is not None:
+            taken = f"{task.detector_ms:g} ms an image" if task.detector_ms else "not counted"
+            self._about["detector's time"] = taken
         segmenters = [Segmenter(bundle, self._engine, source) for source in task.sources]
         self._segmenters = {segmenter.source.name: segmenter for segmenter in segmenters}
         self._stores: dict[str, Store] = {}
@@ -116,16 +126,17 @@ class Evaluator:
             groups.setdefault(dataset.name, []).append(key)
         data = {name: len(keys) for name, keys in groups.items()}
         groups[ALL] = list(self.places)
+        bar = tqdm(self.measurements, unit="row", desc="memory", file=sys.stderr)
         outcomes = [
             Outcome(
-                one.configuration,
-                one.options.flat(),
-                one.means(groups, self._task.detector_ms),
-                self._peak_memory(one),
+                configuration=one.configuration,
+                options=one.options.flat(),
+                figures=one.means(groups, self._task.detector_ms),
+                peak_mb=self._peak_memory(one),
             )
-            for one in tqdm(self.measurements, unit="row", desc="memory", file=sys.stderr)
+            for one in bar
         ]
-        return Evaluation(self._about(first), data, outcomes)
+        return Evaluation(self._about, data, outcomes)
 
     def _prepare(self, configuration: Configuration) -> Measurement:
         task, segmenter = self._task, self._segmenters[configuration.source]
@@ -135,7 +146,7 @@ class Evaluator:
             {
                 "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
                 "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
-                "engine": _engine(segmenter, task.engine.threads),
+                "engine": self._about["engine"],
                 "source": segmenter.source.name,
                 "options": options.flat(),
                 "boxes": task.boxes.digest if task.boxes and segmenter.source.needs_boxes else "",
@@ -164,18 +175,6 @@ class Evaluator:
                 bar.update(len(self.measurements))
         if not self.places:
             raise DatasetError("no image has an instance of at least 0.1 % of its area")
-
-    def _about(self, segmenter: Segmenter) -> dict[str, str]:
-        task, bundle = self._task, segmenter.bundle
-        about = {
-            "model": f"{bundle.name} {bundle.version}",
-            "engine": _engine(segmenter, task.engine.threads),
-            "machine": describe_machine(),
-        }
-        if task.boxes is not None:
-            taken = f"{task.detector_ms:g} ms an image" if task.detector_ms else "not counted"
-            about["detector's time"] = taken
-        return about
 
     def _peak_memory(self, one: Measurement) -> float | None:
         """Measure a configuration in a process of its own, once; MiB."""
@@ -207,10 +206,3 @@ def _frame_before(
         camera.reset()
     shift = camera.update(image.rgb)
     return FrameBefore(before.key, shift) if before is not None and is_next else None
-
-
-def _engine(segmenter: Segmenter, threads: int) -> str:
-    """Say what runs the model, and how."""
-    count = f"{threads} threads" if threads else "threads by its own choice"
-    engine = segmenter.engine
-    return f"{engine.name} on {engine.device}, {engine.precision}, {count}"

@@ -108,15 +108,13 @@ def corrected(prompt: Prompt, ground_truth: NDArray[np.bool_], found: Crop) -> P
     and padding where nothing is wrong.
     """
     x, y, w, h = found.box
-    missing, extra = ground_truth.copy(), np.zeros_like(ground_truth)
-    missing[y : y + h, x : x + w] &= ~found.pixels
-    extra[y : y + h, x : x + w] = found.pixels & ~ground_truth[y : y + h, x : x + w]
-    regions = [_largest_region(missing), _largest_region(extra)]
-    areas = [np.count_nonzero(region) for region in regions]
-    which = int(areas[1] > areas[0])
-    point, label = (0, 0), PADDING
-    if areas[which]:
-        point, label = innermost_pixel(regions[which]), (FOREGROUND, BACKGROUND)[which]
+    whole = np.zeros_like(ground_truth)
+    whole[y : y + h, x : x + w] = found.pixels
+    missing, extra = ground_truth & ~whole, whole & ~ground_truth
+    regions = {FOREGROUND: _largest_region(missing), BACKGROUND: _largest_region(extra)}
+    label = max(regions, key=lambda label: int(np.count_nonzero(regions[label])))
+    is_wrong = regions[label].any()
+    point, label = (innermost_pixel(regions[label]), label) if is_wrong else ((0, 0), PADDING)
     coords, labels = prompt
     return np.vstack((coords, [point])), np.append(labels, label)
 

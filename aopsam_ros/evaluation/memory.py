@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import ParamSpec
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
@@ -20,12 +19,8 @@ from aopsam_ros.errors import InferenceError
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.segmentation.segmenter import Segmenter
 
-Given = ParamSpec("Given")
 
-
-def in_fresh_process(
-    measure: Callable[Given, float], *args: Given.args, **kw: Given.kwargs
-) -> float:
+def in_fresh_process(measure: Callable[..., float], *arguments: object) -> float:
     """Return what a function measures in a process that has done nothing else.
 
     Raises:
@@ -33,7 +28,7 @@ def in_fresh_process(
     """
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(measure, *args, **kw).result()
+            return pool.submit(measure, *arguments).result()
     except BrokenProcessPool as error:
         raise InferenceError(f"memory could not be measured: {error}") from None
 

@@ -49,12 +49,8 @@ def pairwise_iou(
     most = np.minimum(sides.prod(-1), np.minimum(areas, other_areas))
     for i, j in np.argwhere(most > at_least * (areas + other_areas - most)):
         (left, top), (width, height) = low[i, j], sides[i, j]
-        overlap = int(
-            np.count_nonzero(
-                _window(first[i], left, top, width, height)
-                & _window(second[j], left, top, width, height)
-            )
-        )
+        seen = [_window(crop, left, top, width, height) for crop in (first[i], second[j])]
+        overlap = int(np.count_nonzero(seen[0] & seen[1]))
         iou[i, j] = overlap / (first[i].area + second[j].area - overlap)
     return iou
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.evaluation.evaluator import Evaluator
-from aopsam_ros.evaluation.examples import draw_examples
+from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.plots import Point, draw_front, draw_reliability, draw_sweep
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome
 from aopsam_ros.evaluation.tables import Table
-from aopsam_ros.images.files import write_bytes
+from aopsam_ros.images.files import write_bytes, write_rgb
 
+EXAMPLES = "examples"  # folder of the example images
 LEGEND = (
     "PQ = SQ x RQ: panoptic quality without classes, matches at IoU above 0.5. AR and AP: COCO's, "
     "without classes; AR@1000 also by size. mIoU 1:1: greedy one-to-one matching, averaged over "
@@ -167,3 +170,38 @@ def _row_of_examples(row: Sequence[tuple[str, str]]) -> str:
     )
     columns = f"grid-template-columns:repeat({len(row)},1fr)"
     return f'<div class="examples" style="{columns}">{figures}</div>'
+
+
+def draw_examples(evaluator: Evaluator, folder: Path) -> list[list[tuple[str, str]]]:
+    """Draw what each prompt source finds where the first did best, middling and worst.
+
+    Args:
+        evaluator: after its run; its first source chooses the images.
+        folder: gets a folder `examples`.
+
+    Returns:
+        a row for each image: files, relative to `folder`, and captions.
+    """
+    (folder / EXAMPLES).mkdir(exist_ok=True)
+    sources = [one for one in evaluator.measurements if one.configuration.part == "sources"]
+    first = sources[0].store.results
+    ranked = sorted(evaluator.places, key=lambda key: (-first[key]["one_to_one"], key))
+    rows = []
+    for word, place in {"best": 0, "median": len(ranked) // 2, "worst": -1}.items():
+        key = ranked[place]
+        image = read_image(*evaluator.places[key])
+        if image is None or image.key != key:
+            raise ValueError(f"{key} has changed since it was measured")
+        row = []
+        for one in sources:
+            title, figures = one.configuration.title, one.store.results[key]
+            digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+            file = f"{EXAMPLES}/{word}_{title}_{digest}.jpg"
+            write_rgb(folder / file, draw_overlay(image.rgb, one.segment(image)))
+            caption = (
+                f"{word}: {title}, {image.dataset.name}/{image.labelled.name}, mIoU 1:1 "
+                f"{100 * figures['one_to_one']:.1f}, {figures['prompts_decoded']} prompts decoded"
+            )
+            row.append((file, caption))
+        rows.append(row)
+    return rows

@@ -126,16 +126,12 @@ def test_a_store_survives_a_line_that_was_cut_off(tmp_path, data, tiny):
     assert Store(path).results == {}
 
 
-def peak(tiny_folder, data, source="predictor", boxes=None):
-    options, images = {"asf.max_prompts": 3}, [(data[0], 0), (data[1], 1)]
-    return in_fresh_process(peak_memory, str(tiny_folder), ENGINE, source, options, images, boxes)
-
-
 def test_a_fresh_process_measures_memory(tiny_folder, data, boxes_file):
-    assert 0 < peak(tiny_folder, data) < 2000
-    assert peak(tiny_folder, data, "boxes", boxes_file) > 0
+    options, images = {"asf.max_prompts": 3}, [(data[0], 0), (data[1], 1)]
+    task = (peak_memory, str(tiny_folder), ENGINE, "boxes", options, images)
+    assert 0 < in_fresh_process(*task, boxes_file) < 2000
     with pytest.raises(AopsamError, match="needs boxes"):
-        peak(tiny_folder, data, "boxes")
+        in_fresh_process(*task)
 
 
 # A fresh process: what others allocated and gave back would be used again, unseen.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aopsam_ros.evaluation.boundary import boundary_iou, boundary_width, mean_boundary_iou
+from aopsam_ros.evaluation.boundary import boundary_iou, mean_boundary_iou
 from aopsam_ros.evaluation.calibration import expected_calibration_error, reliability
 from aopsam_ros.evaluation.coco_metrics import COCO_FIGURES
 from aopsam_ros.evaluation.figures import SHARES, mean_figures, measure
@@ -73,10 +73,8 @@ def test_a_hole_has_a_boundary_too():
 
 
 def test_mean_boundary_iou_counts_the_unmatched_as_zero():
-    assert boundary_width(480, 640) == 16
     labelled = crops(rectangle(0, 10, 0, 10), rectangle(15, 25, 0, 10))
     found = crops(rectangle(0, 10, 0, 10))
-    assert boundary_width(*SIZE) == 1
     assert mean_boundary_iou(found, labelled, np.array([[1.0, 0.0]]), SIZE) == 0.5
 
 

@@ -93,11 +93,6 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, ima
     assert min(found) > 0.8
 
 
-def test_the_same_search_comes_to_the_same(tuned, bad_bundle, images, tmp_path):
-    again = tune(bad_bundle, images, tmp_path, "--max-calls", "4", "--limit", "5")
-    assert without_times(again) == without_times(tuned[1])
-
-
 def without_times(content):
     return {
         **content,
@@ -121,10 +116,10 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("trials", [0, 23])
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(
-    tuned, bad_bundle, images, tmp_path, monkeypatch, trials
+    tuned, bad_bundle, images, tmp_path, monkeypatch
 ):
+    trials = 23
     more = ("--max-calls", "4", "--limit", "5")
     command = words(bad_bundle, images, tmp_path, *more)
     done = subprocess.run(
