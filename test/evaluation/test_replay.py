@@ -56,12 +56,9 @@ class Bench:
         self.replay = Replay(self.segmenter, [self.dataset])
         self.photographs = [read_image(self.dataset, index) for index in range(len(self.dataset))]
         file = BoxFile(boxes_file)
-        self.boxes = [
-            file.find(p.labelled.name, [self.dataset.name])
-            if self.segmenter.source.needs_boxes
-            else None
-            for p in self.photographs
-        ]
+        names = [p.labelled.name for p in self.photographs]
+        needed = self.segmenter.source.needs_boxes
+        self.boxes = [file.find(n, [self.dataset.name]) if needed else None for n in names]
         pairs = zip(self.photographs, self.boxes, strict=True)
         self.cached = [self.replay.encode(p, 0, boxes) for p, boxes in pairs]
 

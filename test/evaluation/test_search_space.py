@@ -35,13 +35,10 @@ def test_what_changes_nothing_is_not_searched():
     assert set(asked) == set(OPTIONS["asf.filtering"].choices)
 
 
-def test_what_the_user_has_set_is_left_alone():
-    space = SearchSpace(True, frozenset({"asf.min_spacing", "asf.filtering"}), None)
-    names = set(space.suggest(Dice(1)))
-    assert names.isdisjoint({"asf.min_spacing", "asf.filtering"}) and "mask.combine" in names
-
-
-def test_other_sources_have_options_of_masks_only():
+def test_what_the_user_has_set_is_left_alone_and_other_sources_have_options_of_masks_only():
+    given = frozenset({"asf.min_spacing", "asf.filtering"})
+    names = set(SearchSpace(True, given, None).suggest(Dice(1)))
+    assert names.isdisjoint(given) and "mask.combine" in names
     names = SearchSpace(False, frozenset(), None).suggest(Dice(1))
     assert names and all(name.startswith("mask.") for name in names)
 
@@ -54,23 +51,17 @@ def test_the_budget_is_one_of_the_limits_tried():
 
 
 def test_the_search_starts_near_the_models_own_values():
-    own = SegmenterOptions().updated(
-        {
-            "asf.smoothing_sigma": 9.0,
-            "asf.confidence_threshold": 0.131,
-            "asf.min_spacing": 1,
-            "asf.max_prompts": 100,
-            "mask.stability_threshold": 0.12,
-            "mask.combine": "box_nms",
-        }
-    )
+    values = {
+        "asf.smoothing_sigma": (9.0, 4.0),
+        "asf.confidence_threshold": (0.131, 0.14),
+        "asf.min_spacing": (1, 2),
+        "asf.max_prompts": (100, 128),
+        "mask.stability_threshold": (0.12, 0.1),
+        "mask.combine": ("box_nms", "box_nms"),
+    }
+    own = SegmenterOptions().updated({name: given for name, (given, _) in values.items()})
     near = EVERYTHING.near(own.flat())
-    assert near["asf.smoothing_sigma"] == 4.0
-    assert near["asf.confidence_threshold"] == 0.14
-    assert near["asf.min_spacing"] == 2
-    assert near["asf.max_prompts"] == 128
-    assert near["mask.stability_threshold"] == 0.1
-    assert near["mask.combine"] == "box_nms"
+    assert {name: near[name] for name in values} == {name: v for name, (_, v) in values.items()}
     assert EVERYTHING.near(SegmenterOptions().updated(near).flat()) == near
 
 

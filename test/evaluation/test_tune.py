@@ -82,9 +82,8 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, ima
         assert type(value) is OPTIONS[name].value_type  # a ROS parameter has one type
     dataset = open_dataset(images)
     found = []
-    with Segmenter.from_bundle(
-        bad_bundle, engine=EngineOptions(engine="onnxruntime", threads=1)
-    ) as segmenter:
+    engine = EngineOptions(engine="onnxruntime", threads=1)
+    with Segmenter.from_bundle(bad_bundle, engine=engine) as segmenter:
         options = segmenter.options.updated(values)
         for index in range(len(dataset)):
             photograph = read_image(dataset, index)
@@ -94,11 +93,8 @@ def test_the_parameter_file_gives_the_node_what_was_found(tuned, bad_bundle, ima
 
 
 def without_times(content):
-    return {
-        **content,
-        "found": {**content["found"], "milliseconds": 0},
-        "own": {**content["own"], "milliseconds": 0},
-    }
+    sides = {side: {**content[side], "milliseconds": 0} for side in ("found", "own")}
+    return {**content, **sides}
 
 
 KILLED = """

@@ -6,26 +6,23 @@ was measured at, so that a worse one is noticed; what it is bad at shows in them
 eyes and nose, the single bricks).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
-from aopsam_ros.results import Segmentation
 from support import golden_masks
 
-BARS: dict[str, float] = golden_masks.ANNOTATIONS["bars"]
+BARS = golden_masks.ANNOTATIONS["bars"]
 
 
 @pytest.mark.parametrize("name", golden_masks.annotated_names())
-def test_objects_are_found(name: str, segmentations: dict[str, Segmentation]) -> None:
+def test_objects_are_found(name, segmentations):
     ious = golden_masks.hand_ious(name, segmentations[name])
     mean = float(np.mean(list(ious.values())))
-    worst = ", ".join(f"{title} {value:.2f}" for title, value in sorted(ious.items(), key=_value))
+    worst = ", ".join(f"{title} {ious[title]:.2f}" for title in sorted(ious, key=ious.get))
     assert mean >= BARS[name], f"mean best IoU {mean:.3f}, bar {BARS[name]}: {worst[:400]}"
 
 
-def test_objects_are_found_on_average(segmentations: dict[str, Segmentation]) -> None:
+def test_objects_are_found_on_average(segmentations):
     means = [
         np.mean(list(golden_masks.hand_ious(name, segmentations[name]).values()))
         for name in golden_masks.annotated_names()
@@ -33,10 +30,6 @@ def test_objects_are_found_on_average(segmentations: dict[str, Segmentation]) ->
     assert float(np.mean(means)) >= BARS["average"]
 
 
-def test_every_photograph_has_a_bar() -> None:
+def test_every_photograph_has_a_bar():
     assert set(BARS) == {*golden_masks.annotated_names(), "average"}
     assert min(BARS.values()) > 0.2
-
-
-def _value(item: tuple[str, float]) -> float:
-    return item[1]

@@ -54,16 +54,13 @@ def test_polygons_outline_every_part(pixels):
     canvas = np.zeros(pixels.shape, np.uint8)
     for outline in outlines:
         cv2.fillPoly(canvas, [outline.reshape(-1, 1, 2)], 1)
-    parts, labelled = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
+    parts, _ = cv2.connectedComponents(pixels.astype(np.uint8), connectivity=8)
     assert len(outlines) <= parts - 1
     assert (canvas[pixels] == 1).all()  # only holes are added
     filled = canvas.astype(bool) & ~pixels
-    outside, background = cv2.connectedComponents(
-        np.pad(~pixels, 1, constant_values=True).astype(np.uint8), connectivity=4
-    )
-    assert outside >= 1
+    empty = np.pad(~pixels, 1, constant_values=True).astype(np.uint8)
+    _, background = cv2.connectedComponents(empty, connectivity=4)
     assert not (filled & (background[1:-1, 1:-1] == background[0, 0])).any()
-    assert labelled.shape == pixels.shape
 
 
 def test_simplified_polygons_have_fewer_corners_and_stay_close():

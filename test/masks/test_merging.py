@@ -8,7 +8,6 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks.merging import merge, merge_groups
 from aopsam_ros.masks.selection import LowResMasks
-from support.scenes import coloured_scene
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 5)))
 
@@ -68,13 +67,3 @@ def test_nothing_to_merge():
         np.zeros((0, 8, 8), np.float32), *np.zeros((2, 0), np.float32), *np.zeros((2, 0), np.int64)
     )
     assert len(merge(empty, empty.binary(8, 8), 0.5)[0]) == 0
-
-
-def test_merging_in_a_frame_leaves_no_prompt_rejected(tiny):
-    rgb, objects = coloured_scene(240, 320)
-    x, y = (int(v) for v in objects[0][1])
-    rgb[y + 30 : y + 38, x - 4 : x + 4, 0] = 200  # a second, weaker dot on the first object
-    options = tiny.options.updated({"asf.filtering": "none", "mask.combine": "merge"})
-    result = tiny.segment(rgb, options)
-    assert len(result.masks) == 4
-    assert [p.state.name for p in result.prompts] == ["KEPT"] * 5

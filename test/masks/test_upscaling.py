@@ -82,18 +82,12 @@ def test_one_pixel_mask(at):
     assert_same(upscaled(geometry, 32, logits), expected)
 
 
-def test_empty_mask_has_an_empty_box():
-    geometry = resized_geometry(300, 400, 128)
-    box, crop = upscaled(geometry, 32, np.full((32, 32), -1.0, np.float32))
-    assert box == (0, 0, 0, 0)
-    assert crop.size == 0
-
-
-def test_mask_in_the_padding_only_is_empty():
-    geometry = resized_geometry(100, 400, 128)
+@pytest.mark.parametrize("padding", [-1.0, 5.0])
+def test_an_empty_mask_and_one_in_the_padding_have_an_empty_box(padding):
     logits = np.full((32, 32), -1.0, np.float32)
-    logits[20:] = 5.0
-    assert upscaled(geometry, 32, logits)[0] == (0, 0, 0, 0)
+    logits[20:] = padding
+    box, crop = upscaled(resized_geometry(100, 400, 128), 32, logits)
+    assert box == (0, 0, 0, 0) and crop.size == 0
 
 
 def test_full_mask_of_an_8k_image_is_whole():

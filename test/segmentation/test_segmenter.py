@@ -122,13 +122,17 @@ def test_max_prompts_leaves_the_rest_unused(tiny):
     assert [p.state.name for p in result.prompts] == ["KEPT"] * 3 + ["UNUSED"]
 
 
-def test_a_second_prompt_of_an_object_is_eliminated_or_its_mask_suppressed(tiny):
+def test_a_second_prompt_of_an_object_is_eliminated_or_its_mask_suppressed_or_merged(tiny):
     rgb, objects = coloured_scene(240, 320)
     x, y = (int(v) for v in objects[0][1])
     rgb[y + 30 : y + 38, x - 4 : x + 4, 0] = 200  # a second, weaker dot on the first object
-    for rule, state, decoded in (("none", "REJECTED", 5), ("inside", "ELIMINATED", 4)):
-        options = tiny.options.updated({"asf.batch_size": 1, "asf.filtering": rule})
-        result = tiny.segment(rgb, options)
+    for rule, combine, state, decoded in (
+        ("none", "nms", "REJECTED", 5),
+        ("none", "merge", "KEPT", 5),
+        ("inside", "nms", "ELIMINATED", 4),
+    ):
+        asf = {"asf.batch_size": 1, "asf.filtering": rule, "mask.combine": combine}
+        result = tiny.segment(rgb, tiny.options.updated(asf))
         assert result.prompts_decoded == decoded and len(result.masks) == 4
         assert sorted(p.state.name for p in result.prompts) == sorted(["KEPT"] * 4 + [state])
 

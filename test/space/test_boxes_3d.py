@@ -64,20 +64,40 @@ def test_background_at_the_outline_is_left_out():
     assert box.size[2] < 0.05 and box.center[2] == pytest.approx(2.0, abs=0.01)
 
 
+def cuboid(rng, size, rotation):
+    """Points of a cuboid somewhere, and its centre."""
+    center = rng.uniform(-2, 2, 3)
+    corners = np.array(np.meshgrid(*[np.linspace(-0.5, 0.5, 8)] * 3)).reshape(3, -1).T
+    return (corners * size) @ rotation.T + center, center
+
+
 @given(st.integers(0, 10_000))
 def test_oriented_boxes_are_those_of_turned_cuboids(seed):
     rng = np.random.default_rng(seed)
     size = np.array([1.0, 0.6, 0.3]) * rng.uniform(0.8, 1.2, 3)
     rotation = Rotation.random(random_state=seed).as_matrix()
-    center = rng.uniform(-2, 2, 3)
-    corners = np.array(np.meshgrid(*[np.linspace(-0.5, 0.5, 8)] * 3)).reshape(3, -1).T
-    box = fit_box((corners * size) @ rotation.T + center, "principal")
+    points, center = cuboid(rng, size, rotation)
+    box = fit_box(points, "principal")
     np.testing.assert_allclose(box.center, center, atol=1e-6)
     np.testing.assert_allclose(box.size, size, atol=1e-6)
     assert np.linalg.det(box.rotation) == pytest.approx(1)
     np.testing.assert_allclose(np.abs((box.rotation * rotation).sum(0)), 1, atol=1e-6)
     back = Rotation.from_quat(box.quaternion()).as_matrix()
     np.testing.assert_allclose(back, box.rotation, atol=1e-6)
+
+
+@given(st.integers(0, 10_000))
+def test_upright_boxes_are_those_of_cuboids_turned_about_the_vertical(seed):
+    rng = np.random.default_rng(seed)
+    size = rng.uniform(0.2, 1.0, 3)
+    rotation = Rotation.from_euler("y", rng.uniform(-np.pi, np.pi)).as_matrix()
+    points, center = cuboid(rng, size, rotation)
+    box = fit_box(points, "upright")
+    np.testing.assert_allclose(box.center, center, atol=1e-4)
+    assert box.size[1] == pytest.approx(size[1])
+    np.testing.assert_allclose(np.sort(box.size), np.sort(size), atol=1e-3)
+    np.testing.assert_allclose(box.rotation[:, 1], [0, 1, 0], atol=1e-9)
+    assert np.linalg.det(box.rotation) == pytest.approx(1)
 
 
 def test_too_few_points_are_no_box():
@@ -128,12 +148,11 @@ def test_every_depth_pixel_inside_the_mask_counts_and_no_other(seed):
     except InputError:  # rounding made the shapes too different
         return
     expected = []
-    for row in range(rows):
-        for column in range(columns):
-            y = np.rint((row + 0.5) * (height / rows) - 0.5).astype(int)
-            x = np.rint((column + 0.5) * (width / columns) - 0.5).astype(int)
-            if pixels[min(y, height - 1), min(x, width - 1)] and not np.isnan(depth[row, column]):
-                expected.append(depth[row, column])
+    for row, column in np.ndindex(rows, columns):
+        y = np.rint((row + 0.5) * (height / rows) - 0.5).astype(int)
+        x = np.rint((column + 0.5) * (width / columns) - 0.5).astype(int)
+        if pixels[min(y, height - 1), min(x, width - 1)] and not np.isnan(depth[row, column]):
+            expected.append(depth[row, column])
     if len(expected) <= MOST_POINTS:
         np.testing.assert_array_equal(depths, expected)
     assert coordinates.shape == (len(depths), 2)
@@ -142,18 +161,3 @@ def test_every_depth_pixel_inside_the_mask_counts_and_no_other(seed):
 def test_depth_of_another_shape_is_refused():
     with pytest.raises(InputError, match="depth of 320x240 pixels does not show the view"):
         DepthMap(np.ones((240, 320), np.float32), 720, 1280)
-
-
-@given(st.integers(0, 10_000))
-def test_upright_boxes_are_those_of_cuboids_turned_about_the_vertical(seed):
-    rng = np.random.default_rng(seed)
-    size = rng.uniform(0.2, 1.0, 3)
-    rotation = Rotation.from_euler("y", rng.uniform(-np.pi, np.pi)).as_matrix()
-    center = rng.uniform(-2, 2, 3)
-    corners = np.array(np.meshgrid(*[np.linspace(-0.5, 0.5, 8)] * 3)).reshape(3, -1).T
-    box = fit_box((corners * size) @ rotation.T + center, "upright")
-    np.testing.assert_allclose(box.center, center, atol=1e-4)
-    assert box.size[1] == pytest.approx(size[1])
-    np.testing.assert_allclose(np.sort(box.size), np.sort(size), atol=1e-3)
-    np.testing.assert_allclose(box.rotation[:, 1], [0, 1, 0], atol=1e-9)
-    assert np.linalg.det(box.rotation) == pytest.approx(1)
