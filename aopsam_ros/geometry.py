@@ -47,10 +47,6 @@ class FrameGeometry:
         """Scale points `[..., 2]` (x, y) from source pixels to pixels of the square."""
         return np.asarray(points * self.scale, np.float32)
 
-    def to_source(self, points: NDArray[Any]) -> NDArray[np.float64]:
-        """Scale points `[..., 2]` (x, y) from pixels of the square to source pixels."""
-        return np.asarray(np.asarray(points, np.float64) / self.scale)
-
     def valid_cells(self, size: int) -> tuple[int, int]:
         """Rows and columns of a `size` x `size` map whose cell centres show the image."""
         # Cell i has its centre at (i + 0.5) * image_size / size.
@@ -71,7 +67,7 @@ class FrameGeometry:
         """Convert cell indices (x, y) `[..., 2]` to source points, kept inside the image."""
         resized = (np.asarray(cells, np.float64) + 0.5) * (self.image_size / size) - 0.5
         corner = [self.width - 1.0, self.height - 1.0]
-        return np.asarray(np.clip(self.to_source(resized), 0.0, corner), np.float64)
+        return np.asarray(np.clip(resized / self.scale, 0.0, corner), np.float64)
 
 
 @dataclass(frozen=True)

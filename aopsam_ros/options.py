@@ -154,9 +154,8 @@ class SegmenterOptions:
         """
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
-            checked = check(name, value)
-            group, key = name.split(".")
-            changes.setdefault(group, {})[key] = checked
+            group, _, key = name.partition(".")
+            changes.setdefault(group, {})[key] = check(name, value)
         groups = {name: replace(getattr(self, name), **keys) for name, keys in changes.items()}
         return replace(self, **groups)
 

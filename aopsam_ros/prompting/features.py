@@ -24,7 +24,7 @@ class FeatureMap:
         self.geometry = geometry
         self.rows, self.columns = geometry.valid_cells(self.size)
         valid = embedding[0, :channels, : self.rows, : self.columns]
-        self.unit = _unit(valid.reshape(len(valid), -1).T)
+        self.unit = unit_length(valid.reshape(len(valid), -1).T)
 
     def nearest(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the pixel nearest to each source point `[n, 2]`, as flat index `[n]`."""
@@ -56,7 +56,7 @@ class FeatureMap:
         inside = (share >= 0.5).reshape(len(masks), -1)
         small = np.flatnonzero(~inside.any(axis=1))
         inside[small, self.nearest(points[small])] = True
-        return _unit(single_thread_matmul(inside.astype(np.float32), self.unit))
+        return unit_length(single_thread_matmul(inside.astype(np.float32), self.unit))
 
     def pooled(self, factor: int) -> tuple[NDArray[np.float32], int]:
         """Average the features over blocks of `factor` x `factor` pixels.
@@ -71,11 +71,11 @@ class FeatureMap:
         across = _overlap(columns, self.columns, factor)
         grid = self.unit.reshape(self.rows, self.columns, -1)
         blocks = np.einsum("ij,jkc,lk->ilc", down, grid, across, optimize=True)
-        return _unit(blocks.reshape(rows * columns, -1)), columns
+        return unit_length(blocks.reshape(rows * columns, -1)), columns
 
     def at(self, points: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return the unit feature at source points `[n, 2]`, bilinearly, `[n, channels]`."""
-        return _unit(self.lookup(np.ascontiguousarray(self.unit.T), points).T)
+        return unit_length(self.lookup(np.ascontiguousarray(self.unit.T), points).T)
 
     def lookup(self, maps: NDArray[np.float32], points: NDArray[np.float64]) -> NDArray[np.float32]:
         """Read maps `[..., rows * columns]` at source points `[n, 2]`, bilinearly: `[..., n]`."""
@@ -98,8 +98,8 @@ def single_thread_matmul(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDAr
     return product
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give each row unit length; a zero row stays zero."""
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give each row of `[n, channels]` unit length; a zero row stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 

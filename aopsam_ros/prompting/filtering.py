@@ -25,7 +25,7 @@ class FilterContext:
     """The kept masks of one batch, and the prompts still waiting.
 
     Attributes:
-        features: of the frame; None where no rule needs them.
+        features: makes the frame's feature map; the embedding then has to come to the host.
         geometry: of the frame.
         low_size: side of the low-resolution square.
         masks: bool `[n, rows, columns]` at low resolution, the part that shows the image.
@@ -35,7 +35,7 @@ class FilterContext:
         remaining: prompts that wait, source pixels `[q, 2]`.
     """
 
-    features: FeatureMap | None
+    features: Callable[[], FeatureMap]
     geometry: FrameGeometry
     low_size: int
     masks: NDArray[np.bool_]
@@ -44,15 +44,9 @@ class FilterContext:
     points: NDArray[np.float64]
     remaining: NDArray[np.float64]
 
-    def feature_map(self) -> FeatureMap:
-        """Return the features, which a rule that `needs_features` has."""
-        if self.features is None:
-            raise ValueError("this rule needs the feature map")
-        return self.features
-
     def similarity(self) -> tuple[FeatureMap, NDArray[np.float32]]:
         """Return the feature map and each mask's cosine with every pixel, `[n, pixels]`."""
-        features = self.feature_map()
+        features = self.features()
         pooled = features.pool(self.masks, self.points, self.low_size)
         return features, single_thread_matmul(pooled, features.unit.T)
 
@@ -105,7 +99,7 @@ def drop_duplicates(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_
     Such a q would give p's masks again. What lies on a large thing without being a part of it, as
     a cup on a table, differs from it at the point itself, where no mean over a mask blurs it.
     """
-    features = context.feature_map()
+    features = context.features()
     cosine = single_thread_matmul(features.at(context.points), features.at(context.remaining).T)
     return _by_prompt(context, _lies_in(context) & (cosine > asf.elimination_cosine))
 
@@ -137,24 +131,23 @@ def _by_prompt(context: FilterContext, passed: NDArray[np.bool_]) -> NDArray[np.
 
 @dataclass(frozen=True)
 class Rule:
-    """How `asf.filtering` drops prompts, and what it looks at.
+    """How `asf.filtering` drops prompts.
 
-    `needs_features` asks for the embedding on the host; `uses_threshold` and `uses_cosine` tell
-    whether `asf.elimination_threshold` and `asf.elimination_cosine` play a part.
+    `uses_threshold` and `uses_cosine` tell whether `asf.elimination_threshold` and
+    `asf.elimination_cosine` play a part.
     """
 
     drop: Callable[[FilterContext, AsfOptions], NDArray[np.bool_]]
-    needs_features: bool = False
     uses_threshold: bool = False
     uses_cosine: bool = False
 
 
 # "none" has no rule.
 RULES: dict[str, Rule] = {
-    "paper": Rule(drop_by_mean_map, needs_features=True, uses_threshold=True),
-    "max": Rule(drop_by_any_map, needs_features=True, uses_threshold=True),
+    "paper": Rule(drop_by_mean_map, uses_threshold=True),
+    "max": Rule(drop_by_any_map, uses_threshold=True),
     "inside": Rule(drop_inside),
-    "max_inside": Rule(drop_any_map_inside, needs_features=True, uses_threshold=True),
+    "max_inside": Rule(drop_any_map_inside, uses_threshold=True),
     "inside_all": Rule(drop_inside_all),
-    "duplicates": Rule(drop_duplicates, needs_features=True, uses_cosine=True),
+    "duplicates": Rule(drop_duplicates, uses_cosine=True),
 }

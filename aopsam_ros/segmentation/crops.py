@@ -78,12 +78,11 @@ def segment_crops(
         part = _moved(segment(np.ascontiguousarray(rgb[top:bottom, left:right])), left, top)
         parts.append(part)
         found += [(mask, box, number) for mask in part.masks]
-    kept = _keep(found, (0, 0, width, height), threshold)
-    masks = sorted((found[i][0] for i in kept), key=lambda mask: -mask.area)
+    kept = [found[i] for i in _keep(found, (0, 0, width, height), threshold)]
+    masks = sorted((mask for mask, _, _ in kept), key=lambda mask: -mask.area)
     prompts: list[Prompt] = []
     for number, part in enumerate(parts):
-        own = [found[i][0] for i in kept if found[i][2] == number]
-        prompts += _judged(part, own)
+        prompts += _judged(part, {mask.prompt for mask, _, crop in kept if crop == number})
     return replace(
         parts[0],
         height=height,
@@ -126,9 +125,8 @@ def _cut(box: Box, crop: Box, image: Box) -> bool:
     return any(abs(b - c) <= EDGE and abs(b - i) > EDGE for b, c, i in sides)
 
 
-def _judged(part: Segmentation, kept: Sequence[InstanceMask]) -> list[Prompt]:
+def _judged(part: Segmentation, remaining: set[tuple[float, float]]) -> list[Prompt]:
     """Return a crop's prompts; one whose masks were all dropped in the end is rejected."""
-    remaining = {mask.prompt for mask in kept}
     dropped = {mask.prompt for mask in part.masks} - remaining
     return [
         replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in dropped else prompt

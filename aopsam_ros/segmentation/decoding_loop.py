@@ -167,7 +167,7 @@ class _Loop:
             return remaining
         with self.stopwatch.stage("filtering"):
             context = FilterContext(
-                features=self.features() if rule.needs_features else None,
+                features=self.features,
                 geometry=self.geometry,
                 low_size=self.limits.low_size,
                 masks=found.binary(*self.valid)[sure],

@@ -197,11 +197,15 @@ class Segmenter:
         began = watch.elapsed()
         with watch.stage("postprocess"):
             masks, kept = build_instances(decoded, frame.geometry, chosen.mask)
+        states = decoded.states.copy()
+        states[kept] = PromptState.KEPT
+        places, confidence = prompts.points.tolist(), prompts.confidence.tolist()
+        rows = zip(places, confidence, states.tolist(), strict=True)
         segmentation = Segmentation(
             height=frame.geometry.height,
             width=frame.geometry.width,
             masks=masks,
-            prompts=_describe_prompts(decoded, kept),
+            prompts=tuple(Prompt(x, y, value, PromptState(s)) for (x, y), value, s in rows),
             prompts_decoded=decoded.num_decoded,
             timings_ms=watch.timings_ms(),
             confidence_map=confidence_map,
@@ -349,10 +353,3 @@ def build_instances(
         )
     kept = [np.zeros(0, np.int64), *(members[row] for row in large)]
     return tuple(instances), np.concatenate(kept)
-
-
-def _describe_prompts(decoded: DecodedPrompts, kept: NDArray[np.int64]) -> tuple[Prompt, ...]:
-    prompts, states = decoded.prompts, decoded.states.copy()
-    states[kept] = PromptState.KEPT
-    rows = zip(prompts.points.tolist(), prompts.confidence.tolist(), states.tolist(), strict=True)
-    return tuple(Prompt(x, y, confidence, PromptState(s)) for (x, y), confidence, s in rows)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
+from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul, unit_length
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.streaming.overlap import SampleGrid, Shift
 
@@ -83,6 +83,4 @@ def appearance_of(masks: Sequence[InstanceMask], features: FeatureMap) -> NDArra
     centres = np.rint(features.geometry.cells_to_source(cells, features.size)).astype(np.int64)
     grid = SampleGrid(centres[:rows, 1], centres[:columns, 0])
     inside = np.stack([grid.sample(mask) for mask in masks]).astype(np.float32)
-    mean = single_thread_matmul(inside, features.unit)
-    lengths = np.linalg.norm(mean, axis=1, keepdims=True)
-    return np.asarray(mean / np.maximum(lengths, 1e-12), np.float32)
+    return unit_length(single_thread_matmul(inside, features.unit))

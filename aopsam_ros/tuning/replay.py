@@ -181,14 +181,9 @@ def cache_prompt(
     upscale: Upscaler,
     ground_truth: Sequence[Crop],
 ) -> CachedPrompt:
-    """Keep what decoding one prompt gave.
+    """Keep what decoding one prompt gave: logits `[3, M, M]` and predicted IoU `[3]`.
 
-    Args:
-        logits: `[3, M, M]` over the padded square.
-        predicted_iou: `[3]`.
-        offset: of the stability score, in logits.
-        upscale: of the photograph.
-        ground_truth: its instances.
+    `offset` is that of the stability score, in logits; `ground_truth` the photograph's instances.
     """
     thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
     flat = logits.reshape(len(logits), -1)

@@ -112,19 +112,13 @@ class Budget:
 
     def excess(self, score: Score, time: TimeModel | None) -> float:
         """Return by what share the budget is exceeded; 0 or less where it is kept."""
-        shares = [-1.0]
-        if self.max_calls is not None:
-            shares.append(score.prompts_decoded / self.max_calls - 1.0)
-        if self.time_ms is not None and time is not None:
-            needed = time.estimate(score.prompts_decoded, score.masks)
-            shares.append(needed / self.time_ms - 1.0)
-        return max(shares)
+        needs = [(self.max_calls, score.prompts_decoded)]
+        if time is not None:
+            needs.append((self.time_ms, time.estimate(score.prompts_decoded, score.masks)))
+        return max((need / limit - 1.0 for limit, need in needs if limit is not None), default=-1.0)
 
     def describe(self) -> str:
         """Say what the limits are."""
-        words = []
-        if self.max_calls is not None:
-            words.append(f"at most {self.max_calls:g} prompts decoded")
-        if self.time_ms is not None:
-            words.append(f"at most {self.time_ms:g} ms")
+        limits = {"at most %g prompts decoded": self.max_calls, "at most %g ms": self.time_ms}
+        words = [text % limit for text, limit in limits.items() if limit is not None]
         return " and ".join(words) or "no limit"

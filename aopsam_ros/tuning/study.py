@@ -15,9 +15,6 @@ from aopsam_ros.option_table import Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.search_space import SearchSpace
 
-# Value, score and excess over the budget of a trial's options.
-Judge = Callable[[Mapping[str, Value]], tuple[float, Score, float]]
-
 
 @dataclass(frozen=True)
 class Tried:
@@ -78,37 +75,39 @@ class Study:
 
     def tried(self) -> list[Tried]:
         """Return the finished trials, in their order."""
-        return [
-            Tried(own["values"], Score(**own["score"]), own["excess"])
-            for own in (trial.user_attrs for trial in self._trials("COMPLETE"))
-        ]
+        finished = (trial.user_attrs for trial in self._trials("COMPLETE"))
+        return [Tried(o["values"], Score(**o["score"]), o["excess"]) for o in finished]
 
     def run(
-        self, trials: int, space: SearchSpace, start: Mapping[str, Value], judge: Judge
+        self,
+        trials: int,
+        space: SearchSpace,
+        start: Mapping[str, Value],
+        judge: Callable[[Mapping[str, Value]], Tried],
+        metric: str,
     ) -> None:
-        """Search until there are so many finished trials.
+        """Search until there are so many finished trials, those of earlier runs included.
 
         Args:
-            trials: those of earlier runs included.
+            trials: their number.
             space: what is searched.
-            start: options near which the first trial lies, by name.
-            judge: judges a trial's options.
+            start: the first trial's options, by name.
+            judge: tries a trial's options.
+            metric: what to maximise, see `Score.value`.
         """
         done = len(self._trials("COMPLETE"))
         bar = tqdm(total=trials, initial=min(done, trials), unit="trial", desc="tune")
         with bar, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optuna calls what is used here experimental
             if done == 0 and not self._trials("WAITING"):
-                self._study.enqueue_trial(space.near(start))
+                self._study.enqueue_trial(dict(start))
             for number in range(done, trials):
                 self._study.sampler = self._sampler(number)
                 trial = self._study.ask()
-                values = space.suggest(trial)
-                value, score, excess = judge(values)
-                trial.set_user_attr("values", values)
-                trial.set_user_attr("score", asdict(score))
-                trial.set_user_attr("excess", excess)
-                self._study.tell(trial, value)
+                tried = judge(space.suggest(trial))
+                for name, content in asdict(tried).items():
+                    trial.set_user_attr(name, content)
+                self._study.tell(trial, tried.score.value(metric))
                 bar.update()
                 bar.set_postfix_str(self._best())
 

@@ -40,35 +40,22 @@ from aopsam_ros.tuning.study import Study, Tried
 class Task:
     """What to tune, on what, and within which limits.
 
-    Attributes:
-        model: a bundle's name or folder.
-        engine: that runs it.
-        prompt_source: a source's name.
-        datasets: whose names are all different.
-        limit: most photographs of each to search on; 0 for all.
-        held_out: share of each data set that only checks the result.
-        settings: options that are not searched.
-        boxes: for the sources that need them.
-        budget: what a photograph may cost.
-        metric: what is searched for, a name of `score.METRICS`.
-        trials: how many, those of earlier runs included.
-        seed: of the suggestions.
-        out: folder for all files.
+    `settings` are options that are not searched; `metric` is a name of `score.METRICS`.
     """
 
-    model: str
+    model: str  # a bundle's name or folder
     engine: EngineOptions
     prompt_source: str
-    datasets: Sequence[InstanceDataset]
-    limit: int
-    held_out: float
+    datasets: Sequence[InstanceDataset]  # whose names are all different
+    limit: int  # most photographs of each to search on; 0: all
+    held_out: float  # share of each data set that only checks the result
     settings: Mapping[str, object]
     boxes: BoxFile | None
     budget: Budget
     metric: str
-    trials: int
+    trials: int  # in all, those of earlier runs included
     seed: int
-    out: Path
+    out: Path  # folder for all files
 
 
 @dataclass(frozen=True)
@@ -128,23 +115,23 @@ class _Tuner:
 
     def run(self) -> Tuned:
         cached, timed, digest = self._encode()
-        own = self._score(cached, {})
-        most = self._task.budget.max_calls
+        time = self._time_model(timed)
+
+        def judge(values: Mapping[str, Value]) -> Tried:
+            options = self._own.updated(values)
+            score = mean([self._replay.run(photograph, options) for photograph in cached])
+            return Tried(values, score, self._task.budget.excess(score, time))
+
+        mine = judge({})
+        own, most = mine.score, self._task.budget.max_calls
         if most is not None and not self._space.adaptive and own.prompts_decoded > most:
             raise OptionError(
                 f"the prompt source '{self._segmenter.source.name}' always decodes "
                 f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}"
             )
-        time = self._time_model(timed)
         study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
-
-        def judge(values: Mapping[str, Value]) -> tuple[float, Score, float]:
-            found = self._score(cached, values)
-            excess = self._task.budget.excess(found, time)
-            return found.value(self._task.metric), found, excess
-
-        study.run(self._task.trials, self._space, self._own.flat(), judge)
-        mine = Tried({}, own, self._task.budget.excess(own, time))
+        start = self._space.near(self._own.flat())
+        study.run(self._task.trials, self._space, start, judge, self._task.metric)
         best, milliseconds = self._winner([mine, *study.tried()], timed)
         others = list(self._photographs("check", [held for _, held in self._parts]))
         own_ms = median_time(self._segmenter, timed, self._own)
@@ -157,10 +144,6 @@ class _Tuner:
             photographs=len(cached),
             others=len(others),
         )
-
-    def _score(self, cached: Sequence[CachedPhotograph], values: Mapping[str, Value]) -> Score:
-        options = self._own.updated(values)
-        return mean([self._replay.run(photograph, options) for photograph in cached])
 
     def _encode(self) -> tuple[list[CachedPhotograph], list[Timed], str]:
         """Encode the photographs; return them, some to be timed, and a digest."""

@@ -81,7 +81,7 @@ def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> 
         prompts = source.propose(FrameInput(frame.geometry, options, confidence_map))
         rows, columns = frame.geometry.valid_cells(bundle.low_res_mask_size)
         context = FilterContext(
-            features=segmenter.features(frame),
+            features=lambda: segmenter.features(frame),
             geometry=frame.geometry,
             low_size=bundle.low_res_mask_size,
             masks=np.tile(np.indices((rows, columns)).sum(0) % 3 == 0, (MASKS, 1, 1)),

@@ -11,7 +11,7 @@ from aopsam_ros.cli import main
 from aopsam_ros.commands import COMMANDS
 from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.masks import decode_full
-from support.scenes import coloured_scene
+from support.scenes import coloured_scene, iou
 from support.tiny_bundle import write_tiny_bundle
 
 
@@ -60,7 +60,7 @@ def test_json_and_overlay_are_those_of_the_design(segment, scene):
     masks = [decode_full(SimpleNamespace(**mask), 120, 160) for mask in content["masks"]]
     assert [int(mask.sum()) for mask in masks] == [mask["area"] for mask in content["masks"]]
     for wanted, _ in scene.objects:
-        assert max((mask & wanted).sum() / (mask | wanted).sum() for mask in masks) > 0.8
+        assert max(iou(mask, wanted) for mask in masks) > 0.8
     overlay = read_rgb(result.out / "scene_overlay.png")
     assert overlay.shape == scene.rgb.shape and (overlay != scene.rgb).any()
 

@@ -81,14 +81,6 @@ def test_what_is_not_an_image_is_refused(image, reason):
         preprocess(image, 64, MEAN, STD)
 
 
-@given(height=SIDES, width=SIDES, x=st.floats(0, 1), y=st.floats(0, 1))
-def test_points_there_and_back(height, width, x, y):
-    geometry = resized_geometry(height, width, 512)
-    points = np.array([[x * (width - 1), y * (height - 1)]])
-    back = geometry.to_source(geometry.to_resized(points))
-    np.testing.assert_allclose(back, points, atol=1e-3 * max(height, width) / 512)
-
-
 @given(height=SIDES, width=SIDES, size=st.sampled_from([8, 32, 100, 128, 256, 512]))
 def test_valid_cells_are_those_with_their_centre_on_the_image(height, width, size):
     geometry = resized_geometry(height, width, 512)

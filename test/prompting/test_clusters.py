@@ -9,17 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.option_table import OPTIONS
-from aopsam_ros.options import ClusterOptions, SegmenterOptions
+from aopsam_ros.options import ClusterOptions
 from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, hdbscan_params, medoids
 from aopsam_ros.prompting.features import FeatureMap
-from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.scenes import coloured_scene
+from support.scenes import coloured_scene, iou
 
 
 def test_presets_and_parameters():
@@ -111,21 +108,13 @@ def test_too_few_cells_are_noise():
 def test_the_whole_way(tiny_folder):
     rgb, objects = coloured_scene(480, 640)
     rgb[..., 0] = 0
-    with Segmenter.from_bundle(
-        tiny_folder, prompt_source="clusters", engine=EngineOptions(threads=1)
-    ) as segmenter:
+    with Segmenter.from_bundle(tiny_folder, "clusters", EngineOptions(threads=1)) as segmenter:
         assert segmenter.options.mask.combine == "merge"
         result = segmenter.segment(rgb)
     masks = [decode_full(mask, 480, 640) for mask in result.masks]
     for wanted, _ in objects:
-        assert max((m & wanted).sum() / (m | wanted).sum() for m in masks) > 0.8
+        assert max(iou(m, wanted) for m in masks) > 0.8
     assert result.confidence_map is None
-
-
-def test_source_says_what_it_lacks():
-    frame = FrameInput(resized_geometry(9, 9, 512), SegmenterOptions())
-    with pytest.raises(OptionError, match="needs the features"):
-        make_source("clusters").propose(frame)
 
 
 def test_without_scikit_learn_it_says_what_to_install():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import FrameInput
@@ -73,6 +73,20 @@ def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster,
 )
 def test_which_sources_need_boxes(names, needed):
     assert all(needs_boxes(name) == needed for name in names.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("predictor", "needs a confidence map"),
+        ("clusters", "needs the features"),
+        ("boxes", "needs boxes"),
+    ],
+)
+def test_sources_say_what_they_lack(name, reason):
+    frame = FrameInput(resized_geometry(9, 9, 512), SegmenterOptions())
+    with pytest.raises((InputError, OptionError), match=reason):
+        make_source(name).propose(frame)
 
 
 def test_sources_of_boxes_are_known_by_name_only():

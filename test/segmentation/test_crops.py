@@ -106,9 +106,7 @@ def test_of_two_crops_the_smaller_ones_mask_stays():
 
 @pytest.fixture(scope="module")
 def grid3(tiny_folder):
-    with Segmenter.from_bundle(
-        tiny_folder, prompt_source="grid3", engine=EngineOptions(threads=1)
-    ) as segmenter:
+    with Segmenter.from_bundle(tiny_folder, "grid3", EngineOptions(threads=1)) as segmenter:
         yield segmenter
 
 

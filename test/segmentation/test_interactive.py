@@ -6,15 +6,7 @@ import pytest
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
-from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
-from support.tiny_bundle import write_tiny_bundle
-
-
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory):
-    with Segmenter.from_bundle(write_tiny_bundle(tmp_path_factory.mktemp("b") / "tiny")) as tiny:
-        yield tiny
 
 
 def prompt(points=(), labels=None, box=None):
@@ -24,10 +16,10 @@ def prompt(points=(), labels=None, box=None):
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_point_gives_the_object_it_lies_on(segmenter, index):
+def test_a_point_gives_the_object_it_lies_on(tiny, index):
     rgb, objects = coloured_scene()
     wanted, (x, y) = objects[index]
-    (mask,) = segment_prompt(segmenter, segmenter.encode(rgb), prompt([(x + 6, y + 6)]))
+    (mask,) = segment_prompt(tiny, tiny.encode(rgb), prompt([(x + 6, y + 6)]))
     assert iou(decode_full(mask, *wanted.shape), wanted) > 0.85
     assert mask.id == 1
     assert mask.prompt == (x + 6, y + 6)
@@ -36,26 +28,26 @@ def test_a_point_gives_the_object_it_lies_on(segmenter, index):
     assert 0 <= mask.stability_score <= 1
 
 
-def test_a_box_gives_what_its_corner_lies_on_and_is_cut_at_the_image(segmenter):
+def test_a_box_gives_what_its_corner_lies_on_and_is_cut_at_the_image(tiny):
     rgb, _ = coloured_scene()
-    frame = segmenter.encode(rgb)
-    (whole,) = segment_prompt(segmenter, frame, prompt(box=(-50.0, -9.0, 500.0, 300.0)))
-    (same,) = segment_prompt(segmenter, frame, prompt(box=(0.0, 0.0, 120.0, 90.0)))
+    frame = tiny.encode(rgb)
+    (whole,) = segment_prompt(tiny, frame, prompt(box=(-50.0, -9.0, 500.0, 300.0)))
+    (same,) = segment_prompt(tiny, frame, prompt(box=(0.0, 0.0, 120.0, 90.0)))
     np.testing.assert_array_equal(whole.counts, same.counts)
     assert whole.prompt == (59.5, 44.5)
 
 
-def test_all_masks_are_the_models_three_best_first(segmenter):
+def test_all_masks_are_the_models_three_best_first(tiny):
     rgb, objects = coloured_scene()
     x, y = objects[0][1]
-    frame = segmenter.encode(rgb)
-    masks = segment_prompt(segmenter, frame, prompt([(x + 6, y + 6)]), all_masks=True)
+    frame = tiny.encode(rgb)
+    masks = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]), all_masks=True)
     assert [mask.id for mask in masks] == [1, 2, 3]
     scores = [mask.predicted_iou for mask in masks]
     assert scores == sorted(scores, reverse=True)
     areas = {mask.area for mask in masks}
     assert len(areas) > 1  # three tolerances of the tiny model
-    (best,) = segment_prompt(segmenter, frame, prompt([(x + 6, y + 6)]))
+    (best,) = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]))
     np.testing.assert_array_equal(best.counts, masks[0].counts)
 
 
@@ -81,8 +73,8 @@ def test_rows_are_points_and_then_corners():
         ([], None, (10.0, 20.0, 10.0, 30.0), "box lies outside"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line(segmenter, points, labels, box, reason):
+def test_what_cannot_be_meant_is_refused_in_one_line(tiny, points, labels, box, reason):
     rgb, _ = coloured_scene()
     with pytest.raises(InputError, match=reason) as caught:
-        segment_prompt(segmenter, segmenter.encode(rgb), prompt(points, labels, box))
+        segment_prompt(tiny, tiny.encode(rgb), prompt(points, labels, box))
     assert "\n" not in str(caught.value)
