@@ -170,7 +170,7 @@ def test_every_graph_in_the_runtime_equals_torch(runtime, model, predictor, vali
         all_logits(decoded)[:, :, : rows // 4, : columns // 4],
         decoded.predicted_iou,
     )
-    wanted = embedding, predictor(part, embedding)[0, 0], logits, iou
+    wanted = embedding, predictor(part, embedding)[0][0, 0], logits, iou
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b.numpy(), **CLOSE)
 
