@@ -23,6 +23,8 @@ from aopsam_ros.bundle.signatures import (
     MASK_INPUT,
     SEMANTIC_MAP,
     Described,
+    Shape,
+    Shapes,
     Signature,
     check_open_sides,
     check_output,
@@ -33,15 +35,7 @@ from aopsam_ros.bundle.split_signature import check_split
 from aopsam_ros.engines.base import Decoded, DecodedOnHost, Prediction
 from aopsam_ros.engines.split_decoder import Arrays, FrameTensors, SplitDecoder
 from aopsam_ros.errors import InferenceError
-from aopsam_ros.geometry import (
-    ContentArea,
-    Sides,
-    content_area,
-    crop_to_content,
-    pad_to_square,
-)
-
-Sizes = tuple[int, ...]
+from aopsam_ros.geometry import ContentArea, Sides, content_area, crop_to_content, pad_to_square
 
 
 @dataclass
@@ -202,7 +196,7 @@ class GraphEngine(ABC):
             "point_labels": labels,
             **mask_inputs(signature, mask_input, count),
         }
-        sizes = {name: (count, *_fixed(shape[1:])) for name, shape in signature.outputs.items()}
+        sizes = {name: (count, *shape[1:]) for name, shape in signature.outputs.items()}
         found = self._answer(DECODER, inputs, sizes)
         return DecodedOnHost(found[LOGITS], found[IOU])
 
@@ -221,7 +215,7 @@ class GraphEngine(ABC):
         return self._signatures[DECODER]
 
     def _answer(
-        self, graph: str, inputs: Mapping[str, Any], sizes: Mapping[str, Sizes]
+        self, graph: str, inputs: Mapping[str, Any], sizes: Shapes
     ) -> dict[str, NDArray[np.float32]]:
         """Run a whole graph on the inputs that it takes, and check its outputs."""
         taken = self._signatures[graph].inputs
@@ -233,10 +227,10 @@ class GraphEngine(ABC):
         found = check_output(name, self._to_host(value), self._map_sizes(ENCODER, area)[name])
         return np.array(pad_to_square(found, self._signatures[ENCODER].outputs[name][-1] or 0))
 
-    def _map_sizes(self, graph: str, area: ContentArea) -> dict[str, Sizes]:
+    def _map_sizes(self, graph: str, area: ContentArea) -> dict[str, Shape]:
         """Return the shapes of a graph's maps of an area of the square."""
-        outputs = {name: _fixed(shape) for name, shape in self._signatures[graph].outputs.items()}
-        return {name: (*s[:2], *area.in_map(s[-1])) for name, s in outputs.items()}
+        outputs = self._signatures[graph].outputs
+        return {name: (*s[:2], *area.in_map(s[-1] or 0)) for name, s in outputs.items()}
 
     def _check_image(self, image: NDArray[np.float32]) -> None:
         side = self._bundle.image_size
@@ -244,7 +238,3 @@ class GraphEngine(ABC):
             raise InferenceError(
                 f"{ENCODER} takes images of shape {[1, 3, side, side]}, not {list(np.shape(image))}"
             )
-
-
-def _fixed(shape: tuple[int | None, ...]) -> Sizes:
-    return tuple(size or 0 for size in shape)

@@ -14,14 +14,6 @@ from support.tiny_bundle import SIZE, with_last, write_tiny_bundle
 from support.tiny_split import write_split_bundle
 
 
-def test_fixed_number_of_prompts_is_refused(tmp_path):
-    decoder = tiny_bundle.mask_decoder()
-    decoder.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 1
-    folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": decoder})
-    with pytest.raises(BundleError, match="input point_coords has shape"):
-        OnnxRuntimeEngine(load_bundle(folder))
-
-
 def test_what_is_not_onnx_is_refused(tmp_path):
     class NotOnnx:
         def SerializeToString(self):  # noqa: N802

@@ -2,7 +2,6 @@
 
 import sys
 
-import numpy as np
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
@@ -15,11 +14,8 @@ from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import BundleError, EngineError
-from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close
-from support.scenes import coloured_scene
 from support.tiny_bundle import with_last, write_tiny_bundle
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
@@ -33,20 +29,6 @@ def test_equals_onnx_runtime_on_the_samples(bundles, engines, name):
     assert set(found) == set(wanted)
     for output, array in wanted.items():
         assert_close(found[output], array)
-
-
-def test_masks_of_a_scene_are_the_same(bundle, openvino, tiny):
-    rgb, objects = coloured_scene()
-    with Segmenter(
-        bundle, OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino)
-    ) as segmenter:
-        assert segmenter.engine.name == "openvino"
-        found, wanted = segmenter.segment(rgb), tiny.segment(rgb)
-    assert len(found.masks) == len(wanted.masks) >= len(objects)
-    for mask, reference in zip(found.masks, wanted.masks, strict=True):
-        np.testing.assert_array_equal(
-            decode_full(mask, *rgb.shape[:2]), decode_full(reference, *rgb.shape[:2])
-        )
 
 
 class NotOnnx:
