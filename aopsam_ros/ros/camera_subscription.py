@@ -8,8 +8,9 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from aopsam_ros.ros.qos import overridable, readable_qos_errors
+from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
 
 FOLLOW = ReliabilityPolicy.SYSTEM_DEFAULT  # stands for the reliability that publishers offer
 
@@ -45,7 +46,7 @@ class CameraSubscription:
                 self._name,
                 self._callback,
                 QoSProfile(depth=1, reliability=FOLLOW),
-                qos_overriding_options=overridable(self._settle),
+                qos_overriding_options=QoSOverridingOptions(POLICIES, callback=self._settle),
             )
 
     def _settle(self, quality: QoSProfile) -> SetParametersResult:

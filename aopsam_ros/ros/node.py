@@ -33,7 +33,7 @@ from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.segment_service import SegmentService
+from aopsam_ros.ros.segment_service import SegmentService, ServedModel
 from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -64,9 +64,7 @@ class AopsamNode(LifecycleNode):
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
         self._segment_service = SegmentService(
-            self,
-            lambda: self.parameters.configuration().segment_timeout_ms,
-            self._warn,
+            self, lambda: self.parameters.configuration().segment_timeout_ms, self._warn
         )
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
@@ -134,7 +132,9 @@ class AopsamNode(LifecycleNode):
         )
         self._statistics.reset()
         pipeline.start()
-        self._segment_service.serve(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
+        self._segment_service.serve(
+            ServedModel(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
+        )
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")
         return super().on_activate(state)

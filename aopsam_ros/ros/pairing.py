@@ -1,4 +1,4 @@
-"""Messages that belong to an image by their stamps: a detector's boxes, depth images."""
+"""An image on its way through the node, and what belongs to it by stamp: boxes, depth."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.ros.frame import Frame
-from aopsam_ros.ros.parameter_table import PairingOptions
+from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
 
 M = TypeVar("M", Detection2DArray, Image)
 
@@ -24,6 +23,25 @@ MAX_EARLY_BOXES = 30  # messages that came before their image
 MAX_DEPTH_IMAGES = 30  # kept while an image is being segmented
 DEPTH_ALIVE_S = 1.0  # after the last depth image, the next one is still waited for
 DEPTH_GRACE_S = 3.0  # after depth was first subscribed to, a missing one is no error
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image and the configuration to segment it with.
+
+    They travel together: whatever is published for an image comes from exactly one configuration.
+
+    Attributes:
+        image: the message.
+        received: when it came, monotonic seconds.
+        configuration: the parameters at that time.
+        boxes: a detector's, where prompts come from one.
+    """
+
+    image: Image | CompressedImage
+    received: float
+    configuration: Configuration
+    boxes: Detection2DArray | None = None
 
 
 def nanoseconds(header: Header) -> int:

@@ -17,13 +17,12 @@ from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.messages.boxes import boxes_of, with_labels
 from aopsam_ros.ros.messages.camera import calibration_mismatch
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
-from aopsam_ros.ros.pairing import BoxPairing, DepthBuffer, nanoseconds
+from aopsam_ros.ros.pairing import BoxPairing, DepthBuffer, Frame, nanoseconds
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.worker import NewestWorker, Wait

@@ -8,6 +8,7 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, Detection3DArray
@@ -21,7 +22,7 @@ from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages import detections_3d, markers, segmentations
 from aopsam_ros.ros.messages.images import array_to_image
 from aopsam_ros.ros.parameter_table import Configuration
-from aopsam_ros.ros.qos import overridable, readable_qos_errors
+from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -70,7 +71,7 @@ class Publishers:
         quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
         with readable_qos_errors(self._node.resolve_topic_name(topic)):
             return self._node.create_lifecycle_publisher(
-                kind, topic, quality, qos_overriding_options=overridable()
+                kind, topic, quality, qos_overriding_options=QoSOverridingOptions(POLICIES)
             )
 
     def publish(self, segmentation: Segmentation, header: Header) -> None:

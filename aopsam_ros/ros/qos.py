@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.qos import QoSPolicyKind, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import QoSPolicyKind
 
 from aopsam_ros.errors import OptionError
 
-POLICIES = (
+POLICIES = (  # that users may override
     QoSPolicyKind.HISTORY,
     QoSPolicyKind.DEPTH,
     QoSPolicyKind.RELIABILITY,
     QoSPolicyKind.DURABILITY,
 )
-
-
-def overridable(
-    callback: Callable[[QoSProfile], SetParametersResult] | None = None,
-) -> QoSOverridingOptions:
-    """Let users override a topic's history, depth, reliability and durability.
-
-    Args:
-        callback: given the profile after the overrides and before its use; may complete it.
-    """
-    return QoSOverridingOptions(POLICIES, callback=callback)
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.encodings import to_rgb
-from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
+from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.worker import NewestWorker
 from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -28,8 +28,14 @@ NOT_ACTIVE = "the node is not active"
 
 
 @dataclass(frozen=True)
-class _Model:
-    """What requests are answered with; see `SegmentService.serve`."""
+class ServedModel:
+    """What requests are answered with.
+
+    Attributes:
+        worker: whose threads may use the segmenter.
+        segmenter: the model.
+        newest: returns the newest image received.
+    """
 
     worker: NewestWorker[Frame]
     segmenter: Segmenter
@@ -72,27 +78,16 @@ class SegmentService:
         """
         self._timeout_ms = timeout_ms
         self._on_failure = on_failure
-        self._model: _Model | None = None
+        self._model: ServedModel | None = None
         self._waiting: list[_Waiting] = []
         self._wake = node.create_guard_condition(lambda: None)
         node.create_service(
             Segment, "~/segment", self._on_request, callback_group=ReentrantCallbackGroup()
         )
 
-    def serve(
-        self,
-        worker: NewestWorker[Frame],
-        segmenter: Segmenter,
-        newest: Callable[[], Frame | None],
-    ) -> None:
-        """Answer requests from now on.
-
-        Args:
-            worker: whose threads may use the segmenter.
-            segmenter: the model.
-            newest: returns the newest image received.
-        """
-        self._model = _Model(worker, segmenter, newest)
+    def serve(self, model: ServedModel) -> None:
+        """Answer requests from now on."""
+        self._model = model
 
     async def _on_request(
         self, request: Segment.Request, _response: Segment.Response
@@ -114,7 +109,7 @@ class SegmentService:
         elif not model.worker.submit(lambda: self._work(model, waiting)):
             waiting.refuse(BUSY)
 
-    def _work(self, model: _Model, waiting: _Waiting) -> None:
+    def _work(self, model: ServedModel, waiting: _Waiting) -> None:
         """Answer, in a worker's thread."""
         if waiting.answer.done():
             return

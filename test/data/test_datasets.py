@@ -6,7 +6,15 @@ import pytest
 
 from aopsam_ros.data.datasets import open_dataset, split_by_group, stack_layers
 from aopsam_ros.errors import DatasetError, InputError
-from support.scenes import column_runs, draw_ellipses, write_json, write_label_maps
+from support.scenes import draw_ellipses, write_json, write_label_maps
+
+
+def column_runs(mask):
+    """COCO's uncompressed run lengths: column by column, the first run counts zeros."""
+    flat = mask.flatten(order="F")
+    edges = np.flatnonzero(np.diff(flat.astype(np.int8))) + 1
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": list(mask.shape), "counts": ([0] if flat[0] else []) + runs}
 
 
 def masks_of(image):

@@ -12,11 +12,11 @@ from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.images.files import write_rgb
 from support.scenes import draw_ellipses
 from support.written_bags import (
+    IMAGE,
     compressed_message,
     image_message,
     text_message,
     write_bag,
-    write_ros1_bag,
 )
 
 pytest.importorskip("rosbags")
@@ -119,6 +119,24 @@ def test_recording(tmp_path, storage, as_file):
     assert list(found) == ["frame_000000", "frame_000002", "frame_000004"]
     for rgb, index in zip(found.values(), (0, 2, 4), strict=True):
         np.testing.assert_array_equal(rgb, images[index])
+
+
+def write_ros1_bag(path, topic, images):
+    """Write RGB images as a bag of ROS 1."""
+    from rosbags.rosbag1 import Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    kinds = store.types
+    with Writer(path) as writer:
+        connection = writer.add_connection(topic, IMAGE, typestore=store)
+        for index, rgb in enumerate(images):
+            stamp = kinds["builtin_interfaces/msg/Time"](sec=index, nanosec=0)
+            head = kinds["std_msgs/msg/Header"](seq=index, stamp=stamp, frame_id="camera")
+            height, width = rgb.shape[:2]
+            message = kinds[IMAGE](head, height, width, "rgb8", 0, 3 * width, rgb.ravel())
+            writer.write(connection, index, store.serialize_ros1(message, IMAGE))
+    return path
 
 
 def test_recording_of_ros_1(tmp_path):

@@ -1,8 +1,27 @@
 """Drawn scenes whose objects the hand-made bundle can find, as data sets."""
 
+import json
+
+import cv2
+import numpy as np
 import pytest
 
-from support.scenes import write_boxes, write_scenes
+from support.scenes import write_scenes
+
+
+def write_boxes(path, folders):
+    """Write the objects' boxes, as a detector would give them."""
+    content = {}
+    for folder in folders:
+        for file in sorted((folder / "masks").iterdir()):
+            labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+            rows = []
+            for label in range(1, int(labels.max()) + 1):
+                y, x = np.nonzero(labels == label)
+                rows.append([*map(int, (x.min(), y.min(), x.max() + 1, y.max() + 1)), 0.9, 0])
+            content[f"{folder.name}/{file.name}"] = rows
+    path.write_text(json.dumps(content))
+    return path
 
 
 @pytest.fixture(scope="session")

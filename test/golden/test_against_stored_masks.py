@@ -8,16 +8,16 @@ import json
 
 import pytest
 
-from support import golden_masks, update_golden
+from support import golden_masks
 
 SAME_MASK = 0.9
 SHARE = 0.95
 
 
 def test_stored_masks_belong_to_the_shipped_model():
-    stored = json.loads((golden_masks.STORED / update_golden.MODEL_FILE).read_text())
-    assert stored == update_golden.model_identity(), (
-        "the shipped model has changed: judge its overlays, then run support.update_golden"
+    stored = json.loads(golden_masks.MODEL_FILE.read_text())
+    assert stored == golden_masks.model_identity(), (
+        "the shipped model has changed: judge its overlays, then run support.golden_masks"
     )
 
 

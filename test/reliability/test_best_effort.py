@@ -5,8 +5,8 @@ from reliability.session import bystander
 
 from aopsam_ros.ros.resources import large_message_environment
 
-ENOUGH = 20
-LOST = 10  # at most; without the settings nine of ten are
+ENOUGH = 12
+LOST = 6  # at most; without the settings nine of ten are
 
 
 @pytest.mark.skipif(not large_message_environment(), reason="own Fast DDS settings")

@@ -108,20 +108,19 @@ def test_a_callback_that_raises_is_logged_and_the_next_one_served(faulty):
 def test_failures_of_the_engine_are_errors_and_it_goes_on_after(faulty):
     back_to_the_start(faulty)
     faulty.activate()
-    for fault in ("Segmenter.segment:InferenceError", "Segmenter.segment:MemoryError"):
-        assert faulty.set(fault=fault) == []
+    assert faulty.set(fault="Segmenter.segment:MemoryError") == []
 
-        def reported():
-            faulty.send(GOOD)
-            level, text, _ = faulty.next_health()
-            return level == DiagnosticStatus.ERROR and "made up" in text
+    def reported():
+        faulty.send(GOOD)
+        level, text, _ = faulty.next_health()
+        return level == DiagnosticStatus.ERROR and "made up" in text
 
-        faulty.wait(reported, "no error in the diagnostics")
-        # A slow camera: with no further image, nothing is known to be right again.
-        assert faulty.fresh_health()[0] == DiagnosticStatus.ERROR
-        assert faulty.set(fault="") == []
-        assert len(faulty.answer(GOOD).masks) == 2
-        assert faulty.fresh_health()[0] == DiagnosticStatus.OK
+    faulty.wait(reported, "no error in the diagnostics")
+    # A slow camera: with no further image, nothing is known to be right again.
+    assert faulty.fresh_health()[0] == DiagnosticStatus.ERROR
+    assert faulty.set(fault="") == []
+    assert len(faulty.answer(GOOD).masks) == 2
+    assert faulty.fresh_health()[0] == DiagnosticStatus.OK
 
 
 def test_an_error_that_cannot_be_reported_does_not_end_the_worker(faulty):
@@ -160,11 +159,12 @@ def test_a_request_that_breaks_is_answered(faulty):
     back_to_the_start(faulty)
     faulty.activate()
     request = Segment.Request(points=[64.0, 64.0], image=GOOD)
-    for fault in ("Segmenter.encode:RuntimeError", "SegmentService._hand_over:RuntimeError"):
+    for fault in ("Segmenter.encode:OverflowError", "SegmentService._hand_over:RuntimeError"):
         assert faulty.set(fault=fault) == []
         answer = faulty.call(Segment, "segment", request)
         assert not answer.success
         assert "made up" in answer.message
+    assert faulty.logged("a request failed: Traceback")
     assert faulty.set(fault="") == []
     assert faulty.call(Segment, "segment", request).success
 

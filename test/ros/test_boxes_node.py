@@ -38,13 +38,6 @@ class Detector:
         message.header.stamp, message.header.frame_id = stamp, "camera_optical_frame"
         self.publisher.publish(message)
 
-    def send_image(self, image):
-        """Send an image and give the node, whose queue holds one, time to take it; its stamp."""
-        stamp = self.robot.send(image)
-        for _ in range(3):
-            self.robot.state()
-        return stamp
-
     def answer(self, *detections):
         """The masks of an image with these detections."""
         stamps = []
@@ -87,27 +80,6 @@ def test_each_box_becomes_a_mask_with_its_class(detector):
     assert detector.robot.fresh_health()[2]["frames_failed"] == "0"
 
 
-def test_boxes_find_their_own_image_whatever_the_order(detector):
-    robot = detector.robot
-    robot.set(pairing__timeout_ms=60_000)
-    detector.answer(detection(BLUE, "cup"))
-    robot.forget()
-    images = [image_of(boxes_scene((box,))) for box in (GREEN, BLUE, GREEN)]
-    stamps = [detector.send_image(image) for image in images]
-    assert not robot.received["masks"]  # all wait for the detector
-    detector.publish(stamps[1], detection(GREEN, "found"))  # it skipped the first
-    robot.wait(lambda: robot.received["masks"], "no masks")
-    (message,) = robot.received["masks"]
-    assert stamp_of(message) == stamps[1].nanosec
-    (mask,) = message.masks
-    assert mask.roi.x_offset <= 2  # there is only background in that image's green place
-    detector.publish(stamps[2], detection(GREEN, "found"))
-    robot.wait(lambda: len(robot.received["masks"]) == 2, "no masks")
-    (mask,) = robot.received["masks"][1].masks
-    assert abs(mask.roi.x_offset - GREEN[0]) <= 2
-    assert int(robot.fresh_health()[2]["frames_dropped"]) >= 1
-
-
 def test_missing_and_impossible_boxes_are_reported_and_the_next_are_taken(detector):
     robot = detector.robot
     robot.set(pairing__timeout_ms=100)
@@ -142,10 +114,3 @@ def test_ids_stay_with_what_the_detector_finds(detector):
     (cup,) = detector.answer(detection(BLUE, "cup")).masks
     assert (cup.label, cup.id) == ("cup", ids["cup"])
     assert "exclude each other" in robot.set(grid__crop_layers=1)[0]
-
-
-def test_with_another_prompt_source_nobody_waits_for_boxes(detector):
-    robot = detector.robot
-    robot.configure_anew(prompt_source="predictor")
-    assert len(robot.answer(STREAMED).masks) == 2
-    assert robot.node.count_subscribers("/boxes") == 0

@@ -9,9 +9,9 @@ from vision_msgs.msg import Detection3DArray
 
 from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError
-from aopsam_ros.masks import encode_full
-from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
+from support.drawn_masks import instance_of, rectangle
 from support.messages import calibration_of, depth_image, image_of, stamp_of
 from support.scenes import boxes_scene
 
@@ -23,13 +23,10 @@ BACKGROUND_M = 3.0
 
 
 def segmentation_of(boxes=DEPTHS):
-    masks = []
-    for number, (x, y, width, height) in enumerate(boxes, 1):
-        pixels = np.zeros((SIZE, SIZE), bool)
-        pixels[y : y + height, x : x + width] = True
-        box, counts = encode_full(pixels)
-        mask = InstanceMask(number, box, int(pixels.sum()), 0.5, 1.0, (0, 0), 1.0, "cup", counts)
-        masks.append(mask)
+    masks = [
+        instance_of(rectangle(y, y + height, x, x + width, (SIZE, SIZE)), number, label="cup")
+        for number, (x, y, width, height) in enumerate(boxes, 1)
+    ]
     return Segmentation(SIZE, SIZE, tuple(masks), (), 0, {}, None, "", "")
 
 
@@ -156,6 +153,7 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
     camera = DepthCamera(active)
     active.answer(image_of(boxes_scene()))
     assert active.node.count_subscribers("/depth") == 0
+    assert active.node.count_subscribers("/boxes") == 0  # other prompt sources need none
     camera.subscribe()
     active.wait(lambda: active.node.count_subscribers("/depth"), "depth is not subscribed to")
 

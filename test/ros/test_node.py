@@ -121,7 +121,7 @@ def test_compressed_images_are_taken_where_that_is_their_transport(active):
     assert len(active.answer(good).masks) == 2
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 200), (4320, 7680)])
+@pytest.mark.parametrize("size", [(1, 1), (4320, 7680)])
 def test_extreme_sizes_are_images_like_any_other(active, size):
     height, width = size
     image = Image(encoding="mono8", height=height, width=width, step=width)

@@ -11,12 +11,12 @@ from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.ros.frame import Frame
 from aopsam_ros.ros.pairing import (
     DEPTH_GRACE_S,
     MAX_WAITING_IMAGES,
     BoxPairing,
     DepthBuffer,
+    Frame,
     nanoseconds,
 )
 from aopsam_ros.ros.parameter_table import Configuration, PairingOptions

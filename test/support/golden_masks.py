@@ -1,4 +1,15 @@
-"""Golden masks: the outlines made by hand, the stored masks of the shipped model, and matching."""
+"""Golden masks: the outlines made by hand, the stored masks of the shipped model, and matching.
+
+Stores the masks of the shipped model, too: to be run after the model or its options have been
+changed on purpose, and after looking at the overlays of `aopsam demo`:
+
+    PYTHONPATH=test python -m support.golden_masks
+
+For each shipped photograph it writes `test/golden/nano/<photograph>.json` with the size and, per
+mask, the box `[x, y, width, height]`, the predicted IoU, and the run lengths inside the box: row by
+row, background first, as little-endian uint32, deflated by zlib, in base64. `model.json` beside
+them says which graphs they came from.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +22,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import iou
 
 HERE = Path(__file__).resolve().parents[1] / "golden"
 PHOTOGRAPHS = HERE.parent.parent / "photographs"
 STORED = HERE / "nano"
+MODEL_FILE = STORED / "model.json"
+BUNDLE = PHOTOGRAPHS.parent / "bundles" / "nano" / "bundle.yaml"
 ANNOTATIONS: dict[str, Any] = json.loads((HERE / "annotations.json").read_text(encoding="utf-8"))
 
 Masks = NDArray[np.bool_]
@@ -36,10 +51,8 @@ def annotated_names() -> list[str]:
 
 
 def read_rgb(name: str) -> NDArray[np.uint8]:
-    """Return a shipped photograph as uint8 `[H, W, 3]`."""
-    bgr = cv2.imread(str(PHOTOGRAPHS / name), cv2.IMREAD_COLOR)
-    assert bgr is not None, f"{name} cannot be read"
-    return np.ascontiguousarray(bgr[..., ::-1])
+    """Return a shipped photograph as uint8 `[H, W, 3]`, read without the package's own reader."""
+    return np.ascontiguousarray(cv2.imread(str(PHOTOGRAPHS / name), cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def hand_masks(name: str) -> dict[str, Masks]:
@@ -73,8 +86,28 @@ def full_masks(segmentation: Segmentation) -> list[Masks]:
     return [decode_full(mask, *size) for mask in segmentation.masks]
 
 
+def stored_masks(name: str) -> list[Masks]:
+    """Return the stored masks of a photograph, decoded without the package's own decoder."""
+    entry = json.loads((STORED / f"{Path(name).stem}.json").read_text(encoding="utf-8"))
+    masks = []
+    for item in entry["masks"]:
+        counts = np.frombuffer(zlib.decompress(base64.b64decode(item["counts"])), "<u4")
+        x, y, width, height = item["bbox"]
+        inside = np.repeat(np.arange(counts.size) % 2 == 1, counts).reshape(height, width)
+        canvas = np.zeros((entry["height"], entry["width"]), bool)
+        canvas[y : y + height, x : x + width] = inside
+        masks.append(canvas)
+    return masks
+
+
+def model_identity() -> dict[str, str]:
+    """Return the hashes of the shipped model's graphs by their names."""
+    bundle = yaml.safe_load(BUNDLE.read_text(encoding="utf-8"))
+    return {name: graph["sha256"] for name, graph in sorted(bundle["graphs"].items())}
+
+
 def pack(segmentation: Segmentation) -> dict[str, Any]:
-    """Return what a stored file keeps of a segmentation, see `update_golden.py`."""
+    """Return what a stored file keeps of a segmentation."""
     return {
         "width": segmentation.width,
         "height": segmentation.height,
@@ -91,15 +124,29 @@ def _pack_mask(mask: InstanceMask) -> dict[str, Any]:
     }
 
 
-def stored_masks(name: str) -> list[Masks]:
-    """Return the stored masks of a photograph, decoded without the package's own decoder."""
-    entry = json.loads((STORED / f"{Path(name).stem}.json").read_text(encoding="utf-8"))
-    masks = []
-    for item in entry["masks"]:
-        counts = np.frombuffer(zlib.decompress(base64.b64decode(item["counts"])), "<u4")
-        x, y, width, height = item["bbox"]
-        inside = np.repeat(np.arange(counts.size) % 2 == 1, counts).reshape(height, width)
-        canvas = np.zeros((entry["height"], entry["width"]), bool)
-        canvas[y : y + height, x : x + width] = inside
-        masks.append(canvas)
-    return masks
+def main() -> None:
+    segmenter = Segmenter.from_bundle("nano", engine="onnxruntime")
+    STORED.mkdir(exist_ok=True)
+    for name in photograph_names():
+        segmentation = segmenter.segment(read_rgb(name))
+        packed = pack(segmentation)
+        _write(STORED / f"{Path(name).stem}.json", packed)
+        print(f"{name}: {len(packed['masks'])} masks{_quality(name, segmentation)}")
+    _write(MODEL_FILE, model_identity())
+    segmenter.close()
+
+
+def _quality(name: str, segmentation: Segmentation) -> str:
+    """Return how well the objects outlined by hand are found, as `annotations.json` sets bars."""
+    if name not in annotated_names():
+        return ""
+    ious = hand_ious(name, segmentation)
+    return f", mean best IoU {sum(ious.values()) / len(ious):.3f} of {len(ious)} outlined objects"
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

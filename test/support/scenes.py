@@ -115,57 +115,8 @@ def write_scenes(folder: Path, seeds) -> Path:
     return write_label_maps(folder, seeds, draw_rectangles)
 
 
-def column_runs(mask: NDArray[np.bool_]) -> dict:
-    """COCO's uncompressed run lengths: column by column, the first run counts zeros."""
-    flat = mask.flatten(order="F")
-    edges = np.flatnonzero(np.diff(flat.astype(np.int8))) + 1
-    runs = np.diff([0, *edges, flat.size]).tolist()
-    return {"size": list(mask.shape), "counts": ([0] if flat[0] else []) + runs}
-
-
 def write_json(path: Path, content: object) -> Path:
     """Write JSON, with the folder it belongs in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
-    return path
-
-
-def write_sa1b(folder: Path, count: int, points: bool = True) -> Path:
-    """Write `sa_N.jpg` and `sa_N.json`, with a prompt point near the left end of each mask."""
-    from pycocotools import mask as coder
-
-    folder.mkdir(parents=True)
-    for index in range(count):
-        rgb, labels = draw_ellipses(index)
-        cv2.imwrite(str(folder / f"sa_{index}.jpg"), rgb[:, :, ::-1])
-        annotations = []
-        for label in np.unique(labels[labels > 0]).tolist():
-            runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
-            annotation = {"segmentation": {**runs, "counts": runs["counts"].decode()}}
-            if points:
-                annotation["point_coords"] = [left_point(labels == label)]
-            annotations.append(annotation)
-        write_json(folder / f"sa_{index}.json", {"annotations": annotations})
-    return folder
-
-
-def left_point(mask: NDArray[np.bool_]) -> list[float]:
-    """Pick the pixel in the middle of a mask's third column, far from its innermost one."""
-    columns = np.flatnonzero(mask.any(0))
-    rows = np.flatnonzero(mask[:, columns[2]])
-    return [float(columns[2]), float(rows[len(rows) // 2])]
-
-
-def write_boxes(path: Path, folders) -> Path:
-    """Write the objects' boxes, as a detector would give them."""
-    content = {}
-    for folder in folders:
-        for file in sorted((folder / "masks").iterdir()):
-            labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-            rows = []
-            for label in range(1, int(labels.max()) + 1):
-                y, x = np.nonzero(labels == label)
-                rows.append([*map(int, (x.min(), y.min(), x.max() + 1, y.max() + 1)), 0.9, 0])
-            content[f"{folder.name}/{file.name}"] = rows
-    path.write_text(json.dumps(content))
     return path

@@ -56,21 +56,3 @@ def write_bag(path, topics, storage="MCAP"):
                 stamp += 1_000_000
                 writer.write(connection, stamp, store.serialize_cdr(message, kind))
     return path
-
-
-def write_ros1_bag(path, topic, images):
-    """Write RGB images as a bag of ROS 1."""
-    from rosbags.rosbag1 import Writer
-    from rosbags.typesys import Stores, get_typestore
-
-    store = get_typestore(Stores.ROS1_NOETIC)
-    kinds = store.types
-    with Writer(path) as writer:
-        connection = writer.add_connection(topic, IMAGE, typestore=store)
-        for index, rgb in enumerate(images):
-            stamp = kinds["builtin_interfaces/msg/Time"](sec=index, nanosec=0)
-            head = kinds["std_msgs/msg/Header"](seq=index, stamp=stamp, frame_id="camera")
-            height, width = rgb.shape[:2]
-            message = kinds[IMAGE](head, height, width, "rgb8", 0, 3 * width, rgb.ravel())
-            writer.write(connection, index, store.serialize_ros1(message, IMAGE))
-    return path

@@ -9,11 +9,37 @@ import pytest
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, pad_to_square
-from support.scenes import draw_ellipses, left_point, write_label_maps, write_sa1b
+from support.scenes import draw_ellipses, write_json, write_label_maps
 
 SIZE, STRIDE, SIDE = 256, 4, 64
 SHAPE = (8, 4, 4)
 SCALE = SIZE / 128  # the scenes are 96 x 128
+
+
+def write_sa1b(folder, count, points=True):
+    """Write `sa_N.jpg` and `sa_N.json`, with a prompt point near the left end of each mask."""
+    from pycocotools import mask as coder
+
+    folder.mkdir(parents=True)
+    for index in range(count):
+        rgb, labels = draw_ellipses(index)
+        cv2.imwrite(str(folder / f"sa_{index}.jpg"), rgb[:, :, ::-1])
+        annotations = []
+        for label in np.unique(labels[labels > 0]).tolist():
+            runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
+            annotation = {"segmentation": {**runs, "counts": runs["counts"].decode()}}
+            if points:
+                annotation["point_coords"] = [left_point(labels == label)]
+            annotations.append(annotation)
+        write_json(folder / f"sa_{index}.json", {"annotations": annotations})
+    return folder
+
+
+def left_point(mask):
+    """Pick the pixel in the middle of a mask's third column, far from its innermost one."""
+    columns = np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask[:, columns[2]])
+    return [float(columns[2]), float(rows[len(rows) // 2])]
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import pytest
 
 from aopsam_ros.weights.known import KNOWN
-from support.file_server import FileServer
-from support.small_weights import CONTENT, small_weights
+from support.file_server import CONTENT, FileServer, small_weights
 
 pytestmark = pytest.mark.needs("pooch")
 
@@ -21,7 +20,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server():
-    with FileServer(CONTENT) as server:
+    with FileServer() as server:
         yield server
 
 

@@ -16,7 +16,7 @@ from aopsam_ros.weights.fetching import (
     resolve_checkpoint,
 )
 from aopsam_ros.weights.known import KNOWN
-from support.small_weights import CONTENT
+from support.file_server import CONTENT
 
 SIZE = len(CONTENT)
 DAMAGED = CONTENT[:100] + b"!" + CONTENT[101:]
@@ -134,7 +134,7 @@ def test_a_name_means_the_fetched_file_and_a_path_itself(weights, cache, tmp_pat
 # Another process, whose table has the same file.
 PROGRAM = """
 import sys
-from support.small_weights import small_weights
+from support.file_server import small_weights
 from aopsam_ros.weights.fetching import fetch
 fetch(small_weights(sys.argv[1]))
 """

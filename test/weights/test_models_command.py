@@ -4,7 +4,7 @@ import pytest
 
 from aopsam_ros.cli import main
 from aopsam_ros.weights.known import KNOWN
-from support.small_weights import CONTENT
+from support.file_server import CONTENT
 
 
 @pytest.fixture

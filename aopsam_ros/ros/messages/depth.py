@@ -41,15 +41,7 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
             f"the depth image has {len(message.data)} bytes of data, but needs "
             f"{message.step * message.height}"
         )
-    return metres(_pixels(message, kind))
-
-
-def _pixels(message: Image, kind: np.dtype[Any]) -> NDArray[Any]:
     stored = kind.newbyteorder(">" if message.is_bigendian else "<")
-    pixels: NDArray[Any] = np.ndarray(
-        (message.height, message.width),
-        stored,
-        buffer=message.data,
-        strides=(message.step, kind.itemsize),
-    )
-    return pixels.astype(kind, copy=False)
+    shape, strides = (message.height, message.width), (message.step, kind.itemsize)
+    pixels: NDArray[Any] = np.ndarray(shape, stored, buffer=message.data, strides=strides)
+    return metres(pixels.astype(kind, copy=False))

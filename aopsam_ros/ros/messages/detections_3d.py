@@ -29,13 +29,11 @@ Points = NDArray[np.float64]
 
 # Colours are packed as RViz and Foxglove read them: blue in the lowest byte.
 _POINT = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "u4"), ("label", "u4")])
-_FIELDS = {
-    "x": PointField.FLOAT32,
-    "y": PointField.FLOAT32,
-    "z": PointField.FLOAT32,
-    "rgb": PointField.FLOAT32,
-    "label": PointField.UINT32,
-}
+_TYPES = {**dict.fromkeys(("x", "y", "z", "rgb"), PointField.FLOAT32), "label": PointField.UINT32}
+_FIELDS = [
+    PointField(name=name, offset=4 * place, datatype=kind, count=1)
+    for place, (name, kind) in enumerate(_TYPES.items())
+]
 
 
 def locate(
@@ -119,15 +117,10 @@ def labelled_points(
         header=header,
         height=1,
         width=len(cloud),
-        fields=[_field(name, kind) for name, kind in _FIELDS.items()],
+        fields=_FIELDS,
         is_bigendian=sys.byteorder == "big",
         point_step=_POINT.itemsize,
         row_step=_POINT.itemsize * len(cloud),
         data=data,
         is_dense=True,
     )
-
-
-def _field(name: str, kind: int) -> PointField:
-    assert _POINT.fields is not None  # it has named fields
-    return PointField(name=name, offset=_POINT.fields[name][1], datatype=kind, count=1)
