@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aopsam_ros.commands.arguments import add_settings_argument, parse_settings
 from aopsam_ros.data.datasets import LabelledImage, open_dataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.images import instance_masks, spread
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
-from aopsam_ros.options import parse
-from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.reuse import ReuseOptions
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
@@ -39,19 +37,14 @@ Frame = tuple[NDArray[np.uint8], NDArray[np.uint16]]  # image, label layers
 View = tuple[float, float, float, float]  # middle x and y, size, all of the photograph's; degrees
 
 
-def still(_: float) -> View:
-    """Stand."""
-    return 0.5, 0.5, 1.0, 0.0
-
-
-def aside(t: float) -> View:
-    """Move to the right and a little down."""
-    return 0.37 + 0.26 * t, 0.45 + 0.1 * t, 1.0, 0.0
-
-
-def closer(t: float) -> View:
-    """Come closer and turn by ten degrees."""
-    return 0.5, 0.5, 1.0 - 0.2 * t, 10 * t - 5
+# Where a camera looks at time `t`, 0 to 1.
+PATHS: dict[str, Callable[[float], View]] = {
+    "still": lambda _: (0.5, 0.5, 1.0, 0.0),
+    "aside": lambda t: (0.37 + 0.26 * t, 0.45 + 0.1 * t, 1.0, 0.0),
+    "closer": lambda t: (0.5, 0.5, 1.0 - 0.2 * t, 10 * t - 5),
+}
+KINDS = (*PATHS, "crossing")
+AFTER_ENCODER = ("predictor", "sampling", "decoder", "filtering", "postprocess")
 
 
 def view(image: LabelledImage, path: Callable[[float], View], t: float) -> Frame:
@@ -68,7 +61,7 @@ def view(image: LabelledImage, path: Callable[[float], View], t: float) -> Frame
 
 def crossing(image: LabelledImage, other: LabelledImage, t: float) -> Frame:
     """Show a photograph from a fixed place, and let the other one's largest object cross it."""
-    rgb, layers = view(image, still, 0.0)
+    rgb, layers = view(image, PATHS["still"], 0.0)
     thing = max(instance_masks(other.layers, LARGE), key=np.count_nonzero, default=None)
     if thing is None:
         return rgb, layers
@@ -100,62 +93,38 @@ def frames_of(
         yield np.clip(np.rint(noisy), 0, 255).astype(np.uint8), layers
 
 
-PATHS = {"still": still, "aside": aside, "closer": closer}
-KINDS = (*PATHS, "crossing")
-
-
-@dataclass
-class Sums:
-    """What one way of segmenting gave, a row a frame: mIoU, masks, prompts decoded, two times."""
-
-    rows: list[tuple[float, int, int, float, float]] = field(default_factory=list)
-
-    def add(self, found: Segmentation, ground_truth: list[NDArray[np.bool_]]) -> None:
-        """Take a frame."""
-        after_encoder = sum(found.timings_ms[stage] for stage in AFTER_ENCODER)
-        self.rows.append(
-            (
-                one_to_one(iou_matrix(found, ground_truth)),
-                len(found.masks),
-                found.prompts_decoded,
-                after_encoder,
-                found.timings_ms["total"],
-            )
-        )
-
-    def means(self) -> NDArray[np.float64]:
-        """Average over the frames."""
-        return np.asarray(np.mean(self.rows, axis=0), np.float64)
-
-
-AFTER_ENCODER = ("predictor", "sampling", "decoder", "filtering", "postprocess")
-
-
 def measure(
     segmenter: Segmenter, frames: Iterator[Frame], reuse: ReuseOptions
-) -> tuple[Sums, Sums] | None:
-    """Segment a stream in both ways, in turns; None where it has no ground truth."""
-    alone, reused, stream = Sums(), Sums(), StreamSegmenter(segmenter)
+) -> NDArray[np.float64] | None:
+    """Segment a stream in both ways, in turns; None where it has no ground truth.
+
+    Returns:
+        means over the frames, `[2, 5]`, alone and with reuse: mIoU, masks, prompts decoded,
+        milliseconds after the encoder and of the frame.
+    """
+    stream = StreamSegmenter(segmenter)
+    rows: tuple[list[list[float]], list[list[float]]] = [], []
     for number, (rgb, layers) in enumerate(frames):
         ground_truth = instance_masks(layers)
-        ways = ((alone, None), (reused, reuse))
-        for sums, options in ways if number % 2 else ways[::-1]:
-            found = (
-                segmenter.segment(rgb) if options is None else stream.segment(rgb, reuse=options)
-            )
+        for way in (0, 1) if number % 2 else (1, 0):
+            found = stream.segment(rgb, reuse=reuse) if way else segmenter.segment(rgb)
             if ground_truth:
-                sums.add(found, ground_truth)
-    return (alone, reused) if alone.rows else None
+                miou = one_to_one(iou_matrix(found, ground_truth))
+                times = found.timings_ms
+                after_encoder = sum(times[stage] for stage in AFTER_ENCODER)
+                counts = [len(found.masks), found.prompts_decoded]
+                rows[way].append([miou, *counts, after_encoder, times["total"]])
+    return np.mean(rows, 1) if rows[0] else None
 
 
-def report(kind: str, pairs: Sequence[tuple[Sums, Sums]]) -> str:
+def report(kind: str, streams: Sequence[NDArray[np.float64]]) -> str:
     """Put a kind of stream on a line: means with their error; ratios of time as medians."""
-    alone, reused = (np.stack([pair[i].means() for pair in pairs]) for i in (0, 1))
+    alone, reused = np.stack(streams, 1)
     cost = reused[:, 0] - alone[:, 0]
     error = cost.std(ddof=1) / np.sqrt(len(cost)) if len(cost) > 1 else float("nan")
     ratio = np.median(reused[:, 3:] / alone[:, 3:], axis=0)
     return (
-        f"| {kind} | {len(pairs)} | {alone[:, 0].mean():.3f} | {cost.mean():+.3f} ± {error:.3f} "
+        f"| {kind} | {len(streams)} | {alone[:, 0].mean():.3f} | {cost.mean():+.3f} ± {error:.3f} "
         f"| {alone[:, 1].mean():.1f} | {reused[:, 1].mean():.1f} | {alone[:, 2].mean():.1f} "
         f"| {reused[:, 2].mean():.1f} | {ratio[0]:.2f} | {ratio[1]:.2f} |"
     )
@@ -176,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
+    add_settings_argument(parser, "set options")
     parser.add_argument("--change-threshold", type=float, default=ReuseOptions.change_threshold)
     parser.add_argument("--key-frames", type=int, default=ReuseOptions.key_frames)
     chosen = parser.parse_args(arguments)
@@ -195,20 +164,17 @@ def _run(chosen: argparse.Namespace) -> None:
         for dataset in map(open_dataset, chosen.data)
         for index in spread(range(len(dataset)), chosen.photographs)
     ]
-    settings = dict(pair.split("=", 1) for pair in chosen.set)
-    with Segmenter.from_bundle(
-        chosen.model, engine=EngineOptions(threads=chosen.threads)
-    ) as segmenter:
-        changes = {name: parse(name, value) for name, value in settings.items()}
-        segmenter.options = segmenter.options.updated(changes)
+    engine = EngineOptions(threads=chosen.threads)
+    with Segmenter.from_bundle(chosen.model, engine=engine) as segmenter:
+        segmenter.options = segmenter.options.updated(parse_settings(chosen.set))
         print(HEADER)
         for kind in chosen.kinds:
-            pairs = []
+            streams = []
             for number, image in enumerate(tqdm(images, desc=kind, leave=False)):
                 other = images[(number + 1) % len(images)]
                 frames = frames_of(kind, image, other, chosen.frames, number)
-                pairs.append(measure(segmenter, frames, reuse))
-            print(report(kind, [pair for pair in pairs if pair is not None]), flush=True)
+                streams.append(measure(segmenter, frames, reuse))
+            print(report(kind, [one for one in streams if one is not None]), flush=True)
 
 
 if __name__ == "__main__":

@@ -67,13 +67,11 @@ def _products(events: Sequence[Mapping[str, Any]]) -> Iterator[int]:
     for event in events:
         facts = event.get("args", {})
         if facts.get("op_name") in COUNTED and "output_type_shape" in facts:
-            sizes = (_shapes(facts[f"{side}_type_shape"]) for side in ("input", "output"))
+            sizes = [  # of [{"float": [1, 3]}, ...]
+                [tuple(*entry.values()) for entry in facts[f"{side}_type_shape"]]
+                for side in ("input", "output")
+            ]
             yield multiplications(facts["op_name"], *sizes)
-
-
-def _shapes(described: Sequence[Mapping[str, Sequence[int]]]) -> list[tuple[int, ...]]:
-    """Read `[{"float": [1, 3]}, ...]`."""
-    return [tuple(next(iter(entry.values()))) for entry in described]
 
 
 def multiplications(operator: str, inputs: Shapes, outputs: Shapes) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -24,7 +25,6 @@ from aopsam_benchmarks.part import (
 )
 from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 PROMPTS = (1, 4, 16, 64, 256)
@@ -37,19 +37,11 @@ CAMERA_TIMEOUT_S = 300.0
 _together: Barrier | None = None  # of the processes that play cameras
 
 
-@dataclass(frozen=True)
-class Loading:
-    """What a process has to know to make the segmenter."""
-
-    model: str
-    engine: EngineOptions
-    settings: dict[str, object]  # options by name
-
-    def segmenter(self) -> Segmenter:
-        """Load it, with its options set."""
-        segmenter = Segmenter.from_bundle(self.model, engine=self.engine)
-        segmenter.options = segmenter.options.updated(self.settings)
-        return segmenter
+def load(model: str, engine: EngineOptions, settings: dict[str, object]) -> Segmenter:
+    """Make a segmenter, with options by name."""
+    segmenter = Segmenter.from_bundle(model, engine=engine)
+    segmenter.options = segmenter.options.updated(settings)
+    return segmenter
 
 
 def main() -> int:
@@ -61,15 +53,19 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="frames of each measurement")
     parser.add_argument("--seconds", type=float, default=5.0, help="that cameras run")
     arguments = parser.parse_args()
-    found = {}
-    loading = Loading(arguments.model, engine_options(arguments), parse_settings(arguments.set))
-    with loading.segmenter() as segmenter:
+    rgb, runs, found = benchmark_image(*parse_size(arguments.size)), arguments.runs, {}
+    given = (arguments.model, engine_options(arguments), parse_settings(arguments.set))
+    with load(*given) as segmenter:
         found["prompts"] = [
-            _with_prompts(segmenter, arguments.size, count, arguments.runs)
+            {"prompts": count, **_frames(segmenter, rgb, exactly(count), runs)}
             for count in arguments.prompts
         ]
-        found["budgets"] = _in_budgets(segmenter, arguments.size, arguments.runs)
-        found["sizes"] = [_of_size(segmenter, size, arguments.runs) for size in arguments.sizes]
+        found["budgets"] = _in_budgets(segmenter, rgb, runs)
+        found["sizes"] = [
+            {"size": size, **_frames(segmenter, benchmark_image(*parse_size(size)), {}, runs)}
+            for size in arguments.sizes
+        ]
+    loading = functools.partial(load, *given)
     found["cameras"] = [
         _with_cameras(loading, count, arguments.seconds) for count in arguments.cameras
     ]
@@ -77,34 +73,21 @@ def main() -> int:
     return 0
 
 
-def _with_prompts(segmenter: Segmenter, size: str, count: int, runs: int) -> dict[str, Any]:
-    options = segmenter.options.updated(exactly(count))
-    rgb = benchmark_image(*parse_size(size))
-    return {"prompts": count, **_frames(segmenter, rgb, options, runs)}
-
-
-def _in_budgets(segmenter: Segmenter, size: str, runs: int) -> list[dict[str, Any]]:
+def _in_budgets(segmenter: Segmenter, rgb: NDArray[np.uint8], runs: int) -> list[dict[str, Any]]:
     """Give frames less time than they take, after as many without a budget."""
-    rgb = benchmark_image(*parse_size(size))
-    unlimited = segmenter.options.updated({"asf.time_budget_ms": 0})
-    whole_ms = _frames(segmenter, rgb, unlimited, runs)["frame_ms"]["median"]
-    rows = []
-    for share in BUDGETS:
-        budget_ms = max(1, round(share * whole_ms))
-        options = segmenter.options.updated({"asf.time_budget_ms": budget_ms})
-        rows.append({"budget_ms": budget_ms, **_frames(segmenter, rgb, options, runs)})
-    return rows
-
-
-def _of_size(segmenter: Segmenter, size: str, runs: int) -> dict[str, Any]:
-    rgb = benchmark_image(*parse_size(size))
-    return {"size": size, **_frames(segmenter, rgb, segmenter.options, runs)}
+    whole_ms = _frames(segmenter, rgb, {"asf.time_budget_ms": 0}, runs)["frame_ms"]["median"]
+    budgets = [max(1, round(share * whole_ms)) for share in BUDGETS]
+    return [
+        {"budget_ms": ms, **_frames(segmenter, rgb, {"asf.time_budget_ms": ms}, runs)}
+        for ms in budgets
+    ]
 
 
 def _frames(
-    segmenter: Segmenter, rgb: NDArray[np.uint8], options: SegmenterOptions, runs: int
+    segmenter: Segmenter, rgb: NDArray[np.uint8], changes: dict[str, object], runs: int
 ) -> dict[str, Any]:
-    """Segment an image some times, after once that does not count."""
+    """Segment an image some times with changed options, after once that does not count."""
+    options = segmenter.options.updated(changes)
     results = [segmenter.segment(rgb, options) for _ in range(runs + 1)][1:]
     return {
         "decoded": results[-1].prompts_decoded,
@@ -113,7 +96,7 @@ def _frames(
     }
 
 
-def _with_cameras(loading: Loading, count: int, seconds: float) -> dict[str, Any]:
+def _with_cameras(loading: Callable[[], Segmenter], count: int, seconds: float) -> dict[str, Any]:
     """Let so many processes segment at once, each with a model of its own, as nodes do."""
     context = multiprocessing.get_context("spawn")
     shared = (context.Barrier(count),)
@@ -128,10 +111,10 @@ def _meet_at(barrier: Barrier) -> None:
     _together = barrier
 
 
-def _camera(loading: Loading, seconds: float) -> tuple[float, float]:
+def _camera(loading: Callable[[], Segmenter], seconds: float) -> tuple[float, float]:
     """Segment for some seconds, together with the others; frames a second, own MB of memory."""
     rgb = benchmark_image(*parse_size(CAMERA_SIZE))
-    with loading.segmenter() as segmenter:
+    with loading() as segmenter:
         segmenter.segment(rgb)
         if _together is not None:
             _together.wait(CAMERA_TIMEOUT_S)

@@ -108,19 +108,9 @@ def _plain(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A node with nothing behind its topics."""
     with _live(PLAIN, []) as live:
         for size in given.sizes:
-            milliseconds = _round_trip(live, benchmark_image(*parse_size(size)), given.runs)
-            yield {f"{given.what}_ms": milliseconds}
-
-
-def _round_trip(plain: LiveNode, rgb: NDArray[np.uint8], runs: int) -> float:
-    """Return the milliseconds in which a node that does nothing answers."""
-    image = _image(rgb)
-    plain.answer(image)
-    taken = []
-    for _ in range(runs):
-        time.sleep(REST_S)
-        taken.append(1e3 * plain.answer(image))
-    return statistics.median(taken)
+            image = _image(benchmark_image(*parse_size(size)))
+            live.answer(image)
+            yield {f"{given.what}_ms": statistics.median(live.rested_ms(image, given.runs))}
 
 
 def _side_by_side(
@@ -130,9 +120,8 @@ def _side_by_side(
     live.answer(image)
     segmenter.segment(rgb)
     through_ros, bare = [], []
-    for _ in range(runs):
-        time.sleep(REST_S)
-        through_ros.append(1e3 * live.answer(image))
+    for milliseconds in live.rested_ms(image, runs):
+        through_ros.append(milliseconds)
         time.sleep(REST_S)
         bare.append(segmenter.segment(rgb).timings_ms["total"])
     pairs = zip(through_ros, bare, strict=True)
@@ -208,6 +197,12 @@ class LiveNode:
         self._wait(lambda: stamp in self._arrived)
         return self._arrived[stamp] - began
 
+    def rested_ms(self, image: Image, runs: int) -> Iterator[float]:
+        """Wait for answers some times, each after a rest; milliseconds."""
+        for _ in range(runs):
+            time.sleep(REST_S)
+            yield 1e3 * self.answer(image)
+
     def stream(self, image: Image, seconds: float, ahead: int = 1) -> float:
         """Publish a new image whenever masks arrive, so many ahead; masks a second."""
         self.answer(image)
@@ -216,9 +211,9 @@ class LiveNode:
             self._publish(image)
             time.sleep(REST_S)  # until a worker has taken it: the newest only waits
         while time.perf_counter() - began < seconds:
-            count = len(self._arrived)
+            more = len(self._arrived) + 1
             self._publish(image)
-            self._wait(functools.partial(self._more_than, count))
+            self._wait(functools.partial(self._has, more))
         return (len(self._arrived) - before) / (time.perf_counter() - began)
 
     def _is_answered(self) -> bool:
@@ -227,8 +222,8 @@ class LiveNode:
             _, self._asked = self._publish(_image(np.zeros((48, 64, 3), np.uint8)))
         return bool(self._arrived)
 
-    def _more_than(self, count: int) -> bool:
-        return len(self._arrived) > count
+    def _has(self, count: int) -> bool:
+        return len(self._arrived) >= count
 
     def _publish(self, image: Image) -> tuple[int, float]:
         self._stamp += 1
