@@ -48,18 +48,21 @@ def test_sweeps_change_one_option_and_hold_the_models_own_value():
         "asf.elimination_cosine": [0.5, 0.65, 0.75, 0.85, 0.95],
         "asf.max_prompts": [8, 16, 32, 64, 128, 256],
     }
-    # Where the model's own rule makes no use of an option, one that does is taken.
-    assert rules_of(OWN) == {"elimination_threshold": "paper", "elimination_cosine": "duplicates"}
-    own = OWN.updated({"asf.filtering": "max"})
-    assert rules_of(own) == {"elimination_cosine": "duplicates"}
-    own = OWN.updated({"asf.filtering": "duplicates"})
-    assert rules_of(own) == {"elimination_threshold": "paper"}
 
 
-def rules_of(own):
-    found = configurations(["predictor"], ["sweeps"], own)[1:]
+PAPER, DUPLICATES = ("elimination_threshold", "paper"), ("elimination_cosine", "duplicates")
+
+
+@pytest.mark.parametrize(
+    ("own", "taken"),
+    [("none", {PAPER, DUPLICATES}), ("max", {DUPLICATES}), ("duplicates", {PAPER})],
+)
+def test_where_the_own_rule_makes_no_use_of_an_option_one_that_does_is_taken(own, taken):
+    own = OWN.updated({"asf.filtering": own})
+    found = configurations(["predictor"], ["sweeps"], own)
     changed = [one for one in found if "asf.filtering" in one.changes]
-    return {one.swept.partition(".")[2]: one.changes["asf.filtering"] for one in changed}
+    rules = {(one.swept.partition(".")[2], one.changes["asf.filtering"]) for one in changed}
+    assert rules == taken
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,8 @@ def test_what_the_user_has_set_is_left_alone_and_other_sources_have_options_of_m
 
 
 def test_the_budget_is_one_of_the_limits_tried():
-    limits = set()
-    for seed in range(100):
-        limits.add(SearchSpace(True, frozenset(), 11.9).suggest(Dice(seed))["asf.max_prompts"])
+    space = SearchSpace(True, frozenset(), 11.9)
+    limits = {space.suggest(Dice(seed))["asf.max_prompts"] for seed in range(100)}
     assert limits == {8, 11, 16, 32, 64, 128, 256, 512}
 
 
@@ -68,9 +67,8 @@ def test_the_search_starts_near_the_models_own_values():
 def test_scores_by_hand():
     found = mean([Score(0.2, 0.8, 4, 10), Score(0.6, 0.4, 8, 30)])
     assert found == Score(pytest.approx(0.4), pytest.approx(0.6), 6.0, 20.0)
-    assert found.value("one_to_one") == pytest.approx(0.4)
-    assert found.value("closest") == pytest.approx(0.6)
-    assert found.value("both") == pytest.approx(0.5)
+    values = [found.value(metric) for metric in ("one_to_one", "closest", "both")]
+    assert values == pytest.approx([0.4, 0.6, 0.5])
 
 
 def test_budgets_by_hand():
