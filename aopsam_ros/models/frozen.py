@@ -42,14 +42,14 @@ class FrozenModel:
 
     def encoder_key(self) -> str:
         """Return a hash of all that an embedding depends on but the image."""
-        parts = self.parts
-        return weights_key([parts.encoder], parts.image_size, parts.mean, parts.std)
+        return self._key([self.parts.encoder])
 
     def key(self) -> str:
         """Return a hash of all that a mask depends on but the image and the prompt."""
-        parts = self.parts
-        modules = [parts.encoder, parts.decoder]
-        return weights_key(modules, parts.image_size, parts.mean, parts.std)
+        return self._key([self.parts.encoder, self.parts.decoder])
+
+    def _key(self, modules: list[nn.Module]) -> str:
+        return weights_key(modules, self.parts.image_size, self.parts.mean, self.parts.std)
 
     def export(
         self,

@@ -7,13 +7,10 @@ pixels is a raster of half a pixel; so this project has its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from aopsam_ros.bundle.signatures import POINTS
@@ -50,7 +47,8 @@ class _Conversion:
         self.model = model
         self.name = name
         self.floats = _float_values(model)
-        self.constants = {item.name: numpy_helper.to_array(item) for item in _initializers(model)}
+        weights = model.graph.initializer
+        self.constants = {item.name: numpy_helper.to_array(item) for item in weights}
         # Where a float value can be had: (value, in 16 bits) to its name in the new graph.
         self.known = {(item.name, False): item.name for item in model.graph.input}
         self.prompt_values = {item.name for item in model.graph.input if item.name in POINTS}
@@ -63,13 +61,8 @@ class _Conversion:
                 self._convert(node)
         for output in self.model.graph.output:
             self._value(output.name, half=False)
-        graph = helper.make_graph(
-            self.nodes,
-            self.model.graph.name,
-            self.model.graph.input,
-            self.model.graph.output,
-            self.initializers,
-        )
+        old = self.model.graph
+        graph = helper.make_graph(self.nodes, old.name, old.input, old.output, self.initializers)
         return helper.make_model(
             graph, opset_imports=self.model.opset_import, ir_version=self.model.ir_version
         )
@@ -102,10 +95,9 @@ class _Conversion:
         return True
 
     def _produce(self, value: str, half: bool) -> str:
-        """Name a node's output; `_half` marks 16 bits, so that graph outputs keep their names."""
         if value not in self.floats:
             return value
-        self.known[value, half] = f"{value}_half" if half else value
+        self.known[value, half] = _name(value, half)
         return self.known[value, half]
 
     def _value(self, value: str, half: bool) -> str:
@@ -116,7 +108,7 @@ class _Conversion:
             return value
         if (value, half) not in self.known:
             kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
-            made_of, name = self.known[value, not half], f"{value}_half" if half else value
+            made_of, name = self.known[value, not half], _name(value, half)
             self.nodes.append(helper.make_node("Cast", [made_of], [name], to=kind))
             self.known[value, half] = name
         return self.known[value, half]
@@ -125,22 +117,19 @@ class _Conversion:
         array = self.constants[value]
         half = half and array.dtype == np.float32
         if (value, half) not in self.known:
-            name = f"{value}_half" if half else value
-            array = self._in_half(value, array) if half else array
-            self.initializers.append(numpy_helper.from_array(array, name))
-            self.known[value, half] = name
+            if half:
+                with np.errstate(over="ignore"):
+                    array = array.astype(np.float16)
+                if not np.isfinite(array).all():
+                    raise BundleError(f"{self.name}: {value} does not fit into 16 bits")
+            self.known[value, half] = _name(value, half)
+            self.initializers.append(numpy_helper.from_array(array, self.known[value, half]))
         return self.known[value, half]
 
-    def _in_half(self, value: str, array: NDArray[Any]) -> NDArray[np.float16]:
-        with np.errstate(over="ignore"):
-            half = array.astype(np.float16)
-        if not np.isfinite(half).all():
-            raise BundleError(f"{self.name}: {value} does not fit into 16 bits")
-        return half
 
-
-def _initializers(model: ModelProto) -> Iterable[TensorProto]:
-    return model.graph.initializer  # type: ignore[no-any-return]
+def _name(value: str, half: bool) -> str:
+    """Name a value; `_half` marks 16 bits, so that graph outputs keep their names."""
+    return f"{value}_half" if half else value
 
 
 def _float_values(model: ModelProto) -> set[str]:

@@ -169,15 +169,12 @@ def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Quantizat
     cosines, ratios = [], []
     for image in images:
         (expected, full_time), (actual, int8_time) = _timed(full, image), _timed(int8, image)
-        name = f"{ENCODER} in {INT8}"
-        (match,) = verification.check(
-            name, {"embedding": actual}, {"embedding": expected}, LEAST_COSINE
-        )
+        found, wanted = {"embedding": actual}, {"embedding": expected}
+        (match,) = verification.check(f"{ENCODER} in {INT8}", found, wanted, LEAST_COSINE)
         cosines.append(match.cosine)
         ratios.append(int8_time / full_time)
-    sizes = (
-        graph.path.stat().st_size for graph in (bundle.graphs[ENCODER], bundle.int8_graphs[ENCODER])
-    )
+    graphs = (bundle.graphs[ENCODER], bundle.int8_graphs[ENCODER])
+    sizes = (graph.path.stat().st_size for graph in graphs)
     return QuantizationReport(min(cosines), float(np.median(ratios)), *sizes)
 
 

@@ -20,20 +20,20 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @pytest.fixture(scope="module")
-def model():
+def full():
     return cases.load_random_weights(MobileSam())
 
 
 @pytest.fixture(scope="module")
-def answers(model):
+def answers(full):
     with torch.no_grad():
-        return cases.our_decoder_answers(model)
+        return cases.our_decoder_answers(full)
 
 
 @pytest.fixture(scope="module")
-def embedding(model):
+def embedding(full):
     with torch.no_grad():
-        return model.image_encoder(cases.image())
+        return full.image_encoder(cases.image())
 
 
 @pytest.fixture(scope="module")
@@ -80,36 +80,30 @@ def test_decoder_equals_the_published_one(official, answers):
         np.testing.assert_allclose(answer.numpy(), expected[name].numpy(), **CLOSE, err_msg=name)
 
 
-@pytest.fixture(scope="module")
-def small():
-    """The same weights for images of 64 pixels."""
-    return cases.load_random_weights(MobileSam(64))
-
-
-def test_attention_biases_are_never_stale(small):
+def test_attention_biases_are_never_stale(model):
     image = cases.tensor("small image", (1, 3, 64, 64))
     with torch.no_grad():
-        before = small.image_encoder(image)
+        before = model.image_encoder(image)
         changed = cases.load_random_weights(MobileSam(64))
         for name, parameter in changed.named_parameters():
             if name.endswith("attention_biases"):
                 parameter.copy_(2.0 * parameter)
         assert not torch.allclose(before, changed.image_encoder(image), atol=1e-3)
-        changed.load_state_dict(small.state_dict())  # without a call of eval() after it
+        changed.load_state_dict(model.state_dict())  # without a call of eval() after it
         assert torch.equal(before, changed.image_encoder(image))
 
 
-def test_images_of_a_batch_do_not_mix(small):
+def test_images_of_a_batch_do_not_mix(model):
     images = cases.tensor("two images", (2, 3, 64, 64))
     with torch.no_grad():
-        together = small.image_encoder(images)
-        alone = torch.cat([small.image_encoder(image[None]) for image in images])
+        together = model.image_encoder(images)
+        alone = torch.cat([model.image_encoder(image[None]) for image in images])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def decode(small):
-    decoder = PointDecoder(small).eval()
+def decode(model):
+    decoder = PointDecoder(model).eval()
     seen = cases.tensor("small embedding", (1, 256, 4, 4), -2.0, 2.0)
 
     def run(coords, labels):

@@ -47,10 +47,9 @@ def setup(root, tmp_path):
     for name in ("scripts", "benchmarks", "bundles", "launch", "config", "rviz", "photographs"):
         (tmp_path / name).mkdir()
     (tmp_path / "scripts" / "setup_env.py").write_text(STEPS)
-    for name in ("requirements", "interfaces"):
-        shutil.copytree(root / name, tmp_path / name)
-    for name in ("Makefile", "package.xml"):
-        shutil.copy(root / name, tmp_path)
+    for name in ("requirements", "interfaces", "Makefile", "package.xml"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, tmp_path / name)
 
     def run(*words, target="setup", code=0):
         (tmp_path / "steps").write_text("")
@@ -103,9 +102,7 @@ def test_a_step_that_failed_is_taken_again(setup, tmp_path, step):
 @pytest.mark.parametrize(
     ("path", "steps"),
     [
-        ("msg/Mask.msg", PACKAGE),
-        ("srv/Segment.srv", PACKAGE),
-        ("./CMakeLists.txt", PACKAGE),
+        *((path, PACKAGE) for path in ("msg/Mask.msg", "srv/Segment.srv", "./CMakeLists.txt")),
         ("aopsam_ros/cli.py", []),  # installed as a link
         ("aopsam_ros/new.py", PACKAGE),
         ("aopsam_ros/__pycache__/cli.pyc", []),
@@ -229,15 +226,11 @@ def test_system_vision_msgs_is_used(tmp_path):
 def test_wheels_name_this_python_after_the_repair(tmp_path):
     file = tmp_path / "share" / "std_msgs" / "cmake" / "export.cmake"
     file.parent.mkdir(parents=True)
-    file.write_text(
-        "set(x /opt/python/cp310-cp310/include/python3.10;"
-        "/opt/python/cp310-cp310/lib/python3.10/site-packages/numpy/_core/include)"
-    )
+    built, numpy = "/opt/python/cp310-cp310", "site-packages/numpy/_core/include"
+    file.write_text(f"set(x {built}/include/python3.10;{built}/lib/python3.10/{numpy})")
     environment.repair_exported_paths(tmp_path)
-    site = tmp_path / "lib" / headers.VERSION / "site-packages"
-    assert file.read_text() == (
-        f"set(x {headers.include_folder(tmp_path)};{site}/numpy/_core/include)"
-    )
+    include, library = headers.include_folder(tmp_path), tmp_path / "lib" / headers.VERSION
+    assert file.read_text() == f"set(x {include};{library}/{numpy})"
 
 
 @pytest.fixture

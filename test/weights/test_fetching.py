@@ -66,31 +66,28 @@ def test_a_download_that_is_not_the_file_leaves_nothing_and_starts_again(
     assert fetch(weights).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("fault", ["404", "503", "offline"])
-def test_without_the_server_it_says_what_to_put_where(weights, server, cache, fault):
-    if fault == "offline":
+@pytest.mark.parametrize("status", [404, 503, None])  # None: no server
+def test_without_the_server_it_says_what_to_put_where(weights, server, cache, status):
+    server.status = status
+    if status is None:
         server.__exit__()
-    else:
-        server.status = int(fault)
     with pytest.raises(WeightsError) as raised:
         fetch(weights)
     message = str(raised.value)
     assert message.startswith(f"{server.url}: cannot be downloaded (")
-    assert ("Connection refused" if fault == "offline" else fault) in message
+    assert str(status or "Connection refused") in message
     assert "`aopsam models fetch small --from FILE`" in message and "HTTPS_PROXY" in message
     assert str(cache / "small.pt") in message and "\n" not in message
 
 
-def test_without_pooch_it_says_what_to_install(weights, monkeypatch, at_hand):
+def test_a_copy_is_taken_without_pooch_and_a_download_says_what_to_install(
+    weights, server, cache, at_hand, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(WeightsError, match="`pip install pooch`; without internet"):
         fetch(weights)
-    assert fetch_from_file(weights, at_hand) == fetch(weights)  # neither needs it
-
-
-def test_a_copy_is_taken(weights, server, cache, at_hand):
     stored = fetch_from_file(weights, at_hand)
-    assert stored == cache / "small.pt" == fetch_from_file(weights, stored)
+    assert stored == cache / "small.pt" == fetch_from_file(weights, stored) == fetch(weights)
     assert stored.read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
     assert at_hand.read_bytes() == CONTENT and server.requests == 0
 
@@ -152,12 +149,13 @@ def test_processes_at_once_leave_one_whole_file(server, cache):
     assert (cache / "small.pt").read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
 
 
-def test_the_cache_is_the_users(monkeypatch, tmp_path, weights, cache):
-    assert cached_path(weights) == cache / "small.pt"
-    for relative in ("", "relative/folder"):
-        monkeypatch.setenv("XDG_CACHE_HOME", relative)
-        expected = tmp_path / "home" / ".cache" / "aopsam_ros" / "weights" / "small.pt"
-        assert cached_path(weights) == expected
+@pytest.mark.parametrize("variable", ["", "relative/folder"])
+def test_without_an_absolute_folder_the_cache_is_in_the_home(
+    monkeypatch, tmp_path, weights, variable
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", variable)
+    home = tmp_path / "home"
+    assert cached_path(weights) == home / ".cache" / "aopsam_ros" / "weights" / "small.pt"
 
 
 @pytest.mark.parametrize("above", [0, 1, 2])

@@ -32,8 +32,7 @@ def refused(result):
 def test_fetch_list_verify(models, cache, server):
     code, out, _ = models("list", "small")
     assert code == 0 and "not fetched: aopsam models fetch small" in out and not cache.exists()
-    code, out, _ = models("fetch", "small")
-    assert code == 0 and out == f"{cache / 'small.pt'}  MIT  verified\n"
+    assert models("fetch", "small")[:2] == (0, f"{cache / 'small.pt'}  MIT  verified\n")
     code, out, _ = models("list", "small")
     assert code == 0 and str(cache / "small.pt") in out and "verified" not in out
     code, out, _ = models("verify", "small")
@@ -43,9 +42,7 @@ def test_fetch_list_verify(models, cache, server):
 
 def test_without_names_it_is_about_all(models):
     code, out, _ = models("list")
-    assert code == 0
-    for name in KNOWN:
-        assert f"aopsam models fetch {name}" in out
+    assert code == 0 and all(f"aopsam models fetch {name}" in out for name in KNOWN)
     assert models("verify") == (0, "", "")  # nothing is there, and nobody asked for it
     models("fetch", "small")
     code, out, _ = models("verify")
@@ -61,8 +58,8 @@ def test_verify_names_what_is_wrong(models, cache):
 
 
 def test_fetch_from_a_file(models, cache, at_hand, server):
-    code, out, _ = models("fetch", "small", "--from", at_hand)
-    assert code == 0 and out == f"{cache / 'small.pt'}  MIT  verified\n"
+    stored = f"{cache / 'small.pt'}  MIT  verified\n"
+    assert models("fetch", "small", "--from", at_hand)[:2] == (0, stored)
     at_hand.write_bytes(CONTENT[::-1])
     assert f"{at_hand}: damaged" in refused(models("fetch", "small", "--from", at_hand))
     assert server.requests == 0
@@ -81,11 +78,6 @@ def test_fetch_from_a_file(models, cache, at_hand, server):
 )
 def test_wrong_words_are_one_clear_line(models, words, reason):
     assert reason in refused(models(*words))
-
-
-def test_a_server_that_fails_is_one_clear_line(models, server):
-    server.status = 404
-    assert "404" in refused(models("fetch", "small"))
 
 
 def test_without_a_home_nothing_is_there(models, monkeypatch):
