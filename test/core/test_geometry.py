@@ -40,17 +40,13 @@ def test_normalised_then_padded_with_zeros():
     assert not image.tensor[0, :, 32:].any()
 
 
-def test_same_size_keeps_every_pixel():
+def test_same_size_keeps_every_pixel_and_shrinking_averages():
     rgb = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     tensor = preprocess(rgb, 64, (0, 0, 0), (1, 1, 1)).tensor
     np.testing.assert_array_equal(tensor[0].transpose(1, 2, 0), rgb)
-
-
-def test_shrinking_averages():
     rgb = np.zeros((128, 128, 3), np.uint8)
     rgb[::2, ::2] = 200  # one pixel of each 2 x 2 block
-    tensor = preprocess(rgb, 64, (0, 0, 0), (1, 1, 1)).tensor
-    np.testing.assert_allclose(tensor, 50.0)
+    np.testing.assert_allclose(preprocess(rgb, 64, (0, 0, 0), (1, 1, 1)).tensor, 50.0)
 
 
 def test_array_layout_does_not_matter():

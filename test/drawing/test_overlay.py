@@ -90,9 +90,8 @@ def test_states_look_different():
 
 def test_a_kept_prompt_is_drawn_over_others():
     rgb = grey_image()
-    kept = Prompt(80.0, 60.0, 0.5, PromptState.KEPT)
-    dropped = Prompt(80.0, 60.0, 0.5, PromptState.ELIMINATED)
-    overlay = draw_overlay(rgb, segmentation(rgb, prompts=(kept, dropped)))
+    prompts = tuple(Prompt(80.0, 60.0, 0.5, PromptState(state)) for state in (0, 1))
+    overlay = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
     assert np.abs(overlay[60, 80] - PROMPT_STYLES[PromptState.KEPT].colour).max() <= 2
 
 

@@ -63,7 +63,5 @@ def test_parts_of_one_thing_are_united_and_keep_the_best_ones_score():
 
 
 def test_nothing_to_merge():
-    empty = LowResMasks(
-        np.zeros((0, 8, 8), np.float32), *np.zeros((2, 0), np.float32), *np.zeros((2, 0), np.int64)
-    )
-    assert len(merge(empty, empty.binary(8, 8), 0.5)[0]) == 0
+    found = low_res(boxed(0, 1, 0, 1), scores=[1]).take(np.zeros(0, np.int64))
+    assert len(merge(found, found.binary(8, 8), 0.5)[0]) == 0

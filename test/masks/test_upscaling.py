@@ -135,7 +135,7 @@ def test_many_at_once_are_the_same_as_pixels_encoded_one_by_one():
     logits[[3, 17, 20]] = -1.0
     logits[8] = 1.0
     found = Upscaler(geometry, 32)(logits)
-    assert len(found) == len(logits)
+    assert len(found) == len(logits) and Upscaler(geometry, 32)(logits[:0]) == []
     for mask, values in zip(found, logits, strict=True):
         expected = sam_postprocess(values, geometry)
         assert np.abs(expected).min() > 1e-6  # nothing is left to rounding
@@ -143,7 +143,3 @@ def test_many_at_once_are_the_same_as_pixels_encoded_one_by_one():
         assert mask.bbox == box
         assert mask.area == (expected > 0).sum()
         assert mask.counts.tolist() == counts.tolist()
-
-
-def test_no_masks():
-    assert Upscaler(resized_geometry(30, 40, 128), 32)(np.zeros((0, 32, 32), np.float32)) == []

@@ -25,11 +25,10 @@ def reference(values, threshold, min_spacing):
     """The definition: greedy over every pixel that is a maximum of its neighbourhood."""
     rows, columns = values.shape
     peaks = []
-    for r in range(rows):
-        for c in range(columns):
-            around = values[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2]
-            if values[r, c] >= threshold and values[r, c] >= around.max():
-                peaks.append((r, c))
+    for r, c in np.ndindex(rows, columns):
+        around = values[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2]
+        if values[r, c] >= threshold and values[r, c] >= around.max():
+            peaks.append((r, c))
     peaks.sort(key=lambda p: (-values[p], p))
     kept = []
     for r, c in peaks:
@@ -38,17 +37,12 @@ def reference(values, threshold, min_spacing):
     return kept
 
 
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("shape", [(48, 64), (9, 9), (30, 5)])
 def test_smoothing_is_a_gaussian_filter(sigma, shape):
     values = random_map(1, shape)
     expected = gaussian_filter(values.astype(np.float64), sigma, mode="reflect", truncate=4.0)
     np.testing.assert_allclose(smooth(values, sigma), expected, atol=2e-4)
-
-
-def test_no_smoothing_leaves_the_map():
-    values = random_map(2)
-    np.testing.assert_array_equal(smooth(values, 0.0), values)
 
 
 @given(MAPS, st.sampled_from([0.0, 0.2, 0.25, 0.9]), st.integers(1, 7))
@@ -90,14 +84,6 @@ def test_spacing_leaves_out_only_what_is_too_near_a_better_point(values, min_spa
         assert (((better - maxima[index]) ** 2).sum(-1) < min_spacing**2).any()
 
 
-def test_exactly_min_spacing_apart_is_far_enough():
-    values = np.zeros((20, 20), np.float32)
-    values[2, 2] = 0.9
-    values[5, 6] = 0.8  # 3-4-5 triangle
-    assert len(sample(values, 0.0, 0.5, 5)[0]) == 2
-    assert len(sample(values, 0.0, 0.5, 6)[0]) == 1
-
-
 def test_two_blobs_give_their_centres():
     y, x = np.mgrid[:64, :96]
     blobs = 0.9 * np.exp(-((x - 20) ** 2 + (y - 30) ** 2) / 40)
@@ -109,23 +95,10 @@ def test_two_blobs_give_their_centres():
     assert 0.6 < confidence[0] < 0.95 and 0.4 < confidence[1] < 0.65
 
 
-def test_border_maximum_is_found():
-    values = np.zeros((10, 12), np.float32)
-    values[0, 0], values[9, 11], values[0, 11] = 0.5, 0.6, 0.7
-    assert sample(values, 0.0, 0.2, 3)[0].tolist() == [[0, 11], [9, 11], [0, 0]]
-
-
-def test_nothing_above_the_threshold_gives_no_points():
-    points, confidence = sample(np.zeros((5, 5), np.float32), 2.0, 0.2, 6)
-    assert points.shape == (0, 2)
-    assert confidence.shape == (0,)
-
-
 def test_a_view_of_a_larger_map_gives_the_same():
     values = random_map(4)
     wide = np.zeros((48, 128), np.float32)
     wide[:, :64] = values
-    view = sample(wide[:, :64], 1.5, 0.3, 4)
-    alone = sample(values, 1.5, 0.3, 4)
-    np.testing.assert_array_equal(view[0], alone[0])
-    np.testing.assert_array_equal(view[1], alone[1])
+    pairs = zip(sample(wide[:, :64], 1.5, 0.3, 4), sample(values, 1.5, 0.3, 4), strict=True)
+    for view, alone in pairs:
+        np.testing.assert_array_equal(view, alone)

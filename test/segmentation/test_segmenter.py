@@ -287,15 +287,10 @@ def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
 ):
     monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
     caplog.set_level("INFO", "aopsam_ros.prompting.sources")
-    with Segmenter.from_bundle(tiny_folder, prompt_source="auto") as segmenter:
-        assert segmenter.source.name == "predictor"
+    for folder, source in ((tiny_folder, "predictor"), (without_predictor, "grid16")):
+        with Segmenter.from_bundle(folder, prompt_source="auto") as segmenter:
+            assert segmenter.segment(coloured_scene(120, 160)[0]).prompt_source == source
     assert [(record.levelname, record.message) for record in caplog.records] == [
-        ("INFO", "prompts from predictor (auto)")
+        ("INFO", "prompts from predictor (auto)"),
+        ("WARNING", "model 'tiny' has no prompt predictor: prompts from grid16"),
     ]
-    caplog.clear()
-    with Segmenter.from_bundle(without_predictor) as segmenter:
-        result = segmenter.segment(coloured_scene(120, 160)[0])
-        segmenter.segment(coloured_scene(60, 80)[0])
-    assert (result.prompt_source, result.prompts_decoded) == ("grid16", 256)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "no prompt predictor: prompts from grid16" in caplog.text

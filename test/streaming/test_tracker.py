@@ -83,16 +83,19 @@ def test_a_hidden_object_comes_back_with_its_id():
 
 def test_an_object_is_forgotten_in_the_end():
     tracking = Tracking(TrackingOptions(max_lost=2))
-    tracking.ids([disc(60, 60)], EYE[:1])
-    for _ in range(3):
-        tracking.ids([], EYE[:0])
+    for masks in ([disc(60, 60)], [], [], []):
+        tracking.ids(masks, EYE[: len(masks)])
     assert tracking.ids([disc(60, 60)], EYE[:1]) == [2]
 
 
-def test_another_object_in_the_same_place_of_other_size_is_new():
+@pytest.mark.parametrize(
+    ("other", "size"),
+    [(disc(160, 120, 60), (HEIGHT, WIDTH)), (disc(60, 60, 10, (120, 160)), (120, 160))],
+)
+def test_an_object_of_another_size_and_an_image_of_another_size_are_new(other, size):
     tracking = Tracking()
     tracking.ids([disc(60, 60, 10)], EYE[:1])
-    assert tracking.ids([disc(160, 120, 60)], EYE[:1]) == [2]
+    assert tracking.ids([other], EYE[:1], size=size) == [2]
 
 
 def test_ids_are_unique_in_a_frame_and_never_used_again():
@@ -101,13 +104,6 @@ def test_ids_are_unique_in_a_frame_and_never_used_again():
     assert len(set(first)) == 2
     tracking.reset()
     assert tracking.ids([disc(40, 40)], EYE[:1]) == [3]
-
-
-def test_a_new_image_size_starts_anew():
-    tracking = Tracking()
-    tracking.ids([disc(40, 40)], EYE[:1])
-    small = (120, 160)
-    assert tracking.ids([disc(40, 40, size=small)], EYE[:1], size=small) == [2]
 
 
 def test_memory_is_bounded(monkeypatch):
