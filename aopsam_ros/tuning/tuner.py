@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -207,15 +208,15 @@ class _Tuner:
         kept = [one for one in tried if one.excess <= 0]
         metric, limit = self._task.metric, self._task.budget.time_ms
         ranked = sorted(kept, key=lambda one: (-one.score.value(metric), one.score.prompts_decoded))
-        while ranked:
-            one = ranked[0]
-            options = self._own.updated(one.values)
-            milliseconds = median_time(self._segmenter, timed, options)
-            if limit is None or milliseconds <= limit:
-                return one, milliseconds
-            # The estimate was wrong: what decodes as much will not keep the limit either.
-            calls = one.score.prompts_decoded
-            ranked = [other for other in ranked if other.score.prompts_decoded < calls]
+        # Where the estimate was wrong, what decodes as many prompts will not keep the limit either.
+        fewest = math.inf
+        for one in ranked:
+            if one.score.prompts_decoded < fewest:
+                options = self._own.updated(one.values)
+                milliseconds = median_time(self._segmenter, timed, options)
+                if limit is None or milliseconds <= limit:
+                    return one, milliseconds
+                fewest = one.score.prompts_decoded
         raise OptionError(
             f"no setting keeps the budget of {self._task.budget.describe()}: allow more, or search "
             "longer with more --trials"
@@ -229,9 +230,8 @@ class _Tuner:
         for _, photograph in others:
             found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
             iou = iou_matrix(found, photograph.ground_truth)
-            scores.append(
-                Score(one_to_one(iou), closest(iou), len(found.masks), found.prompts_decoded)
-            )
+            figures = one_to_one(iou), closest(iou), len(found.masks), found.prompts_decoded
+            scores.append(Score(*figures))
         return mean(scores) if scores else None
 
 

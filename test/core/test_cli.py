@@ -98,18 +98,21 @@ def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
     assert "4 of 6 images failed" in result.err
 
 
-def test_same_stem_twice_writes_both(segment, scene, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    write_rgb(other / "scene.jpg", np.zeros((30, 40, 3), np.uint8))
-    write_rgb(tmp_path / "scene_2.png", np.zeros((50, 60, 3), np.uint8))
-    result = segment(scene.path, other / "scene.jpg", tmp_path / "scene_2.png")
-    assert result.code == 0
-    widths = {
-        name: json.loads((result.out / f"{name}.json").read_text())["width"]
-        for name in ("scene", "scene_2", "scene_2_2")
+def test_same_stem_twice_writes_both_and_dots_in_the_stem_are_kept(segment, scene, tmp_path):
+    (tmp_path / "other").mkdir()
+    images = {
+        "other/scene.jpg": ("scene_2", 40),
+        "scene_2.png": ("scene_2_2", 60),
+        "frame.1.png": ("frame.1", 20),
+        "frame.2.png": ("frame.2", 30),
     }
-    assert widths == {"scene": 160, "scene_2": 40, "scene_2_2": 60}
+    for name, (_, width) in images.items():
+        write_rgb(tmp_path / name, np.zeros((30, width, 3), np.uint8))
+    result = segment(scene.path, *(tmp_path / name for name in images), "--no-overlay")
+    assert result.code == 0
+    found = {path.name: json.loads(path.read_text())["width"] for path in result.out.iterdir()}
+    wanted = {"scene": 160, **dict(images.values())}
+    assert found == {f"{stem}.json": width for stem, width in wanted.items()}
     assert "scene_2.json" in result.stdout
 
 
@@ -121,13 +124,6 @@ def test_an_input_is_never_overwritten(tiny_folder, scene, tmp_path, capfd):
     assert main(["segment", *words]) == 2
     assert overlay.read_bytes() == before
     assert "would be overwritten" in capfd.readouterr().err
-
-
-def test_dots_in_the_stem_are_kept(segment, scene, tmp_path):
-    for number in (1, 2):
-        write_rgb(tmp_path / f"frame.{number}.png", scene.rgb)
-    result = segment(tmp_path / "frame.1.png", tmp_path / "frame.2.png", "--no-overlay")
-    assert written(result.out) == ["frame.1.json", "frame.2.json"]
 
 
 @pytest.mark.parametrize(

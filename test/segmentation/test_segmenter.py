@@ -24,24 +24,17 @@ def best_ious(segmentation, objects):
 
 
 @pytest.mark.parametrize("size", [(90, 120), (480, 640), (700, 500), (64, 64)])
-def test_every_object_is_found_with_one_prompt_each(tiny, size):
+def test_every_object_is_found_with_one_prompt_each_best_first(tiny, size):
     rgb, objects = coloured_scene(*size)
     result = tiny.segment(rgb)
     assert (result.height, result.width) == size
-    assert len(result.prompts) == 4
-    assert result.prompts_decoded == 4
-    assert len(result.masks) == 4
+    assert len(result.prompts) == result.prompts_decoded == len(result.masks) == 4
     assert min(best_ious(result, objects)) > 0.8
     assert all(prompt.state is PromptState.KEPT for prompt in result.prompts)
-
-
-def test_prompts_are_in_source_pixels_best_first(tiny):
-    rgb, objects = coloured_scene(480, 640)
-    prompts = tiny.segment(rgb).prompts
-    cell = 640 / 64  # of the confidence map, in source pixels
+    cell = max(size) / 64  # of the confidence map, in source pixels
     for _, (x, y) in objects:
-        assert min(max(abs(p.x - x), abs(p.y - y)) for p in prompts) <= cell
-    confidences = [p.confidence for p in prompts]
+        assert min(max(abs(p.x - x), abs(p.y - y)) for p in result.prompts) <= cell
+    confidences = [p.confidence for p in result.prompts]
     assert confidences == sorted(confidences, reverse=True)
     assert all(0 <= c <= 1 for c in confidences)
 
@@ -115,11 +108,14 @@ def test_batch_size_changes_nothing_without_filtering(tiny, batch_size):
     assert [m.area for m in result.masks] == [m.area for m in expected.masks]
 
 
-def test_max_prompts_leaves_the_rest_unused(tiny):
+def test_max_prompts_leaves_the_rest_unused(tiny, monkeypatch):
     rgb, _ = coloured_scene(200, 300)
-    result = tiny.segment(rgb, tiny.options.updated({"asf.max_prompts": 3, "asf.batch_size": 2}))
+    options = tiny.options.updated({"asf.max_prompts": 3, "asf.batch_size": 2})
+    result = tiny.segment(rgb, options)
     assert result.prompts_decoded == 3
     assert [p.state.name for p in result.prompts] == ["KEPT"] * 3 + ["UNUSED"]
+    monkeypatch.setattr(tiny, "options", options)  # for all images that have none of their own
+    assert tiny.segment(rgb).prompts_decoded == 3
 
 
 def test_a_second_prompt_of_an_object_is_eliminated_or_its_mask_suppressed_or_merged(tiny):
