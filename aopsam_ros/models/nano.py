@@ -37,7 +37,7 @@ class NanoEncoder(nn.Module):
     The embedding is `[B, 384, S/16, S/16]`: 128 feature channels, then a 16-channel map at stride 4
     packed by space-to-depth, which lets the decoder draw fine outlines although its signature
     carries one tensor only. Beside it the encoder gives `semantic_map` `[B, 320, S/32, S/32]`:
-    what things are, trained to stay near the features that ImageNet's classes are told by.
+    what things are, trained to stay near the features that tell ImageNet's classes apart.
     """
 
     def __init__(self, backbone: str = BACKBONE) -> None:

@@ -277,7 +277,7 @@ class NanoMaskDecoder(nn.Module):
 
     def _score(self, iou_token: Tensor, found: Tensor, coarse: Tensor, weights: Tensor) -> Tensor:
         """Predict IoU from the tokens and from how decided the masks are, drawn coarsely."""
-        # The masks' shape is evidence only: it is not to change for the score's sake.
+        # The score reads the masks' shape, but its gradient must not change it.
         fixed = weights.detach() if self.training else weights
         logits = render_masks(coarse, fixed.flatten(1, 2))
         shape = _mask_statistics(logits).reshape(*found.shape[:3], -1)

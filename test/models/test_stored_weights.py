@@ -66,7 +66,7 @@ def test_a_loaded_graph_has_its_weights_in_32_bits(tmp_path: Path) -> None:
 def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = NanoSegmenter().eval()
-    for parameter in model.parameters():  # no two alike, as after a step of training
+    for parameter in model.parameters():  # no two equal, as after a step of training
         nn.init.normal_(parameter, std=0.05)
     round_weights(model)
     export_bundle(nano_parts(model, model.predictor, 96), tmp_path / "b", FACTS)
