@@ -22,8 +22,8 @@ def box(*sides, size=SIZE):
 
 
 def image(labelled, found, scores, size=SIZE):
-    expected, predicted = ([compress(crop_of(m), *size) for m in some] for some in (labelled, found))
-    return {"size": list(size), "ground_truth": expected, "predicted": predicted, "scores": scores}
+    labels, masks = ([compress(crop_of(m), *size) for m in some] for some in (labelled, found))
+    return {"size": list(size), "ground_truth": labels, "predicted": masks, "scores": scores}
 
 
 def figures(*images):
