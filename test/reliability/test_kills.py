@@ -49,7 +49,7 @@ def answer_beside_a_listener(robot, fate):
             assert len(robot.answer(GOOD).masks) == 2
         before = footprint(robot.process.pid)
         listener.send_signal(fate)
-        for _ in range(30):
+        for _ in range(15):
             robot.forget()
             assert len(robot.answer(GOOD).masks) == 2
         after = footprint(robot.process.pid)

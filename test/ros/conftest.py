@@ -15,6 +15,17 @@ def shared_robot(tmp_path_factory):
 
 
 @pytest.fixture
+def context():
+    """A ROS context of its own, for nodes in this process."""
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=13)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
 def active(shared_robot, tiny_folder):
     """A client beside an active node with the tiny bundle and the default parameters.
 

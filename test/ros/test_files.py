@@ -8,7 +8,6 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-import rclpy
 import yaml
 from rclpy.node import Node
 from visualization_msgs.msg import ImageMarker
@@ -56,10 +55,8 @@ def test_there_is_a_parameter_file_for_each_launch_file():
 
 
 @pytest.fixture
-def parameters_of():
+def parameters_of(context):
     """Make a node's parameters from a parameter file; a function of the file."""
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=13)
     nodes = []
 
     def start(file):
@@ -70,7 +67,6 @@ def parameters_of():
     yield start
     for node in nodes:
         node.destroy_node()
-    context.try_shutdown()
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.name)

@@ -224,9 +224,7 @@ def test_a_signal_never_meets_an_executor_that_is_gone():
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
-def test_nothing_is_kept_of_publishers_that_are_gone():
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=18)
+def test_nothing_is_kept_of_publishers_that_are_gone(context):
     node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
     lives = node.create_subscription(Image, "image", lambda _: None, 1)
     entities = node.default_callback_group.entities
@@ -238,4 +236,3 @@ def test_nothing_is_kept_of_publishers_that_are_gone():
     assert len(entities) == before
     assert lives in [reference() for reference in entities]
     node.destroy_node()
-    context.try_shutdown()

@@ -1,23 +1,18 @@
 """The live node over DDS: results, parameters, and input that is not an image."""
 
 import array
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
-from aopsam_ros.masks import decode_full
-from aopsam_ros.segmentation.segmenter import Segmenter
 from support.live import TOPICS
 from support.messages import calibration_of, compressed_image, image_of, stamp_of
-from support.scenes import boxes_scene, iou
+from support.scenes import boxes_scene
 
 GOOD = image_of(boxes_scene())
-PHOTOGRAPH = Path(__file__).parents[2] / "photographs" / "coffee.jpg"
 
 
 def test_masks_are_those_of_the_image_and_carry_its_header(active):
@@ -31,19 +26,6 @@ def test_masks_are_those_of_the_image_and_carry_its_header(active):
         assert any(np.abs(np.subtract(expected, box)).max() <= 2 for box in boxes), boxes
     areas = [mask.area for mask in message.masks]
     assert areas == sorted(areas, reverse=True)
-
-
-def test_masks_of_a_photograph_are_those_of_the_library(active):
-    rgb = cv2.cvtColor(cv2.imread(str(PHOTOGRAPH)), cv2.COLOR_BGR2RGB)
-    active.configure_anew(model="nano")
-    message = active.answer(image_of(rgb))
-    with Segmenter.from_bundle("nano") as segmenter:
-        expected = segmenter.segment(rgb)
-    assert len(message.masks) == len(expected.masks) > 0
-    for sent, mask in zip(message.masks, expected.masks, strict=True):
-        # Sums in another order, by another number of threads, move a boundary by a pixel at most.
-        assert iou(decode_full(sent, *rgb.shape[:2]), decode_full(mask, *rgb.shape[:2])) >= 0.95
-    assert active.fresh_health()[2]["model"] == "nano"
 
 
 def test_all_topics_answer_with_the_images_header(active):

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import rclpy
 from lifecycle_msgs.msg import Transition
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
@@ -21,14 +20,6 @@ from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.subscriptions import Subscriptions
 from support.messages import image_of
 from support.scenes import boxes_scene
-
-
-@pytest.fixture(scope="module")
-def context():
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=13)
-    yield context
-    context.try_shutdown()
 
 
 class Owner:

@@ -131,10 +131,8 @@ def answer(segmenter, request, newest):
 
 
 @pytest.fixture
-def parts(monkeypatch):
+def parts(context, monkeypatch):
     monkeypatch.setattr(segment_service, "answer", answer)
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=17)
     node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
@@ -146,7 +144,6 @@ def parts(monkeypatch):
     yield parts
     executor.shutdown()
     node.destroy_node()
-    context.try_shutdown()
 
 
 def until(parts, condition):

@@ -24,26 +24,15 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
-from vision_msgs.msg import Detection2DArray
-from visualization_msgs.msg import ImageMarker, MarkerArray
 
 from aopsam_ros.demo.domains import is_unused
-from aopsam_ros.msg import MaskArray, PromptArray
+from aopsam_ros.ros import publishers
+from aopsam_ros.ros.publishers import DEPTH_TOPICS
 from support.messages import stamp_of
 
 TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
 RETRY_S = 5.0
-TOPICS = {
-    "masks": MaskArray,
-    "prompts": PromptArray,
-    "prompt_markers": MarkerArray,
-    "outlines": ImageMarker,
-    "prompt_points": ImageMarker,
-    "labels": Image,
-    "overlay": Image,
-    "confidence_map": Image,
-    "detections": Detection2DArray,
-}
+TOPICS = {name: kind for name, (kind, _) in publishers.TOPICS.items() if name not in DEPTH_TOPICS}
 # What `ros2 launch` does, which is in a package of its own.
 RUN_LAUNCH_FILE = """
 import sys
@@ -141,27 +130,22 @@ class Robot:
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else value
             arguments += ["-p", f"{name.replace('__', '.')}:={text}"]
-        environment = {
-            **os.environ,
-            "ROS_DOMAIN_ID": str(self.domain),
-            "ROS_LOG_DIR": str(self.folder / "ros_log"),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(sys.path),  # the modules beside the tests, too
-            **self.environment,
-        }
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                arguments, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
+        # The modules beside the tests, too; one thread, as tests run side by side.
+        self._start(arguments, OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join(sys.path))
         if wait:
             self.client(GetState, "get_state")
 
     def launch(self, file, *arguments):
         """Start what a launch file describes; the process is launch's own."""
-        command = [sys.executable, "-c", RUN_LAUNCH_FILE, str(file), *arguments]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(self.domain), **self.environment}
+        self._start([sys.executable, "-c", RUN_LAUNCH_FILE, str(file), *arguments])
+
+    def _start(self, command, **environment):
+        own = {"ROS_DOMAIN_ID": str(self.domain), "ROS_LOG_DIR": str(self.folder / "ros_log")}
+        environment = {**os.environ, **own, **environment, **self.environment}
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
 
     def children(self):
         """The processes that the process has started, and that are there."""
