@@ -20,7 +20,7 @@ from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
 from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
-from aopsam_ros.evaluation.measurement import FrameBefore, Measurement
+from aopsam_ros.evaluation.measurement import Measurement
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.plots import require_packages
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
@@ -168,9 +168,9 @@ class Evaluator:
                 image = read_image(dataset, index)
                 if image is not None:
                     self.places[image.key] = dataset, index
-                    frame = _frame_before(before, image, camera) if task.is_stream else None
+                    frame = _frame_before(before, image, camera) if task.is_stream else ()
                     for one in self.measurements:
-                        one.measure(image, frame)
+                        one.measure(image, *frame)
                 before = image
                 bar.update(len(self.measurements))
         if not self.places:
@@ -194,15 +194,12 @@ class Evaluator:
 
 def _frame_before(
     before: EvaluationImage | None, image: EvaluationImage, camera: CameraMotion
-) -> FrameBefore | None:
-    """Return the frame before an image and the camera's motion since; None for a stream's first."""
-    is_next = (
-        before is not None
-        and before.dataset is image.dataset
-        and before.index + 1 == image.index
-        and before.rgb.shape == image.rgb.shape
-    )
-    if not is_next:
-        camera.reset()
-    shift = camera.update(image.rgb)
-    return FrameBefore(before.key, shift) if before is not None and is_next else None
+) -> tuple[()] | tuple[str, tuple[float, float]]:
+    """Return the key of the frame before and the camera's motion since; none for the first."""
+    if before is not None:
+        expected = before.dataset.name, before.index + 1, before.rgb.shape
+        if expected == (image.dataset.name, image.index, image.rgb.shape):
+            return before.key, camera.update(image.rgb)
+    camera.reset()
+    camera.update(image.rgb)
+    return ()

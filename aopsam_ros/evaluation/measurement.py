@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, CocoImage, compress, expand
 from aopsam_ros.evaluation.configurations import Configuration
@@ -17,13 +16,6 @@ from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
-
-
-class FrameBefore(NamedTuple):
-    """A stream's frame before: its key, and how far the image's content moved since, pixels."""
-
-    key: str
-    shift: tuple[float, float]
 
 
 @dataclass
@@ -52,12 +44,15 @@ class Measurement:
             boxes = self.boxes.find(image.labelled.name, [image.dataset.name])
         return self.segmenter.segment(image.rgb, self.options, boxes)
 
-    def measure(self, image: EvaluationImage, before: FrameBefore | None = None) -> None:
+    def measure(
+        self, image: EvaluationImage, before: str = "", shift: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
         """Measure an image that is not in the store yet; errors as `segment`.
 
         Args:
             image: to measure.
-            before: the frame before, where the images are a stream.
+            before: key of the frame before, where the images are a stream.
+            shift: how far the image's content moved since, x and y in pixels.
         """
         if image.key in self.store.results:
             return
@@ -67,11 +62,10 @@ class Measurement:
         found = self.segment(image)
         size = found.height, found.width
         crops = [crop_of(mask) for mask in found.masks]
-        previous = self.store.results.get(before.key) if before else None
         lost = None
-        if before and previous:
-            earlier = [expand(text, *size) for text in previous["coco"]["predicted"]]
-            lost = flicker(earlier, crops, before.shift, size)
+        if before in self.store.results:
+            texts = self.store.results[before]["coco"]["predicted"]
+            lost = flicker([expand(text, *size) for text in texts], crops, shift, size)
         figures = measure(found, image.ground_truth, lost)
         if HAS_PYCOCOTOOLS:
             figures["coco"] = CocoImage(

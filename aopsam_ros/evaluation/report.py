@@ -62,9 +62,9 @@ def write_report(evaluator: Evaluator, evaluation: Evaluation, folder: Path) -> 
 
 def to_markdown(evaluation: Evaluation) -> str:
     """Return the report's tables as Markdown."""
-    about = "\n".join(f"- {name}: {text}" for name, text in _about(evaluation).items())
+    about = [f"- {name}: {text}" for name, text in _about(evaluation).items()]
     parts = [table.markdown() for table in tables(evaluation)]
-    return "\n".join(["# Evaluation", "", about, "", LEGEND, "", *parts])
+    return "\n".join(["# Evaluation", "", *about, "", LEGEND, "", *parts])
 
 
 def to_html(evaluation: Evaluation, examples: Sequence[Sequence[tuple[str, str]]] = ()) -> str:
@@ -78,11 +78,20 @@ def to_html(evaluation: Evaluation, examples: Sequence[Sequence[tuple[str, str]]
     reliability = {
         o.configuration.title: o.figures[ALL]["reliability"] for o in evaluation.part("sources")
     }
+    points = [
+        Point(
+            o.configuration.source,
+            o.configuration.title if o.configuration.part == "sources" else "",
+            max(o.figures[ALL]["prompts_decoded"], 0.5),  # a logarithmic axis has no zero
+            100 * o.figures[ALL]["pq"],
+        )
+        for o in evaluation.outcomes
+    ]
     body = [
         f"<h1>Evaluation</h1><ul>{''.join(about)}</ul><p>{html.escape(LEGEND)}</p>",
         "<h2>Panoptic quality against prompts decoded</h2>",
         "<p>Points without a name are the other configurations of the tables below.</p>",
-        _front(evaluation),
+        draw_front(points, "prompts decoded an image", "PQ, %"),
         *(table.html() for table in tables(evaluation)),
         *(_curves(name, swept) for name, swept in _sweeps(evaluation).items()),
         "<h2>Reliability of the scores</h2>",
@@ -137,17 +146,6 @@ def _sweeps(evaluation: Evaluation) -> dict[str, list[Outcome]]:
 def _table(title: str, note: str, outcomes: Sequence[Outcome]) -> Table:
     rows = [(o.configuration.title, o.figures[ALL] | {"peak_mb": o.peak_mb}) for o in outcomes]
     return Table.of(title, note, rows)
-
-
-def _front(evaluation: Evaluation) -> str:
-    points = []
-    for outcome in evaluation.outcomes:
-        what, figures = outcome.configuration, outcome.figures[ALL]
-        label = what.title if what.part == "sources" else ""
-        # A logarithmic axis has no zero.
-        decoded = max(figures["prompts_decoded"], 0.5)
-        points.append(Point(what.source, label, decoded, 100 * figures["pq"]))
-    return draw_front(points, "prompts decoded an image", "PQ, %")
 
 
 def _curves(name: str, swept: Sequence[Outcome]) -> str:

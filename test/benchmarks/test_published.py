@@ -42,19 +42,15 @@ class Model(torch.nn.Module):
         def get_dense_pe():
             return torch.full((1, 256, 4, 4), 2.0)
 
-    def mask_decoder(
-        self,
-        image_embeddings,
-        image_pe,
-        sparse_prompt_embeddings,
-        dense_prompt_embeddings,
-        multimask_output,
-    ):
+    def mask_decoder(self, *, multimask_output, **given):
         assert multimask_output
-        count = sparse_prompt_embeddings.shape[0]
-        image = torch.repeat_interleave(image_embeddings, count, dim=0) + dense_prompt_embeddings
-        image = image + torch.repeat_interleave(image_pe, count, dim=0)
-        iou = float(self.weight) * sparse_prompt_embeddings.sum(1)
+        points = given["sparse_prompt_embeddings"]
+        image, position = (
+            torch.repeat_interleave(given[name], points.shape[0], dim=0)
+            for name in ("image_embeddings", "image_pe")
+        )
+        image = image + given["dense_prompt_embeddings"] + position
+        iou = float(self.weight) * points.sum(1)
         return image[:, :3] + iou[:, :, None, None], iou
 
 
