@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.errors import InputError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
+    from torch import Tensor, nn
 
 TABLE = "weights"  # key of the metadata
 HALF = ".half"  # ends the name of a weight in 16 bits
@@ -34,6 +33,8 @@ PREFIXES = {ENCODER: "encoder.", DECODER: "", PREDICTOR: "predictor."}
 
 def round_weights(module: nn.Module) -> None:
     """Round all parameters to what 16 bits represent."""
+    import torch
+
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(parameter.half().float())
@@ -109,6 +110,7 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
         InputError: The graphs say nothing about their weights.
     """
     import onnx
+    import torch
 
     weights: dict[str, Tensor] = {}
     for graph, prefix in PREFIXES.items():
