@@ -60,7 +60,6 @@ def prepare_torch(threads: int) -> None:
         raise OptionError("--threads must be 0 or more")
     if threads:
         torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # hundreds of times slower than zeros on some processors
     keep_freed_memory()
 
 

@@ -19,7 +19,7 @@ from aopsam_ros.models.frozen import FrozenModel
 from aopsam_ros.models.prompt_predictor import EXTENT_UNIT, PromptPredictor
 from aopsam_ros.training import curve
 from aopsam_ros.training.batches import normalise
-from aopsam_ros.training.loader import endless_batches
+from aopsam_ros.training.loader import endless_batches, flushed_denormals
 from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss
 from aopsam_ros.training.predictor_batches import PredictorBatch, PredictorBatches
 from aopsam_ros.training.predictor_validation import HeldOut, Predicted
@@ -114,7 +114,8 @@ class PredictorTrainer:
         self.encoder.to(self.device)
         if not self.step:
             self._validate(data)
-        with tqdm(total=round(60 * self.options.minutes), unit="s", desc="train-predictor") as bar:
+        meter = tqdm(total=round(60 * self.options.minutes), unit="s", desc="train-predictor")
+        with flushed_denormals(), meter as bar:
             if self.progress < 1.0:
                 self._train(data, bar)
         self.save()

@@ -32,7 +32,7 @@ from aopsam_ros.training.batches import (
     normalise,
 )
 from aopsam_ros.training.clicks import corrective_click
-from aopsam_ros.training.loader import endless_batches
+from aopsam_ros.training.loader import endless_batches, flushed_denormals
 from aopsam_ros.training.losses import (
     confidence_loss,
     extent_iou,
@@ -162,7 +162,8 @@ class SegmenterTrainer:
     def run(self) -> None:
         """Train until all views are seen; writes checkpoints and `training.jsonl` into `out`."""
         self.out.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=self.options.views, unit="view", desc="train-segmenter") as bar:
+        meter = tqdm(total=self.options.views, unit="view", desc="train-segmenter")
+        with flushed_denormals(), meter as bar:
             while self.progress < 1.0:
                 self._run_phase(bar)
         self.save()

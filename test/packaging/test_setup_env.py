@@ -32,6 +32,7 @@ if step == "create":
 """
 BASE = ["create", "install runtime colcon ros build", "build vision_msgs"]
 PACKAGE = ["build aopsam_ros"]
+GIVEN = ("EXTRAS", "PYTHON", "ARGS")  # make passes what it was given on, to tests as well
 
 
 def finished(command, **settings):
@@ -53,7 +54,7 @@ def setup(root, tmp_path):
 
     def run(*words, target="setup", code=0):
         (tmp_path / "steps").write_text("")
-        env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        env = {n: v for n, v in os.environ.items() if not n.startswith("MAKE") and n not in GIVEN}
         command = ["make", target, f"PYTHON={sys.executable}", *words]
         done = finished(command, cwd=tmp_path, env=env)
         assert done.returncode == code, done.stderr
