@@ -154,11 +154,13 @@ class OnnxRuntimeEngine(GraphEngine):
         }
         try:
             session = self._graphs[graph]
+            names = [output.name for output in session.get_outputs()]
+            if self.device == "cpu":  # a binding would take new memory for the outputs every time
+                return dict(zip(names, session.run(names, given), strict=True))
             binding = session.io_binding()
             for name, value in given.items():
                 on_device = isinstance(value, ort.OrtValue)
                 (binding.bind_ortvalue_input if on_device else binding.bind_cpu_input)(name, value)
-            names = [output.name for output in session.get_outputs()]
             for name in names:
                 binding.bind_output(name, "cuda" if self._providers[0] == CUDA else "cpu")
             session.run_with_iobinding(binding)
@@ -167,7 +169,7 @@ class OnnxRuntimeEngine(GraphEngine):
             raise InferenceError(f"{graph} failed in ONNX Runtime: {_line(error)}") from error
 
     def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
-        return np.asarray(value.numpy())
+        return np.asarray(value.numpy() if isinstance(value, ort.OrtValue) else value)
 
 
 @functools.cache

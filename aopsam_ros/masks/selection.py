@@ -120,4 +120,5 @@ def filter_by_iou(
 
 def filter_by_stability(masks: LowResMasks, threshold: float) -> LowResMasks:
     """Keep the masks whose stability score reaches the threshold."""
-    return masks.take(np.flatnonzero(masks.stability >= threshold))
+    stable = masks.stability >= threshold
+    return masks if stable.all() else masks.take(np.flatnonzero(stable))

@@ -46,15 +46,12 @@ def choose_source(name: str, model: str, has_predictor: bool) -> PromptSource:
     Raises:
         OptionError: as `make_source`, or the source needs a predictor and the model has none.
     """
-    automatic = "predictor"
-    if not has_predictor:
-        automatic = "clusters" if clusters.installed() else "grid16"
-    chosen = automatic if name == AUTO else name
+    chosen = _automatic(has_predictor) if name == AUTO else name
     source = make_source(chosen)
     if source.needs_confidence_map and not has_predictor:
         raise OptionError(
             f"model '{model}' has no prompt predictor: choose another prompt source than "
-            f"'{name}', such as {automatic}, or train one with "
+            f"'{name}', such as {_automatic(has_predictor)}, or train one with "
             "`aopsam train-predictor` and export the model again with --predictor"
         )
     if name == AUTO and not has_predictor:
@@ -71,3 +68,10 @@ def needs_boxes(name: str) -> bool:
         OptionError: as `make_source`.
     """
     return name != AUTO and make_source(name).needs_boxes
+
+
+def _automatic(has_predictor: bool) -> str:
+    """Name the best source that works; asking for clusters imports scikit-learn: 70 MB."""
+    if has_predictor:
+        return "predictor"
+    return "clusters" if clusters.installed() else "grid16"
