@@ -226,7 +226,7 @@ class NanoMaskDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the masks' tokens `[B, N, 4, 128]`, the IoU token and the masks' weights."""
         coords = coords + 0.5  # SAM's convention: the centre of the pixel
-        region = _box_region(coords, labels, frame.coarse)
+        region = box_region(coords, labels, frame.coarse)
         tokens, position = self._tokens(frame, coords, labels)
         if mask is None:
             start = self.no_mask.weight.expand(*coords.shape[:2], -1, -1)
@@ -249,8 +249,8 @@ class NanoMaskDecoder(nn.Module):
     def _tokens(self, frame: EncodedFrame, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         is_point = (labels >= 0).to(coords.dtype).unsqueeze(-1)
         is_corner = (labels >= 2).to(coords.dtype).unsqueeze(-1)
-        detail = _sample(frame.fine, coords, STRIDE // DETAIL_FACTOR)[..., :DETAIL_CHANNELS]
-        seen = self.point_features(_sample(frame.features, coords, STRIDE))
+        detail = sample_bilinear(frame.fine, coords, STRIDE // DETAIL_FACTOR)[..., :DETAIL_CHANNELS]
+        seen = self.point_features(sample_bilinear(frame.features, coords, STRIDE))
         seen = seen + self.point_detail(detail)
         side = _box_side(coords, labels)
         size = torch.cat([side / COORDINATE_UNIT, torch.log(side / COORDINATE_UNIT)], -1)
@@ -280,7 +280,7 @@ class NanoMaskDecoder(nn.Module):
         # The score reads the masks' shape, but its gradient must not change it.
         fixed = weights.detach() if self.training else weights
         logits = render_masks(coarse, fixed.flatten(1, 2))
-        shape = _mask_statistics(logits).reshape(*found.shape[:3], -1)
+        shape = mask_statistics(logits).reshape(*found.shape[:3], -1)
         token = iou_token.expand(-1, -1, found.shape[2], -1)
         return torch.sigmoid(self.iou_head(torch.cat([token, found, shape], -1)).squeeze(-1))
 
@@ -321,7 +321,7 @@ def _anchor(coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return anchor, has_box * scale + (1 - has_box)
 
 
-def _box_region(coords: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
+def box_region(coords: Tensor, labels: Tensor, coarse: Tensor) -> Tensor:
     """Where boxes lie among the embedding's cells, `[B, N, h w]`: 1 inside, -1 outside.
 
     Cells on the border are in between. 0 everywhere for a prompt without a box.
@@ -342,7 +342,7 @@ def _covered(start: Tensor, end: Tensor, count: int) -> Tensor:
     return F.relu(high - low) / STRIDE
 
 
-def _sample(feature_map: Tensor, coords: Tensor, stride: int) -> Tensor:
+def sample_bilinear(feature_map: Tensor, coords: Tensor, stride: int) -> Tensor:
     """Sample `[B, C, h, w]` bilinearly at pixel coordinates `[B, N, K, 2]` → `[B, N, K, C]`.
 
     Written as two small matrix products: every runtime has them, and none of GridSample's
@@ -363,7 +363,7 @@ def _hat(position: Tensor, size: int) -> Tensor:
     return F.relu(1.0 - (position.clamp(0, size - 1).unsqueeze(-1) - cells).abs())
 
 
-def _mask_statistics(logits: Tensor) -> Tensor:
+def mask_statistics(logits: Tensor) -> Tensor:
     """Describe masks `[..., H, W]` by size, mean confidence inside and blur of the outline."""
     probability = torch.sigmoid(logits).flatten(-2)
     inside = (probability > 0.5).to(logits.dtype)

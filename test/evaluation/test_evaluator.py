@@ -61,15 +61,10 @@ def test_rows_are_the_means_of_what_the_library_finds(tiny_folder, data, tiny):
     assert grid[ALL]["prompts_decoded"] == 16
 
 
-def test_the_first_run_of_a_configuration_only_warms_up(tiny_folder, data, calls):
-    evaluate(tiny_folder, data, limit=2, sources=["predictor", "grid4"])
-    assert len(calls) == 2 * (4 + 1)
-
-
 def test_equal_options_are_measured_once(tiny_folder, data, tiny, calls):
     evaluation, _ = evaluate(tiny_folder, data, limit=1, parts=["sources", "rules"])
     rules = [outcome.configuration.title for outcome in evaluation.part("rules")]
-    assert len(calls) == len(rules) * (2 + 1)  # not once more for "sources"
+    assert len(calls) == len(rules) * (2 + 1)  # 1 to warm up; no more for "sources"
     own = evaluation.part("rules")[rules.index(tiny.options.asf.filtering)]
     assert own.figures == evaluation.part("sources")[0].figures
 

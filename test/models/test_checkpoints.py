@@ -75,12 +75,8 @@ def test_code_is_not_run_nor_recommended(tmp_path, is_zip):
     assert not (tmp_path / "trapped").exists()
     assert "more than tensors and plain values" in str(raised.value)
     assert "trust" not in str(raised.value) and "weights_only" not in str(raised.value)
-
-
-def test_the_trap_would_have_worked(tmp_path):
-    torch.save({"model": Trap(tmp_path / "trapped")}, tmp_path / "x.pt")
     torch.load(tmp_path / "x.pt", weights_only=False)["model"].close()
-    assert (tmp_path / "trapped").exists()
+    assert (tmp_path / "trapped").exists()  # the trap would have worked
 
 
 @pytest.mark.parametrize(
@@ -95,11 +91,6 @@ def test_other_contents_are_refused(tmp_path, value, reason):
     torch.save(value, tmp_path / "x.pt")
     with pytest.raises(InputError, match=reason):
         load_checkpoint(tmp_path / "x.pt")
-
-
-def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(InputError, match="no such checkpoint"):
-        load_state(tmp_path / "x.pt")
 
 
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(tmp_path, monkeypatch):
@@ -118,7 +109,9 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
         load_state(tmp_path / "x.pt")
 
 
-def test_a_pipe_or_a_device_is_refused(tmp_path):
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such checkpoint"):
+        load_state(tmp_path / "x.pt")
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         with pytest.raises(InputError, match="not a file"):

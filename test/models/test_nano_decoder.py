@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,9 +10,15 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402, N812  (the field's name for it)
 from torch import Tensor  # noqa: E402
 
-from aopsam_ros.models import nano_decoder, nano_drawing  # noqa: E402
+from aopsam_ros.models import nano_drawing  # noqa: E402
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS  # noqa: E402
-from aopsam_ros.models.nano_decoder import MaskInput, NanoMaskDecoder  # noqa: E402
+from aopsam_ros.models.nano_decoder import (  # noqa: E402
+    MaskInput,
+    NanoMaskDecoder,
+    box_region,
+    mask_statistics,
+    sample_bilinear,
+)
 from aopsam_ros.models.nano_drawing import (  # noqa: E402
     COORDINATE_UNIT,
     DETAIL_CHANNELS,
@@ -50,23 +57,13 @@ def test_shapes_and_ranges(decoder: NanoMaskDecoder) -> None:
 
 
 @torch.no_grad()
-def test_prompts_do_not_know_of_each_other(decoder: NanoMaskDecoder) -> None:
-    coords, labels = prompts(1, 4, 2)
-    together = decoder(embedding(), coords, labels)
-    for i in range(4):
-        alone = decoder(embedding(), coords[:, i : i + 1], labels[:, i : i + 1])
-        torch.testing.assert_close(alone[0][0, 0], together[0][0, i], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(alone[1][0, 0], together[1][0, i], atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_images_of_a_batch_do_not_mix(decoder: NanoMaskDecoder) -> None:
-    images, (coords, labels) = embedding(2), prompts(2, 3, 1)
+def test_images_and_prompts_do_not_know_of_each_other(decoder: NanoMaskDecoder) -> None:
+    images, (coords, labels) = embedding(2), prompts(2, 3, 2)
     together = decoder(images, coords, labels)
-    for b in range(2):
-        alone = decoder(images[b : b + 1], coords[b : b + 1], labels[b : b + 1])
-        torch.testing.assert_close(alone[0][0], together[0][b], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(alone[1][0], together[1][b], atol=1e-5, rtol=1e-5)
+    for b, i in np.ndindex(2, 3):
+        alone = decoder(images[b, None], coords[b, None, i, None], labels[b, None, i, None])
+        torch.testing.assert_close(alone[0][0, 0], together[0][b, i], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(alone[1][0, 0], together[1][b, i], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -118,10 +115,10 @@ def test_a_scale_zooms_around_the_prompt() -> None:
 
 
 @torch.no_grad()
-def test_a_box_says_where_to_look(decoder: NanoMaskDecoder) -> None:
+def test_a_box_says_where_to_look() -> None:
     coords = torch.tensor([[[[0.0, 0.0], [31.5, 15.5]]]]) - 0.5  # two cells, at their edges
     labels = torch.tensor([[[2.0, 3.0]]])
-    region = nano_decoder._box_region(coords + 0.5, labels, torch.zeros(1, 1, SIDE, SIDE))
+    region = box_region(coords + 0.5, labels, torch.zeros(1, 1, SIDE, SIDE))
     expected = torch.full((SIDE, SIDE), -1.0)
     expected[0, :2] = torch.tensor([15.5 / 16 * 1, 15.5 / 16 * 15.5 / 16]) * 2 - 1
     torch.testing.assert_close(region.reshape(SIDE, SIDE), expected, atol=1e-5, rtol=1e-5)
@@ -148,14 +145,14 @@ def test_sampling_is_bilinear_and_clamped(stride: int) -> None:
     wanted = F.grid_sample(
         feature_map, coords / size * 2 - 1, align_corners=False, padding_mode="border"
     )
-    found = nano_decoder._sample(feature_map, coords, stride)
+    found = sample_bilinear(feature_map, coords, stride)
     torch.testing.assert_close(found, wanted.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_of_a_mask_drawn_by_hand() -> None:
     logits = torch.full((1, 1, 4, 4), -30.0)
     logits[0, 0, :2, :2] = 30.0  # four pixels, certain
-    size, confidence, unsure = nano_decoder._mask_statistics(logits)[0, 0]
+    size, confidence, unsure = mask_statistics(logits)[0, 0]
     assert size == pytest.approx(torch.log(torch.tensor(5.0)).item() / 10)
     assert confidence == pytest.approx(4 / 5)
     assert unsure == pytest.approx(0.0, abs=1e-6)

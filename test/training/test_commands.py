@@ -9,8 +9,7 @@ import yaml
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
-from aopsam_ros.images.files import write_rgb
-from support.scenes import draw_ellipses, write_label_maps
+from support.scenes import write_label_maps
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
@@ -79,13 +78,6 @@ def test_a_run_goes_on_where_it_stopped(trained, images, capfd):
     assert f"resumed at step {before['step']}," in capfd.readouterr().out
     after = log_of(trained / "seg")[-1]
     assert after["step"] > before["step"] and after["seconds"] > before["seconds"]
-
-
-def test_the_bundle_segments(trained, tmp_path, capfd):
-    write_rgb(tmp_path / "scene.png", draw_ellipses(50)[0])
-    words = ["--model", str(trained / "drawn"), "--prompts", "grid4", "--out", str(tmp_path)]
-    assert main(["segment", str(tmp_path / "scene.png"), *words]) == 0
-    assert json.loads((tmp_path / "scene.json").read_text())["prompts_decoded"] == 16
 
 
 def test_evaluate_points_and_prompts(trained, images, tmp_path, capfd):

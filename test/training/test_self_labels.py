@@ -99,11 +99,7 @@ def test_what_is_labelled_is_not_labelled_again(labeller, tmp_path):
     assert labeller.label(again) == first
     assert again.reads == [0, 1]
     assert (folder / "frame_0.json").read_text() == before.decode().replace("frame_2", "frame_0")
-
-
-def test_the_model_is_not_needed_when_all_is_labelled(labeller, tmp_path):
-    first = labeller.label(Scenes([(60, 80)] * 2))
-    assert SelfLabeller(None, SIZE, tmp_path / "labels").label(Scenes([(60, 80)] * 2)) == first
+    assert SelfLabeller(None, SIZE, folder).label(again) == first  # no model is needed
 
 
 def test_frames_that_are_gone_are_removed(labeller, tmp_path):
@@ -125,15 +121,11 @@ def test_nothing_but_broken_frames(labeller):
         labeller.label(Scenes([(60, 80)] * 2, broken=(0, 1)))
 
 
-def test_no_mask_at_all(segmenter, tmp_path):
+def test_no_mask_at_all(labeller, segmenter, monkeypatch):
     strict = segmenter.options.updated({"mask.predicted_iou_threshold": 1.0})
-    plain = segmenter.options
-    segmenter.options = strict
-    try:
-        with pytest.raises(DatasetError, match="no mask in any of 2 frames"):
-            SelfLabeller(lambda: segmenter, SIZE, tmp_path / "none").label(Scenes([(60, 80)] * 2))
-    finally:
-        segmenter.options = plain
+    monkeypatch.setattr(segmenter, "options", strict)
+    with pytest.raises(DatasetError, match="no mask in any of 2 frames"):
+        labeller.label(Scenes([(60, 80)] * 2))
 
 
 def test_masks_survive_the_round_trip(segmenter):

@@ -108,14 +108,6 @@ def test_the_bundle_is_ready(trained):
     assert len(inside) >= 10 and np.mean(inside) > 0.7
 
 
-def test_the_bundle_segments_from_the_command_line(trained, tmp_path):
-    write_rgb(tmp_path / "scene.png", draw_ellipses(100)[0])
-    model = ["--model", str(trained / "bundle"), "--out", str(tmp_path), "--set", *ANY_MASK]
-    assert main(["segment", str(tmp_path / "scene.png"), *model]) == 0
-    found = json.loads((tmp_path / "scene.json").read_text())
-    assert found["prompts_decoded"] >= 1 and found["masks"]
-
-
 def test_the_bundle_says_how_it_was_made(trained):
     made = yaml.safe_load((trained / "bundle" / "bundle.yaml").read_text())
     assert made["provenance"]["predictor"]["steps"] == STEPS
