@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from aopsam_ros.drawing.overlay import MASK_OPACITY
 from aopsam_ros.images.files import read_rgb
+from support.golden_masks import hand_masks
 from support.scenes import iou
 
 pytestmark = pytest.mark.needs("rclpy")
@@ -125,7 +125,7 @@ def test_the_overlay_shows_the_photograph_with_its_masks(two_photographs: Run, n
 )
 def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) -> None:
     """One of the masks fits the outline that a person drew, and the overlay shows it."""
-    wanted = outlined(name, title)
+    wanted = hand_masks(name)[title]
     found = masks_of(two_photographs.out / f"{Path(name).stem}.json")
     best = max(found, key=lambda mask: iou(mask, wanted))
     # More than one mask of the whole image would reach.
@@ -139,15 +139,6 @@ def overlaid(run: Run, name: str) -> tuple[NDArray[np.int_], NDArray[np.int_], N
     overlay = read_rgb(run.out / f"{Path(name).stem}_overlay.png").astype(int)
     assert overlay.shape == photograph.shape
     return photograph, overlay, np.abs(overlay - photograph).sum(axis=2) > 12
-
-
-def outlined(name: str, title: str) -> NDArray[np.bool_]:
-    golden = PHOTOGRAPHS.parent / "test" / "golden" / "annotations.json"
-    entry = json.loads(golden.read_text(encoding="utf-8"))["photographs"][name]
-    item = next(item for item in entry["objects"] if item["name"] == title)
-    canvas = np.zeros((entry["height"], entry["width"]), np.uint8)
-    cv2.fillPoly(canvas, [np.rint(np.array(item["polygon"])).astype(np.int32)], 1)
-    return canvas.astype(bool)
 
 
 def masks_of(path: Path) -> list[NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""Other formats of masks, against pixel loops and pycocotools."""
+"""Other formats of masks, against pixel loops."""
 
 from types import SimpleNamespace
 
@@ -26,17 +26,6 @@ def test_coco_runs_give_the_mask_back(pixels):
     coco = to_coco(message(pixels), *pixels.shape)
     values = np.repeat(np.arange(len(coco["counts"])) % 2, coco["counts"])
     np.testing.assert_array_equal(values.reshape(coco["size"], order="F"), pixels)
-
-
-@pytest.mark.needs("pycocotools")
-def test_coco_runs_are_pycocotools_runs():
-    from pycocotools import mask as coder
-
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        pixels = rng.random((9, 7)) < 0.5
-        runs = coder.frPyObjects(to_coco(message(pixels), 9, 7), 9, 7)
-        np.testing.assert_array_equal(coder.decode(runs).astype(bool), pixels)
 
 
 @given(hnp.arrays(np.bool_, (4, 9, 8)))

@@ -41,16 +41,6 @@ def test_stability_is_the_iou_of_two_thresholds(logits, offset):
         assert scores[index] == pytest.approx(expected, abs=1e-6)
 
 
-@given(LOGITS, IOUS)
-def test_best_takes_the_highest_predicted_iou(logits, ious):
-    found = chosen(logits, ious, EVERYTHING)
-    assert found.prompt.tolist() == [0, 1, 2, 3]
-    for row in range(4):
-        best = ious[row].tolist().index(max(ious[row]))  # the first of equals
-        np.testing.assert_array_equal(found.logits[row], logits[row, best])
-        assert found.predicted_iou[row] == ious[row, best]
-
-
 @given(LOGITS, IOUS, SHARES, SHARES, st.sampled_from(["best", "all"]))
 def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stability, which):
     options = MaskOptions(least_iou, least_stability, candidates=which)
@@ -65,6 +55,7 @@ def test_thresholds_are_inclusive_and_exact(logits, ious, least_iou, least_stabi
     assert list(zip(found.prompt.tolist(), found.candidate.tolist(), strict=True)) == wanted
     for row, (prompt, mask) in enumerate(wanted):
         np.testing.assert_array_equal(found.logits[row], logits[prompt, mask])
+        assert found.predicted_iou[row] == ious[prompt, mask]
 
 
 def test_concatenate_keeps_the_order_and_copes_with_nothing():

@@ -42,13 +42,10 @@ def test_every_module_is_installed(root):
     assert "segmentation/segmenter.py" in sources
 
 
-def test_the_benchmarks_are_installed_beside_it(root):
+def test_the_benchmarks_are_installed_beside_it_and_every_bundle_whole(root):
     sources = relative_files(root / "benchmarks" / "aopsam_benchmarks", "*.py")
     assert "run.py" in sources
     assert relative_files(SITE.parent / "aopsam_benchmarks", "*.py") == sources
-
-
-def test_every_bundle_is_installed_whole(root):
     sources = relative_files(root / "bundles", "*")
     assert "nano/bundle.yaml" in sources
     assert sources <= relative_files(SITE / "bundles", "*")

@@ -156,20 +156,6 @@ def test_duplicates_lie_in_all_masks_of_a_prompt_and_look_like_it(seed, cosine):
     assert dropped("duplicates", context, cosine=cosine).tolist() == duplicate
 
 
-def drawn(embedding, masks, prompts, points, remaining):
-    """A context of drawn masks, each of predicted IoU 0.7."""
-    return FilterContext(
-        features=lambda: FeatureMap(embedding, GEOMETRY, 2),
-        geometry=GEOMETRY,
-        low_size=LOW,
-        masks=masks,
-        predicted_iou=np.full(len(masks), 0.7, np.float32),
-        prompts=np.array(prompts),
-        points=np.array(points, float),
-        remaining=np.array(remaining, float),
-    )
-
-
 def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
     """One prompt on a table gives its board, the whole table, and the room around it."""
     embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
@@ -180,39 +166,19 @@ def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
     masks[1, 4:20, 4:] = True
     masks[2, 4:16, 4:] = True
     cup, board, leg, wall = [300.0, 150.0], [200.0, 130.0], [100.0, 240.0], [20.0, 20.0]
-    scene = drawn(embedding, masks, [7] * 3, [[150, 100]] * 3, [cup, board, leg, wall])
+    scene = FilterContext(
+        features=lambda: FeatureMap(embedding, GEOMETRY, 2),
+        geometry=GEOMETRY,
+        low_size=LOW,
+        masks=masks,
+        predicted_iou=np.full(3, 0.7, np.float32),
+        prompts=np.full(3, 7),
+        points=np.array([[150.0, 100.0]] * 3),
+        remaining=np.array([cup, board, leg, wall]),
+    )
     assert dropped("inside", scene).tolist() == [True, True, True, True]
     assert dropped("inside_all", scene).tolist() == [True, True, False, False]
     assert dropped("duplicates", scene).tolist() == [False, True, False, False]
-
-
-def test_a_bottle_on_a_shelf_stays():
-    """Two similar bottles on one shelf; the shelf and the left bottle are found."""
-    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
-    embedding[0, 0] = 1.0  # shelf
-    embedding[0, :, :, 1] = embedding[0, :, :, 6] = np.array([[0.0], [1.0]])  # bottles
-    masks = np.zeros((2, 24, 32), bool)
-    masks[0] = True
-    masks[1, :, 4:8] = True
-    places = [[200, 150], [75, 150]], [[325, 150], [75, 40]]
-    scene = drawn(embedding, masks, [0, 1], *places)
-    assert dropped("inside", scene, 1.3).tolist() == [True, True]
-    assert dropped("max", scene, 1.3).tolist() == [True, True]
-    assert dropped("max_inside", scene, 1.3).tolist() == [False, True]
-
-
-def test_look_similar_is_dropped_and_the_rest_stays():
-    """Left half of one kind, right half of another: a mask on the left drops the left only."""
-    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
-    embedding[0, 0, :, :4] = 1.0
-    embedding[0, 1, :, 4:] = 1.0
-    mask = np.zeros((1, 24, 32), bool)
-    mask[0, :8, :8] = True
-    scene = drawn(embedding, mask, [0], [[40, 40]], [[120, 250], [350, 250], [50, 50]])
-    assert dropped("paper", scene, 1.3).tolist() == [True, False, True]
-    assert dropped("max", scene, 1.3).tolist() == [True, False, True]
-    assert dropped("inside", scene, 1.3).tolist() == [False, False, True]
-    assert dropped("max_inside", scene, 1.3).tolist() == [False, False, True]
 
 
 @given(

@@ -75,15 +75,6 @@ def test_filling_adds_prompts_until_every_confident_place_is_near_one(values, th
     assert (values[points[:, 0], points[:, 1]] >= threshold).all()
 
 
-@given(MAPS, st.integers(1, 9))
-def test_spacing_leaves_out_only_what_is_too_near_a_better_point(values, min_spacing):
-    maxima = local_maxima(values, 0.1)
-    kept = space_out(maxima, min_spacing, values.shape)
-    for index in set(range(len(maxima))) - set(kept.tolist()):
-        better = maxima[kept[kept < index]]
-        assert (((better - maxima[index]) ** 2).sum(-1) < min_spacing**2).any()
-
-
 def test_two_blobs_give_their_centres():
     y, x = np.mgrid[:64, :96]
     blobs = 0.9 * np.exp(-((x - 20) ** 2 + (y - 30) ** 2) / 40)

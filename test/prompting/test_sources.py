@@ -73,6 +73,8 @@ def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster,
 )
 def test_which_sources_need_boxes(names, needed):
     assert all(needs_boxes(name) == needed for name in names.split())
+    with pytest.raises(OptionError, match="unknown prompt source 'box'; known: auto, predictor, "):
+        needs_boxes("box")
 
 
 @pytest.mark.parametrize(
@@ -87,8 +89,3 @@ def test_sources_say_what_they_lack(name, reason):
     frame = FrameInput(resized_geometry(9, 9, 512), SegmenterOptions())
     with pytest.raises((InputError, OptionError), match=reason):
         make_source(name).propose(frame)
-
-
-def test_sources_of_boxes_are_known_by_name_only():
-    with pytest.raises(OptionError, match="unknown prompt source 'box'; known: auto, predictor, "):
-        needs_boxes("box")

@@ -12,7 +12,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
 from support.drawn_masks import instance_of, rectangle
-from support.messages import calibration_of, depth_image, image_of, stamp_of
+from support.messages import calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
 
 FRAME = "camera_optical_frame"
@@ -38,7 +38,7 @@ def depth_values(factor=1):
 
 
 def located(**changes):
-    message = depth_image(depth_values())
+    message = raw_image(depth_values())
     calibration = calibration_of(SIZE, SIZE)
     for name, value in changes.items():
         setattr(calibration if hasattr(calibration, name) else message, name, value)
@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_refused_in_one_line(changes, reason):
 
 
 def test_depth_of_another_frame_and_no_calibration_are_refused():
-    message = depth_image(depth_values())
+    message = raw_image(depth_values())
     with pytest.raises(InputError, match="no camera_info"):
         locate(segmentation_of(), HEADER, message, None, rectified=False)
     message.header.frame_id = "depth_frame"
@@ -143,7 +143,7 @@ class DepthCamera:
         self.robot.infos.publish(calibration_of(SIZE, SIZE))
         stamp = self.robot.send(image_of(boxes_scene()))
         if with_depth:
-            message = depth_image(depth_values(2))
+            message = raw_image(depth_values(2))
             message.header.stamp = stamp
             self.depth.publish(message)
         self.robot.spin(0.1)

@@ -160,18 +160,17 @@ def test_the_shipped_settings_of_fast_dds_have_room_for_an_image_of_4k(no_choice
     assert int(size.text) > IMAGE_OF_4K
 
 
-@pytest.mark.parametrize("name", USER_SETTINGS)
-def test_settings_of_the_user_count(no_choice, monkeypatch, name):
-    monkeypatch.setenv(name, "UDPv4")
+@pytest.mark.parametrize(
+    ("name", "value"), [*((name, "UDPv4") for name in USER_SETTINGS), ("ROS_DISTRO", "humble")]
+)
+def test_settings_of_the_user_count_and_humble_is_left_as_it_is(
+    no_choice, monkeypatch, name, value
+):
+    monkeypatch.setenv(name, value)
     assert large_message_environment() == {}
 
 
 def test_a_file_in_the_working_folder_counts(no_choice, monkeypatch, tmp_path):
     (tmp_path / "DEFAULT_FASTRTPS_PROFILES.xml").touch()
     monkeypatch.chdir(tmp_path)
-    assert large_message_environment() == {}
-
-
-def test_humble_is_left_as_it_is(no_choice, monkeypatch):
-    monkeypatch.setenv("ROS_DISTRO", "humble")
     assert large_message_environment() == {}

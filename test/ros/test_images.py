@@ -14,6 +14,7 @@ from aopsam_ros.geometry import MAX_SIDE
 from aopsam_ros.images.encodings import ENCODINGS, to_rgb
 from aopsam_ros.ros.messages import images
 from aopsam_ros.ros.messages.images import array_to_image
+from support.messages import raw_image
 
 HEIGHT, WIDTH = 6, 8
 
@@ -24,15 +25,8 @@ def read_rgb(message):
 
 def message_of(raw, encoding, padding=0, big_endian=False, height=None):
     """An image message of these pixels, its rows padded with garbage."""
-    raw = np.ascontiguousarray(raw)
-    if raw.dtype.itemsize == 2:
-        raw = raw.astype(">u2" if big_endian else "<u2")
-    rows = raw.reshape(raw.shape[0], -1).view(np.uint8)
-    rows = np.hstack([rows, np.full((rows.shape[0], padding), 0xA5, np.uint8)])
-    message = Image(encoding=encoding, is_bigendian=int(big_endian))
-    message.height, message.width = height or raw.shape[0], raw.shape[1]
-    message.step = rows.shape[1]
-    message.data = array.array("B", rows.tobytes())
+    message = raw_image(raw, encoding, padding, big_endian)
+    message.height = height or len(raw)
     return message
 
 

@@ -5,7 +5,7 @@ import array
 import numpy as np
 import pytest
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CompressedImage
 from visualization_msgs.msg import Marker
 
 from support.live import TOPICS
@@ -54,18 +54,6 @@ def test_options_are_the_bundles_and_a_change_shows_in_the_next_message(active):
     assert len(active.answer(GOOD).masks) == 2
 
 
-def test_impossible_parameters_are_refused_with_a_reason_and_change_nothing(active):
-    reasons = active.set(
-        asf__confidence_threshold=1.5, asf__filtering="guess", model="other", mask__min_area=-3
-    )
-    assert len(reasons) == 4
-    assert all(reasons)
-    assert "asf.filtering must be one of" in reasons[1]
-    assert "fixed while the node is configured" in reasons[2]
-    assert active.get("asf.confidence_threshold") == 0.3
-    assert len(active.answer(GOOD).masks) == 2
-
-
 def test_markers_stay_and_stand_on_rays_once_a_calibration_came(active):
     active.clean_up()  # forget the calibration of other tests
     active.activate()
@@ -101,17 +89,6 @@ def test_compressed_images_are_taken_where_that_is_their_transport(active):
     active.wait(lambda: active.logged("must be JPEG or PNG"), "no warning")
     active.forget()
     assert len(active.answer(good).masks) == 2
-
-
-@pytest.mark.parametrize("size", [(1, 1), (4320, 7680)])
-def test_extreme_sizes_are_images_like_any_other(active, size):
-    height, width = size
-    image = Image(encoding="mono8", height=height, width=width, step=width)
-    image.data = array.array("B", bytes(height * width))
-    message = active.answer(image)
-    assert (message.height, message.width) == size
-    active.forget()
-    assert len(active.answer(GOOD).masks) == 2
 
 
 def test_a_flood_drops_old_images_and_counts_them(active):

@@ -20,7 +20,7 @@ from aopsam_ros.ros.pairing import (
     nanoseconds,
 )
 from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
-from support.messages import depth_image, header, image_of
+from support.messages import header, image_of, raw_image
 from support.scenes import boxes_scene
 
 
@@ -41,17 +41,12 @@ class Rig:
         self.dropped += 1
 
     def image(self, milliseconds):
-        message = stamped(image_of(boxes_scene()), milliseconds)
+        message = image_of(boxes_scene())
+        message.header = header(milliseconds)
         self.pairing.put_image(Frame(message, time.monotonic(), self.configuration))
 
     def boxes(self, milliseconds):
-        self.pairing.put_boxes(stamped(Detection2DArray(), milliseconds))
-
-
-def stamped(message, milliseconds):
-    message.header.stamp.sec = milliseconds // 1000
-    message.header.stamp.nanosec = milliseconds % 1000 * 1_000_000
-    return message
+        self.pairing.put_boxes(Detection2DArray(header=header(milliseconds)))
 
 
 def test_boxes_may_come_before_or_after_their_image():
@@ -134,7 +129,7 @@ class Depth:
         self.buffer = DepthBuffer(lambda: self.now)
 
     def put(self, milliseconds):
-        message = depth_image(FLAT, milliseconds=milliseconds)
+        message = raw_image(FLAT, milliseconds=milliseconds)
         self.buffer.put(message)
         return message
 
@@ -164,16 +159,13 @@ def test_depth_that_comes_later_is_waited_for(depth):
     assert depth.wait(1000) is late[0]
 
 
-def test_depth_that_will_not_come_is_not_waited_for(depth):
+def test_depth_that_will_not_come_is_not_waited_for_nor_beyond_the_limit(depth):
     with pytest.raises(InputError, match="no depth came"):  # at once: the limit is a minute
         depth.wait(1000)
     depth.put(1300)  # the image's own would have come before
     with pytest.raises(InputError, match="the nearest 300 ms"):
         depth.wait(1000)
-
-
-def test_waiting_ends_at_the_limit(depth):
-    depth.put(900)
+    depth.put(900)  # nor beyond the limit
     with pytest.raises(InputError, match="within 10 ms of the image's stamp, the nearest 100 ms"):
         depth.wait(1000, PairingOptions(tolerance_ms=10, timeout_ms=0))
 

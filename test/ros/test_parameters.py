@@ -53,6 +53,7 @@ def owner(context):
 
 
 def test_every_parameter_is_described_with_its_range(owner):
+    assert set(OPTIONS) <= set(TABLE)
     for name, spec in TABLE.items():
         assert owner.get(name) == spec.default
         check(owner.node.describe_parameter(name), spec)
@@ -61,18 +62,12 @@ def test_every_parameter_is_described_with_its_range(owner):
 def check(descriptor, spec):
     assert descriptor.description == spec.description != ""
     assert not descriptor.read_only
-    if spec.value_type is float:
-        bounds = descriptor.floating_point_range[0]
-        assert (bounds.from_value, bounds.to_value) == (spec.minimum, spec.maximum)
-    if spec.value_type is int:
-        bounds = descriptor.integer_range[0]
+    ranges = {float: descriptor.floating_point_range, int: descriptor.integer_range}
+    if spec.value_type in ranges:
+        (bounds,) = ranges[spec.value_type]
         assert (bounds.from_value, bounds.to_value) == (spec.minimum, spec.maximum)
     for choice in spec.choices:
         assert choice in descriptor.additional_constraints
-
-
-def test_options_of_the_core_are_all_there():
-    assert set(OPTIONS) <= set(TABLE)
 
 
 def test_a_change_makes_a_new_configuration_and_no_change_the_same(owner):

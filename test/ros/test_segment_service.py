@@ -63,9 +63,6 @@ def test_a_given_image_needs_no_stream_and_keeps_its_header(active):
     [
         ({}, "needs a point on the object, or a box"),
         ({"points": [1.0, 2.0, 3.0]}, "3 numbers are too few"),
-        ({"points": [1.0, 2.0], "labels": [1, 0]}, "points must be [K, 2]"),
-        ({"points": [1.0, 2.0], "labels": [7]}, "a label is 1"),
-        ({"points": [float("nan"), 2.0]}, "not finite"),
         ({"points": [1.0, 2000.0]}, "outside the image of 128x128"),
         ({"points": [1.0, 2.0], "image": Image(width=5, height=5)}, "encoding"),
     ],

@@ -44,11 +44,9 @@ class Stream:
         self.reuse = ReuseOptions(**reuse)
         self.options = segmenter.options.updated({"asf.filtering": "none"})
 
-    def __call__(self, rgb, fails=False, seconds=0.0):
+    def __call__(self, rgb, seconds=0.0):
         previous = self.memory.begin(rgb, self.options, self.reuse)
         self.previous.append(previous)
-        if fails:
-            return None
         encoded = self.segmenter.encode(rgb)
         clock = itertools.chain([0.0], itertools.repeat(seconds))  # for the time budget
         found = self.segmenter.segment_frame(
@@ -113,14 +111,6 @@ def test_a_cut_another_size_and_other_options_start_anew(tiny, scene):
     stream.reuse = ReuseOptions(change_threshold=9)
     stream(smaller)
     assert stream.key_frames == [True] * 5
-
-
-def test_a_failed_frame_starts_anew(tiny, scene):
-    stream = Stream(tiny)
-    stream(scene)
-    stream(scene, fails=True)
-    stream(scene)
-    assert stream.key_frames == [True, False, True]
 
 
 @pytest.mark.parametrize("every", [1, 2, 3])

@@ -1,21 +1,20 @@
 """Messages as drivers of cameras make them."""
 
 import array
+import itertools
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 from visualization_msgs.msg import MarkerArray
 
 
 def image_of(rgb, frame_id="camera_optical_frame"):
     """An rgb8 message without a stamp."""
-    message = Image(encoding="rgb8")
+    message = raw_image(rgb, "rgb8")
     message.header.frame_id = frame_id
-    message.height, message.width = rgb.shape[:2]
-    message.step = 3 * rgb.shape[1]
-    message.data = array.array("B", rgb.tobytes())
     return message
 
 
@@ -38,18 +37,32 @@ def calibration_of(width, height, frame_id="camera_optical_frame", focal=100.0):
     return message
 
 
-def depth_image(values, encoding=None, padding=0, swapped=False, milliseconds=0):
-    """A message as a depth camera's driver makes it."""
+def raw_image(values, encoding=None, padding=0, swapped=False, milliseconds=0):
+    """A message of these pixels, of depth unless an encoding is given; padding is garbage."""
     values = np.asarray(values)
     stored = values.astype(values.dtype.newbyteorder(">" if swapped else "<"))
-    rows = stored.view(np.uint8).reshape(len(values), -1)
+    rows = stored.reshape(len(values), -1).view(np.uint8)
     message = Image(encoding=encoding or {2: "16UC1", 4: "32FC1"}[values.itemsize])
-    message.height, message.width = values.shape
+    message.height, message.width = values.shape[:2]
     message.step = rows.shape[1] + padding
     message.is_bigendian = int(swapped)
-    message.data = array.array("B", np.pad(rows, ((0, 0), (0, padding))).tobytes())
+    padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xA5)
+    message.data = array.array("B", padded.tobytes())
     message.header = header(milliseconds)
     return message
+
+
+def detection_of(box, scores=(), names=(), theta=0.0):
+    """A detector's box x, y, width, height, turned about its middle; names are the scores'."""
+    x, y, width, height = map(float, box)
+    found = Detection2D()
+    found.bbox.center.position.x, found.bbox.center.position.y = x + width / 2, y + height / 2
+    found.bbox.center.theta, found.bbox.size_x, found.bbox.size_y = float(theta), width, height
+    for score, name in itertools.zip_longest(scores, names, fillvalue=""):
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id, result.hypothesis.score = name, float(score)
+        found.results.append(result)
+    return found
 
 
 def header(milliseconds):

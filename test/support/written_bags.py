@@ -11,23 +11,22 @@ def types():
     return get_typestore(Stores.ROS2_JAZZY)
 
 
-def header(index=0):
-    store = types()
-    stamp = store.types["builtin_interfaces/msg/Time"](sec=index, nanosec=0)
-    return store.types["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
+def header():
+    kinds = types().types
+    stamp = kinds["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
+    return kinds["std_msgs/msg/Header"](stamp=stamp, frame_id="camera")
 
 
-def image_message(pixels, encoding, padding=0, big_endian=False):
+def image_message(pixels, encoding, padding=0):
     """Make a sensor_msgs/Image; `padding` bytes of 0xAA follow each row."""
-    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
-    rows = rows.astype(rows.dtype.newbyteorder(">" if big_endian else "<")).view(np.uint8)
+    rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1).view(np.uint8)
     padded = np.pad(rows, ((0, 0), (0, padding)), constant_values=0xAA)
     return types().types[IMAGE](
         header=header(),
         height=pixels.shape[0],
         width=pixels.shape[1],
         encoding=encoding,
-        is_bigendian=int(big_endian),
+        is_bigendian=0,
         step=padded.shape[1],
         data=padded.ravel(),
     )

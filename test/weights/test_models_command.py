@@ -35,8 +35,9 @@ def test_fetch_list_verify(models, cache, server):
     assert models("fetch", "small")[:2] == (0, f"{cache / 'small.pt'}  MIT  verified\n")
     code, out, _ = models("list", "small")
     assert code == 0 and str(cache / "small.pt") in out and "verified" not in out
-    code, out, _ = models("verify", "small")
-    assert code == 0 and out.startswith("small.pt  ") and out.endswith("  verified\n")
+    for words in (["verify"], ["verify", "small"]):
+        code, out, _ = models(*words)
+        assert code == 0 and out.startswith("small.pt  ") and out.endswith("  verified\n")
     assert server.requests == 1
 
 
@@ -44,9 +45,6 @@ def test_without_names_it_is_about_all(models):
     code, out, _ = models("list")
     assert code == 0 and all(f"aopsam models fetch {name}" in out for name in KNOWN)
     assert models("verify") == (0, "", "")  # nothing is there, and nobody asked for it
-    models("fetch", "small")
-    code, out, _ = models("verify")
-    assert code == 0 and out.startswith("small.pt  ") and out.endswith("  verified\n")
 
 
 def test_verify_names_what_is_wrong(models, cache):
