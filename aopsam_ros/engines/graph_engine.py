@@ -120,7 +120,7 @@ class GraphEngine(ABC):
             self._multiple = bundle.size_divisibility
             for name, found in inputs.items() if self._multiple else ():
                 check_open_sides(str(self._files[name].path), self._multiple, found)
-            self._split = SplitDecoder(self._run_on_host, check_split(bundle, inputs, outputs))
+            self._split = SplitDecoder(self.run_graph, check_split(bundle, inputs, outputs))
 
     def _prepare(self, area: ContentArea) -> None:  # noqa: B027  (nothing to do for most)
         """Get ready for images of an area."""
@@ -200,13 +200,24 @@ class GraphEngine(ABC):
         found = self._answer(DECODER, inputs, sizes)
         return DecodedOnHost(found[LOGITS], found[IOU])
 
+    def run_graph(self, graph: str, inputs: Arrays) -> Arrays:
+        """Run one of the loaded graphs by itself, from arrays to arrays of any size.
+
+        Args:
+            graph: its name in the bundle.
+            inputs: exactly what the graph takes, by name; float32.
+
+        Returns:
+            What it gives, by name, unchecked.
+
+        Raises:
+            InferenceError: if the graph fails or is not loaded.
+        """
+        return {name: self._to_host(value) for name, value in self._run(graph, inputs).items()}
+
     def close(self) -> None:
         """See `Engine`."""
         self._graphs.clear()
-
-    def _run_on_host(self, graph: str, inputs: Arrays) -> Arrays:
-        """Run a graph from arrays to arrays of any size."""
-        return {name: self._to_host(value) for name, value in self._run(graph, inputs).items()}
 
     def _whole_decoder(self) -> Signature:
         """Return the whole decoder's signature; one in parts needs it only for mask inputs."""

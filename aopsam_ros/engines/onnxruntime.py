@@ -133,9 +133,9 @@ class OnnxRuntimeEngine(GraphEngine):
                     for sample in samples[name]
                 ]
                 try:
-                    wanted = [self._run_on_host(name, sample) for sample in given]
+                    wanted = [self.run_graph(name, sample) for sample in given]
                     self._graphs[name] = half
-                    found = (self._run_on_host(name, sample) for sample in given)
+                    found = (self.run_graph(name, sample) for sample in given)
                     verify(f"{name} in {FP16}", found, wanted)
                     continue
                 except (InferenceError, VerificationError) as error:

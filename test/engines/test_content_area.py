@@ -51,10 +51,8 @@ def test_the_square_where_nothing_is_known_or_nothing_else_will_do():
 
 
 def test_maps_have_the_same_part():
-    area = ContentArea(320, 512, 512)
-    assert [area.in_map(size) for size in (512, 128, 32, 16)] == [
-        (320, 512), (80, 128), (20, 32), (10, 16)
-    ]  # fmt: skip
+    sides = [ContentArea(320, 512, 512).in_map(size) for size in (512, 128, 32, 16)]
+    assert sides == [(320, 512), (80, 128), (20, 32), (10, 16)]
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge"])

@@ -11,7 +11,6 @@ import pytest
 
 from aopsam_ros.bundle.loading import PREDICTOR, load_bundle
 from aopsam_ros.cli import main
-from aopsam_ros.commands import quantize
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.registry import FLOATS, create_engine
@@ -196,8 +195,13 @@ def test_too_far_from_32_bits_is_refused_and_nothing_written(source, tmp_path, m
 
 
 @pytest.mark.parametrize(("ratio", "is_warned"), [(0.5, False), (1.0, True), (1.3, True)])
-def test_what_is_not_faster_is_warned_of(capfd, caplog, ratio, is_warned):
-    quantize._print(quantization.QuantizationReport(0.99129, ratio, 8_900_000, 2_800_000))
+def test_what_is_not_faster_is_warned_of(
+    source, data, tmp_path, monkeypatch, capfd, caplog, ratio, is_warned
+):
+    report = quantization.QuantizationReport(0.99129, ratio, 8_900_000, 2_800_000)
+    monkeypatch.setattr(quantization, "quantize_bundle", lambda *_: report)
+    words = ["--data", str(data), "--out", str(tmp_path / "out")]
+    assert main(["quantize", str(source), *words]) == 0
     assert capfd.readouterr().out.splitlines()[:3] == [
         "encoder: 8.9 MB in 32 bits, 2.8 MB more in 8",
         "embedding: cosine with 32 bits at least 0.9912",

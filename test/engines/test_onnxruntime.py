@@ -14,17 +14,6 @@ from support.tiny_bundle import SIZE, with_last, write_tiny_bundle
 from support.tiny_split import write_split_bundle
 
 
-def test_what_is_not_onnx_is_refused(tmp_path):
-    class NotOnnx:
-        def SerializeToString(self):  # noqa: N802
-            return b"not a graph"
-
-    folder = write_tiny_bundle(tmp_path / "b", {"mask_decoder": NotOnnx()})
-    with pytest.raises(BundleError, match=r"mask_decoder\.onnx: ONNX Runtime cannot load") as e:
-        OnnxRuntimeEngine(load_bundle(folder))
-    assert "\n" not in str(e.value)
-
-
 def start(bundle, precision="auto"):
     options = EngineOptions(precision=precision, threads=1)
     return OnnxRuntimeEngine(bundle, options, gpu_provider="CPUExecutionProvider")

@@ -3,11 +3,11 @@
 import logging
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from aopsam_ros.bundle.loading import DECODER, FRAME_PART, PROMPT_PART, load_bundle
-from aopsam_ros.bundle.signatures import POINTS
+from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, PROMPT_PART, load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
@@ -129,20 +129,16 @@ def run_cut(openvino, model, inputs):
 def test_a_cut_graph_computes_the_same(bundles, engines, openvino, name, graph):
     """What is made of prompts alone is made of nothing else, and the rest needs nothing more."""
     bundle, reference = bundles(name), engines(name)[1]
-    handle = reference.encode(sample_inputs(bundle)["encoder"][0]["image"])
-    embedding = reference.embedding(handle)
-    shared = {"embedding": embedding}
+    samples, content = sample_inputs(bundle), {**bundle.graphs, **bundle.split_graphs}[graph].read()
+    shared = {"embedding": reference.embedding(reference.encode(samples[ENCODER][0]["image"]))}
     if graph == PROMPT_PART:
-        split = reference._split
-        tensors = split.encode_frame(embedding, handle.area).arrays
-        shared = {name: tensors[name] for name in split.signature.prompt_tensors}
-    taken = reference._whole_decoder().inputs if graph == DECODER else POINTS
-    for prompts in sample_inputs(bundle)[DECODER]:
-        inputs = {**{name: prompts[name] for name in taken if name in prompts}, **shared}
-        model = read_model(openvino, reference._files[graph].read(), graph)
-        found, wanted = run_cut(openvino, model, inputs), reference._run_on_host(graph, inputs)
-        for output, array in wanted.items():
-            assert_close(found[output], array)
+        shared |= reference.run_graph(FRAME_PART, shared)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for prompts in samples[DECODER]:
+        inputs = {value.name: {**shared, **prompts}[value.name] for value in session.get_inputs()}
+        found = run_cut(openvino, read_model(openvino, content, graph), inputs)
+        for output, array in zip(session.get_outputs(), session.run(None, inputs), strict=True):
+            assert_close(found[output.name], array)
 
 
 @pytest.mark.parametrize("graph", ["encoder", "prompt_predictor", FRAME_PART])
