@@ -35,11 +35,7 @@ def test_wrong_name_is_refused(name):
         make_source(name)
 
 
-@given(
-    height=st.integers(1, 3000),
-    width=st.integers(1, 3000),
-    at=st.tuples(st.floats(0, 1), st.floats(0, 1)),
-)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
     geometry = resized_geometry(height, width, 512)
     size = 128

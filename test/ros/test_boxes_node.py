@@ -12,6 +12,7 @@ from support.messages import detection_of, image_of, stamp_of
 from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height in the scene
+CUP, SHELF = detection_of(BLUE, [0.8], ["cup"]), detection_of(GREEN, [0.8], ["shelf"])
 STREAMED = image_of(boxes_scene())
 
 
@@ -52,16 +53,14 @@ def detector(active, request):
 
 @pytest.mark.parametrize("detector", ["boxes", "box_centres"], indirect=True)
 def test_each_box_becomes_a_mask_with_its_class(detector):
-    (mask,) = detector.answer(detection_of(BLUE, [0.8], ["cup"])).masks
+    (mask,) = detector.answer(CUP).masks
     roi = mask.roi
     assert np.abs(np.subtract((roi.x_offset, roi.y_offset, roi.width, roi.height), BLUE)).max() <= 2
     assert (mask.label, mask.prompt_x, mask.prompt_y) == ("cup", 84.5, 84.5)
     assert mask.prompt_confidence == pytest.approx(0.8)
 
     detector.robot.forget()
-    both = detector.answer(
-        detection_of(BLUE, [0.8], ["cup"]), detection_of(GREEN, [0.8], ["shelf"])
-    )
+    both = detector.answer(CUP, SHELF)
     assert {mask.label for mask in both.masks} == {"cup", "shelf"}
     detections = detector.robot.with_stamp("detections", stamp_of(both)).detections
     assert {found.results[0].hypothesis.class_id for found in detections} == {"cup", "shelf"}
@@ -83,8 +82,7 @@ def test_missing_and_impossible_boxes_are_reported_and_the_next_are_taken(detect
     robot.send(STREAMED)
     robot.wait(lambda: complained("no boxes came on /boxes within 100 ms"), "silence")
     assert robot.logged("image skipped: no boxes came on /boxes")
-    impossible = detection_of(BLUE, [0.8], ["cup"])
-    impossible.bbox.size_x = math.nan
+    impossible = detection_of((70, 60, math.nan, 50))
 
     def refused():
         detector.publish(robot.send(STREAMED), impossible)
@@ -92,18 +90,16 @@ def test_missing_and_impossible_boxes_are_reported_and_the_next_are_taken(detect
         return complained("detection 0 has an impossible box")
 
     robot.wait(refused, "the impossible box was not reported")
-    assert len(detector.answer(detection_of(BLUE, [0.8], ["cup"])).masks) == 1
+    assert len(detector.answer(CUP).masks) == 1
     assert not robot.logged("Traceback"), robot.log.read_text()
 
 
 def test_ids_stay_with_what_the_detector_finds(detector):
     robot = detector.robot
     assert robot.set(tracking__enabled=True) == []
-    first = detector.answer(
-        detection_of(BLUE, [0.8], ["cup"]), detection_of(GREEN, [0.8], ["shelf"])
-    )
+    first = detector.answer(CUP, SHELF)
     ids = {mask.label: mask.id for mask in first.masks}
     robot.forget()
-    (cup,) = detector.answer(detection_of(BLUE, [0.8], ["cup"])).masks
+    (cup,) = detector.answer(CUP).masks
     assert (cup.label, cup.id) == ("cup", ids["cup"])
     assert "exclude each other" in robot.set(grid__crop_layers=1)[0]

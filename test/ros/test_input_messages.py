@@ -6,7 +6,7 @@ import math
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -139,7 +139,6 @@ def test_corners_lie_half_a_size_from_the_centre_and_the_best_score_counts():
     assert len(boxes_of(Detection2DArray())) == 0
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(st.floats(-7, 7), st.floats(0, 50), st.floats(0, 50))
 def test_a_turned_box_becomes_the_upright_one_around_it(theta, width, height):
     box = (3 - width / 2, 4 - height / 2, width, height)

@@ -104,7 +104,7 @@ def test_without_boxes_images_are_bounded_and_end_with_a_reason():
     assert not rig.pairs
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=60))
 def test_in_any_order_pairs_match_and_every_image_is_accounted_for(events):
     rig, images = Rig(tolerance_ms=0, timeout_ms=0), 0

@@ -7,7 +7,6 @@ import pytest
 
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import InferenceError
-from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.parameter_table import Configuration
@@ -36,12 +35,16 @@ class Gate:
     def drop(self):
         self.dropped += 1
 
+    def begin(self, item):
+        """Start the worker, and let it take an item."""
+        self.worker.start()
+        self.worker.put(item)
+        assert self.begun.acquire(timeout=PATIENCE_S)
+
 
 def test_newest_item_wins_and_drops_are_counted():
     gate = Gate()
-    gate.worker.start()
-    gate.worker.put(0)
-    assert gate.begun.acquire(timeout=PATIENCE_S)
+    gate.begin(0)
     for item in range(1, 6):
         gate.worker.put(item)
     gate.open.release(2)
@@ -53,9 +56,7 @@ def test_newest_item_wins_and_drops_are_counted():
 
 def test_stop_waits_for_the_work_at_hand_and_lets_the_rest_go():
     gate = Gate()
-    gate.worker.start()
-    gate.worker.put("at hand")
-    assert gate.begun.acquire(timeout=PATIENCE_S)
+    gate.begin("at hand")
     gate.worker.put("waiting")
     assert gate.worker.submit(lambda: gate.done.append("task"))
     threading.Timer(0.1, gate.open.release).start()
@@ -73,9 +74,7 @@ def test_only_a_running_worker_takes_items_and_it_can_run_again():
     gate.worker.stop()
     for item in ("first", "second"):
         gate.worker.start()
-        gate.worker.start()  # a second start changes nothing
-        gate.worker.put(item)
-        assert gate.begun.acquire(timeout=PATIENCE_S)
+        gate.begin(item)  # a second start changes nothing
         gate.worker.stop()
         gate.worker.put("after stop")
     assert gate.done == ["first", "second"]
@@ -91,9 +90,7 @@ def test_tasks_and_items_have_turns_and_waiting_tasks_are_few():
         ran.release()
 
     assert not gate.worker.submit(lambda: task("too early"))
-    gate.worker.start()
-    gate.worker.put("first")
-    assert gate.begun.acquire(timeout=PATIENCE_S)
+    gate.begin("first")
     accepted = [gate.worker.submit(lambda number=n: task(number)) for n in range(MOST_TASKS + 2)]
     assert accepted == [True] * MOST_TASKS + [False] * 2
     gate.worker.put("second")
@@ -128,7 +125,7 @@ def test_an_exception_of_the_work_is_reported_and_the_thread_goes_on():
 class Pair:
     """Two threads, whose items begin together; the later one is done first."""
 
-    def __init__(self, fails=()):
+    def __init__(self, fails):
         self.done, self.errors, self.fails = [], [], fails
         self.together = threading.Barrier(2, timeout=PATIENCE_S)
         self.later, self.ended = threading.Event(), threading.Semaphore(0)
@@ -158,23 +155,16 @@ class Pair:
             assert self.ended.acquire(timeout=PATIENCE_S)
 
 
-def test_items_are_worked_on_side_by_side_and_end_in_order():
-    pair = Pair()
+@pytest.mark.parametrize("fails", [(), (0, 3)])
+def test_items_end_in_order_and_one_that_fails_does_not_hold_up_those_behind_it(fails):
+    pair = Pair(fails)
     pair.worker.start()
     for first in range(0, 20, 2):
         pair.put_two(first)
     pair.worker.stop()
-    assert (pair.done, pair.errors) == (list(range(20)), [])
+    assert pair.done == [item for item in range(20) if item not in fails]
+    assert pair.errors == ["ValueError"] * len(fails)
     assert not [thread for thread in threading.enumerate() if thread.name == "pair"]
-
-
-def test_an_item_that_fails_does_not_hold_up_those_behind_it():
-    pair = Pair(fails=(0, 3))
-    pair.worker.start()
-    for first in (0, 2, 4):
-        pair.put_two(first)
-    pair.worker.stop()
-    assert (pair.done, pair.errors) == ([1, 2, 4, 5], ["ValueError", "ValueError"])
 
 
 # The pipeline: configurations do not mix.
@@ -276,4 +266,3 @@ def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_folder, monk
         warm_up(segmenter)
         assert set(used) == {"encode", "predict", "decode"}
         assert segmenter.options == before
-        assert isinstance(before, SegmenterOptions)

@@ -133,15 +133,11 @@ def test_a_second_prompt_of_an_object_is_eliminated_or_its_mask_suppressed_or_me
         assert sorted(p.state.name for p in result.prompts) == sorted(["KEPT"] * 4 + [state])
 
 
-def test_rejected_prompts_are_told_from_kept_ones(tiny):
+def test_unsure_and_small_masks_are_left_out(tiny):
     rgb, _ = coloured_scene(240, 320)
     result = tiny.segment(rgb, tiny.options.updated({"mask.predicted_iou_threshold": 0.95}))
     assert result.masks == ()
     assert {p.state for p in result.prompts} == {PromptState.REJECTED}
-
-
-def test_small_masks_are_left_out(tiny):
-    rgb, _ = coloured_scene(240, 320)
     areas = [mask.area for mask in tiny.segment(rgb).masks]
     least = sorted(areas)[1]
     result = tiny.segment(rgb, tiny.options.updated({"mask.min_area": least}))

@@ -21,16 +21,13 @@ def crop(rgb, x, y, size=(220, 300)):
     return np.ascontiguousarray(rgb[y : y + size[0], x : x + size[1]])
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["coffee", "astronaut", "cat"]),
-    st.integers(0, 60),
-    st.integers(0, 60),
-    st.integers(0, 60),
-    st.integers(0, 60),
+    st.tuples(*[st.integers(0, 60)] * 4),
 )
-def test_a_moved_crop_has_moved_so_far(photograph, name, x0, y0, x1, y1):
-    rgb, motion = photograph(name), CameraMotion()
+def test_a_moved_crop_has_moved_so_far(photograph, name, places):
+    (x0, y0, x1, y1), rgb, motion = places, photograph(name), CameraMotion()
     assert motion.update(crop(rgb, x0, y0)) == (0.0, 0.0)
     found = motion.update(crop(rgb, x1, y1))
     # The content goes the other way; half a pixel of the thumbnail is about one of the crop.
