@@ -86,7 +86,9 @@ def two_photographs(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_the_figures_fit_together(two_photographs: Run) -> None:
+def test_the_figures_fit_together_and_each_photograph_has_masks_and_prompts(
+    two_photographs: Run,
+) -> None:
     summary = two_photographs.summary
     assert summary["published"] == 20 == summary["frames"] + summary["dropped"]
     assert 2 <= summary["frames"] <= 20
@@ -97,10 +99,7 @@ def test_the_figures_fit_together(two_photographs: Run) -> None:
     assert summary["engine"] in {"onnxruntime", "openvino", "tensorrt"}
     frames = [entry["frames"] for entry in summary["photographs"]]
     assert sum(frames) == summary["frames"] and min(frames) >= 1
-
-
-def test_each_photograph_has_masks_and_prompts(two_photographs: Run) -> None:
-    entries = {entry["photograph"]: entry for entry in two_photographs.summary["photographs"]}
+    entries = {entry["photograph"]: entry for entry in summary["photographs"]}
     assert set(entries) == {"cat.jpg", "coffee.jpg"}
     for name, entry in entries.items():
         height, width = read_rgb(PHOTOGRAPHS / name).shape[:2]

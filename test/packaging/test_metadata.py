@@ -53,9 +53,6 @@ def test_the_installed_version_and_the_changelogs_are_those_of_package_xml(root,
 def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
     needed = requirement_names(r for r in pip_metadata.requires if "extra ==" not in r)
     assert needed == requirement_names(requirements(root, "runtime"))
-
-
-def test_extras_are_the_groups_of_requirements(root, pip_metadata):
     for extra in EXTRAS:
         listed = [r for r in pip_metadata.requires if re.search(f"extra == .{extra}.", r)]
         assert requirement_names(listed) == requirement_names(requirements(root, extra))

@@ -57,15 +57,9 @@ def test_the_planner_sees_every_object(active, planner):
 def click(active, *words):
     """Run the example to its end; its exit code and what it said."""
     environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
-    process = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "click.py"), *map(str, words)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    said, _ = process.communicate(timeout=60)
-    return process.returncode, said
+    command = [sys.executable, str(EXAMPLES / "click.py"), *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):

@@ -89,11 +89,7 @@ def test_what_cannot_be_configured_is_refused_with_a_reason_and_a_good_bundle_ta
         ("engine", "abacus", "unknown engine 'abacus'"),
         ("precision", "int3", "unknown precision 'int3'"),
         ("prompt_source", "oracle", "unknown prompt source 'oracle'"),
-        (
-            "image_transport",
-            "theora",
-            "image_transport 'theora' is not available",
-        ),
+        ("image_transport", "theora", "image_transport 'theora' is not available"),
         ("model", str(tmp_path / "nowhere"), "nowhere"),
         ("model", str(useless), "encoder"),
         ("model", str(impossible), "confidence_threshold"),

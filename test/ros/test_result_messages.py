@@ -15,7 +15,7 @@ from aopsam_ros.msg import Mask, MaskArray, PromptArray
 from aopsam_ros.results import Prompt, PromptState, Segmentation
 from aopsam_ros.ros.messages import markers, segmentations
 from aopsam_ros.ros.messages.markers import MarkerOptions, PromptMarkers
-from support.drawn_masks import instance_of
+from support.drawn_masks import instance_of, rectangle
 
 HEADER = Header(frame_id="camera_optical_frame")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 34
@@ -33,12 +33,8 @@ def frame_of(height, width, masks=(), prompts=(), confidence_map=None):
 SCORES = {"predicted_iou": 0.75, "stability_score": 0.5, "prompt_confidence": 0.25}
 RING = drawn(".####...", ".#..#...", ".####...", "........", "........")
 LARGE = instance_of(RING, 1, prompt=(1.5, 0.25), **SCORES)
-SMALL = instance_of(
-    drawn("........", "....##..", "...##...", "........", "........"),
-    2,
-    label="cup",
-    **SCORES,
-)
+CUP = drawn("........", "....##..", "...##...", "........", "........")
+SMALL = instance_of(CUP, 2, label="cup", **SCORES)
 PROMPTS = tuple(Prompt(x + 0.5, 2.0, x / 4, PromptState(x)) for x in range(4))
 VALUES = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
 FRAME = frame_of(5, 8, (LARGE, SMALL), PROMPTS, VALUES)
@@ -138,17 +134,11 @@ def rgb(colour):
     return tuple(round(255 * channel) for channel in (colour.r, colour.g, colour.b))
 
 
-def pixels_of(*boxes):
-    pixels = np.zeros((60, 80), bool)
-    for x, y, width, height in boxes:
-        pixels[y : y + height, x : x + width] = True
-    return pixels
-
-
 def test_outlines_are_closed_lines_along_the_edges_in_the_masks_colours():
-    two_parts = instance_of(pixels_of((5, 6, 20, 10), (40, 30, 8, 9)), 3)
-    dot = instance_of(pixels_of((2, 2, 1, 1)), 7)
-    marker = markers.outlines(frame_of(60, 80, (two_parts, dot)), HEADER)
+    size = 60, 80
+    two_parts = instance_of(rectangle(6, 16, 5, 25, size) | rectangle(30, 39, 40, 48, size), 3)
+    dot = instance_of(rectangle(2, 3, 2, 3, size), 7)
+    marker = markers.outlines(frame_of(*size, (two_parts, dot)), HEADER)
     assert marker.header == HEADER
     assert (marker.type, marker.action) == (ImageMarker.LINE_LIST, ImageMarker.ADD)
     lines = coordinates(marker).reshape(-1, 2, 2)

@@ -35,15 +35,6 @@ def frames(root):
     return [((x, y), np.ascontiguousarray(rgb[y:, x:][:HEIGHT, :WIDTH])) for x, y in places]
 
 
-def tracked(segmenter, frames, options=None):
-    """The frames' places and masks, with ids."""
-    stream = StreamSegmenter(segmenter)
-    return [
-        (place, stream.segment(image, stamp, tracking=options or TrackingOptions()))
-        for stamp, (place, image) in enumerate(frames)
-    ]
-
-
 def switches(first, second):
     """Objects that both frames show with about the same mask, and how many changed their id."""
     (x0, y0), before = first
@@ -71,7 +62,12 @@ def count(found):
 
 
 def test_ids_stay_with_objects_of_a_moving_photograph(segmenter, frames):
-    pairs, changed = count(tracked(segmenter, frames))
+    stream = StreamSegmenter(segmenter)
+    found = [
+        (place, stream.segment(image, stamp, tracking=TrackingOptions()))
+        for stamp, (place, image) in enumerate(frames)
+    ]
+    pairs, changed = count(found)
     assert pairs > 100
     assert changed <= 0.08 * pairs, (changed, pairs)
     without = [(place, segmenter.segment(image)) for place, image in frames[:4]]
