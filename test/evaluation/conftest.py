@@ -1,12 +1,42 @@
 """Drawn scenes whose objects the hand-made bundle can find, as data sets."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from support.scenes import write_scenes
+
+KILLED = """
+import os, pydoc, signal, sys
+owner, _, name = sys.argv[1].rpartition(".")
+owner, left = pydoc.locate(owner), [int(sys.argv[2])]
+called = getattr(owner, name)
+def until_killed(*a, **k):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return called(*a, **k)
+setattr(owner, name, until_killed)
+from aopsam_ros.cli import main
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.fixture
+def run_until_killed():
+    """Run a command that is killed when it calls a function once more than `count` times."""
+
+    def run(called, count, words):
+        command = [sys.executable, "-c", KILLED, called, str(count), *words]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == -signal.SIGKILL
+
+    return run
 
 
 def write_boxes(path, folders):

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import signal
-import subprocess
 import sys
 
 import pytest
@@ -46,26 +44,12 @@ def evaluated(tiny_folder, data, tmp_path_factory):
     return out
 
 
-KILLED = """
-import os, signal, sys
-from aopsam_ros.segmentation.segmenter import Segmenter
-segment, left = Segmenter.segment, [int(sys.argv[1])]
-def until_killed(*a, **k):
-    left[0] -= 1
-    if left[0] < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return segment(*a, **k)
-Segmenter.segment = until_killed
-from aopsam_ros.cli import main
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 @pytest.mark.needs("matplotlib", "pycocotools")
-def test_a_killed_run_goes_on_where_it_stopped(evaluated, tiny_folder, data, tmp_path, monkeypatch):
-    command = [sys.executable, "-c", KILLED, "7", *words(tiny_folder, data, tmp_path)]
-    done = subprocess.run(command, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+def test_a_killed_run_goes_on_where_it_stopped(
+    evaluated, tiny_folder, data, tmp_path, monkeypatch, run_until_killed
+):
+    segment = "aopsam_ros.segmentation.segmenter.Segmenter.segment"
+    run_until_killed(segment, 7, words(tiny_folder, data, tmp_path))
     kept = {path: path.read_text() for path in (tmp_path / "images").iterdir()}
     measured = sum(text.count('{"key"') for text in kept.values())
     assert measured == 7 - 2  # each of two configurations warmed up first

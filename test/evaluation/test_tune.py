@@ -1,8 +1,6 @@
 """`aopsam tune` on drawn scenes: it finds what is better, keeps the budget, and goes on."""
 
 import json
-import signal
-import subprocess
 import sys
 
 import pytest
@@ -93,29 +91,12 @@ def without_times(content):
     return content | {name: content[name] | {"milliseconds": 0} for name in ("found", "own")}
 
 
-KILLED = """
-import os, signal, sys
-from aopsam_ros.tuning import tuner
-mean, left = tuner.mean, [int(sys.argv[1])]
-def until_killed(*a):
-    left[0] -= 1
-    if left[0] < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return mean(*a)
-tuner.mean = until_killed
-from aopsam_ros.cli import main
-sys.exit(main(sys.argv[2:]))
-"""
-
-
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(
-    tuned, bad_bundle, images, tmp_path, monkeypatch
+    tuned, bad_bundle, images, tmp_path, monkeypatch, run_until_killed
 ):
     trials, more = 23, ("--max-calls", "4", "--limit", "5")
-    command = [sys.executable, "-c", KILLED, str(trials + 1)]
-    command += words(bad_bundle, images, tmp_path, *more)
-    done = subprocess.run(command, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    given = words(bad_bundle, images, tmp_path, *more)
+    run_until_killed("aopsam_ros.tuning.tuner.mean", trials + 1, given)
     judged = []
     mean = tuner.mean
     monkeypatch.setattr(tuner, "mean", lambda *a: judged.append(1) or mean(*a))

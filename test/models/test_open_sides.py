@@ -179,10 +179,8 @@ ALL = {
 
 @pytest.fixture(scope="module")
 def segmenter(exported):
-    bundle = exported.folder
-    with Segmenter.from_bundle(
-        bundle, "grid4", EngineOptions(engine="onnxruntime", threads=1)
-    ) as segmenter:
+    engine = EngineOptions(engine="onnxruntime", threads=1)
+    with Segmenter.from_bundle(exported.folder, "grid4", engine) as segmenter:
         yield segmenter
 
 

@@ -26,16 +26,13 @@ FACTS = {"name": "n", "version": "1", "licence": "-", "defaults": {}, "provenanc
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
-def points(count, each, dtype=torch.float32):
+def points(count, each):
     """Points of every kind all over the image and beyond; the first prompt is a padded point."""
     shape = (count, each)
     coords = uniform(f"coords {shape}", (*shape, 2), -5.0, SIZE + 5.0)
     labels = np.floor(uniform(f"labels {shape}", shape, -1.0, 4.0))
     labels[0] = [1, -1, -1, -1][:each]
-    return {
-        "point_coords": torch.from_numpy(coords).to(dtype),
-        "point_labels": torch.from_numpy(labels).to(dtype),
-    }
+    return {"point_coords": torch.from_numpy(coords), "point_labels": torch.from_numpy(labels)}
 
 
 def boxes():

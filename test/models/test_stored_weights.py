@@ -28,17 +28,13 @@ def graph_of(module: nn.Module, folder: Path) -> tuple[Path, dict[str, torch.Ten
     return export_graph(plan, folder).path, sample
 
 
-def size_of(path: Path) -> int:
-    return path.stat().st_size
-
-
 def test_rounded_weights_take_half_the_room_and_change_nothing(tmp_path: Path) -> None:
     module = nn.Conv2d(3, 64, 5)
     before, _ = graph_of(module, tmp_path)
-    full = size_of(before)
+    full = before.stat().st_size
     round_weights(module)
     path, sample = graph_of(module, tmp_path)
-    assert size_of(path) < 0.6 * full
+    assert path.stat().st_size < 0.6 * full
     with torch.no_grad():
         expected = module(sample["x"]).numpy()
     np.testing.assert_allclose(run_graph(path, [sample])[0][0], expected, atol=1e-5)

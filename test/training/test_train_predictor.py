@@ -6,6 +6,7 @@ learns, not how good MobileSAM is.
 
 import csv
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -108,14 +109,6 @@ def test_the_bundle_is_ready(trained):
     assert len(inside) >= 10 and np.mean(inside) > 0.7
 
 
-def test_the_bundle_says_how_it_was_made(trained):
-    made = yaml.safe_load((trained / "bundle" / "bundle.yaml").read_text())
-    assert made["provenance"]["predictor"]["steps"] == STEPS
-    assert made["provenance"]["checkpoint"]["origin"] == "not the published file"
-    assert made["defaults"]["mask"]["predicted_iou_threshold"] == 0.88
-    assert str(trained) not in json.dumps(made)
-
-
 def cached(out):
     return sorted((out / "embeddings").glob("*/*.npy"))
 
@@ -212,20 +205,15 @@ def test_self_labels_of_pictures_videos_and_recordings(checkpoint, tmp_path, cap
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
-def empty(tmp_path):
-    (tmp_path / "source").mkdir()
+def video(source):
+    source.write_bytes(b"RIFF\x00\x00\x00\x00AVI nothing")
 
 
-def video(tmp_path):
-    (tmp_path / "source").write_bytes(b"RIFF\x00\x00\x00\x00AVI nothing")
+def bag(source):
+    write_bag(source, {"/camera": [image_message(draw_ellipses(0)[0], "rgb8")]})
 
 
-def bag(tmp_path):
-    image = image_message(draw_ellipses(0)[0], "rgb8")
-    write_bag(tmp_path / "source", {"/camera": [image]})
-
-
-def nothing(tmp_path):
+def nothing(source):
     """There is no source."""
 
 
@@ -233,21 +221,21 @@ def nothing(tmp_path):
     ("make", "more", "reason"),
     [
         (nothing, [], "no such data set"),
-        (empty, [], "expected images/ and masks/"),
+        (Path.mkdir, [], "expected images/ and masks/"),
         (nothing, ["--self-label"], "no such folder, video or recording"),
-        (empty, ["--self-label"], "no image in this folder"),
+        (Path.mkdir, ["--self-label"], "no image in this folder"),
         (video, ["--self-label"], "neither a video"),
         (bag, ["--self-label", "--topic", "/front"], "no images on topic /front"),
         (bag, ["--self-label", "--set", "mask.area=3"], "unknown option 'mask.area'"),
-        (empty, ["--self-label", "--every", "0"], "--every"),
-        (empty, ["--image-size", "100"], "--image-size"),
-        (empty, ["--batch-size", "0"], "batch size"),
-        (empty, ["--minutes", "0"], "--minutes"),
-        (empty, ["--held-out", "1"], "--held-out"),
+        (Path.mkdir, ["--self-label", "--every", "0"], "--every"),
+        (Path.mkdir, ["--image-size", "100"], "--image-size"),
+        (Path.mkdir, ["--batch-size", "0"], "batch size"),
+        (Path.mkdir, ["--minutes", "0"], "--minutes"),
+        (Path.mkdir, ["--held-out", "1"], "--held-out"),
     ],
 )
 def test_wrong_input_is_one_clear_line(checkpoint, tmp_path, capfd, make, more, reason):
-    make(tmp_path)
+    make(tmp_path / "source")
     small = [] if "--image-size" in more else ["--image-size", "64"]
     given = words(checkpoint, [tmp_path / "source"], tmp_path / "run", *small, *more)
     assert main(given) == 2
