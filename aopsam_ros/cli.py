@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from aopsam_ros.commands import COMMANDS
 from aopsam_ros.errors import AopsamError
@@ -25,8 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             level=logging.INFO if arguments.verbose else logging.WARNING,
             format="aopsam: %(message)s",
         )
-        run = importlib.import_module(COMMANDS[arguments.command].module).run
-        return int(run(arguments))
+        return int(_module(arguments.command).run(arguments))
     except BrokenPipeError:
         # The reader of our output has left, as `head` does. Nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,11 +48,15 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="store_true", help="say what is chosen and why")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in words if not word.startswith("-")), None)
-    for name, command in COMMANDS.items():
-        subparser = commands.add_parser(name, help=command.help, description=command.help)
+    for name, text in COMMANDS.items():
+        subparser = commands.add_parser(name, help=text, description=text)
         if name == chosen:
-            importlib.import_module(command.module).add_arguments(subparser)
+            _module(name).add_arguments(subparser)
     return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"aopsam_ros.commands.{command.replace('-', '_')}")
 
 
 if __name__ == "__main__":

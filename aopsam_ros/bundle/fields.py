@@ -95,10 +95,9 @@ class Fields:
         self, name: str, wanted: str, accepts: Callable[[Any], bool], count: int | None = None
     ) -> list[Any]:
         """Return a list, not empty and of so many values, each accepted."""
-        values = self._content.get(name)
-        if not isinstance(values, list) or not values or not all(map(accepts, values)):
-            raise self.error(name, wanted, values)
-        if count is not None and len(values) != count:
+        values: Any = self._content.get(name)
+        is_list = isinstance(values, list) and values and len(values) == (count or len(values))
+        if not is_list or not all(map(accepts, values)):
             raise self.error(name, wanted, values)
         return values
 

@@ -43,9 +43,7 @@ class Signature:
 def signatures(bundle: Bundle, num_masks: int = MASKS) -> dict[str, Signature]:
     """Return what the bundle's sizes make of each graph's signature.
 
-    Args:
-        bundle: from `load_bundle`.
-        num_masks: of a prompt: 3, or 4 with SAM's single mask, which is the first.
+    A prompt has 3 masks, or 4 with SAM's single mask, which is the first.
     """
     image: Shape = (1, 3, bundle.image_size, bundle.image_size)
     semantic = bundle.image_size // SEMANTIC_STRIDE
@@ -80,13 +78,8 @@ def signature_of(
 ) -> Signature:
     """Check a loaded graph; return its own signature, in which nothing is optional.
 
-    Args:
-        bundle: that it is of.
-        graph: its name in the bundle.
-        file: for the message.
-        inputs: of the loaded graph.
-        outputs: of the loaded graph.
-        drops_unused: whether the engine leaves out inputs that the graph does not use.
+    `file` is named in errors; an engine that `drops_unused` leaves out inputs that the graph does
+    not use.
 
     Raises:
         BundleError: if a name is missing, an input is unknown, or a type or size differs.
@@ -141,13 +134,7 @@ def mask_inputs(
 
 
 def check_graph(file: str, kind: str, wanted: Shapes, found: Described) -> None:
-    """Compare a loaded graph's inputs or outputs with what they must be.
-
-    Args:
-        file: the graph's file, for the message.
-        kind: "input" or "output", for the message.
-        wanted: name to shape.
-        found: the loaded graph's.
+    """Compare a loaded graph's inputs or outputs, as `kind` says, with what they must be.
 
     Raises:
         BundleError: if a name is missing, an input is unknown, or a type or size differs.
@@ -172,10 +159,7 @@ def check_graph(file: str, kind: str, wanted: Shapes, found: Described) -> None:
 def check_open_sides(file: str, multiple: int, inputs: Described) -> None:
     """Refuse a loaded graph for squares only in a bundle that says that it takes other images.
 
-    Args:
-        file: the graph's file, for the message.
-        multiple: what the sides of images have to be multiples of.
-        inputs: of the loaded graph.
+    The sides of those are multiples of `multiple`.
 
     Raises:
         BundleError: if a side of an image or an embedding is fixed.

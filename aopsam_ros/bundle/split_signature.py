@@ -34,34 +34,20 @@ from aopsam_ros.errors import BundleError
 
 @dataclass(frozen=True)
 class SplitSignature:
-    """How the three graphs fit together.
+    """How the three graphs fit together, by the names of tensors."""
 
-    Attributes:
-        prompt_tensors: names of the frame's tensors that `decoder_prompts` takes.
-        mask_tensors: names of the frame's tensors that `decoder_masks` takes.
-        mask_weights: names of the mask weights.
-        is_per_mask: whether there are weights for each mask, or else for each prompt.
-        num_masks: of a prompt.
-        side: of a mask over the padded square, cells.
-    """
-
-    prompt_tensors: tuple[str, ...]
-    mask_tensors: tuple[str, ...]
+    prompt_tensors: tuple[str, ...]  # of the frame, that `decoder_prompts` takes
+    mask_tensors: tuple[str, ...]  # of the frame, that `decoder_masks` takes
     mask_weights: tuple[str, ...]
-    is_per_mask: bool
-    num_masks: int
-    side: int
+    is_per_mask: bool  # there are weights for each mask, or else for each prompt
+    num_masks: int  # of a prompt
+    side: int  # of a mask over the padded square, cells
 
 
 def check_split(
     bundle: Bundle, inputs: Mapping[str, Described], outputs: Mapping[str, Described]
 ) -> SplitSignature:
     """Check that three loaded graphs fit together and to bundle.yaml.
-
-    Args:
-        bundle: that they are of.
-        inputs: of each graph.
-        outputs: of each graph.
 
     Raises:
         BundleError: if a name is missing or unknown, or a type or size differs.

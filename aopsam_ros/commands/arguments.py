@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.errors import DatasetError, EngineError, OptionError
 from aopsam_ros.options import parse
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import needs_boxes
 
 if TYPE_CHECKING:
     from aopsam_ros.data.datasets import InstanceDataset
+
+INSTALL_TRAINING = "`make setup EXTRAS=train` or `pip install .[train]`"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +90,19 @@ def parse_settings(words: Sequence[str]) -> dict[str, object]:
     if any(not separator for _, separator, _ in pairs):
         raise OptionError("--set takes NAME=VALUE")
     return {name: parse(name, value) for name, _, value in pairs}
+
+
+def require(modules: Sequence[str], needs: str, remedy: str) -> None:
+    """Import what only some commands need.
+
+    Raises:
+        EngineError: if one cannot be imported; the message names need and remedy.
+    """
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ImportError as error:
+        raise EngineError(f"{needs} ({error}): {remedy}") from error
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -144,17 +144,18 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
 
 
 def _print(evaluation: Evaluation, *, is_stream: bool) -> None:
-    titles = ["PQ", "AR@100", "1-to-1", "closest", "copies", "masks", "decoded", "ms"]
-    names = ["pq", "ar_100", "one_to_one", "closest", "near_copies"]
-    names += ["masks", "prompts_decoded", "total_ms"]
+    columns = {
+        "PQ": "pq", "AR@100": "ar_100", "1-to-1": "one_to_one", "closest": "closest",
+        "copies": "near_copies", "masks": "masks", "decoded": "prompts_decoded", "ms": "total_ms",
+    }  # fmt: skip
     if is_stream:
-        titles, names = [*titles, "flicker"], [*names, "flicker"]
+        columns["flicker"] = "flicker"
     decimals = {"masks": 1, "prompts_decoded": 1, "total_ms": 0}
-    print(f"{'prompts':12} {'data set':20}" + "".join(f" {title:>8}" for title in titles))
+    print(f"{'prompts':12} {'data set':20}" + "".join(f" {title:>8}" for title in columns))
     for outcome in evaluation.part("sources"):
         for data, figures in outcome.figures.items():
             print(f"{outcome.configuration.title:12} {data:20}", end="")
-            for name in names:
+            for name in columns.values():
                 value = figures[name]
                 cell = "-" if value is None else f"{value:.{decimals.get(name, 3)}f}"
                 print(f" {cell:>8}", end="")

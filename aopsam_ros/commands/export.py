@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aopsam_ros.bundle.loading import DEFAULT_GROUPS, load_bundle
+from aopsam_ros.commands.arguments import INSTALL_TRAINING, require
 from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
-from aopsam_ros.errors import EngineError, InputError, OptionError
+from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.options import name_in_group, parse
 from aopsam_ros.user_folders import user_data
 from aopsam_ros.weights.known import KNOWN
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if a checkpoint or an option is wrong, a graph differs, or torch is missing.
     """
     defaults = _parse_defaults(arguments.defaults)
-    _require_torch()
+    require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
     from aopsam_ros.training.provenance import summarise_run
 
     out = _target(arguments)
@@ -109,17 +110,6 @@ def _target(arguments: argparse.Namespace) -> Path:
     folder = user_data("bundles") / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _require_torch() -> None:
-    try:
-        import onnx  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise EngineError(
-            f"exporting needs PyTorch and onnx ({error}): `make setup EXTRAS=train` or"
-            " `pip install .[train]`"
-        ) from error
 
 
 def _load(arguments: argparse.Namespace) -> Source:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
+from aopsam_ros.commands.arguments import require
 from aopsam_ros.data.frames import FrameSource
 from aopsam_ros.data.recordings import open_frames
-from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
+from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.evaluation.images import spread
 from aopsam_ros.geometry import preprocess
 
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.limit < 1 or arguments.threads < 0:
         raise OptionError("--limit must be at least 1, and --threads 0 or more")
-    _require_onnx()
+    modules = ("onnx", "onnxruntime.quantization")
+    require(modules, "quantising needs onnx", "`make setup EXTRAS=train` or `pip install onnx`")
     from aopsam_ros.models.quantization import quantize_bundle
 
     bundle = load_bundle(arguments.model)
@@ -65,16 +67,6 @@ def run(arguments: argparse.Namespace) -> int:
     _print(quantize_bundle(bundle, arguments.out, images, arguments.threads))
     print(arguments.out)
     return 0
-
-
-def _require_onnx() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime.quantization  # noqa: F401
-    except ImportError as error:
-        raise EngineError(
-            f"quantising needs onnx ({error}): `make setup EXTRAS=train` or `pip install onnx`"
-        ) from error
 
 
 def _open(path: Path) -> FrameSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,16 +97,12 @@ def _split(images: Sequence[str], settings: Sequence[str]) -> tuple[list[Path], 
 
 def _output_stems(images: Sequence[Path]) -> list[str]:
     """Name each image's results by its stem, numbered where two images share one."""
-    taken: set[str] = set()
-    stems = []
+    stems: dict[str, None] = {}  # in order
     for image in images:
-        stem, number = image.stem, 1
-        while stem in taken:
-            number += 1
-            stem = f"{image.stem}_{number}"
-        taken.add(stem)
-        stems.append(stem)
-    return stems
+        numbered = (f"{image.stem}_{number}" for number in itertools.count(2))
+        names = itertools.chain([image.stem], numbered)
+        stems[next(name for name in names if name not in stems)] = None
+    return list(stems)
 
 
 def _segment(

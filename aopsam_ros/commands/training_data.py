@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.errors import EngineError, OptionError
+from aopsam_ros.commands.arguments import INSTALL_TRAINING, require
+from aopsam_ros.errors import OptionError
 
 if TYPE_CHECKING:
     from aopsam_ros.training.batches import WeightedDataset
@@ -46,14 +47,10 @@ def prepare_torch(threads: int) -> None:
         EngineError: There is no torch.
         OptionError: The number of threads is negative.
     """
-    try:
-        import skimage  # noqa: F401  (needed later, in another process)
-        import torch
-    except ImportError as error:
-        raise EngineError(
-            f"training needs PyTorch and scikit-image ({error}): `make setup EXTRAS=train` or"
-            " `pip install .[train]`"
-        ) from error
+    # scikit-image is needed later, in another process.
+    require(("skimage", "torch"), "training needs PyTorch and scikit-image", INSTALL_TRAINING)
+    import torch
+
     from aopsam_ros.training.loader import keep_freed_memory
 
     if threads < 0:

@@ -58,9 +58,7 @@ def _open_folder(path: Path) -> InstanceDataset:
 def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int], list[int]]:
     """Split into (training, held-out) indices by a hash of the group: stable between runs.
 
-    Args:
-        dataset: Any data set.
-        fraction: Share of the groups to hold out, 0-1.
+    `fraction` is the share of the groups to hold out, 0-1.
     """
     training: list[int] = []
     held: list[int] = []

@@ -17,16 +17,10 @@ _SAMPLE = 1 << 20  # bytes of a file that are hashed, at its beginning and at it
 
 @dataclass(frozen=True)
 class Frame:
-    """One image.
+    """One image; `read` decodes it to RGB, `uint8 [H, W, 3]`, or raises `InputError`."""
 
-    Attributes:
-        name: Unique within the source, fit for a file.
-        group: Frames of one group show about the same, and never straddle a split.
-        read: Decodes it to RGB, `uint8 [H, W, 3]`; raises `InputError` where it is broken.
-    """
-
-    name: str
-    group: str
+    name: str  # unique within the source, fit for a file
+    group: str  # frames of one group show about the same, and never straddle a split
     read: Callable[[], NDArray[np.uint8]]
 
 

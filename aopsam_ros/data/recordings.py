@@ -13,10 +13,8 @@ from aopsam_ros.errors import DatasetError, OptionError
 def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSource:
     """Open a folder of images, a video or a recording.
 
-    Args:
-        path: a folder or a file.
-        topic: of a recording's images; "" takes the only one there is.
-        every: take every so many-th frame of a video or a recording.
+    Of a recording, "" takes the only topic with images there is; of it or a video, every
+    `every`-th frame is taken.
 
     Raises:
         DatasetError: There is nothing, or nothing that can be read.

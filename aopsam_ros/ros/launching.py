@@ -36,11 +36,7 @@ _ARGUMENTS = {
 
 
 def describe(config: str) -> LaunchDescription:
-    """Return the description of a launch file.
-
-    Args:
-        config: the package's parameter file that `params_file` names unless the user does.
-    """
+    """Return a launch file whose `params_file` is the package's `config` unless the user says."""
     default = PathJoinSubstitution([FindPackageShare("aopsam_ros"), "config", config])
     arguments = [
         DeclareLaunchArgument(name, default_value=value, description=description)

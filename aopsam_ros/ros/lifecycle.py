@@ -27,7 +27,7 @@ def guarded_transition(callback: Transition) -> Transition:
     An error of this package in configure or activate is a refusal: FAILURE, and the node keeps its
     state. Any other exception, and any error in the other transitions, is ERROR, which leads to
     `on_error`: half stopped, the node has lost its state. rclpy alone would be silent. The node
-    keeps the reason through its `set_problem`.
+    keeps the reason as its `problem`.
     """
     name = callback.__name__.removeprefix("on_")
 
@@ -36,12 +36,12 @@ def guarded_transition(callback: Transition) -> Transition:
         try:
             return callback(node, state)
         except AopsamError as error:
-            node.set_problem(f"{name} failed: {error}")
-            node.get_logger().error(f"{name} failed: {error}")
+            node.problem = f"{name} failed: {error}"
+            node.get_logger().error(node.problem)
             refusal = name in ("configure", "activate")
             return TransitionCallbackReturn.FAILURE if refusal else TransitionCallbackReturn.ERROR
         except Exception as error:
-            node.set_problem(f"{name} failed: {error!r}")
+            node.problem = f"{name} failed: {error!r}"
             if node.context.ok():  # logging fails once ROS is being shut down
                 node.get_logger().error(f"{name} failed:\n{traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
@@ -92,23 +92,19 @@ def spin(node: Node, start: Callable[[], None], on_callback_failed: Callable[[st
     try:
         executor.add_node(node)
         start()
-        _serve(executor, on_callback_failed)
+        while rclpy.ok():
+            try:
+                executor.spin_once()
+            except ExternalShutdownException:
+                return
+            except Exception:
+                if not rclpy.ok():  # a signal between two waits: everything fails from then on
+                    return
+                on_callback_failed(traceback.format_exc())
     finally:
         # rclpy's own thread for signals wakes executors, and crashes on one that is just being
         # freed. This waits for that thread, while the executor is still there.
         uninstall_signal_handlers()
-
-
-def _serve(executor: SingleThreadedExecutor, on_callback_failed: Callable[[str], None]) -> None:
-    while rclpy.ok():
-        try:
-            executor.spin_once()
-        except ExternalShutdownException:
-            return
-        except Exception:
-            if not rclpy.ok():  # a signal between two waits: everything fails from then on
-                return
-            on_callback_failed(traceback.format_exc())
 
 
 def shut_down(node: Node | None) -> None:

@@ -55,7 +55,7 @@ class AopsamNode(LifecycleNode):
         super().__init__("aopsam", **options)
         self._pipeline: Pipeline | None = None
         self._active_subscriptions: Subscriptions | None = None
-        self._problem = ""
+        self.problem = ""  # why a transition failed, for the diagnostics
         self.parameters = Parameters(self, lambda: self._pipeline is not None)
         self._statistics = Statistics()
         self._throttle = Throttle(WARNING_PERIOD_S)
@@ -69,10 +69,6 @@ class AopsamNode(LifecycleNode):
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
 
-    def set_problem(self, problem: str) -> None:
-        """Set the reason why a transition failed, for the diagnostics."""
-        self._problem = problem
-
     def start(self) -> None:
         """Configure and activate, where the parameter `autostart` says so."""
         if not self.parameters.autostart:
@@ -84,7 +80,7 @@ class AopsamNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         startup = self.parameters.startup()
-        self._problem = ""
+        self.problem = ""
         segmenter = Segmenter.from_bundle(
             startup.model,
             startup.prompt_source,
@@ -233,7 +229,7 @@ class AopsamNode(LifecycleNode):
 
     def _status(self) -> NodeStatus:
         if self._pipeline is None:
-            return NodeStatus(problem=self._problem)
+            return NodeStatus(problem=self.problem)
         segmenter = self._pipeline.segmenter
         limits = self.parameters.configuration().limits
         return NodeStatus(
@@ -242,7 +238,7 @@ class AopsamNode(LifecycleNode):
             engine=segmenter.engine.name,
             precision=segmenter.engine.precision,
             prompt_source=segmenter.source.name,
-            problem=self._problem,
+            problem=self.problem,
             busy_s=self._pipeline.worker.busy_s,
             silent=self._active_subscriptions is not None and self._active_subscriptions.silent,
             memory_mb=resident_mb(),

@@ -30,18 +30,12 @@ class Frame:
     """An image and the configuration to segment it with.
 
     They travel together: whatever is published for an image comes from exactly one configuration.
-
-    Attributes:
-        image: the message.
-        received: when it came, monotonic seconds.
-        configuration: the parameters at that time.
-        boxes: a detector's, where prompts come from one.
     """
 
     image: Image | CompressedImage
-    received: float
-    configuration: Configuration
-    boxes: Detection2DArray | None = None
+    received: float  # when it came, monotonic seconds
+    configuration: Configuration  # at that time
+    boxes: Detection2DArray | None = None  # a detector's, where prompts come from one
 
 
 def nanoseconds(header: Header) -> int:

@@ -187,13 +187,16 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
     for name in ("tracking.enabled", "reuse.enabled"):
         if values[name] and options.grid.crop_layers:
             raise OptionError(f"{name} and grid.crop_layers above 0 exclude each other")
+    axes, choices = values["boxes_3d.axes"], TABLE["boxes_3d.axes"].choices
+    if axes not in choices:
+        raise OptionError(f"boxes_3d.axes must be one of {', '.join(choices)}, not {axes!r}")
     return Configuration(
         options=options,
         markers=MarkerOptions(**_group(values, "markers")),
         overlay=OverlayOptions(**_group(values, "overlay")),
         tracking=_if_enabled(TrackingOptions, **_group(values, "tracking")),
         reuse=_if_enabled(ReuseOptions, **_group(values, "reuse")),
-        boxes_3d_axes=_choice(values, "boxes_3d.axes"),
+        boxes_3d_axes=axes,
         pairing=PairingOptions(**_group(values, "pairing")),
         limits=Limits(**_group(values, "diagnostics")),
         segment_timeout_ms=values["segment.timeout_ms"],
@@ -202,14 +205,6 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
 
 def _if_enabled(kind: Callable[..., T], enabled: bool, **options: Any) -> T | None:  # noqa: ANN401
     return kind(**options) if enabled else None
-
-
-def _choice(values: Mapping[str, Any], name: str) -> str:
-    if values[name] not in TABLE[name].choices:
-        raise OptionError(
-            f"{name} must be one of {', '.join(TABLE[name].choices)}, not {values[name]!r}"
-        )
-    return str(values[name])
 
 
 def _group(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -27,13 +27,6 @@ from aopsam_ros.ros.parameter_table import (
     configuration_of,
 )
 
-_TYPES = {
-    float: Parameter.Type.DOUBLE,
-    int: Parameter.Type.INTEGER,
-    str: Parameter.Type.STRING,
-    bool: Parameter.Type.BOOL,
-}
-
 
 class Parameters:
     """The parameters of `node`; `is_configured` tells whether the fixed ones are in use.
@@ -63,9 +56,9 @@ class Parameters:
 
     def _declare(self, name: str, spec: OptionSpec) -> None:
         # Declared without a default first: that tells whether a value was given at start.
-        kind = _TYPES[spec.value_type]
+        kind = Parameter.Type.from_parameter_value(spec.default)
         if self._node.declare_parameter(name, kind, descriptor_of(spec)).value is None:
-            self._node.set_parameters([Parameter(name, kind, spec.default)])
+            self._node.set_parameters([Parameter(name, value=spec.default)])
             if name in OPTIONS:
                 self._followed[name] = spec.default
 
@@ -83,9 +76,7 @@ class Parameters:
             for name, value in defaults.flat().items()
             if name in self._followed and self._value(name) == self._followed[name]
         }
-        parameters = [
-            Parameter(name, _TYPES[TABLE[name].value_type], v) for name, v in values.items()
-        ]
+        parameters = [Parameter(name, value=value) for name, value in values.items()]
         if parameters:
             result = self._node.set_parameters_atomically(parameters)
             if not result.successful:
@@ -103,7 +94,11 @@ class Parameters:
         Raises:
             OptionError: if images are asked for in a way that this release cannot take.
         """
-        _check_choice("image_transport", self._value("image_transport"))
+        transport, choices = self._value("image_transport"), TABLE["image_transport"].choices
+        if transport not in choices:
+            raise OptionError(
+                f"image_transport '{transport}' is not available: use {' or '.join(choices)}"
+            )
         names = [field.name for field in dataclasses.fields(Startup)]
         return Startup(**{name: self._value(name) for name in names})
 
@@ -159,9 +154,3 @@ def descriptor_of(spec: OptionSpec) -> ParameterDescriptor:
     else:
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     return descriptor
-
-
-def _check_choice(name: str, value: str) -> None:
-    choices = TABLE[name].choices
-    if value not in choices:
-        raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")

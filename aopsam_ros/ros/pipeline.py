@@ -53,14 +53,10 @@ class Pipeline:
     ) -> None:
         """Take over segmenter and publishers.
 
-        Args:
-            segmenter: for more than one worker, its engine must be `concurrent`.
-            publishers: of the results.
-            statistics: of the frames.
-            configuration: returns the parameters of an image that is received now.
-            on_failure: called with the reason why an image was skipped.
-            boxes_topic: of a detector's boxes, for messages to the user.
-            workers: images that are segmented side by side; results come in their order.
+        `configuration` returns the parameters of an image that is received now, `on_failure` is
+        called with the reason why one was skipped, `boxes_topic` is for messages to the user. So
+        many images as `workers` are segmented side by side, with results in their order: for more
+        than one the engine must be `concurrent`.
         """
         self.segmenter = segmenter
         self.newest: Frame | None = None
@@ -149,9 +145,7 @@ class Pipeline:
     def process(self, frame: Frame, wait: Wait) -> None:
         """Segment an image and publish what was found; an error ends only this image.
 
-        Args:
-            frame: the image.
-            wait: returns when all images before have been processed.
+        `wait` returns when all images before have been processed.
         """
         header, configuration = frame.image.header, frame.configuration
         try:

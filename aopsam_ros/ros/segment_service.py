@@ -29,17 +29,11 @@ NOT_ACTIVE = "the node is not active"
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What requests are answered with.
+    """What requests are answered with."""
 
-    Attributes:
-        worker: whose threads may use the segmenter.
-        segmenter: the model.
-        newest: returns the newest image received.
-    """
-
-    worker: NewestWorker[Frame]
+    worker: NewestWorker[Frame]  # its threads may use the segmenter
     segmenter: Segmenter
-    newest: Callable[[], Frame | None]
+    newest: Callable[[], Frame | None]  # the newest image received
 
 
 @dataclass
@@ -71,10 +65,8 @@ class SegmentService:
     ) -> None:
         """Offer the service; until `serve`, every request is refused.
 
-        Args:
-            node: that offers it.
-            timeout_ms: returns how long a request may wait, milliseconds.
-            on_failure: called with what went wrong unexpectedly.
+        `timeout_ms` returns how long a request may wait, `on_failure` is called with what went
+        wrong unexpectedly.
         """
         self._timeout_ms = timeout_ms
         self._on_failure = on_failure
@@ -159,12 +151,9 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
 def answer(
     segmenter: Segmenter, request: Segment.Request, newest: Image | CompressedImage | None
 ) -> Segment.Response:
-    """Carry out a request.
+    """Carry out a request; without data in its image, the `newest` one received is meant.
 
-    Args:
-        segmenter: no other thread may be using it.
-        request: without data in its image, `newest` is meant.
-        newest: the newest image received, if any.
+    No other thread may be using the segmenter.
 
     Raises:
         AopsamError: if it cannot be done; the message says why.

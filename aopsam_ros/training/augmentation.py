@@ -24,17 +24,11 @@ class View:
 
 @dataclass(frozen=True)
 class AugmentationOptions:
-    """How far a view may stray from the photograph.
+    """How far a view may stray from the photograph."""
 
-    Attributes:
-        scale: Smallest and largest factor on the scale at which the encoder sees a photograph.
-        whole_probability: How often the photograph is shown whole, as at inference.
-        copy_paste_probability: How often objects of another photograph are pasted in.
-    """
-
-    scale: tuple[float, float] = (0.6, 1.7)
-    whole_probability: float = 0.25
-    copy_paste_probability: float = 0.25
+    scale: tuple[float, float] = (0.6, 1.7)  # least and most; 1: as the encoder sees a photograph
+    whole_probability: float = 0.25  # of the photograph being shown whole, as at inference
+    copy_paste_probability: float = 0.25  # of objects of another photograph being pasted in
 
 
 DEFAULT_AUGMENTATION = AugmentationOptions()

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aopsam_ros.data.datasets import InstanceDataset, least_fraction, split_by_group
-from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import (
@@ -24,7 +23,7 @@ from aopsam_ros.training.augmentation import (
     random_view,
 )
 from aopsam_ros.training.extent_targets import ViewInstance, extent_target, view_instances
-from aopsam_ros.training.predictor_targets import spread_points
+from aopsam_ros.training.predictor_targets import innermost_points, map_target
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
 
@@ -64,52 +63,30 @@ class PromptCounts:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What every batch looks like.
+    """What every batch looks like."""
 
-    Attributes:
-        image_size: the encoder's input size at inference, pixels.
-        shapes: heights and widths of views, one of them for each batch; multiples of 32.
-        batch_size: views.
-        prompts: of a view.
-        surfaces: how often a view asks for unlabelled surfaces, 0-1.
-        augmentation: of views.
-        centred: prompt at innermost pixels and tight boxes only, as evaluation does.
-    """
-
-    image_size: int
-    shapes: tuple[tuple[int, int], ...]
-    batch_size: int = 8
-    prompts: PromptCounts = PromptCounts()
-    surfaces: float = 0.25
+    image_size: int  # the encoder's input size at inference, pixels
+    shapes: tuple[tuple[int, int], ...]  # heights and widths, one for each batch; multiples of 32
+    batch_size: int = 8  # views
+    prompts: PromptCounts = PromptCounts()  # of a view
+    surfaces: float = 0.25  # how often a view asks for unlabelled surfaces, 0-1
     augmentation: AugmentationOptions = DEFAULT_AUGMENTATION
-    centred: bool = False
+    centred: bool = False  # prompt at innermost pixels and tight boxes only, as evaluation does
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's worth.
+    """One step's worth."""
 
-    Attributes:
-        images: `uint8 [B, H, W, 3]`, zero outside the view.
-        sizes: Height and width of each view, `[B, 2]`.
-        coords: `float32 [B, N, 3, 2]` pixels of the view.
-        labels: `float32 [B, N, 3]`, as the decoder takes them.
-        targets: `uint8 [B, N, H/4, W/4]`, coverage 0-255.
-        confidence: the map to predict, `uint8 [B, H/4, W/4]`, 0-255.
-        known: where the data says what is there, `bool [B, H/4, W/4]`.
-        extents: `float32 [B, 4, H/8, W/8]`.
-        extent_weights: `float32 [B, H/8, W/8]`.
-    """
-
-    images: Tensor
-    sizes: Tensor
-    coords: Tensor
-    labels: Tensor
-    targets: Tensor
-    confidence: Tensor
-    known: Tensor
-    extents: Tensor
-    extent_weights: Tensor
+    images: Tensor  # uint8 [B, H, W, 3], zero outside the view
+    sizes: Tensor  # [B, 2], height and width of each view
+    coords: Tensor  # float32 [B, N, 3, 2], pixels of the view
+    labels: Tensor  # float32 [B, N, 3], as the decoder takes them
+    targets: Tensor  # uint8 [B, N, H/4, W/4], coverage 0-255
+    confidence: Tensor  # uint8 [B, H/4, W/4], the map to predict, 0-255
+    known: Tensor  # bool [B, H/4, W/4], where the data says what is there
+    extents: Tensor  # float32 [B, 4, H/8, W/8]
+    extent_weights: Tensor  # float32 [B, H/8, W/8]
 
 
 class SegmenterBatches(torch.utils.data.IterableDataset):
@@ -127,12 +104,10 @@ class SegmenterBatches(torch.utils.data.IterableDataset):
         info = torch.utils.data.get_worker_info()
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, info.id if info else 0])
-        self._read = functools.lru_cache(self.cached_images)(self._read_image)
+        cache = functools.lru_cache(self.cached_images)
+        self._read = cache(lambda source, index: self.data[source].dataset.read(index))
         while True:
             yield self._batch(rng)
-
-    def _read_image(self, source: int, index: int) -> LabelledImage:
-        return self.data[source].dataset.read(index)
 
     def _batch(self, rng: np.random.Generator) -> Batch:
         shape = self.options.shapes[rng.integers(len(self.options.shapes))]
@@ -208,16 +183,9 @@ class SegmenterBatches(torch.utils.data.IterableDataset):
     ) -> tuple[NDArray, ...]:
         """Return what the predictor is to learn of a view."""
         prompted = [i for i in instances if i.area >= SMALLEST_PROMPTED]
-        points = np.array([(i.x, i.y, i.depth) for i in prompted], np.float32).reshape(-1, 3)
-        centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
-        size = shape[0] // MAP_STRIDE, shape[1] // MAP_STRIDE
-        confidence = spread_points((points + centre) / np.float32(MAP_STRIDE) - centre, size)
-        labelled = np.zeros(shape, bool)
-        labelled[: view.rgb.shape[0], : view.rgb.shape[1]] = view.layers.any(0)
-        cells = labelled.reshape(size[0], MAP_STRIDE, size[1], MAP_STRIDE)
-        known = np.asarray(cells.any((1, 3)))
+        target = map_target(view.layers, shape, MAP_STRIDE, innermost_points(prompted))
         extents = extent_target(view.layers, prompted, shape, self.options.image_size)
-        return np.rint(255 * confidence).astype(np.uint8), known, *extents
+        return np.rint(255 * target.map()).astype(np.uint8), target.known, *extents
 
 
 def _choose(

@@ -26,12 +26,7 @@ class ViewInstance(NamedTuple):
 
 
 def view_instances(layers: NDArray[np.uint16], smallest: int) -> list[ViewInstance]:
-    """Describe every instance of at least `smallest` pixels, the largest first.
-
-    Args:
-        layers: labels `[L, h, w]`.
-        smallest: pixels.
-    """
+    """Describe instances of at least `smallest` pixels in labels `[L, h, w]`, the largest first."""
     found = []
     for index, layer in enumerate(layers):
         counts = np.bincount(layer.ravel())

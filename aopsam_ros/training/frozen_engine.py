@@ -22,10 +22,8 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 class FrozenEngine:
     """A frozen model, exported to a temporary bundle and loaded when it is first needed.
 
-    Args:
-        model: to export.
-        parent: folder that the temporary one is made in.
-        threads: of the engine on a CPU; 0 leaves the choice to it.
+    The bundle is made in the folder `parent`; of `threads`, on a CPU, 0 leaves the choice to the
+    engine.
     """
 
     def __init__(self, model: FrozenModel, parent: Path, threads: int) -> None:

@@ -28,25 +28,15 @@ from aopsam_ros.training.prepared_images import (
 
 @dataclass(frozen=True)
 class PredictorBatch:
-    """The inputs and targets of one training step.
+    """The inputs and targets of one training step."""
 
-    Attributes:
-        images: `uint8 [B, S, S, 3]`, zero outside the view.
-        sizes: Height and width of each view, `[B, 2]`.
-        targets: `float32 [B, P, P]` in 0-1.
-        known: Where the images are labelled, `bool [B, P, P]`.
-        extents: `float32 [B, 4, P/2, P/2]`, in sides of the square.
-        extent_weights: `float32 [B, P/2, P/2]`, 0 where no instance is.
-        embeddings: `float16 [B, C, h, w]`; None where the trainer encodes the images.
-    """
-
-    images: Tensor
-    sizes: Tensor
-    targets: Tensor
-    known: Tensor
-    extents: Tensor
-    extent_weights: Tensor
-    embeddings: Tensor | None = None
+    images: Tensor  # uint8 [B, S, S, 3], zero outside the view
+    sizes: Tensor  # [B, 2], height and width of each view
+    targets: Tensor  # float32 [B, P, P] in 0-1
+    known: Tensor  # bool [B, P, P], where the images are labelled
+    extents: Tensor  # float32 [B, 4, P/2, P/2], in sides of the square
+    extent_weights: Tensor  # float32 [B, P/2, P/2], 0 where no instance is
+    embeddings: Tensor | None = None  # float16 [B, C, h, w]; None where the trainer encodes
 
 
 Sample = tuple[np.ndarray, ...]  # one row of each tensor of a batch

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.training.prompt_sampling import innermost_pixel_and_depth
+from aopsam_ros.training.extent_targets import ViewInstance, view_instances
 
 # A peak's width follows the point's depth in the mask: inside a large object many pixels are
 # equally good prompts.
@@ -20,19 +20,14 @@ ANNOTATED_SIGMA = 2.0  # map pixels
 
 @dataclass(frozen=True)
 class PromptTarget:
-    """The predictor's target for one view.
+    """The predictor's target for one view: a map of P x Q cells."""
 
-    Attributes:
-        points: `float32 [N, 3]`: x, y and depth (distance to the outside of the mask), in pixels
-            of the map.
-        known: `bool [P, P]`, where the view is labelled.
-    """
-
+    # `[N, 3]`: x, y and depth (distance to the outside of the mask), in pixels of the map.
     points: NDArray[np.float32]
-    known: NDArray[np.bool_]
+    known: NDArray[np.bool_]  # `[P, Q]`, where the view is labelled
 
     def map(self) -> NDArray[np.float32]:
-        """Return the target map, `float32 [P, P]`."""
+        """Return the target map, `float32 [P, Q]`."""
         return spread_points(self.points, (self.known.shape[0], self.known.shape[1]))
 
 
@@ -53,17 +48,24 @@ def view_target(
         points: the data's own prompt points `[N, 2]` (x, y in pixels of the view), used instead of
             the instances' innermost ones.
     """
-    labelled = np.zeros((canvas, canvas), bool)
-    labelled[: layers.shape[1], : layers.shape[2]] = layers.any(0)
-    side = canvas // stride
-    known = labelled.reshape(side, stride, side, stride).any((1, 3))
     if points is None:
         pixels = prompt_points(layers, smallest)
     else:
         depth = np.full((len(points), 1), stride * ANNOTATED_SIGMA / SIGMA_OF_DEPTH)
         pixels = np.hstack([points, depth]).astype(np.float32)
+    return map_target(layers, (canvas, canvas), stride, pixels)
+
+
+def map_target(
+    layers: NDArray[np.uint16], canvas: tuple[int, int], stride: int, points: NDArray[np.float32]
+) -> PromptTarget:
+    """Scale points `[N, 3]` (x, y, depth) of a view on a canvas of that height and width."""
+    labelled = np.zeros(canvas, bool)
+    labelled[: layers.shape[1], : layers.shape[2]] = layers.any(0)
+    cells = labelled.reshape(canvas[0] // stride, stride, canvas[1] // stride, stride)
     centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
-    return PromptTarget((pixels + centre) / np.float32(stride) - centre, np.asarray(known))
+    known = np.asarray(cells.any((1, 3)))
+    return PromptTarget((points + centre) / np.float32(stride) - centre, known)
 
 
 def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -107,9 +109,9 @@ def prompt_points(layers: NDArray[np.uint16], smallest: int) -> NDArray[np.float
     Returns:
         `[N, 3]`: x, y and depth, in pixels of the labels.
     """
-    points = []
-    for layer in layers:
-        counts = np.bincount(layer.ravel())
-        labels = [label for label in range(1, len(counts)) if counts[label] >= smallest]
-        points += [innermost_pixel_and_depth(layer == label) for label in labels]
-    return np.array(points, np.float32).reshape(-1, 3)
+    return innermost_points(view_instances(layers, smallest))
+
+
+def innermost_points(instances: list[ViewInstance]) -> NDArray[np.float32]:
+    """Return x, y and depth of each instance's innermost pixel, `[N, 3]`."""
+    return np.array([(i.x, i.y, i.depth) for i in instances], np.float32).reshape(-1, 3)

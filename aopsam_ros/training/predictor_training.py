@@ -33,40 +33,24 @@ CHECKPOINT = "predictor.pt"
 
 @dataclass(frozen=True)
 class PredictorData:
-    """The data of a run.
+    """The data of a run."""
 
-    Attributes:
-        batches: Makes endless batches from a seed.
-        description: A line for each data set, for the checkpoint.
-        held_out: Images to validate on.
-    """
-
-    batches: Callable[[int], PredictorBatches]
-    description: list[str]
-    held_out: HeldOut
+    batches: Callable[[int], PredictorBatches]  # from a seed
+    description: list[str]  # a line for each data set, for the checkpoint
+    held_out: HeldOut  # images to validate on
 
 
 @dataclass(frozen=True)
 class PredictorTrainingOptions:
-    """Options of a run.
+    """Options of a run."""
 
-    Attributes:
-        minutes: Training time, over all resumed parts.
-        steps: Most steps, over all resumed parts; 0 leaves the time to decide.
-        image_size: The encoder's input size, pixels.
-        batch_size: Images a step.
-        learning_rate: Peak of Adam's.
-        smallest: Instances with fewer pixels of the view give no point.
-        seed: Of weights and views.
-    """
-
-    minutes: float = 15.0
-    steps: int = 0
-    image_size: int = 512
-    batch_size: int = 8
-    learning_rate: float = 2e-3
-    smallest: int = 96
-    seed: int = 0
+    minutes: float = 15.0  # training time, over all resumed parts
+    steps: int = 0  # at most, over all resumed parts; 0 leaves the time to decide
+    image_size: int = 512  # the encoder's input size, pixels
+    batch_size: int = 8  # images a step
+    learning_rate: float = 2e-3  # peak of Adam's
+    smallest: int = 96  # instances with fewer pixels of the view give no point
+    seed: int = 0  # of weights and views
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -78,12 +62,9 @@ class PredictorTrainingOptions:
 
 
 class PredictorTrainer:
-    """Trains on a frozen model; can stop and resume at any step.
+    """Trains on a frozen model's embeddings; can stop and resume at any step.
 
-    Args:
-        options: of the run.
-        frozen: the model whose embeddings the predictor reads.
-        out: folder for the checkpoint and the curve.
+    The checkpoint and the curve are in the folder `out`.
     """
 
     def __init__(self, options: PredictorTrainingOptions, frozen: FrozenModel, out: Path) -> None:
@@ -102,9 +83,6 @@ class PredictorTrainer:
 
     def run(self, data: PredictorData) -> Mapping[str, float]:
         """Train until the time is spent; writes the checkpoint and the curve into `out`.
-
-        Args:
-            data: to train and to validate on.
 
         Returns:
             The last figures: `loss` and those of the held-out images.

@@ -39,17 +39,11 @@ Forward = Callable[[PredictorBatch], Predicted]
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out images, whole and as at inference.
-
-    Args:
-        images: to validate on.
-        targets: their targets.
-        embeddings: their embeddings; None where the trainer encodes the images.
-    """
+    """Held-out images, whole and as at inference."""
 
     images: list[PreparedImage]
     targets: TargetCache
-    embeddings: EmbeddingCache | None
+    embeddings: EmbeddingCache | None  # None where the trainer encodes the images
 
     @torch.no_grad()
     def measure(self, forward: Forward) -> dict[str, float]:
@@ -88,13 +82,8 @@ def choose(sets: list[PreparedSet]) -> list[PreparedImage]:
 def sampled_points(confidence: NDArray[np.float32], height: int, width: int) -> NDArray[np.float64]:
     """Sample prompts as at inference, with the default options.
 
-    Args:
-        confidence: `[P, P]` over the padded square.
-        height: of the resized image, pixels.
-        width: of the resized image, pixels.
-
-    Returns:
-        x and y in pixels of the resized image, `[N, 2]`.
+    `confidence` is `[P, P]` over the padded square, height and width are those of the resized
+    image in pixels, as are the x and y returned, `[N, 2]`.
     """
     options = SegmenterOptions()
     geometry = FrameGeometry(height, width, height, width, max(height, width))

@@ -11,18 +11,14 @@ from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
-from vision_msgs.msg import (
-    BoundingBox3D,
-    Detection3D,
-    Detection3DArray,
-    ObjectHypothesisWithPose,
-)
+from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray
 
 from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
+from aopsam_ros.ros.messages.segmentations import hypothesis
 from aopsam_ros.space.boxes_3d import Box3D, DepthMap, fit_box, points_of
 
 Points = NDArray[np.float64]
@@ -66,13 +62,9 @@ def locate(
 def detections_3d(
     segmentation: Segmentation, points: Sequence[Points], header: Header, axes: str
 ) -> Detection3DArray:
-    """Return a box around each mask's points; masks with too few points have none.
+    """Return a box around each mask's points from `locate`; masks with too few points have none.
 
-    Args:
-        segmentation: of the image.
-        points: of each mask, from `locate`.
-        header: of the image.
-        axes: the boxes' own, one of `boxes_3d.AXES`.
+    `axes` are the boxes' own, one of `boxes_3d.AXES`.
     """
     message = Detection3DArray(header=header)
     for mask, own in zip(segmentation.masks, points, strict=True):
@@ -87,9 +79,7 @@ def _detection(mask: InstanceMask, box: Box3D, header: Header) -> Detection3D:
     qx, qy, qz, qw = box.quaternion()
     pose = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
     width, height, length = box.size.tolist()
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id = mask.label
-    result.hypothesis.score = float(mask.predicted_iou)
+    result = hypothesis(mask)
     result.pose.pose = pose
     return Detection3D(
         header=header,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,8 @@ def mask_message(instance: InstanceMask) -> Mask:
     """Return one instance."""
     message = Mask()
     message.id = instance.id
-    message.roi = _region(instance.bbox)
+    x, y, width, height = instance.bbox
+    message.roi = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
     message.area = instance.area
     message.predicted_iou = float(instance.predicted_iou)
     message.stability_score = float(instance.stability_score)
@@ -40,11 +40,6 @@ def mask_message(instance: InstanceMask) -> Mask:
     message.label = instance.label
     message.counts = _uint32_array(instance.counts)
     return message
-
-
-def _region(bbox: tuple[int, int, int, int]) -> RegionOfInterest:
-    x, y, width, height = bbox
-    return RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
 
 
 def _uint32_array(values: NDArray[np.uint32]) -> array.array[int]:
@@ -97,15 +92,20 @@ def confidence_map(segmentation: Segmentation, header: Header) -> Image | None:
 
 def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
     """Return the masks' boxes: `id` is the mask's, the score its predicted IoU."""
-    return Detection2DArray(header=header, detections=list(_detections(segmentation, header)))
-
-
-def _detections(segmentation: Segmentation, header: Header) -> Iterable[Detection2D]:
+    message = Detection2DArray(header=header)
     for mask in segmentation.masks:
-        result = ObjectHypothesisWithPose()
-        result.hypothesis.class_id = mask.label
-        result.hypothesis.score = float(mask.predicted_iou)
-        yield Detection2D(header=header, results=[result], bbox=_box(mask.bbox), id=str(mask.id))
+        box, result = _box(mask.bbox), hypothesis(mask)
+        detection = Detection2D(header=header, results=[result], bbox=box, id=str(mask.id))
+        message.detections.append(detection)
+    return message
+
+
+def hypothesis(mask: InstanceMask) -> ObjectHypothesisWithPose:
+    """Return a mask's label and predicted IoU as a detection's class and score."""
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id = mask.label
+    result.hypothesis.score = float(mask.predicted_iou)
+    return result
 
 
 def _box(bbox: tuple[int, int, int, int]) -> BoundingBox2D:

@@ -103,8 +103,7 @@ class Statistics:
     def report(self, received: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
 
-        Args:
-            received: images received since the last reset; None: as many as in the report before.
+        `received` are the images since the last reset; None: as many as in the report before.
         """
         with self._lock:
             if received is not None:
