@@ -93,8 +93,19 @@ def count_pixels(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array([np.count_nonzero(mask) for mask in masks], np.int64)
 
 
+def answering_masks(num_masks: int, is_ambiguous: bool) -> NDArray[np.int64]:
+    """Return which of a prompt's masks answer it, int64 `[n]`.
+
+    Of four masks the first is SAM's single one, for a prompt that leaves no doubt; the others are
+    for a single point. Of three, all are.
+    """
+    if num_masks <= 3:
+        return np.arange(num_masks)
+    return np.arange(1, num_masks) if is_ambiguous else np.zeros(1, np.int64)
+
+
 def filter_by_iou(
-    predicted_iou: NDArray[np.float32], options: MaskOptions
+    predicted_iou: NDArray[np.float32], options: MaskOptions, is_ambiguous: bool = True
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose among each prompt's masks those of enough predicted IoU.
 
@@ -103,17 +114,20 @@ def filter_by_iou(
     automatic generator.
 
     Args:
-        predicted_iou: float32 `[N, 3]`, one row a prompt.
+        predicted_iou: float32 `[N, M]`, one row a prompt.
         options: `candidates` and `predicted_iou_threshold`.
+        is_ambiguous: whether the prompts are single points; see `answering_masks`.
 
     Returns:
         row and column in `predicted_iou` of each mask, int64 `[n]`.
     """
     prompts, masks = predicted_iou.shape
+    candidates = answering_masks(masks, is_ambiguous)
     if options.candidates == "all":
-        rows, columns = np.repeat(np.arange(prompts), masks), np.tile(np.arange(masks), prompts)
+        rows, columns = np.repeat(np.arange(prompts), len(candidates)), np.tile(candidates, prompts)
     else:
-        rows, columns = np.arange(prompts), np.argmax(predicted_iou, axis=1)
+        rows = np.arange(prompts)
+        columns = candidates[np.argmax(predicted_iou[:, candidates], axis=1)]
     good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
     return rows[good], columns[good]
 

@@ -144,7 +144,8 @@ class _Loop:
         options = self.options.mask
         with self.stopwatch.stage("decoder"):
             decoded = self.decode(*as_decoder_input(self.prompts, batch))
-            rows, columns = filter_by_iou(decoded.predicted_iou, options)
+            is_ambiguous = self.prompts.boxes is None
+            rows, columns = filter_by_iou(decoded.predicted_iou, options, is_ambiguous)
             logits = decoded.logits(rows, columns)  # some engines render masks only now
         self.num_decoded += len(batch)
         self.states[batch] = PromptState.REJECTED

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.selection import stability_score
+from aopsam_ros.masks.selection import answering_masks, stability_score
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
@@ -106,7 +106,10 @@ def segment_prompt(
     """
     inside = prompt.inside(frame.geometry)
     logits, predicted_iou = segmenter.decode(frame, *inside.as_decoder_input())
-    order = np.argsort(-predicted_iou[0], kind="stable")[: None if all_masks else 1]
+    is_ambiguous = inside.box is None and len(inside.points) == 1
+    answers = answering_masks(predicted_iou.shape[1], is_ambiguous)
+    ranked = answers[np.argsort(-predicted_iou[0, answers], kind="stable")]
+    order = ranked[: None if all_masks else 1]
     rows, columns = frame.geometry.valid_cells(logits.shape[-1])
     offset = segmenter.bundle.stability_offset
     stability = stability_score(logits[0, :, :rows, :columns], offset)

@@ -67,3 +67,13 @@ def test_concatenate_keeps_the_order_and_copes_with_nothing():
     nothing = concatenate([], 2)
     assert len(nothing) == 0
     assert nothing.logits.shape == (0, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "is_ambiguous", "columns"),
+    [("best", True, [2]), ("all", True, [1, 2, 3]), ("best", False, [0]), ("all", False, [0])],
+)
+def test_of_four_masks_the_first_answers_prompts_without_doubt(candidates, is_ambiguous, columns):
+    options = MaskOptions(candidates=candidates, predicted_iou_threshold=0.0)
+    iou = np.array([[0.9, 0.3, 0.6, 0.5]], np.float32)
+    assert filter_by_iou(iou, options, is_ambiguous)[1].tolist() == columns
