@@ -35,6 +35,7 @@ def mixed(tmp_path_factory):
 
 @pytest.mark.parametrize("precision", ["auto", "fp16"])
 def test_mixed_graphs_are_taken(mixed, caplog, precision):
+    caplog.set_level("WARNING")
     engine = start(mixed, precision)
     assert (engine.device, engine.precision, engine.concurrent) == ("cuda", "fp16", False)
     assert not caplog.records
