@@ -114,11 +114,6 @@ def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_the_official_generator_is_not_asked_for_another_model(tiny_folder, tmp_path):
-    code, results = run(tiny_folder, tmp_path, "--only", "official", "--peer", tmp_path)
-    assert (code, results["models"]) == (0, {"tiny": {}})
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -6,10 +6,6 @@ from aopsam_benchmarks.part import summary
 from aopsam_benchmarks.report import as_text, ratios
 
 
-def test_summary():
-    assert summary([3.0, 1.0, 8.0]) == {"median": 3.0, "min": 1.0, "max": 8.0, "runs": 3}
-
-
 def graph(name, ms, times_floor=2.0):
     facts = {"graph": name, "ms": ms, "scatter_ms": 0.1, "gflop": 1.5}
     return {**facts, "floor_ms": ms / times_floor, "times_floor": times_floor}
@@ -95,31 +91,8 @@ def results(**changes):
     return {**facts, "models": {"m": MODEL}, "left_out": {}, **changes}
 
 
-def test_text_begins_with_machine_and_ratios_and_has_every_table():
-    lines = as_text(results()).splitlines()
-    assert lines[:2] == ["A processor, 2 cores, 8.0 GB", "numpy 2"]
-    underlines = [i for i, line in enumerate(lines) if set(line) == {"-"}]
-    assert [lines[i - 1] for i in underlines] == [
-        "Ratios",
-        "m: whole frames",
-        "m: stages of a frame, ms",
-        "m: graphs; floors at 200 GFLOP/s",
-        "m: memory",
-        "m: growth",
-        "m: live node",
-    ]
-    assert "official generator, torch 9" in "\n".join(lines)
-    assert "busy" not in "\n".join(lines)
-
-
 def test_text_says_what_not_to_believe():
     busy = {**results()["machine"], "load_avg_1min": 3.0}
     assert "busy" in as_text(results(machine=busy))
     assert "Its figures mean nothing" in as_text(results(settings={"quick": True}))
     assert "m, node  needs ROS 2" in as_text(results(left_out={"m, node": "needs ROS 2"}))
-
-
-def test_columns_are_aligned():
-    lines = as_text(results()).splitlines()
-    header, row = lines[lines.index("m: live node") + 2 :][:2]
-    assert header.index("live ms") == row.index("9.0") == len("64x48") + 2

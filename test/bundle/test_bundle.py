@@ -15,7 +15,6 @@ from aopsam_ros.bundle.loading import (
     available,
     find_bundle,
     load_bundle,
-    search_folders,
 )
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
@@ -23,19 +22,6 @@ from aopsam_ros.errors import BundleError, EngineError
 from support import tiny_bundle
 from support.tiny_bundle import edit, write_tiny_bundle
 from support.tiny_split import write_split_bundle
-
-
-def test_fields_are_read(tiny_folder):
-    bundle = load_bundle(tiny_folder)
-    assert (bundle.name, bundle.version, bundle.licence) == ("tiny", "1", "Apache-2.0")
-    assert bundle.image_size == tiny_bundle.SIZE
-    assert bundle.embedding_shape == (1, 3, tiny_bundle.MAP, tiny_bundle.MAP)
-    assert bundle.similarity_channels == 2
-    assert bundle.stability_offset == 1.0
-    assert bundle.options().asf.min_spacing == 2
-    assert bundle.options().asf.elimination_threshold == 1.3
-    assert set(bundle.graphs) == {"encoder", "prompt_predictor", "mask_decoder"}
-    assert bundle.mixed_graphs == {}
 
 
 def test_mixed_graphs_are_read_and_checked_as_the_others_are(tmp_path):
@@ -208,12 +194,6 @@ def test_a_bundle_in_the_users_folder_is_found_by_name(tmp_path, monkeypatch):
     folder = write_tiny_bundle(tmp_path / "aopsam_ros" / "bundles" / "mobile_sam")
     assert load_bundle("mobile_sam").folder == folder
     assert "mobile_sam" in available()
-
-
-def test_a_relative_users_folder_is_ignored(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert search_folders()[-1] == tmp_path / ".local/share/aopsam_ros/bundles"
 
 
 def test_a_user_without_a_home_finds_what_is_installed(monkeypatch):

@@ -73,15 +73,6 @@ def test_grid_and_options(segment, scene):
     assert all(mask["area"] >= 5000 for mask in content["masks"])
 
 
-def test_options_in_any_place(segment, scene):
-    for words in (
-        (scene.path, "--set", "asf.max_prompts=1", "asf.batch_size=1"),
-        ("--set", "asf.max_prompts=1", "--set", "asf.batch_size=1", scene.path),
-    ):
-        content = json.loads((segment(*words).out / "scene.json").read_text())
-        assert content["prompts_decoded"] == 1
-
-
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not an image")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -10,12 +10,6 @@ from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import AsfOptions, SegmenterOptions, check, parse
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-def test_default_passes_its_own_check(name):
-    assert check(name, OPTIONS[name].default) == OPTIONS[name].default
-    assert OPTIONS[name].description
-
-
 def test_table_and_dataclasses_name_the_same_options():
     groups = vars(SegmenterOptions())
     names = {f"{group}.{key}" for group, options in groups.items() for key in vars(options)}
@@ -45,11 +39,6 @@ def test_bad_value_is_refused_with_a_reason(name, value, reason):
         check(name, value)
     with pytest.raises(OptionError, match=reason):
         SegmenterOptions().updated({name: value})
-
-
-def test_groups_check_their_fields():
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        AsfOptions(confidence_threshold=2.0)
 
 
 def test_numbers_become_the_table_type():

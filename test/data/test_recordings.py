@@ -7,21 +7,17 @@ import numpy as np
 import pytest
 
 from aopsam_ros.data.recordings import open_frames
-from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
-from aopsam_ros.images.encodings import to_rgb
+from aopsam_ros.errors import DatasetError, EngineError
 from aopsam_ros.images.files import write_rgb
 from support.scenes import draw_ellipses
 from support.written_bags import (
     IMAGE,
-    compressed_message,
     image_message,
     text_message,
     write_bag,
 )
 
 pytest.importorskip("rosbags")
-
-NEAR = 6.0  # mean difference of pixels that lossy compression may make
 
 
 def shades(count, height=48, width=64):
@@ -163,15 +159,6 @@ def test_topic_is_chosen(tmp_path):
         open_frames(bag, "/front")
 
 
-def test_compressed_images():
-    rgb = draw_ellipses(1)[0]
-    content = cv2.imencode(".jpg", rgb[:, :, ::-1])[1].tobytes()
-    assert np.abs(to_rgb(compressed_message(content)).astype(int) - rgb).mean() < NEAR
-    for broken in (b"", content[:20], b"nothing"):
-        with pytest.raises(InputError, match="compressed image"):
-            to_rgb(compressed_message(broken))
-
-
 def empty_folder(path):
     path.mkdir()
     return path
@@ -235,8 +222,3 @@ def test_without_rosbags_it_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "drive.mcap").write_bytes(b"")
     with pytest.raises(EngineError, match=r"drive\.mcap: reading recordings needs rosbags"):
         open_frames(tmp_path / "drive.mcap")
-
-
-def test_every_must_be_a_number_of_frames(tmp_path):
-    with pytest.raises(OptionError, match="--every"):
-        open_frames(tmp_path, every=0)

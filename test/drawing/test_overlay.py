@@ -88,23 +88,6 @@ def test_states_look_different():
         assert ((first.max(axis=2) > 140) != (second.max(axis=2) > 140)).sum() >= 4
 
 
-def test_a_kept_prompt_is_drawn_over_others():
-    rgb = grey_image()
-    prompts = tuple(Prompt(80.0, 60.0, 0.5, PromptState(state)) for state in (0, 1))
-    overlay = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
-    assert np.abs(overlay[60, 80] - PROMPT_STYLES[PromptState.KEPT].colour).max() <= 2
-
-
-@pytest.mark.parametrize("width", [320, 1280, 4000])
-def test_markers_grow_with_the_image(width):
-    rgb = grey_image(width * 3 // 4, width)
-    prompts = (Prompt(width / 2, width / 3, 0.5, PromptState.KEPT),)
-    overlay = draw_overlay(rgb, segmentation(rgb, prompts=prompts))
-    rows = np.flatnonzero((overlay != 128).any(axis=(1, 2)))
-    share = (rows[-1] - rows[0] + 1) / width
-    assert 0.008 < share < 0.04
-
-
 @pytest.mark.parametrize("size", [(120, 160), (1500, 2000), (40, 40), (1, 1)])
 def test_the_legend_is_a_strip_at_the_bottom(size):
     rgb = grey_image(*size)

@@ -1,7 +1,5 @@
 """`aopsam build-engines`."""
 
-import pytest
-
 from aopsam_ros.cli import main
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
@@ -34,13 +32,3 @@ def test_without_a_gpu_it_is_one_clear_line(bundle, monkeypatch, capfd):
     assert main(["build-engines", str(bundle.folder)]) == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert error.startswith("aopsam: error: no NVIDIA driver")
-
-
-@pytest.mark.parametrize("words", [["nowhere"], ["nano", "--precision", "fp8"]])
-def test_wrong_arguments_are_refused(words, capfd):
-    try:
-        code = main(["build-engines", *words])
-    except SystemExit as error:  # argparse's own
-        code = error.code
-    assert code == 2
-    assert "error" in capfd.readouterr().err

@@ -50,11 +50,6 @@ def test_the_square_where_nothing_is_known_or_nothing_else_will_do():
     assert content_area(None, 512, 32) == ContentArea(512, 512, 512)
 
 
-def test_maps_have_the_same_part():
-    sides = [ContentArea(320, 512, 512).in_map(size) for size in (512, 128, 32, 16)]
-    assert sides == [(320, 512), (80, 128), (20, 32), (10, 16)]
-
-
 @pytest.mark.parametrize("mode", ["constant", "edge"])
 def test_a_part_is_the_top_left_of_the_square(mode):
     part = np.random.default_rng(0).random((2, 3, 5)).astype(np.float32)
@@ -102,12 +97,6 @@ def test_everything_comes_back_over_the_square(nano):
     assert [x.shape for x in (embedding, confidence, logits, iou)] == [x.shape for x in square]
     assert not embedding[:, :, 20:].any() and not confidence[80:].any()
     np.testing.assert_array_equal(logits[:, :, 80:], np.repeat(logits[:, :, 79:80], 48, axis=2))
-
-
-def test_an_image_that_fills_the_square_is_seen_as_ever(nano):
-    image = np.random.default_rng(2).normal(0, 1, (1, 3, SQUARE, SQUARE)).astype(np.float32)
-    for found, wanted in zip(seen(nano, image, (512, 512)), seen(nano, image, None), strict=True):
-        np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle, root):

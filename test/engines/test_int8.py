@@ -194,33 +194,6 @@ def test_too_far_from_32_bits_is_refused_and_nothing_written(source, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("ratio", "is_warned"), [(0.5, False), (1.0, True), (1.3, True)])
-def test_what_is_not_faster_is_warned_of(
-    source, data, tmp_path, monkeypatch, capfd, caplog, ratio, is_warned
-):
-    report = quantization.QuantizationReport(0.99129, ratio, 8_900_000, 2_800_000)
-    monkeypatch.setattr(quantization, "quantize_bundle", lambda *_: report)
-    words = ["--data", str(data), "--out", str(tmp_path / "out")]
-    assert main(["quantize", str(source), *words]) == 0
-    assert capfd.readouterr().out.splitlines()[:3] == [
-        "encoder: 8.9 MB in 32 bits, 2.8 MB more in 8",
-        "embedding: cosine with 32 bits at least 0.9912",
-        f"encoder's time: {ratio:.2f} of that in 32 bits, on this machine",
-    ]
-    assert ("not faster" in caplog.text) == is_warned
-
-
-def test_labelled_folders_give_their_images(source, tmp_path, capfd):
-    labelled = write_images(tmp_path / "set" / "images", 2).parent
-    (labelled / "masks").mkdir()
-    out = tmp_path / "out"
-    assert main(["quantize", str(source), "--data", str(labelled), "--out", str(out)]) == 0
-    assert load_bundle(out).provenance["int8"] == {"calibrated_on": "2 photographs"}
-    lines = capfd.readouterr().out.splitlines()
-    assert lines[1].startswith("embedding: cosine with 32 bits at least 0.99")
-    assert lines[-1] == str(out)
-
-
 def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, capfd, caplog):
     folder = write_images(tmp_path / "photographs", 2)
     (folder / "broken.jpg").write_bytes(b"no image")

@@ -41,13 +41,6 @@ def test_what_openvino_cannot_load_is_left_to_another_engine(tmp_path, openvino,
         create_engine(bundle)
 
 
-def test_openvino_is_an_engine_by_name(bundle, caplog):
-    caplog.set_level("INFO")
-    engine = create_engine(bundle, EngineOptions(engine="openvino", precision="fp32"))
-    assert (engine.name, engine.device, engine.precision) == ("openvino", "cpu", "fp32")
-    assert "engine openvino on cpu (as requested)" in caplog.text
-
-
 @pytest.mark.parametrize("gains", [True, False])
 def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
     bundle, with_bf16, monkeypatch, gains

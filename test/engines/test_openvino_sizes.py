@@ -38,25 +38,6 @@ def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(pair):
             assert_close(found, wanted)
 
 
-def test_a_size_is_compiled_once_and_by_its_first_frame(pair, monkeypatch):
-    engine, _ = pair
-    compiled = []
-    real = graph.Graph.__init__
-
-    def init(self, *arguments):
-        compiled.append(arguments)
-        real(self, *arguments)
-
-    monkeypatch.setattr(graph.Graph, "__init__", init)
-    image = np.zeros((1, 3, SQUARE, SQUARE), np.float32)
-    for _ in range(3):
-        handle = engine.encode(image, (128, 128))
-        assert len(compiled) == 3  # encoder, predictor, and what prompts share
-        engine.predict(image, handle)
-        engine.decode(handle, np.zeros((1, 1, 2)), np.ones((1, 1)))
-    assert len(compiled) == 3
-
-
 def test_a_size_that_cannot_be_compiled_is_an_inference_error(pair, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("Check 'x' failed at file:1:\nno memory")

@@ -88,14 +88,6 @@ def test_only_masks_that_are_wanted_are_rendered(folder, is_per_mask, opened, ca
     assert sum(of(calls, MASKS)) == (5 if is_per_mask else 2)
 
 
-def test_calls_are_of_limited_size(folder, is_per_mask, opened, calls):
-    loaded = opened(folder)
-    decoded = loaded.decode(loaded.encode(IMAGE), *prompts(70))
-    assert sum(of(calls, PROMPTS)) == 70 and max(of(calls, PROMPTS)) == (64 if is_per_mask else 4)
-    all_logits(decoded)
-    assert max(of(calls, MASKS)) == (16 if is_per_mask else 2)
-
-
 def test_a_frame_outlives_others(folder, opened):
     loaded = opened(folder)
     first, coords = loaded.encode(IMAGE), prompts(3)

@@ -135,14 +135,6 @@ def test_another_graph_builds_its_own(modern_gpu, bundle, tmp_path):
     assert [output for output, _ in modern_gpu.builds[3:]] == ["embedding"]
 
 
-def test_a_truncated_plan_is_built_again(modern_gpu, bundle):
-    modern_gpu.start_and_stop(bundle)
-    for plan in modern_gpu.cache.folder.glob("*.plan"):
-        plan.write_bytes(plan.read_bytes()[:100])
-    modern_gpu.start_and_stop(bundle)
-    assert len(modern_gpu.builds) == 6
-
-
 def test_a_graph_with_a_wrong_hash_is_never_built(modern_gpu, bundle, tmp_path):
     folder = shutil.copytree(bundle.folder, tmp_path / "hostile")
     with (folder / "encoder.onnx").open("ab") as file:
@@ -163,13 +155,6 @@ def test_a_tensorrt_that_is_too_old_is_refused(modern_gpu):
         TensorRt(modern_gpu.module)
 
 
-def test_progress_is_told(gpu, bundle):
-    reports = []
-    gpu.start_and_stop(bundle, on_progress=lambda *beat: reports.append(beat))
-    assert [what.split(" of ")[1].split(",")[0] for what, _, _ in reports[:3]] == GRAPHS
-    assert all(seconds >= 0 for _, _, seconds in reports)
-
-
 def test_two_processes_at_once_build_each_engine_once(tmp_path, bundle):
     context = multiprocessing.get_context("spawn")
     go, builds = context.Event(), context.Queue()
@@ -182,15 +167,6 @@ def test_two_processes_at_once_build_each_engine_once(tmp_path, bundle):
     for process in processes:
         process.join()
     assert sum(counts) == 3
-
-
-def test_auto_takes_tensorrt_where_it_works(modern_gpu, bundle, monkeypatch, caplog):
-    caplog.set_level("INFO")
-    modern_gpu.install(monkeypatch)
-    engine = create_engine(bundle)
-    assert engine.name == "tensorrt"
-    assert "engine tensorrt on cuda (auto)" in caplog.text
-    engine.close()
 
 
 def test_auto_falls_back_and_says_why(modern_gpu, bundle, monkeypatch, caplog):

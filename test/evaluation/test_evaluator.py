@@ -14,8 +14,7 @@ from aopsam_ros.evaluation.figures import measure
 from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.results import ALL
-from aopsam_ros.evaluation.store import Store, configuration_key
-from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.evaluation.store import configuration_key
 from support.scenes import write_scenes
 
 ENGINE = EngineOptions(engine="onnxruntime", threads=1)
@@ -26,14 +25,6 @@ def evaluate(tiny_folder, data, **changes):
     task = EvaluationTask(str(tiny_folder), ENGINE, datasets, **changes)
     with closing(Evaluator(task)) as evaluator:
         return evaluator.run(), evaluator
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Whatever images are segmented."""
-    calls, segment = [], Segmenter.segment
-    monkeypatch.setattr(Segmenter, "segment", lambda *a: calls.append(1) or segment(*a))
-    return calls
 
 
 def test_a_limit_spreads_over_each_set_or_takes_the_first_frames(tmp_path):
@@ -61,14 +52,6 @@ def test_rows_are_the_means_of_what_the_library_finds(tiny_folder, data, tiny):
     assert grid[ALL]["prompts_decoded"] == 16
 
 
-def test_equal_options_are_measured_once(tiny_folder, data, tiny, calls):
-    evaluation, _ = evaluate(tiny_folder, data, limit=1, parts=["sources", "rules"])
-    rules = [outcome.configuration.title for outcome in evaluation.part("rules")]
-    assert len(calls) == len(rules) * (2 + 1)  # 1 to warm up; no more for "sources"
-    own = evaluation.part("rules")[rules.index(tiny.options.asf.filtering)]
-    assert own.figures == evaluation.part("sources")[0].figures
-
-
 @pytest.mark.needs("matplotlib", "pycocotools")
 def test_a_steady_stream_does_not_flicker(tiny_folder, tmp_path):
     steady, other = write_scenes(tmp_path / "steady", [1]), write_scenes(tmp_path / "cut", [1, 2])
@@ -88,24 +71,6 @@ def test_a_key_differs_for_whatever_gives_other_results():
     for changed in ({"graphs": {"encoder": "b"}}, {"options": {"x": 2}}, {"source": "grid4"}):
         assert configuration_key(basis | changed) != configuration_key(basis)
     assert configuration_key(dict(reversed(basis.items()))) == configuration_key(basis)
-
-
-def test_a_store_survives_a_line_that_was_cut_off(tmp_path, data, tiny):
-    image = read_image(open_dataset(data[0]), 0)
-    stored = measure(tiny.segment(image.rgb), image.ground_truth)
-    path = tmp_path / "store.jsonl"
-    store = Store(path)
-    store.put("one", stored)
-    store.put("two", stored)
-    content = path.read_text()
-    path.write_text(content[: len(content) - 20])
-    again = Store(path)
-    assert again.results == {"one": stored}
-    again.put("two", stored)
-    again.put("three", stored)
-    assert Store(path).results == dict.fromkeys(("one", "two", "three"), stored)
-    path.write_text('nonsense\n{"image": 3}\n[1]\n')
-    assert Store(path).results == {}
 
 
 def test_a_fresh_process_measures_memory(tiny_folder, data, boxes_file):

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import closest, crop_of, iou_matrix, one_to_one
 from aopsam_ros.geometry import resized_geometry
@@ -90,33 +89,6 @@ def test_a_replay_comes_to_what_the_pipeline_does(bench, source, seed):
     one.compare(one.segmenter.options.updated({**values, "asf.batch_size": 1 + seed % 3}))
     least = {"mask.min_area": 400, "mask.predicted_iou_threshold": 0.0}
     one.compare(one.segmenter.options.updated(least))
-
-
-def test_a_prompt_is_decoded_once_and_a_picture_encoded_only_for_new_ones(
-    bench, monkeypatch, tiny_folder, data, boxes_file
-):
-    used = []
-    for name in ("encode", "predict", "decode"):
-        graph = getattr(OnnxRuntimeEngine, name)
-
-        def counted(*a, _graph=graph, _name=name):
-            used.append((_name, len(a[2]) if _name == "decode" else 1))
-            return _graph(*a)
-
-        monkeypatch.setattr(OnnxRuntimeEngine, name, counted)
-    one = Bench(tiny_folder, data[0], "predictor", boxes_file)
-    options = one.segmenter.options.updated({"asf.filtering": "none", "asf.batch_size": 2})
-    assert used == [("encode", 1), ("predict", 1)] * 3
-    used.clear()
-    calls = sum(one.replay.run(r, options).prompts_decoded for r in one.cached)
-    assert sum(count for name, count in used if name == "decode") == calls == 15
-    assert [name for name, _ in used].count("encode") == 3
-    used.clear()
-    for changes in ({}, {"mask.candidates": "all"}, {"asf.filtering": "inside"}):
-        for photograph in one.cached:
-            one.replay.run(photograph, options.updated(changes))
-    assert used == []
-    one.segmenter.close()
 
 
 def test_a_time_budget_plays_no_part(bench):

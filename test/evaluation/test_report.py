@@ -1,13 +1,12 @@
 """The report of known results, word for word where it matters."""
 
-import json
 import re
 
 import pytest
 
 from aopsam_ros.evaluation.coco_metrics import RECALLS
 from aopsam_ros.evaluation.configurations import Configuration
-from aopsam_ros.evaluation.plots import Point, draw_front, draw_sweep, pareto_front
+from aopsam_ros.evaluation.plots import Point, pareto_front
 from aopsam_ros.evaluation.report import tables, to_html, to_markdown
 from aopsam_ros.evaluation.results import Evaluation, Outcome
 from aopsam_ros.evaluation.tables import Table
@@ -95,31 +94,10 @@ def test_markdown_word_for_word(evaluation):
     assert "one option changed at a time; rule: paper" in lines
 
 
-def test_what_was_not_measured_is_a_dash():
-    rows = [("x", row(0.5, 3.0) | dict.fromkeys(("average_precision", "peak_mb")))]
-    table = Table.of("", "", rows)
-    by_column = dict(zip(table.columns, table.rows[0], strict=True))
-    assert {name for name, cell in by_column.items() if cell == "-"} == {"AP", "flicker", "peak MB"}
-
-
 def test_signs_of_html_are_shown_not_obeyed():
     table = Table("a <b>", "1 < 2", ("", "&"), (("<i>", "x"),))
     assert "a &lt;b&gt;" in table.html() and "1 &lt; 2" in table.html()
     assert "<td>&lt;i&gt;</td>" in table.html() and "<th>&amp;</th>" in table.html()
-
-
-def test_results_for_programs(evaluation):
-    content = json.loads(evaluation.to_json())
-    first = content["configurations"][0]
-    assert first["figures"]["street"]["one_to_one"] == pytest.approx(0.7)
-    assert first["figures"]["street"]["ar_100_small"] == 0.04
-    assert first["figures"]["all"]["reliability"][0] == {"score": 0.55, "iou": 0.5, "masks": 7}
-    assert first["peak_mb"] == 250.6
-    lines = evaluation.to_csv().splitlines()
-    assert lines[0].startswith("part,configuration,source,data,images,pq,sq,rq,ar_10,ar_100,")
-    assert lines[3].startswith("sources,predictor,predictor,all,2,0.39999999999999997,0.8,0.75,")
-    assert lines[3].endswith(",345.6,400.4,250.6")
-    assert len(lines) == 1 + 7 * 3
 
 
 def points(*pairs):
@@ -146,21 +124,3 @@ def test_the_page_holds_tables_plots_and_examples(evaluation):
     for title in ("PQ, %", "mIoU 1:1, %", "total ms", "eliminated, %", "peak MB"):
         assert title in curves
     assert all(f">{text}<" in reliability for text in ("predictor", "grid16", "calibrated"))
-
-
-def coordinates(svg, group):
-    """The points drawn inside an SVG group, in its own units."""
-    found = re.search(rf'<g id="{group}_1">(.*?)</g>\s*</g>', svg, re.S)[1]
-    return [
-        (float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', found)
-    ]
-
-
-@pytest.mark.needs("matplotlib")
-def test_points_stand_where_their_figures_say():
-    drawn = draw_front(points((16, 40), (64, 60), (256, 50)), "decoded", "mIoU")
-    (x0, y0), (x1, y1), (x2, y2) = coordinates(drawn, "PathCollection")
-    assert x1 - x0 == pytest.approx(x2 - x1, rel=1e-3)  # each four times the last
-    assert y0 > y2 > y1 and y0 - y2 == pytest.approx(y2 - y1, rel=1e-3)
-    curve = draw_sweep([1.0, 2.0, 4.0], {"mIoU": [10.0, 30.0, 20.0]}, "asf.min_spacing")
-    assert ">mIoU<" in curve and ">asf.min_spacing<" in curve

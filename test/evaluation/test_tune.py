@@ -14,9 +14,7 @@ from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning import tuner
-from aopsam_ros.tuning.parameter_file import table, to_yaml
-from aopsam_ros.tuning.score import Score, TimeModel
-from aopsam_ros.tuning.tuner import Side, Tuned
+from aopsam_ros.tuning.score import TimeModel
 from support.scenes import write_scenes
 from support.tiny_bundle import write_tiny_bundle
 
@@ -184,26 +182,3 @@ def test_without_optuna_it_says_what_to_install(bad_bundle, images, tmp_path, mo
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(words(bad_bundle, images, tmp_path)) == 2
     assert "tuning needs optuna" in capfd.readouterr().err
-
-
-def test_the_parameter_file_word_for_word():
-    found = Side(Score(0.71234, 0.4, 20.5, 30.25), Score(0.7, 0.41, 20.0, 31.0), 432.1)
-    own = Side(Score(0.65, 0.3, 60.0, 80.0), None, 999.6)
-    tuned = Tuned("nano", "predictor", {"asf.filtering": "inside"}, found, own, 40, 12)
-    assert table(tuned) == [
-        "                          1-to-1  closest   masks prompts      ms",
-        "found, 40 photographs      0.712    0.400    20.5    30.2     432",
-        "own, 40 photographs        0.650    0.300    60.0    80.0    1000",
-        "found, 12 others           0.700    0.410    20.0    31.0",
-    ]
-    text = to_yaml(tuned, {"asf.min_spacing": 4}, "no limit")
-    assert text.splitlines()[-8:] == [
-        "# Start with it: ros2 launch aopsam_ros cpu.launch.py params_file:=FILE",
-        "",
-        "/**:",
-        "  ros__parameters:",
-        "    model: nano",
-        "    prompt_source: predictor",
-        "    asf.min_spacing: 4",
-        "    asf.filtering: inside",
-    ]

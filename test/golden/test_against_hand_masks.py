@@ -28,8 +28,3 @@ def test_objects_are_found_on_average(segmentations):
         for name in golden_masks.annotated_names()
     ]
     assert float(np.mean(means)) >= BARS["average"]
-
-
-def test_every_photograph_has_a_bar():
-    assert set(BARS) == {*golden_masks.annotated_names(), "average"}
-    assert min(BARS.values()) > 0.2

@@ -21,11 +21,6 @@ def test_stored_masks_belong_to_the_shipped_model():
     )
 
 
-def test_every_photograph_has_stored_masks():
-    for name in golden_masks.photograph_names():
-        assert golden_masks.stored_masks(name), f"no mask is stored for {name}"
-
-
 @pytest.mark.parametrize("stored_first", [True, False])
 def test_stored_masks_are_found_again_and_no_new_ones(segmentations, stored_first):
     missing, total = unmatched(segmentations, stored_first)

@@ -73,15 +73,6 @@ def test_reference_agrees_with_cv2():
     np.testing.assert_allclose(sam_postprocess(logits, geometry), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("at", [(0, 0), (0, 31), (31, 0), (31, 31), (13, 20), (23, 5)])
-def test_one_pixel_mask(at):
-    geometry = resized_geometry(300, 400, 128)
-    logits = np.full((32, 32), -1.0, np.float32)
-    logits[at] = 1.5
-    expected = sam_postprocess(logits, geometry)
-    assert_same(upscaled(geometry, 32, logits), expected)
-
-
 @pytest.mark.parametrize("padding", [-1.0, 5.0])
 def test_an_empty_mask_and_one_in_the_padding_have_an_empty_box(padding):
     logits = np.full((32, 32), -1.0, np.float32)

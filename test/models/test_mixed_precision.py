@@ -164,12 +164,6 @@ def test_large_weights_of_what_stays_in_float32_are_kept(tmp_path):
     np.testing.assert_allclose(found, [[-7e4, 1], [7e4, -1]], rtol=1e-3)
 
 
-def test_the_largest_weight_that_fits_is_kept(tmp_path):
-    nodes = [helper.make_node("Mul", ["x", "weight"], ["y"])]
-    convert(tmp_path, nodes, [("weight", np.float32(65504.0))])
-    np.testing.assert_array_equal(computed(tmp_path, x=np.eye(2))[0], 65504.0 * np.eye(2))
-
-
 def test_branches_are_refused(tmp_path):
     branch = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["same"])],
@@ -178,37 +172,3 @@ def test_branches_are_refused(tmp_path):
     node = helper.make_node("If", ["choice"], ["y"], then_branch=branch, else_branch=branch)
     with pytest.raises(BundleError, match=r"graph\.onnx: If cannot be converted"):
         convert(tmp_path, [node], [("choice", np.array(True))])
-
-
-def test_a_value_used_in_both_precisions_is_cast_once(tmp_path):
-    nodes = [
-        helper.make_node("Softmax", ["x"], ["s"]),
-        helper.make_node("Mul", ["s", "s"], ["a"]),
-        helper.make_node("Add", ["s", "a"], ["b"]),
-        helper.make_node("Softmax", ["b"], ["y"]),
-    ]
-    types = convert(tmp_path, nodes)
-    assert [n.op_type for n in types.graph.node].count("Cast") == 2
-    before, after = (computed(tmp_path, f, x=[[1, 2], [3, 5]])[0] for f in FILES)
-    np.testing.assert_allclose(after, before, atol=1e-3)
-
-
-FILES = ("graph.onnx", "mixed.onnx")
-
-
-def test_integers_and_constants_pass_through(tmp_path):
-    shape = numpy_helper.from_array(np.array([4]), "shape")
-    nodes = [
-        helper.make_node("Constant", [], ["shape"], value=shape),
-        helper.make_node("Reshape", ["x", "shape"], ["flat"]),
-        helper.make_node("Gather", ["flat", "order"], ["y"]),
-        helper.make_node("Identity", ["fixed"], ["z"]),
-    ]
-    outputs = [("y", FLOAT, [3]), ("z", FLOAT, [1])]
-    constants = [("order", np.array([3, 0, 1])), ("fixed", np.float32([1e6]))]
-    types = convert(tmp_path, nodes, constants, outputs=outputs)
-    assert {types.types[n] for n in ("shape", "order")} == {TensorProto.INT64}
-    for before, after in zip(
-        *(computed(tmp_path, f, x=[[1, 2], [3, 4]]) for f in FILES), strict=True
-    ):
-        np.testing.assert_array_equal(before, after)

@@ -12,29 +12,15 @@ from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
-from aopsam_ros.masks.rle import decode_full  # noqa: E402
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
-from aopsam_ros.models.mobile_sam.layers import crop, pad  # noqa: E402
 from aopsam_ros.models.mobile_sam.tiny_vit import Block  # noqa: E402
-from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from support.mobile_sam_cases import load_random_weights  # noqa: E402
 from support.random_weights import random_tensor, uniform  # noqa: E402
 
 SIZE = 64
 WIDTH, HEADS, WINDOW = 6, 2, 3
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
-
-
-@pytest.mark.parametrize("sides", [(1, 1), (3, 6), (4, 5), (7, 2)])
-def test_maps_are_padded_to_whole_windows_and_cropped_again(sides):
-    rows, columns = sides
-    x = torch.from_numpy(uniform("map", (2, *sides, 4)))
-    padded = pad(x, 3)
-    whole_rows, whole_columns = (next(n for n in range(s, s + 3) if n % 3 == 0) for s in sides)
-    assert padded.shape == (2, whole_rows, whole_columns, 4)
-    assert torch.equal(crop(padded, x, 1), x)
-    assert not padded[:, rows:].any() and not padded[:, :, columns:].any()
 
 
 @pytest.fixture(scope="module")
@@ -167,44 +153,3 @@ def test_every_graph_in_the_runtime_equals_torch(runtime, model, predictor, vali
     wanted = embedding, predictor(part, embedding)[0][0, 0], logits, iou
     for a, b in zip(found, wanted, strict=True):
         np.testing.assert_allclose(a, b.numpy(), **CLOSE)
-
-
-ALL = {
-    "mask.predicted_iou_threshold": 0.0,
-    "mask.stability_threshold": 0.0,
-    "mask.overlap_threshold": 1.0,
-    "mask.min_area": 0,
-}
-
-
-@pytest.fixture(scope="module")
-def segmenter(exported):
-    engine = EngineOptions(engine="onnxruntime", threads=1)
-    with Segmenter.from_bundle(exported.folder, "grid4", engine) as segmenter:
-        yield segmenter
-
-
-def masks_of(segmenter, rgb, padding):
-    options = segmenter.options.updated({**ALL, "encoder.padding": padding})
-    height, width = rgb.shape[:2]
-    found = segmenter.segment(rgb, options).masks
-    return [(decode_full(mask, height, width), mask.predicted_iou) for mask in found], found
-
-
-@pytest.mark.parametrize("sides", [(36, 64), (90, 160), (50, 23), (80, 80)])
-def test_masks_are_of_the_image(segmenter, sides):
-    rgb = uniform("wide", (*sides, 3), 0, 255).astype(np.uint8)
-    full, found = masks_of(segmenter, rgb, "least")
-    square, _ = masks_of(segmenter, rgb, "square")
-    assert len(full) >= 5 and len(square) >= 5
-    for mask in found:
-        x, y, width, height = mask.bbox
-        assert x >= 0 and y >= 0 and x + width <= sides[1] and y + height <= sides[0]
-    # The cells at the rim see other neighbours, so the masks are others: least really is less.
-    assert same(full, square) == (sides[0] == sides[1])
-
-
-def same(found, wanted):
-    return len(found) == len(wanted) and all(
-        np.array_equal(a, b) and c == d for (a, c), (b, d) in zip(found, wanted, strict=True)
-    )

@@ -40,13 +40,6 @@ def test_rounded_weights_take_half_the_room_and_change_nothing(tmp_path: Path) -
     np.testing.assert_allclose(run_graph(path, [sample])[0][0], expected, atol=1e-5)
 
 
-def test_weights_that_would_lose_stay_in_32_bits(tmp_path: Path) -> None:
-    module = nn.Conv2d(3, 64, 5)  # random: hardly one of them fits into 16 bits
-    path, _ = graph_of(module, tmp_path)
-    types = {item.data_type for item in onnx.load(str(path)).graph.initializer}
-    assert types == {onnx.TensorProto.FLOAT}
-
-
 def test_a_loaded_graph_has_its_weights_in_32_bits(tmp_path: Path) -> None:
     module = nn.Conv2d(3, 64, 5)
     round_weights(module)

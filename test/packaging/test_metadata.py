@@ -59,11 +59,6 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
     assert "torch==2.13.0" in requirements(root, "train")
 
 
-def test_pip_install_has_the_command(pip_metadata):
-    (command,) = pip_metadata.entry_points.select(group="console_scripts")
-    assert (command.name, command.value) == ("aopsam", "aopsam_ros.cli:main")
-
-
 @pytest.mark.parametrize("group", ["runtime", "ros", "build", "colcon", "constraints", *EXTRAS])
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
@@ -76,15 +71,6 @@ def test_cmake_lists_every_message(root, folder):
     files = {f"{kind}/{f.name}" for kind in ("msg", "srv") for f in package.glob(f"{kind}/*")}
     text = (package / "CMakeLists.txt").read_text()
     assert set(re.findall(r'"(msg/\w+\.msg|srv/\w+\.srv)"', text)) == files
-
-
-def test_packages_of_the_message_fields_are_dependencies(root, package):
-    text = "\n".join(file.read_text() for file in [*root.glob("msg/*"), *root.glob("srv/*")])
-    used = set(re.findall(r"^(\w+)/\w+", text, re.M)) - {"aopsam_ros"}
-    assert used == {"std_msgs", "sensor_msgs"}
-    assert used <= {d.text for d in package.findall("depend")}
-    cmake = (root / "CMakeLists.txt").read_text()
-    assert used == set(re.search(r"DEPENDENCIES ([\w ]+)", cmake)[1].split())
 
 
 def imported_packages(file):

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from pathlib import Path
 
 import pytest
 
@@ -117,11 +116,6 @@ def test_what_a_change_needs(setup, tmp_path, path, steps):
     assert setup("EXTRAS=dev") == steps
 
 
-def test_build_builds_everything(setup):
-    setup()
-    assert setup(target="build") == ["build vision_msgs", *PACKAGE]
-
-
 @pytest.fixture
 def script(root):
     return root / "scripts" / "setup_env.py"
@@ -209,19 +203,6 @@ def test_what_is_missing_is_one_line_with_advice(monkeypatch, tmp_path, missing,
 def test_a_tool_that_fails_is_told_from_one_that_was_interrupted(ending, kind):
     with pytest.raises(kind):
         machine.run(["sh", "-c", ending], os.environ)
-
-
-def test_only_packages_that_the_system_lacks_are_missing():
-    packages = ["numpy", "opencv-python-headless", "pyyaml", "no-such-package"]
-    assert environment.missing_packages(Path(sys.prefix), packages) == ["no-such-package"]
-
-
-def test_system_vision_msgs_is_used(tmp_path):
-    sourced = Machine("/usr/bin/python3", "3.11", "jazzy", (tmp_path,))
-    assert not sourced.has_ros_package("vision_msgs")
-    (tmp_path / "share" / "vision_msgs").mkdir(parents=True)
-    (tmp_path / "share" / "vision_msgs" / "package.xml").touch()
-    assert sourced.has_ros_package("vision_msgs")
 
 
 def test_wheels_name_this_python_after_the_repair(tmp_path):

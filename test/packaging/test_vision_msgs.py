@@ -31,7 +31,3 @@ def test_type_hash(name):
     hashes = json.loads(file.read_text())["type_hashes"]
     found = {entry["type_name"]: entry["hash_string"] for entry in hashes}
     assert found[f"vision_msgs/msg/{name}"] == f"RIHS01_{HASHES[name]}"
-
-
-def test_colcon_leaves_the_copy_alone(root):
-    assert (root / "interfaces" / "COLCON_IGNORE").is_file()

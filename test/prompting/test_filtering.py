@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.geometry import resized_geometry
-from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import AsfOptions
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 from aopsam_ros.prompting.filtering import RULES, FilterContext
@@ -156,31 +155,6 @@ def test_duplicates_lie_in_all_masks_of_a_prompt_and_look_like_it(seed, cosine):
     assert dropped("duplicates", context, cosine=cosine).tolist() == duplicate
 
 
-def test_a_cup_on_a_table_stays_and_the_table_is_not_asked_twice():
-    """One prompt on a table gives its board, the whole table, and the room around it."""
-    embedding = np.zeros((1, 2, SIDE, SIDE), np.float32)
-    embedding[0, 0] = 1.0  # room and table look similar
-    embedding[0, :, 2:4, 5:7] = np.array([0.0, 1.0])[:, None, None]  # a cup on it
-    masks = np.zeros((3, 24, 32), bool)
-    masks[0] = True
-    masks[1, 4:20, 4:] = True
-    masks[2, 4:16, 4:] = True
-    cup, board, leg, wall = [300.0, 150.0], [200.0, 130.0], [100.0, 240.0], [20.0, 20.0]
-    scene = FilterContext(
-        features=lambda: FeatureMap(embedding, GEOMETRY, 2),
-        geometry=GEOMETRY,
-        low_size=LOW,
-        masks=masks,
-        predicted_iou=np.full(3, 0.7, np.float32),
-        prompts=np.full(3, 7),
-        points=np.array([[150.0, 100.0]] * 3),
-        remaining=np.array([cup, board, leg, wall]),
-    )
-    assert dropped("inside", scene).tolist() == [True, True, True, True]
-    assert dropped("inside_all", scene).tolist() == [True, True, False, False]
-    assert dropped("duplicates", scene).tolist() == [False, True, False, False]
-
-
 @given(
     hnp.arrays(np.bool_, st.tuples(st.just(2), st.just(75), st.just(128))),
     st.sampled_from([(301, 512), (298, 512), (300, 512)]),
@@ -209,10 +183,6 @@ def test_zero_features_are_no_error():
     blank = replace(context, features=lambda: features)
     for rule in RULES.values():
         assert rule.drop(blank, AsfOptions()).dtype == bool
-
-
-def test_every_rule_has_a_name_in_the_options():
-    assert {*RULES, "none"} == set(OPTIONS["asf.filtering"].choices)
 
 
 @given(

@@ -84,12 +84,3 @@ def test_two_blobs_give_their_centres():
     assert len(points) == 2
     np.testing.assert_allclose(points, [[30, 20], [12, 70]], atol=1)
     assert 0.6 < confidence[0] < 0.95 and 0.4 < confidence[1] < 0.65
-
-
-def test_a_view_of_a_larger_map_gives_the_same():
-    values = random_map(4)
-    wide = np.zeros((48, 128), np.float32)
-    wide[:, :64] = values
-    pairs = zip(sample(wide[:, :64], 1.5, 0.3, 4), sample(values, 1.5, 0.3, 4), strict=True)
-    for view, alone in pairs:
-        np.testing.assert_array_equal(view, alone)

@@ -9,7 +9,7 @@ from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sources import choose_source, make_source, needs_boxes
+from aopsam_ros.prompting.sources import choose_source, make_source
 
 
 @pytest.mark.parametrize("side", [1, 2, 16, 32])
@@ -62,15 +62,6 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
 def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster, name):
     monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: can_cluster)
     assert choose_source("auto", "some", has_predictor).name == name
-
-
-@pytest.mark.parametrize(
-    ("names", "needed"), [("auto clusters grid3", False), ("boxes box_centres", True)]
-)
-def test_which_sources_need_boxes(names, needed):
-    assert all(needs_boxes(name) == needed for name in names.split())
-    with pytest.raises(OptionError, match="unknown prompt source 'box'; known: auto, predictor, "):
-        needs_boxes("box")
 
 
 @pytest.mark.parametrize(

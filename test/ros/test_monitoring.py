@@ -8,13 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, judge
+from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
 from aopsam_ros.ros.monitoring.statistics import Counts, Report, Statistics
@@ -61,13 +60,6 @@ def test_rates_are_those_of_the_last_five_reports(monkeypatch):
     assert rates[10:] == [(0, 0), (0, 0)]
 
 
-def test_latency_forgets_old_frames():
-    statistics = Statistics()
-    for latency in [9.0] * 500 + [0.01] * 100:
-        statistics.on_segmented(FRAME, latency)
-    assert statistics.report().latency_p95_ms == pytest.approx(10.0)
-
-
 def report(error="", **figures):
     """A report with some frames of the last second segmented, failed and so on."""
     new = {name: figures.pop(name) for name in vars(Counts()) if name in figures}
@@ -111,19 +103,6 @@ def test_health(report, status, level, text):
     found, summary = judge(report, status)
     assert found == level
     assert text in summary
-
-
-def test_the_message_has_name_stamp_and_figures():
-    dropped = Report(total=Counts(dropped=3))
-    message = diagnostic_array("robot/aopsam", Time(sec=5), dropped, ACTIVE)
-    assert message.header.stamp.sec == 5
-    (status,) = message.status
-    assert (status.name, status.hardware_id) == ("robot/aopsam: segmentation", "nano")
-    values = {pair.key: pair.value for pair in status.values}
-    assert values["frames_dropped"] == "3"
-    assert values["engine"] == "onnxruntime"
-    assert values["latency_p95_ms"] == "nan"
-    assert values["memory_mb"] == values["gpu_memory_mb"] == "nan"
 
 
 def test_memory_of_the_process_is_what_the_system_says():

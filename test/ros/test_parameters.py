@@ -126,16 +126,6 @@ def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
     assert owner.parameters.startup().model == "other"
 
 
-def test_a_transport_of_a_later_release_is_refused_with_a_reason(owner):
-    assert owner.parameters.startup().engine == "auto"
-    owner.set(image_transport="compressed")
-    assert owner.parameters.startup().image_transport == "compressed"
-    owner.set(image_transport="theora")
-    reason = "image_transport 'theora' is not available: use raw or compressed"
-    with pytest.raises(OptionError, match=reason):
-        owner.parameters.startup()
-
-
 @pytest.mark.parametrize(
     ("given", "reason"),
     [

@@ -61,14 +61,6 @@ def test_masks_arrive_as_they_were():
         assert not roi.do_rectify
 
 
-def test_counts_take_the_fast_path_whatever_their_integer_type():
-    mask = instance_of(drawn("#"), 1)
-    object.__setattr__(mask, "counts", LARGE.counts.astype(np.int64))
-    sent = segmentations.mask_message(mask).counts
-    assert isinstance(sent, array.array) and sent.typecode == "I"
-    assert sent.tolist() == LARGE.counts.tolist()
-
-
 def test_prompts_keep_their_state():
     message = over_the_wire(segmentations.prompt_array(FRAME, HEADER))
     assert isinstance(message, PromptArray)
@@ -249,13 +241,6 @@ def test_without_a_calibration_that_fits_markers_stand_on_a_plane(info):
     assert positions(message) == [(1.0, 2.0, 0.0)]
     assert message.markers[0].scale.x == pytest.approx(0.05)
     assert message.markers[0].header == HEADER
-
-
-def test_markers_have_the_colour_of_their_state():
-    message = markers_of(FRAME, None)
-    expected = [tuple(PROMPT_STYLES[p.state].colour) for p in PROMPTS]
-    assert [rgb(marker.color) for marker in message.markers] == expected
-    assert {(m.color.a, m.type) for m in message.markers} == {(1.0, Marker.SPHERE)}
 
 
 def test_marker_ids_stay_and_only_the_surplus_is_deleted():

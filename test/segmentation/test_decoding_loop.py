@@ -9,7 +9,7 @@ from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState
 from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
-from aopsam_ros.segmentation.time_budget import RecentTimes, Stopwatch, TimeBudget, cost
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, cost
 
 GEOMETRY = resized_geometry(64, 64, 64)
 LOW = 16
@@ -168,21 +168,6 @@ def test_prompts_without_masks_need_less_time_for_them():
     assert [len(batch) for batch in decoder.batches] == [1, 2]
 
 
-def test_a_call_for_a_few_is_not_taken_to_be_shorter():
-    """There may be engines whose calls take as long for one prompt as for eight."""
-    nine = [[5, 5]] * 9
-    for budget_ms, batches in ((14, [8]), (16, [8, 1])):
-        _, decoder, _ = run(nine, seconds=0.005, time_budget_ms=budget_ms, batch_size=8)
-        assert [len(batch) for batch in decoder.batches] == batches
-
-
-def test_every_frames_times_are_kept_for_the_next_one():
-    budget = TimeBudget()
-    for _ in range(2):
-        run(POINTS, seconds=0.010, budget=budget)
-    assert budget.first_batch.seconds == pytest.approx(0.010 / cost(2))
-
-
 @pytest.mark.parametrize(("slow", "sizes"), [(1, [8] * 8), (2, [1] * 7 + [8])])
 def test_frames_that_warmed_the_machine_up_are_forgotten(slow, sizes):
     budget, many, asf = TimeBudget(), [[5, 5]] * 40, {"batch_size": 8, "time_budget_ms": 100}
@@ -215,11 +200,6 @@ def test_a_grid_is_not_filtered_but_ends_with_its_time():
     assert len(run(POINTS, time_budget_ms=35, **grid)[1].batches) == 2
 
 
-def test_no_prompts_no_calls():
-    decoded, decoder, _ = run([])
-    assert decoder.batches == [] and len(decoded.masks) == 0
-
-
 def test_rendering_masks_is_the_decoders_time():
     class Drawn(DecodedOnHost):
         def logits(self, prompts, masks):
@@ -244,31 +224,3 @@ def test_stopwatch_counts_a_stage_that_fails():
     with pytest.raises(RuntimeError), stopwatch.stage("encoder"):
         raise RuntimeError
     assert stopwatch.timings_ms()["encoder"] == pytest.approx(500)
-
-
-def recent(*frames):
-    """Times after frames of so many prompts, and seconds."""
-    times = RecentTimes()
-    for count, seconds in frames:
-        times.add(count, seconds)
-    return times.seconds
-
-
-def test_a_single_frame_tells_nothing():
-    assert recent() == recent((8, 2.0)) == 0.0
-
-
-@pytest.mark.parametrize(("count", "seconds"), [(8, 0.024), (1, 0.01), (0, 0.004)])
-def test_a_batch_costs_as_much_as_some_prompts_besides(count, seconds):
-    assert recent(*[(count, seconds)] * 2) == pytest.approx(seconds / (count + cost(0)))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        *(([3, 5], 3), ([5, 3], 3), ([1, 9, 2, 4], 4), ([2000, 1], 1)),
-        *(([9, 9] + [1] * 6, 9), ([9, 9] + [1] * 7, 1)),
-    ],
-)
-def test_the_second_longest_of_the_last_eight_counts(seconds, expected):
-    assert recent(*((2, unit * cost(2)) for unit in seconds)) == pytest.approx(expected)

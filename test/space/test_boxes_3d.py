@@ -106,18 +106,6 @@ def test_too_few_points_are_no_box():
     assert fit_box(points_of(mask, unknown, CAMERA), "principal") is None
 
 
-def test_a_point_cloud_without_extent():
-    np.testing.assert_allclose(fit_box(np.ones((20, 3)), "principal").size, 0, atol=1e-9)
-
-
-def test_units_and_unknown_depth():
-    millimetres = np.array([[0, 1500], [65535, 1]], np.uint16)
-    np.testing.assert_allclose(metres(millimetres), [[np.nan, 1.5], [65.535, 0.001]], rtol=1e-6)
-    given_metres = np.array([[0, np.inf], [np.nan, 2.5], [-1, -np.inf]], np.float32)
-    expected = [[np.nan, np.nan], [np.nan, 2.5], [np.nan, np.nan]]
-    np.testing.assert_allclose(metres(given_metres), expected)
-
-
 @pytest.mark.parametrize("shape_type", [((2, 2, 1), np.uint16), ((4,), np.float32), ((2, 2), int)])
 def test_other_depth_images_are_refused(shape_type):
     with pytest.raises(InputError, match="depth must be"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+IMAGE = "sensor_msgs/msg/Image"
 
 
 def types():
@@ -30,11 +30,6 @@ def image_message(pixels, encoding, padding=0):
         step=padded.shape[1],
         data=padded.ravel(),
     )
-
-
-def compressed_message(content):
-    data = np.frombuffer(content, np.uint8)
-    return types().types[COMPRESSED](header=header(), format="jpeg", data=data)
 
 
 def text_message(text):

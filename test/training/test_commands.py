@@ -122,14 +122,6 @@ def test_a_damaged_checkpoint_is_one_clear_line(images, tmp_path, capfd):
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"PK\x03\x04 not a checkpoint"
 
 
-def test_weights_of_another_model_are_refused(trained, tmp_path, capfd):
-    predictor = str(trained / "pred" / "predictor.pt")
-    words = ["--segmenter", predictor, "--predictor", predictor, "--out", str(tmp_path / "b")]
-    assert main(["export", *words]) == 2
-    assert "weights of another model" in capfd.readouterr().err
-    assert not (tmp_path / "b").exists()
-
-
 def test_without_torch_it_says_what_to_install(images, tmp_path):
     program = (
         "import sys; sys.modules['torch'] = None; from aopsam_ros.cli import main;"

@@ -70,10 +70,6 @@ def test_nothing_or_peaks_elsewhere_hit_little(held_out):
     assert figures["held_out_loss"] > 0
 
 
-def test_without_images_there_are_no_figures(held_out):
-    assert HeldOut([], held_out.targets, None).measure(None) == {}
-
-
 def test_points_lie_at_the_peaks_of_the_map():
     confidence = np.zeros((64, 64), np.float32)
     confidence[10:15, 20:25] = 1.0
@@ -109,12 +105,6 @@ def test_a_share_above_nothing_holds_something_out(tmp_path, fraction):
     assert count + sum(len(part.indices) for part in training) == 6
     assert (count == 0) == (fraction == 0)
     assert fraction > 0.1 or count <= 1
-
-
-def test_a_single_image_is_trained_on(tmp_path):
-    data = open_dataset(write_label_maps(tmp_path / "drawn", range(1)))
-    training, held = hold_out([(data, 1.0)], 0.02)
-    assert [part.indices for part in training] == [[0]] and not held
 
 
 @pytest.fixture

@@ -105,16 +105,6 @@ def test_points_that_come_with_the_data_are_the_targets(tmp_path, targets, flipp
     np.testing.assert_allclose(peaks, 1)
 
 
-@pytest.mark.needs("pycocotools")
-def test_without_points_masks_give_them(tmp_path, targets):
-    with_points = open_dataset(write_sa1b(tmp_path / "with", 1))
-    without = open_dataset(write_sa1b(tmp_path / "without", 1, points=False))
-    maps = open_dataset(write_label_maps(tmp_path / "maps", range(1)))
-    points = [targets.target(stored(targets, d)).points for d in (with_points, without, maps)]
-    np.testing.assert_allclose(sorted(points[1].tolist()), sorted(points[2].tolist()))
-    assert np.abs(points[0][:, :2] - points[1][:, :2]).max() > 2
-
-
 @pytest.mark.parametrize("coords", [[["x", 1]], [[1]], [[float("nan"), 1]], [5]])
 @pytest.mark.needs("pycocotools")
 def test_points_that_are_none_are_refused(tmp_path, coords):

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset
@@ -10,7 +9,6 @@ from aopsam_ros.data.frames import Frame
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.images.files import read_rgb
-from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.self_labels import SelfLabeller
 from support.scenes import coloured_scene
@@ -126,17 +124,3 @@ def test_no_mask_at_all(labeller, segmenter, monkeypatch):
     monkeypatch.setattr(segmenter, "options", strict)
     with pytest.raises(DatasetError, match="no mask in any of 2 frames"):
         labeller.label(Scenes([(60, 80)] * 2))
-
-
-def test_masks_survive_the_round_trip(segmenter):
-    from pycocotools import mask as coco
-
-    from aopsam_ros.training.self_labels import to_sa1b
-
-    segmentation = segmenter.segment(coloured_scene()[0])
-    written = json.loads(json.dumps(to_sa1b(segmentation, "x")))
-    assert len(written["annotations"]) == len(segmentation.masks) >= 3
-    for mask, annotation in zip(segmentation.masks, written["annotations"], strict=True):
-        decoded = coco.decode(annotation["segmentation"]).astype(bool)
-        np.testing.assert_array_equal(decoded, decode_full(mask, 90, 120))
-        assert annotation["area"] == decoded.sum()

@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset, split_by_group
@@ -162,13 +161,6 @@ def test_another_checkpoint_is_not_mixed_in(trained, scenes, tmp_path, capfd):
     train(other, [scenes], fresh, *LONG, "--steps", 1, "--no-flips")
     folders = {file.parent.name for out in (trained, fresh) for file in cached(out)}
     assert len(folders) == 2 and len(cached(fresh)) == 24
-
-
-def test_export_takes_the_predictors_image_size(trained, checkpoint, tmp_path):
-    predictor = ["--predictor", str(trained / "predictor.pt"), "--out", str(tmp_path / "b")]
-    assert main(["export", "--checkpoint", str(checkpoint), *predictor]) == 0
-    made = yaml.safe_load((tmp_path / "b" / "bundle.yaml").read_text())
-    assert (made["image_size"], made["confidence_map_size"]) == (SIZE, SIZE // 4)
 
 
 def write_sources(folder):

@@ -15,7 +15,6 @@ from aopsam_ros.weights.fetching import (
     fetch_from_file,
     resolve_checkpoint,
 )
-from aopsam_ros.weights.known import KNOWN
 from support.file_server import CONTENT
 
 SIZE = len(CONTENT)
@@ -25,14 +24,6 @@ OTHERS = [CONTENT[:-1], CONTENT + b"!", b"", DAMAGED]
 
 def files_in(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-@pytest.mark.parametrize("entry", KNOWN.values(), ids=KNOWN)
-def test_the_table_is_whole(entry):
-    assert KNOWN[entry.name] is entry
-    assert entry.url.startswith("https://") and entry.url.endswith(f"/{entry.file}")
-    assert "/" not in entry.file and entry.size > 0 and entry.licence
-    assert len(bytes.fromhex(entry.git_blob)) == 20 and len(bytes.fromhex(entry.sha256)) == 32
 
 
 def test_a_file_is_downloaded_with_progress_once_unless_damaged(weights, server, cache, capfd):

@@ -76,13 +76,3 @@ def test_fetch_from_a_file(models, cache, at_hand, server):
 )
 def test_wrong_words_are_one_clear_line(models, words, reason):
     assert reason in refused(models(*words))
-
-
-def test_without_a_home_nothing_is_there(models, monkeypatch):
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr("pathlib.Path.home", homeless)
-    assert "not fetched" in models("list", "small")[1]
-    assert "not there" in refused(models("verify", "small"))
