@@ -19,6 +19,14 @@ class PromptState(enum.IntEnum):
     UNUSED = 3  # never decoded: the budget (prompts or time) was spent
 
 
+class Status(enum.IntEnum):
+    """Whether everything was looked for; the values are the constants of `msg/MaskArray.msg`."""
+
+    COMPLETE = 0  # every prompt was decoded or eliminated, up to the greatest number of prompts
+    CUT = 1  # the time budget was spent before all were: masks may be missing
+    NO_TIME = 2  # it was spent before the first one was decoded
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A point prompt in source image pixels, and what became of it."""
@@ -73,6 +81,7 @@ class Segmentation:
             image; None where the prompts did not come from one.
         model: name of the bundle.
         prompt_source: name of the prompt source.
+        status: whether a time budget left prompts undecoded.
     """
 
     height: int
@@ -84,3 +93,4 @@ class Segmentation:
     confidence_map: NDArray[np.float32] | None
     model: str
     prompt_source: str
+    status: Status = Status.COMPLETE

@@ -76,7 +76,10 @@ class Publishers:
 
     def publish(self, segmentation: Segmentation, header: Header) -> None:
         """Publish the masks, with the image's header."""
-        self._publishers["masks"].publish(segmentations.mask_array(segmentation, header))
+        seconds, nanoseconds = self._node.get_clock().now().seconds_nanoseconds()
+        stamp = header.stamp
+        age_ms = 1e3 * (seconds - stamp.sec) + 1e-6 * (nanoseconds - stamp.nanosec)
+        self._publishers["masks"].publish(segmentations.mask_array(segmentation, header, age_ms))
 
     def publish_views(
         self,

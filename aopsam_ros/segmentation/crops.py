@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.suppression import suppress_corners
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation, Status
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom (exclusive), source pixels
 
@@ -70,9 +70,11 @@ def segment_crops(
     """
     height, width = rgb.shape[:2]
     parts: list[Segmentation] = []
+    stopped = False
     found: list[tuple[InstanceMask, Box, int]] = []
     for number, box in enumerate(crop_boxes(height, width, layers)):
         if number and not in_time(number):
+            stopped = True
             break
         left, top, right, bottom = box
         part = _moved(segment(np.ascontiguousarray(rgb[top:bottom, left:right])), left, top)
@@ -91,7 +93,16 @@ def segment_crops(
         prompts=tuple(prompts),
         prompts_decoded=sum(part.prompts_decoded for part in parts),
         timings_ms=parts[-1].timings_ms,  # one stopwatch: the last reading holds them all
+        status=_joint_status(parts, stopped),
     )
+
+
+def _joint_status(parts: Sequence[Segmentation], stopped: bool) -> Status:
+    """Return the status of an image by those of its crops; `stopped` says that some are missing."""
+    found = {part.status for part in parts}
+    if found == {Status.NO_TIME}:
+        return Status.NO_TIME
+    return Status.CUT if stopped or found != {Status.COMPLETE} else Status.COMPLETE
 
 
 def _moved(part: Segmentation, x: int, y: int) -> Segmentation:

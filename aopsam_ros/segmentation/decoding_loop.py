@@ -22,7 +22,7 @@ from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import RULES, FilterContext
 from aopsam_ros.prompting.prompts import PromptSet
-from aopsam_ros.results import PromptState
+from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
 FOREGROUND = 1.0
@@ -58,12 +58,14 @@ class DecodedPrompts:
             suppression has yet to decide which masks are kept.
         masks: that passed the filters, in the order they were decoded.
         num_decoded: how many prompts were decoded.
+        status: whether the time budget left prompts undecoded.
     """
 
     prompts: PromptSet
     states: NDArray[np.int64]
     masks: LowResMasks
     num_decoded: int
+    status: Status
 
 
 def decode_prompts(
@@ -102,7 +104,7 @@ def decode_prompts(
             budget.first_batch.add(size, seconds)
         last = size, seconds
     masks = concatenate(loop.found, limits.low_size)
-    return DecodedPrompts(prompts, loop.states, masks, loop.num_decoded)
+    return DecodedPrompts(prompts, loop.states, masks, loop.num_decoded, loop.status)
 
 
 @dataclass
@@ -117,6 +119,7 @@ class _Loop:
     options: SegmenterOptions
     stopwatch: Stopwatch
     num_decoded: int = 0
+    status: Status = Status.COMPLETE
     found: list[LowResMasks] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -132,12 +135,13 @@ class _Loop:
         if size == 0 or not asf.time_budget_ms:
             return size
         left = asf.time_budget_ms / 1e3 - self.stopwatch.elapsed()
-        if left <= 0.0:
-            return 0
-        if last is None:
+        if last is None and left > 0.0:
             return budget.first_size(size, left)
         masks = sum(map(len, self.found))
-        return size if budget.has_time(size, left, last, masks, self.num_decoded) else 0
+        if last and left > 0.0 and budget.has_time(size, left, last, masks, self.num_decoded):
+            return size
+        self.status = Status.CUT if self.num_decoded else Status.NO_TIME
+        return 0
 
     def decode_batch(self, batch: NDArray[np.int64]) -> LowResMasks:
         """Decode the prompts at these indices; return and keep the masks that pass the filters."""

@@ -211,6 +211,7 @@ class Segmenter:
             confidence_map=confidence_map,
             model=self.bundle.name,
             prompt_source=self.source.name,
+            status=decoded.status,
         )
         if decoded.num_decoded:
             self.time_budget.end.add(len(decoded.masks), watch.elapsed() - began)

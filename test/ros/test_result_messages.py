@@ -1,6 +1,7 @@
 """A segmentation as messages and markers: nothing is lost, and the header is the image's."""
 
 import array
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from visualization_msgs.msg import ImageMarker, Marker
 
 from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.msg import Mask, MaskArray, PromptArray
-from aopsam_ros.results import Prompt, PromptState, Segmentation
+from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.ros.messages import markers, segmentations
 from aopsam_ros.ros.messages.markers import MarkerOptions, PromptMarkers
 from support.drawn_masks import instance_of, rectangle
@@ -45,10 +46,13 @@ def over_the_wire(message):
 
 
 def test_masks_arrive_as_they_were():
-    sent = segmentations.mask_array(FRAME, HEADER)
+    frame = replace(FRAME, status=Status.CUT, model="nano", prompt_source="predictor")
+    sent = segmentations.mask_array(frame, HEADER, 12.5)
     message = over_the_wire(sent)
     assert message == sent and message.header == HEADER
     assert (message.height, message.width) == (5, 8)
+    assert (message.status, message.age_ms) == (MaskArray.STATUS_CUT, 12.5)
+    assert (message.model, message.prompt_source) == ("nano", "predictor")
     for mask, sent in zip(FRAME.masks, message.masks, strict=True):
         roi = sent.roi
         assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == mask.bbox
@@ -106,7 +110,7 @@ def test_detections_give_the_boxes_back():
 
 def test_an_empty_frame_is_a_message_too():
     frame = frame_of(5, 8)
-    sent = over_the_wire(segmentations.mask_array(frame, HEADER))
+    sent = over_the_wire(segmentations.mask_array(frame, HEADER, 0.0))
     assert sent == MaskArray(header=HEADER, height=5, width=8)
     assert segmentations.detections(frame, HEADER).detections == []
     assert not any(segmentations.label_map(frame, HEADER).data)

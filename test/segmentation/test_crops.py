@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.rle import decode_full, encode_full
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation, Status
 from aopsam_ros.segmentation.crops import crop_boxes, segment_crops
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
@@ -131,10 +131,20 @@ def test_crops_find_what_a_coarse_grid_misses(grid3):
 
 
 @pytest.mark.parametrize(
-    ("budget_ms", "crops"), [(0, 5), (5, 1), (15, 1), (25, 2), (35, 3), (49, 4), (51, 5), (900, 5)]
+    ("budget_ms", "crops", "status"),
+    [
+        (0, 5, Status.COMPLETE),
+        (5, 1, Status.NO_TIME),
+        (15, 1, Status.CUT),
+        (25, 2, Status.CUT),
+        (35, 3, Status.CUT),
+        (49, 4, Status.CUT),
+        (51, 5, Status.COMPLETE),
+        (900, 5, Status.COMPLETE),
+    ],
 )
 def test_no_crop_is_begun_that_the_time_budget_has_no_room_for(
-    grid3, monkeypatch, budget_ms, crops
+    grid3, monkeypatch, budget_ms, crops, status
 ):
     """Time passes in the encoder only, 10 ms an image; the whole image comes in any case."""
     now, engine = [0.0], grid3.engine
@@ -150,6 +160,7 @@ def test_no_crop_is_begun_that_the_time_budget_has_no_room_for(
     result = grid3.segment(rgb, options, stopwatch=Stopwatch(lambda: now[0]))
     assert result.timings_ms["total"] == pytest.approx(10 * crops)
     assert len(result.prompts) == 9 * crops
+    assert result.status == status
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (23, 31)])

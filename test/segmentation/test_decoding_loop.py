@@ -7,7 +7,7 @@ from aopsam_ros.engines.base import DecodedOnHost
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import PromptSet
-from aopsam_ros.results import PromptState
+from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, cost
 
@@ -122,6 +122,7 @@ def test_max_prompts_is_exact(most):
     decoded, decoder, _ = run(POINTS, max_prompts=most)
     assert decoded.num_decoded == sum(map(len, decoder.batches)) == min(most, 5)
     assert (decoded.states == PromptState.UNUSED).sum() == max(0, 5 - most)
+    assert decoded.status == Status.COMPLETE  # all that was asked for
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,7 @@ def test_a_first_frame_leaves_a_rounds_time_for_its_end(budget_ms, batches):
     decoded, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms)
     assert len(decoder.batches) == batches
     assert len(decoded.masks) == decoded.num_decoded
+    assert decoded.status == (Status.COMPLETE if batches == 3 else Status.CUT)
 
 
 def known_budget(first_batch, end):

@@ -8,7 +8,7 @@ import yaml
 
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.masks.rle import decode, decode_full
-from aopsam_ros.results import PromptState
+from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation import segmenter as segmenter_module
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
@@ -136,7 +136,7 @@ def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny):
     options = tiny.options.updated({"asf.time_budget_ms": 60_000})
     result = tiny.segment(rgb, options, stopwatch=Stopwatch(lambda: next(times)))
     assert result.prompts_decoded == 0
-    assert result.masks == ()
+    assert (result.masks, result.status) == ((), Status.NO_TIME)
     assert {p.state for p in result.prompts} == {PromptState.UNUSED}
 
 

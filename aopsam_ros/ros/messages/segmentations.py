@@ -18,10 +18,11 @@ from aopsam_ros.ros.messages.images import array_to_image
 _HIGHEST_LABEL = 65535  # of a mono16 image; 0 is background
 
 
-def mask_array(segmentation: Segmentation, header: Header) -> MaskArray:
-    """Return all masks, in descending order of area."""
-    message = MaskArray(header=header)
+def mask_array(segmentation: Segmentation, header: Header, age_ms: float) -> MaskArray:
+    """Return all masks, in descending order of area; `age_ms` is the image's age now."""
+    message = MaskArray(header=header, status=int(segmentation.status), age_ms=age_ms)
     message.height, message.width = segmentation.height, segmentation.width
+    message.model, message.prompt_source = segmentation.model, segmentation.prompt_source
     message.masks = [mask_message(instance) for instance in segmentation.masks]
     return message
 
@@ -38,6 +39,10 @@ def mask_message(instance: InstanceMask) -> Mask:
     message.prompt_x, message.prompt_y = map(float, instance.prompt)
     message.prompt_confidence = float(instance.prompt_confidence)
     message.label = instance.label
+    # What not every segmenter finds out.
+    message.label_score = float(getattr(instance, "label_score", 0.0))
+    message.parent = int(getattr(instance, "parent", 0))
+    message.level = int(getattr(instance, "level", 0))
     message.counts = _uint32_array(instance.counts)
     return message
 
