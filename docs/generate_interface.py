@@ -61,7 +61,8 @@ def generate() -> str:
         "## Parameters fixed while the node is configured",
         parameters(name for name in TABLE if name in FIXED),
         "## Parameters that may change at any time",
-        "A change applies between two frames and shows in the next message. Options of `asf` and "
+        "A change that is confirmed before an image arrives is in that image's messages; an image "
+        "on which work has begun keeps what it arrived with. Options of `asf` and "
         "`mask` follow the model bundle's own defaults until they are set; the table shows the "
         "general ones.",
         parameters(name for name in TABLE if name not in FIXED),

@@ -12,6 +12,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
 FOLLOW = ReliabilityPolicy.SYSTEM_DEFAULT  # stands for the reliability that publishers offer
 
 
@@ -22,6 +27,11 @@ class CameraSubscription:
     any of them, even on one machine. Reliable delivers them all, but receives nothing from a
     publisher that offers best effort. So the choice follows the publishers, unless the user made it
     by `qos_overrides.<topic>.subscription.reliability`.
+
+    Attributes:
+        topic: full name.
+        quality: in use.
+        lost: messages that the middleware received in part, or has noticed to be missing.
     """
 
     def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
@@ -36,18 +46,29 @@ class CameraSubscription:
         self._callback = callback
         self.topic: str = node.resolve_topic_name(topic)
         self.quality = QoSProfile(depth=1, reliability=FOLLOW)
+        self.lost = 0
         self._follows = True
         self._subscription = self._subscribe()
 
     def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
         with readable_qos_errors(self.topic):
-            return self._node.create_subscription(
-                self._kind,
-                self._name,
-                self._callback,
-                QoSProfile(depth=1, reliability=FOLLOW),
-                qos_overriding_options=QoSOverridingOptions(POLICIES, callback=self._settle),
-            )
+            try:
+                return self._create(SubscriptionEventCallbacks(message_lost=self._on_lost))
+            except UnsupportedEventTypeError:  # by this middleware
+                return self._create(None)
+
+    def _create(self, events: Any) -> Any:  # noqa: ANN401  (rclpy has no types)
+        return self._node.create_subscription(
+            self._kind,
+            self._name,
+            self._callback,
+            QoSProfile(depth=1, reliability=FOLLOW),
+            event_callbacks=events,
+            qos_overriding_options=QoSOverridingOptions(POLICIES, callback=self._settle),
+        )
+
+    def _on_lost(self, event: Any) -> None:  # noqa: ANN401  (rclpy has no types)
+        self.lost += event.total_count_change
 
     def _settle(self, quality: QoSProfile) -> SetParametersResult:
         """Set the reliability of the profile to be used, where the user has not."""
@@ -71,6 +92,10 @@ class CameraSubscription:
         if self._follows and self._offered() not in (None, self.quality.reliability):
             self.destroy()
             self._subscription = self._subscribe()
+            # rclpy may just have said that no messages will be received.
+            self._node.get_logger().info(
+                f"{self.topic}: switched to {_text(self.quality.reliability)}, as its publishers do"
+            )
 
     def destroy(self) -> None:
         """End the subscription."""
@@ -85,9 +110,15 @@ class CameraSubscription:
         found = "; ".join(
             f"{p.node_name}: {p.topic_type}, {_qos_text(p.qos_profile)}" for p in publishers
         )
-        wanted = f"sensor_msgs/msg/{self._kind.__name__}, {_qos_text(self.quality)}"
-        return f"{text} ({found}), this node takes {wanted}"
+        own = f"sensor_msgs/msg/{self._kind.__name__}"
+        text += f" ({found}), this node takes {own}, {_qos_text(self.quality)}"
+        others = sorted({publisher.topic_type for publisher in publishers} - {own})
+        return f"{text}. {' and '.join(others)} cannot be received on it" if others else text
 
 
 def _qos_text(profile: QoSProfile) -> str:
-    return f"{profile.reliability.name.lower()} and {profile.durability.name.lower()}"
+    return f"{_text(profile.reliability)} and {_text(profile.durability)}"
+
+
+def _text(policy: Any) -> str:  # noqa: ANN401  (an enumeration of rclpy's)
+    return str(policy.name).lower().replace("_", " ")

@@ -12,9 +12,11 @@ from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.ros.camera_subscription import CameraSubscription
+from aopsam_ros.ros.monitoring.diagnostics import REMEDY
 
 SILENCE_S = 5.0  # without images, until there is a warning
 ERROR_PERIOD_S = 10.0
+LOSS_PERIOD_S = 60.0  # between warnings of lost images
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -69,6 +71,7 @@ class Subscriptions:
         self._last_image = last_image
         self._since = time.monotonic()
         self._warned = False
+        self._lost = 0  # of which the user has been told
         self._subscriptions: dict[str, CameraSubscription] = {}
         try:
             self._update()
@@ -99,12 +102,17 @@ class Subscriptions:
         return self._subscriptions[self._image_name].topic
 
     @property
+    def lost(self) -> int:
+        """How many images the middleware lost on their way since activation."""
+        return self._subscriptions[self._image_name].lost
+
+    @property
     def silent(self) -> bool:
         """Whether no image came for some seconds."""
         return time.monotonic() - max(self._since, self._last_image()) > SILENCE_S
 
     def adapt(self) -> None:
-        """Follow what is offered and wanted now, and warn once of silence; called once a second."""
+        """Follow what is offered and wanted, and warn of silence and loss; called once a second."""
         try:
             self._update()
         except OptionError as error:
@@ -115,6 +123,13 @@ class Subscriptions:
         if self._warned and not warned:
             warning = self._subscriptions[self._image_name].silence(SILENCE_S)
             self._node.get_logger().warning(warning)
+        new, self._lost = self.lost - self._lost, self.lost
+        if new > 0:
+            self._node.get_logger().warning(
+                f"{self.image_topic}: {new} images of the last second were lost on their way; "
+                f"{REMEDY}",
+                throttle_duration_sec=LOSS_PERIOD_S,
+            )
 
     def destroy(self) -> None:
         """Destroy the subscriptions."""

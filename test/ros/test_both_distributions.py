@@ -44,14 +44,23 @@ def arguments_of(word):
     return {word for words in known for word in words}
 
 
+def is_choice(node):
+    """Whether it imports a name from where the release has it."""
+    handlers = node.handlers if isinstance(node, ast.Try) else []
+    return [getattr(handler.type, "id", "") for handler in handlers] == ["ImportError"]
+
+
 def faults(tree):
     """What in the code does not exist on both."""
     imported = {}
+    either = {id(child) for node in ast.walk(tree) if is_choice(node) for child in ast.walk(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name: "rclpy" for alias in node.names if alias.name == "rclpy"}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rclpy":
             imported |= {alias.asname or alias.name: alias.name for alias in node.names}
+            if id(node) in either:
+                continue
             names = [(f"{node.module}.{alias.name}", alias.name) for alias in node.names]
             yield from (f"from {node.module} import {n}" for full, n in names if full not in BOTH)
     for node in ast.walk(tree):

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import State, Transition
-from sensor_msgs.msg import Image
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
 from aopsam_ros.ros.lifecycle import remove_dead_references
@@ -151,6 +153,35 @@ def test_silence_is_reported_once_with_the_topic_and_its_publishers(active):
     assert (level, text) == (DiagnosticStatus.WARN, "no images arrive")
     assert len(active.answer(GOOD).masks) == 2
     assert active.next_health()[0] == DiagnosticStatus.OK
+
+
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+def test_images_too_large_for_the_middleware_are_lost_loudly(active):
+    """As from a camera whose driver runs with Fast DDS's own settings: most images lose pieces."""
+    active.publish_images(quality=BEST_EFFORT)
+    large = image_of(np.zeros((480, 640, 3), np.uint8))
+
+    def warned():
+        active.send(large)
+        active.spin(0.1)
+        return active.diagnostics[-1].status[0].message.endswith("(docs/robot.md)")
+
+    active.wait(warned, "no warning")
+    level, text, values = active.health()
+    assert level == DiagnosticStatus.WARN and "of the images are lost on their way" in text
+    assert int(values["frames_lost"]) > 0
+    assert active.logged("images of the last second were lost on their way; give the")
+    assert active.logged("/image: switched to best effort, as its publishers do")
+    active.wait(lambda: active.diagnostics[-1].status[0].message == "no images arrive", "it stays")
+
+
+def test_a_topic_of_two_types_is_named_as_that(active):
+    active.answer(GOOD)  # it may have been silent before
+    active.publish_images(kind=CompressedImage)
+    active.wait(lambda: active.logged("no image on /image for 5 s"), "no warning")
+    assert active.logged("sensor_msgs/msg/CompressedImage cannot be received on it")
 
 
 def test_the_first_start_on_a_gpu_is_no_hang_and_the_second_is_fast(

@@ -31,8 +31,9 @@ def test_counts_and_latency():
         statistics.on_segmented(FRAME, latency / 1000)
     statistics.on_dropped()
     statistics.on_failed("no light")
-    report = statistics.report(received=101)
-    assert report.total == Counts(received=101, segmented=100, dropped=1, failed=1)
+    report = statistics.report(received=101, lost=11)
+    assert report.total == Counts(received=101, lost=11, segmented=100, dropped=1, failed=1)
+    assert report.lost_share == pytest.approx(11 / 112)
     assert report.latency_p50_ms == pytest.approx(50.5)
     assert report.latency_p95_ms == pytest.approx(95.05)
     assert (report.prompts_decoded, report.last_error) == (7, "no light")
@@ -80,6 +81,8 @@ def report(error="", **figures):
         (report(), replace(ACTIVE, busy_s=12.3), ERROR, "the engine has not answered for 12 s"),
         (report(), replace(ACTIVE, busy_s=5.0), OK, "segmenting"),
         (report(), replace(ACTIVE, silent=True), WARN, "no images"),
+        (report(lost_share=0.96), replace(ACTIVE, silent=True), WARN, "96% of the images are lost"),
+        (report(lost_share=0.05), ACTIVE, OK, "segmenting"),
         (report("no depth", not_located=1), ACTIVE, WARN, "no boxes in space: no depth"),
         (report("no room", not_shown=1), ACTIVE, WARN, "shown in part only: no room"),
         (

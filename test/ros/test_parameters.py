@@ -162,6 +162,19 @@ def test_a_value_given_at_start_stays_even_if_it_is_the_default(context):
     owner.node.destroy_node()
 
 
+@pytest.mark.parametrize("rate", [5, 30])
+def test_a_change_confirmed_before_an_image_is_in_its_message(active, rate):
+    """Images go on at this rate: some are being segmented while the parameter changes."""
+    image = image_of(boxes_scene())
+    for least in (1_000_000, 0) * 5:
+        for _ in range(3):
+            active.send(image)
+            active.spin(1 / rate)
+        assert active.set(mask__min_area=least) == []
+        masks = active.with_stamp("masks", active.send(image).nanosec).masks
+        assert len(masks) == (0 if least else 2)
+
+
 # Quality of service: what users override holds, everything else follows the publishers.
 
 GOOD = image_of(boxes_scene())

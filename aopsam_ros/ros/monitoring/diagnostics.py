@@ -11,6 +11,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from aopsam_ros.ros.monitoring.statistics import Report
 
 STALLED_S = 10.0  # at one image or request: far beyond any model that a robot waits for
+MOST_LOST = 0.1  # share of the images, without a warning
+REMEDY = "give the middleware room for large images, or send them compressed (docs/robot.md)"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,14 @@ HEALTH_RULES = (
     ),
     HealthRule(
         DiagnosticStatus.WARN,
+        "more than a tenth of the images of the last five seconds were lost by the middleware",
+        lambda r, _: _if(
+            r.lost_share > MOST_LOST,
+            f"{r.lost_share:.0%} of the images are lost on their way: {REMEDY}",
+        ),
+    ),
+    HealthRule(
+        DiagnosticStatus.WARN,
         "no image came for 5 seconds",
         lambda _, s: _if(s.silent, "no images arrive"),
     ),
@@ -122,6 +132,7 @@ VALUES: Mapping[str, tuple[str, Callable[[Report, NodeStatus], object]]] = {
     "precision": ("how the engine computes", lambda _, s: s.precision),
     "prompt_source": ("where prompts come from", lambda _, s: s.prompt_source),
     "frames_received": ("images since activation", lambda r, _: r.total.received),
+    "frames_lost": ("those that the middleware lost on their way", lambda r, _: r.total.lost),
     "frames_segmented": ("those whose masks were published", lambda r, _: r.total.segmented),
     "frames_dropped": ("those replaced by a newer one", lambda r, _: r.total.dropped),
     "frames_failed": ("those that could not be segmented", lambda r, _: r.total.failed),

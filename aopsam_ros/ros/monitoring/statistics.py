@@ -20,6 +20,7 @@ class Counts:
     """Numbers of frames by what became of them."""
 
     received: int = 0
+    lost: int = 0  # by the middleware, on the way here
     segmented: int = 0  # masks published
     dropped: int = 0  # replaced by a newer one
     failed: int = 0  # not segmented
@@ -42,6 +43,7 @@ class Report:
     total: Counts = field(default_factory=Counts)
     new: Counts = field(default_factory=Counts)  # since the report before
     failing: bool = False  # the newest frame that was finished failed
+    lost_share: float = 0.0  # of the images sent lately, 0-1
     input_rate_hz: float = 0.0
     output_rate_hz: float = 0.0
     latency_p50_ms: float = float("nan")
@@ -100,14 +102,16 @@ class Statistics:
             self._prompts_decoded = segmentation.prompts_decoded
             self._masks = len(segmentation.masks)
 
-    def report(self, received: int | None = None) -> Report:
+    def report(self, received: int | None = None, lost: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
 
-        `received` are the images since the last reset; None: as many as in the report before.
+        `received` and `lost` are images since the last reset; None: as in the report before.
         """
         with self._lock:
             if received is not None:
                 self._counts = replace(self._counts, received=received)
+            if lost is not None:
+                self._counts = replace(self._counts, lost=lost)
             now, total, before = time.monotonic(), self._counts, self._reported
             began, then = self._periods[0]
             period = max(1e-3, now - began)
@@ -119,6 +123,7 @@ class Statistics:
                 total=total,
                 new=total - before,
                 failing=self._failing,
+                lost_share=recent.lost / max(1, recent.lost + recent.received),
                 input_rate_hz=recent.received / period,
                 output_rate_hz=recent.segmented / period,
                 latency_p50_ms=float(p50),
