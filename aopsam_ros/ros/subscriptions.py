@@ -71,7 +71,7 @@ class Subscriptions:
         self._last_image = last_image
         self._since = time.monotonic()
         self._warned = False
-        self._lost = 0  # of which the user has been told
+        self._lost = 0  # reported so far
         self._subscriptions: dict[str, CameraSubscription] = {}
         try:
             self._update()
