@@ -43,7 +43,7 @@ class Report:
     total: Counts = field(default_factory=Counts)
     new: Counts = field(default_factory=Counts)  # since the report before
     failing: bool = False  # the newest frame that was finished failed
-    lost_share: float = 0.0  # of the images sent lately, 0-1
+    lost_share: float = 0.0  # of the images sent recently, 0-1
     input_rate_hz: float = 0.0
     output_rate_hz: float = 0.0
     latency_p50_ms: float = float("nan")
