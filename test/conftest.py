@@ -103,3 +103,19 @@ def robot(tmp_path):
 
     with Robot(tmp_path) as client:
         yield client
+
+
+@pytest.fixture
+def refused(capfd):
+    """Run `aopsam` with words that it must refuse; its one line of why."""
+    from aopsam_ros.cli import main
+
+    def run(*words):
+        assert main([str(word) for word in words]) == 2
+        said = capfd.readouterr().err
+        assert "Traceback" not in said
+        line = said.splitlines()[-1]
+        assert line.startswith("aopsam: error: ")
+        return line
+
+    return run

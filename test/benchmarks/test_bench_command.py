@@ -130,10 +130,9 @@ def test_a_wrong_argument_is_one_line_before_anything_is_measured(words, said, t
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_missing_is_named(monkeypatch, capfd):
+def test_what_is_missing_is_named(monkeypatch, refused):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         bench.importlib.util, "find_spec", lambda name: None if name == "pyperf" else find(name)
     )
-    assert main(["bench"]) == 2
-    assert "benchmarks need pyperf: `make setup EXTRAS=bench`" in capfd.readouterr().err
+    assert "benchmarks need pyperf: `make setup EXTRAS=bench`" in refused("bench")

@@ -160,14 +160,6 @@ def test_missing_model_and_impossible_folder_are_one_clear_line(
     assert err.count("\n") == 1 and reason in err
 
 
-@pytest.mark.parametrize("words", [[], ["nothing"], ["segment", "--nothing"]])
-def test_usage_errors_end_with_2(words, capfd):
-    with pytest.raises(SystemExit) as ended:
-        main(words)
-    assert ended.value.code == 2
-    assert "usage: aopsam" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command(command, capfd):
     with pytest.raises(SystemExit) as ended:
@@ -176,7 +168,7 @@ def test_help_of_every_command(command, capfd):
     assert f"usage: aopsam {command}" in capfd.readouterr().out
 
 
-def test_models_list_and_verify(tiny_folder, tmp_path, capfd):
+def test_models_list_and_verify(tiny_folder, tmp_path, capfd, refused):
     assert main(["models", "verify", str(tiny_folder)]) == 0
     line = capfd.readouterr().out
     assert line.startswith("tiny 1 ") and line.rstrip().endswith("verified")
@@ -185,8 +177,7 @@ def test_models_list_and_verify(tiny_folder, tmp_path, capfd):
     broken = write_tiny_bundle(tmp_path / "b")
     with (broken / "encoder.onnx").open("ab") as file:
         file.write(b"\0")
-    assert main(["models", "verify", str(broken)]) == 2
-    assert "sha256" in capfd.readouterr().err
+    assert "sha256" in refused("models", "verify", str(broken))
 
 
 def test_interrupt_is_no_traceback(segment, scene, monkeypatch):

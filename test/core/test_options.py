@@ -7,7 +7,7 @@ import pytest
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS
-from aopsam_ros.options import AsfOptions, SegmenterOptions, check, parse
+from aopsam_ros.options import AsfOptions, SegmenterOptions, check
 
 
 def test_table_and_dataclasses_name_the_same_options():
@@ -53,23 +53,3 @@ def test_updated_changes_only_what_is_named():
     changed = {n for n in OPTIONS if after.flat()[n] != before.flat()[n]}
     assert changed == {"asf.min_spacing", "mask.min_area"}
     assert before == SegmenterOptions()
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
-        ("asf.smoothing_sigma", "1e0", 1.0),
-        ("asf.min_spacing", "7", 7),
-        ("asf.filtering", "max", "max"),
-    ],
-)
-def test_parse_reads_text(name, text, value):
-    assert parse(name, text) == value
-
-
-@pytest.mark.parametrize(
-    ("name", "text"), [("asf.min_spacing", "six"), ("nope", "1"), ("asf.filtering", "")]
-)
-def test_parse_refuses_text(name, text):
-    with pytest.raises(OptionError):
-        parse(name, text)

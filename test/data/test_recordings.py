@@ -63,14 +63,6 @@ def test_a_changed_image_is_another_frame(tmp_path):
     assert before.name != after.name and before.group == after.group
 
 
-def test_folders_of_the_same_name_are_told_apart(tmp_path):
-    for side in ("left", "right"):
-        (tmp_path / side / "images").mkdir(parents=True)
-        write_rgb(tmp_path / side / "images" / "a.png", draw_ellipses(0)[0])
-    left, right = (open_frames(tmp_path / side / "images") for side in ("left", "right"))
-    assert left.name == right.name and left.key() != right.key()
-
-
 @pytest.mark.parametrize("every", [1, 4])
 def test_video(tmp_path, every):
     video = write_video(tmp_path / "drive.avi", shades(10))

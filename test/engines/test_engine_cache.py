@@ -10,7 +10,7 @@ import pytest
 
 from aopsam_ros.engines import engine_cache
 from aopsam_ros.engines.engine_cache import EngineCache
-from support.other_process import hold_the_lock
+from support.gpu import hold_the_lock
 
 KEY = {"graph": "encoder", "onnx": "ab", "tensorrt": "10.3.0"}
 PLAN = bytes(range(256)) * 40

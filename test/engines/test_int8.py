@@ -123,11 +123,12 @@ def test_others_refuse_it(quantized):
         )
 
 
-def test_a_bundle_without_it_says_how_to_make_one(source, capfd):
+def test_a_bundle_without_it_says_how_to_make_one(source, refused):
     with pytest.raises(BundleError, match="deep: has no encoder in int8; `aopsam quantize` makes"):
         create_engine(load_bundle(source), EngineOptions(precision="int8"))
-    assert main(["segment", "x.jpg", "--model", str(source), "--precision", "int8"]) == 2
-    assert "has no encoder in int8" in capfd.readouterr().err
+    assert "has no encoder in int8" in refused(
+        "segment", "x.jpg", "--model", str(source), "--precision", "int8"
+    )
 
 
 @pytest.mark.parametrize(
@@ -150,14 +151,13 @@ def test_a_graph_that_is_not_what_it_must_be_is_refused(copy, change, reason):
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(b"another")])
-def test_a_damaged_graph_is_refused_and_verify_looks_at_it_too(copy, spoil, capfd):
+def test_a_damaged_graph_is_refused_and_verify_looks_at_it_too(copy, spoil, capfd, refused):
     assert main(["models", "verify", str(copy)]) == 0
     assert capfd.readouterr().out.strip().endswith("verified")
     spoil(copy / INT8)
     with pytest.raises(BundleError, match=r"encoder\.int8\.onnx: (missing|sha256 is)"):
         create_engine(load_bundle(copy), EngineOptions(precision="int8"))
-    assert main(["models", "verify", str(copy)]) == 2
-    assert INT8 in capfd.readouterr().err
+    assert INT8 in refused("models", "verify", str(copy))
 
 
 def test_it_stays_as_large_as_it_was_free_to_be(tmp_path):
@@ -226,8 +226,7 @@ def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, capfd):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_onnx_it_says_what_to_install(source, data, tmp_path, monkeypatch, capfd):
+def test_without_onnx_it_says_what_to_install(source, data, tmp_path, monkeypatch, refused):
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
     words = ["quantize", str(source), "--data", str(data), "--out", str(tmp_path / "out")]
-    assert main(words) == 2
-    assert "pip install onnx" in capfd.readouterr().err
+    assert "pip install onnx" in refused(*words)

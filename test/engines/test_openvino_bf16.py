@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, PROMPT_PART, load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
@@ -16,7 +15,7 @@ from aopsam_ros.engines.openvino.prompts import cut_prompts
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close, preprocessed
-from support.tiny_bundle import IMAGE, MAP, with_last, write_tiny_bundle
+from support.tiny_bundle import IMAGE, MAP, add_constants, nodes, with_last, write_tiny_bundle
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
 pytestmark = pytest.mark.needs("openvino")
@@ -78,14 +77,8 @@ def test_wrong_bf16_falls_back_to_fp32(tmp_path, with_bf16, caplog):
     """A number that 16 bits swallow: what is added is lost."""
     encoder = with_last(tiny_bundle.encoder(), "embedding", "Add", {"number": np.float32(4096)})
     encoder.graph.node[-1].output[0] = "large"
-    encoder.graph.node.extend(
-        [
-            helper.make_node("Conv", ["large", "unit"], ["moved"]),
-            helper.make_node("Sub", ["moved", "number"], ["embedding"]),
-        ]
-    )
-    unit = np.eye(3, dtype=np.float32)[..., None, None]
-    encoder.graph.initializer.append(numpy_helper.from_array(unit, "unit"))
+    encoder.graph.node.extend(nodes("moved = Conv(large, unit) embedding = Sub(moved, number)"))
+    add_constants(encoder.graph, unit=np.eye(3, dtype=np.float32)[..., None, None])
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": encoder}))
     with caplog.at_level(logging.WARNING):
         engine = start(bundle, "auto", with_bf16)

@@ -6,17 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.errors import BundleError, EngineError
-from support.gpu import Gpu, add_mixed_graphs
-from support.other_process import start_on_a_gpu
+from support.gpu import Gpu, add_mixed_graphs, start_on_a_gpu
 from support.stand_in_tensorrt import VERSIONS
-from support.tiny_bundle import encoder, write_tiny_bundle
+from support.tiny_bundle import encoder, model_of, write_tiny_bundle
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
 OUTPUTS = ["embedding", "confidence_map", "low_res_logits"]
@@ -49,24 +47,21 @@ def test_the_best_precision_of_a_version(gpu, bundle, mixed, caplog, precision, 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
 def test_norms_sums_and_coordinates_stay_in_32_bits(tmp_path, version):
     gpu = Gpu(version, tmp_path)
-    nodes = [
-        helper.make_node("Mul", ["point_coords", "scale"], ["scaled"]),
-        helper.make_node("Sin", ["scaled"], ["position"]),
-        helper.make_node("Mul", ["embedding", "scale"], ["features"]),
-        helper.make_node("LayerNormalization", ["features", "weight"], ["normed"]),
-        helper.make_node("Softmax", ["normed"], ["shares"]),
-        helper.make_node("Add", ["shares", "position"], ["out"]),
-    ]
-    inputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [4, 2])
-        for name in ("point_coords", "embedding")
-    ]
-    constants = [
-        numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("scale", "weight")
-    ]
-    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4, 2])
-    graph = helper.make_graph(nodes, "graph", inputs, [output], constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    ones = np.ones(2, np.float32)
+    model = model_of(
+        "float[4, 2] point_coords, float[4, 2] embedding",
+        "float[4, 2] out",
+        """
+        scaled = Mul(point_coords, scale)
+        position = Sin(scaled)
+        features = Mul(embedding, scale)
+        normed = LayerNormalization(features, weight)
+        shares = Softmax(normed)
+        out = Add(shares, position)
+        """,
+        scale=ones,
+        weight=ones,
+    )
     trt = TensorRt(gpu.module)
     trt.build(model.SerializeToString(), Precision.CHOSEN_HALF, {}, {}, lambda share: None)
     assert gpu.faults.kept_full == [

@@ -90,11 +90,10 @@ def test_results_say_what_was_measured(evaluated):
     assert float(lines[2]["one_to_one"]) == row["one_to_one"]
 
 
-def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd):
+def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd, refused):
     common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
     common += ["--prompts", "boxes,box_centres"]
-    assert main(common) == 2
-    assert "--prompts boxes needs --boxes FILE" in capfd.readouterr().err
+    assert "--prompts boxes needs --boxes FILE" in refused(*common)
     assert main([*common, "--boxes", str(boxes_file), "--boxes-ms", "5000"]) == 0
     header, *lines = capfd.readouterr().out.splitlines()
     columns = header.replace("data set", "data").split()
@@ -120,11 +119,9 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd):
         (["--data", "NEAR", "--model", "nothing"], "model bundle 'nothing' not found"),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(data, tiny_folder, capfd, given, reason):
+def test_wrong_arguments_are_one_clear_line(data, tiny_folder, refused, given, reason):
     given = [str(data[0]) if word == "NEAR" else word for word in given]
-    assert main(["evaluate", "--model", str(tiny_folder), *given]) == 2
-    error = capfd.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("aopsam: error: ") and reason in error
+    assert reason in refused("evaluate", "--model", str(tiny_folder), *given)
 
 
 def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp_path, capfd):
@@ -138,8 +135,7 @@ def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp
 
 
 def test_without_matplotlib_it_says_what_to_install(
-    tiny_folder, data, tmp_path, monkeypatch, capfd
+    tiny_folder, data, tmp_path, monkeypatch, refused
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(words(tiny_folder, data, tmp_path)) == 2
-    assert "a report needs matplotlib" in capfd.readouterr().err
+    assert "a report needs matplotlib" in refused(*words(tiny_folder, data, tmp_path))

@@ -43,12 +43,6 @@ def test_what_the_user_has_set_is_left_alone_and_other_sources_have_options_of_m
     assert names and all(name.startswith("mask.") for name in names)
 
 
-def test_the_budget_is_one_of_the_limits_tried():
-    space = SearchSpace(True, frozenset(), 11.9)
-    limits = {space.suggest(Dice(seed))["asf.max_prompts"] for seed in range(100)}
-    assert limits == {8, 11, 16, 32, 64, 128, 256, 512}
-
-
 def test_the_search_starts_near_the_models_own_values():
     values = {
         "asf.smoothing_sigma": (9.0, 4.0),

@@ -103,14 +103,13 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     assert without_times(content) == without_times(tuned[1])
 
 
-def test_a_folder_holds_one_search(tuned, bad_bundle, images, capfd):
+def test_a_folder_holds_one_search(tuned, bad_bundle, images, refused):
     out, _ = tuned
     for changed, said in (
         (("--max-calls", "5", "--limit", "5"), "another budget: choose another --out"),
         (("--max-calls", "4", "--limit", "4", "--seed", "1"), "another photographs and seed"),
     ):
-        assert main(words(bad_bundle, images, out, *changed)) == 2
-        assert f"holds a search with {said}" in capfd.readouterr().err
+        assert f"holds a search with {said}" in refused(*words(bad_bundle, images, out, *changed))
 
 
 def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path):
@@ -120,7 +119,7 @@ def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path):
     assert values["asf.filtering"] == "none" and values["mask.candidates"] == "all"
 
 
-def test_grids_can_be_tuned_too(bad_bundle, images, tmp_path, capfd):
+def test_grids_can_be_tuned_too(bad_bundle, images, tmp_path, refused):
     content = tune(
         *(bad_bundle, images, tmp_path, "--prompts", "grid6", "--trials", "25", "--limit", "3")
     )
@@ -128,8 +127,9 @@ def test_grids_can_be_tuned_too(bad_bundle, images, tmp_path, capfd):
     assert content["found"]["searched"]["prompts_decoded"] == 36
     assert not any(name.startswith("asf.") for name in content["options"])
     more = ("--prompts", "grid6", "--max-calls", "35")
-    assert main(words(bad_bundle, images, tmp_path, *more)) == 2
-    assert "'grid6' always decodes 36 prompts, more than --max-calls 35" in capfd.readouterr().err
+    assert "'grid6' always decodes 36 prompts, more than --max-calls 35" in refused(
+        *words(bad_bundle, images, tmp_path, *more)
+    )
 
 
 def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
@@ -152,11 +152,14 @@ def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
     assert tune(bad_bundle, images, tmp_path, *more) == content
 
 
-def test_a_budget_that_nothing_keeps_is_an_error(bad_bundle, images, tmp_path, monkeypatch, capfd):
+def test_a_budget_that_nothing_keeps_is_an_error(
+    bad_bundle, images, tmp_path, monkeypatch, refused
+):
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 10.0, 0.0))
     more = ("--time-ms", "99", "--limit", "2", "--trials", "3")
-    assert main(words(bad_bundle, images, tmp_path, *more)) == 2
-    assert "no setting keeps the budget of at most 99 ms" in capfd.readouterr().err
+    assert "no setting keeps the budget of at most 99 ms" in refused(
+        *words(bad_bundle, images, tmp_path, *more)
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,13 +175,10 @@ def test_a_budget_that_nothing_keeps_is_an_error(bad_bundle, images, tmp_path, m
         (["--prompts", "grid3", "--set", "grid.crop_layers=1"], "crops cannot be tuned"),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(bad_bundle, images, tmp_path, capfd, given, reason):
-    assert main(words(bad_bundle, images, tmp_path, *given)) == 2
-    error = capfd.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("aopsam: error: ") and reason in error
+def test_wrong_arguments_are_one_clear_line(bad_bundle, images, tmp_path, refused, given, reason):
+    assert reason in refused(*words(bad_bundle, images, tmp_path, *given))
 
 
-def test_without_optuna_it_says_what_to_install(bad_bundle, images, tmp_path, monkeypatch, capfd):
+def test_without_optuna_it_says_what_to_install(bad_bundle, images, tmp_path, monkeypatch, refused):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert main(words(bad_bundle, images, tmp_path)) == 2
-    assert "tuning needs optuna" in capfd.readouterr().err
+    assert "tuning needs optuna" in refused(*words(bad_bundle, images, tmp_path))

@@ -51,16 +51,6 @@ def test_agrees_with_the_definition(suppress, overlap, drawn, threshold):
     assert suppress(masks, scores, threshold).tolist() == expected
 
 
-def test_box_and_mask_overlap_differ():
-    upper = np.tri(8, dtype=bool)
-    masks = np.stack([upper, ~upper])
-    masks[1, 0, 0] = True  # so that both boxes are the whole square
-    masks[1, 7, 7] = True
-    scores = np.float32([0.9, 0.8])
-    assert suppress_masks(masks, scores, 0.5).tolist() == [0, 1]
-    assert suppress_boxes(masks, scores, 0.5).tolist() == [0]
-
-
 def test_equal_overlap_is_kept():
     masks = np.zeros((2, 1, 4), bool)
     masks[0, 0, :4] = True

@@ -123,40 +123,6 @@ def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
 
 
-def not_ours(path, checkpoint, kind):
-    """Write a file that is no checkpoint of MobileSAM."""
-    if kind == "program":
-        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
-    elif kind == "wrong model":
-        torch.save(torch.nn.Linear(2, 2).state_dict(), path)
-    else:
-        truncated = checkpoint.read_bytes()[:-1000]
-        path.write_bytes({"truncated": truncated, "empty": b"", "text": b"<html>404</html>"}[kind])
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize(
-    ("kind", "reason"),
-    [
-        ("program", "it is damaged, or holds more than tensors and plain values"),
-        ("wrong model", "not MobileSAM's weights: of 439 tensors, 439 are missing, such as"),
-        ("truncated", "not a readable checkpoint"),
-        ("empty", "not a readable checkpoint"),
-        ("text", "not a readable checkpoint"),
-    ],
-)
-def test_other_files_are_one_clear_line(aopsam, checkpoint, tmp_path, kind, reason):
-    path = tmp_path / "x.pt"
-    not_ours(path, checkpoint, kind)
-    result = aopsam("export", "--checkpoint", path, "--out", "b")
-    assert result.code == 2 and result.out == ""
-    assert result.err.count("\n") == 1
-    assert result.err.startswith(f"aopsam: error: {path}: ") and reason in result.err
-    # Torch explains how to load such a file nevertheless; nobody should.
-    assert "weights_only" not in result.err and "\x1b" not in result.err
-    assert not (tmp_path / "b").exists()
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

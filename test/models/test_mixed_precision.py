@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import TensorProto  # noqa: E402
 
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
@@ -15,6 +15,7 @@ from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
 from aopsam_ros.models.nano import EMBEDDING_CHANNELS, NanoSegmenter  # noqa: E402
 from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
 from support.random_weights import uniform  # noqa: E402
+from support.tiny_bundle import model_of  # noqa: E402
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
@@ -120,55 +121,26 @@ def test_nano_can_be_converted_as_well(tmp_path):
     assert not {"If", "Loop"} & {node.op_type for node in decoder.graph.node}
 
 
-# ------------------------------------------------------------------ graphs made by hand
+# Graphs made by hand.
 
 
-def save(
-    path, nodes, constants=(), inputs=(("x", FLOAT, [2, 2]),), outputs=(("y", FLOAT, [2, 2]),)
-):
-    described = [
-        [helper.make_tensor_value_info(*v) for v in values] for values in (inputs, outputs)
-    ]
-    items = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants]
-    graph = helper.make_graph(nodes, "graph", *described, items)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(path))
-
-
-def convert(tmp_path, *words, **named):
-    save(tmp_path / "graph.onnx", *words, **named)
+def convert(tmp_path, text, **constants):
+    onnx.save(
+        model_of("float[2, 2] x", "float[2, 2] y", text, **constants), tmp_path / "graph.onnx"
+    )
     write_mixed(tmp_path / "graph.onnx", tmp_path / "mixed.onnx")
-    return Types(tmp_path / "mixed.onnx")
-
-
-def computed(tmp_path, file="mixed.onnx", **inputs):
-    session = onnxruntime.InferenceSession(str(tmp_path / file))
-    return session.run(None, {name: np.asarray(v, np.float32) for name, v in inputs.items()})
 
 
 @pytest.mark.parametrize("value", [7e4, -1e6, np.inf, np.nan])
 def test_weights_that_do_not_fit_are_refused(tmp_path, value):
     weights = np.array([[1.0, value], [0.0, 1.0]], np.float32)
-    nodes = [helper.make_node("MatMul", ["x", "weights"], ["y"])]
     with pytest.raises(BundleError, match=r"graph\.onnx: weights does not fit into 16 bits"):
-        convert(tmp_path, nodes, [("weights", weights)])
+        convert(tmp_path, "y = MatMul(x, weights)", weights=weights)
     assert not (tmp_path / "mixed.onnx").exists()
 
 
-def test_large_weights_of_what_stays_in_float32_are_kept(tmp_path):
-    norm = helper.make_node("LayerNormalization", ["x", "scale"], ["y"])
-    types = convert(tmp_path, [norm], [("scale", np.float32([7e4, 1.0]))])
-    assert types.types["scale"] == FLOAT
-    found = computed(tmp_path, x=[[0, 1], [1, 0]])[0]
-    np.testing.assert_allclose(found, [[-7e4, 1], [7e4, -1]], rtol=1e-3)
-
-
 def test_branches_are_refused(tmp_path):
-    branch = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["same"])],
-        "branch", [], [helper.make_tensor_value_info("same", FLOAT, [2, 2])],
-    )  # fmt: skip
-    node = helper.make_node("If", ["choice"], ["y"], then_branch=branch, else_branch=branch)
+    branch = "g () => (float[2, 2] same) { same = Identity(x) }"
+    text = f"y = If (choice) <then_branch = {branch}, else_branch = {branch}>"
     with pytest.raises(BundleError, match=r"graph\.onnx: If cannot be converted"):
-        convert(tmp_path, [node], [("choice", np.array(True))])
+        convert(tmp_path, text, choice=np.array(True))

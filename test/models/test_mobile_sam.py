@@ -77,14 +77,6 @@ def test_attention_biases_are_never_stale(model):
         assert torch.equal(before, changed.image_encoder(image))
 
 
-def test_images_of_a_batch_do_not_mix(model):
-    images = cases.tensor("two images", (2, 3, 64, 64))
-    with torch.no_grad():
-        together = model.image_encoder(images)
-        alone = torch.cat([model.image_encoder(image[None]) for image in images])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
-
-
 @pytest.fixture(scope="module")
 def decode(model):
     decoder = PointDecoder(model).eval()

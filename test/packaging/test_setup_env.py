@@ -130,12 +130,6 @@ def test_old_python_is_told(script, version):
     assert f"Python {version[0]}.{version[1]} is too old" in line
 
 
-def test_entry_script_parses_on_python_2(script):
-    before_check = script.read_text(encoding="utf-8").split("from provision")[0]
-    assert before_check.isascii()
-    assert 'f"' not in before_check and "annotations" not in before_check
-
-
 @pytest.mark.parametrize("safe_path", ["", "1"])
 def test_it_starts_from_any_folder_and_in_safe_mode(script, tmp_path, safe_path):
     env = {"PYTHONSAFEPATH": safe_path, "PYTHONDONTWRITEBYTECODE": "1"}

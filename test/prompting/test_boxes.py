@@ -134,7 +134,7 @@ def test_each_box_gives_its_object(tiny_folder, name):
             segmenter.segment(rgb)
 
 
-def test_segment_with_boxes(tiny_folder, tmp_path, capfd):
+def test_segment_with_boxes(tiny_folder, tmp_path, capfd, refused):
     rgb, objects = coloured_scene(120, 160)
     write_rgb(tmp_path / "scene.png", rgb)
     write_rgb(tmp_path / "other.png", rgb)
@@ -142,8 +142,7 @@ def test_segment_with_boxes(tiny_folder, tmp_path, capfd):
     files = [str(tmp_path / name) for name in ("scene.png", "other.png")]
     words = ["segment", *files, "--model", str(tiny_folder)]
     words += ["--out", str(tmp_path / "out"), "--prompts", "boxes"]
-    assert main(words) == 2
-    assert "--prompts boxes needs --boxes FILE" in capfd.readouterr().err
+    assert "--prompts boxes needs --boxes FILE" in refused(*words)
     assert main([*words, "--boxes", str(file)]) == 2
     assert "other.png: " in capfd.readouterr().err  # the one without an entry
     content = json.loads((tmp_path / "out" / "scene.json").read_text())

@@ -188,7 +188,7 @@ def test_the_first_start_on_a_gpu_is_no_hang_and_the_second_is_fast(
     robot, tiny_folder, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("AOPSAM_ENGINE_CACHE", str(tmp_path / "engines"))
-    robot.start_node(module="support.node_on_a_gpu", model=tiny_folder)
+    robot.start_node(module="support.gpu", model=tiny_folder)
     before = len(robot.diagnostics)
     robot.activate()
     seen = [report.status[0] for report in robot.diagnostics[before:]]

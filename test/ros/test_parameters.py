@@ -241,15 +241,19 @@ def node_with(context, request):
     node.destroy_node()
 
 
-@pytest.mark.parametrize("node_with", [(f"{MASKS}.reliability", "perhaps")], indirect=True)
-def test_an_impossible_override_of_a_result_is_one_clear_error(node_with):
-    with pytest.raises(OptionError, match="/aopsam/masks cannot be used, by its qos_overrides"):
-        Publishers(node_with)
+@pytest.mark.parametrize(
+    ("node_with", "make"),
+    [
+        ((f"{MASKS}.reliability", "perhaps"), Publishers),
+        (
+            (f"{IMAGE}.depth", "deep"),
+            lambda node: Subscriptions(node, "raw", {"image": print}, lambda _: True, lambda: 0.0),
+        ),
+    ],
+    indirect=["node_with"],
+)
+def test_an_impossible_override_is_one_clear_error(node_with, make):
+    with pytest.raises(OptionError, match=r"/(aopsam/masks|image) cannot be used, by its qos_ov"):
+        make(node_with)
     topics = [publisher.topic_name for publisher in node_with.publishers]
     assert not [topic for topic in topics if topic.startswith("/aopsam/prompts")]
-
-
-@pytest.mark.parametrize("node_with", [(f"{IMAGE}.depth", "deep")], indirect=True)
-def test_an_impossible_override_of_the_images_is_one_clear_error(node_with):
-    with pytest.raises(OptionError, match="/image cannot be used, by its qos_overrides"):
-        Subscriptions(node_with, "raw", {"image": print}, lambda _: True, lambda: 0.0)

@@ -161,15 +161,6 @@ def test_rounds_leave_the_time_that_the_frames_before_took(budget_ms, batches):
     assert [len(batch) for batch in decoder.batches] == batches
 
 
-def test_prompts_without_masks_need_less_time_for_them():
-    asf = {"seconds": 0.010, "time_budget_ms": 64}
-    _, decoder, _ = run(POINTS, budget=known_budget(0.001, 0.010), **asf)
-    assert [len(batch) for batch in decoder.batches] == [1]
-    none = MaskOptions(predicted_iou_threshold=1.0)
-    _, decoder, _ = run(POINTS, budget=known_budget(0.001, 0.010), mask=none, **asf)
-    assert [len(batch) for batch in decoder.batches] == [1, 2]
-
-
 @pytest.mark.parametrize(("slow", "sizes"), [(1, [8] * 8), (2, [1] * 7 + [8])])
 def test_frames_that_warmed_the_machine_up_are_forgotten(slow, sizes):
     budget, many, asf = TimeBudget(), [[5, 5]] * 40, {"batch_size": 8, "time_budget_ms": 100}

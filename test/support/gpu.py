@@ -1,18 +1,28 @@
-"""A machine with a GPU: driver, TensorRT and engine cache."""
+"""A machine with a GPU: driver, TensorRT and engine cache.
+
+As a program: the node on such a machine, whose engines take seconds to build.
+"""
 
 import hashlib
+import os
 import sys
+import time
 
 import yaml
 
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines import registry
 from aopsam_ros.engines.base import EngineOptions, silent
 from aopsam_ros.engines.engine_cache import EngineCache
+from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
 from aopsam_ros.models.mixed_precision import write_mixed
 from support.stand_in_cuda import StandInDriver
 from support.stand_in_tensorrt import make_module
+
+BUILD_S = 1.2
 
 
 class Gpu:
@@ -63,3 +73,41 @@ def add_mixed_graphs(folder, models=None):
         mixed[name] = {"file": target.name, "sha256": digest}
     (folder / "bundle.yaml").write_text(yaml.safe_dump({**fields, "mixed_graphs": mixed}))
     return folder
+
+
+# Run in processes of their own.
+
+
+def hold_the_lock(folder, key, held, release):
+    """Take a lock and die with it on a signal."""
+    with EngineCache(folder).locked(key, lambda: None):
+        held.set()
+        release.wait(20)
+        os._exit(1)
+
+
+def start_on_a_gpu(folder, cache, go, builds):
+    """Load a bundle on a signal, and report how many engines were built."""
+    gpu = Gpu("10.3.0", cache)
+    go.wait(60)
+    gpu.start_and_stop(load_bundle(folder))
+    builds.put(len(gpu.builds))
+
+
+def run_node():
+    """Run the node; each engine takes the time that a real build would, in small."""
+    from aopsam_ros.ros.node import main
+
+    driver = StandInDriver()
+    module = make_module("10.3.0", driver)
+    build = module.Builder.build_serialized_network
+    module.Builder.build_serialized_network = lambda *a: time.sleep(BUILD_S) or build(*a)
+    sys.modules["tensorrt"] = module
+    cuda.load_driver = registry.load_driver = lambda: driver
+    code = main()
+    driver.assert_clean()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run_node())

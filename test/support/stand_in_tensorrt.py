@@ -100,13 +100,8 @@ def make_module(version, driver):
         def type(self):
             return trt.LayerType[_LAYERS.get(self._op, "ELEMENTWISE")]
 
-        @property
-        def num_inputs(self):
-            return len(self._inputs)
-
-        @property
-        def num_outputs(self):
-            return len(self._outputs)
+        num_inputs = property(lambda self: len(self._inputs))
+        num_outputs = property(lambda self: len(self._outputs))
 
         def get_input(self, index):
             return self._inputs[index]
@@ -121,16 +116,12 @@ def make_module(version, driver):
         def __init__(self, is_typed):
             self._is_typed, self._graph, self._layers, self._inputs = is_typed, b"", [], []
 
-        @property
-        def num_inputs(self):
-            return len(self._inputs)
+        num_inputs = property(lambda self: len(self._inputs))
 
         def get_input(self, index):
             return self._inputs[index]
 
-        @property
-        def num_layers(self):
-            return len(self._layers)
+        num_layers = property(lambda self: len(self._layers))
 
         def get_layer(self, index):
             return self._layers[index]
@@ -164,9 +155,7 @@ def make_module(version, driver):
             self._network._layers = [ILayer(node) for node in (*constants, *graph.node)]
             return True
 
-        @property
-        def num_errors(self):
-            return len(self._errors)
+        num_errors = property(lambda self: len(self._errors))
 
         def get_error(self, index):
             return self._errors[index]
@@ -271,9 +260,7 @@ def make_module(version, driver):
                     sizes = [s if isinstance(s, int) else -1 for s in node.shape]
                     self._tensors[node.name] = (mode, tuple(sizes), node.type)
 
-        @property
-        def num_io_tensors(self):
-            return len(self._tensors)
+        num_io_tensors = property(lambda self: len(self._tensors))
 
         def get_tensor_name(self, index):
             return list(self._tensors)[index]

@@ -131,21 +131,6 @@ def test_targets_follow_image_labels_and_settings(maps, targets, tmp_path):
     assert not targets.has(changed) and changed.image_key == image.image_key
 
 
-def test_coco_targets_follow_their_image_only(tmp_path, targets):
-    square, other = ([x, 20, 30, 20, 30, 40, x, 40] for x in (10, 12))
-    images = [{"id": i, "file_name": f"{i}.png"} for i in range(2)]
-    keys = []
-    for first in (square, other):
-        annotations = [{"image_id": i, "segmentation": [s]} for i, s in enumerate((first, square))]
-        for index in range(2):
-            cv2.imwrite(str(tmp_path / f"{index}.png"), draw_ellipses(index)[0])
-        content = json.dumps({"images": images, "annotations": annotations})
-        (tmp_path / "coco.json").write_text(content)
-        dataset = open_dataset(tmp_path / "coco.json")
-        keys.append([targets.identify(dataset, index).target_key for index in range(2)])
-    assert keys[0][0] != keys[1][0] and keys[0][1] == keys[1][1]
-
-
 @pytest.mark.parametrize("keep", [0, 50, -1])
 def test_damaged_targets_are_not_used(maps, targets, keep):
     image = stored(targets, maps)
