@@ -1,7 +1,5 @@
 """The `aopsam` command."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import logging

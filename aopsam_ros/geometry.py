@@ -1,7 +1,5 @@
 """From an image to the square tensor a SAM encoder takes, and coordinates there and back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

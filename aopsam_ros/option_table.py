@@ -4,8 +4,6 @@ They are written here only: the dataclasses of `options`, the command line and t
 are all made from `OPTIONS`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The user's own folders, and the proof that nobody else can put files there."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

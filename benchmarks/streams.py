@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aopsam_ros.commands.arguments import add_settings_argument, parse_settings
-from aopsam_ros.data.datasets import LabelledImage, open_dataset
+from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.images import instance_masks, spread

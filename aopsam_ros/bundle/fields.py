@@ -1,7 +1,5 @@
 """Reading the fields of a bundle.yaml, each with its type and range."""
 
-from __future__ import annotations
-
 import math
 import reprlib
 from collections.abc import Callable, Mapping

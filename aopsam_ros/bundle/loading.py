@@ -1,7 +1,5 @@
 """Model bundles: where they are found, and the checks before anything of them is used."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import re

@@ -1,7 +1,5 @@
 """What each graph takes and gives, and the check of a loaded graph against it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

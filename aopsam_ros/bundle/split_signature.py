@@ -13,8 +13,6 @@ M is 3, or 4 with SAM's single mask.
 The embedding counts as one of the frame's tensors. All is float32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A module has `add_arguments(parser)` and `run(arguments) -> int`, which returns 
 raises an `AopsamError` for what the user did wrong.
 """
 
-from __future__ import annotations
-
 # A subcommand's line in the help, by its name; its module has that name with underscores.
 COMMANDS: dict[str, str] = {
     "segment": "find the masks of images",

@@ -15,7 +15,7 @@ from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import needs_boxes
 
 if TYPE_CHECKING:
-    from aopsam_ros.data.datasets import InstanceDataset
+    from aopsam_ros.data.labelled_images import InstanceDataset
 
 INSTALL_TRAINING = "`make setup EXTRAS=train` or `pip install .[train]`"
 

@@ -1,7 +1,5 @@
 """`aopsam bench`: times of graphs and frames, other ways to masks, ROS, memory."""
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """`aopsam build-engines`: TensorRT engines built beforehand, as for a robot's image."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

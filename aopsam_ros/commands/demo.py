@@ -4,8 +4,6 @@ The node runs in its own process. This one plays the camera that publishes the p
 the node's results and writes images, summary.json and index.html.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import importlib.util
@@ -14,9 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from aopsam_ros.demo.domains import unused_domain
-from aopsam_ros.demo.interrupts import interrupts
 from aopsam_ros.demo.photographs import read_folder
+from aopsam_ros.demo.processes import interrupts, unused_domain
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros.resources import large_message_environment, resource_folder
 

@@ -1,7 +1,5 @@
 """`aopsam evaluate`: figures on labelled images."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

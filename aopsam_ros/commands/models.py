@@ -1,7 +1,5 @@
 """`aopsam models`: list, fetch and verify bundles and published weights."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

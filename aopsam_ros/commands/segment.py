@@ -1,7 +1,5 @@
 """`aopsam segment`: image files in, masks as JSON and an overlay out."""
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys

@@ -1,7 +1,5 @@
 """`aopsam train-segmenter`: labelled images in, a promptable segmenter out."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`aopsam tune`: the options that suit a user's own scenes, as a parameter file for the node."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from dataclasses import asdict

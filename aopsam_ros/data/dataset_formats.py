@@ -1,7 +1,5 @@
 """The formats of data sets: folders of label maps, COCO's annotations, SA-1B's."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Sequence

@@ -1,22 +1,11 @@
 """Opening data sets, whichever of the formats they have, and splitting them."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 
 from aopsam_ros.data.dataset_formats import CocoFile, LabelMapFolder, Sa1bFolder
-from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage, stack_layers
+from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.errors import DatasetError
-
-__all__ = [
-    "InstanceDataset",
-    "LabelledImage",
-    "least_fraction",
-    "open_dataset",
-    "split_by_group",
-    "stack_layers",
-]
 
 _BUCKETS = 10_000  # of the hash of a group
 

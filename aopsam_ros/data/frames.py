@@ -1,7 +1,5 @@
 """Frames: images without labels, and what gives them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

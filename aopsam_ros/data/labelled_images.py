@@ -1,7 +1,5 @@
 """Images with the ground truth of their instances, and what data sets of them offer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol

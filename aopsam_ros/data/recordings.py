@@ -1,13 +1,19 @@
 """Opening folders of images, videos and recordings of a robot."""
 
-from __future__ import annotations
-
+import functools
+import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from aopsam_ros.data.bags import Bag, is_bag
-from aopsam_ros.data.frames import FrameSource
-from aopsam_ros.data.image_files import ImageFolder, Video
-from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.data.frames import Frame, FrameSource, file_key, numbered_frame
+from aopsam_ros.errors import DatasetError, InputError, OptionError
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
 
 
 def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSource:
@@ -27,3 +33,74 @@ def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSourc
     if is_bag(path):
         return Bag(path, topic, every)
     return ImageFolder(path) if path.is_dir() else Video(path, every)
+
+
+class ImageFolder:
+    """Every image that lies in a folder, each a group of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path.resolve(), path.resolve().name
+        self.files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        if not self.files:
+            raise DatasetError(f"{path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def key(self) -> str:
+        """Return the folder's path; the frames' names tell what the images show."""
+        return str(self.path)
+
+    def frames(self) -> Iterator[Frame]:
+        """See `FrameSource`."""
+        for file in self.files:
+            content = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+            yield Frame(f"{file.stem}-{content}", file.stem, functools.partial(read_rgb, file))
+
+
+class Video:
+    """Every `every`-th frame of a video, in any format that this OpenCV reads."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.name, self.path, self.every = path.stem, path, every
+        capture = self._open()
+        self._count = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        is_readable = capture.grab()
+        capture.release()
+        if not is_readable:
+            raise DatasetError(f"{path}: no frame of this video can be read")
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            raise DatasetError(
+                f"{self.path}: neither a video that OpenCV can read, nor a folder of images, nor"
+                " a recording (a folder with metadata.yaml, .mcap, .db3, .bag)"
+            )
+        return capture
+
+    def __len__(self) -> int:
+        return math.ceil(self._count / self.every)
+
+    def key(self) -> str:
+        """See `FrameSource`."""
+        return file_key([self.path], self.every)
+
+    def frames(self) -> Iterator[Frame]:
+        """See `FrameSource`; each frame must be read before the next one is taken."""
+        capture = self._open()
+        try:
+            number = 0
+            while capture.grab():  # finds the next frame, without decoding it
+                if number % self.every == 0:
+                    yield numbered_frame(number, functools.partial(_decode, capture), self.every)
+                number += 1
+        finally:
+            capture.release()
+
+
+def _decode(capture: cv2.VideoCapture) -> NDArray[np.uint8]:
+    is_whole, bgr = capture.retrieve()
+    if not is_whole:
+        raise InputError("the frame cannot be decoded")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)

@@ -1,13 +1,16 @@
-"""A child process: started in a session of its own, logged, and always ended."""
+"""A child process: in a ROS domain of its own, logged, ended by signals, and always ended."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from aopsam_ros.errors import AopsamError
@@ -15,6 +18,12 @@ from aopsam_ros.errors import AopsamError
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
+LAST_DOMAIN = 101  # above, ports are among those that Linux hands out to programs (ROS 2's docs)
+
+# DDSI-RTPS's default ports: where the first participant of a domain on a machine listens.
+_BASE, _PER_DOMAIN, _DISCOVERY, _DATA = 7400, 250, 10, 11
+
+Check = Callable[[], None]
 
 
 class DemoError(AopsamError):
@@ -86,3 +95,48 @@ def _die_with_parent() -> None:
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Check]:
+    """Note both signals; yield a function that raises KeyboardInterrupt once one has come.
+
+    The handlers themselves raise nothing: an exception in the middle of rclpy's work, or while
+    Python destroys an object, is lost. Whoever waits calls the function in its loop.
+    """
+    received: list[int] = []
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def unused_domain() -> int:
+    """Return a domain, at random, in which nothing runs on this machine, as far as one can tell."""
+    domains = random.SystemRandom().sample(range(1, LAST_DOMAIN + 1), LAST_DOMAIN)
+    return next(filter(is_unused, domains), domains[0])
+
+
+def is_unused(domain: int) -> bool:
+    """Return whether no participant of the domain has its ports on this machine."""
+    first = _BASE + _PER_DOMAIN * domain
+    return all(_can_be_bound(first + offset) for offset in (_DISCOVERY, _DATA))
+
+
+def _can_be_bound(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True

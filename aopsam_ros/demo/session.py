@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from aopsam_ros.demo.bag import Bag, recording_into
 from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC, PhotographCamera
-from aopsam_ros.demo.interrupts import Check
 from aopsam_ros.demo.photographs import Photograph
-from aopsam_ros.demo.processes import Child, DemoError
+from aopsam_ros.demo.processes import Check, Child, DemoError
 from aopsam_ros.demo.recording import Collector, Recording
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
 

@@ -4,8 +4,6 @@ All work is done by cv2 inside each mask's box, so that the cost follows the mas
 number of masks times the frame.
 """
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence

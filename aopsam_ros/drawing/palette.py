@@ -1,7 +1,5 @@
 """Colours of masks, and colours and markers of prompts."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What every engine takes and gives: its options, the protocol, and what graphs answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol

@@ -4,8 +4,6 @@ A plan is code that the GPU's library runs. So only what this user's own builds 
 loaded: from a folder nobody else can write in, with the hash that was recorded at the build.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

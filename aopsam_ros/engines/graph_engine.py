@@ -5,8 +5,6 @@ can do without: they get an image's own sides, rounded up to a multiple of the b
 `size_divisibility`.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Running a bundle with ONNX Runtime, on an NVIDIA GPU through CUDA or on a CPU."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Iterable, Mapping

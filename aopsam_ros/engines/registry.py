@@ -1,7 +1,5 @@
 """Choosing the engine that runs a bundle."""
 
-from __future__ import annotations
-
 import logging
 import platform
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Does an engine compute what it should? Sample inputs, and the comparison of two results."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Boundary IoU (Cheng et al., arXiv 2103.16562): how well outlines agree, whatever the size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

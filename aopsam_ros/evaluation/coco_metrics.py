@@ -1,7 +1,5 @@
 """COCO's mask metrics without classes: average recall and precision, by pycocotools."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import io

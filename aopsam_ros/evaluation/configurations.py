@@ -4,8 +4,6 @@ The tables are those of the AoP-SAM paper (tables 1 to 3). Everything starts fro
 values; a sweep changes one of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Images are the outer loop: other load on the machine then affects all configurat
 interrupted run has compared them all on the images it came to.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.data.datasets import InstanceDataset
+from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError

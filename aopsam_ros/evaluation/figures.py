@@ -1,7 +1,5 @@
 """The figures of one image, and their means over many."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -10,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.evaluation.boundary import mean_boundary_iou
-from aopsam_ros.evaluation.calibration import expected_calibration_error, reliability
 from aopsam_ros.evaluation.coco_metrics import coco_figures
 from aopsam_ros.evaluation.metrics import (
     closest,
     coverage,
     crop_of,
+    expected_calibration_error,
     near_copies,
     one_to_one,
     pairwise_iou,
+    reliability,
 )
 from aopsam_ros.evaluation.panoptic import count_panoptic, mostly_unlabelled, panoptic_quality
 from aopsam_ros.results import PromptState, Segmentation

@@ -1,7 +1,5 @@
 """Flicker: masks of a stream that are gone in the next frame."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -6,8 +6,6 @@ with the mask before as input where the decoder takes one. Of a box and of sever
 SAM's single mask that counts, where the decoder gives one, else that of the highest predicted IoU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The images that are measured on: those with a ground-truth mask that counts."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.datasets import InstanceDataset, LabelledImage
+from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.evaluation.coco_metrics import compress
 from aopsam_ros.evaluation.metrics import crop_of
 

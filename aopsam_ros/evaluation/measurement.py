@@ -1,7 +1,5 @@
 """One configuration, measured image by image, each result kept at once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Memory that an allocator took once is seldom given back, so that only a fresh pr
 configuration needs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence

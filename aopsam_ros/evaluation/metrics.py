@@ -1,8 +1,6 @@
 """IoU between masks at the source's resolution, and what follows from one image's IoU matrix."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +10,8 @@ from aopsam_ros.masks.rle import Box, decode, tight_box
 from aopsam_ros.results import InstanceMask, Segmentation
 
 COPY_IOU = 0.8  # above it, a mask shows again what a better one shows
+SCORE_BINS = 10
+ScoreBin = Mapping[str, float]  # mean "score" and "iou" of the "masks" in one tenth of the scores
 
 
 class Crop(NamedTuple):
@@ -124,3 +124,31 @@ def near_copies(masks: Sequence[Crop], scores: Sequence[float]) -> float:
     ranked = [masks[index] for index in order]
     above = np.tril(pairwise_iou(ranked, ranked, COPY_IOU) > COPY_IOU, -1)
     return float(above.any(1).mean())
+
+
+def reliability(scores: Sequence[float], ious: Sequence[float]) -> list[ScoreBin]:
+    """Sort masks into ten bins by score; bins without a mask are left out.
+
+    Args:
+        scores: of the masks, 0-1.
+        ious: of each mask with its closest ground-truth one.
+    """
+    score, iou = np.asarray(scores, np.float64), np.asarray(ious, np.float64)
+    bins = np.clip((score * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
+    members = [bins == number for number in np.unique(bins)]
+    return [
+        {
+            "score": float(score[inside].mean()),
+            "iou": float(iou[inside].mean()),
+            "masks": int(inside.sum()),
+        }
+        for inside in members
+    ]
+
+
+def expected_calibration_error(bins: Sequence[ScoreBin]) -> float | None:
+    """Mean distance of score and IoU over the bins, weighted by their masks; None without any."""
+    if not bins:
+        return None
+    distances = [abs(each["score"] - each["iou"]) for each in bins]
+    return float(np.average(distances, weights=[each["masks"] for each in bins]))

@@ -1,7 +1,5 @@
 """Panoptic quality without classes (Kirillov et al., arXiv 1801.00868)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,13 +1,11 @@
 """The plots of a report, as SVG that can stand in a page; drawn by matplotlib."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aopsam_ros.errors import EngineError
-from aopsam_ros.evaluation.calibration import ScoreBin
+from aopsam_ros.evaluation.metrics import ScoreBin
 
 _STYLE = {
     # Distinct for people with colour vision deficiencies, too (Okabe and Ito).

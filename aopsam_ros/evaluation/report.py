@@ -1,7 +1,5 @@
 """The report of an evaluation for people: report.html and report.md."""
 
-from __future__ import annotations
-
 import hashlib
 import html
 from collections.abc import Sequence

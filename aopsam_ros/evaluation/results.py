@@ -1,7 +1,5 @@
 """Everything an evaluation found, as files for programs: results.json and results.csv."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

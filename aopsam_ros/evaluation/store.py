@@ -1,7 +1,5 @@
 """Results by image on disk, so that an interrupted evaluation goes on where it stopped."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

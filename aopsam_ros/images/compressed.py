@@ -1,7 +1,5 @@
 """Compressed images: JPEG, PNG and other files' contents to RGB arrays."""
 
-from __future__ import annotations
-
 import struct
 
 import cv2

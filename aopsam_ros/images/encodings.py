@@ -4,8 +4,6 @@ A message is anything with the fields of sensor_msgs `Image` or `CompressedImage
 the rosbags library made it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading and writing image files."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The files of a bundle that is being written: their hashes, and moving them into place."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path

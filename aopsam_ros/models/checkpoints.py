@@ -1,7 +1,5 @@
 """Checkpoint files: written whole or not at all, read without running code in them."""
 
-from __future__ import annotations
-
 import pickle
 import stat
 import warnings

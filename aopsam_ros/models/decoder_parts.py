@@ -1,7 +1,5 @@
 """A decoder in three modules: for each frame, each prompt, and the masks to render."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """EfficientNet-Lite feature pyramid: the pretrained backbone that `nano` starts from."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

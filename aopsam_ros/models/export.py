@@ -1,7 +1,5 @@
 """Exporting trained weights as a bundle: ONNX graphs and bundle.yaml."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

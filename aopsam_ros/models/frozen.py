@@ -1,7 +1,5 @@
 """A trained promptable model: what predictors are trained for, and bundles exported from."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Loading models from checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

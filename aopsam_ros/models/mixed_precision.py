@@ -5,8 +5,6 @@ Strongly typed TensorRT networks have no switch for 16 bits. Converters that tur
 pixels is a raster of half a pixel; so this project has its own.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`nano`: a small SAM-shaped segmenter, image encoder and promptable mask decoder together."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor, nn

@@ -6,8 +6,6 @@ mask is drawn by a tiny network of its own over a map that all prompts share, as
 2003.05664): a prompt is decoded to the weights of its masks' networks.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Each mask is drawn by a tiny network of its own, which looks at each pixel by it
 arXiv 2003.05664): at details of the image, x and y.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor

@@ -1,7 +1,5 @@
 """nano's decoder with a bundle's signatures, whole and in three parts: one image, no batches."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Exporting a torch module as an ONNX graph, compared with torch."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

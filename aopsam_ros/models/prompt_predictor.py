@@ -1,7 +1,5 @@
 """The Prompt Predictor: image and embedding to the Prompt Confidence Map (PCM) and extents."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """An encoder in 8 bits for ONNX Runtime on a CPU, calibrated on photographs."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import tempfile

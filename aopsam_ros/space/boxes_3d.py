@@ -1,7 +1,5 @@
 """From masks and a depth image to boxes in space, in the camera's optical frame (REP 103)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Random views of a labelled photograph, at the size that the encoder takes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

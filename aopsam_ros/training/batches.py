@@ -1,7 +1,5 @@
 """Batches for the segmenter: views, prompts and targets."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aopsam_ros.data.datasets import InstanceDataset, least_fraction, split_by_group
+from aopsam_ros.data.datasets import least_fraction, split_by_group
+from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import (

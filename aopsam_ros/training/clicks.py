@@ -1,7 +1,5 @@
 """Corrective clicks: a further point where the mask so far is wrong, as SAM was trained."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

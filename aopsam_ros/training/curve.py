@@ -1,7 +1,5 @@
 """The training curve: from the log to a table and a plot."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Targets of the extents: how far the object at each place reaches to all four sides."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -1,7 +1,5 @@
 """The training process: batches from a process of their own, and memory that is kept."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Losses of the promptable segmenter, of the Prompt Predictor and of the semantic map."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Batches for the predictor: random views to encode, or whole images already encoded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """From data sets to a predictor's training data: targets and, for a slow encoder, embeddings."""
 
-from __future__ import annotations
-
 import functools
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Target maps of the Prompt Predictor: a peak at each instance's innermost point."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

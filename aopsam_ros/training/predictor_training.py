@@ -1,7 +1,5 @@
 """The training loop of the Prompt Predictor: frozen encoder, target maps, MSE, Adam."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Quality of the prompts on held-out images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Files are named by a hash of what they were made from, and are written whole or not at all.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import zipfile

@@ -1,7 +1,5 @@
 """Training prompts: points inside an instance and loose boxes around it."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Provenance of checkpoints, which bundle.yaml repeats: data, machine and effort."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping

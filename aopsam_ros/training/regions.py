@@ -4,8 +4,6 @@ Most data sets outline objects and leave surfaces out. A promptable model that n
 as a target answers a click on one with the nearest object.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """The training loop of `nano`: segmenter and Prompt Predictor together, on CPU cores or a GPU."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import json

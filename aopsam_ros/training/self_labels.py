@@ -1,7 +1,5 @@
 """Self-labelling: the model's own masks, prompted by a grid, as a data set in SA-1B's format."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """What was found, as a parameter file for the node and as lines for people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import yaml

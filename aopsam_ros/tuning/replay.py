@@ -5,8 +5,6 @@ of their masks. So each photograph is encoded once and each prompt decoded once,
 trial needs it; all else is the segmenter's own code.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.datasets import InstanceDataset
+from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image

@@ -1,7 +1,5 @@
 """Which options are searched, and over what values."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

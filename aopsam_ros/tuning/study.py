@@ -1,7 +1,5 @@
 """The search itself, by optuna; every trial is kept in a file at once, so that it can go on."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass

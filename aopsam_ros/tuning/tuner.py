@@ -1,7 +1,5 @@
 """A whole tuning: encode the photographs, search, check the winner on others."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -12,7 +10,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from aopsam_ros.data.datasets import InstanceDataset, split_by_group
+from aopsam_ros.data.datasets import split_by_group
+from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image, spread

@@ -1,7 +1,5 @@
 """The table of published weights. Addresses on the internet stand here and nowhere else."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -38,9 +38,7 @@ from aopsam_benchmarks.part import (
     write_json,
 )
 from aopsam_ros.commands.arguments import engine_options, parse_settings
-from aopsam_ros.demo.domains import unused_domain
-from aopsam_ros.demo.interrupts import Check, interrupts
-from aopsam_ros.demo.processes import Child
+from aopsam_ros.demo.processes import Check, Child, interrupts, unused_domain
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.messages.images import array_to_image

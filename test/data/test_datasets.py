@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from aopsam_ros.data.datasets import open_dataset, split_by_group, stack_layers
+from aopsam_ros.data.datasets import open_dataset, split_by_group
+from aopsam_ros.data.labelled_images import stack_layers
 from aopsam_ros.errors import DatasetError, InputError
 from support.scenes import draw_ellipses, write_json, write_label_maps
 

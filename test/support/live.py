@@ -25,7 +25,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from aopsam_ros.demo.domains import is_unused
+from aopsam_ros.demo.processes import is_unused
 from aopsam_ros.ros import publishers
 from aopsam_ros.ros.publishers import DEPTH_TOPICS
 from support.messages import stamp_of

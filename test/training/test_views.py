@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aopsam_ros.data.datasets import LabelledImage
+from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.training import augmentation
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
 from aopsam_ros.training.clicks import corrective_click

@@ -1,7 +1,5 @@
 """The installed OpenVINO: what it can do on this processor, and its errors in one line."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Where the processor gains by bf16 (AMX), so does the engine, once that has been 
 the same results; coordinates of prompts stay in 32 bits.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

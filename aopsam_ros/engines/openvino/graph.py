@@ -1,7 +1,5 @@
 """Graphs of a bundle, read and compiled by OpenVINO."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ In bf16, coordinates from 512 to 1023 are multiples of 4 pixels: neighbouring pr
 OpenVINO has no switch that keeps single operators in 32 bits, but a model of its own can be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 

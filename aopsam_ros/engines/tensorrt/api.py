@@ -8,8 +8,6 @@ What there is, is found by name, not derived from the version:
 - `IProgressMonitor`: from 10 on.
 """
 
-from __future__ import annotations
-
 import enum
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,6 @@ beside any CUDA toolkit: memory and a stream do not need a framework of gigabyte
 CudaError if there is no GPU, too little memory, or the GPU is in an error state.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """One loaded plan, its context, and its place in the GPU's memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

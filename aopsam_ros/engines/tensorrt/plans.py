@@ -4,8 +4,6 @@ An engine in 16 bits may be wrong without a word. So each one is compared with a
 bits right after its build; what fails is built again in 32 bits, and that is remembered.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import logging

@@ -8,8 +8,6 @@ that is less than half the arithmetic, and the cells are never rearranged into h
 attention scores of tokens: 0, or a large negative number for padding.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn

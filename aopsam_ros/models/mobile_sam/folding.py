@@ -5,8 +5,6 @@ biases become a constant map, `position_bias`, of the whole square; an image tha
 of the square, top left, uses that part.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """What the encoder and the decoder share: layers, and operations that export without sizes."""
 
-from __future__ import annotations
-
 import functools
 from collections import OrderedDict
 from collections.abc import Callable

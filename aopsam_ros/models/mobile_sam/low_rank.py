@@ -11,8 +11,6 @@ are computed once a frame. The variance that a norm divides by is the mean squar
 follows from the parts' mean squares and their products with each other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

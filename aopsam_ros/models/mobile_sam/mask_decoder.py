@@ -1,7 +1,5 @@
 """SAM's mask decoder (arXiv 2304.02643, appendix A): tokens and image to masks."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn

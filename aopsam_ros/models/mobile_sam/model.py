@@ -1,7 +1,5 @@
 """MobileSAM as a whole, and its decoder with a bundle's signature."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES, MaskDecoder

@@ -1,7 +1,5 @@
 """SAM's prompt encoder (arXiv 2304.02643, appendix A): points, boxes and masks to tokens."""
 
-from __future__ import annotations
-
 import math
 
 import torch

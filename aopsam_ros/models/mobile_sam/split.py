@@ -3,8 +3,6 @@
 Its weights and results are those of the whole decoder; see `low_rank` for the arithmetic.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

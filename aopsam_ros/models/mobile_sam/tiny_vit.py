@@ -1,7 +1,5 @@
 """TinyViT (arXiv 2207.10666) with SAM's neck: MobileSAM's image encoder."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
