@@ -39,58 +39,38 @@ class Prompt:
 
 @dataclass(frozen=True)
 class InstanceMask:
-    """One segmented instance, run-length encoded inside its box; `masks.decode` gives its pixels.
+    """One segmented instance, run-length encoded inside its box: see `masks.decode`."""
 
-    Attributes:
-        id: from 1 on; with tracking, the same for one object in all frames.
-        bbox: x, y, width, height in source image pixels, tight around the mask.
-        area: number of pixels set.
-        predicted_iou: the decoder's estimate of the mask's quality, 0-1.
-        stability_score: how little the outline depends on the threshold, 0-1.
-        prompt: x and y of the prompt that gave it, source image pixels.
-        prompt_confidence: of that prompt, 0-1.
-        label: class of the detection that gave the prompt; "" where there is none.
-        counts: row-major run lengths inside the box, uint32: the first run is background (and may
-            be 0), then foreground and background alternate; their sum is width times height.
-    """
-
-    id: int
+    id: int  # from 1 on; with tracking, the same for one object in all frames
+    # x, y, width, height in source image pixels, tight around the mask
     bbox: tuple[int, int, int, int]
-    area: int
-    predicted_iou: float
-    stability_score: float
-    prompt: tuple[float, float]
-    prompt_confidence: float
-    label: str
+    area: int  # number of pixels set
+    predicted_iou: float  # the decoder's estimate of the mask's quality, 0-1
+    stability_score: float  # how little the outline depends on the threshold, 0-1
+    prompt: tuple[float, float]  # x and y of the prompt that gave it, source image pixels
+    prompt_confidence: float  # of that prompt, 0-1
+    label: str  # class of the detection that gave the prompt; "" where there is none
+    # row-major run lengths inside the box, uint32: the first run is background (and may be 0), then
+    # foreground and background alternate; their sum is width times height
     counts: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Everything found in one frame.
+    """Everything found in one frame."""
 
-    Attributes:
-        height: of the source image, pixels.
-        width: of the source image, pixels.
-        masks: by descending area, so that painting them in order leaves the small ones on top.
-        prompts: all of the frame, best first.
-        prompts_decoded: how many of them were decoded.
-        timings_ms: milliseconds of preprocess, encoder, predictor, sampling, decoder, filtering,
-            postprocess and total.
-        confidence_map: the prompt confidence map (PCM), float32 in 0-1, the part that shows the
-            image; None where the prompts did not come from one.
-        model: name of the bundle.
-        prompt_source: name of the prompt source.
-        status: whether a time budget left prompts undecoded.
-    """
-
-    height: int
-    width: int
+    height: int  # of the source image, pixels
+    width: int  # of the source image, pixels
+    # by descending area, so that painting them in order leaves the small ones on top
     masks: tuple[InstanceMask, ...]
-    prompts: tuple[Prompt, ...]
-    prompts_decoded: int
+    prompts: tuple[Prompt, ...]  # all of the frame, best first
+    prompts_decoded: int  # how many of them were decoded
+    # milliseconds of preprocess, encoder, predictor, sampling, decoder, filtering, postprocess and
+    # total
     timings_ms: Mapping[str, float]
+    # the prompt confidence map (PCM), float32 in 0-1, the part that shows the image; None where the
+    # prompts did not come from one
     confidence_map: NDArray[np.float32] | None
-    model: str
-    prompt_source: str
-    status: Status = Status.COMPLETE
+    model: str  # name of the bundle
+    prompt_source: str  # name of the prompt source
+    status: Status = Status.COMPLETE  # whether a time budget left prompts undecoded

@@ -60,21 +60,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale.
-
-    Attributes:
-        size_divisibility: what the sides of images must be multiples of in the encoder, the
-            predictor and the decoder's three parts, which need no padding to a square then; 0:
-            they do.
-        similarity_channels: how many of the embedding's first channels ASF filtering compares.
-        confidence_map_size: side of the map, cells; 0 without a prompt predictor.
-        predictor_inputs: of the prompt predictor: "image" and "embedding", or one of them.
-        graphs: encoder, prompt predictor (optional) and mask decoder, in 32 bits.
-        mixed_graphs: the same graphs in mixed precision, may be empty.
-        split_graphs: the decoder in three parts, may be empty.
-        int8_graphs: the encoder in 8 bits, may be empty.
-        defaults: option values by the groups of `DEFAULT_GROUPS`.
-    """
+    """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale."""
 
     folder: Path
     name: str
@@ -82,19 +68,22 @@ class Bundle:
     licence: str
     provenance: Any
     image_size: int
+    # what the sides of images must be multiples of in the encoder, the predictor and the decoder's
+    # three parts, which need no padding to a square then; 0: they do
     size_divisibility: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     embedding_shape: tuple[int, int, int, int]
-    similarity_channels: int
+    similarity_channels: int  # how many of the embedding's first channels ASF filtering compares
     low_res_mask_size: int
-    confidence_map_size: int
+    confidence_map_size: int  # side of the map, cells; 0 without a prompt predictor
     stability_offset: float
-    graphs: Mapping[str, Graph]
-    mixed_graphs: Mapping[str, Graph]
-    split_graphs: Mapping[str, Graph]
-    int8_graphs: Mapping[str, Graph]
-    defaults: Mapping[str, Mapping[str, object]]
+    graphs: Mapping[str, Graph]  # encoder, prompt predictor (optional) and mask decoder, in 32 bits
+    mixed_graphs: Mapping[str, Graph]  # the same graphs in mixed precision, may be empty
+    split_graphs: Mapping[str, Graph]  # the decoder in three parts, may be empty
+    int8_graphs: Mapping[str, Graph]  # the encoder in 8 bits, may be empty
+    defaults: Mapping[str, Mapping[str, object]]  # option values by the groups of `DEFAULT_GROUPS`
+    # of the prompt predictor: "image" and "embedding", or one of them
     predictor_inputs: tuple[str, ...] = PREDICTOR_INPUTS
 
     @property

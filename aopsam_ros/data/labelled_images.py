@@ -10,19 +10,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One image and its instances.
+    """One image and its instances."""
 
-    Attributes:
-        name: Unique within the data set.
-        rgb: `uint8 [H, W, 3]`.
-        layers: `uint16 [L, H, W]`; 0 is unlabelled, every other value is one instance, unique over
-            all layers. Instances that overlap lie on different layers.
-        points: Annotated prompt points `float32 [N, 2]` (x, y in pixels) where the data has them.
-    """
-
-    name: str
-    rgb: NDArray[np.uint8]
+    name: str  # unique within the data set
+    rgb: NDArray[np.uint8]  # `uint8 [H, W, 3]`
+    # `uint16 [L, H, W]`; 0 is unlabelled, every other value is one instance, unique over all
+    # layers. Instances that overlap lie on different layers
     layers: NDArray[np.uint16]
+    # annotated prompt points `float32 [N, 2]` (x, y in pixels) where the data has them
     points: NDArray[np.float32] | None = None
 
     def instances(self) -> list[tuple[int, int]]:

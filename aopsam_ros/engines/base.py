@@ -20,32 +20,23 @@ def silent(what: str, share: float | None, seconds: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Which engine runs a bundle, and how.
+    """Which engine runs a bundle, and how."""
 
-    Attributes:
-        engine: a name of `registry.ENGINES`; "auto": the best one that works on this machine.
-        precision: "auto", "fp16", "fp32" or "int8"; see `registry.create_engine`.
-        threads: of one graph's operators on a CPU; 0 leaves the choice to the engine.
-    """
-
+    # a name of `registry.ENGINES`; "auto": the best one that works on this machine
     engine: str = AUTO
-    precision: str = AUTO
-    threads: int = 0
+    precision: str = AUTO  # "auto", "fp16", "fp32" or "int8"; see `registry.create_engine`
+    threads: int = 0  # of one graph's operators on a CPU; 0 leaves the choice to the engine
 
 
 DEFAULTS = EngineOptions()
 
 
 class Prediction(NamedTuple):
-    """What the prompt predictor finds, over the padded square of `P` x `P` cells.
+    """What the prompt predictor finds, over the padded square of `P` x `P` cells."""
 
-    Attributes:
-        confidence_map: float32 `[P, P]` in 0-1.
-        extent_map: float32 `[4, P, P]`: distances from each cell to the left, top, right and bottom
-            of its object, in sides of the square; None where the bundle's predictor gives none.
-    """
-
-    confidence_map: NDArray[np.float32]
+    confidence_map: NDArray[np.float32]  # float32 `[P, P]` in 0-1
+    # float32 `[4, P, P]`: distances from each cell to the left, top, right and bottom of its
+    # object, in sides of the square; None where the bundle's predictor gives none
     extent_map: NDArray[np.float32] | None = None
 
 
@@ -98,22 +89,14 @@ class Engine(Protocol):
 
     Every method that runs a graph or reads a result raises InferenceError if the graph fails, or
     gives values of another shape or that are not finite.
-
-    Attributes:
-        name: one of `registry.ENGINES`.
-        device: where the graphs run: "cpu", "cuda".
-        precision: how it computes, for people: "fp32", "fp16 but encoder".
-        largest_batch: the most prompts `decode` takes at once; None: any number.
-        concurrent: whether several threads at once may use it, each with embeddings of its own.
-        has_predictor: whether the bundle came with a prompt predictor, for `predict`.
     """
 
-    name: str
-    device: str
-    precision: str
-    largest_batch: int | None
-    concurrent: bool
-    has_predictor: bool
+    name: str  # one of `registry.ENGINES`
+    device: str  # where the graphs run: "cpu", "cuda"
+    precision: str  # how it computes, for people: "fp32", "fp16 but encoder"
+    largest_batch: int | None  # the most prompts `decode` takes at once; None: any number
+    concurrent: bool  # whether several threads at once may use it, each with embeddings of its own
+    has_predictor: bool  # whether the bundle came with a prompt predictor, for `predict`
 
     @property
     def num_masks(self) -> int:

@@ -38,19 +38,12 @@ from aopsam_ros.geometry import ContentArea, Sides, content_area, crop_to_conten
 
 @dataclass
 class EncodedImage:
-    """An image's embedding where the encoder left it.
+    """An image's embedding where the encoder left it."""
 
-    Attributes:
-        area: of the padded square that was encoded.
-        embedding: of the engine's own type.
-        semantic_map: likewise; None where the encoder gives none.
-        frame: what the image's prompts share, once there are any.
-    """
-
-    area: ContentArea
-    embedding: Any
-    semantic_map: Any = None
-    frame: FrameTensors | None = None
+    area: ContentArea  # of the padded square that was encoded
+    embedding: Any  # of the engine's own type
+    semantic_map: Any = None  # likewise; None where the encoder gives none
+    frame: FrameTensors | None = None  # what the image's prompts share, once there are any
 
 
 class GraphEngine(ABC):

@@ -15,21 +15,13 @@ MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
 
 @dataclass(frozen=True)
 class LowResMasks:
-    """Masks at the decoder's resolution, one row each.
+    """Masks at the decoder's resolution, one row each."""
 
-    Attributes:
-        logits: float32 `[n, M, M]` over the padded square.
-        predicted_iou: float32 `[n]` in 0-1.
-        stability: stability score, float32 `[n]` in 0-1.
-        prompt: index of the prompt that a mask comes from, int64 `[n]`.
-        candidate: which of that prompt's three masks it is, int64 `[n]`.
-    """
-
-    logits: NDArray[np.float32]
-    predicted_iou: NDArray[np.float32]
-    stability: NDArray[np.float32]
-    prompt: NDArray[np.int64]
-    candidate: NDArray[np.int64]
+    logits: NDArray[np.float32]  # float32 `[n, M, M]` over the padded square
+    predicted_iou: NDArray[np.float32]  # float32 `[n]` in 0-1
+    stability: NDArray[np.float32]  # stability score, float32 `[n]` in 0-1
+    prompt: NDArray[np.int64]  # index of the prompt that a mask comes from, int64 `[n]`
+    candidate: NDArray[np.int64]  # which of that prompt's three masks it is, int64 `[n]`
 
     def __len__(self) -> int:
         """Return the number of masks."""

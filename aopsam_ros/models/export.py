@@ -95,15 +95,10 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
 
 @dataclass(frozen=True)
 class ExportReport:
-    """How exact an exported bundle is, by graph.
+    """How exact an exported bundle is, by graph."""
 
-    Attributes:
-        differences: largest absolute difference of the float32 graph to torch.
-        cosines: least cosine between an output in mixed precision and in float32; empty without
-            mixed graphs.
-    """
-
-    differences: Mapping[str, float]
+    differences: Mapping[str, float]  # largest absolute difference of the float32 graph to torch
+    # least cosine between an output in mixed precision and in float32; empty without mixed graphs
     cosines: Mapping[str, float]
 
 

@@ -37,19 +37,12 @@ Image = NDArray[np.float32]  # `[1, 3, S, S]`, as the encoder takes it
 
 @dataclass(frozen=True)
 class QuantizationReport:
-    """The encoder in 8 bits beside the one in 32.
+    """The encoder in 8 bits beside the one in 32."""
 
-    Attributes:
-        cosine: least cosine between their embeddings of an image.
-        time_ratio: median of the time in 8 bits over that in 32.
-        bytes_before: size of the graph in 32 bits.
-        bytes_after: size of the graph in 8 bits.
-    """
-
-    cosine: float
-    time_ratio: float
-    bytes_before: int
-    bytes_after: int
+    cosine: float  # least cosine between their embeddings of an image
+    time_ratio: float  # median of the time in 8 bits over that in 32
+    bytes_before: int  # size of the graph in 32 bits
+    bytes_after: int  # size of the graph in 8 bits
 
 
 def quantize_bundle(

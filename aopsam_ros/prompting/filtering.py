@@ -22,27 +22,18 @@ from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 
 @dataclass(frozen=True)
 class FilterContext:
-    """The kept masks of one batch, and the prompts still waiting.
+    """The kept masks of one batch, and the prompts still waiting."""
 
-    Attributes:
-        features: makes the frame's feature map; the embedding then has to come to the host.
-        geometry: of the frame.
-        low_size: side of the low-resolution square.
-        masks: bool `[n, rows, columns]` at low resolution, the part that shows the image.
-        predicted_iou: float32 `[n]`.
-        prompts: int64 `[n]`, equal for masks of one prompt.
-        points: the masks' prompts, source pixels `[n, 2]`.
-        remaining: prompts that wait, source pixels `[q, 2]`.
-    """
-
+    # makes the frame's feature map; the embedding then has to come to the host
     features: Callable[[], FeatureMap]
-    geometry: FrameGeometry
-    low_size: int
+    geometry: FrameGeometry  # of the frame
+    low_size: int  # side of the low-resolution square
+    # bool `[n, rows, columns]` at low resolution, the part that shows the image
     masks: NDArray[np.bool_]
-    predicted_iou: NDArray[np.float32]
-    prompts: NDArray[np.int64]
-    points: NDArray[np.float64]
-    remaining: NDArray[np.float64]
+    predicted_iou: NDArray[np.float32]  # float32 `[n]`
+    prompts: NDArray[np.int64]  # int64 `[n]`, equal for masks of one prompt
+    points: NDArray[np.float64]  # the masks' prompts, source pixels `[n, 2]`
+    remaining: NDArray[np.float64]  # prompts that wait, source pixels `[q, 2]`
 
     def similarity(self) -> tuple[FeatureMap, NDArray[np.float32]]:
         """Return the feature map and each mask's cosine with every pixel, `[n, pixels]`."""

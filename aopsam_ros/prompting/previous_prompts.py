@@ -13,20 +13,14 @@ from aopsam_ros.prompting.prompts import PromptSet
 
 @dataclass(frozen=True)
 class PreviousPrompts:
-    """Prompts of the frame before, and where the image has changed since.
+    """Prompts of the frame before, and where the image has changed since."""
 
-    Attributes:
-        points: float64 `[N, 2]` in source pixels: first those that gave masks, best first, then
-            those that were not decoded for want of time.
-        confidence: float32 `[N]`.
-        num_protected: how many of the first gave masks.
-        changed: bool `[rows, columns]`, any number of cells over the image.
-    """
-
+    # float64 `[N, 2]` in source pixels: first those that gave masks, best first, then those that
+    # were not decoded for want of time
     points: NDArray[np.float64]
-    confidence: NDArray[np.float32]
-    num_protected: int
-    changed: NDArray[np.bool_]
+    confidence: NDArray[np.float32]  # float32 `[N]`
+    num_protected: int  # how many of the first gave masks
+    changed: NDArray[np.bool_]  # bool `[rows, columns]`, any number of cells over the image
 
     @property
     def covers_frame(self) -> bool:

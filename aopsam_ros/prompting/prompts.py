@@ -17,40 +17,28 @@ from aopsam_ros.prompting.features import FeatureMap
 
 @dataclass(frozen=True)
 class PromptSet:
-    """N prompts, best first: foreground points, or boxes.
+    """N prompts, best first: foreground points, or boxes."""
 
-    Attributes:
-        points: float64 `[N, 2]`, x and y in source pixels; a box's centre. They stand for the
-            prompts in messages and in ASF filtering.
-        confidence: float32 `[N]` in 0-1.
-        boxes: float64 `[N, 4]`, left, top, right, bottom in source pixels; None: the points
-            themselves are the prompts.
-        num_protected: so many of the first prompts are never dropped by filtering.
-    """
-
+    # float64 `[N, 2]`, x and y in source pixels; a box's centre. They stand for the prompts in
+    # messages and in ASF filtering
     points: NDArray[np.float64]
-    confidence: NDArray[np.float32]
+    confidence: NDArray[np.float32]  # float32 `[N]` in 0-1
+    # float64 `[N, 4]`, left, top, right, bottom in source pixels; None: the points themselves are
+    # the prompts
     boxes: NDArray[np.float64] | None = None
-    num_protected: int = 0
+    num_protected: int = 0  # so many of the first prompts are never dropped by filtering
 
 
 @dataclass(frozen=True)
 class FrameInput:
-    """One frame as a prompt source gets it; what the source did not ask for may be None.
+    """One frame as a prompt source gets it; what the source did not ask for may be None."""
 
-    Attributes:
-        geometry: of the frame.
-        options: of the frame.
-        confidence_map: the PCM, float32 `[P, P]` over the padded square.
-        features: of the embedding.
-        boxes: a detector's, in source pixels.
-    """
-
-    geometry: FrameGeometry
-    options: SegmenterOptions
+    geometry: FrameGeometry  # of the frame
+    options: SegmenterOptions  # of the frame
+    # the PCM, float32 `[P, P]` over the padded square
     confidence_map: NDArray[np.float32] | None = None
-    features: FeatureMap | None = None
-    boxes: Boxes | None = None
+    features: FeatureMap | None = None  # of the embedding
+    boxes: Boxes | None = None  # a detector's, in source pixels
 
 
 class PromptSource(ABC):

@@ -33,39 +33,25 @@ Decode = Callable[[NDArray[np.float64], NDArray[np.float32]], Decoded]
 
 @dataclass(frozen=True)
 class DecodingLimits:
-    """What bounds the batches of a frame.
+    """What bounds the batches of a frame."""
 
-    Attributes:
-        adaptive: `asf.max_prompts` and ASF filtering apply.
-        largest_batch: most prompts that the engine decodes at once; None: any number.
-        low_size: side M of the decoder's masks.
-        stability_offset: of the stability score, in logits.
-    """
-
-    adaptive: bool
-    largest_batch: int | None
-    low_size: int
-    stability_offset: float
+    adaptive: bool  # `asf.max_prompts` and ASF filtering apply
+    largest_batch: int | None  # most prompts that the engine decodes at once; None: any number
+    low_size: int  # side M of the decoder's masks
+    stability_offset: float  # of the stability score, in logits
 
 
 @dataclass(frozen=True)
 class DecodedPrompts:
-    """What decoding the prompts of a frame gave.
+    """What decoding the prompts of a frame gave."""
 
-    Attributes:
-        prompts: of the frame, best first.
-        states: a `PromptState` for each prompt, int64 `[N]`: REJECTED for all that were decoded, as
-            suppression has yet to decide which masks are kept.
-        masks: that passed the filters, in the order they were decoded.
-        num_decoded: how many prompts were decoded.
-        status: whether the time budget left prompts undecoded.
-    """
-
-    prompts: PromptSet
+    prompts: PromptSet  # of the frame, best first
+    # a `PromptState` for each prompt, int64 `[N]`: REJECTED for all that were decoded, as
+    # suppression has yet to decide which masks are kept
     states: NDArray[np.int64]
-    masks: LowResMasks
-    num_decoded: int
-    status: Status
+    masks: LowResMasks  # that passed the filters, in the order they were decoded
+    num_decoded: int  # how many prompts were decoded
+    status: Status  # whether the time budget left prompts undecoded
 
 
 def decode_prompts(

@@ -36,15 +36,10 @@ from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
 @dataclass(frozen=True)
 class FrameEmbedding:
-    """An encoded image: decode as many prompts on it as wanted.
+    """An encoded image: decode as many prompts on it as wanted."""
 
-    Attributes:
-        image: as the encoder took it.
-        handle: the embedding, of the engine's own type, on its device.
-    """
-
-    image: PreprocessedImage
-    handle: Any
+    image: PreprocessedImage  # as the encoder took it
+    handle: Any  # the embedding, of the engine's own type, on its device
 
     @property
     def geometry(self) -> FrameGeometry:

@@ -74,13 +74,11 @@ class TimeBudget:
     """Estimates from the last frames how many prompts the next one has time for.
 
     Threads may share it: whether one sees the other's last frame makes no difference of note.
-
-    Attributes:
-        first_batch: times of decoding a frame's first batch, by prompts.
-        end: times of making instances of all masks after the last batch, by masks.
     """
 
+    # times of decoding a frame's first batch, by prompts
     first_batch: RecentTimes = field(default_factory=RecentTimes)
+    # times of making instances of all masks after the last batch, by masks
     end: RecentTimes = field(default_factory=RecentTimes)
 
     def least(self) -> float:

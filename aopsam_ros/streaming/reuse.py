@@ -27,16 +27,11 @@ WINDOW = 9  # pixels of a thumbnail that a change is averaged over, against nois
 
 @dataclass(frozen=True)
 class ReuseOptions:
-    """How frames build on one another.
+    """How frames build on one another."""
 
-    Attributes:
-        change_threshold: Mean difference around a place, in grey levels of 0 to 255, above which
-            it has changed.
-        key_frames: Every so many frames one is segmented on its own; 1: each.
-    """
-
+    # mean difference around a place, in grey levels of 0 to 255, above which it has changed
     change_threshold: float = 6.0
-    key_frames: int = 10
+    key_frames: int = 10  # every so many frames one is segmented on its own; 1: each
 
     def __post_init__(self) -> None:
         if not 0 <= self.change_threshold <= 255:
@@ -47,27 +42,20 @@ class ReuseOptions:
 
 @dataclass(frozen=True)
 class _LastFrame:
-    """The last frame, as far as the next one needs it.
+    """The last frame, as far as the next one needs it."""
 
-    Attributes:
-        settings: options it was segmented with.
-        size: rows and columns, pixels.
-        thumbnail: of the image.
-        new: where the prompts since the key frame are no guide, bool, cells of the thumbnail.
-        age: frames since the key frame.
-        points: of its prompts, float64 `[N, 2]`: first those that gave masks, then those that were
-            not decoded for want of time.
-        confidence: of the prompts, float32 `[N]`.
-        boxes: left, top, right, bottom of the masks that the first prompts gave, float64 `[M, 4]`.
-    """
-
-    settings: tuple[SegmenterOptions, ReuseOptions]
-    size: tuple[int, int]
-    thumbnail: Thumbnail
+    settings: tuple[SegmenterOptions, ReuseOptions]  # options it was segmented with
+    size: tuple[int, int]  # rows and columns, pixels
+    thumbnail: Thumbnail  # of the image
+    # where the prompts since the key frame are no guide, bool, cells of the thumbnail
     new: NDArray[np.bool_]
-    age: int = 0
+    age: int = 0  # frames since the key frame
+    # of its prompts, float64 `[N, 2]`: first those that gave masks, then those that were not
+    # decoded for want of time
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
+    # of the prompts, float32 `[N]`
     confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    # left, top, right, bottom of the masks that the first prompts gave, float64 `[M, 4]`
     boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
 

@@ -18,25 +18,17 @@ STEADY = 1.25  # factor: a mask whose area changed by more is no measure of its 
 
 @dataclass
 class Track:
-    """An object and its expected motion; shifts are x and y in pixels.
+    """An object and its expected motion; shifts are x and y in pixels."""
 
-    Attributes:
-        id: of the object.
-        mask: the last one.
-        centroid: of that mask, x and y in pixels.
-        appearance: mean feature, unit length, float32 `[C]`.
-        speed: the object's own, per frame, relative to the camera's motion.
-        camera: the camera's motion since the last mask, this frame's included.
-        lost: frames since the last mask, this one not included.
-    """
-
-    id: int
-    mask: InstanceMask
-    centroid: NDArray[np.float64]
-    appearance: NDArray[np.float32]
+    id: int  # of the object
+    mask: InstanceMask  # the last one
+    centroid: NDArray[np.float64]  # of that mask, x and y in pixels
+    appearance: NDArray[np.float32]  # mean feature, unit length, float32 `[C]`
+    # the object's own, per frame, relative to the camera's motion
     speed: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    # the camera's motion since the last mask, this frame's included
     camera: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    lost: int = 0
+    lost: int = 0  # frames since the last mask, this one not included
 
     @property
     def shift(self) -> Shift:

@@ -24,17 +24,12 @@ MAX_AREA_RATIO = 2.0  # of masks that may show one object
 
 @dataclass(frozen=True)
 class TrackingOptions:
-    """How masks are matched with the objects of the frames before.
+    """How masks are matched with the objects of the frames before."""
 
-    Attributes:
-        min_iou: Least IoU with where an object should be now, to be taken for it.
-        min_similarity: Least cosine of the appearances to find an object again without overlap.
-        max_lost: Frames after which an object that is not seen is forgotten.
-    """
-
-    min_iou: float = 0.3
+    min_iou: float = 0.3  # least IoU with where an object should be now, to be taken for it
+    # least cosine of the appearances to find an object again without overlap
     min_similarity: float = 0.9
-    max_lost: int = 15
+    max_lost: int = 15  # frames after which an object that is not seen is forgotten
 
     def __post_init__(self) -> None:
         if not (0 <= self.min_iou <= 1 and 0 <= self.min_similarity <= 1):

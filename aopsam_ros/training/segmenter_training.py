@@ -51,35 +51,22 @@ SEMANTIC_VIEWS = 2  # of a step: the teacher's pass costs as much as a fifth of 
 
 @dataclass(frozen=True)
 class SegmenterTrainingOptions:
-    """Everything that decides a run.
+    """Everything that decides a run."""
 
-    Attributes:
-        views: How many views to train on, over all resumed parts; the learning rate follows them.
-        backbone: `lite0` or `lite2`.
-        image_size: The encoder's input size at inference, pixels.
-        canvas: Longest side of the training crops; smaller is faster.
-        full_share: Last share of the views that are crops of `image_size` instead.
-        decay_share: Last share of the views in which the rates fall to zero.
-        batch_size: Images a step.
-        learning_rate: Peak, of the parts that start from nothing.
-        backbone_rate: Peak, of the pretrained backbone.
-        frozen_blocks: How many of the backbone's first blocks stay as pretrained.
-        surfaces: How often a view asks for regions of one colour that are unlabelled, 0-1.
-        seed: Of weights, views and prompts.
-    """
-
+    # how many views to train on, over all resumed parts; the learning rate follows them
     views: int = 200_000
-    backbone: str = "lite0"
-    image_size: int = 512
-    canvas: int = 384
-    full_share: float = 0.2
-    decay_share: float = 0.3
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    backbone_rate: float = 2.5e-4
-    frozen_blocks: int = 3
+    backbone: str = "lite0"  # `lite0` or `lite2`
+    image_size: int = 512  # the encoder's input size at inference, pixels
+    canvas: int = 384  # longest side of the training crops; smaller is faster
+    full_share: float = 0.2  # last share of the views that are crops of `image_size` instead
+    decay_share: float = 0.3  # last share of the views in which the rates fall to zero
+    batch_size: int = 8  # images a step
+    learning_rate: float = 1e-3  # peak, of the parts that start from nothing
+    backbone_rate: float = 2.5e-4  # peak, of the pretrained backbone
+    frozen_blocks: int = 3  # how many of the backbone's first blocks stay as pretrained
+    # how often a view asks for regions of one colour that are unlabelled, 0-1
     surfaces: float = 0.25
-    seed: int = 0
+    seed: int = 0  # of weights, views and prompts
 
     def __post_init__(self) -> None:
         sizes = (self.image_size, self.canvas)

@@ -34,37 +34,24 @@ from aopsam_ros.tuning.score import Score
 
 @dataclass(frozen=True)
 class CachedPrompt:
-    """What decoding one prompt gave, as far as a trial needs it.
+    """What decoding one prompt gave, as far as a trial needs it."""
 
-    Attributes:
-        predicted_iou: float32 `[3]`.
-        levels: uint8 `[3 thresholds, 3 masks, bytes]`, one bit for each logit above -offset, 0 and
-            offset, the offset of the stability score.
-        iou: with each instance, at the source's size, float64 `[3, T]`.
-        area: source pixels, int64 `[3]`.
-    """
-
-    predicted_iou: NDArray[np.float32]
+    predicted_iou: NDArray[np.float32]  # float32 `[3]`
+    # uint8 `[3 thresholds, 3 masks, bytes]`, one bit for each logit above -offset, 0 and offset,
+    # the offset of the stability score
     levels: NDArray[np.uint8]
-    iou: NDArray[np.float64]
-    area: NDArray[np.int64]
+    iou: NDArray[np.float64]  # with each instance, at the source's size, float64 `[3, T]`
+    area: NDArray[np.int64]  # source pixels, int64 `[3]`
 
 
 @dataclass(frozen=True)
 class CachedPhotograph:
-    """What one photograph's encoding gave, and the prompts decoded on it so far.
+    """What one photograph's encoding gave, and the prompts decoded on it so far."""
 
-    Attributes:
-        place: number of its data set, and index there.
-        instances: how many instances it has.
-        frame: what the prompt source gets; features are there for filtering as well.
-        prompts: decoded so far, by `_key`.
-    """
-
-    place: tuple[int, int]
-    instances: int
-    frame: FrameInput
-    prompts: dict[bytes, CachedPrompt] = field(default_factory=dict)
+    place: tuple[int, int]  # number of its data set, and index there
+    instances: int  # how many instances it has
+    frame: FrameInput  # what the prompt source gets; features are there for filtering as well
+    prompts: dict[bytes, CachedPrompt] = field(default_factory=dict)  # decoded so far, by `_key`
 
 
 class Replay:

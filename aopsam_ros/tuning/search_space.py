@@ -30,17 +30,11 @@ MOST_PROMPTS = (8, 16, 32, 64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The options to search.
+    """The options to search."""
 
-    Attributes:
-        adaptive: whether the prompt source takes the options of asf.
-        fixed: names that the user has set and that are not searched.
-        max_calls: most prompts decoded for a photograph on average; None for any number.
-    """
-
-    adaptive: bool
-    fixed: frozenset[str]
-    max_calls: float | None
+    adaptive: bool  # whether the prompt source takes the options of asf
+    fixed: frozenset[str]  # names that the user has set and that are not searched
+    max_calls: float | None  # most prompts decoded for a photograph on average; None for any number
 
     def suggest(self, trial: Any) -> dict[str, Value]:  # noqa: ANN401  (optuna is optional)
         """Ask optuna's trial for a value of every option that matters with the ones before it."""

@@ -5,28 +5,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Weights:
-    """A published file.
+    """A published file."""
 
-    Attributes:
-        name: what users call it.
-        file: file name in the cache.
-        url: where it is published.
-        size: bytes.
-        sha256: of its content, hexadecimal.
-        git_blob: git's id of its content, as the publisher's repository lists it: the SHA-1 of
-            "blob <size>", a zero byte and the file.
-        licence: SPDX identifier.
-        description: one line for `aopsam models list`.
-    """
-
-    name: str
-    file: str
-    url: str
-    size: int
-    sha256: str
+    name: str  # what users call it
+    file: str  # file name in the cache
+    url: str  # where it is published
+    size: int  # bytes
+    sha256: str  # of its content, hexadecimal
+    # git's id of its content, as the publisher's repository lists it: the SHA-1 of "blob <size>", a
+    # zero byte and the file
     git_blob: str
-    licence: str
-    description: str
+    licence: str  # SPDX identifier
+    description: str  # one line for `aopsam models list`
 
 
 KNOWN: dict[str, Weights] = {
