@@ -1,7 +1,5 @@
 """What a segmented frame consists of: the types that every other part exchanges."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass

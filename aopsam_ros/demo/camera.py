@@ -1,7 +1,5 @@
 """A camera made of photographs: publishes them as images with CameraInfo, at a steady rate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np

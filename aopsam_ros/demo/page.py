@@ -1,7 +1,5 @@
 """The demo's page: page.html filled with images, legend and figures; it needs no other file."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from html import escape

@@ -1,7 +1,5 @@
 """The photographs that the demo's camera shows."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the demo collects: every published frame, and what the node published for it."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """What a demo run leaves behind: an overlay and the masks of each photograph, summary and page."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections import Counter

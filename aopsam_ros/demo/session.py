@@ -1,7 +1,5 @@
 """One run of the demo: the node in its own process, camera and collector in this one."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

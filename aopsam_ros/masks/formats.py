@@ -3,8 +3,6 @@
 Every function takes `InstanceMask` objects of a `Segmentation` as well as `msg/Mask.msg` messages.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Masks of which one lies in another are merged into one, at low resolution (Efficient SAM2)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array

@@ -4,8 +4,6 @@ The first run is background and may be 0; then foreground and background alterna
 differs: it is column-major and covers the whole image.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

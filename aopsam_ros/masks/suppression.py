@@ -4,8 +4,6 @@ Masks are visited by descending score (the first of equals first); every later o
 kept mask is *above* the threshold is dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -3,8 +3,6 @@
 A confidence and then a class may follow the corners.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ Efficient SAM2 clusters the encoder's attention. An encoder of windows only has 
 the whole image; there the cosine similarity of its features takes that place.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

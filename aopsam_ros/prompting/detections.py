@@ -1,7 +1,5 @@
 """Object-aware sampling: a detector's boxes as prompts."""
 
-from __future__ import annotations
-
 from aopsam_ros.errors import InputError
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource

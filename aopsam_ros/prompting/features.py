@@ -1,7 +1,5 @@
 """The encoder's features as ASF filtering and clustering compare them: unit length, no padding."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -7,8 +7,6 @@ earlier batches have been compared with the remaining prompts before. docs/evalu
 figures of every rule.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

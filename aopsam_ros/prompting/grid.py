@@ -1,7 +1,5 @@
 """A regular grid of point prompts, as SAM's automatic mask generator lays it."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """What a frame of a stream takes over from the frame before it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What prompts are, and what a source of prompts may use to propose them."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """ASF, coarse: from the prompt confidence map (PCM) to candidate point prompts."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

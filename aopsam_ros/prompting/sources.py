@@ -1,7 +1,5 @@
 """The table of prompt sources, and the choice among them."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Subscriptions to a camera that suit whatever its driver publishes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What rclpy leaves to lifecycle nodes: error reporting, refusals, and a clean end."""
 
-from __future__ import annotations
-
 import functools
 import signal
 import traceback

@@ -4,8 +4,6 @@ configure loads the model and warms it up, activate subscribes. The executor's t
 the pipeline's workers segment and publish.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An image on its way through the node, and what belongs to it by stamp: boxes, depth."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """The table of the node's parameters, and the immutable objects that their values make."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar

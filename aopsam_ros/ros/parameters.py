@@ -1,7 +1,5 @@
 """The node's parameters: declared from the table, validated, read as one immutable object."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

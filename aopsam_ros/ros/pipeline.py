@@ -1,7 +1,5 @@
 """From an image message to published results: workers, always on the newest image."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

@@ -1,7 +1,5 @@
 """The node's publishers: created in configure, active while the node is."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Quality of service that users may override, as ROS names it: `qos_overrides.<topic>...`."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Files that come with the package: photographs, parameter files, settings of Fast DDS."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

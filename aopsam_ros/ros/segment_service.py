@@ -1,7 +1,5 @@
 """The service `~/segment`: prompts from outside, answered between two frames."""
 
-from __future__ import annotations
-
 import time
 import traceback
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The node's subscriptions: made in activate, gone after deactivate."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from typing import Any

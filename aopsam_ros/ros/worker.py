@@ -1,7 +1,5 @@
 """Threads that work on the newest item only, and on tasks in between."""
 
-from __future__ import annotations
-
 import functools
 import threading
 import time

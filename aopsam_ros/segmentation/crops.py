@@ -5,8 +5,6 @@ and `SamAutomaticMaskGenerator`): layer i has 2^i x 2^i overlapping crops, a mas
 may have cut is left out, and where boxes of two crops overlap the mask of the smaller crop stays.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """ASF's rounds: decode a batch of prompts, filter its masks and the remaining prompts, repeat."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field

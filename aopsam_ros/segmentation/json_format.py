@@ -1,7 +1,5 @@
 """A segmentation as JSON, as `aopsam segment` writes it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -4,8 +4,6 @@ A batch of prompts, and the end of a frame, have a fixed cost besides that of ea
 as much as two or three prompts of MobileSAM on a processor, seven of `nano`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How far the whole image moved since the frame before."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray

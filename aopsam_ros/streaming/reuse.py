@@ -6,8 +6,6 @@ found again: the first one, any after a cut or with other options or of another 
 `key_frames`-th.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The frames of one camera: each builds on the one before, and objects keep their ids."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """One tracked object, and what objects look like: the encoder's features inside their masks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Ids that stay with an object from frame to frame, by overlap and by appearance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

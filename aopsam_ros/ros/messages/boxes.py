@@ -1,7 +1,5 @@
 """A detector's message as box prompts, and its classes as the names of the masks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

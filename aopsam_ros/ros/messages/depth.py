@@ -1,7 +1,5 @@
 """Depth images (REP 118) to metres."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

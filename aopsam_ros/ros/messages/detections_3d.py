@@ -1,7 +1,5 @@
 """Masks in space, as ROS messages: boxes, and a cloud of labelled points."""
 
-from __future__ import annotations
-
 import array
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """cv_bridge, where it is installed, and arrays to image messages."""
 
-from __future__ import annotations
-
 import array
 import functools
 import sys

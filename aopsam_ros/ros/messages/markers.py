@@ -6,8 +6,6 @@ z = 0 through the frame's origin, a pixel being `pixel_size` metres: the image a
 left pixel is at the origin.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

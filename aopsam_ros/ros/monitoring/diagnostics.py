@@ -1,7 +1,5 @@
 """The node's message on /diagnostics (REP 107): once a second, OK, WARN or ERROR."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

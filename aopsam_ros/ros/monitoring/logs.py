@@ -1,7 +1,5 @@
 """The node's log: records of the library, and repeated warnings held back."""
 
-from __future__ import annotations
-
 import logging
 import re
 import threading

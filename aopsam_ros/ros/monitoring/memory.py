@@ -1,7 +1,5 @@
 """Memory in use by the process and on the GPU, and what glibc's malloc keeps of freed memory."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
