@@ -14,12 +14,7 @@ from aopsam_ros.evaluation.metrics import Crop, crop_of
 HAS_PYCOCOTOOLS = importlib.util.find_spec("pycocotools") is not None
 MOST_MASKS = (10, 100, 1000)  # best ones of an image that may count
 # COCO's, pixels squared, made for its images of about 640 x 480.
-SIZES = {
-    "": (0, 1e10),
-    "_small": (0, 32**2),
-    "_medium": (32**2, 96**2),
-    "_large": (96**2, 1e10),
-}
+SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}
 RECALLS = tuple(f"ar_{most}{size}" for size in SIZES for most in MOST_MASKS)
 COCO_FIGURES = (*RECALLS, "average_precision")
 

@@ -79,8 +79,7 @@ SUPPRESSION: dict[
 
 
 def _greedy(
-    scores: NDArray[np.float32],
-    overlapping: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]],
+    scores: NDArray[np.float32], overlapping: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]]
 ) -> NDArray[np.int64]:
     remaining = np.argsort(-scores, kind="stable").astype(np.int64)
     kept: list[int] = []

@@ -243,10 +243,7 @@ def _run_samples(plan: GraphPlan, path: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _write_description(
-    work: Path,
-    parts: BundleParts,
-    exported: Mapping[str, ExportedGraph],
-    facts: Mapping[str, Any],
+    work: Path, parts: BundleParts, exported: Mapping[str, ExportedGraph], facts: Mapping[str, Any]
 ) -> None:
     description = {
         **{key: facts[key] for key in ("name", "version", "licence")},

@@ -34,10 +34,7 @@ def resource_folder(name: str) -> Path:
 
 def _share_folder() -> Path | None:
     try:
-        from ament_index_python.packages import (
-            PackageNotFoundError,
-            get_package_share_directory,
-        )
+        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
     except ImportError:
         return None
     try:

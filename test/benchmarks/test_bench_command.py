@@ -6,13 +6,9 @@ import platform
 
 import pytest
 
-from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import bench
-from aopsam_ros.engines.base import EngineOptions
-from support.scenes import coloured_scene
 from support.tiny_bundle import write_tiny_bundle
-from support.tiny_split import write_split_bundle
 
 for needed in bench.NEEDED:
     pytest.importorskip(needed)
@@ -61,28 +57,6 @@ def test_every_part_reports_what_it_measured(measured):
     assert len(found["growth"]["budgets"]) == 3
     assert [row["size"] for row in found["growth"]["sizes"]] == ["320x240"]
     assert found["growth"]["cameras"][0]["fps_each"] > 0
-
-
-def test_a_grid_is_also_decoded_in_one_piece(tmp_path):
-    """And with the same masks, where the bundle has the decoder in parts, or another is given."""
-    from aopsam_benchmarks.whole_frames import contenders
-
-    bundle = load_bundle(write_split_bundle(tmp_path / "split"))
-    engine = EngineOptions(engine="onnxruntime", threads=1)
-    published = tmp_path / "published.onnx"
-    published.write_bytes(bundle.graphs["mask_decoder"].read())
-    found = contenders(bundle, engine, "grid4", {"encoder.padding": "least"}, published)
-    names = "auto", "grid4", "grid4, the bundle's options"
-    whole = "decoder in one piece", "the published decoder"
-    assert tuple(found) == (*names, *(f"{names[-1]}, {decoder}" for decoder in whole))
-    rgb, _ = coloured_scene()
-    ours, *grids = (segmenter.segment(rgb) for segmenter in found.values())
-    assert {grid.prompts_decoded for grid in grids} == {16}
-    areas = [[mask.area for mask in grid.masks] for grid in grids]
-    assert areas[1] == areas[2] == areas[3] != []
-    assert found["auto"].options.encoder.padding == "least"
-    assert found[names[-1]].options.encoder.padding == "square"
-    assert ours.masks
 
 
 def test_options_are_those_of_every_part_with_frames(tiny_folder, tmp_path):

@@ -52,22 +52,6 @@ def test_products_by_hand(operator, attributes, x, weights, expected):
     assert count([node], {"x": x}, named) == expected
 
 
-def test_only_the_branch_that_runs_counts():
-    def branch(name, weight):
-        output = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        node = helper.make_node("MatMul", ["x", weight], [name])
-        return helper.make_graph([node], name, [], [output])
-
-    condition = numpy_helper.from_array(np.array(True), "yes")
-    branches = {"then_branch": branch("a", "small"), "else_branch": branch("b", "large")}
-    nodes = [
-        helper.make_node("Constant", [], ["yes"], value=condition),
-        helper.make_node("If", ["yes"], ["y"], **branches),
-    ]
-    weights = [("small", (5, 2)), ("large", (5, 2000))]
-    assert count(nodes, {"x": (3, 5)}, weights) == 3 * 5 * 2
-
-
 def test_outputs_are_given_and_masks_of_prompts_become_rows():
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     graph = model([node], {"x": ("n", 5)}, [("w", ones(5, 2))])

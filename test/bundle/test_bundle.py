@@ -8,14 +8,7 @@ import pytest
 import yaml
 
 from aopsam_ros.bundle import loading as bundle_module
-from aopsam_ros.bundle.loading import (
-    DECODER,
-    ENCODER,
-    SPLIT,
-    available,
-    find_bundle,
-    load_bundle,
-)
+from aopsam_ros.bundle.loading import DECODER, ENCODER, SPLIT, available, find_bundle, load_bundle
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, EngineError

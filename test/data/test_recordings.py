@@ -10,12 +10,7 @@ from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, EngineError
 from aopsam_ros.images.files import write_rgb
 from support.scenes import draw_ellipses
-from support.written_bags import (
-    IMAGE,
-    image_message,
-    text_message,
-    write_bag,
-)
+from support.written_bags import IMAGE, image_message, text_message, write_bag
 
 pytest.importorskip("rosbags")
 
@@ -156,36 +151,29 @@ def empty_folder(path):
     return path
 
 
+def no_images(path):
+    return write_bag(path, {"/chat": [text_message("hello")]})
+
+
+def damaged(name, change):
+    """Make a recording of which a file is changed."""
+
+    def make(path):
+        bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
+        file = next(bag.glob(name))
+        file.write_bytes(change(file.read_bytes()))
+        return bag
+
+    return make
+
+
 def text_file(path):
     path.write_text("not a video")
     return path
 
 
-def no_images(path):
-    return write_bag(path, {"/chat": [text_message("hello")]})
-
-
-def no_messages(path):
-    return write_bag(path, {"/camera": []})
-
-
-def cut_mcap(path):
-    bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
-    file = next(bag.glob("*.mcap"))
-    file.write_bytes(file.read_bytes()[:300])
-    return bag
-
-
-def cut_metadata(path):
-    bag = write_bag(path, {"/camera": [image_message(rgb, "rgb8") for rgb in shades(3)]})
-    (bag / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
-    return bag
-
-
 def not_mcap(path):
-    path = path.with_suffix(".mcap")
-    path.write_bytes(b"something else")
-    return path
+    return text_file(path.with_suffix(".mcap"))
 
 
 @pytest.mark.parametrize(
@@ -195,9 +183,12 @@ def not_mcap(path):
         (empty_folder, "no image in this folder"),
         (text_file, "neither a video"),
         (no_images, "no topic of sensor_msgs/msg/Image"),
-        (no_messages, "no image was recorded on /camera"),
-        (cut_mcap, "not a readable recording"),
-        (cut_metadata, "not a readable recording"),
+        (lambda path: write_bag(path, {"/camera": []}), "no image was recorded on /camera"),
+        (damaged("*.mcap", lambda content: content[:300]), "not a readable recording"),
+        (
+            damaged("metadata.yaml", lambda _: b"["),
+            "not a readable recording",
+        ),
         (not_mcap, "not a readable recording"),
     ],
 )

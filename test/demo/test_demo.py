@@ -4,8 +4,6 @@ The contents of what it leaves behind are checked: figures that fit together, ov
 the masks, masks that cover the objects a person outlined.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -15,14 +13,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from aopsam_ros.images.files import read_rgb
 from support.golden_masks import hand_masks
@@ -45,24 +40,24 @@ class Run:
     stderr: str
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self):
         return dict(json.loads((self.out / "summary.json").read_text(encoding="utf-8")))
 
 
-def folder_with(folder: Path, names: Sequence[str]) -> Path:
+def folder_with(folder, names):
     folder.mkdir()
     for name in names:
         shutil.copy(PHOTOGRAPHS / name, folder)
     return folder
 
 
-def demo(out: Path, *arguments: str) -> Run:
+def demo(out, *arguments):
     command = [*COMMAND, "--out", str(out), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     return Run(out, done.returncode, done.stdout, done.stderr)
 
 
-def marked_processes(mark: str) -> list[str]:
+def marked_processes(mark):
     """Return the command lines of all running processes whose environment holds the mark."""
     found = []
     for entry in Path("/proc").iterdir():
@@ -75,7 +70,7 @@ def marked_processes(mark: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def two_photographs(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def two_photographs(tmp_path_factory):
     """A run over two photographs of different sizes."""
     base = tmp_path_factory.mktemp("demo")
     photographs = folder_with(base / "photographs", ["cat.jpg", "coffee.jpg"])
@@ -85,9 +80,7 @@ def two_photographs(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-def test_the_figures_fit_together_and_each_photograph_has_masks_and_prompts(
-    two_photographs: Run,
-) -> None:
+def test_the_figures_fit_together_and_each_photograph_has_masks_and_prompts(two_photographs):
     summary = two_photographs.summary
     assert summary["published"] == 20 == summary["frames"] + summary["dropped"]
     assert 2 <= summary["frames"] <= 20
@@ -110,7 +103,7 @@ def test_the_figures_fit_together_and_each_photograph_has_masks_and_prompts(
 @pytest.mark.parametrize(
     ("name", "title"), [("cat.jpg", "cat"), ("coffee.jpg", "cup"), ("coffee.jpg", "spoon")]
 )
-def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) -> None:
+def test_masks_cover_the_objects(two_photographs, name, title):
     """One of the masks fits the outline that a person drew, and the overlay shows it."""
     wanted = hand_masks(name)[title]
     found = masks_of(two_photographs.out / f"{Path(name).stem}.json")
@@ -120,7 +113,7 @@ def test_masks_cover_the_objects(two_photographs: Run, name: str, title: str) ->
     assert overlaid(two_photographs, name)[2][best].mean() > 0.8
 
 
-def overlaid(run: Run, name: str) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.bool_]]:
+def overlaid(run, name):
     """Return a photograph, its overlay, and where they differ visibly."""
     photograph = read_rgb(PHOTOGRAPHS / name).astype(int)
     overlay = read_rgb(run.out / f"{Path(name).stem}_overlay.png").astype(int)
@@ -128,7 +121,7 @@ def overlaid(run: Run, name: str) -> tuple[NDArray[np.int_], NDArray[np.int_], N
     return photograph, overlay, np.abs(overlay - photograph).sum(axis=2) > 12
 
 
-def masks_of(path: Path) -> list[NDArray[np.bool_]]:
+def masks_of(path):
     """Decode a result's masks by hand: run lengths, row by row inside the box."""
     result = json.loads(path.read_text(encoding="utf-8"))
     masks = []
@@ -143,7 +136,7 @@ def masks_of(path: Path) -> list[NDArray[np.bool_]]:
     return masks
 
 
-def test_the_page_is_whole_and_needs_nothing_else(two_photographs: Run) -> None:
+def test_the_page_is_whole_and_needs_nothing_else(two_photographs):
     page = (two_photographs.out / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") >= 3 * 2
     assert not re.search(r'(?:src|href)="(?!data:)', page), "it refers to another file"
@@ -154,7 +147,7 @@ def test_the_page_is_whole_and_needs_nothing_else(two_photographs: Run) -> None:
     assert f"{two_photographs.summary['frames']}</b>" in page
 
 
-def test_a_broken_photograph_is_skipped_with_a_line(tmp_path: Path) -> None:
+def test_a_broken_photograph_is_skipped_with_a_line(tmp_path):
     photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
     whole = (PHOTOGRAPHS / "coffee.jpg").read_bytes()
     (photographs / "broken.jpg").write_bytes(whole[:20])
@@ -179,9 +172,7 @@ def test_a_broken_photograph_is_skipped_with_a_line(tmp_path: Path) -> None:
         (["--record", "{tmp}/a_file/out.mcap"], "a_file cannot be made"),
     ],
 )
-def test_bad_arguments_are_refused_at_once_in_one_clear_line(
-    tmp_path: Path, arguments: list[str], reason: str
-) -> None:
+def test_bad_arguments_are_refused_at_once_in_one_clear_line(tmp_path, arguments, reason):
     (tmp_path / "a_file").touch()
     run = demo(tmp_path / "out", *(word.format(tmp=tmp_path) for word in arguments))
     assert run.code == 2 and not (tmp_path / "out").exists()
@@ -189,7 +180,7 @@ def test_bad_arguments_are_refused_at_once_in_one_clear_line(
     assert reason in line
 
 
-def test_a_model_that_is_not_there_is_said_with_the_nodes_words(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_said_with_the_nodes_words(tmp_path):
     photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
     run = demo(tmp_path / "out", "--photos", str(photographs), "--model", "no_such_model")
     assert run.code == 2
@@ -202,7 +193,7 @@ def test_a_model_that_is_not_there_is_said_with_the_nodes_words(tmp_path: Path) 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_behind_when_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+def test_nothing_is_left_behind_when_interrupted(tmp_path, number):
     photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
     mark = uuid.uuid4().hex
     command = [*COMMAND, "--out", str(tmp_path / "out"), "--photos", str(photographs)]
@@ -219,7 +210,7 @@ def test_nothing_is_left_behind_when_interrupted(tmp_path: Path, number: signal.
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def _wait_until(condition: Any, seconds: float) -> None:
+def _wait_until(condition, seconds):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -227,7 +218,7 @@ def _wait_until(condition: Any, seconds: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recorded(tmp_path_factory):
     """The recording of a short run; another file was there before."""
     pytest.importorskip("rosbags")
     base = tmp_path_factory.mktemp("record")
@@ -242,12 +233,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded: Path) -> None:
+def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded):
     from rosbags.highlevel import AnyReader
 
     with AnyReader([recorded]) as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
-        messages: dict[str, list[Any]] = {topic: [] for topic in counts}
+        messages = {topic: [] for topic in counts}
         times = []
         for connection, at, raw in reader.messages():
             times.append(at)
@@ -272,7 +263,7 @@ def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded: Path) ->
             assert sum(mask.counts[1::2]) == mask.area
 
 
-def test_the_recording_describes_its_messages_for_other_tools(recorded: Path) -> None:
+def test_the_recording_describes_its_messages_for_other_tools(recorded):
     from rosbags.highlevel import AnyReader
 
     content = recorded.read_bytes()

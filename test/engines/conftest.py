@@ -11,10 +11,7 @@ from aopsam_ros.images.files import read_rgb
 from support.gpu import Gpu
 from support.stand_in_tensorrt import VERSIONS
 
-ON_CPU = [
-    OnnxRuntimeEngine,
-    pytest.param(OpenVinoEngine, marks=pytest.mark.needs("openvino")),
-]
+ON_CPU = [OnnxRuntimeEngine, pytest.param(OpenVinoEngine, marks=pytest.mark.needs("openvino"))]
 
 
 @pytest.fixture(scope="session", params=ON_CPU, ids=["onnxruntime", "openvino"])

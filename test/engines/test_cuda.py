@@ -42,13 +42,6 @@ def buffer(device):
     buffer.close()
 
 
-def test_device_describes_itself(driver, device):
-    assert (device.name, device.compute_capability) == ("Orin", "8.7")
-    assert device.driver_version == "12.6"
-    driver.version = 13010
-    assert device.driver_version == "13.1"
-
-
 def test_what_goes_in_comes_out(stream, buffer):
     array = np.arange(20, dtype=np.float32).reshape(4, 5)
     stream.copy_in(array, buffer)

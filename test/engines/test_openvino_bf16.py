@@ -133,11 +133,3 @@ def test_a_cut_graph_computes_the_same(bundles, engines, openvino, name, graph):
         found = run_cut(openvino, read_model(openvino, content, graph), inputs)
         for output, array in zip(session.get_outputs(), session.run(None, inputs), strict=True):
             assert_close(found[output.name], array)
-
-
-def test_sizes_change_in_bf16_as_well(nano_bundle, with_bf16, engines):
-    bf16, reference = start(nano_bundle, "fp16", with_bf16), engines("nano")[1]
-    image = sample_inputs(nano_bundle)["encoder"][0]["image"]
-    for valid in ((512, 512), (288, 512), (512, 320), (288, 512)):
-        found, wanted = (r.embedding(r.encode(image, valid)) for r in (bf16, reference))
-        check("nano", {"embedding": found}, {"embedding": wanted}, 0.999)

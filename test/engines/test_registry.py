@@ -44,16 +44,6 @@ def test_unknown_engine_is_refused(bundle):
         create_engine(bundle, EngineOptions(engine="ort"))
 
 
-@pytest.mark.parametrize(("engine", "why"), [("auto", "auto"), ("onnxruntime", "as requested")])
-def test_choice_is_logged(bundle, monkeypatch, caplog, engine, why):
-    install(monkeypatch, None)
-    engine = create_engine(bundle, EngineOptions(engine=engine))
-    assert engine.name == "onnxruntime"
-    (record,) = caplog.records
-    assert record.levelname == "INFO"
-    assert record.message.startswith(f"engine onnxruntime on {engine.device} ({why}")
-
-
 UNUSABLE = {
     "missing": (None, "cannot be imported .*pip install openvino"),
     "old": (stand_in("2023.3.0-13775"), r"OpenVINO 2023\.3\.0-13775 is too old: 2024\.0 or newer"),

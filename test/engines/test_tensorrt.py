@@ -1,7 +1,5 @@
 """TensorRT's engine on all versions: right results, from the GPU's memory, allocated once."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -76,16 +74,6 @@ def test_only_small_results_leave_the_gpu(modern_gpu, modern, monkeypatch):
     assert copied[1:] == [MAP * MAP * 4] * 2
 
 
-def test_logits_are_those_of_the_masks_asked_for(modern, bundle):
-    coords, labels = prompts(5)
-    decoded = modern.decode(modern.encode(IMAGE), coords, labels)
-    reference = OnnxRuntimeEngine(bundle)
-    wanted = reference.decode(reference.encode(IMAGE), coords, labels).all_logits
-    rows, columns = np.array([4, 0, 4]), np.array([2, 1, 0])
-    np.testing.assert_allclose(decoded.logits(rows, columns), wanted[rows, columns], atol=1e-5)
-    assert decoded.logits(rows[:0], columns[:0]).shape == (0, MAP, MAP)
-
-
 def test_what_was_overwritten_is_refused(modern):
     first = modern.encode(IMAGE)
     decoded = modern.decode(first, *prompts(2))
@@ -119,14 +107,6 @@ def test_more_prompts_than_fit_are_decoded_in_parts(modern, bundle):
     reference = Segmenter(bundle, OnnxRuntimeEngine(bundle))
     wanted, _ = reference.decode(reference.encode(rgb), coords, labels)
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
-
-
-def test_any_thread_may_run_it(modern):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(modern.encode(IMAGE)))
-    thread.start()
-    thread.join()
-    assert found == [1]
 
 
 def test_an_image_of_another_size_is_refused(engine):

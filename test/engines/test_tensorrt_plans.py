@@ -14,7 +14,7 @@ from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.errors import BundleError, EngineError
 from support.gpu import Gpu, add_mixed_graphs, start_on_a_gpu
 from support.stand_in_tensorrt import VERSIONS
-from support.tiny_bundle import encoder, model_of, write_tiny_bundle
+from support.tiny_bundle import model_of, write_tiny_bundle
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
 OUTPUTS = ["embedding", "confidence_map", "low_res_logits"]
@@ -120,14 +120,6 @@ def test_another_version_or_gpu_builds_its_own(modern_gpu, bundle, version, name
     assert len(other.builds) == 3
     modern_gpu.start_and_stop(bundle)
     assert len(modern_gpu.builds) == 3
-
-
-def test_another_graph_builds_its_own(modern_gpu, bundle, tmp_path):
-    modern_gpu.start_and_stop(bundle)
-    model = encoder()
-    model.doc_string = "another one"
-    modern_gpu.start_and_stop(load_bundle(write_tiny_bundle(tmp_path / "b", {"encoder": model})))
-    assert [output for output, _ in modern_gpu.builds[3:]] == ["embedding"]
 
 
 def test_a_graph_with_a_wrong_hash_is_never_built(modern_gpu, bundle, tmp_path):

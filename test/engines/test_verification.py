@@ -34,18 +34,6 @@ def test_samples_have_the_graphs_names_and_shapes(samples):
     assert all(value.flags.c_contiguous for value in every)
 
 
-def test_every_label_occurs_and_padding_comes_last(samples):
-    rows = [row for batch in samples[DECODER] for row in batch["point_labels"].tolist()]
-    assert {label for row in rows for label in row} == {-1, 0, 1, 2, 3}
-    for row in rows:
-        count = sum(label >= 0 for label in row)
-        assert count and min(row[:count]) >= 0
-        assert 2 not in row[1:] and (row[0] == 2) == (3 in row) == (row[1:2] == [3])
-    for batch in samples[DECODER]:  # boxes have an inside
-        boxes = batch["point_coords"][batch["point_labels"][:, 0] == 2]
-        assert len(boxes) == 0 or (boxes[:, 0] < boxes[:, 1]).all()
-
-
 def test_samples_are_the_same_every_time(bundle, samples):
     np.testing.assert_equal(sample_inputs(bundle), samples)
 

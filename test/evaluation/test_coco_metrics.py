@@ -5,12 +5,7 @@ import pytest
 
 coco = pytest.importorskip("pycocotools.mask")
 
-from aopsam_ros.evaluation.coco_metrics import (  # noqa: E402
-    COCO_FIGURES,
-    coco_figures,
-    compress,
-    expand,
-)
+from aopsam_ros.evaluation.coco_metrics import COCO_FIGURES, coco_figures, compress, expand  # noqa: E402
 from aopsam_ros.evaluation.metrics import crop_of  # noqa: E402
 from support.drawn_masks import rectangle  # noqa: E402
 

@@ -20,21 +20,6 @@ def test_the_ablation_adds_one_thing_at_a_time():
     assert configurations(["predictor"], ["ablation"], own)[-1].title == "+ filtering (max_inside)"
 
 
-PAPER, DUPLICATES = ("elimination_threshold", "paper"), ("elimination_cosine", "duplicates")
-
-
-@pytest.mark.parametrize(
-    ("own", "taken"),
-    [("none", {PAPER, DUPLICATES}), ("max", {DUPLICATES}), ("duplicates", {PAPER})],
-)
-def test_where_the_own_rule_makes_no_use_of_an_option_one_that_does_is_taken(own, taken):
-    own = OWN.updated({"asf.filtering": own})
-    found = configurations(["predictor"], ["sweeps"], own)
-    changed = [one for one in found if "asf.filtering" in one.changes]
-    rules = {(one.swept.partition(".")[2], one.changes["asf.filtering"]) for one in changed}
-    assert rules == taken
-
-
 @pytest.mark.parametrize(
     ("sources", "parts", "reason"),
     [

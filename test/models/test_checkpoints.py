@@ -12,12 +12,7 @@ torch = pytest.importorskip("torch")
 
 from aopsam_ros.errors import InputError  # noqa: E402
 from aopsam_ros.models import checkpoints  # noqa: E402
-from aopsam_ros.models.checkpoints import (  # noqa: E402
-    MAX_BYTES,
-    load_checkpoint,
-    load_state,
-    save_atomically,
-)
+from aopsam_ros.models.checkpoints import MAX_BYTES, load_checkpoint, load_state, save_atomically  # noqa: E402
 
 STATE = {"model": {"weight": torch.arange(6.0).reshape(2, 3)}, "step": 3, "names": ["a", "b"]}
 

@@ -14,7 +14,6 @@ from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam  # noqa: E402
-from aopsam_ros.models.mobile_sam.low_rank import LowRankUpdate, norm_scale  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano  # noqa: E402
 from support.mobile_sam_cases import load_random_weights  # noqa: E402
@@ -92,27 +91,6 @@ def test_nano_in_parts_is_the_same_decoder(nano, sample):
     found = in_parts(split_nano(nano.decoder), embedding, sample)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, **CLOSE)
-
-
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_the_scale_of_a_norm_is_that_of_the_updated_features(blocks):
-    generator = torch.Generator().manual_seed(blocks)
-    image = torch.randn(5, 256, generator=generator).double()
-    image -= image.mean(-1, keepdim=True)
-    values = [torch.randn(2, 1, 7, 256, generator=generator).double() for _ in range(blocks)]
-    values = [v - v.mean(-1, keepdim=True) for v in values]
-    weights = [torch.rand(2, 1, 7, 5, generator=generator).double() for _ in range(blocks)]
-    scale = torch.rand(2, 1, 1, 5, generator=generator).double() + 0.5
-    updates = [LowRankUpdate(values[0], weights[0], scale)][: blocks - 1]
-    copy = image
-    for vectors, share in zip(values[:-1], weights[:-1], strict=True):
-        copy = (copy + share.transpose(2, 3) @ vectors) * scale.transpose(2, 3)
-    copy = copy + weights[-1].transpose(2, 3) @ values[-1]
-    cross = [v @ image.T / 256 for v in values]
-    variance = image.var(1, correction=0)
-    found = norm_scale(variance, cross, updates, values[-1], weights[-1], 1e-5)
-    expected = 1.0 / torch.sqrt(copy.var(-1, correction=0) + 1e-5)
-    torch.testing.assert_close(found[:, :, 0], expected)
 
 
 @pytest.fixture(scope="module", params=["mobile_sam", "nano"])

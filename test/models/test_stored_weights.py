@@ -1,8 +1,5 @@
 """Weights in exported graphs: in 16 bits, and found again."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -22,13 +19,13 @@ from aopsam_ros.training.segmenter_training import start_from  # noqa: E402
 FACTS = {"name": "n", "version": "1", "licence": "x", "defaults": {}, "provenance": {}}
 
 
-def graph_of(module: nn.Module, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
+def graph_of(module, folder):
     sample = {"x": torch.randn(1, 3, 8, 8)}
     plan = GraphPlan("g", module.eval(), ("y",), [sample], {})
     return export_graph(plan, folder).path, sample
 
 
-def test_rounded_weights_take_half_the_room_and_change_nothing(tmp_path: Path) -> None:
+def test_rounded_weights_take_half_the_room_and_change_nothing(tmp_path):
     module = nn.Conv2d(3, 64, 5)
     before, _ = graph_of(module, tmp_path)
     full = before.stat().st_size
@@ -40,7 +37,7 @@ def test_rounded_weights_take_half_the_room_and_change_nothing(tmp_path: Path) -
     np.testing.assert_allclose(run_graph(path, [sample])[0][0], expected, atol=1e-5)
 
 
-def test_a_loaded_graph_has_its_weights_in_32_bits(tmp_path: Path) -> None:
+def test_a_loaded_graph_has_its_weights_in_32_bits(tmp_path):
     module = nn.Conv2d(3, 64, 5)
     round_weights(module)
     path, sample = graph_of(module, tmp_path)
@@ -52,7 +49,7 @@ def test_a_loaded_graph_has_its_weights_in_32_bits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, run_graph(path, [sample])[0][0])
 
 
-def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path: Path) -> None:
+def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path):
     torch.manual_seed(0)
     model = NanoSegmenter().eval()
     for parameter in model.parameters():  # no two equal, as after a step of training
@@ -66,6 +63,6 @@ def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path: Path) ->
         torch.testing.assert_close(weights[name].reshape(value.shape), value, atol=0, rtol=0)
 
 
-def test_a_bundle_of_another_kind_is_refused(exported: SimpleNamespace) -> None:
+def test_a_bundle_of_another_kind_is_refused(exported):
     with pytest.raises(InputError, match="another model"):
         start_from(NanoSegmenter(), load_weights(exported.folder))

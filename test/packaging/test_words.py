@@ -38,14 +38,14 @@ WORDS = {
 }
 
 
-def texts(root: Path):
+def texts(root):
     for place in PLACES:
         for file in sorted([root / place, *(root / place).rglob("*")]):
             if file.suffix in SUFFIXES and file.is_file() and file != Path(__file__).resolve():
                 yield file.relative_to(root), file.read_text(encoding="utf-8").splitlines()
 
 
-def occurrences(root: Path, word: str) -> list[str]:
+def occurrences(root, word):
     pattern = re.compile(word)
     return [
         f"{file}:{number}: {line.strip()}"

@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import ClusterOptions
-from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, hdbscan_params, medoids
+from aopsam_ros.prompting.clusters import cluster_points, medoids
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
-
-
-def test_presets_and_parameters():
-    assert set(PRESETS) == set(OPTIONS["clusters.preset"].choices)
-    assert hdbscan_params(ClusterOptions("sam3d")) == (5, 40)
-    assert hdbscan_params(ClusterOptions("sam3d", min_samples=3)) == (3, 40)
-    assert hdbscan_params(ClusterOptions("low_latency", min_cluster_size=1)) == (2, 2)
 
 
 @given(st.integers(0, 1000))
@@ -98,10 +90,6 @@ def test_any_image_size(size):
     points, means = points_of(np.ones((1, 3, 32, 32), np.float32), geometry)
     assert len(points) == len(means)
     assert (points >= 0).all() and (points <= [size[1] - 1, size[0] - 1]).all()
-
-
-def test_too_few_cells_are_noise():
-    assert cluster(np.ones((3, 3), np.float32), 2, 5).tolist() == [-1, -1, -1]
 
 
 @pytest.mark.needs("sklearn")

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import Frame
@@ -252,17 +251,3 @@ def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
 def test_warm_up_with_other_prompts(tiny_folder, source):
     with Segmenter.from_bundle(tiny_folder, prompt_source=source) as segmenter:
         warm_up(segmenter)
-
-
-def test_warm_up_runs_every_graph_and_leaves_the_options_alone(tiny_folder, monkeypatch):
-    used = []
-    for name in ("encode", "predict", "decode"):
-        graph = getattr(OnnxRuntimeEngine, name)
-        monkeypatch.setattr(
-            OnnxRuntimeEngine, name, lambda *a, _g=graph, _n=name: used.append(_n) or _g(*a)
-        )
-    with Segmenter.from_bundle(tiny_folder, engine="onnxruntime") as segmenter:
-        before = segmenter.options
-        warm_up(segmenter)
-        assert set(used) == {"encode", "predict", "decode"}
-        assert segmenter.options == before

@@ -171,9 +171,3 @@ def test_any_image_size(grid3, size):
         assert decode_full(mask, *size).any()
     with pytest.raises(InputError, match="empty"):
         grid3.segment(np.zeros((0, 5, 3), np.uint8), options)
-
-
-def test_only_grids_are_cropped(tiny):
-    rgb, _ = coloured_scene(120, 160)
-    options = tiny.options.updated({"grid.crop_layers": 3})
-    assert tiny.segment(rgb, options).prompts_decoded == tiny.segment(rgb).prompts_decoded

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 import pytest
-import yaml
 
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.masks.rle import decode, decode_full
@@ -13,7 +12,7 @@ from aopsam_ros.segmentation import segmenter as segmenter_module
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 from support.scenes import coloured_scene, iou
-from support.tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import edit, write_tiny_bundle
 
 
 def best_ious(segmentation, objects):
@@ -222,9 +221,7 @@ def test_bad_prompts_are_an_input_error(tiny, coords, labels):
 @pytest.fixture
 def without_predictor(tmp_path):
     folder = write_tiny_bundle(tmp_path / "bare", confidence_map_size=None)
-    fields = yaml.safe_load((folder / "bundle.yaml").read_text())
-    del fields["graphs"]["prompt_predictor"]
-    (folder / "bundle.yaml").write_text(yaml.safe_dump(fields))
+    edit(folder, lambda fields: fields["graphs"].pop("prompt_predictor"))
     return folder
 
 

@@ -22,10 +22,7 @@ def crop(rgb, x, y, size=(220, 300)):
 
 
 @settings(max_examples=30)
-@given(
-    st.sampled_from(["coffee", "astronaut", "cat"]),
-    st.tuples(*[st.integers(0, 60)] * 4),
-)
+@given(st.sampled_from(["coffee", "astronaut", "cat"]), st.tuples(*[st.integers(0, 60)] * 4))
 def test_a_moved_crop_has_moved_so_far(photograph, name, places):
     (x0, y0, x1, y1), rgb, motion = places, photograph(name), CameraMotion()
     assert motion.update(crop(rgb, x0, y0)) == (0.0, 0.0)

@@ -1,7 +1,5 @@
 """Masks of rectangles in an image of 30 x 40 pixels, and segmentations that consist of them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from aopsam_ros.masks.rle import encode_full

@@ -11,8 +11,6 @@ row, background first, as little-endian uint32, deflated by zlib, in base64. `mo
 them says which graphs they came from.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import zlib

@@ -1,7 +1,12 @@
 """The same questions put to this project's MobileSAM and to the published implementation.
 
-Each answer is a dictionary of arrays by name; the names and shapes of both are the same.
+Each answer is a dictionary of arrays by name; the names and shapes of both are the same. As a
+program, which needs the authors' package `mobile_sam`, it writes the stored reference anew:
+
+    PYTHONPATH=test python -m support.mobile_sam_cases
 """
+
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +14,7 @@ import torch
 from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES
 from support.random_weights import random_state, uniform
 
+REFERENCE = Path(__file__).parents[1] / "models" / "mobile_sam_reference.npz"
 SIZE = 1024
 CELLS = 64
 SAMPLES = 150  # values of each answer that are stored
@@ -114,3 +120,16 @@ def sampled(name, answer):
     values = answer.detach().numpy().ravel()
     places = uniform(f"places of {name}", (min(SAMPLES, values.size),), 0.0, values.size)
     return values[np.minimum(places.astype(np.int64), values.size - 1)]
+
+
+def main():
+    from mobile_sam import sam_model_registry
+
+    sam = load_random_weights(sam_model_registry["vit_t"]())
+    with torch.no_grad():
+        answers = {"embedding": sam.image_encoder(image()), **official_decoder_answers(sam)}
+    np.savez_compressed(REFERENCE, **{name: sampled(name, a) for name, a in answers.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,6 @@ Scenes for the hand-made bundle (`tiny_bundle`) are rectangles of flat colours, 
 prompt; those for training are ellipses with noise.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

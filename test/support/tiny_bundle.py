@@ -5,8 +5,6 @@
   middle of its points, with three tolerances, the middle one with the highest predicted IoU.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -3,10 +3,6 @@
 import csv
 import sys
 
-import cv2
-import numpy as np
-import pytest
-
 from aopsam_ros.training import curve
 
 ROWS = [
@@ -45,15 +41,3 @@ def test_what_was_done_again_counts_once(tmp_path):
     curve.write(tmp_path)
     rows = [(row["step"], row["seconds"]) for row in table(tmp_path)]
     assert rows == [("0", "0.0"), ("50", "6.0"), ("100", "9.0")]
-
-
-@pytest.mark.needs("matplotlib")
-def test_picture(tmp_path):
-    write_log(tmp_path, ROWS[:1])
-    curve.write(tmp_path)
-    first = cv2.imread(str(tmp_path / "curve.png"))
-    write_log(tmp_path, ROWS[1:])
-    curve.write(tmp_path)
-    second = cv2.imread(str(tmp_path / "curve.png"))
-    assert first.shape == second.shape and min(first.shape[:2]) > 400
-    assert not np.array_equal(first, second)

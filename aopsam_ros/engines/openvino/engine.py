@@ -39,11 +39,7 @@ class OpenVinoEngine(GraphEngine):
     concurrent = False
 
     def __init__(
-        self,
-        bundle: Bundle,
-        options: EngineOptions = DEFAULTS,
-        *,
-        openvino: OpenVino | None = None,
+        self, bundle: Bundle, options: EngineOptions = DEFAULTS, *, openvino: OpenVino | None = None
     ) -> None:
         """Load and check the bundle's graphs.
 

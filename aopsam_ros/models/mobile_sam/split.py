@@ -143,12 +143,7 @@ class PromptPart(nn.Module):
         return self.folded.token_to_image[k](positioned, frame[f"value_{k}"], key, updates)
 
     def _add_update(
-        self,
-        k: int,
-        weights: Tensor,
-        values: tuple[Tensor, ...],
-        frame: Frame,
-        updates: Updates,
+        self, k: int, weights: Tensor, values: tuple[Tensor, ...], frame: Frame, updates: Updates
     ) -> Updates:
         """Add the update of block `k`; `values` are those of all blocks so far."""
         folded = self.folded

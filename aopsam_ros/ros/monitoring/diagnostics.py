@@ -59,9 +59,7 @@ HEALTH_RULES = (
         lambda _, s: _if(s.loading, f"not ready: {s.loading}"),
     ),
     HealthRule(
-        DiagnosticStatus.OK,
-        "the node is not active",
-        lambda _, s: _if(not s.active, "not active"),
+        DiagnosticStatus.OK, "the node is not active", lambda _, s: _if(not s.active, "not active")
     ),
     HealthRule(
         DiagnosticStatus.ERROR,
