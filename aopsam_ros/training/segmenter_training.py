@@ -29,7 +29,6 @@ from aopsam_ros.training.batches import (
     WeightedDataset,
     normalise,
 )
-from aopsam_ros.training.clicks import corrective_click
 from aopsam_ros.training.loader import endless_batches, flushed_denormals
 from aopsam_ros.training.losses import (
     confidence_loss,
@@ -38,6 +37,7 @@ from aopsam_ros.training.losses import (
     segmenter_loss,
     semantic_loss,
 )
+from aopsam_ros.training.prompt_sampling import corrective_click
 from aopsam_ros.training.provenance import describe_data, describe_machine
 
 COARSEST_STRIDE = 32  # of the backbone's last features
@@ -426,7 +426,7 @@ def _best(logits: Tensor, predicted: Tensor) -> Tensor:
 def add_clicks(
     coords: Tensor, labels: Tensor, logits: Tensor, goal: Tensor, rng: np.random.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Add a corrective click to prompts `[B, N, K, 2]`, `[B, N, K]` → `K + 1`; see `clicks`."""
+    """Add a `corrective_click` to prompts `[B, N, K, 2]`, `[B, N, K]`: `K + 1` points."""
     masks = (logits > 0).flatten(0, 1).cpu().numpy()
     targets = (goal > 0.5).flatten(0, 1).cpu().numpy()
     clicks = [corrective_click(m, t, rng) for m, t in zip(masks, targets, strict=True)]

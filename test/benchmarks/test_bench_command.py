@@ -1,6 +1,5 @@
 """`aopsam bench`: every part runs on the hand-made bundle and reports its failures."""
 
-import importlib.util
 import json
 import platform
 
@@ -102,11 +101,3 @@ def test_a_wrong_argument_is_one_line_before_anything_is_measured(words, said, t
     err = capfd.readouterr().err
     assert said in err and len(err.splitlines()) == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_what_is_missing_is_named(monkeypatch, refused):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        bench.importlib.util, "find_spec", lambda name: None if name == "pyperf" else find(name)
-    )
-    assert "benchmarks need pyperf: `make setup EXTRAS=bench`" in refused("bench")

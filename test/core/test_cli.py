@@ -1,6 +1,7 @@
 """The `aopsam` command: files written, exit codes, one clear line for each fault."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -11,7 +12,7 @@ from aopsam_ros.cli import main
 from aopsam_ros.commands import COMMANDS
 from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.masks import decode_full
-from support.scenes import coloured_scene, iou
+from support.scenes import coloured_scene, iou, write_scenes
 from support.tiny_bundle import write_tiny_bundle
 
 
@@ -63,14 +64,6 @@ def test_json_and_overlay_are_those_of_the_design(segment, scene):
         assert max(iou(mask, wanted) for mask in masks) > 0.8
     overlay = read_rgb(result.out / "scene_overlay.png")
     assert overlay.shape == scene.rgb.shape and (overlay != scene.rgb).any()
-
-
-def test_grid_and_options(segment, scene):
-    result = segment(scene.path, "--prompts", "grid4", "--set", "mask.min_area=5000")
-    content = json.loads((result.out / "scene.json").read_text())
-    assert content["prompt_source"] == "grid4"
-    assert content["prompts_decoded"] == 16
-    assert all(mask["area"] >= 5000 for mask in content["masks"])
 
 
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
@@ -158,6 +151,22 @@ def test_missing_model_and_impossible_folder_are_one_clear_line(
     assert main(["segment", str(scene.path), "--model", str(tiny_folder), *words]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1 and reason in err
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "reason"),
+    [
+        ("matplotlib", "evaluate --data DATA --out OUT", "a report needs matplotlib"),
+        ("optuna", "tune --data DATA --out OUT", "tuning needs optuna"),
+        ("onnxruntime.quantization", "quantize nano --data DATA --out OUT", "pip install onnx"),
+        ("torch", "train-segmenter --data DATA --out OUT", "needs PyTorch"),
+        ("pyperf", "bench --out OUT", "benchmarks need pyperf: `make setup EXTRAS=bench`"),
+    ],
+)
+def test_what_is_not_installed_is_named(tmp_path, monkeypatch, refused, module, words, reason):
+    monkeypatch.setitem(sys.modules, module, None)
+    paths = {"DATA": write_scenes(tmp_path / "data", [1]), "OUT": tmp_path / "out"}
+    assert reason in refused(*(paths.get(word, word) for word in words.split()))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,7 +1,6 @@
 """An encoder in 8 bits: made by `aopsam quantize`, used where asked for, else refused."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,9 +223,3 @@ def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, capfd):
         (line,) = capfd.readouterr().err.splitlines()
         assert line.startswith("aopsam: error: ") and reason in line
     assert not (tmp_path / "out").exists()
-
-
-def test_without_onnx_it_says_what_to_install(source, data, tmp_path, monkeypatch, refused):
-    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
-    words = ["quantize", str(source), "--data", str(data), "--out", str(tmp_path / "out")]
-    assert "pip install onnx" in refused(*words)

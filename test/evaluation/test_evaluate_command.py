@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 
 import pytest
 
@@ -132,10 +131,3 @@ def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp
     assert content["all"]["instances"] == 15 and len(content["all"]["after_click"]) == 2
     out = capfd.readouterr().out.splitlines()
     assert out[0].endswith("click 1  click 2") and out[3].split()[:1] == ["all"]
-
-
-def test_without_matplotlib_it_says_what_to_install(
-    tiny_folder, data, tmp_path, monkeypatch, refused
-):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "a report needs matplotlib" in refused(*words(tiny_folder, data, tmp_path))

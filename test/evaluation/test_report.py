@@ -9,7 +9,6 @@ from aopsam_ros.evaluation.configurations import Configuration
 from aopsam_ros.evaluation.plots import Point, pareto_front
 from aopsam_ros.evaluation.report import tables, to_html, to_markdown
 from aopsam_ros.evaluation.results import Evaluation, Outcome
-from aopsam_ros.evaluation.tables import Table
 
 
 def row(one_to_one, decoded):
@@ -78,12 +77,6 @@ def test_markdown_word_for_word(evaluation):
     assert LINE in lines
     assert all({*map(len, table.rows)} == {len(table.columns)} for table in tables(evaluation))
     assert "one option changed at a time; rule: paper" in lines
-
-
-def test_signs_of_html_are_shown_not_obeyed():
-    table = Table("a <b>", "1 < 2", ("", "&"), (("<i>", "x"),))
-    assert "a &lt;b&gt;" in table.html() and "1 &lt; 2" in table.html()
-    assert "<td>&lt;i&gt;</td>" in table.html() and "<th>&amp;</th>" in table.html()
 
 
 def points(*pairs):

@@ -5,7 +5,7 @@ import pytest
 from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import SegmenterOptions, check
-from aopsam_ros.tuning.score import Budget, Score, TimeModel, mean
+from aopsam_ros.tuning.score import Budget, Score, TimeModel
 from aopsam_ros.tuning.search_space import SearchSpace
 from support.dice import Dice
 
@@ -40,13 +40,6 @@ def test_the_search_starts_near_the_models_own_values():
     near = EVERYTHING.near(own.flat())
     assert {name: near[name] for name in values} == {name: v for name, (_, v) in values.items()}
     assert EVERYTHING.near(SegmenterOptions().updated(near).flat()) == near
-
-
-def test_scores_by_hand():
-    found = mean([Score(0.2, 0.8, 4, 10), Score(0.6, 0.4, 8, 30)])
-    assert found == Score(pytest.approx(0.4), pytest.approx(0.6), 6.0, 20.0)
-    values = [found.value(metric) for metric in ("one_to_one", "closest", "both")]
-    assert values == pytest.approx([0.4, 0.6, 0.5])
 
 
 def test_budgets_by_hand():

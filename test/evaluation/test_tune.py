@@ -1,7 +1,6 @@
 """`aopsam tune` on drawn scenes: it finds what is better, keeps the budget, and goes on."""
 
 import json
-import sys
 
 import pytest
 import yaml
@@ -177,8 +176,3 @@ def test_a_budget_that_nothing_keeps_is_an_error(
 )
 def test_wrong_arguments_are_one_clear_line(bad_bundle, images, tmp_path, refused, given, reason):
     assert reason in refused(*words(bad_bundle, images, tmp_path, *given))
-
-
-def test_without_optuna_it_says_what_to_install(bad_bundle, images, tmp_path, monkeypatch, refused):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    assert "tuning needs optuna" in refused(*words(bad_bundle, images, tmp_path))

@@ -62,15 +62,6 @@ def test_simplified_polygons_have_fewer_corners_and_stay_close():
     assert (np.abs(radius - 30) < 3).all()
 
 
-def test_largest_part_first():
-    pixels = np.zeros((20, 20), bool)
-    pixels[1:3, 1:3] = True
-    pixels[8:18, 8:18] = True
-    first, second = to_polygons(message(pixels))
-    assert first.min() == 8 and second.min() == 1
-    assert to_polygons(message(np.zeros((5, 5), bool))) == []
-
-
 @given(st.integers(-3, 3), st.integers(-3, 3))
 def test_masks_outside_the_image_are_refused(rows, columns):
     pixels = np.ones((5, 6), bool)

@@ -73,13 +73,6 @@ def test_an_empty_mask_and_one_in_the_padding_have_an_empty_box(padding):
     assert box == (0, 0, 0, 0) and crop.size == 0
 
 
-def test_full_mask_of_an_8k_image_is_whole():
-    geometry = resized_geometry(4320, 7680, 512)
-    box, crop = upscaled(geometry, 128, np.ones((128, 128), np.float32))
-    assert box == (0, 0, 7680, 4320)
-    assert crop.all()
-
-
 @settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 90), st.integers(1, 90), st.sampled_from([0.3, 1, 3]))
 @pytest.mark.parametrize(("square", "low"), [(64, 16), (48, 32), (40, 16), (20, 20), (16, 40)])

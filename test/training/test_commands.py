@@ -1,8 +1,6 @@
 """What a user types, from a folder of labelled images to the figures of a model of one's own."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -96,15 +94,3 @@ def test_a_damaged_checkpoint_is_one_clear_line(images, tmp_path, refused):
     words = ["--data", str(images), "--out", str(tmp_path), *SMALL]
     assert "checkpoint.pt: " in refused("train-segmenter", *words)
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"PK\x03\x04 not a checkpoint"
-
-
-def test_without_torch_it_says_what_to_install(images, tmp_path):
-    program = (
-        "import sys; sys.modules['torch'] = None; from aopsam_ros.cli import main;"
-        f"sys.exit(main(['train-segmenter', '--data', {str(images)!r}, '--out', 'x']))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
-    assert result.returncode == 2
-    assert "needs PyTorch" in result.stderr and "Traceback" not in result.stderr

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.training import augmentation
 from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
-from aopsam_ros.training.clicks import corrective_click
 from aopsam_ros.training.extent_targets import extent_target, view_instances
-from aopsam_ros.training.prompt_sampling import innermost_pixel, loose_box, random_point
+from aopsam_ros.training.prompt_sampling import (
+    corrective_click,
+    innermost_pixel,
+    loose_box,
+    random_point,
+)
 from support.scenes import draw_ellipses
 
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
