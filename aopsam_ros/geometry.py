@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import InputError
 
 Sides = tuple[int, int]  # rows and columns
+Resize = Literal["pad", "stretch"]  # how an image is made a square: see `resized_geometry`
 
 MAX_SIDE = 16384  # pixels; far beyond any camera, small enough to catch a corrupt header
 MAX_PIXELS = 1 << 26  # an 8K frame is half of this
@@ -18,7 +19,7 @@ MAX_PIXELS = 1 << 26  # an 8K frame is half of this
 
 @dataclass(frozen=True)
 class FrameGeometry:
-    """How the source image lies in the padded square: top left, `valid` pixels of `image_size`.
+    """How the source image lies in the encoder's square: top left, `valid` pixels of `image_size`.
 
     Coordinates follow SAM: a source pixel (x, y) is `(x, y) * scale` in the square, and the
     half pixel is added by the decoder. Squares of other sizes (confidence map, features,
@@ -38,7 +39,7 @@ class FrameGeometry:
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """Resized pixels per source pixel, `[x, y]`; the two differ by rounding only."""
+        """Resized pixels per source pixel, `[x, y]`; alike but for rounding, unless stretched."""
         return np.array([self.valid_width / self.width, self.valid_height / self.height])
 
     def to_resized(self, points: NDArray[Any]) -> NDArray[np.float32]:
@@ -76,8 +77,16 @@ class PreprocessedImage:
     geometry: FrameGeometry
 
 
-def resized_geometry(height: int, width: int, image_size: int) -> FrameGeometry:
-    """Fit an image into the square: long side to `image_size`, the other rounded half up."""
+def resized_geometry(
+    height: int, width: int, image_size: int, resize: Resize = "pad"
+) -> FrameGeometry:
+    """Fit an image into the square.
+
+    With "pad" its long side becomes `image_size` and the other is rounded half up, as SAM's; with
+    "stretch" both become `image_size`, as SAM 2's.
+    """
+    if resize == "stretch":
+        return FrameGeometry(height, width, image_size, image_size, image_size)
     scale = image_size / max(height, width)
     valid_height = max(1, int(height * scale + 0.5))
     valid_width = max(1, int(width * scale + 0.5))
@@ -126,7 +135,11 @@ def resize_image(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 
 
 def preprocess(
-    rgb: NDArray[np.uint8], image_size: int, mean: Sequence[float], std: Sequence[float]
+    rgb: NDArray[np.uint8],
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    resize: Resize = "pad",
 ) -> PreprocessedImage:
     """Resize, normalise and pad an image as SAM does (segment-anything, `Sam.preprocess`).
 
@@ -137,12 +150,13 @@ def preprocess(
         image_size: side S of the padded square.
         mean: per channel, on the 0-255 scale.
         std: per channel, on the 0-255 scale.
+        resize: see `resized_geometry`.
 
     Raises:
         InputError: if the image is not uint8 `[H, W, 3]` or is empty.
     """
     image = check_image(rgb)
-    geometry = resized_geometry(image.shape[0], image.shape[1], image_size)
+    geometry = resized_geometry(image.shape[0], image.shape[1], image_size, resize)
     resized = resize_image(image, geometry.valid_height, geometry.valid_width)
     tensor = np.zeros((1, 3, image_size, image_size), np.float32)
     for channel in range(3):

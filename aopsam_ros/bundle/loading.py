@@ -13,6 +13,7 @@ import yaml
 
 from aopsam_ros.bundle.fields import Fields
 from aopsam_ros.errors import BundleError, OptionError
+from aopsam_ros.geometry import Resize
 from aopsam_ros.options import SegmenterOptions, name_in_group
 from aopsam_ros.user_folders import user_data
 
@@ -85,6 +86,8 @@ class Bundle:
     defaults: Mapping[str, Mapping[str, object]]  # option values by the groups of `DEFAULT_GROUPS`
     # of the prompt predictor: "image" and "embedding", or one of them
     predictor_inputs: tuple[str, ...] = PREDICTOR_INPUTS
+    # whether an image keeps its proportions, and is padded to the square, or is stretched to it
+    resize: Resize = "pad"
 
     @property
     def all_graphs(self) -> list[Graph]:
@@ -195,6 +198,7 @@ def _parse(fields: Fields) -> Bundle:
         confidence_map_size=(
             fields.integer("confidence_map_size", 8, 4096) if PREDICTOR in graphs else 0
         ),
+        resize=_resize(fields),
         predictor_inputs=fields.names("predictor_inputs", PREDICTOR_INPUTS),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=graphs,
@@ -216,6 +220,13 @@ def _divisibility(fields: Fields, image_size: int) -> int:
     if image_size % divisor:
         raise fields.error(key, f"a divisor of image_size {image_size}", divisor)
     return divisor
+
+
+def _resize(fields: Fields) -> Resize:
+    value = fields.any("resize")
+    if value not in (None, "pad", "stretch"):
+        raise fields.error("resize", "pad or stretch", value)
+    return "stretch" if value == "stretch" else "pad"
 
 
 def _graphs(fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:

@@ -1,4 +1,4 @@
-"""`aopsam export`: checkpoints of nano or MobileSAM in, a model bundle out."""
+"""`aopsam export`: checkpoints of nano, or of SAM's family, in; a model bundle out."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from aopsam_ros.bundle.loading import DEFAULT_GROUPS, load_bundle
 from aopsam_ros.commands.arguments import INSTALL_TRAINING, require
-from aopsam_ros.commands.frozen_models import mobile_sam_model, nano_model
+from aopsam_ros.commands.frozen_models import adapted_model, mobile_sam_model, nano_model
 from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.models.adapters.table import ARCHITECTURES
 from aopsam_ros.options import name_in_group, parse
 from aopsam_ros.user_folders import user_data
 from aopsam_ros.weights.known import KNOWN
@@ -30,7 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help="mobile_sam.pt, or mobile_sam for the one that `aopsam models fetch` stored",
+        help="the authors' file, or the name of one that `aopsam models fetch` stored",
+    )
+    parser.add_argument(
+        "--architecture",
+        choices=["mobile_sam", *ARCHITECTURES],
+        help="of --checkpoint FILE (a fetched one's: its name; else mobile_sam); all but mobile_sam"
+        " need their authors' code: docs/models.md",
+    )
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="DIR",
+        help="checkout of the authors' repository, where their code is not a package; it is run",
     )
     parser.add_argument(
         "--predictor",
@@ -47,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="the bundle's folder (for mobile_sam: the user's own, where it is found by name)",
+        help="the bundle's folder (the user's own, where the architecture's name finds it)",
     )
     parser.add_argument("--name", help="of the model (the folder's)")
     parser.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
@@ -104,7 +117,8 @@ def _target(arguments: argparse.Namespace) -> Path:
     """
     if arguments.out is not None:
         return Path(arguments.out)
-    name = arguments.name or (arguments.checkpoint if arguments.checkpoint in KNOWN else None)
+    name = arguments.name or arguments.architecture
+    name = name or (arguments.checkpoint if arguments.checkpoint in KNOWN else None)
     if name is None:
         raise OptionError("say where to: --out FOLDER")
     folder = user_data("bundles") / name
@@ -121,8 +135,13 @@ def _load(arguments: argparse.Namespace) -> Source:
     from aopsam_ros.models.loading import load_predictor
     from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 
-    file = arguments.predictor
-    if arguments.checkpoint is None:
+    file, architecture = arguments.predictor, _architecture(arguments)
+    if architecture in ARCHITECTURES:
+        model = adapted_model(architecture, arguments.checkpoint, arguments.source)
+        if file is None:
+            return model, None, {}
+        predictor, trained = load_predictor(file, model.embedding_channels)
+    elif arguments.checkpoint is None:
         model = nano_model(arguments.segmenter)
         if file is None:
             return model, None, {}
@@ -137,6 +156,21 @@ def _load(arguments: argparse.Namespace) -> Source:
     if trained.get("encoder", key) != key:
         raise InputError(f"{file}: trained for another model than this one")
     return model, predictor, trained
+
+
+def _architecture(arguments: argparse.Namespace) -> str | None:
+    """Return the architecture that was given, or that of the named weights; None: not said.
+
+    Raises:
+        OptionError: if it is given for `--segmenter`, or a checkout for what needs none.
+    """
+    given: str | None = arguments.architecture
+    if given is not None and arguments.checkpoint is None:
+        raise OptionError("--architecture goes with --checkpoint")
+    chosen = given or (arguments.checkpoint if arguments.checkpoint in ARCHITECTURES else None)
+    if arguments.source is not None and chosen not in ARCHITECTURES:
+        raise OptionError("--source goes with --architecture, and not with mobile_sam")
+    return chosen
 
 
 def _merge_defaults(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:

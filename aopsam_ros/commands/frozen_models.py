@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aopsam_ros.errors import InputError
+from aopsam_ros.models.adapters.table import ARCHITECTURES
 from aopsam_ros.weights.fetching import file_sha256, resolve_checkpoint
 from aopsam_ros.weights.known import KNOWN
 
@@ -63,13 +66,43 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
         parts=mobile_sam_parts(model),
         embedding_channels=EMBEDDING_CHANNELS,
         defaults={"mask": _SAM_THRESHOLDS, "grid": _SAM_THRESHOLDS},
-        provenance={"checkpoint": _identity(path)},
+        provenance={"checkpoint": _identity(path, MOBILE_SAM)},
     )
 
 
-def _identity(checkpoint: Path) -> dict[str, str]:
+def adapted_model(name: str, checkpoint: str, source: Path | None) -> FrozenModel:
+    """Read a checkpoint of another model of SAM's family, with its authors' code.
+
+    Args:
+        name: of `ARCHITECTURES`.
+        checkpoint: the name of weights that were fetched, or a path.
+        source: a checkout of the authors' repository; None: their package is installed.
+
+    Raises:
+        WeightsError: The named weights are not there, or not what they were.
+        InputError: There is no such file, it holds other tensors, or the checkout is wrong.
+        EngineError: The authors' code cannot be imported.
+    """
+    from aopsam_ros.models.frozen import FrozenModel
+
+    architecture = ARCHITECTURES[name]
+    if architecture.needs_source and source is None:
+        raise InputError(f"{name} needs its authors' code: --source, {architecture.code}")
+    path = resolve_checkpoint(checkpoint)
+    adapter = importlib.import_module(f"aopsam_ros.models.adapters.{architecture.adapter}")
+    adapted = adapter.adapt(architecture, path, source)
+    return FrozenModel(
+        name=name,
+        parts=adapted.parts,
+        embedding_channels=adapted.parts.similarity_channels,
+        defaults=adapted.defaults,
+        provenance={"architecture": name, "checkpoint": _identity(path, name)},
+    )
+
+
+def _identity(checkpoint: Path, name: str) -> dict[str, str]:
     """Describe the file for bundle.yaml, and whether it is the published one."""
     sha256 = file_sha256(checkpoint)
-    published = sha256 == KNOWN[MOBILE_SAM].sha256
+    published = name in KNOWN and sha256 == KNOWN[name].sha256
     origin = "as published by its authors" if published else "not the published file"
     return {"file": checkpoint.name, "sha256": sha256, "origin": origin}

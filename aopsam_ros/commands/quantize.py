@@ -77,7 +77,7 @@ def _open(path: Path) -> FrameSource:
 def _images(bundle: Bundle, sources: list[FrameSource], limit: int) -> list[NDArray[np.float32]]:
     share = max(1, limit // len(sources))
     images = [
-        preprocess(rgb, bundle.image_size, bundle.mean, bundle.std).tensor
+        preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize).tensor
         for source in sources
         for rgb in _read_some(source, share)
     ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aopsam_ros.bundle.loading import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
 from aopsam_ros.engines import verification
+from aopsam_ros.geometry import Resize
 from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
 from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
@@ -48,6 +49,7 @@ class BundleParts:
         takes_mask_input: whether the decoder also takes masks to start from, logits `[N, 1, M, M]`,
             and `[N]`, 1 where a prompt has one.
         split: makes the decoder's three parts; optional.
+        resize: whether images are padded to the square or stretched.
     """
 
     encoder: nn.Module
@@ -60,6 +62,7 @@ class BundleParts:
     size_divisibility: int = 0
     takes_mask_input: bool = False
     split: Callable[[], DecoderParts] | None = None
+    resize: Resize = "pad"
 
 
 def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
@@ -249,6 +252,7 @@ def _write_description(
         **{key: facts[key] for key in ("name", "version", "licence")},
         "image_size": parts.image_size,
         **({"size_divisibility": parts.size_divisibility} if parts.size_divisibility else {}),
+        **({"resize": parts.resize} if parts.resize != "pad" else {}),
         "mean": list(parts.mean),
         "std": list(parts.std),
         "embedding_shape": list(exported[ENCODER].shapes["embedding"]),

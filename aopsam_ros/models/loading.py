@@ -69,13 +69,19 @@ def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
     """
     model = MobileSam(image_size)
     state = load_state(path)
-    _check_tensors(path, model.state_dict(), state)
+    check_tensors(path, "MobileSAM", model.state_dict(), state)
     model.load_state_dict(state)
     return model.eval()
 
 
-def _check_tensors(path: Path, expected: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
-    """Check the names, shapes, types and values of all tensors."""
+def check_tensors(
+    path: Path, model: str, expected: Mapping[str, Any], actual: Mapping[str, Any]
+) -> None:
+    """Check the names, shapes, types and values of all tensors of a model's checkpoint.
+
+    Raises:
+        InputError: One is missing, unknown, of another shape or type, or not finite.
+    """
     wrong = [name for name in expected if name not in actual]
     problem = "missing"
     if not wrong:
@@ -89,7 +95,7 @@ def _check_tensors(path: Path, expected: Mapping[str, Any], actual: Mapping[str,
         problem = "not finite"
     if wrong:
         raise InputError(
-            f"{path}: not MobileSAM's weights: of {len(expected)} tensors, {len(wrong)} "
+            f"{path}: not {model}'s weights: of {len(expected)} tensors, {len(wrong)} "
             f"{'is' if len(wrong) == 1 else 'are'} {problem}, such as {wrong[0]}"
         )
 

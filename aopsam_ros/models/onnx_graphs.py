@@ -1,9 +1,13 @@
 """Exporting a torch module as an ONNX graph, compared with torch."""
 
+from __future__ import annotations
+
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +16,9 @@ from torch import Tensor, nn
 
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.stored_weights import halve_weights, list_weights
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-3
@@ -57,6 +64,25 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     import onnx
 
     path = folder / f"{plan.name}.onnx"
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        # Beyond 2 GB the exporter puts every weight into a file of its own.
+        traced = Path(temporary) / path.name
+        _trace(plan, traced)
+        outputs = run_graph(traced, plan.samples)
+        model = onnx.load(str(traced))
+    _declare_sizes(model, plan, outputs[0])
+    list_weights(model, plan.module)
+    halve_weights(model)
+    _save(model, path)
+    del model
+    outputs = run_graph(path, plan.samples)
+    onnx.checker.check_model(str(path), full_check=True)
+    shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
+    return ExportedGraph(path, shapes, _largest_difference(plan, path.name, outputs))
+
+
+def _trace(plan: GraphPlan, path: Path) -> None:
+    """Write the graph as the exporter leaves it."""
     first = plan.samples[0]
     with warnings.catch_warnings():
         # About sizes fixed by tracing and the newer exporter; the comparison below decides.
@@ -71,27 +97,35 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
             opset_version=OPSET,
             dynamo=False,
         )
-    outputs = run_graph(path, plan.samples)
-    _declare_sizes(path, plan, outputs[0])
-    list_weights(path, plan.module)
-    halve_weights(path)
-    outputs = run_graph(path, plan.samples)
-    onnx.checker.check_model(str(path), full_check=True)
-    shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
-    return ExportedGraph(path, shapes, _largest_difference(plan, path.name, outputs))
 
 
-def _declare_sizes(path: Path, plan: GraphPlan, outputs: Sequence[NDArray[np.float32]]) -> None:
-    """Declare the outputs' fixed sizes, which the exporter may lose beside dynamic ones."""
+def _save(model: ModelProto, path: Path) -> None:
+    """Write one file.
+
+    Raises:
+        BundleError: It would be larger than a file of protocol buffers can be.
+    """
     import onnx
+    from google.protobuf.message import EncodeError
 
-    model = onnx.load(str(path))
+    try:
+        onnx.save(model, str(path))
+    except (ValueError, EncodeError) as error:
+        raise BundleError(
+            f"{path.name}: more than 2 GB, which one ONNX file cannot hold; weights that 16 bits"
+            " represent take half of it"
+        ) from error
+
+
+def _declare_sizes(
+    model: ModelProto, plan: GraphPlan, outputs: Sequence[NDArray[np.float32]]
+) -> None:
+    """Declare the outputs' fixed sizes, which the exporter may lose beside dynamic ones."""
     for output, array in zip(model.graph.output, outputs, strict=True):
         dynamic = plan.dynamic.get(output.name, {})
         for axis, dimension in enumerate(output.type.tensor_type.shape.dim):
             if axis not in dynamic:
                 dimension.dim_value = array.shape[axis]
-    onnx.save(model, str(path))
 
 
 def run_graph(

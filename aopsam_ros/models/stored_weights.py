@@ -40,11 +40,10 @@ def round_weights(module: nn.Module) -> None:
             parameter.copy_(parameter.half().float())
 
 
-def list_weights(path: Path, module: nn.Module) -> None:
-    """Write the table of a graph's weights, found by their values, into the file."""
+def list_weights(model: ModelProto, module: nn.Module) -> None:
+    """Write the table of a graph's weights, found by their values, into its metadata."""
     import onnx
 
-    model = onnx.load(str(path))
     places: dict[str, tuple[str, bool]] = {}
     for name, array in _float_initializers(model):
         places.setdefault(_digest(array), (name, False))
@@ -56,14 +55,12 @@ def list_weights(path: Path, module: nn.Module) -> None:
         if (digest := _digest(value.detach().cpu().numpy())) in places
     }
     onnx.helper.set_model_props(model, {TABLE: json.dumps(table)})
-    onnx.save(model, str(path))
 
 
-def halve_weights(path: Path) -> None:
+def halve_weights(model: ModelProto) -> None:
     """Store the weights of a graph in 16 bits, as far as they lose nothing by it."""
     import onnx
 
-    model = onnx.load(str(path))
     casts = []
     for initializer in model.graph.initializer:
         if initializer.data_type != onnx.TensorProto.FLOAT:
@@ -80,7 +77,6 @@ def halve_weights(path: Path) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    onnx.save(model, str(path))
 
 
 def load_graph(path: Path) -> ModelProto:

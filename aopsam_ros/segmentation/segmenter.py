@@ -152,7 +152,7 @@ class Segmenter:
         """
         watch, bundle = stopwatch or Stopwatch(), self.bundle
         with watch.stage("preprocess"):
-            image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std)
+            image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize)
         with watch.stage("encoder"):
             least = (options or self.options).encoder.padding == "least"
             handle = self.engine.encode(image.tensor, image.geometry.valid if least else None)

@@ -50,7 +50,7 @@ class FrozenEngine:
     def embed(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode an image `[H, W, 3]`; return its embedding `(C, h, w)`."""
         bundle, engine = self._loaded
-        image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std)
+        image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize)
         return np.asarray(engine.embedding(engine.encode(image.tensor))[0])
 
     def segmenter(self, prompt_source: str) -> Segmenter:

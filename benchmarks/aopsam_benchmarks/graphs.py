@@ -53,7 +53,7 @@ def graph_runs(
 
     Decoding includes all three masks of each prompt, and not what all prompts of an image share.
     """
-    image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std)
+    image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize)
     handle = engine.encode(image.tensor)
     arrays = {"image": image.tensor, "embedding": engine.embedding(handle)}
 

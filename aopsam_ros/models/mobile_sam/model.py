@@ -12,45 +12,71 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
-class MobileSam(nn.Module):
-    """Image encoder, prompt encoder and mask decoder.
+class Sam(nn.Module):
+    """An image encoder with SAM's prompt encoder and mask decoder.
 
     Args:
-        image_size: side of the square image, pixels; a multiple of 16. Weights do not depend on it.
+        image_encoder: images `[1, 3, S, S]` to embeddings `[1, 256, S/16, S/16]`.
+        image_size: S, pixels; a multiple of 16. The decoder's weights do not depend on it.
     """
 
-    def __init__(self, image_size: int = IMAGE_SIZE) -> None:
+    def __init__(self, image_encoder: nn.Module, image_size: int = IMAGE_SIZE) -> None:
         super().__init__()
         self.image_size = image_size
-        self.image_encoder = TinyVit()
+        self.image_encoder = image_encoder
         self.prompt_encoder = PromptEncoder(image_size)
         self.mask_decoder = MaskDecoder(image_size // STRIDE)
 
 
-class PointDecoder(nn.Module):
-    """Prompt encoder and mask decoder with a bundle's signature: points in, three masks out."""
+class MobileSam(Sam):
+    """SAM with TinyViT as its image encoder, whose weights do not depend on `image_size` either."""
 
-    def __init__(self, model: MobileSam) -> None:
+    def __init__(self, image_size: int = IMAGE_SIZE) -> None:
+        super().__init__(TinyVit(), image_size)
+
+
+class PointDecoder(nn.Module):
+    """Prompt encoder and mask decoder with a bundle's signature: points in, masks out.
+
+    Args:
+        model: whose parts it takes.
+        masks: which of SAM's four: its single mask (0), its three alternatives.
+    """
+
+    def __init__(self, model: Sam, masks: range = ALTERNATIVES) -> None:
         super().__init__()
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
+        self.masks = masks
         position = model.prompt_encoder.image_position().detach()
         # Persistent: the exporter would store one that is not once for each use.
         self.register_buffer("image_position", position)
 
-    def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode N prompts of K points.
+    def forward(
+        self,
+        embedding: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        mask_input: Tensor | None = None,
+        has_mask_input: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts of K points, each with a mask to start from or without.
 
         Args:
             embedding: `[1, 256, S/16, S/16]`.
             coords: `[N, K, 2]`, x and y in pixels of the encoder's square.
             labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+            mask_input: logits `[N, 1, S/4, S/4]`; None: no prompt has one.
+            has_mask_input: `[N]`, 1 where the mask counts.
 
         Returns:
-            Logits `[N, 3, S/4, S/4]` and predicted IoU `[N, 3]`, SAM's three alternatives.
+            Logits `[N, len(masks), S/4, S/4]` and predicted IoU `[N, len(masks)]`.
         """
         prompts, is_present = self.prompt_encoder(coords, labels)
         image = embedding.reshape(1, EMBEDDING_CHANNELS, -1).transpose(1, 2)
-        image = image + self.prompt_encoder.no_mask_embed.weight
+        dense = self.prompt_encoder.no_mask_embed.weight
+        if mask_input is not None and has_mask_input is not None:
+            masks = self.prompt_encoder.embed_mask(mask_input).flatten(2).transpose(1, 2)
+            dense = dense + has_mask_input.reshape(-1, 1, 1) * (masks - dense)
         position = self.image_position
-        return self.mask_decoder(image, position, prompts, is_present, ALTERNATIVES)
+        return self.mask_decoder(image + dense, position, prompts, is_present, self.masks)

@@ -1,0 +1,55 @@
+"""SAM (arXiv 2304.02643): ViT-B, ViT-L and ViT-H of the package `segment_anything`.
+
+The prompt encoder and the mask decoder are MobileSAM's, tensor by tensor: they run whole and in
+three parts. ViT learnt a position for each cell of the square: the encoder takes nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aopsam_ros.models.adapters.adapted import Adapted, Thresholds, fill
+from aopsam_ros.models.adapters.authors_code import import_part
+from aopsam_ros.models.adapters.table import Architecture
+from aopsam_ros.models.export import BundleParts
+from aopsam_ros.models.mobile_sam import (
+    EMBEDDING_CHANNELS,
+    MEAN,
+    STD,
+    PointDecoder,
+    Sam,
+    split_mobile_sam,
+)
+from aopsam_ros.models.mobile_sam.mask_decoder import MASKS
+from aopsam_ros.models.stored_weights import round_weights
+
+THRESHOLDS: Thresholds = (0.88, 0.95)
+ROUNDED = ("vit_h",)  # its 2.5 GB are more than one file of ONNX can hold
+
+
+def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> Adapted:
+    """Make the parts of a bundle."""
+    builder = import_part("segment_anything", "build_sam", source, architecture.code)
+    theirs = builder.sam_model_registry[architecture.variant]()
+    model = Sam(theirs.image_encoder, theirs.image_encoder.img_size)
+    fill(model, "SAM", checkpoint)
+    if architecture.variant in ROUNDED:
+        round_weights(model.image_encoder)
+    return Adapted(sam_parts(model), THRESHOLDS)
+
+
+def sam_parts(model: Sam, size_divisibility: int = 0) -> BundleParts:
+    """Return the parts of any model with SAM's prompt encoder and mask decoder."""
+    masks = range(MASKS)
+    return BundleParts(
+        encoder=model.image_encoder,
+        decoder=PointDecoder(model, masks),
+        predictor=None,
+        image_size=model.image_size,
+        similarity_channels=EMBEDDING_CHANNELS,
+        mean=MEAN,
+        std=STD,
+        size_divisibility=size_divisibility,
+        takes_mask_input=True,
+        split=lambda: split_mobile_sam(model, masks),
+    )
