@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 import logging
 import os
 import sys
@@ -54,7 +55,8 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"aopsam_ros.commands.{command.replace('-', '_')}")
+    name = command.replace("-", "_") + "_" * keyword.iskeyword(command)
+    return importlib.import_module(f"aopsam_ros.commands.{name}")
 
 
 if __name__ == "__main__":

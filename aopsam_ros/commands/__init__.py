@@ -4,7 +4,8 @@ A module has `add_arguments(parser)` and `run(arguments) -> int`, which returns 
 raises an `AopsamError` for what the user did wrong.
 """
 
-# A subcommand's line in the help, by its name; its module has that name with underscores.
+# A subcommand's line in the help, by its name; its module has that name with underscores,
+# and one more where it would be a keyword.
 COMMANDS: dict[str, str] = {
     "segment": "find the masks of images",
     "models": "list, fetch or verify models",
@@ -13,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "train-segmenter": "train a small SAM-shaped model (needs torch)",
     "train-predictor": "train a Prompt Predictor for it or for MobileSAM (needs torch)",
     "export": "turn checkpoints into a model bundle (needs torch)",
+    "import": "turn ONNX graphs that others exported into a model bundle",
     "build-engines": "build a bundle's TensorRT engines beforehand",
     "quantize": "add an encoder in 8 bits, for a CPU, to a model bundle",
     "bench": "measure times, floors, ROS and memory",

@@ -1,11 +1,15 @@
 """The files of a bundle that is being written: their hashes, and moving them into place."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE
+import yaml
+
+from aopsam_ros.bundle.loading import BUNDLE_FILE, GRAPHS, SPLIT
 from aopsam_ros.errors import BundleError
+
+MIXED_SUFFIX = ".mixed.onnx"
 
 
 def describe_graphs(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -18,6 +22,33 @@ def describe_graphs(work: Path, files: Iterable[str]) -> dict[str, dict[str, str
         for file in sorted(files)
         if (work / file).exists()
     }
+
+
+def write_description(
+    work: Path,
+    facts: Mapping[str, object],
+    defaults: Mapping[str, object],
+    provenance: Mapping[str, object],
+) -> None:
+    """Write bundle.yaml for the graphs that lie in a folder.
+
+    Args:
+        work: the folder.
+        facts: its fields up to the graphs, in their order.
+        defaults: options, by group.
+        provenance: where the weights come from.
+    """
+    description = dict(facts)
+    for key, names, suffix in (
+        ("graphs", GRAPHS, ".onnx"),
+        ("split_graphs", SPLIT, ".onnx"),
+        ("mixed_graphs", GRAPHS, MIXED_SUFFIX),
+    ):
+        if found := describe_graphs(work, (f"{name}{suffix}" for name in names)):
+            description[key] = found
+    description |= {"defaults": dict(defaults), "provenance": dict(provenance)}
+    text = yaml.safe_dump(description, sort_keys=False, width=100)
+    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
 
 
 def check_target(folder: Path) -> None:

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE, DECODER, ENCODER, PREDICTOR, SPLIT
+from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, SPLIT
 from aopsam_ros.engines import verification
 from aopsam_ros.geometry import Resize
 from aopsam_ros.models import mobile_sam
-from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
+from aopsam_ros.models.bundle_files import (
+    MIXED_SUFFIX,
+    check_target,
+    install,
+    write_description,
+)
 from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.mixed_precision import write_mixed
@@ -25,8 +29,6 @@ from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
 from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
-
-MIXED_SUFFIX = ".mixed.onnx"
 
 
 @dataclass(frozen=True)
@@ -261,15 +263,4 @@ def _write_description(
     }
     if PREDICTOR in exported:
         description["confidence_map_size"] = exported[PREDICTOR].shapes["confidence_map"][-1]
-    parts_of_decoder = [name for name in exported if name in SPLIT]
-    wholes = [name for name in exported if name not in SPLIT]
-    for key, names, suffix in (
-        ("graphs", wholes, ".onnx"),
-        ("split_graphs", parts_of_decoder, ".onnx"),
-        ("mixed_graphs", wholes, MIXED_SUFFIX),
-    ):
-        if found := describe_graphs(work, (f"{name}{suffix}" for name in names)):
-            description[key] = found
-    description |= {"defaults": facts["defaults"], "provenance": facts["provenance"]}
-    text = yaml.safe_dump(description, sort_keys=False, width=100)
-    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    write_description(work, description, facts["defaults"], facts["provenance"])

@@ -1,0 +1,111 @@
+"""`aopsam import`: graphs that others exported to ONNX in, a model bundle out; without PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from aopsam_ros.bundle.loading import DECODER, ENCODER
+from aopsam_ros.commands.arguments import require
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.weights.fetching import file_sha256
+
+# ImageNet's mean and standard deviation, as SAM, NanoSAM and SAM 2 take them.
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    for part in (ENCODER, "decoder"):
+        parser.add_argument(f"--{part}", type=Path, required=True, metavar="FILE", help="ONNX file")
+    parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    parser.add_argument("--name", help="of the model (the folder's)")
+    parser.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
+    parser.add_argument("--licence", default="unknown", help="of the weights (%(default)s)")
+    parser.add_argument(
+        "--resize",
+        choices=["pad", "stretch"],
+        help="how images become squares (SAM 2's graphs: stretch, others: pad)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        default=1024,
+        help="where the encoder leaves it open (%(default)s)",
+    )
+    for name, values in (("mean", MEAN), ("std", STD)):
+        parser.add_argument(
+            f"--{name}",
+            nargs=3,
+            type=float,
+            default=values,
+            help="per channel of RGB from 0 to 255 (%(default)s)",
+        )
+    parser.add_argument(
+        "--thresholds",
+        nargs=2,
+        type=float,
+        default=(0.88, 0.95),
+        metavar=("IOU", "STABILITY"),
+        help="that masks need (%(default)s, SAM's)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Wrap the graphs, write the bundle, and check it by segmenting an empty image.
+
+    Raises:
+        AopsamError: if a graph is not a known kind of encoder or decoder, or onnx is missing.
+    """
+    require(("onnx",), "importing needs onnx", "pip install onnx")
+    import onnx
+
+    from aopsam_ros.models.bundle_files import check_target, install, write_description
+    from aopsam_ros.models.prompt_scan import wrap_decoder
+    from aopsam_ros.models.published_graphs import wrap_encoder
+
+    out = arguments.out
+    encoder = wrap_encoder(arguments.encoder, arguments.mean, arguments.std, arguments.image_size)
+    decoder = wrap_decoder(arguments.decoder, encoder)
+    iou, stability = arguments.thresholds
+    mask = {"predicted_iou_threshold": iou, "stability_threshold": stability}
+    files = {ENCODER: arguments.encoder, DECODER: arguments.decoder}
+    facts = {
+        "name": arguments.name or out.resolve().name,
+        "version": arguments.version,
+        "licence": arguments.licence,
+        "image_size": encoder.image_size,
+        "resize": arguments.resize or ("stretch" if encoder.fine_maps else "pad"),
+        "mean": list(arguments.mean),
+        "std": list(arguments.std),
+        "embedding_shape": list(encoder.embedding_shape),
+        "similarity_channels": encoder.channels,
+        "low_res_mask_size": decoder.side,
+    }
+    origin = {n: {"file": path.name, "sha256": file_sha256(path)} for n, path in files.items()}
+    check_target(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        work = Path(temporary)
+        for name, wrapped in ((ENCODER, encoder), (DECODER, decoder)):
+            onnx.save(wrapped.model, str(work / f"{name}.onnx"))
+        write_description(work, facts, {"mask": mask, "grid": mask}, {"imported": origin})
+        _try(work)
+        install(work, out)
+    print(out)
+    return 0
+
+
+def _try(bundle: Path) -> None:
+    """Decode three prompts on an empty image.
+
+    Raises:
+        AopsamError: if a graph cannot be loaded or run, or gives something else than it must.
+    """
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    with Segmenter.from_bundle(bundle, "grid1", "onnxruntime") as segmenter:
+        points = np.array([[[8.0, 8.0]], [[32.0, 24.0]], [[60.0, 40.0]]])
+        segmenter.decode(segmenter.encode(rgb), points, np.ones((3, 1)))

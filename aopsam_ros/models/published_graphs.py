@@ -1,0 +1,195 @@
+"""Encoders that others exported to ONNX, wrapped to a bundle's signature.
+
+SAM 2's gives two finer maps beside the embedding: they become further channels of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from aopsam_ros.errors import InputError
+
+OLDEST_OPSET = 13
+STRIDE = 16  # pixels to a cell of an embedding whose size is open
+PREFIX = "theirs/"  # of every name of the graph that is wrapped
+Sizes = list["int | None"]  # None: open
+
+FINE_MAPS = ("high_res_feats_0", "high_res_feats_1")  # SAM 2's, as samexporter names them
+FINE_FACTORS = (4, 2)  # their cells a side to one of the embedding
+THEIR_EMBEDDING = ("image_embeddings", "image_embed")
+
+
+@dataclass(frozen=True)
+class FineMap:
+    """A map that the decoder takes beside the embedding: its channels, and cells to one of it."""
+
+    name: str
+    channels: int
+    factor: int
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A wrapped encoder: image `[1, 3, S, S]` to embedding `[1, C, E, E]`.
+
+    Attributes:
+        model: the graph.
+        image_size: S.
+        channels: of the embedding proper, which come first.
+        side: E, cells.
+        fine_maps: what follows.
+    """
+
+    model: ModelProto
+    image_size: int
+    channels: int
+    side: int
+    fine_maps: tuple[FineMap, ...]
+
+    @property
+    def embedding_shape(self) -> tuple[int, int, int, int]:
+        """All channels and cells."""
+        fine = sum(each.channels * each.factor**2 for each in self.fine_maps)
+        return 1, self.channels + fine, self.side, self.side
+
+
+def wrap_encoder(
+    path: Path, mean: Sequence[float], std: Sequence[float], image_size: int
+) -> Encoder:
+    """Wrap an encoder.
+
+    Args:
+        path: the file; it takes an image `[1, 3, S, S]` that is normalised, or `[H, W, 3]` that is
+            not, as samexporter's do.
+        mean: per channel, on the 0-255 scale.
+        std: likewise.
+        image_size: S where the graph leaves it open.
+
+    Raises:
+        InputError: It is no such graph.
+    """
+    model = read_graph(path)
+    graph = model.graph
+    taken = graph_inputs(graph)
+    if len(taken) != 1:
+        raise InputError(f"{path}: an encoder takes one image, not {', '.join(taken)}")
+    name, sizes = next(iter(taken.items()))
+    given = {output.name: sizes_of(output) for output in graph.output}
+    fine_names = [fine for fine in FINE_MAPS if fine in given]
+    rest = [output for output in given if output not in FINE_MAPS]
+    embedding = next((known for known in THEIR_EMBEDDING if known in rest), rest[0] if rest else "")
+    shape = given.get(embedding, [])
+    is_raw = len(sizes) == 3 and sizes[2] == 3
+    is_image = len(sizes) == 4 and sizes[1] == 3
+    if not (is_raw or is_image) or len(shape) != 4:
+        raise InputError(
+            f"{path}: an encoder takes an image [1, 3, S, S] or [H, W, 3] and gives an embedding"
+            f" [1, C, E, E], not {sizes} and {shape}"
+        )
+    size = sizes[-1] if is_image and isinstance(sizes[-1], int) else image_size
+    channels, side = shape[1], shape[-1] or size // STRIDE
+    if channels is None:
+        raise InputError(f"{path}: says not how many channels its embedding has: {shape}")
+    fine_maps = tuple(
+        FineMap(fine, int(given[fine][1] or 0), FINE_FACTORS[FINE_MAPS.index(fine)])
+        for fine in fine_names
+    )
+    onnx.compose.add_prefix(model, PREFIX, inplace=True)
+    wrapped = Encoder(model, size, channels, side, fine_maps)
+    image = [node("Identity", ["image"], PREFIX + name)]
+    before = _unnormalise(PREFIX + name, size, mean, std) if is_raw else image
+    packed = [
+        node("SpaceToDepth", [PREFIX + fine.name], f"packed/{fine.name}", blocksize=fine.factor)
+        for fine in fine_maps
+    ]
+    parts = [PREFIX + embedding, *(each.output[0] for each in packed)]
+    after = [*packed, node("Concat", parts, "embedding", axis=1)]
+    replace_graph(
+        graph,
+        [*before, *graph.node, *after],
+        [value_info("image", [1, 3, size, size])],
+        [value_info("embedding", wrapped.embedding_shape)],
+    )
+    return wrapped
+
+
+def _unnormalise(
+    name: str, size: int, mean: Sequence[float], std: Sequence[float]
+) -> list[NodeProto]:
+    """Return nodes from a normalised image to `[S, S, 3]` that is not, its padding the mean."""
+    channels = (1, 3, 1, 1)
+    return [
+        constant("image/std", np.array(std, np.float32).reshape(channels)),
+        constant("image/mean", np.array(mean, np.float32).reshape(channels)),
+        constant("image/shape", np.array([size, size, 3])),
+        node("Mul", ["image", "image/std"], "image/scaled"),
+        node("Add", ["image/scaled", "image/mean"], "image/raw"),
+        node("Transpose", ["image/raw"], "image/last", perm=[0, 2, 3, 1]),
+        node("Reshape", ["image/last", "image/shape"], name),
+    ]
+
+
+def read_graph(path: Path) -> ModelProto:
+    """Read a file.
+
+    Raises:
+        InputError: There is none, or it is no graph or one of an old opset.
+    """
+    try:
+        model = onnx.load(str(path))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except Exception as error:  # damaged bytes can make protobuf raise anything
+        raise InputError(f"{path}: not a readable ONNX file") from error
+    opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
+    if opset < OLDEST_OPSET:
+        raise InputError(f"{path}: of opset {opset}; export it with {OLDEST_OPSET} or newer")
+    return model
+
+
+def replace_graph(
+    graph: GraphProto,
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+) -> None:
+    """Put other nodes, inputs and outputs in place of a graph's; its weights stay."""
+    nodes = list(nodes)
+    for field in ("node", "input", "output", "value_info"):
+        graph.ClearField(field)
+    graph.node.extend(nodes)
+    graph.input.extend(inputs)
+    graph.output.extend(outputs)
+
+
+def graph_inputs(graph: GraphProto) -> dict[str, Sizes]:
+    """Return the sizes of a graph's inputs that are no weights."""
+    weights = {item.name for item in graph.initializer}
+    return {item.name: sizes_of(item) for item in graph.input if item.name not in weights}
+
+
+def sizes_of(value: ValueInfoProto) -> Sizes:
+    """Return the sizes of an input or output."""
+    return [size.dim_value or None for size in value.type.tensor_type.shape.dim]
+
+
+def value_info(name: str, shape: Sequence[int | None]) -> ValueInfoProto:
+    """Describe a float32 input or output."""
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def constant(name: str, array: NDArray[np.generic]) -> NodeProto:
+    """Make a node that gives an array."""
+    return helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(array))
+
+
+def node(kind: str, inputs: Sequence[str], output: str, **attributes: object) -> NodeProto:
+    """Make a node of one output."""
+    return helper.make_node(kind, list(inputs), [output], **attributes)

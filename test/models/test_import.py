@@ -1,0 +1,152 @@
+"""`aopsam import`: encoders and decoders of the kinds that others publish, as a bundle."""
+
+import numpy as np
+import onnx
+import pytest
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.cli import main
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.tiny_bundle import model_of
+
+SIZE, SIDE = 64, 4
+NORMALISED = f"float[1, 3, {SIZE}, {SIZE}] image"
+RAW = "float[height, width, 3] input_image"
+# The mean colour of each cell; samexporter's takes an image as it is, and pads it itself.
+POOL = "AveragePool <kernel_shape = [16, 16], strides = [16, 16]>"
+ENCODER = f"image_embeddings = {POOL}(image)"
+RAW_ENCODER = f"""
+    x = Sub(input_image, mean) y = Div(x, std) z = Transpose <perm = [2, 0, 1]>(y)
+    batch = Reshape(z, shape) image_embeddings = {POOL}(batch)
+"""
+# A decoder whose four logits say what it was given: the sum of the points' x, of the labels, how
+# many points there are, and the mask to start from; its predicted IoU is the mean embedding.
+DECODER = """
+    x = Gather <axis = 2>(point_coords, first) sum_x = ReduceSum <keepdims = 0>(x)
+    sum_labels = ReduceSum <keepdims = 0>(point_labels)
+    size = Shape(point_labels) all = ReduceProd <keepdims = 0>(size) count = Cast <to = 1>(all)
+    started = Mul(mask_input, has_mask_input) mask = ReduceMax <keepdims = 0>(started)
+    a = Reshape(sum_x, one) b = Reshape(sum_labels, one) c = Reshape(count, one)
+    d = Reshape(mask, one) told = Concat <axis = 0>(a, b, c, d) column = Reshape(told, four)
+    low_res_masks = Expand(column, masks)
+    mean = ReduceMean <keepdims = 0>(image_embeddings)
+    same = Reshape(mean, one) iou = Expand(same, ious) iou_predictions = Identity(iou)
+"""
+DECODER_INPUTS = (
+    f"float[1, 3, {SIDE}, {SIDE}] image_embeddings, float[1, points, 2] point_coords,"
+    " float[1, points] point_labels, float[1, 1, 16, 16] mask_input, float[1] has_mask_input"
+)
+DECODER_OUTPUTS = "float[a, b, c, d] low_res_masks, float[e, f] iou_predictions"
+CONSTANTS = {
+    "first": 0, "one": [1], "four": [1, 4, 1, 1], "masks": [1, 4, 16, 16], "ious": [1, 4],
+}  # fmt: skip
+
+
+def write(path, inputs, outputs, text, **constants):
+    onnx.save(model_of(inputs, outputs, text, **constants), str(path))
+    return path
+
+
+@pytest.fixture
+def decoder(tmp_path):
+    return write(tmp_path / "d.onnx", DECODER_INPUTS, DECODER_OUTPUTS, DECODER, **CONSTANTS)
+
+
+@pytest.fixture(params=["normalised", "raw"])
+def encoder(request, tmp_path):
+    path, output = tmp_path / "e.onnx", f"float[1, 3, {SIDE}, {SIDE}] image_embeddings"
+    if request.param == "normalised":
+        return write(path, NORMALISED, output, ENCODER)
+    mean, std = np.float32([10.0, 20.0, 30.0]), np.float32([2.0, 4.0, 8.0])
+    shape = [1, 3, SIZE, SIZE]
+    return write(path, RAW, output, RAW_ENCODER, mean=mean, std=std, shape=shape)
+
+
+def run_import(encoder, decoder, out, *more):
+    words = ["import", "--encoder", encoder, "--decoder", decoder, "--out", out]
+    given = ["--mean", 10, 20, 30, "--std", 2, 4, 8, "--image-size", SIZE, *more]
+    return main([str(word) for word in [*words, *given]])
+
+
+def test_each_prompt_of_a_batch_reaches_the_decoder_alone(encoder, decoder, tmp_path):
+    assert run_import(encoder, decoder, tmp_path / "b", "--licence", "MIT") == 0
+    bundle = load_bundle(tmp_path / "b")
+    assert (bundle.name, bundle.licence, bundle.low_res_mask_size) == ("b", "MIT", 16)
+    assert bundle.provenance["imported"]["encoder"]["file"] == "e.onnx"
+    rgb = np.full((SIZE, SIZE, 3), (30, 20, 14), np.uint8)  # normalised: 10, 0, -2
+    points = np.array([[[1.0, 2], [0, 0]], [[3, 4], [5, 6]], [[7, 8], [9, 9]]])
+    labels = np.array([[1.0, -1], [1, 0], [2, 3]])
+    with Segmenter.from_bundle(bundle.folder, "grid1", "onnxruntime") as segmenter:
+        assert segmenter.engine.num_masks == 4 and segmenter.engine.accepts_mask_input
+        frame = segmenter.encode(rgb)
+        logits, iou = segmenter.decode(frame, points, labels)
+        start = np.full((3, 1, 16, 16), 5.0, np.float32)
+        continued = segmenter.engine.decode(
+            frame.handle, points.astype(np.float32), labels.astype(np.float32), start
+        )
+    # Sum of x, sum of labels, number of points: those of a prompt, and the end of one without box.
+    assert logits[:, :3, 0, 0].tolist() == [[1, 0, 2], [8, 0, 3], [16, 5, 2]]
+    assert np.allclose(iou, (10 + 0 - 2) / 3, atol=1e-5) and not logits[:, 3].any()
+    assert (continued.all_logits[:, 3] == 5.0).all()
+
+
+def test_the_finer_maps_of_sam_2_travel_in_the_embedding(tmp_path):
+    outputs = (
+        "float[1, 2, 16, 16] high_res_feats_0, float[1, 1, 8, 8] high_res_feats_1,"
+        f" float[1, 3, {SIDE}, {SIDE}] image_embed"
+    )
+    coarse = ENCODER.replace("image_embeddings", "image_embed")
+    finer = coarse.replace("16", "8").replace("image_embed", "every8")
+    finest = coarse.replace("16", "4").replace("image_embed", "every4")
+    text = f"""
+        {coarse} {finer} {finest}
+        high_res_feats_1 = Gather <axis = 1>(every8, one_channel)
+        high_res_feats_0 = Gather <axis = 1>(every4, two_channels)
+    """
+    channels = {"one_channel": [2], "two_channels": [0, 1]}
+    encoder = write(tmp_path / "e.onnx", NORMALISED, outputs, text, **channels)
+    inputs = DECODER_INPUTS.replace("image_embeddings", "image_embed")
+    inputs += ", float[1, 2, 16, 16] high_res_feats_0, float[1, 1, 8, 8] high_res_feats_1"
+    text = """
+        whole = Resize <mode = "nearest">(high_res_feats_1, , scales)
+        added = Add(high_res_feats_0, whole) low_res_masks = Concat <axis = 1>(added, whole)
+        mean = ReduceMean <axes = [2, 3], keepdims = 0>(image_embed)
+        iou_predictions = Identity(mean)
+    """
+    scales = np.float32([1, 1, 2, 2])
+    decoder = write(tmp_path / "d.onnx", inputs, DECODER_OUTPUTS, text, scales=scales)
+    assert run_import(encoder, decoder, tmp_path / "b") == 0
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.resize == "stretch" and bundle.similarity_channels == 3
+    rgb = np.random.default_rng(0).integers(0, 255, (32, SIZE, 3)).astype(np.uint8)
+    with Segmenter.from_bundle(bundle.folder, "grid1", "onnxruntime") as segmenter:
+        frame = segmenter.encode(rgb)
+        logits, _ = segmenter.decode(frame, np.ones((2, 1, 2)), np.ones((2, 1)))
+        image = frame.image.tensor[0]
+    assert frame.geometry.valid == (SIZE, SIZE)
+    every4 = image.reshape(3, 16, 4, 16, 4).mean((2, 4))
+    every8 = image.reshape(3, 8, 8, 8, 8).mean((2, 4)).repeat(2, 1).repeat(2, 2)
+    expected = np.stack([every4[0] + every8[2], every4[1] + every8[2], every8[2]])
+    assert np.allclose(logits, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda e, d: (d, d), "takes one image, not"),
+        (lambda e, d: (e, e), "not a decoder for this encoder"),
+        (lambda e, d: (e, e.with_name("nothing")), "no such file"),
+        (lambda e, d: (e, e.with_name("text")), "not a readable ONNX file"),
+        (lambda e, d: (e, e.with_name("single")), "gives 1 masks a prompt"),
+        (lambda e, d: (e, e.with_name("old")), "of opset 9"),
+    ],
+)
+def test_what_it_refuses(encoder, decoder, tmp_path, capsys, change, reason):
+    (tmp_path / "text").write_text("<html>")
+    constants = {**CONSTANTS, "four": [1, 1, 4, 1], "masks": [1, 1, 4, 16], "ious": [1, 1]}
+    write(tmp_path / "single", DECODER_INPUTS, DECODER_OUTPUTS, DECODER, **constants)
+    old = onnx.load(str(decoder))
+    old.opset_import[0].version = 9
+    onnx.save(old, str(tmp_path / "old"))
+    assert run_import(*change(encoder, decoder), tmp_path / "b") == 2
+    assert reason in capsys.readouterr().err and not (tmp_path / "b").exists()
