@@ -39,7 +39,7 @@ class FrameGeometry:
 
     @property
     def scale(self) -> NDArray[np.float64]:
-        """Resized pixels per source pixel, `[x, y]`; alike but for rounding, unless stretched."""
+        """Resized pixels per source pixel, `[x, y]`; equal but for rounding, unless stretched."""
         return np.array([self.valid_width / self.width, self.valid_height / self.height])
 
     def to_resized(self, points: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,7 +1,5 @@
 """`aopsam import`: graphs that others exported to ONNX in, a model bundle out; without PyTorch."""
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 from pathlib import Path

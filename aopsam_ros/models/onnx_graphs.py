@@ -106,11 +106,10 @@ def _save(model: ModelProto, path: Path) -> None:
         BundleError: It would be larger than a file of protocol buffers can be.
     """
     import onnx
-    from google.protobuf.message import EncodeError
 
     try:
         onnx.save(model, str(path))
-    except (ValueError, EncodeError) as error:
+    except Exception as error:  # protobuf has several for what is too large
         raise BundleError(
             f"{path.name}: more than 2 GB, which one ONNX file cannot hold; weights that 16 bits"
             " represent take half of it"

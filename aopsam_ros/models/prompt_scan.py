@@ -4,8 +4,6 @@ SAM's own exporter, NanoSAM's and samexporter's decoders take one prompt at a ti
 Scan over the prompts runs theirs for each, which on a processor takes no longer than a batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,15 +36,10 @@ MASK_COUNTS = (3, 4)
 
 @dataclass(frozen=True)
 class Decoder:
-    """A wrapped decoder of N prompts.
-
-    Attributes:
-        model: the graph.
-        side: M of its masks' logits.
-    """
+    """A wrapped decoder of N prompts."""
 
     model: ModelProto
-    side: int
+    side: int  # M, of its masks' logits
 
 
 def wrap_decoder(path: Path, encoder: Encoder) -> Decoder:

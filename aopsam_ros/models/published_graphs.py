@@ -3,8 +3,6 @@
 SAM 2's gives two finer maps beside the embedding: they become further channels of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,30 +26,22 @@ THEIR_EMBEDDING = ("image_embeddings", "image_embed")
 
 @dataclass(frozen=True)
 class FineMap:
-    """A map that the decoder takes beside the embedding: its channels, and cells to one of it."""
+    """A map that the decoder takes beside the embedding."""
 
     name: str
     channels: int
-    factor: int
+    factor: int  # its cells a side to one of the embedding
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A wrapped encoder: image `[1, 3, S, S]` to embedding `[1, C, E, E]`.
-
-    Attributes:
-        model: the graph.
-        image_size: S.
-        channels: of the embedding proper, which come first.
-        side: E, cells.
-        fine_maps: what follows.
-    """
+    """A wrapped encoder: image `[1, 3, S, S]` to embedding `[1, C, E, E]`."""
 
     model: ModelProto
-    image_size: int
-    channels: int
-    side: int
-    fine_maps: tuple[FineMap, ...]
+    image_size: int  # S
+    channels: int  # of the embedding proper, which come first
+    side: int  # E, cells
+    fine_maps: tuple[FineMap, ...]  # what follows
 
     @property
     def embedding_shape(self) -> tuple[int, int, int, int]:

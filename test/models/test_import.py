@@ -27,7 +27,7 @@ DECODER = """
     size = Shape(point_labels) all = ReduceProd <keepdims = 0>(size) count = Cast <to = 1>(all)
     started = Mul(mask_input, has_mask_input) mask = ReduceMax <keepdims = 0>(started)
     a = Reshape(sum_x, one) b = Reshape(sum_labels, one) c = Reshape(count, one)
-    d = Reshape(mask, one) told = Concat <axis = 0>(a, b, c, d) column = Reshape(told, four)
+    d = Reshape(mask, one) given = Concat <axis = 0>(a, b, c, d) column = Reshape(given, four)
     low_res_masks = Expand(column, masks)
     mean = ReduceMean <keepdims = 0>(image_embeddings)
     same = Reshape(mean, one) iou = Expand(same, ious) iou_predictions = Identity(iou)

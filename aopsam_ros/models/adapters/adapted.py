@@ -1,7 +1,5 @@
 """What an adapter gives, and reading the authors' checkpoints."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +16,7 @@ Thresholds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Adapted:
-    """The authors' modules as the parts of a bundle.
-
-    Attributes:
-        parts: with the checkpoint's weights.
-        thresholds: predicted IoU and stability that masks need.
-    """
+    """The authors' modules as the parts of a bundle."""
 
     parts: BundleParts
     thresholds: Thresholds

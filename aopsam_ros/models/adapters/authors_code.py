@@ -1,7 +1,5 @@
 """Importing the authors' code: from an installed package, or from a checkout."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

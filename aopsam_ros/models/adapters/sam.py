@@ -4,8 +4,6 @@ The prompt encoder and the mask decoder are MobileSAM's, tensor by tensor: they 
 three parts. ViT learnt a position for each cell of the square: the encoder takes nothing else.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from aopsam_ros.models.adapters.adapted import Adapted, Thresholds, fill
