@@ -4,6 +4,7 @@ configure loads the model and warms it up, activate subscribes. The executor's t
 the pipeline's workers segment and publish.
 """
 
+import contextlib
 import sys
 from typing import Any
 
@@ -137,7 +138,6 @@ class AopsamNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, finish the image that is being segmented, delete the markers."""
         self._stop()
-        self._configured_pipeline().clear()
         return super().on_deactivate(state)
 
     @guarded_transition
@@ -176,14 +176,16 @@ class AopsamNode(LifecycleNode):
         super().destroy_node()
 
     def _stop(self) -> None:
-        subscriptions, self._active_subscriptions = self._active_subscriptions, None
-        if subscriptions is not None:
-            subscriptions.destroy()
-        try:
-            if self._pipeline is not None:
-                self._pipeline.stop()
-        finally:
-            self._segment_service.stop()
+        pipeline, subscriptions = self._pipeline, self._active_subscriptions
+        self._active_subscriptions = None
+        with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
+            steps.callback(self._segment_service.stop)
+            if pipeline is not None:
+                if subscriptions is not None and self.context.ok():
+                    steps.callback(pipeline.clear)
+                steps.callback(pipeline.stop)
+            if subscriptions is not None:
+                steps.callback(subscriptions.destroy)
 
     def _configured_pipeline(self) -> Pipeline:
         if self._pipeline is None:

@@ -66,6 +66,9 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
     ),
     "markers.size": _number(8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
+    "markers.lifetime": _number(
+        10.0, 0.0, 86400.0, "seconds until markers vanish if no newer ones come; 0 = never"
+    ),
     "markers.rectified": _flag(
         False,
         "images are rectified: use CameraInfo's P without distortion, for boxes in space as well",

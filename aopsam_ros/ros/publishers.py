@@ -42,6 +42,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
+NEW_VIEWER_MESSAGES = 10  # for which a subscriber is new: it may miss the very first
 DEPTH_TOPICS = ("detections_3d", "points")  # made from depth images
 
 
@@ -56,7 +57,8 @@ class Publishers:
         """
         self._node = node
         self._publishers: dict[str, Any] = {}
-        self._markers = markers.PromptMarkers()
+        # Of topics of markers: subscribers at the last message; messages since one came.
+        self._viewers: dict[str, tuple[int, int]] = {}
         try:
             for topic, (kind, _) in TOPICS.items():
                 self._publishers[topic] = self._create(kind, f"~/{topic}")
@@ -98,7 +100,7 @@ class Publishers:
 
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),
-            "prompt_markers": lambda: self._markers.message(
+            "prompt_markers": lambda: markers.prompt_markers(
                 segmentation, header, calibration, configuration.markers
             ),
             "detections": lambda: segmentations.detections(segmentation, header),
@@ -146,12 +148,25 @@ class Publishers:
     def _publish_if_subscribed(self, topic: str, make: Callable[[], Any]) -> None:
         """Make and publish a message; `make` may return None for no message."""
         message = make() if self.subscribed(topic) else None
+        if isinstance(message, MarkerArray) and self._has_new_viewer(topic):
+            # It may still show the markers of a node that was killed.
+            message.markers.insert(0, markers.delete_all(message.markers[0].header))
         if message is not None:
             self._publishers[topic].publish(message)
 
+    def _has_new_viewer(self, topic: str) -> bool:
+        count = self._publishers[topic].get_subscription_count()
+        before, messages = self._viewers.get(topic, (0, 0))
+        self._viewers[topic] = count, 1 if count > before else messages + 1
+        return self._viewers[topic][1] <= NEW_VIEWER_MESSAGES
+
     def clear(self) -> None:
         """Delete the markers that are being shown."""
-        self._publishers["prompt_markers"].publish(self._markers.clear())
+        for topic, (kind, _) in TOPICS.items():
+            if kind is MarkerArray:
+                everything = markers.delete_all(Header())
+                self._publishers[topic].publish(MarkerArray(markers=[everything]))
+        self._viewers.clear()
 
     def destroy(self) -> None:
         """Destroy the publishers."""

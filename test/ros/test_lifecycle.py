@@ -49,9 +49,11 @@ def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_folder):
         robot.clean_up()
         robot.wait(lambda: not publishers(robot), "topics remain after cleanup")
     robot.activate()
-    robot.answer(GOOD)
+    first = robot.answer(GOOD, "prompt_markers").markers
+    assert first[0].action == Marker.DELETEALL  # of a node before, which may have been killed
     assert robot.change(Transition.TRANSITION_ACTIVE_SHUTDOWN)
     assert robot.state() == State.PRIMARY_STATE_FINALIZED
+    robot.wait(lambda: no_markers(robot), "the markers stay after shutdown")
     robot.wait(lambda: not publishers(robot), "topics remain after shutdown")
     assert robot.stop_node() == 0
     assert not robot.logged("Traceback"), robot.log.read_text()
@@ -59,7 +61,7 @@ def test_the_whole_cycle_twice_then_a_clean_end(robot, tiny_folder):
 
 def no_markers(robot):
     newest = robot.received["prompt_markers"][-1].markers
-    return {marker.action for marker in newest} == {Marker.DELETE}
+    return [marker.action for marker in newest] == [Marker.DELETEALL]
 
 
 def publishers(robot):

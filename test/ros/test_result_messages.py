@@ -15,7 +15,7 @@ from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.msg import Mask, MaskArray, PromptArray
 from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.ros.messages import markers, segmentations
-from aopsam_ros.ros.messages.markers import MarkerOptions, PromptMarkers
+from aopsam_ros.ros.messages.markers import MarkerOptions
 from support.drawn_masks import instance_of, rectangle
 
 HEADER = Header(frame_id="camera_optical_frame")
@@ -183,19 +183,23 @@ def calibration(**changes):
     return info
 
 
+def shown(message):
+    return [marker for marker in message.markers if marker.action == Marker.ADD]
+
+
 def positions(message):
-    return [(m.pose.position.x, m.pose.position.y, m.pose.position.z) for m in message.markers]
+    return [(p.x, p.y, p.z) for marker in shown(message) for p in marker.points]
 
 
 def markers_of(frame, info, **options):
-    return PromptMarkers().message(frame, HEADER, info, MarkerOptions(**options))
+    return markers.prompt_markers(frame, HEADER, info, MarkerOptions(**options))
 
 
 def test_markers_stand_on_the_pixels_rays_at_the_depth():
     frame = prompts_at((320, 240), (420, 40))
     message = markers_of(frame, calibration(), depth=2.0, size=10.0)
     assert positions(message) == [(0, 0, 2.0), (0.4, -1.0, 2.0)]
-    assert message.markers[0].scale.x == pytest.approx(10.0 * 2.0 / 500.0)
+    assert shown(message)[0].scale.x == pytest.approx(10.0 * 2.0 / 500.0)
     assert all(marker.header == HEADER for marker in message.markers)
     unknown_lens = calibration(d=[0.1] * 7)
     assert positions(markers_of(frame, unknown_lens)) == [(0, 0, 1.0), (0.2, -0.5, 1.0)]
@@ -243,23 +247,23 @@ def test_a_rectified_image_has_the_projection_and_no_lens():
 def test_without_a_calibration_that_fits_markers_stand_on_a_plane(info):
     message = markers_of(prompts_at((100, 200)), info, pixel_size=0.01, size=5.0)
     assert positions(message) == [(1.0, 2.0, 0.0)]
-    assert message.markers[0].scale.x == pytest.approx(0.05)
-    assert message.markers[0].header == HEADER
+    assert shown(message)[0].scale.x == pytest.approx(0.05)
 
 
-def test_marker_ids_stay_and_only_the_surplus_is_deleted():
-    source = PromptMarkers()
-    shown = set()
-    for count in (3, 5, 2, 2, 0, 1):
-        frame = prompts_at(*[(i, i) for i in range(count)])
-        for marker in source.message(frame, HEADER, None, MarkerOptions()).markers:
-            assert (marker.ns, marker.header) == ("prompts", HEADER)
-            if marker.action == Marker.ADD:
-                shown.add(marker.id)
-            else:
-                assert marker.action == Marker.DELETE
-                shown.remove(marker.id)  # never one that is not there
-        assert shown == set(range(count))
-    cleared = source.clear().markers
-    assert [(marker.id, marker.action) for marker in cleared] == [(0, Marker.DELETE)]
-    assert source.clear().markers == []
+def test_each_state_is_one_marker_in_a_namespace_and_colour_of_its_own():
+    message = markers_of(FRAME, None, lifetime=2.5, pixel_size=0.5)
+    assert len(message.markers) == len({marker.ns for marker in message.markers}) == len(PROMPTS)
+    for marker in message.markers:
+        (prompt,) = (p for p in PROMPTS if p.state.name.lower() == marker.ns)
+        assert (marker.type, marker.id, marker.color.a) == (Marker.SPHERE_LIST, 0, 1.0)
+        assert [(p.x, p.y) for p in marker.points] == [(prompt.x / 2, prompt.y / 2)]
+        assert rgb(marker.color) == tuple(PROMPT_STYLES[prompt.state].colour)
+        assert (marker.lifetime.sec, marker.lifetime.nanosec) == (2, 500_000_000)
+
+
+def test_a_state_without_prompts_deletes_its_marker():
+    """An empty list would be an error in RViz."""
+    message = markers_of(prompts_at((1, 2)), None)
+    actions = {marker.ns: marker.action for marker in message.markers}
+    assert actions.pop("unused") == Marker.ADD
+    assert set(actions.values()) == {Marker.DELETE}

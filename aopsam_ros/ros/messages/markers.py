@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from builtin_interfaces.msg import Duration
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from geometry_msgs.msg import Point, Vector3
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import ColorRGBA, Header
@@ -19,10 +19,9 @@ from visualization_msgs.msg import ImageMarker, Marker, MarkerArray
 
 from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.masks import to_polygons
-from aopsam_ros.results import PromptState, Segmentation
+from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 
-NAMESPACE = "prompts"
 OUTLINE_TOLERANCE = 1.0  # pixels that an outline may deviate: each further point costs time
 OUTLINE_WIDTH = 2.0  # image pixels
 POINT_SIZE = 8.0  # image pixels
@@ -35,43 +34,51 @@ class MarkerOptions:
     depth: float = 1.0  # metres along the optical axis
     pixel_size: float = 0.001  # metres a pixel, on the plane without a calibration
     size: float = 8.0  # diameter in source image pixels
+    lifetime: float = 10.0  # seconds, if no newer ones come
     rectified: bool = False  # the image is rectified: use the calibration's P, without distortion
 
 
-class PromptMarkers:
-    """Makes marker messages whose ids stay the same; remembers how many are being shown.
+def prompt_markers(
+    segmentation: Segmentation,
+    header: Header,
+    calibration: CameraInfo | None,
+    options: MarkerOptions,
+) -> MarkerArray:
+    """Return the prompts as spheres: a list of them for each state, in a namespace of its name."""
+    positions, diameter = place(segmentation, header, calibration, options)
+    states = np.array([prompt.state for prompt in segmentation.prompts], np.int64)
+    markers = []
+    for state, style in PROMPT_STYLES.items():
+        points = positions[states == state]
+        marker = list_marker(
+            header, state.name.lower(), Marker.SPHERE_LIST, points, options.lifetime
+        )
+        marker.scale = Vector3(x=diameter, y=diameter, z=diameter)
+        marker.color = _colour(style.colour)
+        markers.append(marker)
+    return MarkerArray(markers=markers)
 
-    Marker i is the i-th prompt. A frame with fewer prompts deletes the surplus only: deleting all
-    and adding them again flickers.
+
+def list_marker(
+    header: Header, namespace: str, kind: int, points: NDArray[np.float64], lifetime: float
+) -> Marker:
+    """Return the one marker of a namespace; its deletion where there are no points.
+
+    `points` are `[N, 3]`, metres in the header's frame.
+    It is replaced by the next one, and vanishes after `lifetime` seconds (0: never).
     """
+    marker = Marker(header=header, ns=namespace, type=kind)
+    marker.action = Marker.ADD if len(points) else Marker.DELETE
+    marker.pose.orientation.w = 1.0
+    marker.points = [Point(x=x, y=y, z=z) for x, y, z in points.tolist()]
+    seconds, nanoseconds = divmod(round(lifetime * 1e9), 1_000_000_000)
+    marker.lifetime = Duration(sec=seconds, nanosec=nanoseconds)
+    return marker
 
-    def __init__(self) -> None:
-        """Begin with nothing shown."""
-        self._shown = 0
-        self._header = Header()
 
-    def message(
-        self,
-        segmentation: Segmentation,
-        header: Header,
-        calibration: CameraInfo | None,
-        options: MarkerOptions,
-    ) -> MarkerArray:
-        """Return a sphere per prompt, coloured by its state, and deletions of surplus markers."""
-        positions, diameter = place(segmentation, header, calibration, options)
-        markers = [
-            _sphere(header, index, positions[index], diameter, prompt.state)
-            for index, prompt in enumerate(segmentation.prompts)
-        ]
-        surplus = [_deletion(header, index) for index in range(len(markers), self._shown)]
-        self._shown, self._header = len(markers), header
-        return MarkerArray(markers=markers + surplus)
-
-    def clear(self) -> MarkerArray:
-        """Return the deletion of every marker that is being shown."""
-        deletions = [_deletion(self._header, index) for index in range(self._shown)]
-        self._shown = 0
-        return MarkerArray(markers=deletions)
+def delete_all(header: Header) -> Marker:
+    """Return the deletion of all markers that a display has of the topic."""
+    return Marker(header=header, action=Marker.DELETEALL)
 
 
 def place(
@@ -95,27 +102,6 @@ def place(
             return points, options.size * options.depth / camera.focal_length
     on_plane = np.column_stack([pixels * options.pixel_size, np.zeros(len(pixels))])
     return on_plane, options.size * options.pixel_size
-
-
-def _sphere(
-    header: Header, index: int, position: NDArray[np.float64], diameter: float, state: PromptState
-) -> Marker:
-    x, y, z = map(float, position)
-    return Marker(
-        header=header,
-        ns=NAMESPACE,
-        id=index,
-        type=Marker.SPHERE,
-        action=Marker.ADD,
-        pose=Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(w=1.0)),
-        scale=Vector3(x=diameter, y=diameter, z=diameter),
-        color=_colour(PROMPT_STYLES[state].colour),
-        lifetime=Duration(),
-    )
-
-
-def _deletion(header: Header, index: int) -> Marker:
-    return Marker(header=header, ns=NAMESPACE, id=index, action=Marker.DELETE)
 
 
 # One image marker a frame and topic: Foxglove's image panel shows a topic's newest message only, so
