@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -42,6 +43,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
+ACKNOWLEDGED_S = 0.5  # in which subscribers acknowledge that markers are deleted
 NEW_VIEWER_MESSAGES = 10  # for which a subscriber is new: it may miss the very first
 DEPTH_TOPICS = ("detections_3d", "points")  # made from depth images
 
@@ -162,10 +164,12 @@ class Publishers:
 
     def clear(self) -> None:
         """Delete the markers that are being shown."""
+        message = MarkerArray(markers=[markers.delete_all(Header())])
         for topic, (kind, _) in TOPICS.items():
             if kind is MarkerArray:
-                everything = markers.delete_all(Header())
-                self._publishers[topic].publish(MarkerArray(markers=[everything]))
+                self._publishers[topic].publish(message)
+                # The publisher may be destroyed next.
+                self._publishers[topic].wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
         self._viewers.clear()
 
     def destroy(self) -> None:
