@@ -72,7 +72,11 @@ OPTIONS: Mapping[str, OptionSpec] = {
     ),
     "asf.batch_size": OptionSpec(8, "prompts decoded in one call of the decoder", 1, 1024),
     "asf.max_prompts": OptionSpec(
-        256, "most prompts decoded for one frame (a grid decodes all of its points)", 1, 4096
+        256,
+        "most prompts decoded for an image, and for each of its crops; by default all points of a"
+        " grid, all boxes and all clusters",
+        1,
+        4096,
     ),
     "asf.time_budget_ms": OptionSpec(
         0, "milliseconds for a frame, best prompts first; 0 = no limit", 0, 600_000

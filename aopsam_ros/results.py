@@ -22,7 +22,7 @@ class Status(enum.IntEnum):
 
     COMPLETE = 0  # every prompt was decoded or eliminated, up to the greatest number of prompts
     CUT = 1  # the time budget was spent before all were: masks may be missing
-    NO_TIME = 2  # it was spent before the first one was decoded
+    NO_TIME = 2  # it was spent before the first one was: one batch was decoded all the same
 
 
 @dataclass(frozen=True)

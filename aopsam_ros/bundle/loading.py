@@ -88,6 +88,7 @@ class Bundle:
     predictor_inputs: tuple[str, ...] = PREDICTOR_INPUTS
     # whether an image keeps its proportions, and is padded to the square, or is stretched to it
     resize: Resize = "pad"
+    prompter: str = ""  # model whose prompts these are, name and version; "": this one
 
     @property
     def all_graphs(self) -> list[Graph]:
@@ -200,6 +201,7 @@ def _parse(fields: Fields) -> Bundle:
         ),
         resize=_resize(fields),
         predictor_inputs=fields.names("predictor_inputs", PREDICTOR_INPUTS),
+        prompter="" if fields.any("prompter") is None else fields.text("prompter"),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
         graphs=graphs,
         mixed_graphs=_graphs(fields, "mixed_graphs", GRAPHS),

@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "train-predictor": "train a Prompt Predictor for it or for MobileSAM (needs torch)",
     "export": "turn checkpoints into a model bundle (needs torch)",
     "import": "turn ONNX graphs that others exported into a model bundle",
+    "add-prompter": "let a model bundle take its prompts from another model's predictor",
     "build-engines": "build a bundle's TensorRT engines beforehand",
     "quantize": "add an encoder in 8 bits, for a CPU, to a model bundle",
     "bench": "measure times, floors, ROS and memory",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aopsam_ros.bundle.loading import Bundle, load_bundle
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, EngineError, OptionError
 from aopsam_ros.options import parse
@@ -17,6 +18,7 @@ from aopsam_ros.prompting.sources import needs_boxes
 if TYPE_CHECKING:
     from aopsam_ros.data.labelled_images import InstanceDataset
 
+NO_PROMPTER = "none"
 INSTALL_TRAINING = "`make setup EXTRAS=train` or `pip install .[train]`"
 
 
@@ -90,6 +92,26 @@ def parse_settings(words: Sequence[str]) -> dict[str, object]:
     if any(not separator for _, separator, _ in pairs):
         raise OptionError("--set takes NAME=VALUE")
     return {name: parse(name, value) for name, _, value in pairs}
+
+
+def add_prompter_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare `--prompter`."""
+    parser.add_argument(
+        "--prompter",
+        default="nano",
+        help="bundle whose prompts a model without a predictor takes: its encoder and predictor are"
+        f" composed into one graph; {NO_PROMPTER}: prompts of grids, boxes and clusters only"
+        " (%(default)s)",
+    )
+
+
+def load_prompter(arguments: argparse.Namespace) -> Bundle | None:
+    """Load the bundle that `--prompter` names, if any.
+
+    Raises:
+        BundleError: if there is none of that name, or it is malformed.
+    """
+    return None if arguments.prompter == NO_PROMPTER else load_bundle(arguments.prompter)
 
 
 def require(modules: Sequence[str], needs: str, remedy: str) -> None:

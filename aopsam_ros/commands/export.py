@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aopsam_ros.bundle.loading import DEFAULT_GROUPS, load_bundle
-from aopsam_ros.commands.arguments import INSTALL_TRAINING, require
+from aopsam_ros.commands.arguments import (
+    INSTALL_TRAINING,
+    add_prompter_argument,
+    load_prompter,
+    require,
+)
 from aopsam_ros.commands.frozen_models import adapted_model, mobile_sam_model, nano_model
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.models.adapters.table import ARCHITECTURES
@@ -49,8 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictor",
         type=Path,
         help="predictor.pt of `aopsam train-predictor`, trained for this model, in place of nano's"
-        " own; a bundle of MobileSAM may do without, and takes its prompts from elsewhere",
+        " own or another model's",
     )
+    add_prompter_argument(parser)
     parser.add_argument(
         "--mixed",
         action="store_true",
@@ -84,10 +90,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
+    from aopsam_ros.models.composed_predictor import add_prompter
     from aopsam_ros.training.provenance import summarise_run
 
     out = _target(arguments)
     model, predictor, trained = _load(arguments)
+    has_own = predictor is not None or model.parts.predictor is not None
+    prompter = None if has_own else load_prompter(arguments)
     provenance = {**model.provenance}
     if trained:
         provenance["predictor"] = summarise_run(trained)
@@ -99,12 +108,16 @@ def run(arguments: argparse.Namespace) -> int:
         "provenance": provenance,
     }
     report = model.export(out, predictor, facts, arguments.mixed)
-    load_bundle(out)
+    exported = load_bundle(out)
+    if prompter is not None:
+        add_prompter(exported, prompter, out)
     for name, difference in report.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
     for name, cosine in report.cosines.items():
         least = math.floor(cosine * 1e6) / 1e6  # not rounded up: it is a bound
         print(f"{name} in mixed precision: cosine with 32 bits at least {least:.6f}")
+    if prompter is not None:
+        print(f"prompt_predictor: that of {prompter.name} {prompter.version}")
     print(out)
     return 0
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER
-from aopsam_ros.commands.arguments import require
+from aopsam_ros.bundle.loading import DECODER, ENCODER, load_bundle
+from aopsam_ros.commands.arguments import add_prompter_argument, load_prompter, require
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.weights.fetching import file_sha256
 
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=values,
             help="per channel of RGB from 0 to 255 (%(default)s)",
         )
+    add_prompter_argument(parser)
     parser.add_argument(
         "--thresholds",
         nargs=2,
@@ -62,10 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     import onnx
 
     from aopsam_ros.models.bundle_files import check_target, install, write_description
+    from aopsam_ros.models.composed_predictor import add_prompter
     from aopsam_ros.models.prompt_scan import wrap_decoder
     from aopsam_ros.models.published_graphs import wrap_encoder
 
-    out = arguments.out
+    out, prompter = arguments.out, load_prompter(arguments)
     encoder = wrap_encoder(arguments.encoder, arguments.mean, arguments.std, arguments.image_size)
     decoder = wrap_decoder(arguments.decoder, encoder)
     iou, stability = arguments.thresholds
@@ -93,6 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_description(work, facts, {"mask": mask, "grid": mask}, {"imported": origin})
         _try(work)
         install(work, out)
+    if prompter is not None:
+        add_prompter(load_bundle(out), prompter, out)
     print(out)
     return 0
 

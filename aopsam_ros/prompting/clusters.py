@@ -4,16 +4,15 @@ Efficient SAM2 clusters the encoder's attention. An encoder of windows only has 
 the whole image; there the cosine similarity of its features takes that place.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.errors import EngineError, OptionError
+from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import ClusterOptions
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
-from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
+from aopsam_ros.prompting.hdbscan import hdbscan
+from aopsam_ros.prompting.prompts import ALL_PROMPTS, FrameInput, PromptSet, PromptSource
 
 # min_samples and min_cluster_size, by the names that Efficient SAM2 gave them.
 PRESETS = {"low_latency": (2, 10), "high_quality": (2, 5), "sam3d": (5, 40), "sam1": (2, 3)}
@@ -24,7 +23,8 @@ class ClusterSource(PromptSource):
 
     name = defaults_group = "clusters"
     needs_features = True
-    mask_options = {"mask.combine": "merge"}  # noqa: RUF012
+    defaults = {**ALL_PROMPTS, "mask.combine": "merge"}  # noqa: RUF012
+    own_options = ("clusters.",)
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""
@@ -52,9 +52,6 @@ def cluster_points(
     Returns:
         x and y in source pixels `[N, 2]`, and each cluster's similarity, best first: the mean
         cosine of its cells with the medoid, in 0-1, float32 `[N]`.
-
-    Raises:
-        EngineError: as `cluster`.
     """
     factor = -(-features.size // options.side)
     unit, columns = features.pooled(factor)
@@ -70,28 +67,20 @@ def cluster_points(
 def cluster(
     similarity: NDArray[np.float32], min_samples: int, min_cluster_size: int
 ) -> NDArray[np.int64]:
-    """Cluster by density with the cosine distance (HDBSCAN).
+    """Cluster by density with the cosine distance.
 
     Args:
         similarity: cosines `[n, n]`.
-        min_samples: a cell with so many near it, itself included, lies in a dense place.
-        min_cluster_size: smaller clusters are noise.
+        min_samples: see `hdbscan`.
+        min_cluster_size: likewise.
 
     Returns:
-        int64 `[n]`: the cluster of each cell from 0 on, below 0 for noise.
-
-    Raises:
-        EngineError: if scikit-learn is not installed.
+        int64 `[n]`: the cluster of each cell from 0 on, -1 for noise.
     """
-    if len(similarity) < max(min_samples, min_cluster_size):
-        return np.full(len(similarity), -1, np.int64)
     # Rounding must not make a distance negative, nor the two directions of one differ.
     distance = np.maximum(1.0 - (similarity + similarity.T).astype(np.float64) / 2, 0.0)
     np.fill_diagonal(distance, 0.0)
-    model = _hdbscan()(
-        metric="precomputed", min_samples=min_samples, min_cluster_size=min_cluster_size, copy=False
-    )
-    return np.asarray(model.fit(distance).labels_, np.int64)
+    return hdbscan(distance, min_samples, min_cluster_size)
 
 
 def medoids(
@@ -110,23 +99,3 @@ def medoids(
         cells.append(int(members[best]))
         means.append(float(mean[best]))
     return np.array(cells, np.int64), np.clip(np.array(means, np.float32), 0.0, 1.0)
-
-
-def installed() -> bool:
-    """Return whether the package that clusters is there."""
-    try:
-        _hdbscan()
-    except EngineError:
-        return False
-    return True
-
-
-def _hdbscan() -> Any:  # noqa: ANN401  (scikit-learn is optional)
-    try:
-        from sklearn.cluster import HDBSCAN
-    except ImportError as error:
-        raise EngineError(
-            f"the prompt source 'clusters' needs scikit-learn 1.3 or newer ({error}): "
-            "pip install scikit-learn"
-        ) from error
-    return HDBSCAN

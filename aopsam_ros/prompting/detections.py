@@ -1,8 +1,10 @@
 """Object-aware sampling: a detector's boxes as prompts."""
 
+from collections.abc import Mapping
+
 from aopsam_ros.errors import InputError
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
+from aopsam_ros.prompting.prompts import ALL_PROMPTS, FrameInput, PromptSet, PromptSource
 
 
 class BoxSource(PromptSource):
@@ -10,7 +12,8 @@ class BoxSource(PromptSource):
 
     name = defaults_group = "boxes"
     needs_boxes = True
-    mask_options = {"mask.candidates": "best"}  # noqa: RUF012  (a box says which mask is meant)
+    # A box says which mask is meant.
+    defaults: Mapping[str, object] = {**ALL_PROMPTS, "mask.candidates": "best"}
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""
@@ -27,7 +30,7 @@ class BoxCentreSource(BoxSource):
     """The centre of each box that has a part inside the image, as a point prompt."""
 
     name = defaults_group = "box_centres"
-    mask_options = {}  # noqa: RUF012
+    defaults = ALL_PROMPTS
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""

@@ -140,3 +140,9 @@ RULES: dict[str, Rule] = {
     "inside_all": Rule(drop_inside_all),
     "duplicates": Rule(drop_duplicates, uses_cosine=True),
 }
+# Options that play a part with some rules only; without a rule, none does.
+RULE_OPTIONS: dict[str, Callable[[Rule], bool]] = {
+    "asf.elimination_iou": lambda _: True,
+    "asf.elimination_threshold": lambda rule: rule.uses_threshold,
+    "asf.elimination_cosine": lambda rule: rule.uses_cosine,
+}

@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
+
+# Of a source that says itself how many prompts there are; a limit is for who sets one.
+ALL_PROMPTS: Mapping[str, object] = {"asf.max_prompts": OPTIONS["asf.max_prompts"].maximum}
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ class PromptSource(ABC):
         needs_confidence_map: the prompt predictor has to run.
         needs_features: the embedding has to come to the host.
         needs_boxes: a detector's boxes have to come with every frame.
-        adaptive: `asf.max_prompts` and ASF filtering apply; all prompts are decoded otherwise.
+        adaptive: ASF filtering applies; prompts are not eliminated otherwise.
         croppable: the option `grid.crop_layers` applies: crops of the image are segmented as well.
-        mask_options: set where the bundle says nothing.
+        defaults: options that it has where nobody says otherwise.
+        own_options: beginnings of the names of options that not every source uses, but this one.
     """
 
     name: str
@@ -61,7 +66,8 @@ class PromptSource(ABC):
     needs_boxes = False
     adaptive = False
     croppable = False
-    mask_options: Mapping[str, object] = {}
+    defaults: Mapping[str, object] = ALL_PROMPTS
+    own_options: tuple[str, ...] = ()
 
     @abstractmethod
     def propose(self, frame: FrameInput) -> PromptSet:

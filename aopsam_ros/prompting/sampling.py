@@ -18,6 +18,11 @@ class PredictorSource(PromptSource):
     defaults_group = ""
     needs_confidence_map = True
     adaptive = True
+    defaults = {}  # noqa: RUF012
+    own_options = (
+        "asf.smoothing_sigma", "asf.confidence_threshold", "asf.min_spacing", "asf.sampling",
+        "asf.filtering", "asf.elimination_", "reuse.",
+    )  # fmt: skip
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`; only the part of the map that shows the image is sampled."""

@@ -5,18 +5,19 @@ import re
 from collections.abc import Mapping
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.prompting import clusters
+from aopsam_ros.prompting.clusters import ClusterSource
 from aopsam_ros.prompting.detections import BoxCentreSource, BoxSource
-from aopsam_ros.prompting.grid import MAX_SIDE, GridSource
+from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES
+from aopsam_ros.prompting.grid import MAX_RANDOM, MAX_SIDE, GridSource, RandomSource
 from aopsam_ros.prompting.prompts import PromptSource
 from aopsam_ros.prompting.sampling import PredictorSource
 
 AUTO = "auto"
-KNOWN = "predictor, boxes, box_centres, clusters, grid16, grid32, gridN"
+KNOWN = "predictor, boxes, box_centres, clusters, grid16, grid32, gridN, randomN"
 
 _SOURCES: Mapping[str, PromptSource] = {
     source.name: source
-    for source in (PredictorSource(), BoxSource(), BoxCentreSource(), clusters.ClusterSource())
+    for source in (PredictorSource(), BoxSource(), BoxCentreSource(), ClusterSource())
 }
 _LOGGER = logging.getLogger(__name__)
 
@@ -25,38 +26,79 @@ def make_source(name: str) -> PromptSource:
     """Return the source of a name; "auto" is none before it is resolved.
 
     Raises:
-        OptionError: unknown name, or a grid of no or too many points.
+        OptionError: unknown name, or no or too many points.
     """
     if name in _SOURCES:
         return _SOURCES[name]
-    match = re.fullmatch(r"grid([0-9]{1,4})", name)
+    match = re.fullmatch(r"(grid|random)([0-9]{1,4})", name)
     if match is None:
         raise OptionError(f"unknown prompt source '{name}'; known: {AUTO}, {KNOWN}")
-    side = int(match.group(1))
-    if not 1 <= side <= MAX_SIDE:
+    kind, number = match[1], int(match[2])
+    if kind == "grid" and not 1 <= number <= MAX_SIDE:
         raise OptionError(f"prompt source '{name}': a grid has 1 to {MAX_SIDE} points a side")
-    return GridSource(side)
+    if not 1 <= number <= MAX_RANDOM:
+        raise OptionError(f"prompt source '{name}': 1 to {MAX_RANDOM} points")
+    return GridSource(number) if kind == "grid" else RandomSource(number)
 
 
-def choose_source(name: str, model: str, has_predictor: bool) -> PromptSource:
+def choose_source(name: str, model: str, has_predictor: bool, prompter: str = "") -> PromptSource:
     """Return the source a user named for a model, "auto" included, and log which it is.
+
+    Args:
+        name: as the user typed it.
+        model: the bundle's name, for messages.
+        has_predictor: whether it has a prompt predictor.
+        prompter: the model that the predictor is taken from, where it is not this one.
 
     Raises:
         OptionError: as `make_source`, or the source needs a predictor and the model has none.
     """
-    chosen = _automatic(has_predictor) if name == AUTO else name
-    source = make_source(chosen)
+    source = make_source(_automatic(has_predictor) if name == AUTO else name)
     if source.needs_confidence_map and not has_predictor:
         raise OptionError(
             f"model '{model}' has no prompt predictor: choose another prompt source than "
-            f"'{name}', such as {_automatic(has_predictor)}, or train one with "
-            "`aopsam train-predictor` and export the model again with --predictor"
+            f"'{name}', such as {_automatic(has_predictor)}, or give it a predictor with "
+            f"`aopsam add-prompter {model}` or `aopsam train-predictor`"
         )
     if name == AUTO and not has_predictor:
-        _LOGGER.warning("model '%s' has no prompt predictor: prompts from %s", model, chosen)
+        _LOGGER.warning(
+            "model '%s' has no prompt predictor (`aopsam add-prompter` gives it one): "
+            "prompts from %s",
+            model,
+            source.name,
+        )
     else:
-        _LOGGER.info("prompts from %s (%s)", chosen, AUTO if name == AUTO else "as requested")
+        how = AUTO if name == AUTO else "as requested"
+        _LOGGER.info("prompts from %s (%s)", described(source, prompter), how)
     return source
+
+
+def described(source: PromptSource, prompter: str) -> str:
+    """Name a source for people, with the model that its predictor is taken from, if any."""
+    return (
+        f"{source.name} of {prompter}" if prompter and source.needs_confidence_map else source.name
+    )
+
+
+def without_effect(name: str, source: PromptSource, filtering: str) -> str:
+    """Say why an option has no effect; "" where it has.
+
+    Args:
+        name: of the option.
+        source: that proposes prompts.
+        filtering: the rule, `asf.filtering`.
+    """
+    if _takes(source, name):
+        rule = RULES.get(filtering)
+        if name in RULE_OPTIONS and not (rule and RULE_OPTIONS[name](rule)):
+            return f"{name} has no effect with asf.filtering '{filtering}'"
+        return ""
+    others = [other for other in (*_SOURCES.values(), GridSource(1)) if _takes(other, name)]
+    return f"{name} has no effect with the prompt source '{source.name}'" if others else ""
+
+
+def _takes(source: PromptSource, name: str) -> bool:
+    return name.startswith(source.own_options)
 
 
 def needs_boxes(name: str) -> bool:
@@ -69,7 +111,4 @@ def needs_boxes(name: str) -> bool:
 
 
 def _automatic(has_predictor: bool) -> str:
-    """Name the best source that works; asking for clusters imports scikit-learn: 70 MB."""
-    if has_predictor:
-        return "predictor"
-    return "clusters" if clusters.installed() else "grid16"
+    return "predictor" if has_predictor else "clusters"

@@ -10,14 +10,17 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
+from rclpy.parameter import Parameter
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
+from aopsam_ros.prompting.sources import described
 from aopsam_ros.ros.lifecycle import (
     guarded_transition,
     refuse_impossible_transitions,
@@ -55,7 +58,9 @@ class AopsamNode(LifecycleNode):
         self._pipeline: Pipeline | None = None
         self._active_subscriptions: Subscriptions | None = None
         self.problem = ""  # why a transition failed, for the diagnostics
-        self.parameters = Parameters(self, lambda: self._pipeline is not None)
+        self.parameters = Parameters(
+            self, lambda: None if self._pipeline is None else self._pipeline.segmenter.source
+        )
         self._statistics = Statistics()
         self._throttle = Throttle(WARNING_PERIOD_S)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -67,6 +72,16 @@ class AopsamNode(LifecycleNode):
         )
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters as any node; the reason says where one has no effect at present.
+
+        A callback cannot say so: rclpy drops the reason of a success.
+        """
+        result = super().set_parameters_atomically(parameter_list)
+        if result.successful:
+            result.reason = self.parameters.without_effect(p.name for p in parameter_list)
+        return result
 
     def start(self) -> None:
         """Configure and activate, where the parameter `autostart` says so."""
@@ -112,7 +127,8 @@ class AopsamNode(LifecycleNode):
         )
         self.get_logger().info(
             f"configured: model {segmenter.bundle.name}, engine {segmenter.engine.name} "
-            f"({segmenter.engine.precision}), prompts from {segmenter.source.name}"
+            f"({segmenter.engine.precision}), prompts from "
+            f"{described(segmenter.source, segmenter.bundle.prompter)}"
         )
         return super().on_configure(state)
 
@@ -238,7 +254,7 @@ class AopsamNode(LifecycleNode):
             model=segmenter.bundle.name,
             engine=segmenter.engine.name,
             precision=segmenter.engine.precision,
-            prompt_source=segmenter.source.name,
+            prompt_source=described(segmenter.source, segmenter.bundle.prompter),
             problem=self.problem,
             busy_s=self._pipeline.worker.busy_s,
             silent=self._active_subscriptions is not None and self._active_subscriptions.silent,

@@ -40,8 +40,8 @@ FIXED: Mapping[str, OptionSpec] = {
     ),
     "prompt_source": _text(
         "auto",
-        "where prompts come from: auto, predictor, clusters, gridN as grid16, or a detector's boxes"
-        " or box_centres",
+        "where prompts come from: auto, predictor, clusters, gridN as grid16, randomN as random256,"
+        " or a detector's boxes or box_centres",
     ),
     "threads": _number(0, 0, 256, "processor threads of the engine; 0 = the engine chooses"),
     "workers": _number(

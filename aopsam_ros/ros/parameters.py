@@ -16,6 +16,8 @@ from rclpy.parameter import Parameter
 from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS, OptionSpec, Value
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.prompts import PromptSource
+from aopsam_ros.prompting.sources import without_effect
 from aopsam_ros.ros.parameter_table import (
     CHANGEABLE,
     FIXED,
@@ -27,7 +29,7 @@ from aopsam_ros.ros.parameter_table import (
 
 
 class Parameters:
-    """The parameters of `node`; `is_configured` tells whether the fixed ones are in use.
+    """The parameters of `node`; `source` is what the configured node's prompts come from.
 
     Humble has no callback after a set, and one before it must not act on values that another
     callback may still refuse. So nothing is kept up to date: `configuration` reads the parameters
@@ -35,7 +37,7 @@ class Parameters:
     default group, the one that the parameter services are in.
     """
 
-    def __init__(self, node: Node, is_configured: Callable[[], bool]) -> None:
+    def __init__(self, node: Node, source: Callable[[], PromptSource | None]) -> None:
         """Declare all parameters.
 
         Raises:
@@ -43,7 +45,7 @@ class Parameters:
             rclpy.exceptions.ParameterException: likewise, where rclpy can tell.
         """
         self._node = node
-        self._is_configured = is_configured
+        self._source = source
         # Options that nobody set take the bundle's values; these are the ones they took last.
         self._followed: dict[str, Value] = {}
         for name, spec in TABLE.items():
@@ -108,6 +110,12 @@ class Parameters:
             self._snapshot = snapshot
         return self._configuration
 
+    def without_effect(self, names: Iterable[str]) -> str:
+        """Say which parameters the configured node has no use for now, and why; "" for none."""
+        source, filtering = self._source(), self._value("asf.filtering")
+        reasons = () if source is None else (without_effect(n, source, filtering) for n in names)
+        return "; ".join(filter(None, reasons))
+
     def _read(self, changes: Mapping[str, Any] | None = None) -> Configuration:
         """Return the configuration with some values replaced, all of them validated.
 
@@ -130,7 +138,7 @@ class Parameters:
 
     def _check_fixed(self, changes: Mapping[str, Any]) -> None:
         """Refuse a change of what the configured node has been built from."""
-        if not self._is_configured():
+        if self._source() is None:
             return
         for name, value in changes.items():
             if name in FIXED and name != "autostart" and value != self._value(name):

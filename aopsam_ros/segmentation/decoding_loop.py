@@ -33,7 +33,7 @@ Decode = Callable[[NDArray[np.float64], NDArray[np.float32]], Decoded]
 class DecodingLimits:
     """What bounds the batches of a frame."""
 
-    adaptive: bool  # `asf.max_prompts` and ASF filtering apply
+    adaptive: bool  # ASF filtering applies
     largest_batch: int | None  # most prompts that the engine decodes at once; None: any number
     low_size: int  # side M of the decoder's masks
     stability_offset: float  # of the stability score, in logits
@@ -104,6 +104,7 @@ class _Loop:
     stopwatch: Stopwatch
     num_decoded: int = 0
     status: Status = Status.COMPLETE
+    is_late: bool = False  # the budget was spent before the first batch
     found: list[LowResMasks] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -113,18 +114,18 @@ class _Loop:
     def next_size(self, waiting: int, last: tuple[int, float] | None, budget: TimeBudget) -> int:
         """Return how many of the waiting prompts to decode next; 0 when the budget is spent."""
         asf = self.options.asf
-        size = min(asf.batch_size, self.limits.largest_batch or asf.batch_size, waiting)
-        if self.limits.adaptive:
-            size = min(size, asf.max_prompts - self.num_decoded)
+        largest = min(asf.batch_size, self.limits.largest_batch or asf.batch_size)
+        size = min(largest, waiting, asf.max_prompts - self.num_decoded)
         if size == 0 or not asf.time_budget_ms:
             return size
         left = asf.time_budget_ms / 1e3 - self.stopwatch.elapsed()
-        if last is None and left > 0.0:
+        if last is None:
+            self.is_late = left <= 0.0
             return budget.first_size(size, left)
         masks = sum(map(len, self.found))
-        if last and left > 0.0 and budget.has_time(size, left, last, masks, self.num_decoded):
+        if left > 0.0 and budget.has_time(size, left, last, masks, self.num_decoded):
             return size
-        self.status = Status.CUT if self.num_decoded else Status.NO_TIME
+        self.status = Status.NO_TIME if self.is_late else Status.CUT
         return 0
 
     def decode_batch(self, batch: NDArray[np.int64]) -> LowResMasks:

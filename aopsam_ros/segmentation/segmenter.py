@@ -68,8 +68,10 @@ class Segmenter:
             BundleError: if the bundle's defaults are out of range.
         """
         self.bundle, self.engine = bundle, engine
-        self.source = choose_source(prompt_source, bundle.name, engine.has_predictor)
-        self.options = bundle.options(self.source.defaults_group, self.source.mask_options)
+        self.source = choose_source(
+            prompt_source, bundle.name, engine.has_predictor, bundle.prompter
+        )
+        self.options = bundle.options(self.source.defaults_group, self.source.defaults)
         self.time_budget = TimeBudget()
 
     @classmethod
@@ -84,8 +86,9 @@ class Segmenter:
 
         Args:
             name_or_path: an installed bundle's name, or a bundle's folder.
-            prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN";
-                "auto" takes the predictor where the bundle has one, else what works without.
+            prompt_source: "predictor", "boxes", "box_centres", "clusters", "grid16" or any "gridN",
+                "random256" or any "randomN"; "auto" takes the predictor where the bundle has one,
+                else clusters.
             engine: the engine, its precision and threads; or only its name, "auto" for the best
                 that works on this machine.
             on_progress: called once a second while an engine is built, which takes minutes.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 STAGES = ("preprocess", "encoder", "predictor", "sampling", "decoder", "filtering", "postprocess")
+FEWEST_PROMPTS = 8  # of a frame, whatever the budget: fewer say nothing about it
 FIXED_COST = 4  # of a batch or of the end of a frame, in prompts or masks
 _FRAMES = 8  # that are remembered
 
@@ -80,16 +81,17 @@ class TimeBudget:
     end: RecentTimes = field(default_factory=RecentTimes)
 
     def least(self) -> float:
-        """Return the seconds that a frame takes for a single prompt and its mask."""
-        return (self.first_batch.seconds + self.end.seconds) * cost(1)
+        """Return the seconds that a frame takes for its fewest prompts and their masks."""
+        return (self.first_batch.seconds + self.end.seconds) * cost(FEWEST_PROMPTS)
 
     def first_size(self, size: int, left: float) -> int:
         """Return how many of `size` prompts the first batch has time for, in `left` seconds.
 
-        One in any case: an empty answer helps nobody. All, while no earlier frames are known.
+        A few in any case: an empty answer helps nobody. All, while no earlier frames are known.
         """
         per_prompt = self.first_batch.seconds + self.end.seconds
-        return size if per_prompt == 0.0 else min(size, max(1, int(left / per_prompt) - FIXED_COST))
+        fitting = int(left / per_prompt) - FIXED_COST if per_prompt else size
+        return min(size, max(FEWEST_PROMPTS, fitting))
 
     def has_time(
         self, size: int, left: float, last: tuple[int, float], masks: int, decoded: int

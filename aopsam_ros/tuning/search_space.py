@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aopsam_ros.option_table import OPTIONS, Value
-from aopsam_ros.prompting.filtering import RULES
+from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES
 
 # Wider than what suits any model met so far, and in steps that matter.
 NUMBERS: Mapping[str, tuple[float, float, float]] = {  # lowest, highest, step
@@ -87,8 +87,4 @@ def _needless(name: str, values: Mapping[str, Value]) -> bool:
     if "asf.filtering" not in values:  # the user's own, or none at all
         return False
     rule = RULES.get(str(values["asf.filtering"]))
-    return {
-        "asf.elimination_iou": rule is None,
-        "asf.elimination_threshold": rule is None or not rule.uses_threshold,
-        "asf.elimination_cosine": rule is None or not rule.uses_cosine,
-    }.get(name, False)
+    return name in RULE_OPTIONS and not (rule and RULE_OPTIONS[name](rule))

@@ -104,7 +104,7 @@ def _pipeline(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work
 def _prompting(bundle: Bundle, settings: Settings) -> tuple[PromptSource, SegmenterOptions]:
     """Return the predictor as a source of prompts, and its options in this bundle."""
     source = choose_source("predictor", bundle.name, has_predictor=True)
-    options = bundle.options(source.defaults_group, source.mask_options)
+    options = bundle.options(source.defaults_group, source.defaults)
     return source, options.updated(settings)
 
 

@@ -70,7 +70,6 @@ def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypa
         url="http://127.0.0.1:9/",
     )
     monkeypatch.setitem(KNOWN, "mobile_sam", published)
-    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
     assert aopsam("models", "fetch", "mobile_sam", "--from", checkpoint).code == 0
     result = aopsam("export", "--checkpoint", "mobile_sam")
     assert result.code == 0
@@ -80,7 +79,9 @@ def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypa
     assert result.out.splitlines()[-1] == str(folder) and "precision" not in result.out
     bundle = load_bundle("mobile_sam")
     assert bundle.folder == folder
-    assert set(bundle.graphs) == {"encoder", "mask_decoder"} and not bundle.mixed_graphs
+    assert set(bundle.graphs) == {"encoder", "mask_decoder", "prompt_predictor"}
+    assert not bundle.mixed_graphs
+    assert (bundle.prompter, bundle.predictor_inputs) == (f"nano {load_bundle("nano").version}", ("image",))
     assert bundle.options().mask.predicted_iou_threshold == 0.88
     assert bundle.options("grid").mask.stability_threshold == 0.95
     assert bundle.provenance["checkpoint"] == {
@@ -91,11 +92,10 @@ def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypa
     write_rgb(tmp_path / "photo.png", np.ascontiguousarray(image[:48]))
     accept = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
     words = ["photo.png", "--model", "mobile_sam", "--out", "out", "--threads", 1]
-    result = aopsam("segment", *words, "--set", *accept)
+    result = aopsam("segment", *words, "--set", *accept, "asf.confidence_threshold=0")
     assert result.code == 0
-    assert "model 'mobile_sam' has no prompt predictor: prompts from grid16" in caplog.text
     written = json.loads((tmp_path / "out" / "photo.json").read_text())
-    assert (written["prompt_source"], written["prompts_decoded"]) == ("grid16", 256)
+    assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
     assert (written["width"], written["height"]) == (64, 48) and len(written["masks"]) > 0
     assert (tmp_path / "out" / "photo_overlay.png").exists()
 
@@ -123,6 +123,21 @@ def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
 
 
+def test_without_a_prompter_there_are_grids_boxes_and_clusters(
+    aopsam, checkpoint, tmp_path, image, caplog
+):
+    assert (
+        aopsam("export", "--checkpoint", checkpoint, "--prompter", "none", "--out", "b").code == 0
+    )
+    assert set(load_bundle(tmp_path / "b").graphs) == {"encoder", "mask_decoder"}
+    write_rgb(tmp_path / "photo.png", image)
+    result = aopsam("segment", "photo.png", "--model", "b", "--out", "out", "--no-overlay")
+    assert result.code == 0
+    assert "no prompt predictor (`aopsam add-prompter` gives it one): prompts from" in caplog.text
+    written = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert written["prompt_source"] == "clusters"
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -137,6 +152,7 @@ def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path
         ("--checkpoint CHECKPOINT --out CHECKPOINT", "is a file; choose a folder"),
         ("--checkpoint CHECKPOINT --out full", "full: holds other files"),
         ("--checkpoint CHECKPOINT", "say where to: --out FOLDER"),
+        ("--checkpoint CHECKPOINT --prompter no --out b", "model bundle 'no' not found"),
         ("--segmenter x.pt --out b", "x.pt: no such checkpoint"),
     ],
 )

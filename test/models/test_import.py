@@ -72,6 +72,7 @@ def test_each_prompt_of_a_batch_reaches_the_decoder_alone(encoder, decoder, tmp_
     assert run_import(encoder, decoder, tmp_path / "b", "--licence", "MIT") == 0
     bundle = load_bundle(tmp_path / "b")
     assert (bundle.name, bundle.licence, bundle.low_res_mask_size) == ("b", "MIT", 16)
+    assert bundle.prompter.startswith("nano ")  # that nobody trained a predictor for it
     assert bundle.provenance["imported"]["encoder"]["file"] == "e.onnx"
     rgb = np.full((SIZE, SIZE, 3), (30, 20, 14), np.uint8)  # normalised: 10, 0, -2
     points = np.array([[[1.0, 2], [0, 0]], [[3, 4], [5, 6]], [[7, 8], [9, 9]]])

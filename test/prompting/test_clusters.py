@@ -1,8 +1,5 @@
 """Prompts of clusters: presets, medoids against a plain search, places in the image, padding."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +9,9 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.options import ClusterOptions
-from aopsam_ros.prompting.clusters import cluster_points, medoids
+from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, medoids
 from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.hdbscan import hdbscan
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
 
@@ -53,7 +51,6 @@ def points_of(embedding, geometry, **options):
 
 
 @pytest.mark.parametrize("side", [32, 16, 11, 8])
-@pytest.mark.needs("sklearn")
 def test_each_quarter_gets_one_point(side):
     geometry = resized_geometry(400, 400, 512)
     points, means = points_of(patches(), geometry, side=side, min_cluster_size=side**2 // 8)
@@ -62,7 +59,6 @@ def test_each_quarter_gets_one_point(side):
     assert (means > 0.9).all() and (np.diff(means) <= 0).all()
 
 
-@pytest.mark.needs("sklearn")
 def test_padding_is_no_cluster():
     # The lower half of the square is padding: its two quarters are not seen.
     points, _ = points_of(patches(), resized_geometry(200, 400, 512), min_cluster_size=128)
@@ -72,7 +68,6 @@ def test_padding_is_no_cluster():
     assert len(none) == 0
 
 
-@pytest.mark.needs("sklearn")
 def test_a_point_lies_where_its_cells_are():
     """One odd block in a plain map, 8 x 8 cells from column 16, row 8 of 32: pixels 200-300."""
     embedding = np.zeros((1, 2, 32, 32), np.float32)
@@ -84,7 +79,6 @@ def test_a_point_lies_where_its_cells_are():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (37, 61)])
-@pytest.mark.needs("sklearn")
 def test_any_image_size(size):
     geometry = resized_geometry(*size, 512)
     points, means = points_of(np.ones((1, 3, 32, 32), np.float32), geometry)
@@ -92,7 +86,6 @@ def test_any_image_size(size):
     assert (points >= 0).all() and (points <= [size[1] - 1, size[0] - 1]).all()
 
 
-@pytest.mark.needs("sklearn")
 def test_the_whole_way(tiny_folder):
     rgb, objects = coloured_scene(480, 640)
     rgb[..., 0] = 0
@@ -105,12 +98,42 @@ def test_the_whole_way(tiny_folder):
     assert result.confidence_map is None
 
 
-def test_without_scikit_learn_it_says_what_to_install():
-    code = (
-        "import sys; sys.modules['sklearn'] = None\n"
-        "import numpy as np; from aopsam_ros.prompting.clusters import cluster\n"
-        "try: cluster(np.eye(9, dtype=np.float32), 2, 2)\n"
-        "except Exception as error: print(type(error).__name__, error)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.startswith("EngineError ") and "pip install scikit-learn" in done.stdout
+def noisy_cosines(seed):
+    """Cosines of up to 300 unit vectors around some directions, more or less far from them."""
+    rng = np.random.default_rng(seed)
+    directions = rng.normal(size=(rng.integers(1, 8), 6))
+    chosen = directions[rng.integers(0, len(directions), rng.integers(50, 300))]
+    vectors = chosen + rng.normal(0, rng.uniform(0.05, 0.6), chosen.shape)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (unit @ unit.T).astype(np.float32)
+
+
+def together(labels):
+    """Which pairs of points are in one cluster."""
+    return (labels[:, None] == labels) & (labels >= 0)
+
+
+@pytest.mark.needs("sklearn")
+@pytest.mark.parametrize("preset", PRESETS)
+def test_clusters_are_scikit_learns(preset):
+    """But for points that are equally far from two others: either may come first."""
+    from sklearn.cluster import HDBSCAN
+
+    samples, size = PRESETS[preset]
+    for seed in range(10):
+        cosines = noisy_cosines(seed)
+        distance = np.maximum(1.0 - (cosines + cosines.T).astype(np.float64) / 2, 0.0)
+        np.fill_diagonal(distance, 0.0)
+        reference = HDBSCAN(
+            metric="precomputed", min_samples=samples, min_cluster_size=size, copy=True
+        ).fit(distance)
+        found = cluster(cosines, samples, size)
+        assert found.max() == reference.labels_.max()
+        assert (together(found) == together(reference.labels_)).mean() > 0.99
+
+
+def test_clusters_of_other_densities_and_noise_beside_them():
+    """On a line: one alone, six near to each other, six ten times as far, one alone."""
+    places = np.array([-9.0, *(0.01 * np.arange(6)), *(6.0 + 0.1 * np.arange(6)), 20.0])
+    distance = np.abs(places[:, None] - places)
+    assert hdbscan(distance, 2, 4).tolist() == [-1] + [0] * 6 + [1] * 6 + [-1]

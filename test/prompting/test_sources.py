@@ -9,26 +9,102 @@ from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, SegmenterOptions
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sources import choose_source, make_source
+from aopsam_ros.prompting.sources import choose_source, make_source, without_effect
 
 
 @pytest.mark.parametrize("side", [1, 2, 16, 32])
 def test_grid_is_sams(side):
     source = make_source(f"grid{side}")
-    options = SegmenterOptions(AsfOptions(max_prompts=1))  # a grid is not cut
-    prompts = source.propose(FrameInput(resized_geometry(480, 640, 512), options))
+    prompts = source.propose(FrameInput(resized_geometry(480, 640, 512), SegmenterOptions()))
     assert source.name == f"grid{side}"
     assert prompts.points.shape == (side * side, 2)
     # As segment-anything's build_point_grid: linspace between half-cell offsets.
     axis = np.linspace(0.5 / side, 1 - 0.5 / side, side)
     x, y = np.tile(axis, (side, 1)), np.tile(axis[:, None], (1, side))
     expected = np.stack([x, y], -1).reshape(-1, 2) * [640, 480]
-    np.testing.assert_allclose(prompts.points, expected)
+    by_row = prompts.points[np.lexsort(prompts.points.T.round(6))]
+    np.testing.assert_allclose(by_row, expected)
     assert not source.adaptive and not source.needs_confidence_map
 
 
+def empty_discs(points, height, width, step):
+    """Areas, in shares, of the largest empty disc inside the image after each of the points."""
+    y, x = np.mgrid[step / 2 : height : step, step / 2 : width : step]
+    squared = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y)) ** 2
+    areas = []
+    for number, (left, top) in enumerate(points, start=1):
+        squared = np.minimum(squared, (x - left) ** 2 + (y - top) ** 2)
+        areas.append(np.pi * squared.max() * number / (height * width))
+    return np.array(areas)
+
+
+@pytest.mark.parametrize("name", ["grid3", "grid16", "grid24"])
+@pytest.mark.parametrize("size", [(480, 480), (480, 640), (640, 480), (720, 1280)])
+def test_a_budget_may_end_a_grid_anywhere(name, size):
+    """Whatever number of points there was time for, they cover the image.
+
+    A regular grid of as many points leaves discs of 1.6 shares, and one missing point among others
+    a disc of 3.1. Row by row, the first 16 of a 16 x 16 grid leave 13 shares.
+    """
+    source = make_source(name)
+    prompts = source.propose(FrameInput(resized_geometry(*size, 512), SegmenterOptions()))
+    assert empty_discs(prompts.points, *size, step=5).max() < 3.3
+
+
+def test_random_points_are_the_same_in_every_image_and_begin_alike():
+    frame = FrameInput(resized_geometry(480, 640, 512), SegmenterOptions())
+    few, many = (make_source(f"random{n}").propose(frame).points for n in (100, 4000))
+    np.testing.assert_array_equal(few, many[:100])
+    assert (many >= 0).all() and (many < [640, 480]).all()
+    counts, _, _ = np.histogram2d(*many.T, bins=4, range=[[0, 640], [0, 480]])
+    assert counts.min() > 200 and counts.max() < 300  # 250 in each of sixteen parts
+
+
+@pytest.mark.parametrize("name", ["grid8", "random64", "clusters", "boxes", "box_centres"])
+def test_only_the_predictor_has_a_limit_of_its_own(name):
+    """A bundle's `asf.max_prompts` is meant for its predictor."""
+    assert make_source(name).defaults["asf.max_prompts"] == 4096
+    assert "asf.max_prompts" not in make_source("predictor").defaults
+
+
 @pytest.mark.parametrize(
-    "name", ["", "grid", "grid0", "grid65", "grid-1", "grid1.5", "gridx", "Predictor", "grid16 "]
+    ("source", "name", "filtering", "reason"),
+    [
+        ("grid16", "asf.min_spacing", "paper", "with the prompt source 'grid16'"),
+        ("clusters", "asf.elimination_iou", "paper", "with the prompt source 'clusters'"),
+        ("boxes", "grid.crop_layers", "paper", "with the prompt source 'boxes'"),
+        ("predictor", "clusters.side", "paper", "with the prompt source 'predictor'"),
+        ("random9", "reuse.enabled", "paper", "with the prompt source 'random9'"),
+        ("predictor", "asf.elimination_cosine", "paper", "with asf.filtering 'paper'"),
+        ("predictor", "asf.elimination_iou", "none", "with asf.filtering 'none'"),
+        ("predictor", "asf.elimination_threshold", "paper", ""),
+        ("clusters", "clusters.side", "paper", ""),
+        ("random9", "grid.crop_layers", "paper", ""),
+        ("grid16", "asf.max_prompts", "paper", ""),
+        ("boxes", "mask.min_area", "paper", ""),
+    ],
+)
+def test_options_without_effect(source, name, filtering, reason):
+    found = without_effect(name, make_source(source), filtering)
+    assert found == (f"{name} has no effect {reason}" if reason else "")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "random",
+        "random0",
+        "random4097",
+        "grid",
+        "grid0",
+        "grid65",
+        "grid-1",
+        "grid1.5",
+        "gridx",
+        "Predictor",
+        "grid16 ",
+    ],
 )
 def test_wrong_name_is_refused(name):
     with pytest.raises(OptionError, match="prompt source"):
@@ -56,12 +132,18 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
 
 
 @pytest.mark.parametrize(
-    ("has_predictor", "can_cluster", "name"),
-    [(True, False, "predictor"), (False, True, "clusters"), (False, False, "grid16")],
+    ("has_predictor", "prompter", "said"),
+    [
+        (True, "", "prompts from predictor (auto)"),
+        (True, "nano 0.2.0", "prompts from predictor of nano 0.2.0 (auto)"),
+        (False, "", "model 'some' has no prompt predictor (`aopsam add-prompter` gives it one)"),
+    ],
 )
-def test_auto_takes_the_best_that_works(monkeypatch, has_predictor, can_cluster, name):
-    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: can_cluster)
-    assert choose_source("auto", "some", has_predictor).name == name
+def test_auto_takes_the_best_there_is_and_says_so(caplog, has_predictor, prompter, said):
+    with caplog.at_level("INFO", logger="aopsam_ros"):
+        source = choose_source("auto", "some", has_predictor, prompter)
+    assert source.name == ("predictor" if has_predictor else "clusters")
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
-from aopsam_ros.results import Segmentation
+from aopsam_ros.results import Prompt, PromptState, Segmentation
 from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
@@ -45,6 +45,14 @@ def test_counts_and_latency():
     assert not statistics.report().failing
     statistics.reset()
     assert statistics.report().total == Counts()
+
+
+def test_what_budgets_cut_is_that_of_the_newest_frame():
+    statistics = Statistics()
+    for states in ("KEPT UNUSED", "KEPT REJECTED ELIMINATED UNUSED UNUSED"):
+        prompts = tuple(Prompt(0, 0, 1, PromptState[state]) for state in states.split())
+        statistics.on_segmented(replace(FRAME, prompts=prompts), 0.1)
+    assert (statistics.report().prompts_proposed, statistics.report().prompts_unused) == (5, 2)
 
 
 def test_rates_are_those_of_the_last_five_reports(monkeypatch):
@@ -98,6 +106,13 @@ def report(error="", **figures):
             WARN,
             "9.5 frames a second are below 10",
         ),
+        (
+            report(prompts_proposed=256, prompts_unused=129),
+            ACTIVE,
+            WARN,
+            "budgets left 129 of 256 prompts undecoded",
+        ),
+        (report(prompts_proposed=256, prompts_unused=128), ACTIVE, OK, "segmenting"),
         (report(), NodeStatus(loading="building: 7 s"), WARN, "not ready: building"),
         (report(), NodeStatus(problem="no bundle"), ERROR, "no bundle"),
     ],

@@ -14,6 +14,7 @@ from sensor_msgs.msg import Image
 from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.ros.parameter_table import TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import Publishers
@@ -26,7 +27,7 @@ class Owner:
     """A node with the parameters, configured or not."""
 
     def __init__(self, context, **given):
-        self.configured = False
+        self.source = None  # not configured
         overrides = [Parameter(name.replace("__", "."), value=v) for name, v in given.items()]
         self.node = Node(
             "owner",
@@ -35,7 +36,7 @@ class Owner:
             enable_rosout=False,
             start_parameter_services=False,
         )
-        self.parameters = Parameters(self.node, lambda: self.configured)
+        self.parameters = Parameters(self.node, lambda: self.source)
 
     def set(self, **values):
         changes = [Parameter(name.replace("__", "."), value=v) for name, v in values.items()]
@@ -113,7 +114,7 @@ def test_a_set_applies_as_a_whole_or_not_at_all(owner):
 
 
 def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
-    owner.configured = True
+    owner.source = make_source("predictor")
     for name, value in (("model", "other"), ("engine", "onnxruntime"), ("threads", 2)):
         result = owner.set(**{name: value})
         assert not result.successful
@@ -121,9 +122,24 @@ def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
     assert owner.set(model=owner.get("model")).successful  # loading the same file again is fine
     assert owner.set(asf__max_prompts=7).successful
     assert owner.set(autostart=True).successful
-    owner.configured = False
+    owner.source = None
     assert owner.set(model="other").successful
     assert owner.parameters.startup().model == "other"
+
+
+def test_what_the_source_does_not_use_is_known(owner):
+    names = ["asf.min_spacing", "mask.min_area", "clusters.side", "model", "markers.size"]
+    assert owner.parameters.without_effect(names) == ""  # not configured: nobody knows yet
+    owner.source = make_source("grid16")
+    assert owner.parameters.without_effect(names) == (
+        "asf.min_spacing has no effect with the prompt source 'grid16'; "
+        "clusters.side has no effect with the prompt source 'grid16'"
+    )
+    owner.source = make_source("predictor")
+    assert owner.set(asf__filtering="paper").successful
+    assert owner.parameters.without_effect(["asf.elimination_cosine"]) == (
+        "asf.elimination_cosine has no effect with asf.filtering 'paper'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,11 @@ def run(
     num_protected=0,
     budget=None,
     mask=None,
+    stopwatch=None,
     **asf,
 ):
     clock = clock or Clock()
-    stopwatch = Stopwatch(clock)
+    stopwatch = stopwatch or Stopwatch(clock)
     decoder = decoding(clock, seconds)
     asf = {"filtering": "none", "batch_size": 2, **asf}
     confidence = np.linspace(1, 0.5, len(points), dtype=np.float32)
@@ -118,8 +119,9 @@ def test_only_sure_masks_drop_prompts(least, batch_size):
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])
-def test_max_prompts_is_exact(most):
-    decoded, decoder, _ = run(POINTS, max_prompts=most)
+@pytest.mark.parametrize("adaptive", [True, False])
+def test_max_prompts_is_exact(most, adaptive):
+    decoded, decoder, _ = run(POINTS, adaptive=adaptive, max_prompts=most)
     assert decoded.num_decoded == sum(map(len, decoder.batches)) == min(most, 5)
     assert (decoded.states == PromptState.UNUSED).sum() == max(0, 5 - most)
     assert decoded.status == Status.COMPLETE  # all that was asked for
@@ -147,23 +149,43 @@ def known_budget(first_batch, end):
 
 @pytest.mark.parametrize(
     ("budget_ms", "batches"),
-    [(1, [1]), (23, [1]), (25, [2]), (27, [2]), (29, [2, 2]), (38, [2, 2]), (40, [2, 2, 1])],
+    [(1, [2]), (27, [2]), (29, [2, 2]), (38, [2, 2]), (40, [2, 2, 1])],
 )
 def test_rounds_leave_the_time_that_the_frames_before_took(budget_ms, batches):
     """3 ms a unit of cost for the first batch, 1 for the end; this frame's batches take 10 ms each.
 
-    The first round is as large as fits, of one prompt at least: two cost six units, 24 ms. The
-    others are whole or none: the second one needs 10 ms and the end of four masks 8, the third 10
-    and 9.
+    The first comes in any case, the others are whole or none: the second one needs 10 ms and the
+    end of four masks 8, the third 10 and 9.
     """
     budget = known_budget(0.003, 0.001)
     _, decoder, _ = run(POINTS, seconds=0.010, time_budget_ms=budget_ms, budget=budget)
     assert [len(batch) for batch in decoder.batches] == batches
 
 
-@pytest.mark.parametrize(("slow", "sizes"), [(1, [8] * 8), (2, [1] * 7 + [8])])
+@pytest.mark.parametrize(
+    ("left_ms", "size"), [(-9, 8), (0, 8), (51, 8), (53, 9), (57, 10), (71, 13), (73, 14), (99, 14)]
+)
+def test_the_first_batch_is_as_large_as_fits_but_no_less_than_eight(left_ms, size):
+    """4 ms a unit of cost: ten prompts cost 14 units, 56 ms."""
+    assert known_budget(0.003, 0.001).first_size(14, left_ms / 1e3) == size
+    assert known_budget(0.003, 0.001).first_size(3, left_ms / 1e3) == 3
+
+
+def test_a_budget_spent_before_the_first_batch_decodes_it_and_says_so():
+    clock = Clock()
+    stopwatch = Stopwatch(clock)
+    clock.now += 1.0
+    decoded, decoder, _ = run(POINTS, clock=clock, stopwatch=stopwatch, time_budget_ms=900)
+    assert [len(batch) for batch in decoder.batches] == [2]
+    assert decoded.status == Status.NO_TIME
+    asf = {"time_budget_ms": 900, "batch_size": 5}  # a batch that is all there is
+    decoded, _, _ = run(POINTS, clock=clock, stopwatch=stopwatch, **asf)
+    assert decoded.status == Status.COMPLETE
+
+
+@pytest.mark.parametrize(("slow", "sizes"), [(1, [16] * 8), (2, [8] * 7 + [16])])
 def test_frames_that_warmed_the_machine_up_are_forgotten(slow, sizes):
-    budget, many, asf = TimeBudget(), [[5, 5]] * 40, {"batch_size": 8, "time_budget_ms": 100}
+    budget, many, asf = TimeBudget(), [[5, 5]] * 40, {"batch_size": 16, "time_budget_ms": 100}
     for _ in range(slow):
         run(many, seconds=2.0, budget=budget, **asf)
     frames = [run(many, seconds=0.005, budget=budget, **asf) for _ in range(8)]
@@ -188,7 +210,7 @@ def test_hiccups_do_not_slow_a_stream_for_good():
 
 
 def test_a_grid_is_not_filtered_but_ends_with_its_time():
-    grid = {"adaptive": False, "filtering": "inside", "max_prompts": 1, "seconds": 0.010}
+    grid = {"adaptive": False, "filtering": "inside", "seconds": 0.010}
     assert run(POINTS, **grid)[0].num_decoded == 5
     assert len(run(POINTS, time_budget_ms=35, **grid)[1].batches) == 2
 

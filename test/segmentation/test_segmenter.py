@@ -59,7 +59,7 @@ def test_masks_carry_what_they_say(tiny):
 
 def test_grid_decodes_every_point_and_finds_the_same_objects(tiny_grid):
     rgb, objects = coloured_scene(480, 640)
-    result = tiny_grid.segment(rgb, tiny_grid.options.updated({"asf.max_prompts": 2}))
+    result = tiny_grid.segment(rgb)
     assert result.prompt_source == "grid8"
     assert result.prompts_decoded == len(result.prompts) == 64
     assert result.confidence_map is None
@@ -129,14 +129,13 @@ def test_unsure_and_small_masks_are_left_out(tiny):
     assert [mask.area for mask in result.masks] == [area for area in areas if area >= least]
 
 
-def test_time_budget_spent_before_decoding_gives_an_empty_answer(tiny):
+def test_time_budget_spent_before_decoding_decodes_one_batch_and_says_so(tiny):
     rgb, _ = coloured_scene(240, 320)
     times = itertools.count(0.0, 3600.0)  # an hour passes whenever one looks
-    options = tiny.options.updated({"asf.time_budget_ms": 60_000})
+    options = tiny.options.updated({"asf.time_budget_ms": 60_000, "asf.batch_size": 1})
     result = tiny.segment(rgb, options, stopwatch=Stopwatch(lambda: next(times)))
-    assert result.prompts_decoded == 0
-    assert (result.masks, result.status) == ((), Status.NO_TIME)
-    assert {p.state for p in result.prompts} == {PromptState.UNUSED}
+    assert (result.prompts_decoded, len(result.masks), result.status) == (1, 1, Status.NO_TIME)
+    assert [p.state.name for p in result.prompts] == ["KEPT"] + ["UNUSED"] * 3
 
 
 def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch):
@@ -234,15 +233,18 @@ def test_bundle_without_predictor_serves_grids_only(without_predictor):
 
 
 def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
-    tiny_folder, without_predictor, caplog, monkeypatch
+    tiny_folder, without_predictor, caplog
 ):
-    monkeypatch.setattr("aopsam_ros.prompting.clusters.installed", lambda: False)
     sources = "aopsam_ros.prompting.sources"
     caplog.set_level("INFO", sources)
-    for folder, source in ((tiny_folder, "predictor"), (without_predictor, "grid16")):
+    for folder, source in ((tiny_folder, "predictor"), (without_predictor, "clusters")):
         with Segmenter.from_bundle(folder, prompt_source="auto") as segmenter:
             assert segmenter.segment(coloured_scene(120, 160)[0]).prompt_source == source
     assert [(r.levelname, r.message) for r in caplog.records if r.name == sources] == [
         ("INFO", "prompts from predictor (auto)"),
-        ("WARNING", "model 'tiny' has no prompt predictor: prompts from grid16"),
+        (
+            "WARNING",
+            "model 'tiny' has no prompt predictor (`aopsam add-prompter` gives it one): prompts "
+            "from clusters",
+        ),
     ]

@@ -197,12 +197,13 @@ def test_masks_of_before_come_first_then_proposals_in_changes_and_what_waited(wa
 
 def test_a_frame_without_time_does_not_empty_the_next(tiny, scene):
     stream = Stream(tiny)
-    stream.options = stream.options.updated({"asf.time_budget_ms": 60_000})
+    asf = {"asf.time_budget_ms": 60_000, "asf.batch_size": 1}
+    stream.options = stream.options.updated(asf)
     first = stream(scene)
-    assert stream(scene, seconds=3600.0).prompts_decoded == 0
+    assert stream(scene, seconds=3600.0).prompts_decoded == 1
     assert runs(stream(scene)) == runs(first)
     assert stream.key_frames == [True, False, False]
-    assert stream.previous[-1].num_protected == 0 and len(stream.previous[-1].points) == 4
+    assert stream.previous[-1].num_protected == 1 and len(stream.previous[-1].points) == 4
 
 
 @pytest.mark.parametrize("budget_ms", [0, 60_000])

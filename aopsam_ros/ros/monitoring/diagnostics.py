@@ -104,6 +104,15 @@ HEALTH_RULES = (
     ),
     HealthRule(
         DiagnosticStatus.WARN,
+        "`asf.time_budget_ms` or `asf.max_prompts` left more than half of the prompts of the newest"
+        " image undecoded",
+        lambda r, _: _if(
+            2 * r.prompts_unused > r.prompts_proposed,
+            f"budgets left {r.prompts_unused} of {r.prompts_proposed} prompts undecoded",
+        ),
+    ),
+    HealthRule(
+        DiagnosticStatus.WARN,
         "`latency_p95_ms` is above `diagnostics.max_latency_ms`",
         lambda r, s: _if(
             0 < s.max_latency_ms < r.latency_p95_ms,
@@ -126,7 +135,10 @@ VALUES: Mapping[str, tuple[str, Callable[[Report, NodeStatus], object]]] = {
     "model": ("the bundle's name", lambda _, s: s.model),
     "engine": ("what runs it", lambda _, s: s.engine),
     "precision": ("how the engine computes", lambda _, s: s.precision),
-    "prompt_source": ("where prompts come from", lambda _, s: s.prompt_source),
+    "prompt_source": (
+        "where prompts come from, and of which model where not of this one",
+        lambda _, s: s.prompt_source,
+    ),
     "frames_received": ("images since activation", lambda r, _: r.total.received),
     "frames_lost": ("those that the middleware lost on their way", lambda r, _: r.total.lost),
     "frames_segmented": ("those whose masks were published", lambda r, _: r.total.segmented),
@@ -144,6 +156,10 @@ VALUES: Mapping[str, tuple[str, Callable[[Report, NodeStatus], object]]] = {
     ),
     "latency_p95_ms": ("the same, 95 of 100 are faster", lambda r, _: f"{r.latency_p95_ms:.1f}"),
     "prompts_decoded": ("of the newest frame", lambda r, _: r.prompts_decoded),
+    "prompts_unused": (
+        "of the newest frame: those that a budget left undecoded",
+        lambda r, _: r.prompts_unused,
+    ),
     "masks": ("of the newest frame", lambda r, _: r.masks),
     "memory_mb": ("resident memory of the process", lambda _, s: f"{s.memory_mb:.0f}"),
     "gpu_memory_mb": (

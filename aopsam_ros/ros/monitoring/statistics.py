@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from aopsam_ros.results import Segmentation
+from aopsam_ros.results import PromptState, Segmentation
 
 _LATENCY_WINDOW = 100  # frames
 _RATE_WINDOW = 5  # reports: a model may take longer than a second
@@ -49,6 +49,8 @@ class Report:
     latency_p50_ms: float = float("nan")
     latency_p95_ms: float = float("nan")
     prompts_decoded: int = 0  # of the newest frame
+    prompts_proposed: int = 0  # likewise
+    prompts_unused: int = 0  # likewise: those that a budget left undecoded
     masks: int = 0  # likewise
     last_error: str = ""
 
@@ -66,7 +68,7 @@ class Statistics:
         with self._lock:
             self._counts = self._reported = Counts()
             self._latencies: deque[float] = deque(maxlen=_LATENCY_WINDOW)
-            self._prompts_decoded = self._masks = 0
+            self._newest: dict[str, int] = {}
             self._failing = False
             self._last_error = ""
             # Time and counts at the beginning of each report's period.
@@ -95,12 +97,18 @@ class Statistics:
 
     def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
         """Count an image whose masks were published."""
+        states = [prompt.state for prompt in segmentation.prompts]
+        newest = {
+            "prompts_decoded": segmentation.prompts_decoded,
+            "prompts_proposed": len(states),
+            "prompts_unused": states.count(PromptState.UNUSED),
+            "masks": len(segmentation.masks),
+        }
         with self._lock:
             self._increment("segmented")
             self._failing = False
             self._latencies.append(1000.0 * latency_s)
-            self._prompts_decoded = segmentation.prompts_decoded
-            self._masks = len(segmentation.masks)
+            self._newest = newest
 
     def report(self, received: int | None = None, lost: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
@@ -128,7 +136,6 @@ class Statistics:
                 output_rate_hz=recent.segmented / period,
                 latency_p50_ms=float(p50),
                 latency_p95_ms=float(p95),
-                prompts_decoded=self._prompts_decoded,
-                masks=self._masks,
+                **self._newest,
                 last_error=self._last_error,
             )

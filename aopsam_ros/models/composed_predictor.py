@@ -1,0 +1,289 @@
+"""Another model's prompts: its encoder and Prompt Predictor as one graph behind a host's image.
+
+The host's normalised image is scaled and normalised anew for the prompter, whose encoder and
+predictor follow in the same graph. So a model that no predictor was trained for has prompts.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import yaml
+from numpy.typing import ArrayLike, NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper, parser
+
+from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, PREDICTOR, Bundle, load_bundle
+from aopsam_ros.engines import verification
+from aopsam_ros.engines.base import FP16, FP32, EngineOptions
+from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
+from aopsam_ros.errors import BundleError
+from aopsam_ros.models.bundle_files import MIXED_SUFFIX, check_target, describe_graphs, install
+from aopsam_ros.models.mixed_precision import write_mixed
+
+# Of a prompter's options, what concerns the host's features instead of the prompter's maps.
+_OF_FEATURES = ("filtering", "elimination_")
+# Padding is zero for host and prompter, but zero is another colour where their means differ. It is
+# known by its place: rows and columns at the end in which every value is zero.
+_SHOWN = """
+    magnitude = Abs(scaled)
+    row_magnitude = ReduceMax <axes = [1, 3], keepdims = 1>(magnitude)
+    column_magnitude = ReduceMax <axes = [1, 2], keepdims = 1>(magnitude)
+    is_row = Greater(row_magnitude, nothing)
+    is_column = Greater(column_magnitude, nothing)
+    rows = Cast <to = 6>(is_row)
+    columns = Cast <to = 6>(is_column)
+    rows_from_here = CumSum <reverse = 1>(rows, row_axis)
+    columns_from_here = CumSum <reverse = 1>(columns, column_axis)
+    is_shown_row = Greater(rows_from_here, none)
+    is_shown_column = Greater(columns_from_here, none)
+    shown_rows = Cast <to = 1>(is_shown_row)
+    shown_columns = Cast <to = 1>(is_shown_column)
+    shown = Mul(shown_rows, shown_columns)
+    shown_shift = Mul(shown, shift)
+    normalised = Add(rescaled, shown_shift)
+"""
+_PAD = """
+    scaled_shape = Shape(normalised)
+    scaled_sides = Slice(scaled_shape, two, four)
+    sides_up = Add(scaled_sides, multiple_less)
+    multiples = Div(sides_up, multiple)
+    padded_sides = Mul(multiples, multiple)
+    beyond = Sub(padded_sides, scaled_sides)
+    pads = Concat <axis = 0>(no_pads, beyond)
+    seen = Pad(normalised, pads)
+"""
+# Rows and columns of the host's area in a map: those of `ContentArea.in_map`.
+_ENDS = """
+    shape = Shape(image)
+    sides = Slice(shape, two, four)
+    cells = Mul(sides, map_side)
+    cells_up = Add(cells, square_less)
+    ends = Div(cells_up, square)
+"""
+
+
+def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
+    """Write a bundle with the host's graphs, and the prompter's encoder and predictor for prompts.
+
+    Args:
+        host: the model that makes masks; a predictor of its own is replaced.
+        prompter: the model whose prompts it takes.
+        folder: made, or the bundle in it replaced, once the new graph has run; untouched before.
+
+    Raises:
+        BundleError: The prompter has no predictor, a graph is missing or altered or cannot be
+            composed, or the folder holds something else than a bundle.
+        VerificationError: The graph in mixed precision is too far from the one in 32 bits.
+    """
+    check_target(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        work = Path(temporary)
+        for graph in host.all_graphs:
+            (work / graph.path.name).write_bytes(graph.read())
+        for kind in (host.graphs, host.mixed_graphs):
+            if PREDICTOR in kind:
+                (work / kind[PREDICTOR].path.name).unlink()
+        full, mixed = work / f"{PREDICTOR}.onnx", work / f"{PREDICTOR}{MIXED_SUFFIX}"
+        onnx.save(compose_predictor(prompter, host), str(full))
+        if host.mixed_graphs:
+            write_mixed(full, mixed)
+        _describe(host, prompter, work)
+        _verify(load_bundle(work))
+        install(work, folder)
+
+
+def compose_predictor(prompter: Bundle, host: Bundle) -> ModelProto:
+    """Return the graph that gives the prompter's maps for the host's images.
+
+    It takes `image`, `[1, 3, S, S]` or of any sides that the host's graphs take, and gives all maps
+    of the prompter's predictor over the same area.
+
+    Raises:
+        BundleError: The prompter has no predictor, a graph is missing or altered, or cannot be
+            joined to another.
+    """
+    if PREDICTOR not in prompter.graphs:
+        raise BundleError(f"{prompter.folder}: has no prompt predictor")
+    predictor = _read(prompter, PREDICTOR)
+    taken = [value.name for value in predictor.graph.input]
+    whole, links = _eyes(prompter, host, predictor), [("seen_by_predictor", "image")]
+    if "embedding" in taken:
+        whole = _join(whole, _read(prompter, ENCODER), ENCODER, [("seen_by_encoder", "image")])
+        links.append((f"{ENCODER}_embedding", "embedding"))
+    whole = _join(whole, predictor, PREDICTOR, [link for link in links if link[1] in taken])
+    _name_maps(whole, predictor, host, prompter.confidence_map_size)
+    try:
+        onnx.checker.check_model(whole, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"{prompter.folder}: its graphs cannot be composed: {reason}") from error
+    return whole
+
+
+def _read(bundle: Bundle, graph: str) -> ModelProto:
+    model = onnx.load_from_string(bundle.graphs[graph].read())
+    del model.metadata_props[:]  # where its weights are: not there in another graph
+    return model
+
+
+def _join(
+    first: ModelProto, second: ModelProto, name: str, links: Sequence[tuple[str, str]]
+) -> ModelProto:
+    """Put a graph behind another one, its own names behind its name."""
+    second = compose.add_prefix(second, f"{name}_")
+    try:
+        return compose.merge_models(first, second, [(a, f"{name}_{b}") for a, b in links])
+    except ValueError as error:
+        raise BundleError(f"the prompter's {name} cannot be composed: {error}") from error
+
+
+@dataclass
+class _Step:
+    """Nodes in ONNX's text format, and the constants that they refer to."""
+
+    text: str
+    constants: Mapping[str, ArrayLike] = field(default_factory=dict)
+
+
+def _eyes(prompter: Bundle, host: Bundle, like: ModelProto) -> ModelProto:
+    """Return the graph from the host's image to what the prompter's graphs take.
+
+    Its version of ONNX is that of another graph. `ends` are sizes of the host's area in the maps,
+    which are larger where the image has to be padded for the prompter.
+    """
+    steps = [_scale(prompter, host), _normalise(prompter, host)]
+    steps += [_pad(prompter, host), _Step("seen_by_predictor = Identity(seen)")]
+    outputs = ["seen_by_predictor", "ends"]
+    if "embedding" in prompter.predictor_inputs:
+        steps.append(_Step("seen_by_encoder = Identity(seen)"))
+        outputs.append("seen_by_encoder")
+    nodes = parser.parse_graph(f"g () => () {{ {' '.join(step.text for step in steps)} }}").node
+    constants = {name: value for step in steps for name, value in step.constants.items()}
+    graph = helper.make_graph(
+        nodes,
+        "eyes",
+        [_float("image", (1, 3), host, host.image_size)],
+        [
+            helper.make_tensor_value_info("ends", TensorProto.INT64, [2])
+            if name == "ends"
+            else helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None])
+            for name in outputs
+        ],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=like.opset_import, ir_version=like.ir_version)
+
+
+def _scale(prompter: Bundle, host: Bundle) -> _Step:
+    """Scale the image to the prompter's size; means of areas where they divide it evenly."""
+    ratio = Fraction(host.image_size, prompter.image_size)
+    if ratio == 1:
+        return _Step("scaled = Identity(image)")
+    size = ratio.numerator
+    if ratio.denominator == 1 and (host.size_divisibility or host.image_size) % size == 0:
+        attributes = f"kernel_shape = [{size}, {size}], strides = [{size}, {size}]"
+        return _Step(f"scaled = AveragePool <{attributes}>(image)")
+    scales = np.array([1, 1, 1 / ratio, 1 / ratio], np.float32)
+    return _Step('scaled = Resize <mode = "linear">(image, , scales)', {"scales": scales})
+
+
+def _normalise(prompter: Bundle, host: Bundle) -> _Step:
+    """Undo the host's mean and deviation, and apply the prompter's; padding stays zero."""
+    std = np.array(prompter.std).reshape(1, 3, 1, 1)
+    factor = np.array(host.std).reshape(1, 3, 1, 1) / std
+    shift = (np.array(host.mean) - prompter.mean).reshape(1, 3, 1, 1) / std
+    constants = {"factor": np.float32(factor), "shift": np.float32(shift)}
+    if not shift.any():
+        return _Step("normalised = Mul(scaled, factor)", {"factor": constants["factor"]})
+    numbers = {"row_axis": np.int64(2), "column_axis": np.int64(3)}
+    zeros = {"nothing": np.float32(0), "none": np.int32(0)}
+    return _Step(f"rescaled = Mul(scaled, factor) {_SHOWN}", {**constants, **numbers, **zeros})
+
+
+def _pad(prompter: Bundle, host: Bundle) -> _Step:
+    """Pad below and to the right to sides that the prompter's graphs take."""
+    multiple, square = prompter.size_divisibility or prompter.image_size, host.image_size
+    numbers = {
+        "two": [2], "four": [4], "no_pads": [0] * 6,
+        "multiple": [multiple], "multiple_less": [multiple - 1],
+        "map_side": [prompter.confidence_map_size], "square": [square], "square_less": [square - 1],
+    }  # fmt: skip
+    return _Step(
+        _PAD + _ENDS, {name: np.array(values, np.int64) for name, values in numbers.items()}
+    )
+
+
+def _name_maps(whole: ModelProto, predictor: ModelProto, host: Bundle, side: int) -> None:
+    """Cut the prompter's maps to the host's area, as outputs of their own names."""
+    del whole.graph.output[:]
+    for output in predictor.graph.output:
+        name = output.name
+        channels = output.type.tensor_type.shape.dim[1].dim_value
+        text = f"{name} = Slice({PREDICTOR}_{name}, map_start, ends, map_axes)"
+        whole.graph.node.extend(parser.parse_graph(f"g () => () {{ {text} }}").node)
+        whole.graph.output.append(_float(name, (1, channels), host, side))
+    for name, values in (("map_start", [0, 0]), ("map_axes", [2, 3])):
+        whole.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
+
+
+def _float(name: str, first: tuple[int, int], host: Bundle, side: int) -> ValueInfoProto:
+    """Describe an image or a map, whose sides are open where the host's are."""
+    is_open = host.size_divisibility > 0
+    sides = (f"{name}_height", f"{name}_width") if is_open else (side, side)
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [*first, *sides])
+
+
+def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
+    """Write bundle.yaml anew: with the graphs, whose prompts they give, and their options."""
+    text = (host.folder / BUNDLE_FILE).read_text(encoding="utf-8")
+    description: dict[str, Any] = yaml.safe_load(text)
+    for key, suffix in (("graphs", ".onnx"), ("mixed_graphs", MIXED_SUFFIX)):
+        if key in description:
+            description[key] |= describe_graphs(work, [f"{PREDICTOR}{suffix}"])
+    description |= {
+        "confidence_map_size": prompter.confidence_map_size,
+        "predictor_inputs": ["image"],
+        "prompter": f"{prompter.name} {prompter.version}",
+    }
+    maps = {
+        name: value
+        for name, value in prompter.defaults.get("asf", {}).items()
+        if not name.startswith(_OF_FEATURES)
+    }
+    own = dict(host.defaults.get("asf", {}))
+    # Options that suit the maps of a predictor do not suit another's.
+    replaces = PREDICTOR in host.graphs
+    description.setdefault("defaults", {})["asf"] = {**own, **maps} if replaces else {**maps, **own}
+    provenance = description.get("provenance")
+    if isinstance(provenance, dict):  # else it is free text, and stays
+        provenance["predictor"] = {
+            "prompter": prompter.name,
+            "version": prompter.version,
+            "licence": prompter.licence,
+            **{graph: prompter.graphs[graph].sha256 for graph in (ENCODER, PREDICTOR)},
+        }
+    text = yaml.safe_dump(description, sort_keys=False, width=100)
+    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+
+
+def _verify(bundle: Bundle) -> None:
+    """Run the predictor; in mixed precision, too, where the bundle has it so."""
+    maps = _predict(bundle)
+    if bundle.mixed_graphs:
+        graphs = {**bundle.graphs, PREDICTOR: bundle.mixed_graphs[PREDICTOR]}
+        verification.check(f"{PREDICTOR} in {FP16}", _predict(replace(bundle, graphs=graphs)), maps)
+
+
+def _predict(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
+    """Return the maps of an image that looks like one, checked."""
+    engine = OnnxRuntimeEngine(bundle, EngineOptions(precision=FP32))
+    samples = verification.sample_inputs(bundle)
+    image = samples[ENCODER][0]["image"]
+    found = engine.predict(image, engine.encode(image))
+    return {name: array for name, array in found._asdict().items() if array is not None}

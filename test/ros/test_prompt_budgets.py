@@ -1,0 +1,62 @@
+"""The live node where prompts come from a grid and a budget ends them."""
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+
+from aopsam_ros.msg import MaskArray
+from aopsam_ros.msg import Prompt as PromptMessage
+from support.messages import image_of
+from support.scenes import boxes_scene
+
+GOOD = image_of(boxes_scene())
+
+
+@pytest.fixture
+def on_a_grid(active):
+    active.configure_anew(prompt_source="grid16")
+    return active
+
+
+def decoded_of(prompts):
+    """Places of the prompts that were decoded, pixels."""
+    return np.array([(p.x, p.y) for p in prompts if p.state != PromptMessage.UNUSED])
+
+
+def test_a_grid_is_whole_until_somebody_sets_a_limit(on_a_grid):
+    assert on_a_grid.get("asf.max_prompts") == 4096
+    assert len(decoded_of(on_a_grid.answer(GOOD, "prompts").prompts)) == 256
+    assert on_a_grid.set(asf__max_prompts=20) == []
+    on_a_grid.forget()
+    decoded = decoded_of(on_a_grid.answer(GOOD, "prompts").prompts)
+    assert len(decoded) == 20
+    parts, _, _ = np.histogram2d(*decoded.T, bins=2, range=[[0, 128]] * 2)
+    assert parts.min() >= 3  # of five in each quarter of the image
+    level, text, values = on_a_grid.fresh_health()
+    assert (level, text) == (
+        DiagnosticStatus.WARN,
+        "budgets left 236 of 256 prompts undecoded",
+    )
+    assert values["prompts_unused"] == "236"
+
+
+def test_a_spent_budget_still_decodes_a_batch_and_the_message_says_so(on_a_grid):
+    assert on_a_grid.set(asf__time_budget_ms=1) == []
+    large = image_of(np.ascontiguousarray(np.tile(boxes_scene(), (8, 8, 1))))  # to be resized
+    message = on_a_grid.answer(large)
+    prompts = on_a_grid.answer(large, "prompts").prompts
+    assert message.status in (MaskArray.STATUS_NO_TIME, MaskArray.STATUS_CUT)
+    assert len(decoded_of(prompts)) == 8
+    assert on_a_grid.fresh_health()[1] == "budgets left 248 of 256 prompts undecoded"
+
+
+def test_what_the_grid_does_not_use_is_taken_with_a_reason(on_a_grid):
+    changes = [Parameter("asf.min_spacing", value=7), Parameter("mask.min_area", value=5)]
+    request = SetParameters.Request(parameters=[each.to_parameter_msg() for each in changes])
+    spacing, area = on_a_grid.call(SetParameters, "set_parameters", request).results
+    assert (spacing.successful, area.successful, area.reason) == (True, True, "")
+    assert spacing.reason == "asf.min_spacing has no effect with the prompt source 'grid16'"
+    assert on_a_grid.get("asf.min_spacing") == 7
+    assert on_a_grid.set(asf__min_spacing=2, mask__min_area=4) == []
