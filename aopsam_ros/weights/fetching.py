@@ -39,7 +39,11 @@ def fetch(weights: Weights) -> Path:
             check_file(weights, path)
             return path
         _download(weights, folder)
-        check_file(weights, path)
+        try:
+            check_file(weights, path)
+        except WeightsError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 
@@ -99,16 +103,17 @@ def file_sha256(path: Path) -> str:
 
 def _check_size(weights: Weights, path: Path) -> None:
     size = path.stat().st_size
-    if size != weights.size:
+    if weights.size and size != weights.size:
         state = "truncated" if size < weights.size else "another file"
         found = f"it has {size} bytes, {weights.file} has {weights.size}"
         raise WeightsError(f"{path}: {state}: {found}")
 
 
 def _check_content(weights: Weights, path: Path, origin: object) -> None:
-    header = f"blob {weights.size}\0".encode()
+    header = f"blob {path.stat().st_size}\0".encode()
     git_blob = _digest(path, hashlib.sha1(header, usedforsecurity=False))
-    if (file_sha256(path), git_blob) != (weights.sha256, weights.git_blob):
+    pairs = (weights.sha256, file_sha256(path)), (weights.git_blob, git_blob)
+    if any(published and published != found for published, found in pairs):
         raise WeightsError(f"{origin}: damaged, or not the published {weights.file}")
 
 
@@ -120,7 +125,7 @@ def _digest(path: Path, digest: hashlib._Hash) -> str:
 
 
 def _download(weights: Weights, folder: Path) -> None:
-    """Download a file with pooch, which puts it in place only if its SHA-256 is right."""
+    """Download a file with pooch; one of wrong SHA-256 does not get into place."""
     by_hand = (
         "without internet, fetch the file on another machine and run `aopsam models fetch"
         f" {weights.name} --from FILE`, which stores it as {cached_path(weights)}"
@@ -132,13 +137,13 @@ def _download(weights: Weights, folder: Path) -> None:
         advice = f"downloading needs pooch ({error}): `pip install pooch`; {by_hand}"
         raise WeightsError(advice) from error
     pooch.get_logger().setLevel(logging.WARNING)  # the progress bar tells the same
-    size = weights.size
+    size = weights.size or 1  # pooch asks the server, but wants a bar with a size
+    print(f"{weights.file}: licence {weights.licence}, from {weights.url}", file=sys.stderr)
     with tqdm(total=size, desc=weights.file, unit="B", unit_scale=True, file=sys.stderr) as bar:
         downloader = pooch.HTTPDownloader(bar, CHUNK, timeout=TIMEOUT)
         try:
-            pooch.retrieve(
-                weights.url, f"sha256:{weights.sha256}", weights.file, folder, downloader=downloader
-            )
+            known = f"sha256:{weights.sha256}" if weights.sha256 else None
+            pooch.retrieve(weights.url, known, weights.file, folder, downloader=downloader)
         except ValueError as error:  # pooch's error of a hash that differs
             raise WeightsError(
                 f"{weights.url}: damaged, or not the published {weights.file}; {by_hand}"

@@ -5,29 +5,134 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Weights:
-    """A published file."""
+    """A published file, and at least one hash of it."""
 
     name: str  # what users call it
     file: str  # file name in the cache
     url: str  # where it is published
-    size: int  # bytes
-    sha256: str  # of its content, hexadecimal
+    size: int  # bytes; 0: not published
+    sha256: str  # of its content, hexadecimal; "": not published
     # git's id of its content, as the publisher's repository lists it: the SHA-1 of "blob <size>", a
-    # zero byte and the file
+    # zero byte and the file; "": not published
     git_blob: str
     licence: str  # SPDX identifier
     description: str  # one line for `aopsam models list`
 
 
+_META = "https://dl.fbaipublicfiles.com"
+_EFFICIENT_TAM = "https://huggingface.co/yunyangx/efficient-track-anything/resolve/main"
+_NON_COMMERCIAL = "S-Lab-1.0 (non-commercial)"
+
+
+def _weights(
+    name: str,
+    url: str,
+    size: int,
+    sha256: str,
+    git_blob: str = "",
+    licence: str = "Apache-2.0",
+) -> Weights:
+    """Describe a checkpoint for `aopsam export`."""
+    description = "for `aopsam export --checkpoint`"
+    return Weights(name, url.rpartition("/")[2], url, size, sha256, git_blob, licence, description)
+
+
 KNOWN: dict[str, Weights] = {
-    "mobile_sam": Weights(
-        name="mobile_sam",
-        file="mobile_sam.pt",
-        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
-        size=40_728_226,
-        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-        git_blob="7ef2d090979fd9853adf17b7a99c8b94a1c5a6a7",
-        licence="Apache-2.0",
-        description="MobileSAM, for `aopsam export --checkpoint`",
+    weights.name: weights
+    for weights in (
+        _weights(
+            "mobile_sam",
+            "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+            40_728_226,
+            "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            "7ef2d090979fd9853adf17b7a99c8b94a1c5a6a7",
+        ),
+        _weights(
+            "sam_vit_b",
+            f"{_META}/segment_anything/sam_vit_b_01ec64.pth",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
+        _weights(
+            "sam_vit_l",
+            f"{_META}/segment_anything/sam_vit_l_0b3195.pth",
+            1_249_524_607,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
+        _weights(
+            "sam_vit_h",
+            f"{_META}/segment_anything/sam_vit_h_4b8939.pth",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+        _weights(
+            "sam2.1_hiera_tiny",
+            f"{_META}/segment_anything_2/092824/sam2.1_hiera_tiny.pt",
+            156_008_466,
+            "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
+        ),
+        _weights(
+            "sam2.1_hiera_small",
+            f"{_META}/segment_anything_2/092824/sam2.1_hiera_small.pt",
+            184_416_285,
+            "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
+        ),
+        _weights(
+            "sam2.1_hiera_base_plus",
+            f"{_META}/segment_anything_2/092824/sam2.1_hiera_base_plus.pt",
+            323_606_802,
+            "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
+        ),
+        _weights(
+            "sam2.1_hiera_large",
+            f"{_META}/segment_anything_2/092824/sam2.1_hiera_large.pt",
+            898_083_611,
+            "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
+        ),
+        _weights(
+            "efficient_sam_vitt",
+            "https://github.com/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
+            0,
+            "",
+            "af883c49e33c68f01107be52df0ecad26a48355f",
+        ),
+        _weights(
+            "edge_sam",
+            "https://huggingface.co/chongzhou/EdgeSAM/resolve/main/edge_sam.pth",
+            38_807_540,
+            "439b086a20ab6fba90c12cba32e0001ba3aa726da5791ff8738acdd440330991",
+            licence=_NON_COMMERCIAL,
+        ),
+        _weights(
+            "edgetam",
+            "https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
+            0,
+            "",
+            "abd54d22bbd22ba3e53cf59a307e59e0f3701be6",
+        ),
+        _weights(
+            "efficienttam_ti",
+            f"{_EFFICIENT_TAM}/efficienttam_ti.pt",
+            71_616_316,
+            "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d",
+        ),
+        _weights(
+            "efficienttam_s",
+            f"{_EFFICIENT_TAM}/efficienttam_s.pt",
+            136_375_868,
+            "2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd",
+        ),
+        _weights(
+            "efficienttam_ti_512x512",
+            f"{_EFFICIENT_TAM}/efficienttam_ti_512x512.pt",
+            0,
+            "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b",
+        ),
+        _weights(
+            "efficienttam_s_512x512",
+            f"{_EFFICIENT_TAM}/efficienttam_s_512x512.pt",
+            136_379_145,
+            "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085",
+        ),
     )
 }

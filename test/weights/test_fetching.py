@@ -1,5 +1,6 @@
 """Published files come into the user's cache whole or not at all, and stay what they are."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from aopsam_ros.weights.fetching import (
     fetch_from_file,
     resolve_checkpoint,
 )
+from aopsam_ros.weights.known import KNOWN
 from support.file_server import CONTENT
 
 SIZE = len(CONTENT)
@@ -196,3 +198,25 @@ def test_a_user_without_a_home_is_told_what_to_set(weights, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(WeightsError, match=r"small\.pt cannot be stored under /nonexistent/"):
         fetch(weights)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_where_no_sha256_is_published_gits_id_decides(weights, cache, is_damaged):
+    git_blob = "0" * 40 if is_damaged else weights.git_blob
+    known = dataclasses.replace(weights, size=0, sha256="", git_blob=git_blob)
+    if not is_damaged:
+        assert fetch(known).read_bytes() == CONTENT
+        return
+    with pytest.raises(WeightsError, match="not the published"):
+        fetch(known)
+    assert not list(cache.iterdir())
+
+
+def test_the_licence_is_said_before_anything_is_fetched(weights, capsys):
+    with pytest.raises(WeightsError):
+        fetch(dataclasses.replace(weights, url="http://127.0.0.1:9/small.pt"))
+    assert "small.pt: licence MIT, from http://" in capsys.readouterr().err
+
+
+def test_every_published_file_has_a_hash():
+    assert all(weights.sha256 or weights.git_blob for weights in KNOWN.values())

@@ -29,7 +29,13 @@ class Adapted:
         return {"mask": mask, "grid": mask}
 
 
-def fill(model: nn.Module, name: str, checkpoint: Path, key: str | None = None) -> nn.Module:
+def fill(
+    model: nn.Module,
+    name: str,
+    checkpoint: Path,
+    key: str | None = None,
+    unused: tuple[str, ...] = (),
+) -> nn.Module:
     """Give a model the weights of a checkpoint, all of them and no others.
 
     Args:
@@ -37,12 +43,14 @@ def fill(model: nn.Module, name: str, checkpoint: Path, key: str | None = None) 
         name: of the model, for errors.
         checkpoint: the file.
         key: under which it holds the weights; None: it holds nothing else.
+        unused: beginnings of names that it may hold besides.
 
     Raises:
         InputError: There is no such file, it holds other tensors, or values that are not finite.
     """
     state = load_state(checkpoint)
     state = state[key] if key is not None and isinstance(state.get(key), dict) else state
+    state = {name: value for name, value in state.items() if not name.startswith(unused)}
     check_tensors(checkpoint, name, model.state_dict(), state)
     model.load_state_dict(state)
     return model.eval()

@@ -18,8 +18,34 @@ def _sam(variant: str) -> Architecture:
     return Architecture("sam", variant, "pip install segment-anything")
 
 
+def _sam2(size: str) -> Architecture:
+    return Architecture("sam2", f"configs/sam2.1/sam2.1_hiera_{size}.yaml", "pip install sam2")
+
+
+def _checkout(repository: str, adapter: str, variant: str, licence: str = "") -> Architecture:
+    code = f"a checkout of github.com/{repository}"
+    return Architecture(adapter, variant, code, True, licence or "Apache-2.0")
+
+
+def _efficient_tam(variant: str) -> Architecture:
+    configuration = f"configs/efficienttam/efficienttam_{variant}.yaml"
+    return _checkout("yformer/EfficientTAM", "efficient_tam", configuration)
+
+
 ARCHITECTURES: dict[str, Architecture] = {
     "sam_vit_b": _sam("vit_b"),
     "sam_vit_l": _sam("vit_l"),
     "sam_vit_h": _sam("vit_h"),
+    "sam2.1_hiera_tiny": _sam2("t"),
+    "sam2.1_hiera_small": _sam2("s"),
+    "sam2.1_hiera_base_plus": _sam2("b+"),
+    "sam2.1_hiera_large": _sam2("l"),
+    "efficient_sam_vitt": _checkout("yformer/EfficientSAM", "efficient_sam", "vitt"),
+    "efficient_sam_vits": _checkout("yformer/EfficientSAM", "efficient_sam", "vits"),
+    "edge_sam": _checkout("chongzhou96/EdgeSAM", "edge_sam", "m1", "S-Lab-1.0 (non-commercial)"),
+    "edgetam": _checkout("facebookresearch/EdgeTAM", "edge_tam", "edgetam.yaml"),
+    "efficienttam_ti": _efficient_tam("ti"),
+    "efficienttam_s": _efficient_tam("s"),
+    "efficienttam_ti_512x512": _efficient_tam("ti_512x512"),
+    "efficienttam_s_512x512": _efficient_tam("s_512x512"),
 }
