@@ -76,16 +76,29 @@ class AopsamNode(LifecycleNode):
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """Set parameters as any node; the reason says where one has no effect at present.
 
-        A callback cannot say so: rclpy drops the reason of a success.
+        A callback cannot say so: rclpy drops the reason of a success. Read-only parameters may be
+        set to what they are, as by loading a dump.
         """
-        result = super().set_parameters_atomically(parameter_list)
+        changes = [p for p in parameter_list if not self._is_read_only_value(p)]
+        if parameter_list and not changes:
+            return SetParametersResult(successful=True)
+        result = super().set_parameters_atomically(changes)
         if result.successful:
-            result.reason = self.parameters.without_effect(p.name for p in parameter_list)
+            result.reason = self.parameters.without_effect(p.name for p in changes)
         return result
+
+    def _is_read_only_value(self, parameter: Parameter) -> bool:
+        name = parameter.name
+        if not (self.has_parameter(name) and self.describe_parameter(name).read_only):
+            return False
+        return bool(self.get_parameter(name).value == parameter.value)
 
     def start(self) -> None:
         """Configure and activate, where the parameter `autostart` says so."""
         if not self.parameters.autostart:
+            self.get_logger().info(
+                "waiting for configure and activate, by a lifecycle manager or `ros2 lifecycle set`"
+            )
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
@@ -154,18 +167,21 @@ class AopsamNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, finish the image that is being segmented, delete the markers."""
         self._stop()
+        self.get_logger().info("inactive: unsubscribed, the model stays loaded")
         return super().on_deactivate(state)
 
     @guarded_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
         self.release()
+        self.get_logger().info("unconfigured: the model is freed")
         return super().on_cleanup(state)
 
     @guarded_transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, whatever the state."""
         self.release()
+        self.get_logger().info("finalized")
         return super().on_shutdown(state)
 
     @guarded_transition

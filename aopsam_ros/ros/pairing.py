@@ -177,11 +177,14 @@ class DepthBuffer:
                 if found is not None and found[0] <= options.tolerance_ms:
                     return found[1]
                 now = self._clock()
-                if found is None and now < self._needed_since + DEPTH_GRACE_S:
+                is_new = now < self._needed_since + DEPTH_GRACE_S
+                if found is None and is_new:
                     return None
                 deadline = received + options.timeout_ms / 1000
                 left = min(deadline, self._last_arrival + DEPTH_ALIVE_S) - now
                 if left <= 0 or self._newest_stamp > nanoseconds(header):
+                    if is_new:  # subscribed to after the image's own depth was sent
+                        return None
                     raise InputError(_why_no_depth(found, options))
                 self._changed.wait(left)
 

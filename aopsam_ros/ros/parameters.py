@@ -57,7 +57,7 @@ class Parameters:
     def _declare(self, name: str, spec: OptionSpec) -> None:
         # Declared without a default first: that tells whether a value was given at start.
         kind = Parameter.Type.from_parameter_value(spec.default)
-        if self._node.declare_parameter(name, kind, descriptor_of(spec)).value is None:
+        if self._node.declare_parameter(name, kind, descriptor_of(name, spec)).value is None:
             self._node.set_parameters([Parameter(name, value=spec.default)])
             if name in OPTIONS:
                 self._followed[name] = spec.default
@@ -141,15 +141,16 @@ class Parameters:
         if self._source() is None:
             return
         for name, value in changes.items():
-            if name in FIXED and name != "autostart" and value != self._value(name):
+            if name in FIXED and value != self._value(name):
                 raise OptionError(
                     f"{name} is fixed while the node is configured: deactivate and clean up first"
                 )
 
 
-def descriptor_of(spec: OptionSpec) -> ParameterDescriptor:
+def descriptor_of(name: str, spec: OptionSpec) -> ParameterDescriptor:
     """Return description, range and choices as parameter tools show them."""
-    descriptor = ParameterDescriptor(description=spec.description)
+    fixed = " (fixed while the node is configured)" if name in FIXED else ""
+    descriptor = ParameterDescriptor(description=spec.description + fixed)
     if spec.choices:
         descriptor.additional_constraints = f"one of: {', '.join(spec.choices)}"
     if spec.minimum is None or spec.maximum is None:

@@ -135,14 +135,19 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
     """
     numbers = np.array(request.points, np.float64)
     if len(numbers) % 2:
-        raise InputError(f"points are x0, y0, x1, y1, ...: {len(numbers)} numbers are too few")
+        raise InputError(f"points are x0, y0, x1, y1, ...: {len(numbers)} numbers are odd")
     points = numbers.reshape(-1, 2)
     labels = np.array(request.labels, np.uint8)
     if not len(labels):
         labels = np.full(len(points), Segment.Request.OBJECT, np.uint8)
-    roi = request.box
-    left, top = float(roi.x_offset), float(roi.y_offset)
-    box = (left, top, left + roi.width, top + roi.height) if roi.width else None
+    if len(labels) != len(points):
+        raise InputError(f"{len(labels)} labels do not fit {len(points)} points: give one a point")
+    roi, box = request.box, None
+    if roi.width or roi.height:
+        if not (roi.width and roi.height):
+            raise InputError(f"the box of {roi.width}x{roi.height} pixels is empty")
+        left, top = float(roi.x_offset), float(roi.y_offset)
+        box = (left, top, left + roi.width, top + roi.height)
     return UserPrompt(points, labels, box)
 
 
@@ -164,5 +169,7 @@ def answer(
     masks = segment_prompt(segmenter, segmenter.encode(rgb), prompt, request.all_masks)
     response = Segment.Response(success=True, header=image.header)
     response.height, response.width = rgb.shape[:2]
+    if prompt.box and (prompt.box[2] > response.width or prompt.box[3] > response.height):
+        response.message = "the box was cut at the image's edges"
     response.masks = [segmentations.mask_message(mask) for mask in masks]
     return response

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
 from aopsam_ros.results import Prompt, PromptState, Segmentation
-from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, judge
+from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
 from aopsam_ros.ros.monitoring.statistics import Counts, Report, Statistics
@@ -42,7 +43,8 @@ def test_counts_and_latency():
     again = statistics.report()
     assert again.new == Counts() and again.failing
     statistics.on_segmented(FRAME, 0.1)
-    assert not statistics.report().failing
+    recovered = statistics.report()
+    assert (recovered.failing, recovered.last_error) == (False, "")
     statistics.reset()
     assert statistics.report().total == Counts()
 
@@ -121,6 +123,13 @@ def test_health(report, status, level, text):
     found, summary = judge(report, status)
     assert found == level
     assert text in summary
+
+
+def test_the_last_error_has_its_time():
+    failed = Report(last_error="no light", last_error_s=1e9)
+    for report, expected in ((failed, "2001-09-09T01:46:40+00:00: no light"), (Report(), "")):
+        (status,) = diagnostic_array("robot/aopsam", Time(), report, ACTIVE).status
+        assert {pair.key: pair.value for pair in status.values}["last_error"] == expected
 
 
 def test_memory_of_the_process_is_what_the_system_says():

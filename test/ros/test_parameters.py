@@ -4,6 +4,7 @@ import math
 
 import pytest
 from lifecycle_msgs.msg import Transition
+from rcl_interfaces.srv import ListParameters
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
@@ -15,7 +16,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.sources import make_source
-from aopsam_ros.ros.parameter_table import TABLE
+from aopsam_ros.ros.parameter_table import FIXED, TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.subscriptions import Subscriptions
@@ -57,11 +58,12 @@ def test_every_parameter_is_described_with_its_range(owner):
     assert set(OPTIONS) <= set(TABLE)
     for name, spec in TABLE.items():
         assert owner.get(name) == spec.default
-        check(owner.node.describe_parameter(name), spec)
+        check(name, owner.node.describe_parameter(name), spec)
 
 
-def check(descriptor, spec):
-    assert descriptor.description == spec.description != ""
+def check(name, descriptor, spec):
+    fixed = " (fixed while the node is configured)" if name in FIXED else ""
+    assert descriptor.description == spec.description + fixed
     assert not descriptor.read_only
     ranges = {float: descriptor.floating_point_range, int: descriptor.integer_range}
     if spec.value_type in ranges:
@@ -115,13 +117,12 @@ def test_a_set_applies_as_a_whole_or_not_at_all(owner):
 
 def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
     owner.source = make_source("predictor")
-    for name, value in (("model", "other"), ("engine", "onnxruntime"), ("threads", 2)):
+    for name, value in (("model", "other"), ("engine", "onnxruntime"), ("autostart", True)):
         result = owner.set(**{name: value})
         assert not result.successful
         assert f"{name} is fixed while the node is configured" in result.reason
     assert owner.set(model=owner.get("model")).successful  # loading the same file again is fine
     assert owner.set(asf__max_prompts=7).successful
-    assert owner.set(autostart=True).successful
     owner.source = None
     assert owner.set(model="other").successful
     assert owner.parameters.startup().model == "other"
@@ -221,6 +222,15 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_folder):
     assert robot.get(f"{IMAGE}.reliability") == "best_effort"
     assert robot.get(f"{IMAGE}.depth") == 1
     assert "read only" in robot.set(**{f"{IMAGE}.depth": 5})[0].replace("-", " ")
+
+
+def test_all_parameters_may_be_set_to_what_they_are(active):
+    """As `ros2 param dump` and `load` do, with read-only ones of rclpy and of QoS among them."""
+    listed = active.query(ListParameters, "list_parameters", ListParameters.Request())
+    names = listed.result.names
+    assert {IMAGE + ".depth", "model", "use_sim_time"} <= set(names)
+    assert active.set(**{name: active.get(name) for name in names}) == []
+    assert "read only" in active.set(**{f"{IMAGE}.depth": 5})[0].replace("-", " ")
 
 
 def test_without_overrides_the_subscription_follows_the_publishers(active):

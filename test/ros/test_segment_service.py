@@ -62,7 +62,11 @@ def test_a_given_image_needs_no_stream_and_keeps_its_header(active):
     ("fields", "reason"),
     [
         ({}, "needs a point on the object, or a box"),
-        ({"points": [1.0, 2.0, 3.0]}, "3 numbers are too few"),
+        ({"points": [1.0, 2.0, 3.0]}, "3 numbers are odd"),
+        ({"points": [1.0, 2.0], "labels": [1, 0]}, "2 labels do not fit 1 points"),
+        ({"box": RegionOfInterest(width=30)}, "the box of 30x0 pixels is empty"),
+        ({"box": RegionOfInterest(height=30)}, "the box of 0x30 pixels is empty"),
+        ({"box": RegionOfInterest(x_offset=128, width=9, height=9)}, "the box lies outside"),
         ({"points": [1.0, 2000.0]}, "outside the image of 128x128"),
         ({"points": [1.0, 2.0], "image": Image(width=5, height=5)}, "encoding"),
     ],
@@ -73,6 +77,13 @@ def test_what_cannot_be_done_is_refused_with_a_reason(active, fields, reason):
     assert not response.success
     assert reason in response.message and "\n" not in response.message
     assert not response.masks
+
+
+def test_a_box_beyond_the_edges_is_cut_and_the_answer_says_so(active):
+    active.answer(STREAMED)
+    response = segment(active, box=RegionOfInterest(x_offset=70, y_offset=70, width=99, height=50))
+    assert (response.success, response.message) == (True, "the box was cut at the image's edges")
+    assert response.masks
 
 
 def test_requests_and_stream_are_both_answered(active):

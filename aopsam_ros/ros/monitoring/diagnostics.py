@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -39,6 +40,10 @@ class HealthRule:
     level: bytes
     when: str  # for docs/interface.md
     summary: Callable[[Report, NodeStatus], str]
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
 
 def _if(applies: object, summary: str) -> str:
@@ -166,7 +171,10 @@ VALUES: Mapping[str, tuple[str, Callable[[Report, NodeStatus], object]]] = {
         "in use on the GPU, by any process; nan without one",
         lambda _, s: f"{s.gpu_memory_mb:.0f}",
     ),
-    "last_error": ("why the last image failed", lambda r, _: r.last_error),
+    "last_error": (
+        "when and why the last image failed, until a second of images passed without an error",
+        lambda r, _: r.last_error and f"{_utc(r.last_error_s)}: {r.last_error}",
+    ),
 }
 
 

@@ -52,7 +52,8 @@ class Report:
     prompts_proposed: int = 0  # likewise
     prompts_unused: int = 0  # likewise: those that a budget left undecoded
     masks: int = 0  # likewise
-    last_error: str = ""
+    last_error: str = ""  # since the last report without one
+    last_error_s: float = 0.0  # when, Unix time
 
 
 class Statistics:
@@ -70,7 +71,7 @@ class Statistics:
             self._latencies: deque[float] = deque(maxlen=_LATENCY_WINDOW)
             self._newest: dict[str, int] = {}
             self._failing = False
-            self._last_error = ""
+            self._last_error, self._last_error_s = "", 0.0
             # Time and counts at the beginning of each report's period.
             self._periods = deque([(time.monotonic(), Counts())], maxlen=_RATE_WINDOW)
 
@@ -87,13 +88,13 @@ class Statistics:
         with self._lock:
             self._increment("failed")
             self._failing = True
-            self._last_error = reason
+            self._last_error, self._last_error_s = reason, time.time()
 
     def on_incomplete(self, what: str, reason: str) -> None:
         """Count a segmented image as `not_located` or `not_shown`; see `Counts`."""
         with self._lock:
             self._increment(what)
-            self._last_error = reason
+            self._last_error, self._last_error_s = reason, time.time()
 
     def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
         """Count an image whose masks were published."""
@@ -121,6 +122,9 @@ class Statistics:
             if lost is not None:
                 self._counts = replace(self._counts, lost=lost)
             now, total, before = time.monotonic(), self._counts, self._reported
+            new = total - before
+            if new.segmented and not (new.failed or new.not_located or new.not_shown):
+                self._last_error, self._last_error_s = "", 0.0  # it has recovered
             began, then = self._periods[0]
             period = max(1e-3, now - began)
             recent = total - then
@@ -129,7 +133,7 @@ class Statistics:
             self._reported = total
             return Report(
                 total=total,
-                new=total - before,
+                new=new,
                 failing=self._failing,
                 lost_share=recent.lost / max(1, recent.lost + recent.received),
                 input_rate_hz=recent.received / period,
@@ -138,4 +142,5 @@ class Statistics:
                 latency_p95_ms=float(p95),
                 **self._newest,
                 last_error=self._last_error,
+                last_error_s=self._last_error_s,
             )
