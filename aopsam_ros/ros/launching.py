@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+import yaml
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from aopsam_ros.ros.resources import large_message_environment
+from aopsam_ros.option_table import Value
+from aopsam_ros.ros.parameter_table import TABLE
+from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
 RESPAWN_DELAY_S = 2.0
 _TOPICS = ("image", "camera_info", "depth", "boxes")  # each has its argument, as image_topic
-_OVERRIDES = ("engine", "model", "prompt_source")  # of the parameter file
+_RVIZ_TOPICS = ("overlay", "confidence_map", "prompt_markers", "points")  # of rviz/aopsam.rviz
+# Parameters that go before the parameter file.
+_OVERRIDES = (
+    "engine",
+    "model",
+    "precision",
+    "prompt_source",
+    "image_transport",
+    "tracking.enabled",
+    "asf.time_budget_ms",
+)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ARGUMENTS = {
     "namespace": ("", "namespace of the nodes and their topics"),
@@ -29,9 +45,11 @@ _ARGUMENTS = {
     "camera_info_topic": ("camera_info", "topic of the camera's calibration"),
     "depth_topic": ("depth", "topic of depth images registered to the camera's"),
     "boxes_topic": ("boxes", "topic of a detector's boxes, where prompt_source is boxes"),
-    "engine": ("", "what runs the model; empty = as the parameter file says"),
-    "model": ("", "model bundle, name or folder; empty = as the parameter file says"),
-    "prompt_source": ("", "auto, predictor, boxes, ...; empty = as the parameter file says"),
+    "rviz": ("false", "start RViz, too, where it is installed"),
+    **{
+        name: ("", f"{TABLE[name].description}; empty = as the parameter file says")
+        for name in _OVERRIDES
+    },
 }
 
 
@@ -48,10 +66,50 @@ def describe(config: str) -> LaunchDescription:
     return LaunchDescription([*arguments, OpaqueFunction(function=_nodes)])
 
 
-def overrides(context: LaunchContext) -> dict[str, str]:
-    """Return what the user chose beside the parameter file; what was left empty stays with it."""
+def overrides(context: LaunchContext) -> dict[str, Value]:
+    """Return what the user chose beside the parameter file; what was left empty stays with it.
+
+    Raises:
+        RuntimeError: if a value is of another type than its parameter.
+    """
     chosen = {name: LaunchConfiguration(name).perform(context) for name in _OVERRIDES}
-    return {name: value for name, value in chosen.items() if value}
+    return {name: _typed(name, text) for name, text in chosen.items() if text}
+
+
+def _typed(name: str, text: str) -> Value:
+    kind = TABLE[name].value_type
+    value: Value = text if kind is str else yaml.safe_load(text)
+    if type(value) is not kind:
+        raise RuntimeError(f"{name}:={text}: {name} is of type {kind.__name__}")
+    return value
+
+
+def unknown_arguments(words: Sequence[str], file: Path) -> list[str]:
+    """Return the arguments of a command line that the launch file it starts does not have.
+
+    None where it starts another launch file, which may include this one and has its own.
+    """
+    is_started = {"aopsam_ros", file.name} <= set(words) or str(file) in map(_resolved, words)
+    names = [word.partition(":=")[0] for word in words if ":=" in word]
+    return [name for name in names if is_started and name not in {*_ARGUMENTS, "params_file"}]
+
+
+def _resolved(word: str) -> str:
+    return str(Path(word).resolve())
+
+
+def _check(context: LaunchContext) -> None:
+    """Refuse what would be ignored silently."""
+    file = context.get_locals_as_dict().get("current_launch_file_path", "")
+    for name in unknown_arguments(sys.argv, Path(file).resolve()):
+        near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
+        hint = f", did you mean {near[0]}?" if near else "."
+        raise RuntimeError(
+            f"there is no launch argument {name}{hint} Parameters go into a file: params_file:=FILE"
+        )
+    params_file = LaunchConfiguration("params_file").perform(context)
+    if not Path(params_file).is_file():
+        raise RuntimeError(f"params_file: there is no file {params_file}")
 
 
 def namespaces(namespace: str, cameras: str, topics: Iterable[str]) -> list[str]:
@@ -79,13 +137,33 @@ def namespaces(namespace: str, cameras: str, topics: Iterable[str]) -> list[str]
     return [f"{namespace.rstrip('/')}/{name}" for name in names]
 
 
-def _nodes(context: LaunchContext) -> list[LifecycleNode]:
+def _nodes(context: LaunchContext) -> list[Node]:
     def chosen(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
 
+    _check(context)
     topics = {name: chosen(f"{name}_topic") for name in _TOPICS}
     spaces = namespaces(chosen("namespace"), chosen("cameras"), topics.values())
-    return [_node(context, namespace, topics) for namespace in spaces]
+    nodes = [_node(context, namespace, topics) for namespace in spaces]
+    if _is_true(chosen("rviz")):
+        nodes += [_rviz(namespace) for namespace in spaces]
+    return nodes
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() in ("true", "1")
+
+
+def _rviz(namespace: str) -> Node:
+    above = f"/{namespace.strip('/')}" if namespace else ""
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=namespace,
+        arguments=["-d", str(resource_folder("rviz") / "aopsam.rviz")],
+        remappings=[(f"/aopsam/{topic}", f"{above}/aopsam/{topic}") for topic in _RVIZ_TOPICS],
+        additional_env=large_message_environment(),
+    )
 
 
 def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> LifecycleNode:
@@ -104,6 +182,6 @@ def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> 
         arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         output="screen",
         additional_env=large_message_environment(),  # overlays and label maps are images, too
-        respawn=LaunchConfiguration("use_respawn").perform(context).lower() in ("true", "1"),
+        respawn=_is_true(LaunchConfiguration("use_respawn").perform(context)),
         respawn_delay=RESPAWN_DELAY_S,
     )

@@ -33,21 +33,71 @@ def arguments_of(description):
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
 def test_arguments_are_as_nav2s_and_described(name):
     arguments = arguments_of(description_of(name))
-    own = {"cameras", "engine", "model", "prompt_source"} | {f"{topic}_topic" for topic in TOPICS}
+    own = {"cameras", "rviz", *OVERRIDES} | {f"{topic}_topic" for topic in TOPICS}
     assert NAV2 | own == set(arguments)
     assert all(argument.description for argument in arguments.values())
 
 
+OVERRIDES = ("engine", "model", "precision", "prompt_source", "image_transport")
+OVERRIDES += ("tracking.enabled", "asf.time_budget_ms")
+
+
 @pytest.mark.parametrize(
-    ("engine", "model", "expected"),
-    [("", "", {}), ("", "mine", {"model": "mine"}), ("a", "b", {"engine": "a", "model": "b"})],
+    ("given", "expected"),
+    [
+        ({}, {}),
+        ({"model": "mine", "engine": "auto"}, {"model": "mine", "engine": "auto"}),
+        ({"tracking.enabled": "true"}, {"tracking.enabled": True}),
+        ({"asf.time_budget_ms": "80"}, {"asf.time_budget_ms": 80}),
+        ({"model": "7"}, {"model": "7"}),
+    ],
 )
-def test_only_what_the_user_gives_goes_before_the_parameter_file(engine, model, expected):
+def test_only_what_the_user_gives_goes_before_the_parameter_file(given, expected):
     from aopsam_ros.ros.launching import overrides
 
     context = launch.LaunchContext()
-    context.launch_configurations.update(engine=engine, model=model, prompt_source="")
+    context.launch_configurations.update({**dict.fromkeys(OVERRIDES, ""), **given})
     assert overrides(context) == expected
+
+
+def test_a_value_of_another_type_is_refused():
+    from aopsam_ros.ros.launching import overrides
+
+    context = launch.LaunchContext()
+    context.launch_configurations.update(dict.fromkeys(OVERRIDES, ""))
+    context.launch_configurations["tracking.enabled"] = "perhaps"
+    with pytest.raises(RuntimeError, match=r"tracking\.enabled is of type bool"):
+        overrides(context)
+
+
+@pytest.mark.parametrize(
+    ("words", "unknown"),
+    [
+        (["aopsam_ros", "cpu.launch.py", "model:=nano", "params_file:=x"], []),
+        (["aopsam_ros", "cpu.launch.py", "model:=nano", "traking:=true"], ["traking"]),
+        ([str(FOLDER / "cpu.launch.py"), "map:=house"], ["map"]),
+        # Another's launch file that includes this one has arguments of its own.
+        (["my_robot", "robot.launch.py", "map:=house"], []),
+        (["my_robot", "cpu.launch.py", "map:=house"], []),
+    ],
+)
+def test_unknown_arguments_are_found_where_the_file_itself_is_started(words, unknown):
+    from aopsam_ros.ros.launching import unknown_arguments
+
+    assert unknown_arguments(["ros2", "launch", *words], FOLDER / "cpu.launch.py") == unknown
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("tracking:=true", "there is no launch argument tracking, did you mean tracking.enabled?"),
+        ("params_file:=nowhere.yaml", "params_file: there is no file nowhere.yaml"),
+    ],
+)
+def test_what_would_be_ignored_ends_with_the_reason(robot, argument, reason):
+    robot.launch(FOLDER / "cpu.launch.py", argument)
+    assert robot.process.wait(TIMEOUT_S) == 1
+    assert robot.logged(reason), robot.log.read_text()
 
 
 TOPICS = ("image", "camera_info", "depth", "boxes")
