@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
-from aopsam_ros.results import Prompt, PromptState, Segmentation
+from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
@@ -53,8 +53,9 @@ def test_what_budgets_cut_is_that_of_the_newest_frame():
     statistics = Statistics()
     for states in ("KEPT UNUSED", "KEPT REJECTED ELIMINATED UNUSED UNUSED"):
         prompts = tuple(Prompt(0, 0, 1, PromptState[state]) for state in states.split())
-        statistics.on_segmented(replace(FRAME, prompts=prompts), 0.1)
-    assert (statistics.report().prompts_proposed, statistics.report().prompts_unused) == (5, 2)
+        statistics.on_segmented(replace(FRAME, prompts=prompts, status=Status.NO_TIME), 0.1)
+    report = statistics.report()
+    assert (report.prompts_proposed, report.prompts_unused, report.was_late) == (5, 2, True)
 
 
 def test_rates_are_those_of_the_last_five_reports(monkeypatch):
@@ -115,6 +116,12 @@ def report(error="", **figures):
             "budgets left 129 of 256 prompts undecoded",
         ),
         (report(prompts_proposed=256, prompts_unused=128), ACTIVE, OK, "segmenting"),
+        (
+            report(prompts_proposed=256, prompts_decoded=8, was_late=True),
+            ACTIVE,
+            WARN,
+            "the time budget ends before the first of 256 prompts: 8 are decoded all the same",
+        ),
         (report(), NodeStatus(loading="building: 7 s"), WARN, "not ready: building"),
         (report(), NodeStatus(problem="no bundle"), ERROR, "no bundle"),
     ],

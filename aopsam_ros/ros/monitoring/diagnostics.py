@@ -109,6 +109,15 @@ HEALTH_RULES = (
     ),
     HealthRule(
         DiagnosticStatus.WARN,
+        "`asf.time_budget_ms` was spent before the first prompt of the newest image was decoded",
+        lambda r, _: _if(
+            r.was_late,
+            f"the time budget ends before the first of {r.prompts_proposed} prompts: "
+            f"{r.prompts_decoded} are decoded all the same",
+        ),
+    ),
+    HealthRule(
+        DiagnosticStatus.WARN,
         "`asf.time_budget_ms` or `asf.max_prompts` left more than half of the prompts of the newest"
         " image undecoded",
         lambda r, _: _if(

@@ -6,10 +6,11 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
-from aopsam_ros.results import PromptState, Segmentation
+from aopsam_ros.results import PromptState, Segmentation, Status
 
 _LATENCY_WINDOW = 100  # frames
 _RATE_WINDOW = 5  # reports: a model may take longer than a second
@@ -51,6 +52,7 @@ class Report:
     prompts_decoded: int = 0  # of the newest frame
     prompts_proposed: int = 0  # likewise
     prompts_unused: int = 0  # likewise: those that a budget left undecoded
+    was_late: bool = False  # likewise: its time budget was spent before the first was decoded
     masks: int = 0  # likewise
     last_error: str = ""  # since the last report without one
     last_error_s: float = 0.0  # when, Unix time
@@ -69,7 +71,7 @@ class Statistics:
         with self._lock:
             self._counts = self._reported = Counts()
             self._latencies: deque[float] = deque(maxlen=_LATENCY_WINDOW)
-            self._newest: dict[str, int] = {}
+            self._newest: dict[str, Any] = {}
             self._failing = False
             self._last_error, self._last_error_s = "", 0.0
             # Time and counts at the beginning of each report's period.
@@ -104,6 +106,7 @@ class Statistics:
             "prompts_proposed": len(states),
             "prompts_unused": states.count(PromptState.UNUSED),
             "masks": len(segmentation.masks),
+            "was_late": segmentation.status == Status.NO_TIME,
         }
         with self._lock:
             self._increment("segmented")
