@@ -1,7 +1,9 @@
 """A planner's side of `/aopsam/masks`: where is each object, and where is free space?
 
-python examples/planner.py                       # a sourced ROS, or `. .venv/bin/activate`
-python examples/planner.py --ros-args -r masks:=/front/aopsam/masks
+python3 src/aopsam_ros/examples/planner.py    # in a workspace, after `. install/setup.sh`
+python examples/planner.py                    # in this repository, after `. .venv/bin/activate`
+
+Masks of another node: --ros-args -r /aopsam/masks:=/front/aopsam/masks
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ class Planner(Node):
 
     def __init__(self) -> None:
         super().__init__("planner")
-        # Depth 1: a plan wants the newest frame. `masks` is to be remapped to the node's topic.
-        self._subscription = self.create_subscription(MaskArray, "masks", self._on_masks, 1)
+        # Depth 1: a plan wants the newest frame.
+        masks = self.create_subscription(MaskArray, "/aopsam/masks", self._on_masks, 1)
+        self.get_logger().info(f"listening on {masks.topic_name}")
 
     def _on_masks(self, message: MaskArray) -> None:
         try:
@@ -34,6 +37,8 @@ class Planner(Node):
         free = 100.0 * float(np.mean(labels == 0))
         places = ", ".join(f"{number} at ({x:.0f}, {y:.0f})" for number, x, y in centres)
         self.get_logger().info(f"{len(centres)} objects, {free:.0f} % of the image free: {places}")
+        if message.status != MaskArray.STATUS_COMPLETE:
+            self.get_logger().warning("the time budget was spent: what looks free may be an object")
 
 
 def centre(mask: Mask) -> tuple[float, float]:

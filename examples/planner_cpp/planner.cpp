@@ -1,6 +1,9 @@
 // A planner's side of /aopsam/masks in C++: the size and the centre of every object.
 //
-//   ros2 run planner_cpp planner --ros-args -r masks:=/aopsam/masks
+//   colcon build --base-paths src/aopsam_ros src/aopsam_ros/examples   # in a workspace
+//   . install/setup.sh && ros2 run planner_cpp planner
+//
+// Masks of another node: --ros-args -r /aopsam/masks:=/front/aopsam/masks
 
 #include <cstdint>
 #include <memory>
@@ -16,13 +19,17 @@ public:
   : Node("planner")
   {
     subscription_ = create_subscription<aopsam_ros::msg::MaskArray>(
-      "masks", rclcpp::QoS(1),
+      "/aopsam/masks", rclcpp::QoS(1),
       [this](const aopsam_ros::msg::MaskArray & array) {on_masks(array);});
+    RCLCPP_INFO(get_logger(), "listening on %s", subscription_->get_topic_name());
   }
 
 private:
   void on_masks(const aopsam_ros::msg::MaskArray & array)
   {
+    if (array.status != aopsam_ros::msg::MaskArray::STATUS_COMPLETE) {
+      RCLCPP_WARN(get_logger(), "the time budget was spent: masks may be missing");
+    }
     for (const auto & mask : array.masks) {
       std::uint64_t pixels = 0;
       double x = 0.0;

@@ -13,8 +13,9 @@ from aopsam_ros.errors import MaskFormatError
 from aopsam_ros.masks import decode, decode_full, encode, to_label_map
 
 HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[1] / "examples" / "planner_cpp"
-INCLUDE = HERE.parents[1] / "include"
+ROOT = HERE.parents[1]
+EXAMPLE = ROOT / "examples" / "planner_cpp"
+INCLUDE = ROOT / "include"
 WARNINGS = ["-std=c++14", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -144,16 +145,6 @@ def test_with_the_generated_messages(tmp_path, messages):
     check_agreement(program, list(random_cases(20)))
 
 
-def test_the_example_planner_understands_masks_and_survives_a_damaged_one(tmp_path, messages):
-    stand_in = f"-I{HERE / 'stand_in'}"
-    options = ["-Wno-conversion", stand_in, *messages]  # ROS's own style does not ask for it
-    planner = compiled(tmp_path, *options, source=EXAMPLE / "planner.cpp")
-    result = subprocess.run([planner], capture_output=True, text=True, check=True)
-    seen, damaged = result.stdout.splitlines()
-    assert seen == "object 7: 2 pixels around (10, 20)"
-    assert damaged.startswith("mask 8 skipped: a mask's counts do not fill its box of 4 pixels")
-
-
 PROJECT = f"""
 cmake_minimum_required(VERSION 3.20)
 project(decode_masks CXX)
@@ -163,14 +154,50 @@ target_link_libraries(decode_masks aopsam_ros::mask)
 """
 
 
-def test_cmake_finds_the_header_as_a_target(tmp_path):
-    """As in the README: find_package and target_link_libraries are all a planner needs."""
+@pytest.fixture
+def cmake(tmp_path):
+    """Builds a folder against the installed package; a function of it and of options."""
     prefix = Path(sys.prefix)
     if not (prefix / "share" / "aopsam_ros" / "cmake" / "export_maskExport.cmake").is_file():
         pytest.skip("the package is not installed here")
+
+    def run(folder, *options):
+        build = tmp_path / "build"
+        prefixes = f"-DCMAKE_PREFIX_PATH={prefix}", f"-DPython3_EXECUTABLE={sys.executable}"
+        for words in (["-S", folder, "-B", build, *prefixes, *options], ["--build", build]):
+            done = subprocess.run(["cmake", *words], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+        return build
+
+    return run
+
+
+def test_cmake_finds_the_header_as_a_target(tmp_path, cmake):
+    """As in the README: find_package and target_link_libraries are all a planner needs."""
     (tmp_path / "CMakeLists.txt").write_text(PROJECT)
-    options = [f"-DCMAKE_PREFIX_PATH={prefix}", f"-DPython3_EXECUTABLE={sys.executable}"]
-    for words in (["-S", ".", "-B", "build", *options], ["--build", "build"]):
-        done = subprocess.run(["cmake", *words], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-    check_agreement(tmp_path / "build" / "decode_masks", list(random_cases(20)))
+    check_agreement(cmake(tmp_path) / "decode_masks", list(random_cases(20)))
+
+
+RCLCPP = f"""
+add_library(rclcpp::rclcpp INTERFACE IMPORTED)
+target_include_directories(rclcpp::rclcpp INTERFACE {HERE / "stand_in"})
+"""
+
+
+def test_the_example_planner_is_built_by_its_own_cmake_and_understands_masks(tmp_path, cmake):
+    """No wheel has rclcpp: as much of it as the example uses stands in."""
+    (tmp_path / "rclcppConfig.cmake").write_text(RCLCPP)
+    build = cmake(EXAMPLE, f"-Drclcpp_DIR={tmp_path}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Werror")
+    result = subprocess.run([build / "planner"], capture_output=True, text=True, check=True)
+    listening, cut, seen, damaged = result.stdout.splitlines()
+    assert listening == "listening on /aopsam/masks"
+    assert cut == "the time budget was spent: masks may be missing"
+    assert seen == "object 7: 2 pixels around (10, 20)"
+    assert damaged.startswith("mask 8 skipped: a mask's counts do not fill its box of 4 pixels")
+
+
+def test_a_workspace_builds_the_example():
+    """As its first lines say; colcon looks for no package inside another one by itself."""
+    words = ["list", "--names-only", "--base-paths", ROOT, ROOT / "examples"]
+    found = subprocess.run(["colcon", *words], capture_output=True, text=True, check=True).stdout
+    assert {"aopsam_ros", "planner_cpp"} <= set(found.split())

@@ -21,7 +21,7 @@ PLANNER = EXAMPLES / "planner.py"
 def planner(active, tmp_path):
     """The example's process and its log."""
     log = tmp_path / "planner.log"
-    words = [sys.executable, "-u", str(PLANNER), "--ros-args", "-r", "masks:=/aopsam/masks"]
+    words = [sys.executable, "-u", str(PLANNER)]
     environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
     with log.open("w") as file:
         process = subprocess.Popen(words, env=environment, stdout=file, stderr=file)

@@ -27,6 +27,10 @@ template<typename Message>
 struct Subscription
 {
   using SharedPtr = std::shared_ptr<Subscription>;
+
+  const char * get_topic_name() const {return topic.c_str();}
+
+  std::string topic;
 };
 
 class Node
@@ -38,10 +42,12 @@ public:
 
   template<typename Message>
   typename Subscription<Message>::SharedPtr create_subscription(
-    const std::string &, const QoS &, Callback callback)
+    const std::string & topic, const QoS &, Callback callback)
   {
     callbacks.push_back(callback);
-    return std::make_shared<Subscription<Message>>();
+    auto subscription = std::make_shared<Subscription<Message>>();
+    subscription->topic = topic;
+    return subscription;
   }
 
   int get_logger() {return 0;}
@@ -62,6 +68,7 @@ inline void spin(const std::shared_ptr<Node> & node)
   mask.counts = {0, 1, 2, 1};
   aopsam_ros::msg::MaskArray array;
   array.height = array.width = 64;
+  array.status = aopsam_ros::msg::MaskArray::STATUS_CUT;
   array.masks.push_back(mask);
   mask.id = 8;
   mask.counts = {5};
