@@ -126,8 +126,9 @@ class _Tuner:
         own, most = mine.score, self._task.budget.max_calls
         if most is not None and not self._space.adaptive and own.prompts_decoded > most:
             raise OptionError(
-                f"the prompt source '{self._segmenter.source.name}' always decodes "
-                f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}"
+                f"the prompt source '{self._segmenter.source.name}' decodes "
+                f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}: limit it with "
+                "--set asf.max_prompts"
             )
         study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
         start = self._space.near(self._own.flat())

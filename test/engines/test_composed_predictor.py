@@ -24,7 +24,7 @@ from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
 from aopsam_ros.prompting.sampling import sample  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from support import tiny_bundle  # noqa: E402
-from support.tiny_bundle import IMAGE, edit, write_tiny_bundle  # noqa: E402
+from support.tiny_bundle import IMAGE, edit, image_predictor, write_tiny_bundle  # noqa: E402
 
 NANO = f"nano {load_bundle('nano').version}"
 OPTIONS = EngineOptions(threads=1, precision="fp32")
@@ -231,6 +231,19 @@ def test_a_prompter_for_squares_only_serves_a_host_of_any_sides(tmp_path):
     red[8:16, 32:48] = True
     np.testing.assert_allclose(found[0, 0][red], 1 / (1 + np.exp(-127.5 / 32)), atol=1e-4)
     np.testing.assert_allclose(found[0, 0][~red], 1 / (1 + np.exp(127.5 / 32)), atol=1e-4)
+
+
+def test_extents_come_along_from_a_predictor_with_eyes_of_its_own(bare, tmp_path):
+    """Its encoder is left out. The host's sides are those of the prompter: nothing is resized."""
+    models = {"prompt_predictor": image_predictor()}
+    folder = write_tiny_bundle(tmp_path / "p", models, predictor_inputs=["image"])
+    edit(bare, lambda fields: fields.update(std=[2 * tiny_bundle.STD] * 3))
+    add_prompter(load_bundle(bare), load_bundle(folder), bare)
+    found, wanted = (OnnxRuntimeEngine(load_bundle(each), OPTIONS) for each in (bare, folder))
+    maps = wanted.predict(IMAGE, wanted.encode(IMAGE))
+    half = found.predict(IMAGE / 2, found.encode(IMAGE / 2))  # the same pixels for that host
+    np.testing.assert_allclose(half.extent_map, maps.extent_map, atol=1e-5)
+    np.testing.assert_allclose(half.confidence_map, maps.confidence_map, atol=1e-5)
 
 
 def test_mixed_precision_goes_along(tmp_path, bare):

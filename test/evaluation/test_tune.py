@@ -126,7 +126,7 @@ def test_grids_can_be_tuned_too(bad_bundle, images, tmp_path, refused):
     assert content["found"]["searched"]["prompts_decoded"] == 36
     assert not any(name.startswith("asf.") for name in content["options"])
     more = ("--prompts", "grid6", "--max-calls", "35")
-    assert "'grid6' always decodes 36 prompts, more than --max-calls 35" in refused(
+    assert "'grid6' decodes 36 prompts, more than --max-calls 35: limit it" in refused(
         *words(bad_bundle, images, tmp_path, *more)
     )
 
