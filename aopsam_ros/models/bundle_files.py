@@ -28,7 +28,7 @@ def write_description(
     work: Path,
     facts: Mapping[str, object],
     defaults: Mapping[str, object],
-    provenance: Mapping[str, object],
+    provenance: Mapping[str, object] | str,
 ) -> None:
     """Write bundle.yaml for the graphs that lie in a folder.
 
@@ -36,7 +36,7 @@ def write_description(
         work: the folder.
         facts: its fields up to the graphs, in their order.
         defaults: options, by group.
-        provenance: where the weights come from.
+        provenance: where the weights come from, by part or in words.
     """
     description = dict(facts)
     for key, names, suffix in (
@@ -46,7 +46,7 @@ def write_description(
     ):
         if found := describe_graphs(work, (f"{name}{suffix}" for name in names)):
             description[key] = found
-    description |= {"defaults": dict(defaults), "provenance": dict(provenance)}
+    description |= {"defaults": dict(defaults), "provenance": provenance}
     text = yaml.safe_dump(description, sort_keys=False, width=100)
     (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
 
