@@ -25,6 +25,8 @@ DIAGNOSTICS = (
     "1 Hz (REP 107): rates, latency, drops, prompts decoded, model, engine, last error",
 )
 
+TRANSFORMS = ("/tf, /tf_static", "tf2_msgs/TFMessage", "where `target_frame` is set")
+
 LEVELS = {
     DiagnosticStatus.OK: "OK",
     DiagnosticStatus.WARN: "WARN",
@@ -79,7 +81,8 @@ def generate() -> str:
 
 def subscribed() -> list[tuple[str, str, str]]:
     """Return name, type and meaning of the topics that the node listens to."""
-    return [(name, type_name(kind), what) for name, (kind, what) in subscriptions.TOPICS.items()]
+    topics = subscriptions.TOPICS.items()
+    return [*((name, type_name(kind), what) for name, (kind, what) in topics), TRANSFORMS]
 
 
 def published() -> list[tuple[str, str, str]]:

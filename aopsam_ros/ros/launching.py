@@ -22,7 +22,13 @@ from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
 RESPAWN_DELAY_S = 2.0
 _TOPICS = ("image", "camera_info", "depth", "boxes")  # each has its argument, as image_topic
-_RVIZ_TOPICS = ("overlay", "confidence_map", "prompt_markers", "points")  # of rviz/aopsam.rviz
+_RVIZ_TOPICS = (
+    "overlay",
+    "confidence_map",
+    "prompt_markers",
+    "boxes_3d",
+    "points",
+)  # of rviz/aopsam.rviz
 # Parameters that go before the parameter file.
 _OVERRIDES = (
     "engine",

@@ -35,6 +35,12 @@ class Frame:
     configuration: Configuration  # at that time
     boxes: Detection2DArray | None = None  # a detector's, where prompts come from one
 
+    @property
+    def patience_s(self) -> float:
+        """For how long it may still wait for what belongs to it."""
+        waited = time.monotonic() - self.received
+        return max(0.0, self.configuration.pairing.timeout_ms / 1000 - waited)
+
 
 def nanoseconds(header: Header) -> int:
     """Return a stamp in nanoseconds."""

@@ -1,5 +1,6 @@
 """The table of the node's parameters, and the immutable objects that their values make."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -59,6 +60,11 @@ FIXED: Mapping[str, OptionSpec] = {
     "autostart": _flag(False, "configure and activate at start"),
 }
 CHANGEABLE: Mapping[str, OptionSpec] = {
+    "target_frame": _text(
+        "",
+        "frame of boxes, points and markers in space, by TF at the image's stamp: base_link;"
+        " empty = the camera's",
+    ),
     "markers.depth": _number(
         1.0, 0.01, 1000.0, "distance of markers along their pixels' rays, metres"
     ),
@@ -176,6 +182,7 @@ class Configuration:
     pairing: PairingOptions = field(default_factory=PairingOptions)
     limits: Limits = field(default_factory=Limits)
     segment_timeout_ms: int = 5000
+    target_frame: str = ""  # "": the camera's
 
 
 def configuration_of(values: Mapping[str, Any]) -> Configuration:
@@ -191,6 +198,10 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
     axes, choices = values["boxes_3d.axes"], TABLE["boxes_3d.axes"].choices
     if axes not in choices:
         raise OptionError(f"boxes_3d.axes must be one of {', '.join(choices)}, not {axes!r}")
+    if values["target_frame"] and importlib.util.find_spec("tf2_ros") is None:
+        raise OptionError(
+            "target_frame needs tf2_ros, which is not installed: ros-<distro>-tf2-ros-py"
+        )
     return Configuration(
         options=options,
         markers=MarkerOptions(**_group(values, "markers")),
@@ -201,6 +212,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         pairing=PairingOptions(**_group(values, "pairing")),
         limits=Limits(**_group(values, "diagnostics")),
         segment_timeout_ms=values["segment.timeout_ms"],
+        target_frame=values["target_frame"],
     )
 
 

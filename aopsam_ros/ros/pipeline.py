@@ -5,7 +5,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -26,6 +26,9 @@ from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+
+if TYPE_CHECKING:
+    from aopsam_ros.ros.transforms import Transform
 
 
 class Pipeline:
@@ -100,7 +103,10 @@ class Pipeline:
 
     def on_image(self, message: Image | CompressedImage) -> None:
         """Take an image with the parameters of now; the one that waits is dropped."""
-        self.put(Frame(message, time.monotonic(), self._configuration()))
+        configuration = self._configuration()
+        if configuration.target_frame:
+            self._publishers.listen_to_transforms()
+        self.put(Frame(message, time.monotonic(), configuration))
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
@@ -180,29 +186,49 @@ class Pipeline:
 
     def _publish_views(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
         """Publish what is wanted beside the masks."""
-        header, calibration = frame.image.header, self._calibration
-        self._publishers.publish_views(segmentation, rgb, header, calibration, frame.configuration)
+        header, calibration, configuration = (
+            frame.image.header,
+            self._calibration,
+            frame.configuration,
+        )
+        transform, is_located = None, True
+        if configuration.target_frame:
+            try:
+                transform = self._publishers.transform_to(
+                    configuration.target_frame, header, frame.patience_s
+                )
+            except InputError as error:  # markers are as right in the camera's own frame
+                is_located = False
+                self._not_located(error)
+        self._publishers.publish_views(
+            segmentation, rgb, header, calibration, configuration, transform
+        )
         if calibration is not None and self._publishers.subscribed("prompt_markers"):
             reason = calibration_mismatch(
                 calibration, segmentation.height, segmentation.width, header
             )
             if reason:
                 self._on_failure(f"markers without a calibration: {reason}")
-        if self._publishers.needs_depth:
-            self._publish_space(frame, segmentation)
+        if is_located and self._publishers.needs_depth:
+            self._publish_space(frame, segmentation, transform)
 
-    def _publish_space(self, frame: Frame, segmentation: Segmentation) -> None:
+    def _publish_space(
+        self, frame: Frame, segmentation: Segmentation, transform: "Transform | None"
+    ) -> None:
         """Publish where the masks are in space, once the image's depth has come."""
         header, configuration = frame.image.header, frame.configuration
         try:
             depth = self._depth.wait_for(header, configuration.pairing, frame.received)
             if depth is not None:
                 self._publishers.publish_3d(
-                    segmentation, header, depth, self._calibration, configuration
+                    segmentation, header, depth, self._calibration, configuration, transform
                 )
         except InputError as error:
-            self._statistics.on_incomplete("not_located", str(error))
-            self._on_failure(f"no boxes in space: {error}")
+            self._not_located(error)
+
+    def _not_located(self, error: InputError) -> None:
+        self._statistics.on_incomplete("not_located", str(error))
+        self._on_failure(f"no boxes in space: {error}")
 
 
 def warm_up(segmenter: Segmenter) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
@@ -22,6 +22,10 @@ from aopsam_ros.ros.messages import detections_3d, markers, segmentations
 from aopsam_ros.ros.messages.images import array_to_image
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
+from aopsam_ros.space.boxes_3d import Box3D, fit_box
+
+if TYPE_CHECKING:
+    from aopsam_ros.ros.transforms import Transform, TransformListener
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -38,6 +42,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         Detection3DArray,
         "the masks' boxes in space, where `depth` and `camera_info` come; `id` is the mask's",
     ),
+    "boxes_3d": (MarkerArray, "the same boxes for RViz and Foxglove: their edges, as lines"),
     "points": (
         PointCloud2,
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
@@ -45,7 +50,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
 }
 ACKNOWLEDGED_S = 0.5  # in which subscribers acknowledge that markers are deleted
 NEW_VIEWER_MESSAGES = 10  # for which a subscriber is new: it may miss the very first
-DEPTH_TOPICS = ("detections_3d", "points")  # made from depth images
+DEPTH_TOPICS = ("detections_3d", "boxes_3d", "points")  # made from depth images
 
 
 class Publishers:
@@ -59,6 +64,7 @@ class Publishers:
         """
         self._node = node
         self._publishers: dict[str, Any] = {}
+        self._transforms: TransformListener | None = None  # while a target frame is wanted
         # Of topics of markers: subscribers at the last message; messages since one came.
         self._viewers: dict[str, tuple[int, int]] = {}
         try:
@@ -90,8 +96,9 @@ class Publishers:
         header: Header,
         calibration: CameraInfo | None,
         configuration: Configuration,
+        transform: "Transform | None" = None,
     ) -> None:
-        """Publish all that is made from the segmentation beside the masks."""
+        """Publish all that is made from the segmentation beside the masks; markers transformed."""
 
         def overlay() -> Image:
             options = configuration.overlay
@@ -103,7 +110,7 @@ class Publishers:
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),
             "prompt_markers": lambda: markers.prompt_markers(
-                segmentation, header, calibration, configuration.markers
+                segmentation, header, calibration, configuration.markers, transform
             ),
             "detections": lambda: segmentations.detections(segmentation, header),
             "outlines": lambda: markers.outlines(segmentation, header),
@@ -122,21 +129,46 @@ class Publishers:
         depth: Image,
         calibration: CameraInfo | None,
         configuration: Configuration,
+        transform: "Transform | None" = None,
     ) -> None:
-        """Publish the masks' boxes and points in space.
+        """Publish the masks' boxes and points in space, transformed.
 
         Raises:
             InputError: if depth or calibration do not belong to the image, or are damaged.
         """
-        rectified = configuration.markers.rectified
-        points = detections_3d.locate(segmentation, header, depth, calibration, rectified)
-        axes = configuration.boxes_3d_axes
-        self._publish_if_subscribed(
-            "detections_3d", lambda: detections_3d.detections_3d(segmentation, points, header, axes)
-        )
-        self._publish_if_subscribed(
-            "points", lambda: detections_3d.labelled_points(segmentation, points, header)
-        )
+        options, axes = configuration.markers, configuration.boxes_3d_axes
+        points = detections_3d.locate(segmentation, header, depth, calibration, options.rectified)
+        boxes: list[Box3D | None] = []
+        if self.subscribed("detections_3d", "boxes_3d"):
+            boxes = [fit_box(own, axes) for own in points]
+        if transform is not None:
+            header = transform.header
+            points = [transform.points(own) for own in points]
+            boxes = [box and transform.box(box) for box in boxes]
+        views: dict[str, Callable[[], Any]] = {
+            "detections_3d": lambda: detections_3d.detections_3d(segmentation, boxes, header),
+            "boxes_3d": lambda: markers.box_markers(segmentation, boxes, header, options),
+            "points": lambda: detections_3d.labelled_points(segmentation, points, header),
+        }
+        for topic, make in views.items():
+            self._publish_if_subscribed(topic, make)
+
+    def listen_to_transforms(self) -> None:
+        """Subscribe to TF, unless that is done; in the executor's thread."""
+        if self._transforms is None:
+            from aopsam_ros.ros.transforms import TransformListener
+
+            self._transforms = TransformListener(self._node)
+
+    def transform_to(self, target: str, header: Header, patience_s: float) -> "Transform | None":
+        """Return what takes an image's points to the frame `target`; None where nobody asks for it.
+
+        Raises:
+            InputError: if TF does not know it within `patience_s` seconds.
+        """
+        if self._transforms is None or not self.subscribed("prompt_markers", *DEPTH_TOPICS):
+            return None
+        return self._transforms.look_up(target, header, patience_s)
 
     @property
     def needs_depth(self) -> bool:
@@ -163,7 +195,10 @@ class Publishers:
         return self._viewers[topic][1] <= NEW_VIEWER_MESSAGES
 
     def clear(self) -> None:
-        """Delete the markers that are being shown."""
+        """Delete the markers that are being shown, and listen to TF no longer."""
+        transforms, self._transforms = self._transforms, None
+        if transforms is not None:
+            transforms.close()
         message = MarkerArray(markers=[markers.delete_all(Header())])
         for topic, (kind, _) in TOPICS.items():
             if kind is MarkerArray:

@@ -86,6 +86,13 @@ class Box3D:
     rotation: NDArray[np.float64]
     points: int
 
+    def edges(self) -> NDArray[np.float64]:
+        """Return both ends of the 12 edges, `[24, 3]` metres."""
+        signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        corners = self.center + (signs * self.size / 2) @ self.rotation.T
+        pairs = [(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit]
+        return np.asarray(corners[np.ravel(pairs)], np.float64)
+
     def quaternion(self) -> tuple[float, float, float, float]:
         """Return the rotation as a unit quaternion x, y, z, w with w at least 0."""
         from scipy.spatial.transform import Rotation

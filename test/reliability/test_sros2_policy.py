@@ -8,8 +8,9 @@ import pytest
 from aopsam_ros.ros import publishers, subscriptions
 from support.live import TIMEOUT_S
 
-# Only in some states or settings: compressed images, depth while it is wanted, simulated time.
-SOMETIMES = {"/image/compressed", "/depth", "/boxes", "/clock"}
+# Only in some states or settings: compressed images, depth and TF while wanted, simulated time.
+ROS = {"/clock", "/tf", "/tf_static"}
+SOMETIMES = {"/image/compressed", "/depth", "/boxes", *ROS}
 NEWER = {"/aopsam/get_type_description"}  # than Humble
 
 
@@ -38,7 +39,7 @@ def _full(name):
 
 def test_it_names_every_topic_of_the_documented_interface(policy):
     assert set(policy) == {"publish", "subscribe", "reply"}
-    assert policy["subscribe"] == {f"/{topic}" for topic in subscriptions.TOPICS} | {"/clock"}
+    assert policy["subscribe"] == {f"/{topic}" for topic in subscriptions.TOPICS} | ROS
     assert {f"/aopsam/{topic}" for topic in publishers.TOPICS} < policy["publish"]
 
 

@@ -11,6 +11,7 @@ from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
+from aopsam_ros.space.boxes_3d import fit_box
 from support.drawn_masks import instance_of, rectangle
 from support.messages import calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
@@ -58,7 +59,8 @@ def numbers(vector):
 
 @pytest.mark.parametrize("axes", ["optical", "upright", "principal"])
 def test_boxes_are_where_the_objects_are(axes):
-    message = detections_3d(segmentation_of(), located(), HEADER, axes)
+    boxes = [fit_box(points, axes) for points in located()]
+    message = detections_3d(segmentation_of(), boxes, HEADER)
     assert message.header == HEADER
     for (box, metres), found in zip(DEPTHS.items(), message.detections, strict=True):
         centre, size = expected_box(box, metres)
@@ -72,7 +74,7 @@ def test_boxes_are_where_the_objects_are(axes):
 def test_a_mask_without_depth_has_no_box_and_no_points():
     points = located()
     points[0] = points[0][:3]
-    message = detections_3d(segmentation_of(), points, HEADER, "optical")
+    message = detections_3d(segmentation_of(), [fit_box(own) for own in points], HEADER)
     assert [found.id for found in message.detections] == ["2"]
 
 

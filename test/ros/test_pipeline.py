@@ -181,7 +181,7 @@ class Recorder:
     def publish(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
 
-    def publish_views(self, segmentation, rgb, header, calibration, configuration):
+    def publish_views(self, segmentation, rgb, header, calibration, configuration, transform):
         self.views.append((header.stamp.sec, rgb.shape, configuration))
         self.arrived.release()
 

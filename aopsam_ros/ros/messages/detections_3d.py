@@ -17,7 +17,7 @@ from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.segmentations import hypothesis
-from aopsam_ros.space.boxes_3d import Box3D, DepthMap, fit_box, points_of
+from aopsam_ros.space.boxes_3d import Box3D, DepthMap, points_of
 
 Points = NDArray[np.float64]
 
@@ -58,15 +58,11 @@ def locate(
 
 
 def detections_3d(
-    segmentation: Segmentation, points: Sequence[Points], header: Header, axes: str
+    segmentation: Segmentation, boxes: Sequence[Box3D | None], header: Header
 ) -> Detection3DArray:
-    """Return a box around each mask's points from `locate`; masks with too few points have none.
-
-    `axes` are the boxes' own, one of `boxes_3d.AXES`.
-    """
+    """Return the masks' boxes, as far as they have any."""
     message = Detection3DArray(header=header)
-    for mask, own in zip(segmentation.masks, points, strict=True):
-        box = fit_box(own, axes)
+    for mask, box in zip(segmentation.masks, boxes, strict=True):
         if box is not None:
             message.detections.append(_detection(mask, box, header))
     return message

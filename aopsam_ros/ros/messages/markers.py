@@ -8,6 +8,7 @@ left pixel is at the origin.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -21,10 +22,15 @@ from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.masks import to_polygons
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
+from aopsam_ros.space.boxes_3d import Box3D
 
+EDGE_WIDTH = 0.005  # metres
 OUTLINE_TOLERANCE = 1.0  # pixels that an outline may deviate: each further point costs time
 OUTLINE_WIDTH = 2.0  # image pixels
 POINT_SIZE = 8.0  # image pixels
+
+if TYPE_CHECKING:
+    from aopsam_ros.ros.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,12 @@ def prompt_markers(
     header: Header,
     calibration: CameraInfo | None,
     options: MarkerOptions,
+    transform: "Transform | None" = None,
 ) -> MarkerArray:
     """Return the prompts as spheres: a list of them for each state, in a namespace of its name."""
     positions, diameter = place(segmentation, header, calibration, options)
+    if transform is not None:
+        positions, header = transform.points(positions), transform.header
     states = np.array([prompt.state for prompt in segmentation.prompts], np.int64)
     markers = []
     for state, style in PROMPT_STYLES.items():
@@ -57,6 +66,26 @@ def prompt_markers(
         marker.color = _colour(style.colour)
         markers.append(marker)
     return MarkerArray(markers=markers)
+
+
+def box_markers(
+    segmentation: Segmentation,
+    boxes: Sequence[Box3D | None],
+    header: Header,
+    options: MarkerOptions,
+) -> MarkerArray:
+    """Return the edges of the masks' boxes in space, each in its mask's colour."""
+    found = [(m, b) for m, b in zip(segmentation.masks, boxes, strict=True) if b is not None]
+    edges = [box.edges() for _, box in found]
+    points = np.concatenate(edges) if edges else np.zeros((0, 3))
+    marker = list_marker(header, "boxes_3d", Marker.LINE_LIST, points, options.lifetime)
+    marker.scale.x = EDGE_WIDTH
+    marker.colors = [
+        _colour(colour_of(mask.id))
+        for (mask, _), own in zip(found, edges, strict=True)
+        for _ in own
+    ]
+    return MarkerArray(markers=[marker])
 
 
 def list_marker(

@@ -1,0 +1,80 @@
+"""TF: from the camera's frame to another one, at an image's stamp."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.time import Time
+from std_msgs.msg import Header
+
+from aopsam_ros.errors import InputError, quoted
+from aopsam_ros.space.boxes_3d import Box3D
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Takes points of the camera's frame to another one: `rotation` [3, 3], then `translation`."""
+
+    header: Header  # of what has been transformed: the other frame, the image's stamp
+    rotation: NDArray[np.float64]
+    translation: NDArray[np.float64]  # [3], metres
+
+    @classmethod
+    def of(cls, message: TransformStamped, header: Header) -> "Transform":
+        """Read TF's message for the image of this header."""
+        from scipy.spatial.transform import Rotation
+
+        q, t = message.transform.rotation, message.transform.translation
+        return cls(
+            Header(stamp=header.stamp, frame_id=message.header.frame_id),
+            Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix(),
+            np.array([t.x, t.y, t.z]),
+        )
+
+    def points(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return points `[n, 3]` in the other frame."""
+        return np.asarray(points @ self.rotation.T + self.translation, np.float64)
+
+    def box(self, box: Box3D) -> Box3D:
+        """Return a box in the other frame."""
+        centre, rotation = self.points(box.center[None])[0], self.rotation @ box.rotation
+        return replace(box, center=centre, rotation=rotation)
+
+
+class TransformListener:
+    """Listens to TF; made and closed in the executor's thread, asked in any other."""
+
+    def __init__(self, node: Node) -> None:
+        import tf2_ros  # of ROS, not of the wheels; parameter_table refuses target_frame without
+
+        self._tf2: Any = tf2_ros
+        self._buffer = tf2_ros.Buffer()
+        self._listener = tf2_ros.TransformListener(self._buffer, node)
+
+    def look_up(self, target: str, header: Header, patience_s: float) -> Transform:
+        """Return the transform from the header's frame to `target`, at its stamp.
+
+        Raises:
+            InputError: if it is not known within `patience_s` seconds; the message says why.
+        """
+        try:
+            message = self._buffer.lookup_transform(
+                target,
+                header.frame_id,
+                Time.from_msg(header.stamp),
+                Duration(nanoseconds=round(1e9 * max(0.0, patience_s))),
+            )
+        except (self._tf2.TransformException, ValueError) as error:  # ValueError: of the stamp
+            raise InputError(
+                f"no transform from {quoted(header.frame_id)} to {quoted(target)} at the image's "
+                f"stamp: {error}"
+            ) from error
+        return Transform.of(message, header)
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        self._listener.unregister()

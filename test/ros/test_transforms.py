@@ -1,0 +1,144 @@
+"""TF: boxes, points and markers in another frame than the camera's."""
+
+import importlib.util
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import Marker, MarkerArray
+
+from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
+from aopsam_ros.ros.parameter_table import TABLE, configuration_of
+from aopsam_ros.ros.transforms import Transform, TransformListener
+from aopsam_ros.space.boxes_3d import fit_box
+from support.messages import calibration_of, image_of, raw_image, stamp_of
+from support.scenes import boxes_scene
+
+CAMERA, BASE = "camera_optical_frame", "base_link"
+HEADER = Header(frame_id=CAMERA)
+HEADER.stamp.sec = 7
+# A camera that looks ahead, half a metre above the floor: base x is its z, y its -x, z its -y.
+AHEAD = TransformStamped(header=Header(frame_id=BASE), child_frame_id=CAMERA)
+AHEAD.transform.rotation = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
+AHEAD.transform.translation = Vector3(x=0.1, y=0.0, z=0.5)
+
+
+def test_points_and_boxes_are_where_the_robot_sees_them():
+    transform = Transform.of(AHEAD, HEADER)
+    assert transform.header == Header(frame_id=BASE, stamp=HEADER.stamp)
+    found = transform.points(np.array([[0.0, 0.0, 2.0], [1.0, 0.0, 2.0], [0.0, 0.25, 2.0]]))
+    np.testing.assert_allclose(found, [[2.1, 0, 0.5], [2.1, -1, 0.5], [2.1, 0, 0.25]], atol=1e-12)
+
+    plate = np.random.default_rng(0).uniform([-1, 0, 2], [1, 0.5, 2.2], (5000, 3))
+    box = transform.box(fit_box(plate))
+    inside = (transform.points(plate) - box.center) @ box.rotation
+    assert (np.abs(inside) <= box.size / 2 + 1e-9).all()  # it encloses what it enclosed
+
+
+def test_a_boxs_edges_are_twelve_lines_of_its_size_in_its_masks_colour():
+    box = fit_box(np.random.default_rng(0).uniform([0, 0, 1], [3, 2, 2], (5000, 3)))
+    lines = box.edges().reshape(12, 2, 3)
+    lengths = np.linalg.norm(lines[:, 1] - lines[:, 0], axis=1)
+    np.testing.assert_allclose(np.sort(lengths), np.repeat(np.sort(box.size), 4))
+    assert len(np.unique(box.edges().round(6), axis=0)) == 8
+    frame = SimpleNamespace(masks=[SimpleNamespace(id=1), SimpleNamespace(id=2)])
+    (marker,) = box_markers(frame, [None, box], HEADER, MarkerOptions()).markers
+    assert (marker.type, marker.action) == (Marker.LINE_LIST, Marker.ADD)
+    assert len(marker.points) == len(marker.colors) == 24
+    (gone,) = box_markers(frame, [None, None], HEADER, MarkerOptions()).markers
+    assert gone.action == Marker.DELETE
+
+
+def test_a_target_frame_needs_tf2(monkeypatch):
+    values = {name: TABLE[name].default for name in TABLE} | {"target_frame": BASE}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(OptionError, match="target_frame needs tf2_ros, which is not installed"):
+        configuration_of(values)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "found")
+    assert configuration_of(values).target_frame == BASE
+    assert set(OPTIONS) <= set(values)
+
+
+def test_the_transform_is_asked_for_at_the_images_stamp_and_a_missing_one_is_explained(monkeypatch):
+    """With a stand-in: no wheel has tf2_ros."""
+    asked = []
+
+    class Buffer:
+        def lookup_transform(self, *arguments):
+            asked.append(arguments)
+            if arguments[0] == "moon":
+                raise stand_in.TransformException("no such frame")
+            return AHEAD
+
+    stand_in = SimpleNamespace(
+        Buffer=Buffer,
+        TransformListener=lambda buffer, node: SimpleNamespace(unregister=lambda: None),
+        TransformException=type("TransformException", (Exception,), {}),
+    )
+    monkeypatch.setitem(sys.modules, "tf2_ros", stand_in)
+    listener = TransformListener(None)
+    np.testing.assert_array_equal(listener.look_up(BASE, HEADER, 0.5).translation, [0.1, 0, 0.5])
+    ((target, source, time, patience),) = asked
+    assert (target, source, time.nanoseconds, patience.nanoseconds) == (BASE, CAMERA, 7e9, 5e8)
+    reason = f"no transform from '{CAMERA}' to 'moon' at the image's stamp: no such frame"
+    with pytest.raises(InputError, match=reason):
+        listener.look_up("moon", HEADER, 0.0)
+
+
+@pytest.mark.needs("tf2_ros")
+def test_a_live_node_answers_in_the_robots_frame(active):
+    from tf2_msgs.msg import TFMessage
+
+    depth = active.node.create_publisher(Image, "/depth", 10)
+    kinds = {"detections_3d": Detection3DArray, "points": PointCloud2, "boxes_3d": MarkerArray}
+    subscriptions = [active.listen(topic, kind) for topic, kind in kinds.items()]
+    assert active.set(target_frame=BASE, pairing__tolerance_ms=0.0) == []
+
+    def send():
+        active.infos.publish(calibration_of(128, 128))
+        message = raw_image(np.full((128, 128), 2.0, np.float32))
+        message.header.stamp = active.send(image_of(boxes_scene()))
+        depth.publish(message)
+        active.spin(0.1)
+
+    def refused():
+        send()
+        level, text, _ = active.health()
+        return level == DiagnosticStatus.WARN and "no transform from 'camera_optical_frame'" in text
+
+    active.wait(refused, "the missing transform was not noticed")
+    assert active.received["masks"] and not active.received["detections_3d"]
+    keeps = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    mount = active.node.create_publisher(TFMessage, "/tf_static", keeps)
+    mount.publish(TFMessage(transforms=[AHEAD]))
+
+    def located():
+        send()
+        return all(active.received[topic] for topic in kinds)
+
+    active.wait(located, "nothing in the robot's frame")
+    newest = active.received["detections_3d"][-1]
+    assert newest.header.frame_id == BASE
+    assert {round(d.bbox.center.position.x, 2) for d in newest.detections} == {2.1}
+    same = active.with_stamp("masks", stamp_of(newest))
+    assert same.header.frame_id == CAMERA and len(same.masks) == len(newest.detections)
+    assert active.received["points"][-1].header.frame_id == BASE
+    markers = active.received["boxes_3d"][-1].markers
+    assert markers[-1].header.frame_id == BASE and len(markers[-1].points) == 48
+    spheres = active.answer(image_of(boxes_scene()), "prompt_markers").markers
+    assert {m.header.frame_id for m in spheres if m.action == Marker.ADD} == {BASE}
+    assert not active.logged("Traceback"), active.log.read_text()
+    assert active.set(target_frame="") == []
+    for entity in subscriptions:
+        active.node.destroy_subscription(entity)
+    for entity in (depth, mount):
+        active.node.destroy_publisher(entity)
