@@ -140,8 +140,9 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     """Plan the graphs, with samples that look like images and prompts."""
     generator = torch.Generator().manual_seed(0)
     images = _sample_images(parts, generator)
+    parts.encoder.eval()  # which not every module of other authors returns
     with torch.no_grad():
-        encoded = [_as_tuple(parts.encoder.eval()(image)) for image in images]
+        encoded = [_as_tuple(parts.encoder(image)) for image in images]
     embeddings = [tensors[0] for tensors in encoded]
     samples = [{"image": image} for image in images]
     axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}

@@ -84,11 +84,12 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
 def _trace(plan: GraphPlan, path: Path) -> None:
     """Write the graph as the exporter leaves it."""
     first = plan.samples[0]
+    plan.module.eval()
     with warnings.catch_warnings():
         # About sizes fixed by tracing and the newer exporter; the comparison below decides.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            plan.module.eval(),
+            plan.module,
             tuple(first.values()),
             str(path),
             input_names=list(first),

@@ -12,5 +12,8 @@ def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> 
     """Make the parts of a bundle; the variant is the name of the authors' configuration."""
     package = "efficient_track_anything"
     builder = import_whole(f"{package}.build_efficienttam", source, architecture.code)
-    model = builder.build_efficienttam(architecture.variant, None, device="cpu")
+    whole = ["++model.compile_image_encoder=False"]
+    model = builder.build_efficienttam(
+        architecture.variant, None, device="cpu", hydra_overrides_extra=whole
+    )
     return adapt_image_path(fill(model, "EfficientTAM", checkpoint, "model"))

@@ -1,0 +1,67 @@
+"""Adapters: the authors' modules as our graphs, held by what their own code answered."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from aopsam_ros.cli import main  # noqa: E402
+from aopsam_ros.models.adapters.table import ARCHITECTURES  # noqa: E402
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
+from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
+from aopsam_ros.weights.known import KNOWN  # noqa: E402
+from support import mobile_sam_cases as cases  # noqa: E402
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("has_mask", [0.0, 1.0])
+def test_sams_decoder_gives_four_masks_and_takes_one_to_start_from(has_mask):
+    """Against the stored answers of the authors' prompt encoder and mask decoder."""
+    model = cases.load_random_weights(MobileSam())
+    decoder = PointDecoder(model, range(MASKS)).eval()
+    coords, labels, _ = cases.PROMPTS["one_point"]
+    mask = cases.tensor("mask", (3, 1, 256, 256), -10.0, 10.0)
+    found = decoder(cases.embedding(), coords, labels, mask, torch.full((3,), has_mask))
+    name = "masked" if has_mask else "one_point"
+    with np.load(cases.REFERENCE) as stored:
+        for part, answer in zip(("logits", "iou"), found, strict=True):
+            expected = stored[f"{name}_{part}"]
+            np.testing.assert_allclose(cases.sampled(f"{name}_{part}", answer), expected, **CLOSE)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.save({"x": torch.zeros(1)}, tmp_path / "x.pt")
+    return str(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["edgetam"], "edgetam needs its authors' code: --source, a checkout of github.com/"),
+        (["edgetam", "--source", "."], "holds no folder sam2; it must be a checkout of"),
+        (["mobile_sam", "--source", "."], "--source goes with --architecture"),
+    ],
+)
+def test_a_missing_checkout_is_named(checkpoint, tmp_path, capsys, monkeypatch, words, reason):
+    monkeypatch.chdir(tmp_path)
+    command = ["export", "--checkpoint", checkpoint, "--out", "b", "--architecture", *words]
+    assert main(command) == 2
+    assert reason in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+def test_a_missing_package_is_named(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    command = ["export", "--checkpoint", checkpoint, "--out", str(tmp_path / "b")]
+    assert main([*command, "--architecture", "sam_vit_b"]) == 2
+    assert "pip install segment-anything" in capsys.readouterr().err
+
+
+def test_published_weights_have_an_architecture_and_its_licence():
+    others = {name: weights for name, weights in KNOWN.items() if name != "mobile_sam"}
+    assert set(others) <= set(ARCHITECTURES)
+    for name, weights in others.items():
+        assert weights.licence == ARCHITECTURES[name].licence
