@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.evaluation.metrics import Crop, match_one_to_one
+from aopsam_ros.evaluation.metrics import match_one_to_one
+from aopsam_ros.masks.iou import Crop
 
 WIDTH_SHARE = 0.02  # of the image's diagonal: how far inside an outline pixels still belong to it
 

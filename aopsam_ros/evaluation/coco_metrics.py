@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.evaluation.metrics import Crop, crop_of
+from aopsam_ros.masks.iou import Crop, crop_of
 
 HAS_PYCOCOTOOLS = importlib.util.find_spec("pycocotools") is not None
 MOST_MASKS = (10, 100, 1000)  # best ones of an image that may count

@@ -12,14 +12,13 @@ from aopsam_ros.evaluation.coco_metrics import coco_figures
 from aopsam_ros.evaluation.metrics import (
     closest,
     coverage,
-    crop_of,
     expected_calibration_error,
     near_copies,
     one_to_one,
-    pairwise_iou,
     reliability,
 )
 from aopsam_ros.evaluation.panoptic import count_panoptic, mostly_unlabelled, panoptic_quality
+from aopsam_ros.masks.iou import crop_of, pairwise_iou
 from aopsam_ros.results import PromptState, Segmentation
 
 Figures = dict[str, Any]  # by name, as in results.json

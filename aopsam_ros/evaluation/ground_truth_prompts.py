@@ -17,7 +17,7 @@ from aopsam_ros.bundle.signatures import MASKS
 from aopsam_ros.engines.base import Engine, all_logits
 from aopsam_ros.errors import OptionError
 from aopsam_ros.evaluation.images import EvaluationImage
-from aopsam_ros.evaluation.metrics import Crop, crop_of, pairwise_iou
+from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.evaluation.coco_metrics import compress
-from aopsam_ros.evaluation.metrics import crop_of
+from aopsam_ros.masks.iou import crop_of
 
 SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, CocoImage, compress, expand
 from aopsam_ros.evaluation.configurations import Configuration
 from aopsam_ros.evaluation.figures import Figures, mean_figures, measure
-from aopsam_ros.evaluation.flicker import flicker
 from aopsam_ros.evaluation.images import EvaluationImage
-from aopsam_ros.evaluation.metrics import crop_of
 from aopsam_ros.evaluation.store import Store
+from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.streaming.flicker import flicker
 
 
 @dataclass

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.evaluation.metrics import Crop, match_one_to_one
+from aopsam_ros.evaluation.metrics import match_one_to_one
+from aopsam_ros.masks.iou import Crop
 
 MATCH_IOU = 0.5
 

@@ -173,7 +173,7 @@ class Pipeline:
         except Exception as error:
             self._fail(repr(error), traceback.format_exc())
             return
-        self._statistics.on_segmented(segmentation, time.monotonic() - frame.received)
+        self._statistics.on_segmented(segmentation, time.monotonic() - frame.received, rgb)
         try:
             self._publish_views(frame, rgb, segmentation)
         except Exception as error:  # the masks are out: the image has not failed

@@ -17,7 +17,8 @@ from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image
-from aopsam_ros.evaluation.metrics import Crop, closest, crop_of, one_to_one, pairwise_iou
+from aopsam_ros.evaluation.metrics import closest, one_to_one
+from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode
 from aopsam_ros.masks.selection import MASK_THRESHOLD
 from aopsam_ros.masks.suppression import SUPPRESSION

@@ -14,7 +14,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
     parse_kind,
 )
 from aopsam_ros.evaluation.images import read_image
-from aopsam_ros.evaluation.metrics import crop_of
+from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.drawn_masks import rectangle
 

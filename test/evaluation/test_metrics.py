@@ -9,13 +9,12 @@ from aopsam_ros.evaluation.images import instance_masks
 from aopsam_ros.evaluation.metrics import (
     closest,
     coverage,
-    crop_of,
     iou_matrix,
     match_one_to_one,
     near_copies,
     one_to_one,
-    pairwise_iou,
 )
+from aopsam_ros.masks.iou import crop_of, pairwise_iou
 from support.drawn_masks import random_masks, rectangle, segmentation_of
 
 

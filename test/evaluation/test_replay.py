@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.evaluation.images import read_image
-from aopsam_ros.evaluation.metrics import closest, crop_of, iou_matrix, one_to_one
+from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
 from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.box_file import BoxFile

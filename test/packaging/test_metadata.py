@@ -82,6 +82,7 @@ def imported_packages(file):
 
 # What rosdep calls the modules that are not ROS packages of their own name.
 ROSDEP_KEYS = {
+    "tf2_ros": "tf2_ros_py",
     "cv2": "python3-opencv",
     "numpy": "python3-numpy",
     "onnxruntime": "python3-onnxruntime-pip",

@@ -18,9 +18,11 @@ from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, 
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
 from aopsam_ros.ros.monitoring.statistics import Counts, Report, Statistics
+from support.drawn_masks import instance_of, rectangle
 from support.stand_in_cuda import StandInDriver
 
 FRAME = Segmentation(1, 1, (), (), 7, {}, None, "", "")
+IMAGE = np.zeros((1, 1, 3), np.uint8)
 ACTIVE = NodeStatus(active=True, model="nano", engine="onnxruntime", prompt_source="predictor")
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -29,7 +31,7 @@ def test_counts_and_latency():
     statistics = Statistics()
     assert math.isnan(statistics.report().latency_p50_ms)
     for latency in range(1, 101):
-        statistics.on_segmented(FRAME, latency / 1000)
+        statistics.on_segmented(FRAME, latency / 1000, IMAGE)
     statistics.on_dropped()
     statistics.on_failed("no light")
     report = statistics.report(received=101, lost=11)
@@ -42,7 +44,7 @@ def test_counts_and_latency():
     assert report.input_rate_hz > report.output_rate_hz > 0
     again = statistics.report()
     assert again.new == Counts() and again.failing
-    statistics.on_segmented(FRAME, 0.1)
+    statistics.on_segmented(FRAME, 0.1, IMAGE)
     recovered = statistics.report()
     assert (recovered.failing, recovered.last_error) == (False, "")
     statistics.reset()
@@ -53,7 +55,7 @@ def test_what_budgets_cut_is_that_of_the_newest_frame():
     statistics = Statistics()
     for states in ("KEPT UNUSED", "KEPT REJECTED ELIMINATED UNUSED UNUSED"):
         prompts = tuple(Prompt(0, 0, 1, PromptState[state]) for state in states.split())
-        statistics.on_segmented(replace(FRAME, prompts=prompts, status=Status.NO_TIME), 0.1)
+        statistics.on_segmented(replace(FRAME, prompts=prompts, status=Status.NO_TIME), 0.1, IMAGE)
     report = statistics.report()
     assert (report.prompts_proposed, report.prompts_unused, report.was_late) == (5, 2, True)
 
@@ -65,11 +67,33 @@ def test_rates_are_those_of_the_last_five_reports(monkeypatch):
     for second in range(12):
         now[0] += 1.0
         if second < 6 and second % 2 == 0:  # a frame every two seconds, then none
-            statistics.on_segmented(FRAME, 2.0)
+            statistics.on_segmented(FRAME, 2.0, IMAGE)
         report = statistics.report(received=min(second + 1, 6))
         rates.append((round(report.input_rate_hz, 2), round(report.output_rate_hz, 2)))
     assert rates[:6] == [(1, 1), (1, 0.5), (1, 0.67), (1, 0.5), (1, 0.6), (1, 0.4)]
     assert rates[10:] == [(0, 0), (0, 0)]
+
+
+def test_flicker_is_the_share_of_masks_that_the_next_frame_lacks():
+    """In frames that a camera moved: three of four masks go with the image, one is gone."""
+    size, shift = (240, 320), (24, 8)
+    rng = np.random.default_rng(0)
+    scene = np.kron(rng.integers(0, 256, (40, 50, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    places = [(40, 40), (40, 140), (140, 40), (140, 140)]
+
+    def frame(dx, dy, count):
+        masks = [
+            instance_of(rectangle(y + dy, y + dy + 30, x + dx, x + dx + 40, size), number)
+            for number, (y, x) in enumerate(places[:count], 1)
+        ]
+        image = scene[40 - dy : 280 - dy, 40 - dx : 360 - dx]
+        return Segmentation(*size, tuple(masks), (), 0, {}, None, "", ""), image
+
+    statistics = Statistics()
+    for segmentation, image in (frame(0, 0, 4), frame(*shift, 3)):
+        assert math.isnan(statistics.report().mask_flicker)
+        statistics.on_segmented(segmentation, 0.1, image)
+    assert statistics.report().mask_flicker == pytest.approx(0.25)
 
 
 def report(error="", **figures):

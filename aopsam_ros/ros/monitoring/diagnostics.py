@@ -175,6 +175,11 @@ VALUES: Mapping[str, tuple[str, Callable[[Report, NodeStatus], object]]] = {
         lambda r, _: r.prompts_unused,
     ),
     "masks": ("of the newest frame", lambda r, _: r.masks),
+    "mask_flicker": (
+        "share of a frame's masks without a partner (IoU above 0.5) in the next, camera motion"
+        " compensated: mean of two frames a second, of the last ten seconds; nan before",
+        lambda r, _: f"{r.mask_flicker:.3f}",
+    ),
     "memory_mb": ("resident memory of the process", lambda _, s: f"{s.memory_mb:.0f}"),
     "gpu_memory_mb": (
         "in use on the GPU, by any process; nan without one",

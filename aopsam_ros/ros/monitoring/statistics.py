@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aopsam_ros.results import PromptState, Segmentation, Status
+from aopsam_ros.streaming.flicker import camera_flicker
 
 _LATENCY_WINDOW = 100  # frames
+_FLICKER_WINDOW = 10  # reports
+_SMALL = 160  # pixels of the longer side of images that are kept
 _RATE_WINDOW = 5  # reports: a model may take longer than a second
 
 
@@ -54,6 +58,7 @@ class Report:
     prompts_unused: int = 0  # likewise: those that a budget left undecoded
     was_late: bool = False  # likewise: its time budget was spent before the first was decoded
     masks: int = 0  # likewise
+    mask_flicker: float = float("nan")  # of the masks of the frame before, 0-1, recent mean
     last_error: str = ""  # since the last report without one
     last_error_s: float = 0.0  # when, Unix time
 
@@ -72,6 +77,9 @@ class Statistics:
             self._counts = self._reported = Counts()
             self._latencies: deque[float] = deque(maxlen=_LATENCY_WINDOW)
             self._newest: dict[str, Any] = {}
+            # The two newest frames, and a small copy of each one's image.
+            self._frames: deque[tuple[Segmentation, NDArray[np.uint8]]] = deque(maxlen=2)
+            self._flicker: deque[float] = deque(maxlen=_FLICKER_WINDOW)
             self._failing = False
             self._last_error, self._last_error_s = "", 0.0
             # Time and counts at the beginning of each report's period.
@@ -98,8 +106,12 @@ class Statistics:
             self._increment(what)
             self._last_error, self._last_error_s = reason, time.time()
 
-    def on_segmented(self, segmentation: Segmentation, latency_s: float) -> None:
-        """Count an image whose masks were published."""
+    def on_segmented(
+        self, segmentation: Segmentation, latency_s: float, rgb: NDArray[np.uint8]
+    ) -> None:
+        """Count an image, uint8 `[H, W, 3]`, whose masks were published."""
+        step = -(-max(rgb.shape) // _SMALL)
+        small = rgb[::step, ::step].copy()
         states = [prompt.state for prompt in segmentation.prompts]
         newest = {
             "prompts_decoded": segmentation.prompts_decoded,
@@ -113,12 +125,14 @@ class Statistics:
             self._failing = False
             self._latencies.append(1000.0 * latency_s)
             self._newest = newest
+            self._frames.append((segmentation, small))
 
     def report(self, received: int | None = None, lost: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
 
         `received` and `lost` are images since the last reset; None: as in the report before.
         """
+        self._measure_flicker()
         with self._lock:
             if received is not None:
                 self._counts = replace(self._counts, received=received)
@@ -144,6 +158,19 @@ class Statistics:
                 latency_p50_ms=float(p50),
                 latency_p95_ms=float(p95),
                 **self._newest,
+                mask_flicker=float(np.mean(list(self._flicker) or [float("nan")])),
                 last_error=self._last_error,
                 last_error_s=self._last_error_s,
             )
+
+    def _measure_flicker(self) -> None:
+        """Compare the two newest frames; outside the lock, as it takes some milliseconds."""
+        with self._lock:
+            frames = list(self._frames)
+            if len(frames) == 2:
+                self._frames.clear()
+        if len(frames) == 2:
+            (before, first), (after, second) = frames
+            value = camera_flicker(before, after, (first, second))
+            if value is not None:
+                self._flicker.append(value)

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aopsam_ros.evaluation.metrics import Crop, pairwise_iou
+from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
+from aopsam_ros.results import Segmentation
+from aopsam_ros.streaming.camera_motion import shift_between, thumbnail_of
 
 PARTNER_IOU = 0.5
 
@@ -29,6 +32,32 @@ def flicker(
         return None
     has_partner = (pairwise_iou(visible, after, PARTNER_IOU) > PARTNER_IOU).any(1)
     return 1.0 - float(has_partner.mean())
+
+
+def camera_flicker(
+    before: Segmentation,
+    after: Segmentation,
+    images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+) -> float | None:
+    """As `flicker`, of successive frames of a camera, whose motion the images show.
+
+    Args:
+        before: of the frame.
+        after: of the next frame.
+        images: both frames, uint8 `[h, w, 3]`; they may be smaller than what was segmented.
+
+    Returns:
+        None if no mask counts, or the frames differ in size.
+    """
+    size = (before.height, before.width)
+    if size != (after.height, after.width):
+        return None
+    thumbnails = [thumbnail_of(image) for image in images]
+    x, y = shift_between(*thumbnails)
+    rows, columns = thumbnails[0].shape
+    shift = (x * size[1] / columns, y * size[0] / rows)
+    first, second = ([crop_of(mask) for mask in frame.masks] for frame in (before, after))
+    return flicker(first, second, shift, size)
 
 
 def _moved(crop: Crop, shift: tuple[float, float], size: tuple[int, int]) -> Crop:
