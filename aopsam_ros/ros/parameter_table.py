@@ -93,6 +93,13 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "tracking.max_lost": _number(
         15, 0, 10_000, "frames without an object after which it is forgotten"
     ),
+    "mask.hysteresis": _number(
+        0.0,
+        0.0,
+        1.0,
+        "how much lower the thresholds of predicted IoU and stability are for a mask that the frame"
+        " before had, against flicker; not with grid.crop_layers; 0 = off",
+    ),
     "reuse.enabled": _flag(
         False,
         "prompts that gave masks in the frame before are decoded first, new ones only where the"
@@ -178,6 +185,7 @@ class Configuration:
     overlay: OverlayOptions = field(default_factory=OverlayOptions)
     tracking: TrackingOptions | None = None  # None: disabled
     reuse: ReuseOptions | None = None  # None: disabled
+    hysteresis: float = 0.0  # 0: disabled
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
     limits: Limits = field(default_factory=Limits)
@@ -192,7 +200,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         OptionError: if a value is impossible.
     """
     options = SegmenterOptions().updated({name: values[name] for name in OPTIONS})
-    for name in ("tracking.enabled", "reuse.enabled"):
+    for name in ("tracking.enabled", "reuse.enabled", "mask.hysteresis"):
         if values[name] and options.grid.crop_layers:
             raise OptionError(f"{name} and grid.crop_layers above 0 exclude each other")
     axes, choices = values["boxes_3d.axes"], TABLE["boxes_3d.axes"].choices
@@ -208,6 +216,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         overlay=OverlayOptions(**_group(values, "overlay")),
         tracking=_if_enabled(TrackingOptions, **_group(values, "tracking")),
         reuse=_if_enabled(ReuseOptions, **_group(values, "reuse")),
+        hysteresis=values["mask.hysteresis"],
         boxes_3d_axes=axes,
         pairing=PairingOptions(**_group(values, "pairing")),
         limits=Limits(**_group(values, "diagnostics")),

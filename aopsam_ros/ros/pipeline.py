@@ -162,6 +162,7 @@ class Pipeline:
                 boxes,
                 reuse=configuration.reuse,
                 tracking=configuration.tracking,
+                hysteresis=configuration.hysteresis,
                 wait=wait,
             )
             if boxes is not None:

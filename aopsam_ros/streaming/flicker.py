@@ -26,8 +26,8 @@ def flicker(
     Returns:
         None if no mask counts: those that have left the view by more than half do not.
     """
-    moved = [_moved(crop, shift, size) for crop in before]
-    visible = [crop for crop, old in zip(moved, before, strict=True) if 2 * crop.area > old.area]
+    now = [moved(crop, shift, size) for crop in before]
+    visible = [crop for crop, old in zip(now, before, strict=True) if 2 * crop.area > old.area]
     if not visible:
         return None
     has_partner = (pairwise_iou(visible, after, PARTNER_IOU) > PARTNER_IOU).any(1)
@@ -60,7 +60,7 @@ def camera_flicker(
     return flicker(first, second, shift, size)
 
 
-def _moved(crop: Crop, shift: tuple[float, float], size: tuple[int, int]) -> Crop:
+def moved(crop: Crop, shift: tuple[float, float], size: tuple[int, int]) -> Crop:
     """Shift a mask by whole pixels; what falls outside the image is cut off."""
     x, y = crop.box[0] + round(shift[0]), crop.box[1] + round(shift[1])
     left, top = max(0, -x), max(0, -y)

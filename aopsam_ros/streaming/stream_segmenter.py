@@ -12,6 +12,7 @@ from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
 from aopsam_ros.streaming.camera_motion import CameraMotion
+from aopsam_ros.streaming.hysteresis import Hysteresis, lowered
 from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
 from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
@@ -27,6 +28,7 @@ class StreamSegmenter:
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._reuse: FrameReuse | None = None  # while it is switched on
+        self._hysteresis: Hysteresis | None = None  # likewise
         self._tracker = Tracker()
         self._camera = CameraMotion()
         self._stamp = 0
@@ -40,6 +42,7 @@ class StreamSegmenter:
         *,
         reuse: ReuseOptions | None = None,
         tracking: TrackingOptions | None = None,
+        hysteresis: float = 0.0,
         wait: Callable[[], object] = lambda: None,
     ) -> Segmentation:
         """Segment the next frame.
@@ -51,6 +54,7 @@ class StreamSegmenter:
             boxes: a detector's, in source pixels, for the prompt sources that need them.
             reuse: how the frame builds on the one before; None: it stands alone.
             tracking: how objects are found again; None: ids are those of this frame only.
+            hysteresis: how much lower thresholds are for a mask that the frame before had; 0: not.
             wait: returns when all frames before have been segmented; not needed where frames come
                 one at a time.
 
@@ -58,10 +62,10 @@ class StreamSegmenter:
             InputError, InferenceError, EngineError: as `Segmenter.segment`.
         """
         segmenter, chosen = self._segmenter, options or self._segmenter.options
-        if reuse is None and tracking is None:
+        if reuse is None and tracking is None and not hysteresis:
             segmentation = segmenter.segment(rgb, chosen, boxes)
             wait()
-            self._reuse = None
+            self._reuse = self._hysteresis = None
             return segmentation
         previous, stopwatch = None, Stopwatch()
         if reuse is not None:
@@ -69,8 +73,14 @@ class StreamSegmenter:
             self._reuse = self._reuse or FrameReuse()
             previous = self._reuse.begin(rgb, chosen, reuse)
         frame = segmenter.encode(rgb, chosen, stopwatch)
-        segmentation = segmenter.segment_frame(frame, chosen, boxes, stopwatch, previous)
+        thresholds = lowered(chosen, hysteresis) if hysteresis else chosen
+        segmentation = segmenter.segment_frame(frame, thresholds, boxes, stopwatch, previous)
         wait()
+        if hysteresis:
+            self._hysteresis = self._hysteresis or Hysteresis()
+            segmentation = self._hysteresis.update(rgb, segmentation, chosen.mask)
+        else:
+            self._hysteresis = None
         if reuse is None:
             self._reuse = None
         elif self._reuse is not None:
@@ -103,7 +113,7 @@ class StreamSegmenter:
 
     def reset(self) -> None:
         """Forget the last frame and all objects; ids are not used again."""
-        self._reuse = None
+        self._reuse = self._hysteresis = None
         self._forget_objects()
 
     def _forget_objects(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.streaming.flicker import camera_flicker
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import TrackingOptions
@@ -84,6 +85,16 @@ def test_the_same_frame_again_has_the_same_ids_and_a_step_back_in_time_new_ones(
     )
     assert first == again
     assert not set(rewound) & set(again)
+
+
+def flicker_of(segmenter, frames, hysteresis):
+    stream = StreamSegmenter(segmenter)
+    found = [(stream.segment(image, hysteresis=hysteresis), image) for _, image in frames]
+    return np.mean([camera_flicker(a, b, (i, j)) for (a, i), (b, j) in itertools.pairwise(found)])
+
+
+def test_masks_flicker_less_with_hysteresis(segmenter, frames):
+    assert flicker_of(segmenter, frames, 0.1) < 0.9 * flicker_of(segmenter, frames, 0.0)
 
 
 def test_appearance_is_the_mean_feature_in_the_mask_of_unit_length(segmenter, frames):

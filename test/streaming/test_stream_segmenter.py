@@ -57,6 +57,7 @@ def test_a_frame_that_fails_leaves_nothing_to_the_next(stream, tiny, monkeypatch
     [
         ({}, "encode"),
         ({"tracking": TrackingOptions()}, "encode"),
+        ({"hysteresis": 0.1}, "encode"),
         ({"reuse": ReuseOptions()}, "wait"),
     ],
 )

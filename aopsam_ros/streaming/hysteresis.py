@@ -1,0 +1,77 @@
+"""Hysteresis against flicker: what the frame before showed is kept at lower thresholds."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
+from aopsam_ros.options import MaskOptions, SegmenterOptions
+from aopsam_ros.results import InstanceMask, PromptState, Segmentation
+from aopsam_ros.streaming.camera_motion import CameraMotion
+from aopsam_ros.streaming.flicker import PARTNER_IOU, moved
+
+
+def lowered(options: SegmenterOptions, hysteresis: float) -> SegmenterOptions:
+    """Return options with thresholds of predicted IoU and stability that are so much lower."""
+    mask = options.mask
+    return replace(
+        options,
+        mask=replace(
+            mask,
+            predicted_iou_threshold=max(0.0, mask.predicted_iou_threshold - hysteresis),
+            stability_threshold=max(0.0, mask.stability_threshold - hysteresis),
+        ),
+    )
+
+
+class Hysteresis:
+    """Remembers the masks of the last frame. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._before: list[Crop] = []
+        self._size = (0, 0)
+        self._camera = CameraMotion()
+
+    def update(
+        self, rgb: NDArray[np.uint8], segmentation: Segmentation, options: MaskOptions
+    ) -> Segmentation:
+        """Take the next frame; return it without masks that are weak and new.
+
+        Args:
+            rgb: the frame, uint8 `[H, W, 3]`.
+            segmentation: of it, with `lowered` options.
+            options: the full thresholds. A mask below them stays only if the frame before had it
+                (IoU above 0.5 after the camera's motion).
+        """
+        size, shift = (segmentation.height, segmentation.width), self._camera.update(rgb)
+        before = [moved(crop, shift, size) for crop in self._before] if size == self._size else []
+        masks = segmentation.masks
+        weak = [mask for mask in masks if not _is_strong(mask, options)]
+        known = pairwise_iou([crop_of(mask) for mask in weak], before, PARTNER_IOU) > PARTNER_IOU
+        dropped = {
+            mask.id for mask, partners in zip(weak, known, strict=True) if not partners.any()
+        }
+        kept = tuple(mask for mask in masks if mask.id not in dropped)
+        self._before, self._size = [crop_of(mask) for mask in kept], size
+        return _without(segmentation, kept) if dropped else segmentation
+
+
+def _is_strong(mask: InstanceMask, options: MaskOptions) -> bool:
+    return (
+        mask.predicted_iou >= options.predicted_iou_threshold
+        and mask.stability_score >= options.stability_threshold
+    )
+
+
+def _without(segmentation: Segmentation, kept: tuple[InstanceMask, ...]) -> Segmentation:
+    """Leave other masks out; a prompt that gave only those is rejected."""
+    lost = {mask.prompt for mask in segmentation.masks} - {mask.prompt for mask in kept}
+    return replace(
+        segmentation,
+        masks=tuple(replace(mask, id=number) for number, mask in enumerate(kept, 1)),
+        prompts=tuple(
+            replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in lost else prompt
+            for prompt in segmentation.prompts
+        ),
+    )
