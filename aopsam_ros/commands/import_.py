@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from aopsam_ros.models.bundle_files import check_target, install, write_description
     from aopsam_ros.models.composed_predictor import add_prompter
-    from aopsam_ros.models.prompt_scan import wrap_decoder
+    from aopsam_ros.models.prompt_loop import wrap_decoder
     from aopsam_ros.models.published_graphs import wrap_encoder
 
     out, prompter = arguments.out, load_prompter(arguments)

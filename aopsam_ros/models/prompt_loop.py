@@ -1,7 +1,7 @@
 """Decoders that others exported to ONNX, wrapped to a bundle's signature.
 
 SAM's own exporter, NanoSAM's and samexporter's decoders take one prompt at a time. Ours takes N: a
-Scan over the prompts runs theirs for each, which on a processor takes no longer than a batch.
+loop over the prompts runs theirs for each, which on a processor takes no longer than a batch.
 """
 
 from collections.abc import Mapping
@@ -71,11 +71,11 @@ def wrap_decoder(path: Path, encoder: Encoder) -> Decoder:
     masks, side = _run_once(path, model, taken, logits, encoder)
     if masks not in MASK_COUNTS:
         raise InputError(f"{path}: gives {masks} masks a prompt, not 3 or 4; export all of SAM's")
-    _scan(model, taken, embedding, logits, encoder, (masks, side))
+    _loop(model, taken, embedding, logits, encoder, (masks, side))
     return Decoder(model, side)
 
 
-def _scan(
+def _loop(
     model: ModelProto,
     taken: Mapping[str, Sizes],
     embedding: str,
@@ -83,12 +83,12 @@ def _scan(
     encoder: Encoder,
     sizes: tuple[int, int],
 ) -> None:
-    """Make a decoder of one prompt the body of a Scan over the prompts."""
+    """Make a decoder of one prompt the body of a loop over the prompts."""
     masks, side = sizes
     onnx.compose.add_prefix(model, PREFIX, inplace=True)
     theirs = model.graph
     with_masks = MASK_INPUT in taken
-    scanned = ["point_coords", "point_labels", *([MASK_INPUT, HAS_MASK_INPUT] * with_masks)]
+    looped = ["point_coords", "point_labels", *([MASK_INPUT, HAS_MASK_INPUT] * with_masks)]
     ends_itself = bool(encoder.fine_maps)
     shapes = {
         "point_coords": (None, 2),
@@ -106,17 +106,31 @@ def _scan(
         node("Reshape", [PREFIX + logits, "shape/logits"], "one/logits"),
         constant("shape/iou", np.array([masks])),
         node("Reshape", [PREFIX + THEIR_IOU, "shape/iou"], "one/iou"),
+        node("Identity", ["goes"], "goes_on"),
     ]
     each = helper.make_graph(
-        body,
-        "prompt",
-        [value_info(f"one/{name}", shapes[name]) for name in scanned],
-        [value_info("one/logits", (masks, side, side)), value_info("one/iou", (masks,))],
+        [*(node("Gather", [name, "prompt"], f"one/{name}", axis=0) for name in looped), *body],
+        "decode_one",
+        [
+            helper.make_tensor_value_info("prompt", TensorProto.INT64, ()),
+            helper.make_tensor_value_info("goes", TensorProto.BOOL, ()),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, ()),
+            value_info("one/logits", (masks, side, side)),
+            value_info("one/iou", (masks,)),
+        ],
     )
-    scan = helper.make_node("Scan", scanned, [LOGITS, IOU], body=each, num_scan_inputs=len(scanned))
-    whole = [*_unpack(embedding, encoder), scan]
+    loop = [
+        node("Shape", ["point_labels"], "sizes"),
+        constant("first", np.array(0)),
+        node("Gather", ["sizes", "first"], "prompts"),
+        constant("always", np.array(True)),
+        helper.make_node("Loop", ["prompts", "always"], [LOGITS, IOU], body=each),
+    ]
+    whole = [*_unpack(embedding, encoder), *loop]
     inputs = [value_info("embedding", encoder.embedding_shape)]
-    inputs += [value_info(name, (None, *shapes[name])) for name in scanned]
+    inputs += [value_info(name, (None, *shapes[name])) for name in looped]
     outputs = [value_info(LOGITS, (None, masks, side, side)), value_info(IOU, (None, masks))]
     replace_graph(theirs, whole, inputs, outputs)
 
