@@ -218,3 +218,17 @@ def pad_to_square(
         return part
     beyond = [(0, 0)] * (part.ndim - 2) + [(0, side - rows), (0, side - columns)]
     return np.pad(part, beyond, mode)
+
+
+def paired_iou(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the IoU of boxes `[..., 4]` with others, which are broadcast against each other."""
+    top_left = np.maximum(boxes[..., :2], others[..., :2])
+    bottom_right = np.minimum(boxes[..., 2:], others[..., 2:])
+    overlap = _area(top_left, bottom_right)
+    areas = [_area(each[..., :2], each[..., 2:]) for each in (boxes, others)]
+    union = areas[0] + areas[1] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def _area(top_left: NDArray[Any], bottom_right: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.prod(np.maximum(bottom_right - top_left, 0.0), axis=-1), np.float64)

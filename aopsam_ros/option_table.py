@@ -48,6 +48,23 @@ OPTIONS: Mapping[str, OptionSpec] = {
         " is above the threshold, at the least distance",
         choices=("peaks", "fill"),
     ),
+    "asf.prompts": OptionSpec(
+        "extents",
+        "points, as in the paper, or points with the box that the predictor expects around each,"
+        " where the model has extents",
+        choices=("points", "extents"),
+    ),
+    "asf.extent_overlap": OptionSpec(
+        0.6,
+        "IoU of two prompts' boxes above which they mean one object: the surer one is decoded",
+        0.0,
+        1.0,
+    ),
+    "asf.prompt_form": OptionSpec(
+        "point",
+        "what is decoded of a prompt with a box: the point, the box, or both",
+        choices=("point", "box", "both"),
+    ),
     "asf.elimination_threshold": OptionSpec(
         1.3,
         "factor k of the elimination threshold of the rules paper, max and max_inside; lower"
@@ -97,9 +114,26 @@ OPTIONS: Mapping[str, OptionSpec] = {
     "mask.min_area": OptionSpec(
         16, "smallest mask that is kept, in source image pixels", 0, 1_000_000_000
     ),
+    "mask.score_threshold": OptionSpec(
+        0.0, "least score of a mask that is kept: its expected IoU with a thing", 0.0, 1.0
+    ),
+    "mask.min_hole_area": OptionSpec(
+        0, "holes of a mask below this many source image pixels are filled", 0, 1_000_000_000
+    ),
+    "mask.min_island_area": OptionSpec(
+        0,
+        "pieces of a mask below this many source image pixels are removed, but for the largest",
+        0,
+        1_000_000_000,
+    ),
+    "mask.granularity": OptionSpec(
+        "all",
+        "which of the masks that lie in one another are kept: outermost, innermost, or all",
+        choices=("objects", "parts", "all"),
+    ),
     "mask.candidates": OptionSpec(
         "best",
-        "which of a prompt's three masks compete: the one with the best predicted IoU, or all",
+        "which of a prompt's three masks compete: the one with the best score, or all",
         choices=("best", "all"),
     ),
     "mask.combine": OptionSpec(

@@ -27,12 +27,15 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A point prompt in source image pixels, and what became of it."""
+    """A prompt in source image pixels, and what became of it."""
 
-    x: float
+    x: float  # of its point, or of its box's centre
     y: float
     confidence: float
     state: PromptState
+    # left, top, right, bottom at the pixels' edges: a detector's, or the extents that the predictor
+    # expects; None: it has none
+    box: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class InstanceMask:
     # row-major run lengths inside the box, uint32: the first run is background (and may be 0), then
     # foreground and background alternate; their sum is width times height
     counts: NDArray[np.uint32]
+    # expected IoU with a thing, 0-1, which masks are ranked by: predicted IoU, or what the bundle
+    # makes of it, the stability score, the prompt's confidence and its box
+    score: float = 0.0
+    parent: int = 0  # id of the smallest mask that holds nine tenths of this one; 0: there is none
+    level: int = 0  # 0 for a mask without a parent, else one more than the parent's
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Model bundles: where they are found, and the checks before anything of them is used."""
 
 import contextlib
+import dataclasses
 import hashlib
 import re
 import stat
@@ -14,6 +15,7 @@ import yaml
 from aopsam_ros.bundle.fields import Fields
 from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.geometry import Resize
+from aopsam_ros.masks.selection import ScoreWeights
 from aopsam_ros.options import SegmenterOptions, name_in_group
 from aopsam_ros.user_folders import user_data
 
@@ -89,6 +91,8 @@ class Bundle:
     # whether an image keeps its proportions, and is padded to the square, or is stretched to it
     resize: Resize = "pad"
     prompter: str = ""  # model whose prompts these are, name and version; "": this one
+    # what masks are scored by whose prompts have a predicted box; None: by predicted IoU
+    score_weights: ScoreWeights | None = None
 
     @property
     def all_graphs(self) -> list[Graph]:
@@ -208,10 +212,19 @@ def _parse(fields: Fields) -> Bundle:
         split_graphs=_graphs(fields, "split_graphs", SPLIT),
         int8_graphs=_graphs(fields, "int8_graphs", (ENCODER,)),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
+        score_weights=_score_weights(fields),
     )
     for group in SOURCE_GROUPS:
         bundle.options(group)  # a wrong default is the bundle's fault: say so now
     return bundle
+
+
+def _score_weights(fields: Fields) -> ScoreWeights | None:
+    if fields.any("score_weights") is None:
+        return None
+    inner = Fields(fields.file, fields.any("score_weights"), "score_weights")
+    names = [field.name for field in dataclasses.fields(ScoreWeights)]
+    return ScoreWeights(**{name: inner.number(name, -1e3, 1e3, 0.0) for name in names})
 
 
 def _divisibility(fields: Fields, image_size: int) -> int:

@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "models": "list, fetch or verify models",
     "evaluate": "measure on labelled images",
     "tune": "search the options for your own images",
+    "calibrate": "fit a model bundle's scores on labelled images",
     "train-segmenter": "train a small SAM-shaped model (needs torch)",
     "train-predictor": "train a Prompt Predictor for it or for MobileSAM (needs torch)",
     "export": "turn checkpoints into a model bundle (needs torch)",

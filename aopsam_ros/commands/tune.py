@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metric",
         choices=METRICS,
         default=METRICS[0],
-        help="mIoU to search for: one-to-one, the paper's, or the mean of both (%(default)s)",
+        help="what to search for: panoptic quality, mIoU one-to-one, the paper's mIoU, or the mean"
+        " of these two (%(default)s)",
     )
     parser.add_argument(
         "--trials", type=int, default=200, help="settings to try in all (%(default)s)"

@@ -60,7 +60,7 @@ def measure(
         [crop_of(mask) for mask in some] for some in (segmentation.masks, ground_truth)
     )
     iou = pairwise_iou(masks, labelled)
-    scores = [float(mask.predicted_iou) for mask in segmentation.masks]
+    scores = [float(mask.score) for mask in segmentation.masks]
     unlabelled = mostly_unlabelled(masks, ground_truth)
     states = [prompt.state for prompt in segmentation.prompts]
     timings, size = segmentation.timings_ms, (segmentation.height, segmentation.width)

@@ -12,7 +12,7 @@ from aopsam_ros.masks.suppression import count_shared, pack
 def merge(
     found: LowResMasks, masks: NDArray[np.bool_], threshold: float
 ) -> tuple[LowResMasks, list[NDArray[np.int64]]]:
-    """Unite each group of masks; predicted IoU and prompt are those of its best mask.
+    """Unite each group of masks; scores and prompt are those of its best mask.
 
     Args:
         found: masks that passed the filters.
@@ -20,10 +20,10 @@ def merge(
         threshold: of `merge_groups`.
 
     Returns:
-        the merged masks, by descending predicted IoU, and the prompts that each was made from.
+        the merged masks, by descending score, and the prompts that each was made from.
     """
     groups = merge_groups(masks, threshold)
-    best_first = np.argsort(-found.predicted_iou, kind="stable")
+    best_first = np.argsort(-found.score, kind="stable")
     _, first = np.unique(groups[best_first], return_index=True)
     leaders = best_first[np.sort(first)]
     members = [np.flatnonzero(groups == groups[leader]) for leader in leaders]

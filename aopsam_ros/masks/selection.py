@@ -20,6 +20,7 @@ class LowResMasks:
     logits: NDArray[np.float32]  # float32 `[n, M, M]` over the padded square
     predicted_iou: NDArray[np.float32]  # float32 `[n]` in 0-1
     stability: NDArray[np.float32]  # stability score, float32 `[n]` in 0-1
+    score: NDArray[np.float32]  # what masks are ranked by, float32 `[n]` in 0-1; see `ScoreWeights`
     prompt: NDArray[np.int64]  # index of the prompt that a mask comes from, int64 `[n]`
     candidate: NDArray[np.int64]  # which of that prompt's three masks it is, int64 `[n]`
 
@@ -37,6 +38,7 @@ class LowResMasks:
             self.logits[indices],
             self.predicted_iou[indices],
             self.stability[indices],
+            self.score[indices],
             self.prompt[indices],
             self.candidate[indices],
         )
@@ -47,11 +49,12 @@ def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
     if not parts:
         none = np.zeros(0, np.float32)
         empty = np.zeros((0, size, size), np.float32)
-        return LowResMasks(empty, none, none, *np.zeros((2, 0), np.int64))
+        return LowResMasks(empty, none, none, none, *np.zeros((2, 0), np.int64))
     return LowResMasks(
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.predicted_iou for part in parts]),
         np.concatenate([part.stability for part in parts]),
+        np.concatenate([part.score for part in parts]),
         np.concatenate([part.prompt for part in parts]),
         np.concatenate([part.candidate for part in parts]),
     )
@@ -97,7 +100,10 @@ def answering_masks(num_masks: int, is_ambiguous: bool) -> NDArray[np.int64]:
 
 
 def filter_by_iou(
-    predicted_iou: NDArray[np.float32], options: MaskOptions, is_ambiguous: bool = True
+    predicted_iou: NDArray[np.float32],
+    options: MaskOptions,
+    is_ambiguous: bool = True,
+    candidates: str = "",
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Choose among each prompt's masks those of enough predicted IoU.
 
@@ -109,22 +115,75 @@ def filter_by_iou(
         predicted_iou: float32 `[N, M]`, one row a prompt.
         options: `candidates` and `predicted_iou_threshold`.
         is_ambiguous: whether the prompts are single points; see `answering_masks`.
+        candidates: "best" or "all"; "": as in the options.
 
     Returns:
         row and column in `predicted_iou` of each mask, int64 `[n]`.
     """
     prompts, masks = predicted_iou.shape
-    candidates = answering_masks(masks, is_ambiguous)
-    if options.candidates == "all":
-        rows, columns = np.repeat(np.arange(prompts), len(candidates)), np.tile(candidates, prompts)
+    answers = answering_masks(masks, is_ambiguous)
+    if (candidates or options.candidates) == "all":
+        rows, columns = np.repeat(np.arange(prompts), len(answers)), np.tile(answers, prompts)
     else:
         rows = np.arange(prompts)
-        columns = candidates[np.argmax(predicted_iou[:, candidates], axis=1)]
+        columns = answers[np.argmax(predicted_iou[:, answers], axis=1)]
     good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
     return rows[good], columns[good]
 
 
-def filter_by_stability(masks: LowResMasks, threshold: float) -> LowResMasks:
-    """Keep the masks whose stability score reaches the threshold."""
-    stable = masks.stability >= threshold
-    return masks if stable.all() else masks.take(np.flatnonzero(stable))
+def best_of_each_prompt(masks: LowResMasks) -> LowResMasks:
+    """Keep the mask of the highest score of each prompt (the first of equals)."""
+    order = np.lexsort((-masks.score, masks.prompt))
+    _, first = np.unique(masks.prompt[order], return_index=True)
+    return masks.take(order[first])
+
+
+def filter_by_score(masks: LowResMasks, options: MaskOptions) -> LowResMasks:
+    """Keep the masks whose stability score and score reach `options`' thresholds."""
+    good = masks.stability >= options.stability_threshold
+    good &= masks.score >= options.score_threshold
+    return masks if good.all() else masks.take(np.flatnonzero(good))
+
+
+@dataclass(frozen=True)
+class ScoreWeights:
+    """Logistic regression that gives a mask's expected IoU with a thing; fitted for one model.
+
+    Each number but the intercept is the weight of a value in 0-1: `extents` of the IoU of the
+    mask's box with the box that the predictor expects, the others of what they are called after.
+    """
+
+    intercept: float
+    predicted_iou: float
+    stability: float
+    confidence: float
+    extents: float
+
+    def score(
+        self,
+        predicted_iou: NDArray[np.float32],
+        stability: NDArray[np.float32],
+        confidence: NDArray[np.float32],
+        extents: NDArray[np.float64],
+    ) -> NDArray[np.float32]:
+        """Return the scores of n masks, float32 `[n]` in 0-1; all values are `[n]`."""
+        logit = (
+            self.intercept
+            + self.predicted_iou * predicted_iou
+            + self.stability * stability
+            + self.confidence * confidence
+            + self.extents * extents
+        )
+        return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float32)
+
+
+def mask_corners(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return left, top, right, bottom (exclusive) of each mask `[n, 4]`; zeros where empty."""
+    rows = np.asarray(masks.any(axis=2), np.bool_)
+    columns = np.asarray(masks.any(axis=1), np.bool_)
+    left, top = columns.argmax(axis=1), rows.argmax(axis=1)
+    right = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
+    bottom = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
+    boxes = np.stack((left, top, right, bottom), axis=1)
+    boxes[np.logical_not(rows.any(axis=1))] = 0
+    return boxes.astype(np.int64)

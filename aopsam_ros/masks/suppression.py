@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.selection import count_pixels
+from aopsam_ros.masks.selection import count_pixels, mask_corners
 
 # Bits set in each 16-bit word: NumPy has no population count before version 2.
 _BITS = np.array([bin(word).count("1") for word in range(1 << 16)], np.uint8)
@@ -50,7 +50,7 @@ def suppress_boxes(
 
     Arguments and result as in `suppress_masks`; a mask without pixels overlaps nothing.
     """
-    return suppress_corners(_corners(masks), scores, threshold)
+    return suppress_corners(mask_corners(masks), scores, threshold)
 
 
 def suppress_corners(
@@ -101,15 +101,3 @@ def pack(masks: NDArray[np.bool_]) -> NDArray[np.uint16]:
 def count_shared(one: NDArray[np.uint16], others: NDArray[np.uint16]) -> NDArray[np.int64]:
     """Count the pixels that a packed mask `[words]` shares with others `[n, words]`, `[n]`."""
     return np.asarray(_BITS[one & others].sum(axis=1, dtype=np.int64))
-
-
-def _corners(masks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return left, top, right, bottom (exclusive) of each mask `[n, 4]`; zeros where empty."""
-    rows = np.asarray(masks.any(axis=2), np.bool_)
-    columns = np.asarray(masks.any(axis=1), np.bool_)
-    left, top = columns.argmax(axis=1), rows.argmax(axis=1)
-    right = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
-    bottom = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
-    boxes = np.stack((left, top, right, bottom), axis=1)
-    boxes[np.logical_not(rows.any(axis=1))] = 0
-    return boxes.astype(np.int64)

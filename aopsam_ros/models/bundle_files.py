@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE, GRAPHS, SPLIT
+from aopsam_ros.bundle.loading import BUNDLE_FILE, GRAPHS, SPLIT, load_bundle
 from aopsam_ros.errors import BundleError
+from aopsam_ros.images.files import write_bytes
 
 MIXED_SUFFIX = ".mixed.onnx"
 
@@ -63,6 +65,24 @@ def check_target(folder: Path) -> None:
         raise BundleError(f"{folder}: is a file; choose a folder for the bundle")
     if any(folder.iterdir()) and not (folder / BUNDLE_FILE).exists():
         raise BundleError(f"{folder}: holds other files; choose a new folder, or a bundle's")
+
+
+def change_description(folder: Path, changes: Mapping[str, object]) -> None:
+    """Set keys of a bundle's bundle.yaml; the file is never half written.
+
+    Raises:
+        BundleError: The bundle cannot be loaded, as it is or with the changes.
+    """
+    load_bundle(folder)
+    file = folder / BUNDLE_FILE
+    before = file.read_bytes()
+    description: dict[str, Any] = {**yaml.safe_load(before), **changes}
+    write_bytes(file, yaml.safe_dump(description, sort_keys=False, width=100).encode())
+    try:
+        load_bundle(folder)
+    except BundleError:
+        write_bytes(file, before)
+        raise
 
 
 def install(work: Path, folder: Path) -> None:

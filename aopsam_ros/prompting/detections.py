@@ -18,7 +18,7 @@ class BoxSource(PromptSource):
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""
         boxes = self._inside(frame)
-        return PromptSet(boxes.centres(frame.geometry), boxes.confidence, boxes.corners)
+        return PromptSet(boxes.centres(frame.geometry), boxes.confidence, boxes.corners, "box")
 
     def _inside(self, frame: FrameInput) -> Boxes:
         if frame.boxes is None:

@@ -19,15 +19,18 @@ ALL_PROMPTS: Mapping[str, object] = {"asf.max_prompts": OPTIONS["asf.max_prompts
 
 @dataclass(frozen=True)
 class PromptSet:
-    """N prompts, best first: foreground points, or boxes."""
+    """N prompts, best first: foreground points, boxes, or both."""
 
     # float64 `[N, 2]`, x and y in source pixels; a box's centre. They stand for the prompts in
     # messages and in ASF filtering
     points: NDArray[np.float64]
     confidence: NDArray[np.float32]  # float32 `[N]` in 0-1
-    # float64 `[N, 4]`, left, top, right, bottom in source pixels; None: the points themselves are
-    # the prompts
+    # float64 `[N, 4]`, left, top, right, bottom in source pixels: a detector's, or the extents that
+    # the predictor expects; None: there are none
     boxes: NDArray[np.float64] | None = None
+    form: str = "point"  # what the decoder gets of each prompt: "point", "box" or "both"
+    # bool `[N]`: prompts whose box agrees with a surer one's, eliminated before anything is decoded
+    duplicate: NDArray[np.bool_] | None = None
     num_protected: int = 0  # so many of the first prompts are never dropped by filtering
 
 
@@ -39,6 +42,8 @@ class FrameInput:
     options: SegmenterOptions  # of the frame
     # the PCM, float32 `[P, P]` over the padded square
     confidence_map: NDArray[np.float32] | None = None
+    # float32 `[4, P, P]`, see `engines.base.Prediction`; None: the model has none
+    extent_map: NDArray[np.float32] | None = None
     features: FeatureMap | None = None  # of the embedding
     boxes: Boxes | None = None  # a detector's, in source pixels
 

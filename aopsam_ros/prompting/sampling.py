@@ -1,10 +1,16 @@
-"""ASF, coarse: from the prompt confidence map (PCM) to candidate point prompts."""
+"""ASF, coarse: from the prompt confidence map (PCM) to candidate prompts.
+
+Each is a point, with the box that the predictor expects around it where the model has extents.
+Prompts whose boxes agree are taken for one object: all but the surest are eliminated before
+anything is decoded.
+"""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import OptionError
+from aopsam_ros.geometry import FrameGeometry, paired_iou
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
 
 # A candidate map with more maxima than this keeps the best of them: no image needs more prompts.
@@ -12,7 +18,7 @@ MAX_MAXIMA = 20_000
 
 
 class PredictorSource(PromptSource):
-    """AoP-SAM: local maxima of the prompt confidence map."""
+    """AoP-SAM: local maxima of the prompt confidence map, each with the box expected around it."""
 
     name = "predictor"
     defaults_group = ""
@@ -39,7 +45,11 @@ class PredictorSource(PromptSource):
             fill=asf.sampling == "fill",
         )
         points = frame.geometry.cells_to_source(cells[:, ::-1], len(confidence_map))
-        return PromptSet(points, confidence)
+        if frame.extent_map is None or asf.prompts == "points":
+            return PromptSet(points, confidence)
+        boxes = boxes_at(cells, frame.extent_map, frame.geometry)
+        duplicate = find_duplicates(boxes, asf.extent_overlap)
+        return PromptSet(points, confidence, boxes, asf.prompt_form, duplicate)
 
 
 def smooth(confidence_map: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -136,3 +146,49 @@ def sample(
         candidates = np.concatenate((candidates, _by_value(smoothed, smoothed >= threshold)))
     points = candidates[space_out(candidates, min_spacing, smoothed.shape)]
     return points, np.clip(smoothed[points[:, 0], points[:, 1]], 0.0, 1.0)
+
+
+def boxes_at(
+    cells: NDArray[np.int64], extent_map: NDArray[np.float32], geometry: FrameGeometry
+) -> NDArray[np.float64]:
+    """Read the boxes at some places of the extent map.
+
+    Args:
+        cells: row and column of each place, `[N, 2]`.
+        extent_map: float32 `[4, P, P]`: distances to the left, top, right and bottom, in sides of
+            the padded square.
+        geometry: of the frame.
+
+    Returns:
+        Boxes in source pixels, measured at the pixels' edges, cut at the image's; those of no width
+        or height are a pixel wide or high.
+    """
+    rows, columns = cells.T
+    reach = extent_map[:, rows, columns].astype(np.float64) * geometry.image_size
+    stride = geometry.image_size / extent_map.shape[-1]
+    x, y = (columns + 0.5) * stride, (rows + 0.5) * stride
+    square = np.stack([x - reach[0], y - reach[1], x + reach[2], y + reach[3]], axis=1)
+    size = np.array([geometry.width, geometry.height], np.float64)
+    corners = np.clip(square / np.tile(geometry.scale, 2), 0.0, np.tile(size, 2))
+    top_left = np.minimum(corners[:, :2], size - 1.0)
+    return np.hstack((top_left, np.maximum(corners[:, 2:], top_left + 1.0)))
+
+
+def find_duplicates(
+    boxes: NDArray[np.float64], max_overlap: float, num_protected: int = 0
+) -> NDArray[np.bool_]:
+    """Find the boxes that agree with a better one that is no duplicate itself.
+
+    Args:
+        boxes: `[N, 4]`, the surest first.
+        max_overlap: boxes of a larger IoU are one object's.
+        num_protected: so many of the first are no duplicates in any case.
+
+    Returns:
+        bool `[N]`.
+    """
+    agree = paired_iou(boxes[:, None], boxes[None]) > max_overlap
+    duplicate = np.zeros(len(boxes), np.bool_)
+    for index in range(max(1, num_protected), len(boxes)):
+        duplicate[index] = (agree[index, :index] & ~duplicate[:index]).any()
+    return duplicate

@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.hierarchy import find_hierarchy
+from aopsam_ros.masks.overlap import SampleGrid
 from aopsam_ros.masks.suppression import suppress_corners
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation, Status
 
@@ -79,7 +81,7 @@ def segment_crops(
         parts.append(part)
         found += [(mask, box, number) for mask in part.masks]
     kept = [found[i] for i in _keep(found, (0, 0, width, height), threshold)]
-    masks = sorted((mask for mask, _, _ in kept), key=lambda mask: -mask.area)
+    masks = _with_parents(sorted((mask for mask, _, _ in kept), key=lambda m: -m.area), rgb.shape)
     prompts: list[Prompt] = []
     for number, part in enumerate(parts):
         prompts += _judged(part, {mask.prompt for mask, _, crop in kept if crop == number})
@@ -87,7 +89,7 @@ def segment_crops(
         parts[0],
         height=height,
         width=width,
-        masks=tuple(replace(mask, id=i) for i, mask in enumerate(masks, start=1)),
+        masks=masks,
         prompts=tuple(prompts),
         prompts_decoded=sum(part.prompts_decoded for part in parts),
         timings_ms=parts[-1].timings_ms,  # one stopwatch: the last reading holds them all
@@ -101,6 +103,19 @@ def _joint_status(parts: Sequence[Segmentation], stopped: bool) -> Status:
     if found == {Status.NO_TIME}:
         return Status.NO_TIME
     return Status.CUT if stopped or found != {Status.COMPLETE} else Status.COMPLETE
+
+
+def _with_parents(masks: Sequence[InstanceMask], shape: Sequence[int]) -> tuple[InstanceMask, ...]:
+    """Number masks of an image of that shape, and find which lies in which."""
+    grid = SampleGrid.over(shape[0], shape[1])
+    sampled = [grid.sample(mask)[None] for mask in masks]
+    parent, level = find_hierarchy(
+        np.array(sampled, np.bool_).reshape(len(masks), 1, len(grid.y) * len(grid.x))
+    )
+    return tuple(
+        replace(mask, id=index + 1, parent=int(parent[index]) + 1, level=int(level[index]))
+        for index, mask in enumerate(masks)
+    )
 
 
 def _moved(part: Segmentation, x: int, y: int) -> Segmentation:
@@ -122,7 +137,7 @@ def _keep(
 ) -> list[int]:
     """Return the indices of the masks that stay, those of the smallest crops first."""
     whole = [i for i, (mask, crop, _) in enumerate(found) if not _cut(_corners(mask), crop, image)]
-    order = sorted(whole, key=lambda i: (_area(found[i][1]), -found[i][0].predicted_iou))
+    order = sorted(whole, key=lambda i: (_area(found[i][1]), -found[i][0].score))
     corners = np.array([_corners(found[i][0]) for i in order], np.int64).reshape(-1, 4)
     rank = -np.arange(len(order), dtype=np.float32)
     return [order[i] for i in suppress_corners(corners, rank, threshold).tolist()]

@@ -8,12 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.engines.base import Decoded
-from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.geometry import FrameGeometry, paired_iou
 from aopsam_ros.masks.selection import (
+    MASK_THRESHOLD,
     LowResMasks,
+    ScoreWeights,
+    best_of_each_prompt,
     concatenate,
     filter_by_iou,
-    filter_by_stability,
+    filter_by_score,
+    mask_corners,
     stability_score,
 )
 from aopsam_ros.options import SegmenterOptions
@@ -37,6 +41,8 @@ class DecodingLimits:
     largest_batch: int | None  # most prompts that the engine decodes at once; None: any number
     low_size: int  # side M of the decoder's masks
     stability_offset: float  # of the stability score, in logits
+    # what masks are scored by whose prompts have a predicted box; None: by predicted IoU, as others
+    score_weights: ScoreWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def decode_prompts(
         InferenceError: if a graph fails.
     """
     loop = _Loop(prompts, decode, functools.cache(features), geometry, limits, options, stopwatch)
-    remaining, last = np.arange(len(prompts.points)), None
+    remaining, last = np.flatnonzero(loop.states == PromptState.UNUSED), None
     while size := loop.next_size(len(remaining), last, budget):
         began = stopwatch.elapsed()
         batch, remaining = remaining[:size], remaining[size:]
@@ -109,6 +115,10 @@ class _Loop:
 
     def __post_init__(self) -> None:
         self.states = np.full(len(self.prompts.points), PromptState.UNUSED, np.int64)
+        if self.prompts.duplicate is not None:
+            self.states[self.prompts.duplicate] = PromptState.ELIMINATED
+        has_boxes = self.limits.adaptive and self.prompts.boxes is not None
+        self.has_scores = has_boxes and self.limits.score_weights is not None
         self.valid = self.geometry.valid_cells(self.limits.low_size)
 
     def next_size(self, waiting: int, last: tuple[int, float] | None, budget: TimeBudget) -> int:
@@ -133,20 +143,41 @@ class _Loop:
         options = self.options.mask
         with self.stopwatch.stage("decoder"):
             decoded = self.decode(*as_decoder_input(self.prompts, batch))
-            is_ambiguous = self.prompts.boxes is None
-            rows, columns = filter_by_iou(decoded.predicted_iou, options, is_ambiguous)
+            is_ambiguous = self.prompts.form == "point"
+            # The best mask by score is known only when all of a prompt's masks have one.
+            candidates = "all" if self.has_scores else options.candidates
+            iou = decoded.predicted_iou
+            rows, columns = filter_by_iou(iou, options, is_ambiguous, candidates)
             logits = decoded.logits(rows, columns)  # some engines render masks only now
         self.num_decoded += len(batch)
         self.states[batch] = PromptState.REJECTED
         with self.stopwatch.stage("postprocess"):
             shown = logits[:, : self.valid[0], : self.valid[1]]
             stability = stability_score(shown, self.limits.stability_offset)
-            iou = np.clip(decoded.predicted_iou[rows, columns], 0.0, 1.0)
-            masks = LowResMasks(logits, iou, stability, batch[rows], columns)
-            found = filter_by_stability(masks, options.stability_threshold)
+            iou = np.clip(iou[rows, columns], 0.0, 1.0)
+            score = self._score(shown > MASK_THRESHOLD, iou, stability, batch[rows])
+            masks = LowResMasks(logits, iou, stability, score, batch[rows], columns)
+            if candidates != options.candidates:
+                masks = best_of_each_prompt(masks)
+            found = filter_by_score(masks, options)
         if len(found):
             self.found.append(found)
         return found
+
+    def _score(
+        self,
+        masks: NDArray[np.bool_],
+        predicted_iou: NDArray[np.float32],
+        stability: NDArray[np.float32],
+        prompts: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return the scores of masks `[n, rows, columns]` of some prompts."""
+        weights, boxes = self.limits.score_weights, self.prompts.boxes
+        if weights is None or boxes is None or not self.has_scores:
+            return predicted_iou
+        cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
+        agreement = paired_iou(mask_corners(masks), boxes[prompts] * np.tile(cells, 2))
+        return weights.score(predicted_iou, stability, self.prompts.confidence[prompts], agreement)
 
     def eliminate(self, found: LowResMasks, remaining: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the prompts that still have to be decoded after these masks were found."""
@@ -175,7 +206,13 @@ def as_decoder_input(
     prompts: PromptSet, batch: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return coordinates `[n, K, 2]` and labels `[n, K]` of the prompts at the indices `batch`."""
-    if prompts.boxes is None:
-        return prompts.points[batch, None], np.full((len(batch), 1), FOREGROUND, np.float32)
-    labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(batch), 1))
-    return prompts.boxes[batch].reshape(-1, 2, 2), labels
+    parts: list[NDArray[np.float64]] = []
+    labels: list[float] = []
+    if prompts.form != "box":
+        parts.append(prompts.points[batch, None])
+        labels.append(FOREGROUND)
+    if prompts.form != "point":
+        assert prompts.boxes is not None  # whoever chose the form has them
+        parts.append(prompts.boxes[batch].reshape(-1, 2, 2))
+        labels += BOX_CORNERS
+    return np.concatenate(parts, axis=1), np.tile(np.array(labels, np.float32), (len(batch), 1))

@@ -129,6 +129,7 @@ def segment_prompt(
                 prompt_confidence=1.0,
                 label="",
                 counts=encoded.counts,
+                score=float(np.clip(predicted_iou[0, index], 0.0, 1.0)),
             )
         )
     return tuple(masks)

@@ -43,6 +43,9 @@ def _mask(mask: InstanceMask) -> dict[str, Any]:
         "area": mask.area,
         "predicted_iou": round(mask.predicted_iou, 6),
         "stability_score": round(mask.stability_score, 6),
+        "score": round(mask.score, 6),
+        "parent": mask.parent,
+        "level": mask.level,
         "prompt": [round(mask.prompt[0], 3), round(mask.prompt[1], 3)],
         "counts": mask.counts.tolist(),
     }

@@ -19,6 +19,8 @@ from aopsam_ros.engines.base import Decoded, Engine, EngineOptions, OnProgress, 
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry, PreprocessedImage, check_image, preprocess
+from aopsam_ros.masks.cleaning import clean_logits
+from aopsam_ros.masks.hierarchy import find_hierarchy
 from aopsam_ros.masks.merging import merge
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
@@ -197,13 +199,11 @@ class Segmenter:
             masks, kept = build_instances(decoded, frame.geometry, chosen.mask)
         states = decoded.states.copy()
         states[kept] = PromptState.KEPT
-        places, confidence = prompts.points.tolist(), prompts.confidence.tolist()
-        rows = zip(places, confidence, states.tolist(), strict=True)
         segmentation = Segmentation(
             height=frame.geometry.height,
             width=frame.geometry.width,
             masks=masks,
-            prompts=tuple(Prompt(x, y, value, PromptState(s)) for (x, y), value, s in rows),
+            prompts=_as_results(prompts, states),
             prompts_decoded=decoded.num_decoded,
             timings_ms=watch.timings_ms(),
             confidence_map=confidence_map,
@@ -223,6 +223,7 @@ class Segmenter:
             largest_batch=self.engine.largest_batch,
             low_size=self.bundle.low_res_mask_size,
             stability_offset=self.bundle.stability_offset,
+            score_weights=self.bundle.score_weights,
         )
 
     def _propose(
@@ -234,19 +235,23 @@ class Segmenter:
         previous: PreviousPrompts | None,
     ) -> tuple[PromptSet, NDArray[np.float32] | None]:
         """Return the prompts of a frame, and the part of the PCM that shows it, if one was made."""
-        source, geometry, confidence_map, shown = self.source, frame.geometry, None, None
+        source, geometry = self.source, frame.geometry
+        confidence_map = extent_map = shown = None
         previous = previous if source.adaptive else None
         if previous is not None and previous.covers_frame:
-            return previous.prompts(), None
+            return previous.prompts(options.asf), None
         if source.needs_confidence_map:
             with stopwatch.stage("predictor"):
-                confidence_map, _ = self.engine.predict(frame.image.tensor, frame.handle)
+                confidence_map, extent_map = self.engine.predict(frame.image.tensor, frame.handle)
                 rows, columns = geometry.valid_cells(len(confidence_map))
                 shown = np.ascontiguousarray(confidence_map[:rows, :columns])
         with stopwatch.stage("sampling"):
             features = self.features(frame) if source.needs_features else None
-            prompts = source.propose(FrameInput(geometry, options, confidence_map, features, boxes))
-            return previous.merge(prompts, geometry) if previous else prompts, shown
+            frame_input = FrameInput(geometry, options, confidence_map, extent_map, features, boxes)
+            prompts = source.propose(frame_input)
+            if previous is not None:
+                prompts = previous.merge(prompts, geometry, options.asf)
+            return prompts, shown
 
     def features(self, frame: FrameEmbedding) -> FeatureMap:
         """Return the features of the last encoded image, one for each pixel of the embedding.
@@ -307,6 +312,17 @@ class Segmenter:
         self.close()
 
 
+def _as_results(prompts: PromptSet, states: NDArray[np.int64]) -> tuple[Prompt, ...]:
+    """Return the prompts of a frame with their states."""
+    count = len(prompts.points)
+    boxes = [None] * count if prompts.boxes is None else map(tuple, prompts.boxes.tolist())
+    columns = prompts.points.tolist(), prompts.confidence.tolist(), states.tolist(), boxes
+    return tuple(
+        Prompt(x, y, confidence, PromptState(state), box)
+        for (x, y), confidence, state, box in zip(*columns, strict=True)
+    )
+
+
 def build_instances(
     decoded: DecodedPrompts, geometry: FrameGeometry, options: MaskOptions
 ) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
@@ -315,7 +331,7 @@ def build_instances(
     Args:
         decoded: masks of a frame that passed the filters.
         geometry: of the frame.
-        options: `combine`, `overlap_threshold`, and `min_area`: smaller masks are left out.
+        options: how overlaps are resolved, masks cleaned, and which are left out.
 
     Returns:
         the masks by descending area (the better of equals first), numbered from 1, and the prompts
@@ -328,18 +344,22 @@ def build_instances(
     if options.combine == "merge":
         masks, members = merge(masks, binary, threshold)
     else:
-        masks = masks.take(SUPPRESSION[options.combine](binary, masks.predicted_iou, threshold))
+        masks = masks.take(SUPPRESSION[options.combine](binary, masks.score, threshold))
         members = list(masks.prompt[:, None])
-    encoded = Upscaler(geometry, low_size)(masks.logits)
-    large = [row for row, mask in enumerate(encoded) if mask.area >= max(1, options.min_area)]
+    tree = find_hierarchy(masks.binary(*geometry.valid_cells(low_size)))
+    chosen = tree.of_granularity(options.granularity)
+    logits = clean_logits(masks.logits[chosen], geometry, options)
+    encoded = dict(zip(chosen.tolist(), Upscaler(geometry, low_size)(logits), strict=True))
+    large = [row for row, mask in encoded.items() if mask.area >= max(1, options.min_area)]
     large.sort(key=lambda row: -encoded[row].area)
+    parents, levels = tree.take(np.array(large, np.int64))
     instances = []
-    for number, row in enumerate(large, start=1):
+    for index, row in enumerate(large):
         prompt = masks.prompt[row]
         x, y = prompts.points[prompt].tolist()
         instances.append(
             InstanceMask(
-                id=number,
+                id=index + 1,
                 bbox=encoded[row].bbox,
                 area=encoded[row].area,
                 predicted_iou=float(masks.predicted_iou[row]),
@@ -348,6 +368,9 @@ def build_instances(
                 prompt_confidence=float(prompts.confidence[prompt]),
                 label="",
                 counts=encoded[row].counts,
+                score=float(masks.score[row]),
+                parent=int(parents[index]) + 1,
+                level=int(levels[index]),
             )
         )
     kept = [np.zeros(0, np.int64), *(members[row] for row in large)]

@@ -53,6 +53,7 @@ class _LastFrame:
     points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
     # of the prompts, float32 `[N]`
     confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    prompt_boxes: NDArray[np.float64] | None = None  # of the prompts, float64 `[N, 4]`
     # left, top, right, bottom of the masks that the first prompts gave, float64 `[M, 4]`
     boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
 
@@ -96,7 +97,13 @@ class FrameReuse:
         if self._current is not None:
             most = self._current.settings[0].asf.max_prompts
             points, confidence, boxes = _prompts_of(segmentation, most)
-            self._last = replace(self._current, points=points, confidence=confidence, boxes=boxes)
+            self._last = replace(
+                self._current,
+                points=points,
+                confidence=confidence,
+                prompt_boxes=_prompt_boxes(segmentation, points),
+                boxes=boxes,
+            )
         self._current = None
 
 
@@ -123,7 +130,14 @@ def _take_over(
     difference = cv2.blur(np.abs(thumbnail - before), (WINDOW, WINDOW))
     changed = new | (difference > reuse.change_threshold)
     num_protected = int(np.count_nonzero(staying))
-    return PreviousPrompts(points[inside], last.confidence[inside], num_protected, changed), new
+    prompt_boxes = None
+    if last.prompt_boxes is not None:
+        moved = last.prompt_boxes[inside] + np.tile(shift / cells, 2)
+        prompt_boxes = np.clip(moved, 0.0, np.tile(size, 2))
+    previous = PreviousPrompts(
+        points[inside], last.confidence[inside], num_protected, changed, prompt_boxes
+    )
+    return previous, new
 
 
 def _moved(cells: NDArray[Any], motion: NDArray[np.float64], how: int, border: int) -> NDArray[Any]:
@@ -141,7 +155,7 @@ def _prompts_of(
     unused; what was beyond the `most` prompts of a frame stays out.
     """
     masks: dict[tuple[float, float], InstanceMask] = {}
-    for mask in sorted(segmentation.masks, key=lambda mask: -mask.predicted_iou):
+    for mask in sorted(segmentation.masks, key=lambda mask: -mask.score):
         masks.setdefault(mask.prompt, mask)
     unused = [prompt for prompt in segmentation.prompts if prompt.state == PromptState.UNUSED]
     confidence = {prompt: mask.prompt_confidence for prompt, mask in masks.items()}
@@ -154,3 +168,14 @@ def _prompts_of(
         np.array(list(confidence.values()), np.float32),
         np.array(boxes, np.float64).reshape(-1, 4),
     )
+
+
+def _prompt_boxes(
+    segmentation: Segmentation, points: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the boxes of the prompts at these points, `[N, 4]`; None where one has none."""
+    known = {(prompt.x, prompt.y): prompt.box for prompt in segmentation.prompts}
+    boxes = [known.get((x, y)) for x, y in points.tolist()]
+    if not boxes or None in boxes:
+        return None
+    return np.array(boxes, np.float64)

@@ -109,7 +109,9 @@ class StreamSegmenter:
             self._camera.update(rgb),
             options,
         )
-        return replace(segmentation, masks=masks)
+        number = {old.id: new.id for old, new in zip(segmentation.masks, masks, strict=True)}
+        linked = (replace(mask, parent=number.get(mask.parent, 0)) for mask in masks)
+        return replace(segmentation, masks=tuple(linked))
 
     def reset(self) -> None:
         """Forget the last frame and all objects; ids are not used again."""

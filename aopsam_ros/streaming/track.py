@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.overlap import SampleGrid, Shift
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul, unit_length
 from aopsam_ros.results import InstanceMask
-from aopsam_ros.streaming.overlap import SampleGrid, Shift
 
 NEWEST = 0.5  # weight of the newest mask in an object's mean appearance and speed
 STEADY = 1.25  # factor: a mask whose area changed by more is no measure of its object's motion

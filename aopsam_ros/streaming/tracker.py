@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from aopsam_ros.errors import OptionError
+from aopsam_ros.masks.overlap import SampleGrid, Shift, iou_table
 from aopsam_ros.results import InstanceMask
-from aopsam_ros.streaming.overlap import SampleGrid, Shift, iou_table
 from aopsam_ros.streaming.track import Track
 
 MAX_TRACKS = 512  # more objects at once get ids, but are not remembered: the cost stays bounded

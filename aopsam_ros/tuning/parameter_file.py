@@ -32,7 +32,9 @@ def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
 
 def table(tuned: Tuned) -> list[str]:
     """Return the figures side by side: what was found, and the model's own options."""
-    lines = [f"{'':24} {'1-to-1':>7} {'closest':>8} {'masks':>7} {'prompts':>7} {'ms':>7}"]
+    lines = [
+        f"{'':24} {'PQ':>6} {'1-to-1':>7} {'closest':>8} {'masks':>7} {'prompts':>7} {'ms':>7}"
+    ]
     sides = {"found": tuned.found, "own": tuned.own}
     for word, side in sides.items():
         title = f"{word}, {tuned.photographs} photographs"
@@ -45,6 +47,6 @@ def table(tuned: Tuned) -> list[str]:
 
 def _figures(title: str, score: Score) -> str:
     return (
-        f"{title:24} {score.one_to_one:7.3f} {score.closest:8.3f} {score.masks:7.1f}"
-        f" {score.prompts_decoded:7.1f}"
+        f"{title:24} {score.pq:6.3f} {score.one_to_one:7.3f} {score.closest:8.3f}"
+        f" {score.masks:7.1f} {score.prompts_decoded:7.1f}"
     )

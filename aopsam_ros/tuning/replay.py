@@ -17,7 +17,7 @@ from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import Decoded
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image
-from aopsam_ros.evaluation.metrics import closest, one_to_one
+from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode
 from aopsam_ros.masks.selection import MASK_THRESHOLD
@@ -43,6 +43,7 @@ class CachedPrompt:
     levels: NDArray[np.uint8]
     iou: NDArray[np.float64]  # with each instance, at the source's size, float64 `[3, T]`
     area: NDArray[np.int64]  # source pixels, int64 `[3]`
+    unlabelled: NDArray[np.bool_]  # whether it lies mostly on unlabelled pixels, bool `[3]`
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,12 @@ class Replay:
     """
 
     def __init__(self, segmenter: Segmenter, datasets: Sequence[InstanceDataset]) -> None:
-        """Begin with nothing cached; the options of trials must not merge masks."""
+        """Begin with nothing cached; trials must keep masks of all levels, and merge none."""
         self._segmenter, self._datasets = segmenter, datasets
-        # The last photograph: its place, what prompts are decoded on, and its instances.
-        self._last: tuple[tuple[int, int], FrameEmbedding, list[Crop]] | None = None
+        # The last photograph: its place, what prompts are decoded on, and its instances, twice.
+        self._last: (
+            tuple[tuple[int, int], FrameEmbedding, Sequence[NDArray[np.bool_]], list[Crop]] | None
+        ) = None
 
     def encode(
         self, photograph: EvaluationImage, number: int, boxes: Boxes | None
@@ -74,14 +77,16 @@ class Replay:
         """Encode a photograph of the data set of that number, and keep what options may need."""
         segmenter, source = self._segmenter, self._segmenter.source
         place = number, photograph.index
-        frame, ground_truth = self._encode(photograph, place)
-        confidence_map = features = None
+        frame, _, instances = self._encode(photograph, place)
+        confidence_map = extent_map = features = None
         if source.needs_confidence_map:
-            confidence_map, _ = segmenter.engine.predict(frame.image.tensor, frame.handle)
+            confidence_map, extent_map = segmenter.engine.predict(frame.image.tensor, frame.handle)
         if source.adaptive or source.needs_features:
             features = segmenter.features(frame)
-        seen = FrameInput(frame.geometry, segmenter.options, confidence_map, features, boxes)
-        return CachedPhotograph(place, len(ground_truth), seen)
+        seen = FrameInput(
+            frame.geometry, segmenter.options, confidence_map, extent_map, features, boxes
+        )
+        return CachedPhotograph(place, len(instances), seen)
 
     def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Score:
         """Segment a photograph, and compare with its instances.
@@ -100,8 +105,7 @@ class Replay:
             Stopwatch(),
             TimeBudget(),
         )
-        iou = _kept_iou(cached, decoded, options.mask)
-        return Score(one_to_one(iou), closest(iou), len(iou), decoded.num_decoded)
+        return Score.of(*_kept_masks(cached, decoded, options.mask), decoded.num_decoded)
 
     def _decode(
         self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]
@@ -110,18 +114,28 @@ class Replay:
         bundle, keys = self._segmenter.bundle, list(map(_key, coords, labels))
         missing = [row for row, key in enumerate(keys) if key not in cached.prompts]
         if missing:
-            frame, ground_truth = self._open(cached)
+            frame, ground_truth, instances = self._open(cached)
             upscale = Upscaler(cached.frame.geometry, bundle.low_res_mask_size)
             found = self._segmenter.decode(frame, coords[missing], labels[missing])
             for row, logits, predicted_iou in zip(missing, *found, strict=True):
                 cached.prompts[keys[row]] = cache_prompt(
-                    logits, predicted_iou, bundle.stability_offset, upscale, ground_truth
+                    logits,
+                    predicted_iou,
+                    bundle.stability_offset,
+                    upscale,
+                    ground_truth,
+                    instances,
                 )
         prompts = [cached.prompts[key] for key in keys]
         return CachedMasks(prompts, bundle.low_res_mask_size, bundle.stability_offset)
 
-    def _open(self, cached: CachedPhotograph) -> tuple[FrameEmbedding, list[Crop]]:
-        """Return the embedding and the instances of a photograph; only the last one is kept."""
+    def _open(
+        self, cached: CachedPhotograph
+    ) -> tuple[FrameEmbedding, Sequence[NDArray[np.bool_]], list[Crop]]:
+        """Return a photograph's embedding and its instances, whole and cut out.
+
+        Only the last photograph is kept.
+        """
         if self._last is not None and self._last[0] == cached.place:
             return self._last[1:]
         number, index = cached.place
@@ -132,11 +146,11 @@ class Replay:
 
     def _encode(
         self, photograph: EvaluationImage, place: tuple[int, int]
-    ) -> tuple[FrameEmbedding, list[Crop]]:
+    ) -> tuple[FrameEmbedding, Sequence[NDArray[np.bool_]], list[Crop]]:
         frame = self._segmenter.encode(photograph.rgb)
-        ground_truth = [crop_of(mask) for mask in photograph.ground_truth]
-        self._last = place, frame, ground_truth
-        return frame, ground_truth
+        instances = [crop_of(mask) for mask in photograph.ground_truth]
+        self._last = place, frame, photograph.ground_truth, instances
+        return self._last[1:]
 
 
 class CachedMasks:
@@ -165,11 +179,13 @@ def cache_prompt(
     predicted_iou: NDArray[np.float32],
     offset: float,
     upscale: Upscaler,
-    ground_truth: Sequence[Crop],
+    ground_truth: Sequence[NDArray[np.bool_]],
+    instances: Sequence[Crop],
 ) -> CachedPrompt:
     """Keep what decoding one prompt gave: logits `[3, M, M]` and predicted IoU `[3]`.
 
-    `offset` is that of the stability score, in logits; `ground_truth` the photograph's instances.
+    `offset` is that of the stability score, in logits; `ground_truth` has the photograph's
+    instances, bool `[H, W]`, and `instances` the same cut out.
     """
     thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
     flat = logits.reshape(len(logits), -1)
@@ -177,8 +193,9 @@ def cache_prompt(
     return CachedPrompt(
         predicted_iou=predicted_iou.copy(),
         levels=np.stack([np.packbits(flat > threshold, axis=1) for threshold in thresholds]),
-        iou=pairwise_iou(full, ground_truth),
+        iou=pairwise_iou(full, instances),
         area=np.array([crop.area for crop in full], np.int64),
+        unlabelled=mostly_unlabelled(full, ground_truth),
     )
 
 
@@ -187,18 +204,25 @@ def _key(coords: NDArray[np.float64], labels: NDArray[np.float32]) -> bytes:
     return coords.tobytes() + labels.tobytes()
 
 
-def _kept_iou(
+def _kept_masks(
     cached: CachedPhotograph, decoded: DecodedPrompts, options: MaskOptions
-) -> NDArray[np.float64]:
-    """Resolve overlaps and return the IoU of what is left with the ground truth, `[masks, T]`."""
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Resolve overlaps; return what the masks that are left are worth.
+
+    Returns:
+        Their IoU with the ground truth, `[masks, T]`, and which lie mostly on unlabelled pixels.
+    """
     found = decoded.masks
     binary = found.binary(*cached.frame.geometry.valid_cells(found.logits.shape[-1]))
     suppress = SUPPRESSION[options.combine]
-    masks = found.take(suppress(binary, found.predicted_iou, options.overlap_threshold))
+    masks = found.take(suppress(binary, found.score, options.overlap_threshold))
     keys = list(map(_key, *as_decoder_input(decoded.prompts, masks.prompt)))
     least, rows = max(1, options.min_area), []
+    unlabelled = []
     for key, candidate in zip(keys, masks.candidate.tolist(), strict=True):
         prompt = cached.prompts[key]
         if prompt.area[candidate] >= least:
             rows.append(prompt.iou[candidate])
-    return np.stack(rows) if rows else np.zeros((0, cached.instances))
+            unlabelled.append(prompt.unlabelled[candidate])
+    iou = np.stack(rows) if rows else np.zeros((0, cached.instances))
+    return iou, np.array(unlabelled, np.bool_)

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from aopsam_ros.errors import OptionError
+from aopsam_ros.evaluation.metrics import closest, one_to_one
+from aopsam_ros.evaluation.panoptic import count_panoptic, panoptic_quality
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
-METRICS = ("one_to_one", "closest", "both")
+METRICS = ("pq", "one_to_one", "closest", "both")
 TIMED = 4  # photographs
 _PROMPTS = (2, 16, 64)  # of a timed run: few, some and many
 
@@ -30,12 +32,36 @@ class Score:
     closest: float
     masks: float
     prompts_decoded: float
+    matched: float
+    matched_iou: float
+    false_positives: float
+    missed: float
+
+    @classmethod
+    def of(
+        cls, iou: NDArray[np.float64], unlabelled: NDArray[np.bool_], prompts_decoded: int
+    ) -> Score:
+        """Return one photograph's figures.
+
+        Args:
+            iou: `[masks, ground truth]`.
+            unlabelled: masks that lie mostly on unlabelled pixels, bool `[masks]`.
+            prompts_decoded: of the photograph.
+        """
+        counts = count_panoptic(iou, unlabelled)
+        return cls(one_to_one(iou), closest(iou), len(iou), prompts_decoded, **counts)
+
+    @property
+    def pq(self) -> float:
+        """Panoptic quality; of means over photographs that of all of them together."""
+        counts = self.matched, self.matched_iou, self.false_positives, self.missed
+        return panoptic_quality(*counts)["pq"]
 
     def value(self, metric: str) -> float:
-        """Return what is searched for: a name of `METRICS`; "both" is the mean of the two."""
+        """Return what is searched for: a name of `METRICS`; "both" is the mean of the two mIoU."""
         if metric == "both":
             return (self.one_to_one + self.closest) / 2
-        return self.one_to_one if metric == "one_to_one" else self.closest
+        return float(getattr(self, metric))
 
 
 def mean(scores: Sequence[Score]) -> Score:

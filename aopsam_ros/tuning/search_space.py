@@ -12,19 +12,24 @@ NUMBERS: Mapping[str, tuple[float, float, float]] = {  # lowest, highest, step
     "asf.smoothing_sigma": (0.0, 4.0, 0.5),
     "asf.confidence_threshold": (0.02, 0.6, 0.02),
     "asf.min_spacing": (2, 16, 1),
+    "asf.extent_overlap": (0.3, 1.0, 0.1),
     "asf.elimination_threshold": (0.5, 2.0, 0.05),
     "asf.elimination_cosine": (0.4, 0.95, 0.05),
     "asf.elimination_iou": (0.0, 0.9, 0.1),
     "mask.predicted_iou_threshold": (0.0, 0.95, 0.05),
+    "mask.score_threshold": (0.0, 0.7, 0.05),
     "mask.stability_threshold": (0.0, 0.95, 0.05),
     "mask.overlap_threshold": (0.4, 0.95, 0.05),
 }
 WORDS: Mapping[str, Sequence[str]] = {
     "asf.sampling": OPTIONS["asf.sampling"].choices,
+    "asf.prompts": OPTIONS["asf.prompts"].choices,
+    "asf.prompt_form": OPTIONS["asf.prompt_form"].choices,
     "asf.filtering": OPTIONS["asf.filtering"].choices,
     "mask.candidates": OPTIONS["mask.candidates"].choices,
     "mask.combine": ("nms", "box_nms"),  # merged masks are not cached
 }
+OF_EXTENTS = ("asf.prompts", "asf.prompt_form", "asf.extent_overlap")
 MOST_PROMPTS = (8, 16, 32, 64, 128, 256, 512)
 
 
@@ -35,6 +40,7 @@ class SearchSpace:
     adaptive: bool  # whether the prompt source takes the options of asf
     fixed: frozenset[str]  # names that the user has set and that are not searched
     max_calls: float | None  # most prompts decoded for a photograph on average; None for any number
+    has_extents: bool = True  # whether prompts can have a box that the predictor expects
 
     def suggest(self, trial: Any) -> dict[str, Value]:  # noqa: ANN401  (optuna is optional)
         """Ask optuna's trial for a value of every option that matters with the ones before it."""
@@ -61,9 +67,13 @@ class SearchSpace:
         names = [name for name in OPTIONS if name in NUMBERS or name in WORDS]
         if not self.adaptive:
             return [name for name in names if name.startswith("mask.")]
+        if not self.has_extents:
+            names = [name for name in names if name not in OF_EXTENTS]
         # The rule first: it decides which of its parameters matter.
-        first = ["asf.filtering", "asf.max_prompts"]
-        return first + [name for name in names if name not in first]
+        first = ["asf.filtering", "asf.max_prompts", "asf.prompts"]
+        return [name for name in first if name in names or name == "asf.max_prompts"] + [
+            name for name in names if name not in first
+        ]
 
     def _value(self, trial: Any, name: str) -> Value:  # noqa: ANN401
         if name in WORDS:
@@ -84,6 +94,8 @@ class SearchSpace:
 
 def _needless(name: str, values: Mapping[str, Value]) -> bool:
     """Return whether an option changes nothing with the rule that was chosen."""
+    if values.get("asf.prompts") == "points" and name in OF_EXTENTS[1:]:
+        return True
     if "asf.filtering" not in values:  # the user's own, or none at all
         return False
     rule = RULES.get(str(values["asf.filtering"]))

@@ -15,8 +15,10 @@ from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.images import EvaluationImage, read_image, spread
-from aopsam_ros.evaluation.metrics import closest, iou_matrix, one_to_one
+from aopsam_ros.evaluation.metrics import iou_matrix
+from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.images.files import write_bytes
+from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.option_table import Value
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
@@ -105,16 +107,22 @@ class _Tuner:
         source = segmenter.source
         self._own = segmenter.options.updated(task.settings)
         cropped = source.croppable and self._own.grid.crop_layers
-        if self._own.mask.combine == "merge" or cropped:
+        if self._own.mask.combine == "merge" or self._own.mask.granularity != "all" or cropped:
             raise OptionError(
-                "merged masks and crops cannot be tuned: --set mask.combine=nms grid.crop_layers=0"
+                "merged masks, masks of one granularity and crops cannot be tuned: --set "
+                "mask.combine=nms mask.granularity=all grid.crop_layers=0"
             )
         self._replay = Replay(segmenter, task.datasets)
-        self._space = SearchSpace(source.adaptive, frozenset(task.settings), task.budget.max_calls)
         self._parts = [_split(dataset, task) for dataset in task.datasets]
 
     def run(self) -> Tuned:
         cached, timed, digest = self._encode()
+        space = SearchSpace(
+            self._segmenter.source.adaptive,
+            frozenset(self._task.settings),
+            self._task.budget.max_calls,
+            has_extents=cached[0].frame.extent_map is not None,
+        )
         time = self._time_model(timed)
 
         def judge(values: Mapping[str, Value]) -> Tried:
@@ -124,15 +132,15 @@ class _Tuner:
 
         mine = judge({})
         own, most = mine.score, self._task.budget.max_calls
-        if most is not None and not self._space.adaptive and own.prompts_decoded > most:
+        if most is not None and not space.adaptive and own.prompts_decoded > most:
             raise OptionError(
                 f"the prompt source '{self._segmenter.source.name}' decodes "
                 f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}: limit it with "
                 "--set asf.max_prompts"
             )
         study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
-        start = self._space.near(self._own.flat())
-        study.run(self._task.trials, self._space, start, judge, self._task.metric)
+        start = space.near(self._own.flat())
+        study.run(self._task.trials, space, start, judge, self._task.metric)
         best, milliseconds = self._winner([mine, *study.tried()], timed)
         others = list(self._photographs("check", [held for _, held in self._parts]))
         own_ms = median_time(self._segmenter, timed, self._own)
@@ -230,8 +238,9 @@ class _Tuner:
         for _, photograph in others:
             found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
             iou = iou_matrix(found, photograph.ground_truth)
-            figures = one_to_one(iou), closest(iou), len(found.masks), found.prompts_decoded
-            scores.append(Score(*figures))
+            masks = [crop_of(mask) for mask in found.masks]
+            unlabelled = mostly_unlabelled(masks, photograph.ground_truth)
+            scores.append(Score.of(iou, unlabelled, found.prompts_decoded))
         return mean(scores) if scores else None
 
 

@@ -32,7 +32,8 @@ def test_cached_logits_pass_the_same_thresholds(values, offset):
     objects[0, :10], objects[1, 10:] = True, True
     upscale = Upscaler(GEOMETRY, 8)
     scores = np.float32([0.3, 0.2, 0.1])
-    prompt = cache_prompt(logits, scores, offset, upscale, [crop_of(mask) for mask in objects])
+    instances = [crop_of(mask) for mask in objects]
+    prompt = cache_prompt(logits, scores, offset, upscale, objects, instances)
     cached = CachedMasks([prompt, prompt], 8, offset)
     found = cached.logits(np.array([1, 0, 1]), np.array([0, 1, 2]))
     for threshold in (-offset, 0.0, offset):
@@ -45,6 +46,7 @@ def test_cached_logits_pass_the_same_thresholds(values, offset):
         assert prompt.area[mask] == full.sum()
         wanted = [(full & true).sum() / (full | true).sum() for true in objects]
         np.testing.assert_allclose(prompt.iou[mask], wanted)
+        assert not prompt.unlabelled[mask] or not full.any()
 
 
 class Bench:

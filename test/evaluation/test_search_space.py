@@ -6,7 +6,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import SegmenterOptions, check
 from aopsam_ros.tuning.score import Budget, Score, TimeModel
-from aopsam_ros.tuning.search_space import SearchSpace
+from aopsam_ros.tuning.search_space import OF_EXTENTS, SearchSpace
 from support.dice import Dice
 
 EVERYTHING = SearchSpace(True, frozenset(), None)
@@ -17,6 +17,14 @@ def test_every_suggestion_is_a_possible_option(seed):
     for space in (EVERYTHING, SearchSpace(False, frozenset(), 9.0)):
         for name, value in space.suggest(Dice(seed)).items():
             assert check(name, value) == value and type(value) is OPTIONS[name].value_type
+
+
+def test_extents_are_searched_only_where_there_are_any():
+    assert not {*OF_EXTENTS} & {*SearchSpace(True, frozenset(), None, False).suggest(Dice(1))}
+    for seed in range(40):
+        values = EVERYTHING.suggest(Dice(seed))
+        used = {*OF_EXTENTS} & {*values}
+        assert used == ({"asf.prompts"} if values["asf.prompts"] == "points" else {*OF_EXTENTS})
 
 
 def test_what_the_user_has_set_is_left_alone_and_other_sources_have_options_of_masks_only():
@@ -43,7 +51,7 @@ def test_the_search_starts_near_the_models_own_values():
 
 
 def test_budgets_by_hand():
-    score, time = Score(0.5, 0.5, 10.0, 30.0), TimeModel(100.0, 5.0, 2.0)
+    score, time = Score(0.5, 0.5, 10.0, 30.0, 1, 1, 1, 1), TimeModel(100.0, 5.0, 2.0)
     assert time.estimate(30.0, 10.0) == 270.0
     assert Budget().excess(score, None) <= 0
     assert Budget(max_calls=40).excess(score, None) == pytest.approx(-0.25)

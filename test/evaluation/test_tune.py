@@ -39,7 +39,7 @@ def images(tmp_path_factory):
 def words(bundle, images, out, *more):
     return [
         *("tune", "--data", str(images), "--model", str(bundle), "--threads", "1"),
-        *("--engine", "onnxruntime"),
+        *("--engine", "onnxruntime", "--metric", "one_to_one"),
         *("--held-out", "0.4", "--trials", "30", "--out", str(out), *more),
     ]
 
@@ -169,8 +169,8 @@ def test_a_budget_that_nothing_keeps_is_an_error(
         (["--max-calls", "0"], "--max-calls must be 1 or more"),
         (["--prompts", "oracle"], "unknown prompt source 'oracle'"),
         (["--prompts", "boxes"], "--prompts boxes needs --boxes FILE"),
-        (["--set", "mask.combine=merge"], "merged masks and crops cannot be tuned"),
-        (["--prompts", "clusters"], "merged masks and crops cannot be tuned"),
+        (["--set", "mask.combine=merge"], "one granularity and crops cannot be tuned"),
+        (["--prompts", "clusters"], "one granularity and crops cannot be tuned"),
         (["--prompts", "grid3", "--set", "grid.crop_layers=1"], "crops cannot be tuned"),
     ],
 )

@@ -38,7 +38,9 @@ def low_res(*masks, scores):
     count = len(masks)
     stability = np.linspace(0.5, 0.9, count, dtype=np.float32)
     numbers = np.arange(count)
-    return LowResMasks(logits, np.float32(scores), stability, 10 + numbers, numbers % 3)
+    return LowResMasks(
+        logits, np.float32(scores), stability, np.float32(scores), 10 + numbers, numbers % 3
+    )
 
 
 def boxed(top, bottom, left, right):

@@ -8,9 +8,11 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks.selection import (
     LowResMasks,
+    ScoreWeights,
     concatenate,
     filter_by_iou,
-    filter_by_stability,
+    filter_by_score,
+    mask_corners,
     stability_score,
 )
 from aopsam_ros.options import MaskOptions
@@ -26,8 +28,8 @@ def chosen(logits, ious, options, valid=(6, 6), offset=1.0):
     rows, columns = filter_by_iou(ious, options)
     kept = logits[rows, columns]
     stability = stability_score(kept[:, : valid[0], : valid[1]], offset)
-    masks = LowResMasks(kept, ious[rows, columns], stability, rows, columns)
-    return filter_by_stability(masks, options.stability_threshold)
+    masks = LowResMasks(kept, ious[rows, columns], stability, ious[rows, columns], rows, columns)
+    return filter_by_score(masks, options)
 
 
 @given(LOGITS, st.floats(0, 3))
@@ -77,3 +79,20 @@ def test_of_four_masks_the_first_answers_prompts_without_doubt(candidates, is_am
     options = MaskOptions(candidates=candidates, predicted_iou_threshold=0.0)
     iou = np.array([[0.9, 0.3, 0.6, 0.5]], np.float32)
     assert filter_by_iou(iou, options, is_ambiguous)[1].tolist() == columns
+
+
+WEIGHTS = ScoreWeights(
+    intercept=-2.0, predicted_iou=3.0, stability=0.0, confidence=0.0, extents=1.0
+)
+
+
+def test_the_score_is_a_logistic_regression():
+    half = np.float32([0.5, 1.0])
+    score = WEIGHTS.score(half, half, half, np.array([0.5, 0.0]))
+    np.testing.assert_allclose(score, [0.5, 1 / (1 + np.exp(-1))], rtol=1e-6)
+
+
+def test_corners_enclose_a_mask():
+    masks = np.zeros((2, 5, 7), bool)
+    masks[0, 1:3, 2:6] = True
+    assert mask_corners(masks).tolist() == [[2, 1, 6, 3], [0, 0, 0, 0]]

@@ -8,6 +8,7 @@ import pytest
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.options import AsfOptions
 from aopsam_ros.prompting.previous_prompts import PreviousPrompts
 from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState
@@ -186,13 +187,26 @@ def test_masks_of_before_come_first_then_proposals_in_changes_and_what_waited(wa
     count = 4 if waiting else 1  # those after the first were not decoded for want of time
     previous = PreviousPrompts(points[:count], confidence[:count], 1, changed)
     proposed = PromptSet(np.array([[99.0, 49.0], [0.0, 0.0]]), np.float32([0.8, 0.1]))
-    prompts = previous.merge(proposed, resized_geometry(50, 100, 64))
+    prompts = previous.merge(proposed, resized_geometry(50, 100, 64), AsfOptions())
     others = [[8, 8], [99, 49], [9, 9]] if waiting else [[99, 49]]
     assert prompts.points.tolist() == [[1, 2], *others]
     scores = [0.4, 0.9, 0.8, 0.7] if waiting else [0.4, 0.8]
     np.testing.assert_allclose(prompts.confidence, scores)
     assert prompts.num_protected == 1 and not previous.covers_frame
-    assert previous.prompts().points.tolist() == points[:count].tolist()
+    assert previous.prompts(AsfOptions()).points.tolist() == points[:count].tolist()
+
+
+def test_a_proposal_whose_box_agrees_with_that_of_a_mask_of_before_is_eliminated():
+    boxes = np.array([[0.0, 0.0, 50.0, 50.0], [0.0, 0.0, 50.0, 49.0], [60.0, 0.0, 90.0, 40.0]])
+    points = np.array([[9.0, 9.0], [30.0, 30.0], [70.0, 20.0]])
+    confidence = np.float32([0.2, 0.9, 0.8])
+    everywhere = np.ones((1, 1), bool)
+    previous = PreviousPrompts(points[:1], confidence[:1], 1, everywhere, boxes[:1])
+    proposed = PromptSet(points[1:], confidence[1:], boxes[1:])
+    prompts = previous.merge(proposed, resized_geometry(50, 100, 64), AsfOptions())
+    assert prompts.points.tolist() == points.tolist()
+    assert prompts.duplicate.tolist() == [False, True, False]
+    assert prompts.boxes.tolist() == boxes.tolist()
 
 
 def test_a_frame_without_time_does_not_empty_the_next(tiny, scene):

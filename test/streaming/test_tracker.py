@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.masks import encode_full
+from aopsam_ros.masks.overlap import SampleGrid, iou_table
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.streaming import tracker
-from aopsam_ros.streaming.overlap import SampleGrid, iou_table
 from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
 
 HEIGHT, WIDTH = 240, 320

@@ -24,7 +24,7 @@ def random_masks(rng, count):
 def instance_of(mask, number=1, **fields):
     """Put a mask down as if it had been found; scores are 0.9 unless others are given."""
     box, counts = encode_full(mask)
-    scores = dict.fromkeys(("predicted_iou", "stability_score", "prompt_confidence"), 0.9)
+    scores = dict.fromkeys(("predicted_iou", "stability_score", "prompt_confidence", "score"), 0.9)
     values = {**scores, "prompt": (0.0, 0.0), "label": "", **fields}
     return InstanceMask(number, box, int(mask.sum()), counts=counts, **values)
 
@@ -33,7 +33,7 @@ def segmentation_of(masks, scores=None, prompts=(), decoded=0, timings=None):
     """Put masks together as if they had been found, with scores of 0.9 unless others are given."""
     scores = [0.9] * len(masks) if scores is None else scores
     instances = [
-        instance_of(mask, number, predicted_iou=score)
+        instance_of(mask, number, predicted_iou=score, score=score)
         for number, (mask, score) in enumerate(zip(masks, scores, strict=True), 1)
     ]
     height, width = masks[0].shape if masks else SIZE

@@ -96,7 +96,7 @@ def confidence_map(segmentation: Segmentation, header: Header) -> Image | None:
 
 
 def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
-    """Return the masks' boxes: `id` is the mask's, the score its predicted IoU."""
+    """Return the masks' boxes: `id` and score are the mask's."""
     message = Detection2DArray(header=header)
     for mask in segmentation.masks:
         box, result = _box(mask.bbox), hypothesis(mask)
@@ -106,10 +106,10 @@ def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
 
 
 def hypothesis(mask: InstanceMask) -> ObjectHypothesisWithPose:
-    """Return a mask's label and predicted IoU as a detection's class and score."""
+    """Return a mask's label and score as a detection's class and score."""
     result = ObjectHypothesisWithPose()
     result.hypothesis.class_id = mask.label
-    result.hypothesis.score = float(mask.predicted_iou)
+    result.hypothesis.score = float(mask.score)
     return result
 
 

@@ -1,0 +1,51 @@
+"""`aopsam calibrate`: fit a bundle's scores on labelled photographs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.commands.arguments import (
+    add_data_arguments,
+    add_engine_arguments,
+    engine_options,
+    open_datasets,
+)
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.evaluation.images import choose_images, read_image
+from aopsam_ros.models.bundle_files import change_description
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.tuning.score_calibration import as_mapping, calibrate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("model", type=Path, help="the bundle's folder; its bundle.yaml is changed")
+    add_data_arguments(parser)
+    add_engine_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit the weights, write them into bundle.yaml, and say how scores rank before and after.
+
+    Raises:
+        AopsamError: if a data set or the model is wrong, or there are too few masks.
+    """
+    bundle = load_bundle(arguments.model)
+    chosen = list(choose_images(open_datasets(arguments), arguments.limit))
+    images = (read_image(*place) for place in tqdm(chosen, unit="image", desc="calibrate"))
+    counting = [image for image in images if image is not None]
+    if not counting:
+        raise DatasetError("no image has an instance of at least 0.1 % of its area")
+    engine = engine_options(arguments)
+    with Segmenter.from_bundle(bundle.folder, "predictor", engine) as segmenter:
+        found = calibrate(segmenter, counting)
+    change_description(bundle.folder, {"score_weights": as_mapping(found.weights)})
+    print(f"{found.masks} masks of {len(counting)} images; rank correlation with their IoU:")
+    print(f"predicted IoU {found.before:.3f}, score {found.after:.3f}")
+    for name, weight in as_mapping(found.weights).items():
+        print(f"  {name}: {weight:g}")
+    return 0

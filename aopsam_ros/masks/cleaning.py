@@ -1,0 +1,65 @@
+"""Holes and islands of masks that are too small to mean anything, at low resolution."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.masks.selection import MASK_THRESHOLD
+from aopsam_ros.options import MaskOptions
+
+
+def clean_logits(
+    logits: NDArray[np.float32], geometry: FrameGeometry, options: MaskOptions
+) -> NDArray[np.float32]:
+    """Fill small holes of masks and remove small islands, as SAM's automatic generator does.
+
+    A hole is background that does not reach the image's border; an island is a part of the mask.
+    Their logits change sign, so that outlines elsewhere stay as they are. The largest island always
+    stays.
+
+    Args:
+        logits: float32 `[n, M, M]`.
+        geometry: of the frame.
+        options: `min_hole_area` and `min_island_area`, in source pixels.
+
+    Returns:
+        `[n, M, M]`; what was given where no low-resolution pixel is as small.
+    """
+    size = logits.shape[-1]
+    pixels = float(np.prod(geometry.image_size / size / geometry.scale))  # of a logit, source
+    hole, island = options.min_hole_area / pixels, options.min_island_area / pixels
+    if max(hole, island) <= 1.0:
+        return logits
+    cleaned = logits.copy()
+    rows, columns = geometry.valid_cells(size)
+    for mask in cleaned:
+        shown = mask[:rows, :columns]
+        flipped = _small_holes(shown <= MASK_THRESHOLD, hole)
+        flipped |= _small_islands(shown > MASK_THRESHOLD, island)
+        # A logit of zero is outside: filled, it must be above.
+        shown[flipped] = np.where(shown[flipped] == 0.0, 1e-3, -shown[flipped])
+    return cleaned
+
+
+def _small_holes(outside: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
+    framed = np.pad(outside, 1, constant_values=True)  # what reaches the border is one region
+    labels, areas = _components(framed)
+    small = areas < min_area
+    small[0] = small[labels[0, 0]] = False
+    return np.asarray(small[labels][1:-1, 1:-1])
+
+
+def _small_islands(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
+    labels, areas = _components(mask)
+    small = areas < min_area
+    small[0] = False
+    if len(areas) > 1:
+        small[1 + int(areas[1:].argmax())] = False
+    return np.asarray(small[labels])
+
+
+def _components(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Label parts connected over sides and corners from 1 on; return labels and their pixels."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=8)
+    return labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64)

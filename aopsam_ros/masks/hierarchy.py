@@ -1,0 +1,72 @@
+"""Which mask lies in which: parents, levels, and the masks of one granularity."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.masks.selection import count_pixels
+from aopsam_ros.masks.suppression import count_shared, pack
+
+CONTAINED = 0.9  # share of a mask that lies in its parent
+NO_PARENT = -1
+
+
+class Hierarchy(NamedTuple):
+    """The tree of n masks.
+
+    `parent` int64 `[n]`: index of the smallest mask that contains it, -1 where none does; `level`
+    int64 `[n]`: 0 for the outermost, one more than the parent's for the others.
+    """
+
+    parent: NDArray[np.int64]
+    level: NDArray[np.int64]
+
+    def of_granularity(self, granularity: str) -> NDArray[np.int64]:
+        """Return the indices of the `objects` (outermost), `parts` (innermost), or `all`."""
+        is_inner = self.parent != NO_PARENT
+        if granularity == "objects":
+            return np.flatnonzero(~is_inner)
+        if granularity == "parts":
+            return np.setdiff1d(np.arange(len(self.parent)), self.parent[is_inner])
+        return np.arange(len(self.parent))
+
+    def take(self, rows: NDArray[np.int64]) -> Hierarchy:
+        """Return the tree of the masks at `rows`, in that order: each's next ancestor of those."""
+        place = {row: index for index, row in enumerate(rows.tolist())}
+        parent = np.full(len(rows), NO_PARENT, np.int64)
+        level = np.zeros(len(rows), np.int64)
+        for row, index in place.items():
+            above = self.parent[row]
+            while above != NO_PARENT:
+                if above in place:
+                    parent[index] = place[above] if level[index] == 0 else parent[index]
+                    level[index] += 1
+                above = self.parent[above]
+        return Hierarchy(parent, level)
+
+
+def find_hierarchy(masks: NDArray[np.bool_], contained: float = CONTAINED) -> Hierarchy:
+    """Find each mask's parent.
+
+    Of masks that contain each other, the larger one is the parent; of equally large ones the first.
+    A mask without a pixel has none.
+
+    Args:
+        masks: bool `[n, rows, columns]`, at low resolution.
+        contained: share of a mask that must lie in its parent, 0-1.
+    """
+    words, area = pack(masks), count_pixels(masks)
+    parent = np.full(len(masks), NO_PARENT, np.int64)
+    level = np.zeros(len(masks), np.int64)
+    order = np.argsort(-area, kind="stable")
+    for rank, index in enumerate(order):
+        larger = order[:rank]
+        shared = count_shared(words[index], words[larger])
+        outer = larger[(shared >= contained * area[index]) & (area[index] > 0)]
+        if len(outer):
+            parent[index] = outer[-1]  # the smallest of the larger ones
+            level[index] = level[parent[index]] + 1
+    return Hierarchy(parent, level)

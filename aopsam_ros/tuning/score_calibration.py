@@ -1,0 +1,142 @@
+"""Fitting a model's scores: what the masks of labelled photographs are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.stats import spearmanr
+
+from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.evaluation.images import EvaluationImage
+from aopsam_ros.evaluation.panoptic import mostly_unlabelled
+from aopsam_ros.geometry import paired_iou
+from aopsam_ros.masks.iou import crop_of, pairwise_iou
+from aopsam_ros.masks.selection import ScoreWeights
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
+
+# Every mask of every prompt, good or bad, counts.
+ALL_MASKS = {
+    "asf.prompts": "extents",
+    "asf.filtering": "none",
+    "asf.extent_overlap": 1.0,
+    "asf.confidence_threshold": 0.05,
+    "asf.time_budget_ms": 0,
+    "mask.candidates": "all",
+    "mask.predicted_iou_threshold": 0.0,
+    "mask.stability_threshold": 0.0,
+    "mask.score_threshold": 0.0,
+    "mask.overlap_threshold": 1.0,
+    "mask.granularity": "all",
+}
+PENALTY = 1e-4  # on squared weights: photographs are few
+LEAST_MASKS = 200
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Fitted weights, the masks they were fitted to, and how well scores rank these.
+
+    `before` and `after` are rank correlations (Spearman) of predicted IoU and of the score with the
+    masks' IoU.
+    """
+
+    weights: ScoreWeights
+    masks: int
+    before: float
+    after: float
+
+
+def calibrate(segmenter: Segmenter, photographs: Iterable[EvaluationImage]) -> Calibration:
+    """Fit the weights of a model's scores.
+
+    Args:
+        segmenter: whose prompts come from a predictor that gives extents.
+        photographs: that the model was not trained on.
+
+    Raises:
+        OptionError: if the model gives no extents.
+        DatasetError: if there are too few masks.
+    """
+    options = segmenter.options.updated(ALL_MASKS)
+    samples = []
+    for photograph in photographs:
+        found = segmenter.segment(photograph.rgb, options)
+        if any(prompt.box is None for prompt in found.prompts):
+            raise OptionError(f"the predictor of '{segmenter.bundle.name}' gives no extents")
+        samples.append(_samples(found, photograph))
+    values, iou, weight = (np.concatenate(some) for some in zip(*samples, strict=True))
+    if len(iou) < LEAST_MASKS:
+        raise DatasetError(f"{len(iou)} masks are too few to calibrate scores on: {LEAST_MASKS}")
+    weights = fit(values, iou, weight)
+    score = weights.score(*values.T)
+    return Calibration(
+        weights, len(iou), _rank_correlation(values[:, 0], iou), _rank_correlation(score, iou)
+    )
+
+
+def fit(
+    values: NDArray[np.float64], iou: NDArray[np.float64], weight: NDArray[np.float64]
+) -> ScoreWeights:
+    """Fit a logistic regression to soft labels.
+
+    Args:
+        values: predicted IoU, stability, confidence and agreement with the extents, `[n, 4]`.
+        iou: what masks are worth, 0-1, `[n]`.
+        weight: how much each counts, `[n]`.
+    """
+    inputs = np.hstack((np.ones((len(values), 1)), values))
+    share = weight / weight.sum()
+
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logit = inputs @ weights
+        error = 1.0 / (1.0 + np.exp(-logit)) - iou
+        penalised = np.append(0.0, weights[1:])
+        value = share @ (np.logaddexp(0.0, logit) - iou * logit) + PENALTY * penalised @ penalised
+        return float(value), inputs.T @ (error * share) + 2 * PENALTY * penalised
+
+    found = minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="L-BFGS-B").x
+    return ScoreWeights(*(round(float(value), 4) for value in found))
+
+
+def as_mapping(weights: ScoreWeights) -> dict[str, float]:
+    """Return the weights as bundle.yaml holds them."""
+    return dict(zip((field.name for field in fields(weights)), astuple(weights), strict=True))
+
+
+def _samples(
+    found: Segmentation, photograph: EvaluationImage
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return values, IoU and weight of a photograph's masks; all photographs weigh the same.
+
+    A mask mostly on unlabelled pixels may show a thing that nobody labelled: it does not count.
+    """
+    masks = [crop_of(mask) for mask in found.masks]
+    counts = ~mostly_unlabelled(masks, photograph.ground_truth)
+    iou = pairwise_iou(masks, [crop_of(mask) for mask in photograph.ground_truth])
+    boxes = {(prompt.x, prompt.y): prompt.box for prompt in found.prompts}
+    rows = [
+        (
+            mask.predicted_iou,
+            mask.stability_score,
+            mask.prompt_confidence,
+            float(paired_iou(np.array(_corners(mask.bbox)), np.array(boxes[mask.prompt]))),
+        )
+        for mask in found.masks
+    ]
+    values = np.array(rows, np.float64).reshape(-1, 4)[counts]
+    return values, iou.max(axis=1)[counts], np.full(len(values), 1.0 / max(1, len(values)))
+
+
+def _corners(bbox: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    x, y, width, height = bbox
+    return x, y, x + width, y + height
+
+
+def _rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
+    return float(spearmanr(first, second).statistic)

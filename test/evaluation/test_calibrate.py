@@ -1,0 +1,42 @@
+"""Scores are fitted so that they rank masks better than predicted IoU does."""
+
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from aopsam_ros.bundle.loading import find_bundle, load_bundle
+from aopsam_ros.cli import main
+from aopsam_ros.masks.selection import ScoreWeights
+from aopsam_ros.tuning.score_calibration import fit
+
+
+def test_a_fit_finds_the_weights_that_made_the_labels():
+    rng = np.random.default_rng(0)
+    values = rng.random((4000, 4))
+    true = ScoreWeights(-3.0, 2.0, 0.0, 1.0, 3.0)
+    found = fit(values, true.score(*values.T), np.ones(4000))
+    assert np.abs(found.score(*values.T) - true.score(*values.T)).max() < 0.03
+    assert found.extents > found.predicted_iou > found.confidence > found.stability
+
+
+def test_photographs_weigh_the_same_whatever_their_masks():
+    values = np.vstack((np.zeros((100, 4)), np.zeros((1, 4))))
+    iou = np.append(np.zeros(100), 1.0)
+    weight = np.append(np.full(100, 0.01), 1.0)
+    assert fit(values, iou, weight).score(*np.zeros((4, 1))) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_a_bundle_gets_the_weights_that_were_fitted(data, tmp_path, capsys):
+    copy = tmp_path / "nano"
+    shutil.copytree(find_bundle("nano"), copy)
+    command = ["calibrate", str(copy), "--data", *map(str, data), "--threads", "1"]
+    assert main([*command, "--engine", "onnxruntime"]) == 0
+    written = yaml.safe_load((copy / "bundle.yaml").read_text())["score_weights"]
+    assert load_bundle(copy).score_weights == ScoreWeights(**written)
+    assert "rank correlation" in capsys.readouterr().out
+
+
+def test_a_model_without_extents_is_refused(tiny_folder, data, refused):
+    assert "gives no extents" in refused("calibrate", tiny_folder, "--data", data[0])
