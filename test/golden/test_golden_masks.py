@@ -1,9 +1,9 @@
 """The shipped model on the shipped photographs: the objects a person outlined, the stored masks.
 
-The bars of the outlined objects stand in `annotations.json`: for each photograph, the least mean
-over its objects of the best IoU that any of the model's masks reaches. They stand about 0.04 below
-what the shipped model was measured at, so that a worse one is noticed; what it is bad at shows in
-them, too (the cat's eyes and nose, the single bricks).
+The outlined objects have to be found with the options of `config/everything.yaml`. Their bars stand
+in `annotations.json`: for each photograph, the least mean over its objects of the best IoU that any
+of the model's masks reaches. They stand about 0.04 below what the shipped model was measured at, so
+that a worse one is noticed; what it is bad at shows in them, too (the cat's eyes and nose).
 
 Runs on another processor differ in the last bits, so that a mask at a threshold may come or go:
 nearly all stored masks have to be there again at IoU 0.9, in both directions.
@@ -30,17 +30,26 @@ def segmentations():
         return {name: segmenter.segment(golden_masks.read_rgb(name)) for name in names}
 
 
+@pytest.fixture(scope="module")
+def everything():
+    """Segmentations of the photographs with outlined objects, with all masks that there are."""
+    with Segmenter.from_bundle("nano", engine="onnxruntime") as segmenter:
+        options = segmenter.options.updated(golden_masks.everything_options())
+        names = golden_masks.annotated_names()
+        return {name: segmenter.segment(golden_masks.read_rgb(name), options) for name in names}
+
+
 @pytest.mark.parametrize("name", golden_masks.annotated_names())
-def test_objects_are_found(name, segmentations):
-    ious = golden_masks.hand_ious(name, segmentations[name])
+def test_objects_are_found(name, everything):
+    ious = golden_masks.hand_ious(name, everything[name])
     mean = float(np.mean(list(ious.values())))
     worst = ", ".join(f"{title} {ious[title]:.2f}" for title in sorted(ious, key=ious.get))
     assert mean >= BARS[name], f"mean best IoU {mean:.3f}, bar {BARS[name]}: {worst[:400]}"
 
 
-def test_objects_are_found_on_average(segmentations):
+def test_objects_are_found_on_average(everything):
     means = [
-        np.mean(list(golden_masks.hand_ious(name, segmentations[name]).values()))
+        np.mean(list(golden_masks.hand_ious(name, everything[name]).values()))
         for name in golden_masks.annotated_names()
     ]
     assert float(np.mean(means)) >= BARS["average"]

@@ -21,7 +21,7 @@ from aopsam_ros.ros.resources import large_message_environment
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = [ROOT / "config" / f"{name}.yaml" for name in ("cpu", "jetson")]  # of launch files
-CHOICES = [ROOT / "config" / "fast.yaml"]  # options to start with instead
+CHOICES = [ROOT / "config" / f"{name}.yaml" for name in ("fast", "everything")]  # to start with
 
 
 def with_examples(text):

@@ -13,6 +13,7 @@ from aopsam_ros.streaming.flicker import camera_flicker
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import TrackingOptions
+from support import golden_masks
 
 FRAMES = 12
 HEIGHT, WIDTH = 300, 450
@@ -24,7 +25,8 @@ def segmenter():
         "nano", engine=EngineOptions(engine="onnxruntime", threads=1)
     ) as segmenter:
         # Of masks that are nearly the same, nobody could tell which one is which in the next frame.
-        segmenter.options = segmenter.options.updated({"mask.overlap_threshold": 0.7})
+        options = {**golden_masks.everything_options(), "mask.overlap_threshold": 0.7}
+        segmenter.options = segmenter.options.updated(options)
         yield segmenter
 
 

@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import iou
@@ -51,6 +52,12 @@ def annotated_names() -> list[str]:
 def read_rgb(name: str) -> NDArray[np.uint8]:
     """Return a shipped photograph as uint8 `[H, W, 3]`, read without the package's own reader."""
     return np.ascontiguousarray(cv2.imread(str(PHOTOGRAPHS / name), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def everything_options() -> dict[str, Any]:
+    """Return the options of `config/everything.yaml`."""
+    content = yaml.safe_load((BUNDLE.parents[2] / "config" / "everything.yaml").read_text())
+    return {n: v for n, v in content["/**"]["ros__parameters"].items() if n in OPTIONS}
 
 
 def hand_masks(name: str) -> dict[str, Masks]:
