@@ -14,6 +14,7 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import ContentArea, content_area, pad_to_square
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
+from support import golden_masks
 from support.tiny_bundle import (
     IMAGE,
     MAP,
@@ -102,9 +103,9 @@ def test_everything_comes_back_over_the_square(nano):
 def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle, root):
     segmenter = Segmenter(nano_bundle, nano)
     rgb = cv2.imread(str(root / "photographs" / "coffee.jpg"))[..., ::-1]
-    sure = {"mask.predicted_iou_threshold": 0.7}
-    square = segmenter.segment(rgb, segmenter.options.updated(sure))
-    options = segmenter.options.updated({"encoder.padding": "least"})
+    every = segmenter.options.updated(golden_masks.everything_options())
+    square = segmenter.segment(rgb, every.updated({"mask.predicted_iou_threshold": 0.7}))
+    options = every.updated({"encoder.padding": "least"})
     height, width = rgb.shape[:2]
     masks = [decode_full(m, height, width) for m in segmenter.segment(rgb, options).masks]
     best = []

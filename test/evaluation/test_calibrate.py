@@ -10,6 +10,7 @@ from aopsam_ros.bundle.loading import find_bundle, load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.masks.selection import ScoreWeights
 from aopsam_ros.tuning.score_calibration import fit
+from support.scenes import write_scenes
 
 
 def test_a_fit_finds_the_weights_that_made_the_labels():
@@ -28,10 +29,10 @@ def test_photographs_weigh_the_same_whatever_their_masks():
     assert fit(values, iou, weight).score(*np.zeros((4, 1))) == pytest.approx(0.5, abs=1e-3)
 
 
-def test_a_bundle_gets_the_weights_that_were_fitted(data, tmp_path, capsys):
-    copy = tmp_path / "nano"
+def test_a_bundle_gets_the_weights_that_were_fitted(tmp_path, capsys):
+    copy, scenes = tmp_path / "nano", write_scenes(tmp_path / "drawn", range(16))
     shutil.copytree(find_bundle("nano"), copy)
-    command = ["calibrate", str(copy), "--data", *map(str, data), "--threads", "1"]
+    command = ["calibrate", str(copy), "--data", str(scenes), "--threads", "1"]
     assert main([*command, "--engine", "onnxruntime"]) == 0
     written = yaml.safe_load((copy / "bundle.yaml").read_text())["score_weights"]
     assert load_bundle(copy).score_weights == ScoreWeights(**written)
