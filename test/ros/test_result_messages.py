@@ -31,11 +31,11 @@ def frame_of(height, width, masks=(), prompts=(), confidence_map=None):
 
 
 # Numbers that 32 bits hold exactly.
-SCORES = {"predicted_iou": 0.75, "stability_score": 0.5, "prompt_confidence": 0.25}
+SCORES = {"predicted_iou": 0.75, "stability_score": 0.5, "prompt_confidence": 0.25, "score": 0.5}
 RING = drawn(".####...", ".#..#...", ".####...", "........", "........")
 LARGE = instance_of(RING, 1, prompt=(1.5, 0.25), **SCORES)
 CUP = drawn("........", "....##..", "...##...", "........", "........")
-SMALL = instance_of(CUP, 2, label="cup", **SCORES)
+SMALL = instance_of(CUP, 2, label="cup", parent=1, level=1, **SCORES)
 PROMPTS = tuple(Prompt(x + 0.5, 2.0, x / 4, PromptState(x)) for x in range(4))
 VALUES = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4)
 FRAME = frame_of(5, 8, (LARGE, SMALL), PROMPTS, VALUES)
@@ -59,6 +59,7 @@ def test_masks_arrive_as_they_were():
         assert (sent.id, sent.area, sent.label) == (mask.id, mask.area, mask.label)
         assert sent.predicted_iou == mask.predicted_iou
         assert sent.stability_score == mask.stability_score
+        assert (sent.score, sent.parent, sent.level) == (mask.score, mask.parent, mask.level)
         assert (sent.prompt_x, sent.prompt_y) == mask.prompt
         assert sent.prompt_confidence == mask.prompt_confidence
         assert sent.counts.typecode == "I" and sent.counts.tolist() == mask.counts.tolist()

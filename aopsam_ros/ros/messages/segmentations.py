@@ -36,13 +36,14 @@ def mask_message(instance: InstanceMask) -> Mask:
     message.area = instance.area
     message.predicted_iou = float(instance.predicted_iou)
     message.stability_score = float(instance.stability_score)
+    message.score = float(instance.score)
     message.prompt_x, message.prompt_y = map(float, instance.prompt)
     message.prompt_confidence = float(instance.prompt_confidence)
     message.label = instance.label
     # What not every segmenter finds out.
     message.label_score = float(getattr(instance, "label_score", 0.0))
-    message.parent = int(getattr(instance, "parent", 0))
-    message.level = int(getattr(instance, "level", 0))
+    message.parent = instance.parent
+    message.level = instance.level
     message.counts = _uint32_array(instance.counts)
     return message
 
