@@ -40,7 +40,7 @@ LEAST_MASKS = 200
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted weights, the masks they were fitted to, and how well scores rank these.
+    """Weights, the masks that they were found on, and how well scores rank these.
 
     `before` and `after` are rank correlations (Spearman) of predicted IoU and of the score with the
     masks' IoU.

@@ -105,7 +105,7 @@ def test_detections_give_the_boxes_back():
         assert (left, top, box.size_x, box.size_y) == mask.bbox
         assert found.header == HEADER
         assert found.id == str(mask.id)
-        assert found.results[0].hypothesis.score == mask.predicted_iou
+        assert found.results[0].hypothesis.score == mask.score
         assert found.results[0].hypothesis.class_id == mask.label
 
 
