@@ -12,6 +12,7 @@ from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
 from support import mobile_sam_cases as cases  # noqa: E402
+from support import sam2_cases as sam2  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -65,3 +66,39 @@ def test_published_weights_have_an_architecture_and_its_licence():
     assert set(others) <= set(ARCHITECTURES)
     for name, weights in others.items():
         assert weights.licence == ARCHITECTURES[name].licence
+
+
+@pytest.fixture
+def sam2_decoder():
+    from aopsam_ros.models.adapters.sam2_graphs import ImageDecoder
+
+    model = sam2.with_random_weights(sam2.PromptEncoder(), sam2.MaskDecoder())
+    return ImageDecoder(model).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sam2.PROMPTS)
+def test_sam_2s_decoder_answers_as_its_authors(sam2_decoder, name):
+    coords, labels, mask = sam2.PROMPTS[name]
+    masks = () if mask is None else (mask, torch.ones(len(mask)))
+    found = sam2_decoder(sam2.folded_embedding(), coords, labels, *masks)
+    with np.load(sam2.REFERENCE) as stored:
+        for part, answer in zip(("logits", "iou"), found, strict=True):
+            expected = stored[f"{name}_{part}"]
+            assert expected.std() > 0.02
+            np.testing.assert_allclose(sam2.sampled(f"{name}_{part}", answer), expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_sam_2s_prompts_mean_the_same_in_any_batch(sam2_decoder):
+    coords, labels, _ = sam2.PROMPTS["points"]
+    point, one, _ = sam2.PROMPTS["point"]
+    alone = sam2_decoder(sam2.folded_embedding(), point, one)
+    padded = (
+        torch.cat([point, torch.full((2, 2, 2), 7.0)], 1),
+        torch.cat([one, -torch.ones(2, 2)], 1),
+    )
+    both = [torch.cat(pair) for pair in zip((coords, labels), padded, strict=True)]
+    batched = sam2_decoder(sam2.folded_embedding(), *both)
+    for a, b in zip(batched, alone, strict=True):
+        torch.testing.assert_close(a[2:], b, rtol=1e-5, atol=1e-5)
