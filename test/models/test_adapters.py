@@ -12,7 +12,8 @@ from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
 from support import mobile_sam_cases as cases  # noqa: E402
-from support import sam2_cases as sam2  # noqa: E402
+from support.sam2 import cases as sam2  # noqa: E402
+from support.sam2.modules import MaskDecoder, PromptEncoder  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -72,7 +73,7 @@ def test_published_weights_have_an_architecture_and_its_licence():
 def sam2_decoder():
     from aopsam_ros.models.adapters.sam2_graphs import ImageDecoder
 
-    model = sam2.with_random_weights(sam2.PromptEncoder(), sam2.MaskDecoder())
+    model = sam2.with_random_weights(PromptEncoder(), MaskDecoder())
     return ImageDecoder(model).eval()
 
 
@@ -94,10 +95,8 @@ def test_sam_2s_prompts_mean_the_same_in_any_batch(sam2_decoder):
     coords, labels, _ = sam2.PROMPTS["points"]
     point, one, _ = sam2.PROMPTS["point"]
     alone = sam2_decoder(sam2.folded_embedding(), point, one)
-    padded = (
-        torch.cat([point, torch.full((2, 2, 2), 7.0)], 1),
-        torch.cat([one, -torch.ones(2, 2)], 1),
-    )
+    padding = torch.full((2, 2, 2), 7.0), -torch.ones(2, 2)
+    padded = [torch.cat(pair, 1) for pair in zip((point, one), padding, strict=True)]
     both = [torch.cat(pair) for pair in zip((coords, labels), padded, strict=True)]
     batched = sam2_decoder(sam2.folded_embedding(), *both)
     for a, b in zip(batched, alone, strict=True):

@@ -1,64 +1,16 @@
-"""The same prompts put to our wrapping of SAM 2's decoder and to the decoder itself.
+"""SAM 2's prompt encoder and mask decoder, as far as our wrapping uses the authors' modules.
 
-The tests wrap the modules below, which have what the wrapping uses of the authors' modules, under
-the same names. As a program, which needs the authors' package `sam2`, this writes their answers:
-
-    PYTHONPATH=test python -m support.sam2_cases
+Attributes and tensors have the authors' names.
 """
 
-from pathlib import Path
-from types import SimpleNamespace
+import itertools
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from support.random_weights import random_state, uniform
-
-REFERENCE = Path(__file__).parents[1] / "models" / "sam2_reference.npz"
-WIDTH, HEADS, SIDE = 256, 8, 4
-SIZE = 16 * SIDE
-SAMPLES = 150  # values of each answer that are stored
-
-
-def tensor(name, *shape, low=-1.0, high=1.0):
-    return torch.from_numpy(uniform(name, shape, low, high))
-
-
-EMBEDDING = tensor("e", 1, WIDTH, SIDE, SIDE)
-FINER = (tensor("s0", 1, 32, 4 * SIDE, 4 * SIDE), tensor("s1", 1, 64, 2 * SIDE, 2 * SIDE))
-MASK = tensor("mask", 2, 1, 4 * SIDE, 4 * SIDE, low=-10.0, high=10.0)
-# Coordinates, labels, and a mask to start from.
-PROMPTS = {
-    "point": (tensor("p", 2, 1, 2, low=0, high=SIZE), torch.ones(2, 1), None),
-    "box": (tensor("b", 2, 2, 2, low=0, high=SIZE), torch.tensor([[2.0, 3.0]] * 2), None),
-    "points": (tensor("ps", 2, 3, 2, low=0, high=SIZE), torch.tensor([[1.0, 0, 1]] * 2), None),
-    "masked": (tensor("m", 2, 1, 2, low=0, high=SIZE), torch.ones(2, 1), MASK),
-}
-
-
-def folded_embedding():
-    """The embedding of a bundle: finer maps as further channels."""
-    finest, finer = FINER
-    return torch.cat([EMBEDDING, F.pixel_unshuffle(finest, 4), F.pixel_unshuffle(finer, 2)], 1)
-
-
-def with_random_weights(prompt_encoder, mask_decoder):
-    """Return a model of these parts, as far as a decoder's wrapping looks at it."""
-    for part in (prompt_encoder, mask_decoder):
-        shapes = {name: tuple(value.shape) for name, value in part.state_dict().items()}
-        state = {name: torch.from_numpy(v) for name, v in random_state(shapes).items()}
-        part.load_state_dict(state)
-        part.eval()
-    return SimpleNamespace(
-        sam_prompt_encoder=prompt_encoder, sam_mask_decoder=mask_decoder, image_size=SIZE
-    )
-
-
-def sampled(name, answer):
-    values = answer.detach().numpy().ravel()
-    return values[(uniform(name, (SAMPLES,)) * values.size).astype(int)]
+WIDTH, HEADS, SIDE = 256, 8, 4  # channels, heads, cells of a side of the embedding
 
 
 class ChannelNorm(nn.Module):
@@ -74,7 +26,7 @@ class ChannelNorm(nn.Module):
 class Perceptron(nn.Module):
     def __init__(self, *sizes, last=nn.Identity):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:]))  # noqa: B905
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.last = last()
 
     def forward(self, x):
@@ -166,9 +118,8 @@ class PromptEncoder(nn.Module):
 
     def get_dense_pe(self):
         across = ((torch.arange(SIDE) + 0.5) / SIDE).expand(SIDE, SIDE)
-        return self.pe_layer._pe_encoding(torch.stack([across, across.T], -1)).permute(2, 0, 1)[
-            None
-        ]
+        encoded = self.pe_layer._pe_encoding(torch.stack([across, across.T], -1))
+        return encoded.permute(2, 0, 1)[None]
 
 
 class MaskDecoder(nn.Module):
@@ -188,40 +139,3 @@ class MaskDecoder(nn.Module):
         self.output_hypernetworks_mlps = nn.ModuleList(networks)
         self.iou_prediction_head = Perceptron(WIDTH, WIDTH, WIDTH, 4, last=nn.Sigmoid)
         self.pred_obj_score_head = Perceptron(WIDTH, WIDTH, WIDTH, 1)
-
-
-def main():
-    from sam2.modeling.sam.mask_decoder import MaskDecoder as TheirDecoder
-    from sam2.modeling.sam.prompt_encoder import PromptEncoder as TheirEncoder
-    from sam2.modeling.sam.transformer import TwoWayTransformer
-
-    transformer = TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=HEADS, mlp_dim=2048)
-    decoder = TheirDecoder(
-        transformer_dim=WIDTH,
-        transformer=transformer,
-        use_high_res_features=True,
-        iou_prediction_use_sigmoid=True,
-        pred_obj_scores=True,
-        pred_obj_scores_mlp=True,
-    )
-    encoder = TheirEncoder(WIDTH, (SIDE, SIDE), (SIZE, SIZE), 16)
-    model = with_random_weights(encoder, decoder)
-    ours = with_random_weights(PromptEncoder(), MaskDecoder())
-    for part in ("sam_prompt_encoder", "sam_mask_decoder"):
-        names = [set(getattr(each, part).state_dict()) for each in (model, ours)]
-        assert names[0] == names[1]
-    stored = {}
-    for name, (coords, labels, mask) in PROMPTS.items():
-        with torch.no_grad():
-            sparse, dense = encoder(points=(coords, labels), boxes=None, masks=mask)
-            answers = decoder.predict_masks(
-                EMBEDDING, encoder.get_dense_pe(), sparse, dense, True, list(FINER)
-            )
-        for part, answer in zip(("logits", "iou"), answers[:2], strict=True):
-            stored[f"{name}_{part}"] = sampled(f"{name}_{part}", answer)
-            print(f"{name}_{part}: standard deviation {stored[f'{name}_{part}'].std():.3g}")
-    np.savez_compressed(REFERENCE, **stored)
-
-
-if __name__ == "__main__":
-    main()
