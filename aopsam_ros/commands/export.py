@@ -70,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="of the model (the folder's)")
     parser.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
-    parser.add_argument("--licence", default="Apache-2.0", help="of the weights (%(default)s)")
+    parser.add_argument(
+        "--licence", help="of the weights (those published for the architecture: theirs)"
+    )
     parser.add_argument(
         "--defaults",
         nargs="+",
@@ -103,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts = {
         "name": arguments.name or out.resolve().name,
         "version": arguments.version,
-        "licence": arguments.licence,
+        "licence": arguments.licence or _licence(arguments),
         "defaults": _merge_defaults(model.defaults, defaults),
         "provenance": provenance,
     }
@@ -184,6 +186,12 @@ def _architecture(arguments: argparse.Namespace) -> str | None:
     if arguments.source is not None and chosen not in ARCHITECTURES:
         raise OptionError("--source goes with --architecture, and not with mobile_sam")
     return chosen
+
+
+def _licence(arguments: argparse.Namespace) -> str:
+    """Return the licence of the weights published for the architecture."""
+    architecture = ARCHITECTURES.get(_architecture(arguments) or "")
+    return architecture.licence if architecture is not None else "Apache-2.0"
 
 
 def _merge_defaults(own: Defaults, given: Defaults) -> dict[str, dict[str, object]]:

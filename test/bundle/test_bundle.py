@@ -112,6 +112,7 @@ def test_broken_yaml_is_refused(tmp_path, text, reason):
         ("embedding_shape", [1, 3, 8, 9]),
         ("embedding_shape", [1, -3, 8, 8]),
         ("similarity_channels", 4),
+        ("resize", "crop"),
         ("similarity_channels", 0),
         ("low_res_mask_size", 10**6),
         ("confidence_map_size", "big"),

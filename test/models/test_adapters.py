@@ -1,15 +1,19 @@
 """Adapters: the authors' modules as our graphs, held by what their own code answered."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.cli import main  # noqa: E402
 from aopsam_ros.models.adapters.table import ARCHITECTURES  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
+from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
 from support import mobile_sam_cases as cases  # noqa: E402
 from support.sam2 import cases as sam2  # noqa: E402
@@ -32,6 +36,40 @@ def test_sams_decoder_gives_four_masks_and_takes_one_to_start_from(has_mask):
         for part, answer in zip(("logits", "iou"), found, strict=True):
             expected = stored[f"{name}_{part}"]
             np.testing.assert_allclose(cases.sampled(f"{name}_{part}", answer), expected, **CLOSE)
+
+
+class SmallEncoder(torch.nn.Module):
+    """In place of the authors' encoder: its signature, for small images."""
+
+    img_size = 64
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 256, 16, 16)
+
+    def forward(self, image):
+        return self.patches(image)
+
+
+def test_a_bundle_says_its_architecture_and_the_licence_of_its_weights(tmp_path, monkeypatch):
+    from aopsam_ros.models.adapters import edge_sam
+
+    monkeypatch.setattr(edge_sam, "IMAGE_SIZE", SmallEncoder.img_size)
+    networks = SimpleNamespace(RepViT=lambda *_, **__: SmallEncoder())
+    monkeypatch.setattr(edge_sam, "import_part", lambda *_: networks)
+    model = Sam(SmallEncoder(), SmallEncoder.img_size)
+    state = {**model.state_dict(), "rpn_head.conv.weight": torch.zeros(1)}  # left out
+    torch.save(state, tmp_path / "edge.pth")
+    command = ["export", "--architecture", "edge_sam", "--checkpoint", str(tmp_path / "edge.pth")]
+    out = tmp_path / "b"
+    assert main([*command, "--source", str(tmp_path), "--out", str(out)]) == 0
+    bundle = load_bundle(out)
+    assert bundle.licence == "S-Lab-1.0 (non-commercial)"
+    assert bundle.provenance["architecture"] == "edge_sam"
+    assert bundle.provenance["checkpoint"]["origin"] == "not the published file"
+    assert set(bundle.split_graphs) == {"decoder_frame", "decoder_prompts", "decoder_masks"}
+    with Segmenter.from_bundle(out, "grid2", "onnxruntime") as segmenter:
+        assert segmenter.engine.num_masks == MASKS and segmenter.engine.accepts_mask_input
 
 
 @pytest.fixture

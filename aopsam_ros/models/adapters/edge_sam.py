@@ -22,6 +22,6 @@ def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> 
     # Without the package around it, which needs a detection framework for those heads.
     networks = import_part("edge_sam/modeling", "rep_vit", source, architecture.code)
     encoder = networks.RepViT(architecture.variant, IMAGE_SIZE, fuse=True, upsample_mode="bicubic")
-    model = Sam(encoder)
+    model = Sam(encoder, IMAGE_SIZE)
     fill(model, "EdgeSAM", checkpoint, unused=OTHER_HEADS)
     return Adapted(sam_parts(model), THRESHOLDS)
