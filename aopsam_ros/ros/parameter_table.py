@@ -97,8 +97,8 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         0.0,
         0.0,
         1.0,
-        "how much lower the thresholds of predicted IoU and stability are for a mask that the frame"
-        " before had, against flicker; not with grid.crop_layers; 0 = off",
+        "how much lower the thresholds of predicted IoU, stability and score are for a mask that"
+        " the frame before had, against flicker; not with grid.crop_layers; 0 = off",
     ),
     "reuse.enabled": _flag(
         False,

@@ -11,18 +11,19 @@ from aopsam_ros.results import InstanceMask, PromptState, Segmentation
 from aopsam_ros.streaming.camera_motion import CameraMotion
 from aopsam_ros.streaming.flicker import PARTNER_IOU, moved
 
+# Of a mask's attributes, in `MaskOptions`.
+THRESHOLDS = {
+    "predicted_iou": "predicted_iou_threshold",
+    "stability_score": "stability_threshold",
+    "score": "score_threshold",
+}
+
 
 def lowered(options: SegmenterOptions, hysteresis: float) -> SegmenterOptions:
-    """Return options with thresholds of predicted IoU and stability that are so much lower."""
+    """Return options with thresholds of a mask's quality that are so much lower."""
     mask = options.mask
-    return replace(
-        options,
-        mask=replace(
-            mask,
-            predicted_iou_threshold=max(0.0, mask.predicted_iou_threshold - hysteresis),
-            stability_threshold=max(0.0, mask.stability_threshold - hysteresis),
-        ),
-    )
+    low = {name: max(0.0, getattr(mask, name) - hysteresis) for name in THRESHOLDS.values()}
+    return replace(options, mask=replace(mask, **low))
 
 
 class Hysteresis:
@@ -58,18 +59,32 @@ class Hysteresis:
 
 
 def _is_strong(mask: InstanceMask, options: MaskOptions) -> bool:
-    return (
-        mask.predicted_iou >= options.predicted_iou_threshold
-        and mask.stability_score >= options.stability_threshold
-    )
+    return all(getattr(mask, of) >= getattr(options, name) for of, name in THRESHOLDS.items())
 
 
 def _without(segmentation: Segmentation, kept: tuple[InstanceMask, ...]) -> Segmentation:
     """Leave other masks out; a prompt that gave only those is rejected."""
     lost = {mask.prompt for mask in segmentation.masks} - {mask.prompt for mask in kept}
+    parents = {mask.id: mask.parent for mask in segmentation.masks}
+    number = {mask.id: index for index, mask in enumerate(kept, 1)}
+
+    def ancestors(mask: InstanceMask) -> list[int]:
+        """Return the new ids of all kept masks around one, the innermost first."""
+        found, around = [], mask.parent
+        while around:
+            found += [number[around]] if around in number else []
+            around = parents[around]
+        return found
+
+    def relinked(mask: InstanceMask) -> InstanceMask:
+        around = ancestors(mask)
+        return replace(
+            mask, id=number[mask.id], parent=around[0] if around else 0, level=len(around)
+        )
+
     return replace(
         segmentation,
-        masks=tuple(replace(mask, id=number) for number, mask in enumerate(kept, 1)),
+        masks=tuple(relinked(mask) for mask in kept),
         prompts=tuple(
             replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in lost else prompt
             for prompt in segmentation.prompts

@@ -7,7 +7,7 @@ import pytest
 
 from aopsam_ros.options import MaskOptions, SegmenterOptions
 from aopsam_ros.results import Prompt, PromptState, Segmentation
-from aopsam_ros.streaming.hysteresis import Hysteresis, lowered
+from aopsam_ros.streaming.hysteresis import THRESHOLDS, Hysteresis, lowered
 from support.drawn_masks import instance_of, rectangle
 
 SIZE = (60, 80)
@@ -54,6 +54,21 @@ def test_of_a_dropped_mask_the_prompt_is_rejected_and_ids_stay_without_gaps():
     assert [prompt.state for prompt in found.prompts] == [rejected, kept, kept]
 
 
+def test_masks_inside_a_dropped_one_belong_to_what_is_around_it():
+    """The weak plate holds the spoon, and lies in the cup."""
+    whole = frame(cup=0.9, plate=0.4, spoon=0.8)
+    parents = ((0, 0), (1, 1), (2, 2))
+    masks = [
+        replace(mask, parent=parent, level=level)
+        for mask, (parent, level) in zip(whole.masks, parents, strict=True)
+    ]
+    found = Hysteresis().update(GREY, replace(whole, masks=tuple(masks)), FULL)
+    assert [(m.label, m.id, m.parent, m.level) for m in found.masks] == [
+        ("cup", 1, 0, 0),
+        ("spoon", 2, 1, 1),
+    ]
+
+
 def test_an_unsteady_mask_is_weak_too():
     unsteady = frame(cup=0.9)
     (mask,) = unsteady.masks
@@ -67,4 +82,5 @@ def test_both_thresholds_are_lowered_and_nothing_else(amount, expected):
     low = lowered(options, amount).mask
     thresholds = low.predicted_iou_threshold, low.stability_threshold
     assert thresholds == pytest.approx(expected)
-    assert replace(low, predicted_iou_threshold=0.5, stability_threshold=0.7) == FULL
+    assert low.score_threshold == max(0.0, FULL.score_threshold - amount)
+    assert replace(low, **{name: getattr(FULL, name) for name in THRESHOLDS.values()}) == FULL

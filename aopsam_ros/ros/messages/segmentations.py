@@ -43,7 +43,7 @@ def mask_message(instance: InstanceMask) -> Mask:
     # What not every segmenter finds out.
     message.label_score = float(getattr(instance, "label_score", 0.0))
     message.parent = instance.parent
-    message.level = instance.level
+    message.level = min(instance.level, 255)
     message.counts = _uint32_array(instance.counts)
     return message
 
