@@ -3,9 +3,13 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import supervision
 
 
 class PromptState(enum.IntEnum):
@@ -80,3 +84,27 @@ class Segmentation:
     model: str  # name of the bundle
     prompt_source: str  # name of the prompt source
     status: Status = Status.COMPLETE  # whether a time budget left prompts undecoded
+
+    def to_supervision(self) -> "supervision.Detections":
+        """Return the masks as `Detections` of the library supervision, which has to be installed.
+
+        Masks are bool `[N, height, width]`; `confidence` is their score, `tracker_id` their id,
+        `class_id` the place of their label among the frame's, which `data["class_name"]` has.
+        """
+        from supervision import Detections
+
+        inside = np.zeros((len(self.masks), self.height, self.width), np.bool_)
+        for full, mask in zip(inside, self.masks, strict=True):
+            x, y, w, h = mask.bbox
+            runs = np.arange(mask.counts.size) % 2 == 1
+            full[y : y + h, x : x + w] = np.repeat(runs, mask.counts).reshape(h, w)
+        boxes = np.array([mask.bbox for mask in self.masks], np.float32).reshape(-1, 4)
+        labels = np.array([mask.label for mask in self.masks], np.str_)
+        return Detections(
+            xyxy=np.hstack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:])),
+            mask=inside,
+            confidence=np.array([mask.score for mask in self.masks], np.float32),
+            class_id=np.unique(labels, return_inverse=True)[1],
+            tracker_id=np.array([mask.id for mask in self.masks], np.int64),
+            data={"class_name": labels},
+        )

@@ -1,9 +1,11 @@
-"""`aopsam segment`: image files in, masks as JSON and an overlay out."""
+"""`aopsam segment`: images, videos, recordings and cameras in, masks and what shows them out."""
 
 import argparse
+import contextlib
 import itertools
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,9 +15,13 @@ from aopsam_ros.commands.arguments import (
     engine_options,
     open_boxes,
     parse_settings,
+    require,
 )
-from aopsam_ros.errors import AopsamError, InputError
-from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
+from aopsam_ros.commands.segment_stream import is_stream, segment_stream
+from aopsam_ros.data.dataset_writing import WITH_PYCOCOTOOLS, WRITERS, DatasetWriter
+from aopsam_ros.drawing.overlay import draw_overlay
+from aopsam_ros.errors import AopsamError, InputError, OptionError
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb, write_bytes, write_rgb
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import KNOWN
@@ -29,9 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "options for --set:\n" + "\n".join(_describe(name) for name in OPTIONS)
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="image files, folders of images, videos, recordings (rosbag2 folders, .mcap, .db3,"
+        " .bag), or a camera's number",
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("out/segment"), help="folder for the results (%(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("json", *WRITERS),
+        default="json",
+        help="json: a file and an overlay for each image, a line for each frame of a video; or a"
+        " data set of images and labels, for labelling tools and training (%(default)s)",
     )
     parser.add_argument(
         "--prompts",
@@ -39,44 +58,87 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help=f"where prompts come from: auto, {KNOWN} (%(default)s)",
     )
-    parser.add_argument("--no-overlay", action="store_true", help="write the JSON only")
+    parser.add_argument("--no-overlay", action="store_true", help="no overlay of an image")
+    group = parser.add_argument_group("frames in a row: videos, recordings, cameras")
+    group.add_argument(
+        "--save-video",
+        action="store_true",
+        help="write an MP4 with the masks and their ids; a folder's images are then frames, too",
+    )
+    group.add_argument(
+        "--show", action="store_true", help="show that in a window; q ends it, Ctrl-C a camera"
+    )
+    group.add_argument("--topic", default="", help="of the images in a recording (the only one)")
+    every = "take every N-th frame of a video or a recording (%(default)s)"
+    group.add_argument("--every", type=int, default=1, metavar="N", help=every)
+    group.add_argument(
+        "--limit", type=int, default=0, metavar="N", help="frames of each at most (0: all)"
+    )
     add_model_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Segment every image; one that cannot be read does not stop the others.
+    """Segment every input; one that cannot be read does not stop the others.
 
     Returns:
-        0, or 2 if an image failed.
+        0, or 2 if an image or a frame failed.
 
     Raises:
-        AopsamError: if nothing can be done: no image, a wrong option, a missing model.
+        AopsamError: if nothing can be done: no input, a wrong option, a missing model.
     """
-    images, settings = _split(arguments.images, arguments.set)
+    words, settings = _split(arguments.inputs, arguments.set)
+    if arguments.limit < 0 or arguments.every < 1:
+        raise OptionError("--limit must be 0 or more, --every 1 or more")
     engine = engine_options(arguments)
     boxes = open_boxes(arguments.boxes, [arguments.prompts])
-    inputs = {image.resolve() for image in images}
-    failures = 0
-    with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
+    if arguments.format in WITH_PYCOCOTOOLS:
+        require(["pycocotools"], f"--format {arguments.format} needs", "`pip install pycocotools`")
+    inputs = [path for word in words for path in _images_of(word, arguments.save_video)]
+    failed = failures = 0
+    with (
+        Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter,
+        _dataset(arguments) as dataset,
+    ):
         segmenter.options = segmenter.options.updated(settings)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        bar = tqdm(images, unit="image", disable=len(images) == 1, file=sys.stderr)
-        for image, stem in zip(bar, _output_stems(images), strict=True):
-            overlay = None if arguments.no_overlay else arguments.out / f"{stem}_overlay.png"
+        originals = {path.resolve() for path in inputs}
+        bar = tqdm(inputs, unit="image", disable=len(inputs) == 1, file=sys.stderr)
+        for path, stem in zip(bar, _output_stems(inputs), strict=True):
             try:
-                if overlay and overlay.resolve() in inputs:
-                    raise InputError(f"{overlay} is one of the images and would be overwritten")
-                found = _segment(segmenter, image, boxes, arguments.out / f"{stem}.json", overlay)
+                if is_stream(path) or path.is_dir():
+                    said, lost = segment_stream(segmenter, path, stem, arguments, boxes, dataset)
+                    failures += lost
+                else:
+                    said = _segment(segmenter, path, stem, arguments, boxes, dataset, originals)
             except (AopsamError, OSError, MemoryError) as error:
-                failures += 1
+                failed += 1
                 reason = str(error) or type(error).__name__
-                named = reason if str(image) in reason else f"{image}: {reason}"
+                named = reason if str(path) in reason else f"{path}: {reason}"
                 tqdm.write(f"aopsam: error: {named}", file=sys.stderr)
             else:
-                tqdm.write(f"{image}: {found} -> {stem}.json")
-    if failures and len(images) > 1:
-        print(f"aopsam: {failures} of {len(images)} images failed", file=sys.stderr)
-    return FAILED if failures else 0
+                tqdm.write(f"{path}: {said}")
+    if failed and len(inputs) > 1:
+        print(f"aopsam: {failed} of {len(inputs)} inputs failed", file=sys.stderr)
+    return FAILED if failed or failures else 0
+
+
+@contextlib.contextmanager
+def _dataset(arguments: argparse.Namespace) -> Iterator[DatasetWriter | None]:
+    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well."""
+    writer = WRITERS.get(arguments.format)
+    if writer is None:
+        yield None
+        return
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(writer(arguments.out)) as dataset:
+        yield dataset
+
+
+def _images_of(path: Path, as_frames: bool) -> list[Path]:
+    """Return a folder's images; a path itself where it has none or is something else."""
+    if as_frames or is_stream(path) or not path.is_dir():
+        return [path]
+    return sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) or [path]
 
 
 def _describe(name: str) -> str:
@@ -97,24 +159,35 @@ def _output_stems(images: Sequence[Path]) -> list[str]:
     """Name each image's results by its stem, numbered where two images share one."""
     stems: dict[str, None] = {}  # in order
     for image in images:
-        numbered = (f"{image.stem}_{number}" for number in itertools.count(2))
-        names = itertools.chain([image.stem], numbered)
+        stem = Path(os.path.abspath(image)).stem  # of ".", too
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
         stems[next(name for name in names if name not in stems)] = None
     return list(stems)
 
 
 def _segment(
-    segmenter: Segmenter, image: Path, boxes: BoxFile | None, output: Path, overlay: Path | None
+    segmenter: Segmenter,
+    image: Path,
+    stem: str,
+    arguments: argparse.Namespace,
+    boxes: BoxFile | None,
+    dataset: DatasetWriter | None,
+    originals: set[Path],
 ) -> str:
     """Segment one image and write its results; say in words what was found."""
+    overlay = None if arguments.no_overlay else arguments.out / f"{stem}_overlay.png"
+    drawn = dataset.image_path(stem) if dataset else overlay
+    if drawn and drawn.resolve() in originals:
+        raise InputError(f"{drawn} is one of the images and would be overwritten")
     rgb = read_rgb(image)
     found = segmenter.segment(rgb, boxes=boxes.find_path(image) if boxes else None)
-    write_bytes(output, to_json(found, str(image)).encode())
-    if overlay:
-        from aopsam_ros.drawing.overlay import draw_overlay
-
-        write_rgb(overlay, draw_overlay(rgb, found))
+    if dataset:
+        dataset.add(stem, rgb, found)
+    else:
+        write_bytes(arguments.out / f"{stem}.json", to_json(found, str(image)).encode())
+        if overlay:
+            write_rgb(overlay, draw_overlay(rgb, found))
     return (
         f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
-        f"{found.timings_ms['total']:.0f} ms"
+        f"{found.timings_ms['total']:.0f} ms -> {drawn if dataset else f'{stem}.json'}"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.frames import Frame, file_key, numbered_frame
+from aopsam_ros.data.frames import Frame, file_key, known_rate, numbered_frame
 from aopsam_ros.errors import AopsamError, DatasetError, EngineError, InputError
 from aopsam_ros.images.encodings import to_rgb
 
@@ -46,8 +46,10 @@ class Bag:
         self.name, self.path, self.every = path.resolve().stem, path, every
         with _opened(path) as reader:
             counts = _image_topics(reader)
+            seconds = 1e-9 * reader.duration
         self.topic = _choose(path, topic, counts)
         self._count = counts[self.topic]
+        self.rate = known_rate(self._count / max(seconds, 1e-9) / every)
         if not self._count:
             raise DatasetError(f"{path}: no image was recorded on {self.topic}")
 
@@ -63,10 +65,10 @@ class Bag:
         """See `FrameSource`."""
         with _opened(self.path) as reader:
             chosen = [c for c in reader.connections if c.topic == self.topic]
-            for number, (connection, _, raw) in enumerate(reader.messages(chosen)):
+            for number, (connection, stamp, raw) in enumerate(reader.messages(chosen)):
                 if number % self.every == 0:
                     read = functools.partial(_read, reader, raw, connection.msgtype)
-                    yield numbered_frame(number, read, self.every)
+                    yield numbered_frame(number, read, self.every, stamp)
 
 
 @contextlib.contextmanager
@@ -76,8 +78,8 @@ def _opened(path: Path) -> Iterator[AnyReader]:
         from rosbags.typesys import Stores, get_typestore
     except ImportError as error:
         raise EngineError(
-            f"{path}: reading recordings needs rosbags ({error}): `make setup EXTRAS=train` or"
-            " `pip install .[train]`"
+            f"{path}: reading recordings needs rosbags ({error}): `make setup EXTRAS=record` or"
+            " `pip install .[record]`"
         ) from error
     # Older recordings do not describe their messages; images are the same in every ROS 2.
     store = get_typestore(Stores.ROS2_HUMBLE)

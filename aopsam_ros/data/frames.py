@@ -20,12 +20,14 @@ class Frame:
     name: str  # unique within the source, fit for a file
     group: str  # frames of one group show about the same, and never straddle a split
     read: Callable[[], NDArray[np.uint8]]
+    stamp: int = 0  # nanoseconds, when it was recorded or since the video's beginning; 0: unknown
 
 
 class FrameSource(Protocol):
     """A folder of images, a video or a recording."""
 
     name: str
+    rate: float  # frames a second; 0: unknown
 
     def __len__(self) -> int:
         """Return the number of frames that the file declares."""
@@ -40,10 +42,17 @@ class FrameSource(Protocol):
         ...
 
 
-def numbered_frame(number: int, read: Callable[[], NDArray[np.uint8]], every: int) -> Frame:
+def numbered_frame(
+    number: int, read: Callable[[], NDArray[np.uint8]], every: int, stamp: int
+) -> Frame:
     """Return the frame of a number in its recording, of which every `every`-th is taken."""
     group = number // (NEIGHBOURS * every)
-    return Frame(f"frame_{number:06}", f"part_{group:04}", read)
+    return Frame(f"frame_{number:06}", f"part_{group:04}", read, stamp)
+
+
+def known_rate(rate: float) -> float:
+    """Return frames a second, or 0 where a file states what no camera does."""
+    return rate if 0.01 <= rate <= 500 else 0.0
 
 
 def file_key(files: list[Path], *settings: object) -> str:

@@ -1,8 +1,11 @@
 """Opening folders of images, videos and recordings of a robot."""
 
+import contextlib
 import functools
 import hashlib
+import itertools
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.bags import Bag, is_bag
-from aopsam_ros.data.frames import Frame, FrameSource, file_key, numbered_frame
+from aopsam_ros.data.frames import Frame, FrameSource, file_key, known_rate, numbered_frame
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
 
@@ -39,7 +42,7 @@ class ImageFolder:
     """Every image that lies in a folder, each a group of its own."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.name = path.resolve(), path.resolve().name
+        self.path, self.name, self.rate = path.resolve(), path.resolve().name, 0.0
         self.files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
         if not self.files:
             raise DatasetError(f"{path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
@@ -65,6 +68,7 @@ class Video:
         self.name, self.path, self.every = path.stem, path, every
         capture = self._open()
         self._count = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.rate = known_rate(capture.get(cv2.CAP_PROP_FPS) / every)
         is_readable = capture.grab()
         capture.release()
         if not is_readable:
@@ -93,10 +97,45 @@ class Video:
             number = 0
             while capture.grab():  # finds the next frame, without decoding it
                 if number % self.every == 0:
-                    yield numbered_frame(number, functools.partial(_decode, capture), self.every)
+                    stamp = int(1e9 * number / (self.rate * self.every)) if self.rate else 0
+                    read = functools.partial(_decode, capture)
+                    yield numbered_frame(number, read, self.every, stamp)
                 number += 1
         finally:
             capture.release()
+
+
+class Camera:
+    """A camera of this machine; every frame is the newest there is.
+
+    Args:
+        number: as OpenCV counts them: 2 is /dev/video2.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.name, self.number = f"camera{number}", number
+        with self._opened() as capture:
+            self.rate = known_rate(capture.get(cv2.CAP_PROP_FPS))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[cv2.VideoCapture]:
+        capture = cv2.VideoCapture(self.number)
+        try:
+            if not capture.isOpened():
+                raise DatasetError(f"camera {self.number} cannot be opened")
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+            yield capture
+        finally:
+            capture.release()
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield frames until the caller has enough, or the camera is unplugged."""
+        with self._opened() as capture:
+            for number in itertools.count():
+                if not capture.grab():
+                    raise DatasetError(f"camera {self.number} gives no more images")
+                read = functools.partial(_decode, capture)
+                yield Frame(f"frame_{number:06}", self.name, read, time.time_ns())
 
 
 def _decode(capture: cv2.VideoCapture) -> NDArray[np.uint8]:

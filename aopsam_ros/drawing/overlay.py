@@ -33,6 +33,7 @@ def draw_overlay(
     *,
     show_prompts: bool = True,
     show_legend: bool = False,
+    show_ids: bool = False,
 ) -> RgbImage:
     """Draw the masks, and what became of the prompts, on a copy of the image.
 
@@ -44,6 +45,7 @@ def draw_overlay(
         segmentation: what was found in it.
         show_prompts: draw a marker per prompt, see `palette.PROMPT_STYLES`.
         show_legend: add a line with the markers, their meaning and their numbers.
+        show_ids: write each mask's id, and its label where it has one, where its prompt is.
 
     Returns:
         uint8 `[H, W, 3]`; the input is left as it was.
@@ -63,6 +65,9 @@ def draw_overlay(
         for prompt in sorted(segmentation.prompts, key=lambda prompt: _ORDER.index(prompt.state)):
             style = PROMPT_STYLES[PromptState(prompt.state)]
             _draw_marker(canvas, (prompt.x, prompt.y), _unit(canvas), style)
+    if show_ids:
+        for mask in segmentation.masks:
+            _draw_id(canvas, mask)
     if show_legend:
         _draw_legend(canvas, segmentation)
     return canvas
@@ -144,6 +149,15 @@ def _draw_marker(
     at, line = (round(centre[0]), round(centre[1])), _line(unit)
     for colour, width in ((HALO, line + max(2, line)), (style.colour, line)):
         cv2.drawMarker(canvas, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
+
+
+def _draw_id(canvas: RgbImage, mask: InstanceMask) -> None:
+    """Write a mask's id in its colour, on a dark edge, around its prompt."""
+    unit, text = _unit(canvas), f"{mask.id} {mask.label}".rstrip()
+    at = round(mask.prompt[0] - _text_width(text, unit) / 2), round(mask.prompt[1] + 4 * unit)
+    colour, line = mix(colour_of(mask.id), 255, 0.6), max(1, round(unit))
+    for shade, width in ((HALO, line + max(2, line)), (colour, line)):
+        cv2.putText(canvas, text, at, _FONT, 0.42 * unit, shade, width, cv2.LINE_AA)
 
 
 def _draw_legend(canvas: RgbImage, segmentation: Segmentation) -> None:

@@ -6,15 +6,17 @@ from typing import Any
 from aopsam_ros.results import InstanceMask, Prompt, Segmentation
 
 
-def to_json(segmentation: Segmentation, image: str) -> str:
-    """Return a segmentation as JSON text; coordinates in source pixels.
+def to_json(segmentation: Segmentation, image: str, stamp: int = 0) -> str:
+    """Return a segmentation as a line of JSON; coordinates in source pixels.
 
     Args:
         segmentation: of one image.
         image: how to name the image.
+        stamp: of a frame, nanoseconds; 0: it has none, and the line neither.
     """
     content = {
         "image": image,
+        **({"stamp": stamp} if stamp else {}),
         "width": segmentation.width,
         "height": segmentation.height,
         "model": segmentation.model,

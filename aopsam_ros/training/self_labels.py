@@ -7,18 +7,16 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from aopsam_ros.data.dataset_writing import to_sa1b
 from aopsam_ros.data.frames import Frame, FrameSource
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import resize_image, resized_geometry
 from aopsam_ros.images.files import write_bytes, write_rgb
-from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 MANIFEST = "manifest.csv"
@@ -92,35 +90,6 @@ class SelfLabeller:
         writer.writerow(["set", "id", "group"])
         writer.writerows([self.folder.name, name, group] for name, group in groups.items())
         write_bytes(self.folder / MANIFEST, table.getvalue().encode())
-
-
-def to_sa1b(segmentation: Segmentation, name: str) -> dict[str, Any]:
-    """Return a segmentation in SA-1B's format.
-
-    `point_coords` are left out: points of the grid lie anywhere in their masks. Without them,
-    training takes each mask's innermost point.
-    """
-    height, width = segmentation.height, segmentation.width
-    return {
-        "image": {"file_name": f"{name}.jpg", "height": height, "width": width},
-        "annotations": [_annotation(mask, height, width) for mask in segmentation.masks],
-        "model": segmentation.model,
-        "prompt_source": segmentation.prompt_source,
-    }
-
-
-def _annotation(mask: InstanceMask, height: int, width: int) -> dict[str, Any]:
-    from pycocotools import mask as coco
-
-    runs = coco.encode(np.asfortranarray(decode_full(mask, height, width).astype(np.uint8)))
-    return {
-        "id": mask.id,
-        "segmentation": {"size": [height, width], "counts": runs["counts"].decode("ascii")},
-        "bbox": list(mask.bbox),
-        "area": mask.area,
-        "predicted_iou": round(mask.predicted_iou, 4),
-        "stability_score": round(mask.stability_score, 4),
-    }
 
 
 def _count_masks(labels: Path) -> int | None:

@@ -74,15 +74,16 @@ def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
     (tmp_path / "empty.png").write_bytes(b"")
     last = tmp_path / "last.png"
     write_rgb(last, scene.rgb)
-    bad = [tmp_path / "bad.jpg", tmp_path / "none.jpg", tmp_path / "empty.png", tmp_path]
+    (tmp_path / "nothing").mkdir()
+    bad = [tmp_path / name for name in ("bad.jpg", "none.jpg", "empty.png", "nothing")]
     result = segment(scene.path, *bad, last)
     assert result.code == 2
     names = ["last.json", "last_overlay.png", "scene.json", "scene_overlay.png"]
     assert written(result.out) == names
-    reasons = ["not an image", "No such file", "not an image", "is a folder"]
+    reasons = ["not an image", "No such file", "not an image", "no image in"]
     for path, reason in zip(bad, reasons, strict=True):
         assert any(f"{path}: " in line and reason in line for line in result.err.splitlines())
-    assert "4 of 6 images failed" in result.err
+    assert "4 of 6 inputs failed" in result.err
 
 
 def test_same_stem_twice_writes_both_and_dots_in_the_stem_are_kept(segment, scene, tmp_path):

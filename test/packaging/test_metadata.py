@@ -92,7 +92,8 @@ ROSDEP_KEYS = {
 }
 OPTIONAL = {
     *("aopsam_benchmarks", "matplotlib", "onnx", "onnxscript", "openvino", "optuna", "pooch"),
-    *("pycocotools", "pynvml", "requests", "rosbags", "skimage", "sklearn", "tensorrt", "torch"),
+    *("pycocotools", "pynvml", "requests", "rosbags", "skimage", "sklearn", "supervision"),
+    *("tensorrt", "torch"),
 }
 
 

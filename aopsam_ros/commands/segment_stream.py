@@ -1,0 +1,154 @@
+"""`aopsam segment` of frames in a row: a video, a recording, a camera."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import mimetypes
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from aopsam_ros.data.bags import is_bag
+from aopsam_ros.data.dataset_writing import DatasetWriter
+from aopsam_ros.data.frames import Frame, FrameSource
+from aopsam_ros.data.recordings import Camera, open_frames
+from aopsam_ros.drawing.overlay import draw_overlay
+from aopsam_ros.drawing.video import VideoFile, Window
+from aopsam_ros.errors import AopsamError, DatasetError, InputError
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.results import Segmentation
+from aopsam_ros.segmentation.json_format import to_json
+from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+from aopsam_ros.streaming.tracker import TrackingOptions
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether what a path names has frames in a row: a camera, a video or a recording."""
+    kind = mimetypes.guess_type(path.name)[0] or ""
+    return is_camera(path) or is_bag(path) or (kind.startswith("video/") and not path.is_dir())
+
+
+def is_camera(path: Path) -> bool:
+    """Return whether a word is a camera's number."""
+    return str(path).isdecimal() and not path.exists()
+
+
+def segment_stream(
+    segmenter: Segmenter,
+    path: Path,
+    name: str,
+    arguments: argparse.Namespace,
+    boxes: BoxFile | None,
+    dataset: DatasetWriter | None,
+) -> tuple[str, int]:
+    """Segment every frame, with ids that stay with the objects.
+
+    A frame that cannot be used does not stop the others.
+
+    Args:
+        segmenter: the model.
+        path: of a video, a recording or a folder of images; or a camera's number.
+        name: of the files to write.
+        arguments: of the command.
+        boxes: a detector's, by the frames' names.
+        dataset: where labelled frames go; None: JSON lines are written.
+
+    Returns:
+        What was found, in words, and how many frames could not be used.
+
+    Raises:
+        DatasetError: the source cannot be opened, or none of its frames be used.
+        InputError: a window was asked for, and there is none; a file to write is the source.
+        OSError: a file cannot be written.
+    """
+    source: FrameSource | Camera
+    if is_camera(path):
+        source = Camera(int(str(path)))
+    else:
+        source = open_frames(path, arguments.topic, arguments.every)
+    stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0
+    with contextlib.ExitStack() as stack:
+        outputs = _Outputs(stack, source, path, name, arguments, dataset)
+        for number, frame in enumerate(_frames(source, arguments.limit)):
+            try:
+                rgb = frame.read()
+                given = boxes.find(frame.name) if boxes else None
+                found = stream.segment(rgb, number, None, given, tracking=TrackingOptions())
+                go_on = outputs.write(frame, rgb, found)
+            except AopsamError as error:
+                failures += 1
+                tqdm.write(f"aopsam: error: {path}: {frame.name}: {error}", file=sys.stderr)
+                continue
+            frames, masks = frames + 1, masks + len(found.masks)
+            milliseconds += found.timings_ms["total"]
+            if not go_on:
+                break
+    if not frames:
+        raise DatasetError(f"{path}: no frame could be segmented")
+    each = f"{masks / frames:.1f} masks and {milliseconds / frames:.0f} ms a frame"
+    return f"{frames} frames, {each} -> {', '.join(outputs.names)}", failures
+
+
+def _frames(source: FrameSource | Camera, limit: int) -> Iterator[Frame]:
+    """Yield at most `limit` frames (0: all); Ctrl-C ends a camera's as if they were all."""
+    total = 0 if isinstance(source, Camera) else len(source)
+    frames = itertools.islice(source.frames(), limit or None)
+    total = min(filter(None, (total, limit)), default=0)
+    try:
+        # Silent where nobody watches, as in a log.
+        yield from tqdm(frames, source.name, total or None, unit="frame", disable=None)
+    except KeyboardInterrupt:
+        if not isinstance(source, Camera):
+            raise
+
+
+class _Outputs:
+    """What is written of each frame, and shown."""
+
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        source: FrameSource | Camera,
+        path: Path,
+        name: str,
+        arguments: argparse.Namespace,
+        dataset: DatasetWriter | None,
+    ) -> None:
+        self.name, self.dataset = name, dataset
+        self.is_live = isinstance(source, Camera)
+        self.names = [str(dataset.folder)] if dataset else [f"{name}.jsonl"]
+        self.lines: TextIO | None = None
+        self.video: VideoFile | None = None
+        self.window: Window | None = None
+        if arguments.show:
+            self.window = stack.enter_context(contextlib.closing(Window(f"aopsam: {name}")))
+        if arguments.save_video:
+            file = arguments.out / f"{name}.mp4"
+            if file.resolve() == path.resolve():
+                raise InputError(f"{file} is what is segmented and would be overwritten")
+            self.video = stack.enter_context(contextlib.closing(VideoFile(file, source.rate)))
+            self.names.append(file.name)
+        if dataset is None:
+            lines = (arguments.out / f"{name}.jsonl").open("w", buffering=1, encoding="utf-8")
+            self.lines = stack.enter_context(lines)
+
+    def write(self, frame: Frame, rgb: NDArray[np.uint8], found: Segmentation) -> bool:
+        """Write and show a frame; return whether to go on."""
+        if self.lines:
+            self.lines.write(to_json(found, frame.name, frame.stamp))
+        if self.dataset:
+            self.dataset.add(f"{self.name}_{frame.name}", rgb, found, self.name)
+        if not (self.video or self.window):
+            return True
+        drawn = draw_overlay(rgb, found, show_prompts=False, show_ids=True)
+        if self.video:
+            self.video.write(drawn, frame.stamp if self.is_live else 0)
+        return self.window is None or self.window.show(drawn)

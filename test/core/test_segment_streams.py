@@ -1,0 +1,200 @@
+"""`aopsam segment` of folders, videos, recordings and cameras; data sets from them."""
+
+import json
+import os
+import time
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from aopsam_ros.cli import main
+from aopsam_ros.images.files import write_rgb
+from aopsam_ros.masks import decode_full
+from support.scenes import boxes_scene, coloured_scene, iou
+from support.written_bags import image_message, write_bag
+
+pytest.importorskip("rosbags")
+FRAMES = 6
+
+
+def moving(number):
+    """Two boxes, each going its way: they pass where the other one was."""
+    return boxes_scene(((10 + 6 * number, 20, 40, 20), (80 - 6 * number, 70, 30, 50)))
+
+
+@pytest.fixture
+def segment(tiny_folder, tmp_path, capfd):
+    """Run `aopsam segment` with the tiny bundle; return exit code, output folder and streams."""
+
+    def run(*words):
+        out = tmp_path / "out"
+        code = main(["segment", *map(str, words), "--model", str(tiny_folder), "--out", str(out)])
+        streams = capfd.readouterr()
+        assert "Traceback" not in streams.err
+        return SimpleNamespace(code=code, out=out, stdout=streams.out, err=streams.err)
+
+    return run
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "drive.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (128, 128))
+    for number in range(FRAMES):
+        writer.write(cv2.cvtColor(moving(number), cv2.COLOR_RGB2BGR))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def recording(tmp_path):
+    images = [image_message(moving(number), "rgb8") for number in range(FRAMES)]
+    others = [image_message(coloured_scene()[0], "rgb8")]
+    return write_bag(tmp_path / "drive", {"/front": images, "/rear": others})
+
+
+def lines_of(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def ids_of_boxes(line, number):
+    """Return the ids of the masks that cover the two moving boxes."""
+    masks = {m["id"]: decode_full(SimpleNamespace(**m), 128, 128) for m in line["masks"]}
+    boxes = ((10 + 6 * number, 20, 40, 20), (80 - 6 * number, 70, 30, 50))
+    ids = []
+    for x, y, w, h in boxes:
+        wanted = np.zeros((128, 128), bool)
+        wanted[y : y + h, x : x + w] = True
+        best = max(masks, key=lambda i: iou(masks[i], wanted))
+        assert iou(masks[best], wanted) > 0.7
+        ids.append(best)
+    return ids
+
+
+def play(path):
+    capture = cv2.VideoCapture(str(path))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    return capture.get(cv2.CAP_PROP_FPS), frames
+
+
+def test_a_recording_gives_a_line_a_frame_with_ids_that_stay(segment, recording):
+    result = segment(recording, "--topic", "/front")
+    assert result.code == 0, result.err
+    lines = lines_of(result.out / "drive.jsonl")
+    assert [line["image"] for line in lines] == [f"frame_{n:06}" for n in range(FRAMES)]
+    assert [line["stamp"] for line in lines] == [1_000_000 * (n + 1) for n in range(FRAMES)]
+    first = ids_of_boxes(lines[0], 0)
+    assert len(set(first)) == 2
+    assert all(ids_of_boxes(line, number) == first for number, line in enumerate(lines))
+    assert f"{FRAMES} frames" in result.stdout and "drive.jsonl" in result.stdout
+
+
+def test_a_video_is_saved_annotated_at_its_rate(segment, video):
+    result = segment(video, "--save-video", "--every", 2)
+    assert result.code == 0, result.err
+    rate, frames = play(result.out / "drive.mp4")
+    assert (rate, len(frames)) == (10.0, 3)
+    originals = play(video)[1][::2]
+    changed = [np.abs(a.astype(int) - b).mean() for a, b in zip(frames, originals, strict=True)]
+    assert min(changed) > 3  # translucent masks: a copy differs by less than 2
+    assert len(lines_of(result.out / "drive.jsonl")) == 3
+
+
+def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
+    folder = tmp_path / "run.1"
+    folder.mkdir()
+    for number in range(3):
+        write_rgb(folder / f"{number}.png", moving(number))
+    result = segment(folder, "--no-overlay")
+    assert result.code == 0
+    assert sorted(p.name for p in result.out.iterdir()) == ["0.json", "1.json", "2.json"]
+    result = segment(folder, "--save-video")
+    lines = lines_of(result.out / "run.jsonl")
+    assert ids_of_boxes(lines[0], 0) == ids_of_boxes(lines[2], 2)
+    assert len(play(result.out / "run.mp4")[1]) == 3
+
+
+def test_a_camera_is_read_until_enough_and_its_video_is_as_long_as_what_it_shows(
+    segment, video, monkeypatch
+):
+    """The camera is OpenCV's reader of a video; the frames' times are those of the clock."""
+    opened, now = [], iter(range(10**18, 10**18 + 10**10, 200_000_000))
+    reader = cv2.VideoCapture
+
+    def open_camera(number):
+        opened.append(number)
+        return reader(str(video))
+
+    monkeypatch.setattr("aopsam_ros.data.recordings.cv2.VideoCapture", open_camera)
+    monkeypatch.setattr(time, "time_ns", lambda: next(now))  # five frames a second of 20
+    result = segment("3", "--limit", 4, "--save-video")
+    assert result.code == 0, result.err
+    assert set(opened) == {3}
+    lines = lines_of(result.out / "3.jsonl")
+    assert np.diff([line["stamp"] for line in lines]).tolist() == 3 * [200_000_000]
+    monkeypatch.undo()
+    rate, frames = play(result.out / "3.mp4")
+    assert (rate, len(frames)) == (20.0, 1 + 3 * 4)
+
+
+def test_a_broken_frame_does_not_lose_the_others(segment, tmp_path):
+    messages = [image_message(moving(number), "rgb8") for number in range(3)]
+    messages[1].encoding = "stars"
+    result = segment(write_bag(tmp_path / "drive", {"/front": messages}))
+    assert result.code == 2
+    assert [line["image"] for line in lines_of(result.out / "drive.jsonl")] == [
+        "frame_000000",
+        "frame_000002",
+    ]
+    assert "frame_000001: " in result.err and "stars" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("71",), "camera 71 cannot be opened"),
+        (("drive",), "choose with --topic: /front, /rear"),
+        (("drive.avi", "--show"), "there is no screen for a window"),
+        (("drive.avi", "--every", "0"), "--every 1 or more"),
+        (("drive.mp4", "--save-video"), "no such folder, video or recording"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    segment, recording, video, monkeypatch, words, reason
+):
+    monkeypatch.chdir(recording.parent)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    result = segment(*words)
+    assert result.code == 2
+    (said,) = [line for line in result.err.splitlines() if line.startswith("aopsam: error: ")]
+    assert reason in said
+
+
+@pytest.mark.skipif(not hasattr(cv2, "videoio_registry"), reason="an OpenCV without videos")
+def test_an_input_is_not_overwritten_by_its_video(segment, tmp_path, video):
+    (tmp_path / "out").mkdir()
+    original = tmp_path / "out" / "drive.mp4"
+    os.rename(video, original)
+    before = original.read_bytes()
+    result = segment(original, "--save-video")
+    assert result.code == 2 and "would be overwritten" in result.err
+    assert original.read_bytes() == before
+
+
+def test_a_recording_and_images_become_one_data_set(segment, recording, tmp_path):
+    coco = pytest.importorskip("pycocotools.coco")
+    write_rgb(tmp_path / "photo.png", moving(0))
+    words = (recording, tmp_path / "photo.png", "--topic", "/front", "--format", "coco")
+    result = segment(*words, "--limit", 3)
+    assert result.code == 0, result.err
+    found = coco.COCO(str(result.out / "annotations" / "instances_default.json"))
+    names = [image["file_name"] for image in found.dataset["images"]]
+    assert names == [*(f"drive_frame_{n:06}.jpg" for n in range(3)), "photo.jpg"]
+    assert all((result.out / "images" / name).is_file() for name in names)
+    tracks = [{a.get("track_id") for a in found.imgToAnns[number]} for number in (1, 2, 3, 4)]
+    assert tracks[0] & tracks[1] & tracks[2] and tracks[3] == {None}
