@@ -94,6 +94,7 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
         mean=mobile_sam.MEAN,
         std=mobile_sam.STD,
         size_divisibility=mobile_sam.STRIDE,
+        takes_mask_input=True,
         split=lambda: split_mobile_sam(model),
     )
 

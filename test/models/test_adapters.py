@@ -27,7 +27,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 def test_sams_decoder_gives_four_masks_and_takes_one_to_start_from(has_mask):
     """Against the stored answers of the authors' prompt encoder and mask decoder."""
     model = cases.load_random_weights(MobileSam())
-    decoder = PointDecoder(model, range(MASKS)).eval()
+    decoder = PointDecoder(model).eval()
     coords, labels, _ = cases.PROMPTS["one_point"]
     mask = cases.tensor("mask", (3, 1, 256, 256), -10.0, 10.0)
     found = decoder(cases.embedding(), coords, labels, mask, torch.full((3,), has_mask))

@@ -69,8 +69,10 @@ def test_only_sides_prompts_and_points_are_dynamic(exported, kind):
         "embedding": [1, 256, 4, 4],
         "point_coords": ["prompts", "points", 2],
         "point_labels": ["prompts", "points"],
+        "mask_input": ["prompts", 1, 16, 16],
+        "has_mask_input": ["prompts"],
     }
     assert sizes_of(decoder.output) == {
-        "low_res_logits": ["prompts", 3, 16, 16],
-        "predicted_iou": ["prompts", 3],
+        "low_res_logits": ["prompts", 4, 16, 16],
+        "predicted_iou": ["prompts", 4],
     }

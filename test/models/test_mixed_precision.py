@@ -92,7 +92,14 @@ def inputs_of(name):
         return image if name == "encoder" else image | embedding
     coords = uniform("other coords", (6, 3, 2), 0.0, 64.0)
     labels = np.floor(uniform("other labels", (6, 3), -1.0, 4.0))
-    return embedding | {"point_coords": coords, "point_labels": labels}
+    masks = uniform("other masks", (6, 1, 16, 16), -5.0, 5.0)
+    return {
+        **embedding,
+        "point_coords": coords,
+        "point_labels": labels,
+        "mask_input": masks,
+        "has_mask_input": np.arange(6, dtype=np.float32) % 2,
+    }
 
 
 @pytest.mark.parametrize("name", GRAPHS)

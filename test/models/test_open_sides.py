@@ -83,9 +83,10 @@ def plain_decoder(model, embedding, coords, labels):
     fine = first(image.transpose(1, 2).unflatten(2, (rows, columns)))
     fine = gelu(norm(fine.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
     fine = gelu(second(fine))
-    weights = [decoder.output_hypernetworks_mlps[k](tokens[:, 1 + k]) for k in (1, 2, 3)]
+    perceptrons = decoder.output_hypernetworks_mlps
+    weights = [perceptron(tokens[:, 1 + k]) for k, perceptron in enumerate(perceptrons)]
     logits = torch.einsum("nkc,nchw->nkhw", torch.stack(weights, 1), fine)
-    return logits, decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
+    return logits, decoder.iou_prediction_head(tokens[:, 0])
 
 
 def asked(dtype=torch.float32):

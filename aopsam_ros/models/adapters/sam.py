@@ -18,7 +18,6 @@ from aopsam_ros.models.mobile_sam import (
     Sam,
     split_mobile_sam,
 )
-from aopsam_ros.models.mobile_sam.mask_decoder import MASKS
 from aopsam_ros.models.stored_weights import round_weights
 
 THRESHOLDS: Thresholds = (0.88, 0.95)
@@ -38,10 +37,9 @@ def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> 
 
 def sam_parts(model: Sam, size_divisibility: int = 0) -> BundleParts:
     """Return the parts of any model with SAM's prompt encoder and mask decoder."""
-    masks = range(MASKS)
     return BundleParts(
         encoder=model.image_encoder,
-        decoder=PointDecoder(model, masks),
+        decoder=PointDecoder(model),
         predictor=None,
         image_size=model.image_size,
         similarity_channels=EMBEDDING_CHANNELS,
@@ -49,5 +47,5 @@ def sam_parts(model: Sam, size_divisibility: int = 0) -> BundleParts:
         std=STD,
         size_divisibility=size_divisibility,
         takes_mask_input=True,
-        split=lambda: split_mobile_sam(model, masks),
+        split=lambda: split_mobile_sam(model),
     )

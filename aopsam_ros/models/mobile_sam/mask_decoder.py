@@ -8,7 +8,6 @@ from aopsam_ros.models.mobile_sam.attention import WIDTH, TwoWayTransformer
 from aopsam_ros.models.mobile_sam.layers import CHANNEL_NORM_EPS
 
 MASKS = 4  # one for an unambiguous prompt, then three alternatives
-ALTERNATIVES = range(1, MASKS)
 PADDING_BIAS = -1e4  # of a score: its softmax is exactly 0, and the number fits in 16 bits
 
 
@@ -55,7 +54,6 @@ class MaskDecoder(nn.Module):
         image_position: Tensor,
         prompts: Tensor,
         is_present: Tensor,
-        which: range = range(MASKS),
     ) -> tuple[Tensor, Tensor]:
         """Decode N prompts.
 
@@ -64,19 +62,18 @@ class MaskDecoder(nn.Module):
             image_position: `[cells, 256]`.
             prompts: tokens `[N, P, 256]`.
             is_present: `[N, P]`, 1 for tokens and 0 for padding.
-            which: of SAM's masks: its single mask (0), then its three alternatives.
 
         Returns:
-            Logits `[N, len(which), 4 side, 4 side]` and predicted IoU `[N, len(which)]`.
+            Logits `[N, 4, 4 side, 4 side]` and predicted IoU `[N, 4]`: SAM's single mask, then its
+            three alternatives.
         """
         tokens, padding_bias = self.tokens(prompts, is_present)
         padding_bias = padding_bias.unsqueeze(1).unsqueeze(1)
         tokens, image = self.transformer(tokens, image, image_position, padding_bias)
         upscaled = double(self.output_upscaling[0], image.reshape(-1, WIDTH))
         mask_tokens = tokens[:, 1 : 1 + MASKS]
-        logits = self.render_masks(mask_tokens, upscaled, which, self.side, self.side)
-        iou = self.iou_prediction_head(tokens[:, 0])
-        return logits, iou[:, which.start : which.stop]
+        logits = self.render_masks(mask_tokens, upscaled, self.side, self.side)
+        return logits, self.iou_prediction_head(tokens[:, 0])
 
     def tokens(self, prompts: Tensor, is_present: Tensor) -> tuple[Tensor, Tensor]:
         """Put the output tokens before the prompts'.
@@ -91,32 +88,30 @@ class MaskDecoder(nn.Module):
         is_present = torch.cat([every] * len(output) + [is_present], 1)
         return tokens, (1.0 - is_present) * PADDING_BIAS
 
-    def render_masks(
-        self, tokens: Tensor, upscaled: Tensor, which: range, rows: int, columns: int
-    ) -> Tensor:
+    def render_masks(self, tokens: Tensor, upscaled: Tensor, rows: int, columns: int) -> Tensor:
         """Upscale features a second time and weigh their channels by each mask's token.
 
         Args:
             tokens: of all masks, `[N, 4, 256]`.
             upscaled: features upscaled once, `[N * cells * 2 * 2, 64]`.
-            which: masks to render.
             rows: of cells.
             columns: of cells.
 
         Returns:
-            Logits `[N, len(which), 4 rows, 4 columns]`.
+            Logits `[N, 4, 4 rows, 4 columns]`.
         """
         _, norm, gelu, second, _ = self.output_upscaling
         fine = gelu(double(second, gelu(norm(upscaled))))
         fine = fine.reshape(-1, 16 * rows * columns, WIDTH // 8)
-        weights = torch.stack([self.output_hypernetworks_mlps[i](tokens[:, i]) for i in which], 1)
-        return _arrange(weights @ fine.transpose(1, 2), len(which), rows, columns)
+        perceptrons = enumerate(self.output_hypernetworks_mlps)
+        weights = torch.stack([perceptron(tokens[:, i]) for i, perceptron in perceptrons], 1)
+        return _arrange(weights @ fine.transpose(1, 2), rows, columns)
 
 
-def _arrange(logits: Tensor, masks: int, rows: int, columns: int) -> Tensor:
-    """Rearrange `[N, masks, cells * 2 * 2 * 2 * 2]` to `[N, masks, 4 rows, 4 columns]`."""
+def _arrange(logits: Tensor, rows: int, columns: int) -> Tensor:
+    """Rearrange `[N, 4, cells * 2 * 2 * 2 * 2]` to `[N, 4, 4 rows, 4 columns]`."""
     logits = logits.reshape(-1, rows, columns, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6)
-    return logits.reshape(-1, masks, 4 * rows, 4 * columns)
+    return logits.reshape(-1, MASKS, 4 * rows, 4 * columns)
 
 
 def double(convolution: nn.ConvTranspose2d, x: Tensor) -> Tensor:

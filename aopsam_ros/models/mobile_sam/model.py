@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES, MaskDecoder
+from aopsam_ros.models.mobile_sam.mask_decoder import MaskDecoder
 from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE, PromptEncoder
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS, TinyVit
 
@@ -40,14 +40,12 @@ class PointDecoder(nn.Module):
 
     Args:
         model: whose parts it takes.
-        masks: which of SAM's four: its single mask (0), its three alternatives.
     """
 
-    def __init__(self, model: Sam, masks: range = ALTERNATIVES) -> None:
+    def __init__(self, model: Sam) -> None:
         super().__init__()
         self.prompt_encoder = model.prompt_encoder
         self.mask_decoder = model.mask_decoder
-        self.masks = masks
         position = model.prompt_encoder.image_position().detach()
         # Persistent: the exporter would store one that is not once for each use.
         self.register_buffer("image_position", position)
@@ -70,13 +68,14 @@ class PointDecoder(nn.Module):
             has_mask_input: `[N]`, 1 where the mask counts.
 
         Returns:
-            Logits `[N, len(masks), S/4, S/4]` and predicted IoU `[N, len(masks)]`.
+            Logits `[N, 4, S/4, S/4]` and predicted IoU `[N, 4]`, SAM's single mask first.
         """
         prompts, is_present = self.prompt_encoder(coords, labels)
         image = embedding.reshape(1, EMBEDDING_CHANNELS, -1).transpose(1, 2)
         dense = self.prompt_encoder.no_mask_embed.weight
         if mask_input is not None and has_mask_input is not None:
-            masks = self.prompt_encoder.embed_mask(mask_input).flatten(2).transpose(1, 2)
+            masks = self.prompt_encoder.embed_mask(mask_input)
+            masks = masks.reshape(-1, EMBEDDING_CHANNELS, image.shape[1]).transpose(1, 2)
             dense = dense + has_mask_input.reshape(-1, 1, 1) * (masks - dense)
         position = self.image_position
-        return self.mask_decoder(image + dense, position, prompts, is_present, self.masks)
+        return self.mask_decoder(image + dense, position, prompts, is_present)

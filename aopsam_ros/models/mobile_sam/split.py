@@ -18,7 +18,7 @@ from aopsam_ros.models.mobile_sam.low_rank import (
     norm_scale,
     project,
 )
-from aopsam_ros.models.mobile_sam.mask_decoder import ALTERNATIVES, MASKS, double_weights
+from aopsam_ros.models.mobile_sam.mask_decoder import MASKS, double_weights
 from aopsam_ros.models.mobile_sam.model import Sam
 
 # What the frame part gives, by block: projected features of the frame (values `[8, cells, 16]`,
@@ -102,10 +102,9 @@ class FramePart(nn.Module):
 class PromptPart(nn.Module):
     """Prompts to their predicted IoU and what their masks are rendered from."""
 
-    def __init__(self, folded: FoldedDecoder, masks: range) -> None:
+    def __init__(self, folded: FoldedDecoder) -> None:
         super().__init__()
         self.folded = folded
-        self.masks = masks
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Map the frame's tensors, coordinates and labels to IoU and `MASK_WEIGHTS`.
@@ -114,7 +113,7 @@ class PromptPart(nn.Module):
             inputs: `FRAME_TENSORS`, coordinates `[N, K, 2]` and labels `[N, K]`.
 
         Returns:
-            Predicted IoU `[N, len(masks)]` and `MASK_WEIGHTS`.
+            Predicted IoU `[N, 4]` and `MASK_WEIGHTS`.
         """
         *tensors, coords, labels = inputs
         frame = dict(zip(FRAME_TENSORS, tensors, strict=True))
@@ -134,7 +133,7 @@ class PromptPart(nn.Module):
             updates = self._add_update(k, weights, values, frame, updates)
         attended = self._attend_to_image(len(updates), tokens + position, frame, updates)
         tokens = decoder.transformer.norm_final_attn(tokens + attended)
-        iou = decoder.iou_prediction_head(tokens[:, 0])[:, self.masks.start : self.masks.stop]
+        iou = decoder.iou_prediction_head(tokens[:, 0])
         return iou, tokens[:, 1 : 1 + MASKS], *(x for update in updates for x in update)
 
     def _attend_to_image(
@@ -159,13 +158,12 @@ class PromptPart(nn.Module):
 class MaskPart(nn.Module):
     """Rendering of each prompt's masks."""
 
-    def __init__(self, folded: FoldedDecoder, masks: range) -> None:
+    def __init__(self, folded: FoldedDecoder) -> None:
         super().__init__()
         self.folded = folded
-        self.masks = masks
 
     def forward(self, upscaled: Tensor, tokens: Tensor, *updates: Tensor) -> Tensor:
-        """Map `UPSCALED` and `MASK_WEIGHTS` to logits `[N, len(masks), 4 h, 4 w]`."""
+        """Map `UPSCALED` and `MASK_WEIGHTS` to logits `[N, 4, 4 h, 4 w]`."""
         folded = self.folded
         first, second = LowRankUpdate(*updates[:3]), LowRankUpdate(*updates[3:])
         scale = first.scale * second.scale
@@ -175,23 +173,18 @@ class MaskPart(nn.Module):
         image = frame * scale.transpose(2, 3) + weights.transpose(2, 3) @ values
         image = reshape(image + folded.upscale_bias, -1, WIDTH // 4)
         rows, columns = upscaled.shape[:2]
-        return folded.decoder.render_masks(tokens, image, self.masks, rows, columns)
+        return folded.decoder.render_masks(tokens, image, rows, columns)
 
 
-def split_mobile_sam(model: Sam, masks: range = ALTERNATIVES) -> DecoderParts:
-    """Return SAM's decoder in three parts, with its weights as they are now.
-
-    Args:
-        model: whose decoder it is.
-        masks: which of SAM's four; see `PointDecoder`.
-    """
+def split_mobile_sam(model: Sam) -> DecoderParts:
+    """Return SAM's decoder in three parts, with its weights as they are now."""
     folded = FoldedDecoder(model)
     rank, cells = {2: "rank"}, {3: "cells"}  # the rank is the number of tokens times heads
     axes = {"values": rank, "weights": {**rank, **cells}, "scale": cells, "tokens": {}}
     return DecoderParts(
         frame=FramePart(folded),
-        prompts=PromptPart(folded, masks),
-        masks=MaskPart(folded, masks),
+        prompts=PromptPart(folded),
+        masks=MaskPart(folded),
         frame_tensors=(*FRAME_TENSORS, UPSCALED),
         prompt_tensors=FRAME_TENSORS,
         mask_tensors=(UPSCALED,),
