@@ -13,11 +13,11 @@ from aopsam_ros.commands.arguments import (
     engine_options,
     parse_settings,
 )
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, InputError
 
 INCOMPLETE = 2
 NEEDED = ("pyperf", "psutil", "onnx")
-PARTS = ("graphs", "frames", "memory", "growth", "node", "official")
+PARTS = ("graphs", "frames", "memory", "growth", "node", "official", "peers")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder that holds MobileSAM's published package mobile_sam, to time it as well; what"
         " it imports must be installed",
     )
+    parser.add_argument(
+        "--peer-onnx",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="others' graphs, timed in turns with whole frames (the part peers), on a CPU",
+    )
     parser.add_argument("--peer-python", default=sys.executable, help="Python to run it with")
     parser.add_argument(
         "--out", type=Path, default=Path("out/bench"), help="folder for the results (%(default)s)"
@@ -67,6 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     parse_size(arguments.size)
     parse_settings(arguments.set)
     engine_options(arguments)
+    missing = [file for file in arguments.peer_onnx if not file.is_file()]
+    if missing:
+        raise InputError(f"{missing[0]}: no such file")
     named = {field.name: getattr(arguments, field.name) for field in fields(Settings)}
     results = measure(Settings(**named))
     text = as_text(results)

@@ -27,11 +27,13 @@ PRODUCTS = 8  # in one graph, so that handing over its input does not count
 REPEATS = 7
 
 
-def count_multiplications(graph: bytes, inputs: Arrays) -> tuple[int, dict[str, NDArray[Any]]]:
+def count_multiplications(
+    graph: bytes | str, inputs: Arrays
+) -> tuple[int, dict[str, NDArray[Any]]]:
     """Run a graph; return the multiplications of its products, and its outputs by name.
 
     Args:
-        graph: content of an ONNX file.
+        graph: content of an ONNX file, or its path.
         inputs: by name; those that the graph has no use for are left out. An array `[N, 3, ...]`
             is taken as rows `[3 N, ...]` where the graph takes one axis less.
     """

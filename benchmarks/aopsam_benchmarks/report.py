@@ -16,6 +16,14 @@ FRAMES = {
     "decoded": "{prompts_decoded}",
     "masks": "{masks}",
 }
+PEERS = {
+    "others' graphs, in turns with it": "{graph}",
+    "ms": "{ms[median]:.1f}",
+    "from": "{ms[min]:.1f}",
+    "to": "{ms[max]:.1f}",
+    "GFLOP": "{gflop}",
+    "input": "{input}",
+}
 NODE = {
     "size": "{size}",
     "live ms": "{live_ms[median]:.1f}",
@@ -49,6 +57,9 @@ def _ratios_of(found: Found) -> Iterator[tuple[str, float, str]]:
             yield what, grid["frame_ms"]["median"] / frame, "x"
         yield "prompt stage (predictor, ASF) of a frame", 100.0 * ours["prompt_share"], "%"
     yield from _graph_ratios(found.get("graphs", {}).get("rows", []))
+    ours, *peers = found.get("peers", [None])
+    for peer in peers:
+        yield f"{peer['graph']} to our frame", peer["ms"]["median"] / ours["ms"]["median"], "x"
     if "memory" in found:
         yield "prompt stage's memory above the encoder's", found["memory"]["prompt_stage_mb"], "MB"
     for row in found.get("growth", {}).get("budgets", []):
@@ -116,6 +127,9 @@ def _model_tables(model: str, found: Found) -> Iterator[str]:
     if "graphs" in found:
         rate = f"{2e-9 * found['graphs']['multiplications_per_s']:.0f} GFLOP/s"
         yield _table(f"{model}: graphs; floors at {rate}", _graph_lines(found["graphs"]["rows"]))
+    if "peers" in found:
+        rows = [r | {"gflop": f"{r['gflop']:.3g}" if r["gflop"] else ""} for r in found["peers"]]
+        yield _table(f"{model}: beside others' graphs", _lines(rows, PEERS))
     if "memory" in found:
         yield _table(f"{model}: memory", _memory_lines(found["memory"]))
     if "growth" in found:

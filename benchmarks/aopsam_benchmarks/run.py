@@ -53,6 +53,7 @@ class Settings:
     quick: bool
     peer: Path | None
     peer_python: str
+    peer_onnx: Sequence[Path]
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def measure(settings: Settings) -> dict[str, Any]:
             models[name] = _ModelParts(settings, name, model, left_out).measure()
     described = asdict(settings) | {"models": list(names), "peer": settings.peer is not None}
     described["options"] = described.pop("set")
-    for name in ("out", "peer_python"):  # which are this machine's own
+    for name in ("out", "peer_python", "peer_onnx"):  # which are this machine's own
         del described[name]
     return {
         "format": FORMAT,
@@ -124,6 +125,8 @@ class _ModelParts:
         return found
 
     def _applies(self, part: str) -> bool:
+        if part == "peers":
+            return bool(self.settings.peer_onnx)
         return part != "official" or (self.settings.peer is not None and self.is_random)
 
     def _graphs(self) -> dict[str, Any]:
@@ -179,6 +182,11 @@ class _ModelParts:
         options = [*(few if self.settings.quick else ["--runs", 10]), *self._options()]
         measures = [self._part("node", "--what", what, *options) for what in NODE_MEASURES]
         return [dict(ChainMap(*rows)) for rows in zip(*measures, strict=True)]
+
+    def _peers(self) -> Any:  # noqa: ANN401
+        few = ["--rounds", 1] if self.settings.quick else []
+        files = [file.resolve() for file in self.settings.peer_onnx]
+        return self._part("peers", *few, *self._options(), "--graphs", *files)
 
     def _official(self) -> dict[str, Any]:
         """Run the published generator in its own Python, with the grid's thresholds."""

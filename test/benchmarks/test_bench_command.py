@@ -87,9 +87,36 @@ def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_others_graphs_are_timed_beside_whole_frames(tiny_folder, tmp_path):
+    graph = tiny_folder / "encoder.onnx"
+    code, results = run(tiny_folder, tmp_path, "--only", "peers", "--peer-onnx", graph, graph)
+    assert (code, results["left_out"]) == (0, {})
+    ours, *peers = results["models"]["tiny"]["peers"]
+    assert ours["graph"] == "tiny, whole frame"
+    assert [peer["graph"] for peer in peers] == ["encoder", "encoder"]
+    # One 1 x 1 convolution of 3 to 3 channels over the graph's own size.
+    assert peers[0]["gflop"] == pytest.approx(2e-9 * 9 * 128 * 128)
+    assert peers[0]["input"] == "1x3x128x128" and peers[0]["ms"]["median"] > 0
+    ratio = {"model": "tiny", "what": "encoder to our frame", "unit": "x"}
+    value = peers[0]["ms"]["median"] / ours["ms"]["median"]
+    assert results["ratios"][0] == ratio | {"value": pytest.approx(value)}
+    report = (tmp_path / "report.txt").read_text()
+    assert "beside others' graphs" in report and str(tiny_folder) not in json.dumps(results)
+
+
+def test_a_peer_that_is_no_graph_is_left_out_with_its_reason(tiny_folder, tmp_path):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    words = ("--only", "peers", "--peer-onnx", broken)
+    code, results = run(tiny_folder, tmp_path / "out", *words)
+    assert code == bench.INCOMPLETE
+    assert "not a graph that ONNX Runtime can run" in results["left_out"]["tiny, peers"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--peer-onnx", "nothing_such.onnx"], "nothing_such.onnx: no such file"),
         (["--size", "wide"], "a size is WIDTHxHEIGHT"),
         (["--threads", "-1"], "--threads must be 0 or more"),
         (["--model", "nothing_such"], "not found"),
