@@ -11,8 +11,17 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import ENCODER, Bundle, Graph
 from aopsam_ros.bundle.signatures import Described
-from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, INT8, EngineOptions, half_precision
+from aopsam_ros.engines.base import (
+    AUTO,
+    DEFAULTS,
+    FP16,
+    FP32,
+    INT8,
+    EngineOptions,
+    half_precision,
+)
 from aopsam_ros.engines.graph_engine import GraphEngine
+from aopsam_ros.engines.processor import has_int8_dot_products
 from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import BundleError, EngineError, InferenceError, VerificationError
 
@@ -40,8 +49,9 @@ class OnnxRuntimeEngine(GraphEngine):
 
         Args:
             bundle: from `load_bundle`.
-            options: precision "int8" takes the encoder in 8 bits, on a CPU; "auto" and "fp16" take
-                16 bits, on a GPU; all else is 32 bits.
+            options: precision "int8" takes the encoder in 8 bits, on a CPU; so does "auto" where
+                the bundle has one and the processor gains by it; "auto" and "fp16" take 16 bits on
+                a GPU; all else is 32 bits.
             gpu_provider: ONNX Runtime's name for what runs graphs on the GPU.
 
         Raises:
@@ -50,16 +60,19 @@ class OnnxRuntimeEngine(GraphEngine):
         """
         super().__init__(bundle)
         self._threads = options.threads
-        if options.precision == INT8:
-            if ENCODER not in bundle.int8_graphs:
-                raise BundleError(
-                    f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle "
-                    "with one"
-                )
-            self._files[ENCODER] = bundle.int8_graphs[ENCODER]
         offered = ort.get_available_providers()
         wanted = dict.fromkeys((gpu_provider, CPU))
         self._providers = [name for name in wanted if name in offered]
+        takes_int8 = options.precision == INT8
+        if takes_int8 and ENCODER not in bundle.int8_graphs:
+            raise BundleError(
+                f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle "
+                "with one"
+            )
+        if options.precision == AUTO and gpu_provider not in offered and has_int8_dot_products():
+            takes_int8 = ENCODER in bundle.int8_graphs
+        if takes_int8:
+            self._files[ENCODER] = bundle.int8_graphs[ENCODER]
         encoder = self._open(self._files[ENCODER])
         is_on_gpu = encoder.get_providers()[0] == gpu_provider
         if not is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
@@ -70,7 +83,7 @@ class OnnxRuntimeEngine(GraphEngine):
         self.device = "cuda" if is_on_gpu else "cpu"
         self.concurrent = not is_on_gpu  # sessions take several threads, and nothing is kept
         self.precision = FP32
-        if options.precision == INT8:
+        if takes_int8:
             if is_on_gpu:
                 raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
             self.precision = f"{FP32}, encoder {INT8}"

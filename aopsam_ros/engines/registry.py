@@ -34,13 +34,13 @@ def create_engine(
 
     | precision | TensorRT | ONNX Runtime, GPU | OpenVINO | ONNX Runtime, CPU |
     |---|---|---|---|---|
-    | auto | fp16 | fp16 with mixed graphs | bf16 with AMX | fp32 |
+    | auto | fp16 | fp16 with mixed graphs | bf16 with AMX | encoder in int8 with VNNI |
     | fp16 | fp16 | fp16 with mixed graphs | bf16 where it can | fp32 |
     | fp32 | fp32 | fp32 | fp32 | fp32 |
     | int8 | refused | refused | refused | encoder in int8, where the bundle has one |
 
-    16 bits are taken only where results stay right, else 32. What was asked for ("fp16") and cannot
-    be had is logged.
+    16 bits are taken only where results stay right, else 32; encoders in int8 were compared when
+    the bundle was made. What was asked for ("fp16") and cannot be had is logged.
 
     Args:
         bundle: from `load_bundle`.

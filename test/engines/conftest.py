@@ -102,7 +102,7 @@ def engines(openvino, bundles):
             bundle = bundles(name)
             pair = (
                 OpenVinoEngine(bundle, EngineOptions(threads=1, precision=FP32), openvino=openvino),
-                OnnxRuntimeEngine(bundle, EngineOptions(threads=1)),
+                OnnxRuntimeEngine(bundle, EngineOptions(threads=1, precision=FP32)),
             )
             known[name] = pair
         return known[name]

@@ -10,6 +10,8 @@ import pytest
 
 from aopsam_ros.bundle.loading import PREDICTOR, load_bundle
 from aopsam_ros.cli import main
+from aopsam_ros.engines import onnxruntime as onnxruntime_engine
+from aopsam_ros.engines import processor
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.registry import FLOATS, create_engine
@@ -93,7 +95,11 @@ def test_it_finds_the_same_masks(quantized):
     assert [m.area for m in found["int8"]] == [m.area for m in found["fp32"]]
 
 
-def test_it_is_used_only_where_asked_for(quantized):
+@pytest.mark.parametrize("gains", [True, False])
+def test_it_is_used_where_asked_for_or_where_the_processor_gains_by_it(
+    quantized, monkeypatch, gains
+):
+    monkeypatch.setattr(onnxruntime_engine, "has_int8_dot_products", lambda: gains)
     bundle = load_bundle(quantized)
     full = run(bundle.graphs["encoder"].path, IMAGES[0])
     int8 = run(bundle.int8_graphs["encoder"].path, IMAGES[0])
@@ -105,8 +111,20 @@ def test_it_is_used_only_where_asked_for(quantized):
     for precision, engine in engines.items():
         assert engine.name == "onnxruntime"
         found = engine.embedding(engine.encode(IMAGES[0]))
-        np.testing.assert_allclose(found, int8 if precision == "int8" else full, atol=1e-5)
-    assert "int8" not in create_engine(bundle).precision
+        is_int8 = precision == "int8" or (precision == "auto" and gains)
+        np.testing.assert_allclose(found, int8 if is_int8 else full, atol=1e-5)
+        assert engine.precision == ("fp32, encoder int8" if is_int8 else "fp32")
+
+
+@pytest.mark.parametrize(
+    ("flags", "gains"),
+    [("avx512f avx512_vnni", True), ("avx_vnni", True), ("asimd asimddp", True), ("avx2", False)],
+)
+def test_the_processor_gains_where_it_has_dot_products(tmp_path, flags, gains):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    assert processor.has_int8_dot_products(file) is gains
+    assert not processor.has_int8_dot_products(tmp_path / "nothing")
 
 
 def test_others_refuse_it(quantized):

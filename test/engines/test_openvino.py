@@ -5,9 +5,8 @@ import sys
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines import registry
+from aopsam_ros.engines import processor, registry
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.engines.openvino import api
 from aopsam_ros.engines.openvino import engine as openvino_engine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
@@ -59,8 +58,8 @@ def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
 def test_the_processor_gains_where_it_has_tiles(tmp_path, flags, gains):
     file = tmp_path / "cpuinfo"
     file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    assert api.has_amx(file) is gains
-    assert not api.has_amx(tmp_path / "nothing")
+    assert processor.has_amx(file) is gains
+    assert not processor.has_amx(tmp_path / "nothing")
 
 
 def test_nothing_is_reported_over_the_network(openvino):

@@ -25,7 +25,7 @@ SHARE = 0.95
 @pytest.fixture(scope="module")
 def segmentations():
     """Segmentations of all shipped photographs by file name."""
-    with Segmenter.from_bundle("nano", engine="onnxruntime") as segmenter:
+    with Segmenter.from_bundle("nano", engine=golden_masks.ENGINE) as segmenter:
         names = golden_masks.photograph_names()
         return {name: segmenter.segment(golden_masks.read_rgb(name)) for name in names}
 
@@ -33,7 +33,7 @@ def segmentations():
 @pytest.fixture(scope="module")
 def everything():
     """Segmentations of the photographs with outlined objects, with all masks that there are."""
-    with Segmenter.from_bundle("nano", engine="onnxruntime") as segmenter:
+    with Segmenter.from_bundle("nano", engine=golden_masks.ENGINE) as segmenter:
         options = segmenter.options.updated(golden_masks.everything_options())
         names = golden_masks.annotated_names()
         return {name: segmenter.segment(golden_masks.read_rgb(name), options) for name in names}

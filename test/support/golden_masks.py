@@ -23,6 +23,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.results import InstanceMask, Segmentation
@@ -35,6 +36,9 @@ STORED = HERE / "nano"
 MODEL_FILE = STORED / "model.json"
 BUNDLE = PHOTOGRAPHS.parent / "bundles" / "nano" / "bundle.yaml"
 ANNOTATIONS: dict[str, Any] = json.loads((HERE / "annotations.json").read_text(encoding="utf-8"))
+
+# Encoders in 8 bits are taken on some processors only.
+ENGINE = EngineOptions(engine="onnxruntime", precision="fp32")
 
 Masks = NDArray[np.bool_]
 
@@ -130,7 +134,7 @@ def _pack_mask(mask: InstanceMask) -> dict[str, Any]:
 
 
 def main() -> None:
-    segmenter = Segmenter.from_bundle("nano", engine="onnxruntime")
+    segmenter = Segmenter.from_bundle("nano", engine=ENGINE)
     STORED.mkdir(exist_ok=True)
     for name in photograph_names():
         segmentation = segmenter.segment(read_rgb(name))

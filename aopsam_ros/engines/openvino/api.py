@@ -4,10 +4,10 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from aopsam_ros.engines.base import FP16, FP32
+from aopsam_ros.engines.processor import has_amx
 from aopsam_ros.errors import EngineError
 
 OLDEST = (2024, 0)
@@ -69,14 +69,6 @@ def _the_core(make: Callable[[], Any]) -> Any:  # noqa: ANN401
     the first one's is put back when it is gone already, and the next signal ends the process.
     """
     return make()
-
-
-def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether the processor multiplies tiles in bf16, as Linux reports; elsewhere False."""
-    try:
-        return "amx_bf16" in cpuinfo.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 def reason(error: Exception) -> str:
