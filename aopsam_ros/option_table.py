@@ -155,6 +155,9 @@ OPTIONS: Mapping[str, OptionSpec] = {
     "clusters.side": OptionSpec(
         32, "the embedding is pooled to at most this many cells a side", 2, 64
     ),
+    "boxes.refine": OptionSpec(
+        0, "further passes for a detector's box, each on the mask before", 0, 8
+    ),
     "grid.crop_layers": OptionSpec(
         0, "further passes of a grid over 4, 16, 64 overlapping crops of the image", 0, 3
     ),

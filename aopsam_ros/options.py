@@ -131,6 +131,14 @@ class ClusterOptions(_Group):
 
 
 @dataclass(frozen=True)
+class BoxOptions(_Group):
+    """Prompts from a detector's boxes; each field is the option `boxes.<field>`."""
+
+    group = "boxes"
+    refine: int = _default("boxes.refine")
+
+
+@dataclass(frozen=True)
 class GridOptions(_Group):
     """Prompts from a grid; each field is the option `grid.<field>`."""
 
@@ -145,6 +153,7 @@ class SegmenterOptions:
     asf: AsfOptions = field(default_factory=AsfOptions)
     mask: MaskOptions = field(default_factory=MaskOptions)
     clusters: ClusterOptions = field(default_factory=ClusterOptions)
+    boxes: BoxOptions = field(default_factory=BoxOptions)
     grid: GridOptions = field(default_factory=GridOptions)
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 

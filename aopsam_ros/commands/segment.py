@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from aopsam_ros.commands.arguments import (
@@ -25,6 +26,7 @@ from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb, write_bytes, write
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import KNOWN
+from aopsam_ros.segmentation.interactive import OBJECT, UserPrompt, segment_clicks
 from aopsam_ros.segmentation.json_format import to_json
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -57,6 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         metavar="SOURCE",
         help=f"where prompts come from: auto, {KNOWN} (%(default)s)",
+    )
+    parser.add_argument(
+        "--point",
+        action="append",
+        default=[],
+        metavar="X,Y[,0]",
+        help="a prompt of your own on an image: a pixel on the object, or with ,0 beside it; each"
+        " further one corrects the mask before",
+    )
+    parser.add_argument(
+        "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="likewise a box around the object"
     )
     parser.add_argument("--no-overlay", action="store_true", help="no overlay of an image")
     group = parser.add_argument_group("frames in a row: videos, recordings, cameras")
@@ -91,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError("--limit must be 0 or more, --every 1 or more")
     engine = engine_options(arguments)
     boxes = open_boxes(arguments.boxes, [arguments.prompts])
+    prompt = _prompt(arguments.point, arguments.box)
     if arguments.format in WITH_PYCOCOTOOLS:
         require(["pycocotools"], f"--format {arguments.format} needs", "`pip install pycocotools`")
     inputs = [path for word in words for path in _images_of(word, arguments.save_video)]
@@ -106,10 +120,14 @@ def run(arguments: argparse.Namespace) -> int:
         for path, stem in zip(bar, _output_stems(inputs), strict=True):
             try:
                 if is_stream(path) or path.is_dir():
+                    if prompt is not None:
+                        raise InputError("--point and --box are for images")
                     said, lost = segment_stream(segmenter, path, stem, arguments, boxes, dataset)
                     failures += lost
                 else:
-                    said = _segment(segmenter, path, stem, arguments, boxes, dataset, originals)
+                    said = _segment(
+                        segmenter, path, stem, arguments, prompt or boxes, dataset, originals
+                    )
             except (AopsamError, OSError, MemoryError) as error:
                 failed += 1
                 reason = str(error) or type(error).__name__
@@ -170,7 +188,7 @@ def _segment(
     image: Path,
     stem: str,
     arguments: argparse.Namespace,
-    boxes: BoxFile | None,
+    prompts: UserPrompt | BoxFile | None,
     dataset: DatasetWriter | None,
     originals: set[Path],
 ) -> str:
@@ -180,7 +198,10 @@ def _segment(
     if drawn and drawn.resolve() in originals:
         raise InputError(f"{drawn} is one of the images and would be overwritten")
     rgb = read_rgb(image)
-    found = segmenter.segment(rgb, boxes=boxes.find_path(image) if boxes else None)
+    if isinstance(prompts, UserPrompt):
+        found = segment_clicks(segmenter, rgb, prompts)
+    else:
+        found = segmenter.segment(rgb, boxes=prompts.find_path(image) if prompts else None)
     if dataset:
         dataset.add(stem, rgb, found)
     else:
@@ -191,3 +212,31 @@ def _segment(
         f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
         f"{found.timings_ms['total']:.0f} ms -> {drawn if dataset else f'{stem}.json'}"
     )
+
+
+def _prompt(points: Sequence[str], box: str | None) -> UserPrompt | None:
+    """Read `--point` and `--box`; None where there are none.
+
+    Raises:
+        InputError: if one is not as many numbers as it takes, or nothing is meant.
+    """
+    if not points and box is None:
+        return None
+    rows = [_numbers("--point", point, 2, 3) for point in points]
+    corners = None if box is None else _numbers("--box", box, 4, 4)
+    return UserPrompt(
+        np.array([row[:2] for row in rows], np.float64).reshape(-1, 2),
+        np.array([row[2] if len(row) == 3 else OBJECT for row in rows]).astype(np.uint8),
+        None if corners is None else (corners[0], corners[1], corners[2], corners[3]),
+    )
+
+
+def _numbers(name: str, text: str, least: int, most: int) -> list[float]:
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not least <= len(numbers) <= most:
+        how_many = f"{least}" if least == most else f"{least} or {most}"
+        raise InputError(f"{name} takes {how_many} numbers separated by commas, not '{text}'")
+    return numbers

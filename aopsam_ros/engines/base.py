@@ -96,6 +96,7 @@ class Engine(Protocol):
     precision: str  # how it computes, for people: "fp32", "fp16 but encoder"
     largest_batch: int | None  # the most prompts `decode` takes at once; None: any number
     concurrent: bool  # whether several threads at once may use it, each with embeddings of its own
+    keeps_embeddings: bool  # whether handles stay valid after another image was encoded
     has_predictor: bool  # whether the bundle came with a prompt predictor, for `predict`
 
     @property

@@ -50,6 +50,7 @@ class GraphEngine(ABC):
     """An `Engine` of loaded graphs; subclasses load them and run one."""
 
     largest_batch: int | None = None
+    keeps_embeddings = True
 
     def __init__(self, bundle: Bundle) -> None:
         """Begin without graphs."""

@@ -2,8 +2,8 @@
 
 Centres, random points and boxes are decoded once. Clicks are made as SAM's authors made them: the
 first at the innermost pixel, each further one at the innermost pixel of the largest error region,
-with the mask before as input where the decoder takes one. Of a box and of several clicks it is
-SAM's single mask that counts, where the decoder gives one, else that of the highest predicted IoU.
+with the mask before as input where the decoder takes one. The mask that counts is the one that a
+user would get: see `interactive.best_answer`.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.segmentation.interactive import best_answer, clicks_met
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.training.prompt_sampling import innermost_pixel
 
@@ -158,8 +159,8 @@ def _decode(
     for index, wanted in enumerate(ground_truth):
         masks = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits[index])]
         ious = pairwise_iou(masks, [crop_of(wanted)])[:, 0]
-        is_single = first > 0 and coords.shape[1] > 1
-        chosen = 0 if is_single else first + int(predicted[index, first:].argmax())
+        met = clicks_met(logits[index], coords[index], labels[index], frame.geometry)
+        chosen = best_answer(predicted[index], met, is_ambiguous=coords.shape[1] == 1)
         best, iou = float(ious[first:].max()), float(ious[chosen])
         found.append(_Decoded(best, iou, masks[chosen], logits[index, chosen]))
     return found

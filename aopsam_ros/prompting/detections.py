@@ -12,6 +12,7 @@ class BoxSource(PromptSource):
 
     name = defaults_group = "boxes"
     needs_boxes = True
+    own_options: tuple[str, ...] = ("boxes.",)
     # A box says which mask is meant.
     defaults: Mapping[str, object] = {**ALL_PROMPTS, "mask.candidates": "best"}
 
@@ -31,6 +32,7 @@ class BoxCentreSource(BoxSource):
 
     name = defaults_group = "box_centres"
     defaults = ALL_PROMPTS
+    own_options = ()
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""

@@ -68,7 +68,10 @@ class AopsamNode(LifecycleNode):
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
         self._segment_service = SegmentService(
-            self, lambda: self.parameters.configuration().segment_timeout_ms, self._warn
+            self,
+            lambda: self.parameters.configuration().segment_timeout_ms,
+            lambda: self.parameters.configuration().segment_session_s,
+            self._warn,
         )
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())

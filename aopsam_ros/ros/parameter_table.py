@@ -135,6 +135,9 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "segment.timeout_ms": _number(
         5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
     ),
+    "segment.session_s": _number(
+        60.0, 1.0, 3600.0, "seconds without a request after which a session of ~/segment ends"
+    ),
 }
 TABLE: Mapping[str, OptionSpec] = {**FIXED, **OPTIONS, **CHANGEABLE}
 
@@ -190,6 +193,7 @@ class Configuration:
     pairing: PairingOptions = field(default_factory=PairingOptions)
     limits: Limits = field(default_factory=Limits)
     segment_timeout_ms: int = 5000
+    segment_session_s: float = 60.0
     target_frame: str = ""  # "": the camera's
 
 
@@ -221,6 +225,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         pairing=PairingOptions(**_group(values, "pairing")),
         limits=Limits(**_group(values, "diagnostics")),
         segment_timeout_ms=values["segment.timeout_ms"],
+        segment_session_s=values["segment.session_s"],
         target_frame=values["target_frame"],
     )
 

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -13,11 +13,13 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.encodings import to_rgb
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.pairing import Frame
+from aopsam_ros.ros.sessions import Session, Sessions
 from aopsam_ros.ros.worker import NewestWorker
-from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
+from aopsam_ros.segmentation.interactive import Refinement, UserPrompt
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment
 
@@ -59,14 +61,20 @@ class SegmentService:
     """
 
     def __init__(
-        self, node: Node, timeout_ms: Callable[[], int], on_failure: Callable[[str], None]
+        self,
+        node: Node,
+        timeout_ms: Callable[[], int],
+        session_s: Callable[[], float],
+        on_failure: Callable[[str], None],
     ) -> None:
         """Offer the service; until `serve`, every request is refused.
 
-        `timeout_ms` returns how long a request may wait, `on_failure` is called with what went
-        wrong unexpectedly.
+        `timeout_ms` returns how long a request may wait, `session_s` how long a session lives
+        without one; `on_failure` is called with what went wrong unexpectedly.
         """
         self._timeout_ms = timeout_ms
+        self._session_s = session_s
+        self._sessions = Sessions()
         self._on_failure = on_failure
         self._model: ServedModel | None = None
         self._waiting: list[_Waiting] = []
@@ -106,7 +114,8 @@ class SegmentService:
         newest = model.newest()
         try:
             image = None if newest is None else newest.image
-            waiting.finish(answer(model.segmenter, waiting.request, image))
+            found = answer(model.segmenter, waiting.request, image, self._sessions)
+            waiting.finish(found)
         except AopsamError as error:
             waiting.refuse(str(error))
         except Exception as error:
@@ -115,7 +124,8 @@ class SegmentService:
         self._wake.trigger()
 
     def expire(self) -> None:
-        """Refuse what waited for too long; called from time to time."""
+        """Refuse what waited for too long, end forgotten sessions; called from time to time."""
+        self._sessions.expire(self._session_s())
         for waiting in self._waiting:
             if time.monotonic() > waiting.deadline:
                 waiting.refuse("timed out: the model was busy")
@@ -123,6 +133,7 @@ class SegmentService:
     def stop(self) -> None:
         """Refuse what still waits, and every request from now on."""
         self._model = None
+        self._sessions.clear()
         for waiting in self._waiting:
             waiting.refuse(NOT_ACTIVE)
 
@@ -152,24 +163,42 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
 
 
 def answer(
-    segmenter: Segmenter, request: Segment.Request, newest: Image | CompressedImage | None
+    segmenter: Segmenter,
+    request: Segment.Request,
+    newest: Image | CompressedImage | None,
+    sessions: Sessions,
 ) -> Segment.Response:
-    """Carry out a request; without data in its image, the `newest` one received is meant.
+    """Carry out a request; without data in its image, the session's or the `newest` one is meant.
 
-    No other thread may be using the segmenter.
+    No other thread may be using the segmenter, unless its engine is concurrent.
 
     Raises:
         AopsamError: if it cannot be done; the message says why.
     """
     prompt, given = prompt_of(request), request.image
-    image = given if given.width or given.height or len(given.data) else newest
-    if image is None:
-        raise InputError("no image has come yet")
-    rgb = to_rgb(image, bridge_reader())
-    masks = segment_prompt(segmenter, segmenter.encode(rgb), prompt, request.all_masks)
-    response = Segment.Response(success=True, header=image.header)
-    response.height, response.width = rgb.shape[:2]
-    if prompt.box and (prompt.box[2] > response.width or prompt.box[3] > response.height):
-        response.message = "the box was cut at the image's edges"
+    has_image = given.width or given.height or len(given.data)
+    session = sessions.find(request.session) if request.session and not has_image else None
+    is_continued = session is not None
+    if session is None:
+        image = given if has_image else newest
+        if image is None:
+            raise InputError("no image has come yet")
+        rgb = to_rgb(image, bridge_reader())
+        session = Session(image.header, Refinement(segmenter, rgb))
+        if request.session:
+            sessions.begin(request.session, session)
+    response = Segment.Response(success=True, header=session.header, continued=is_continued)
+    height, width = session.refinement.size
+    if len(request.mask.counts):
+        prompt = replace(prompt, mask=decode_full(request.mask, height, width))
+    with session.lock:
+        masks = session.refinement.answer(prompt, request.all_masks)
+    response.height, response.width = height, width
+    notes = []
+    if prompt.box and (prompt.box[2] > width or prompt.box[3] > height):
+        notes.append("the box was cut at the image's edges")
+    if prompt.mask is not None and not segmenter.engine.accepts_mask_input:
+        notes.append("the model has no mask input: the mask was ignored")
+    response.message = "; ".join(notes)
     response.masks = [segmentations.mask_message(mask) for mask in masks]
     return response

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from aopsam_ros.masks.selection import (
     MASK_THRESHOLD,
     LowResMasks,
     ScoreWeights,
+    answering_masks,
     best_of_each_prompt,
     concatenate,
     filter_by_iou,
@@ -30,7 +32,18 @@ from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 FOREGROUND = 1.0
 BOX_CORNERS = (2.0, 3.0)  # top left, bottom right
 
-Decode = Callable[[NDArray[np.float64], NDArray[np.float32]], Decoded]
+
+class Decode(Protocol):
+    """A function that decodes prompts."""
+
+    def __call__(
+        self,
+        coords: NDArray[np.float64],
+        labels: NDArray[np.float32],
+        mask_input: NDArray[np.float32] | None = None,
+        /,
+    ) -> Decoded:
+        """Decode coordinates `[n, K, 2]` and labels `[n, K]`, on masks `[n, 1, M, M]` if any."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class DecodingLimits:
     stability_offset: float  # of the stability score, in logits
     # what masks are scored by whose prompts have a predicted box; None: by predicted IoU, as others
     score_weights: ScoreWeights | None = None
+    box_passes: int = 0  # further ones for prompts that are boxes, each on the mask before
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,7 @@ def decode_prompts(
 
     Args:
         prompts: of the frame, best first.
-        decode: source coordinates `[n, K, 2]` and labels `[n, K]` to masks.
+        decode: source coordinates and labels to masks.
         features: makes the feature map; called only if the filtering rule needs it.
         geometry: of the frame.
         limits: of the model and the prompt source.
@@ -142,7 +156,10 @@ class _Loop:
         """Decode the prompts at these indices; return and keep the masks that pass the filters."""
         options = self.options.mask
         with self.stopwatch.stage("decoder"):
-            decoded = self.decode(*as_decoder_input(self.prompts, batch))
+            points = as_decoder_input(self.prompts, batch)
+            decoded = self.decode(*points)
+            for _ in range(self.limits.box_passes if self.prompts.form == "box" else 0):
+                decoded = self.decode(*points, _single_masks(decoded))
             is_ambiguous = self.prompts.form == "point"
             # The best mask by score is known only when all of a prompt's masks have one.
             candidates = "all" if self.has_scores else options.candidates
@@ -200,6 +217,14 @@ class _Loop:
             dropped = rule.drop(context, asf) & (remaining >= self.prompts.num_protected)
         self.states[remaining[dropped]] = PromptState.ELIMINATED
         return remaining[~dropped]
+
+
+def _single_masks(decoded: Decoded) -> NDArray[np.float32]:
+    """Return the logits of each prompt's mask that answers a box, `[n, 1, M, M]`."""
+    iou = decoded.predicted_iou
+    answers = answering_masks(iou.shape[1], is_ambiguous=False)
+    columns = answers[np.argmax(iou[:, answers], axis=1)]
+    return decoded.logits(np.arange(len(iou)), columns)[:, None]
 
 
 def as_decoder_input(

@@ -1,20 +1,24 @@
-"""Masks for a prompt of the user's own: points, a box, or both."""
+"""Masks for a prompt of the user's own: points, a box, or both; further points refine them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.selection import answering_masks, stability_score
+from aopsam_ros.masks.selection import MASK_THRESHOLD, answering_masks, stability_score
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.results import InstanceMask
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.segmentation.time_budget import Stopwatch
 
 MOST_POINTS = 64  # of one prompt; engines may take fewer and say so
+MASK_LOGIT = 6.0  # of a mask input where the mask fills a cell, or does not touch it
 BACKGROUND, OBJECT, TOP_LEFT, BOTTOM_RIGHT = 0, 1, 2, 3
 Corners = tuple[float, float, float, float]
 
@@ -25,7 +29,7 @@ class UserPrompt:
 
     `points` float64 `[K, 2]`, x and y in source pixels; `labels` `[K]`, 1 on the object and 0
     beside it; `box` left, top, right, bottom at the pixels' edges, so that a whole image is
-    0, 0, width, height.
+    0, 0, width, height; `mask` bool `[H, W]`, to begin with.
 
     Raises:
         InputError: if the arrays do not fit together, a number is not finite, or nothing is meant.
@@ -34,6 +38,7 @@ class UserPrompt:
     points: NDArray[np.float64]
     labels: NDArray[np.uint8]
     box: Corners | None = None
+    mask: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.points.shape != (len(self.labels), 2):
@@ -54,9 +59,12 @@ class UserPrompt:
         """Cut the box at the image's edges.
 
         Raises:
-            InputError: if a point lies outside the image, or nothing of the box inside.
+            InputError: if a point lies outside the image, nothing of the box inside, or the mask is
+                another image's.
         """
         size = (geometry.width, geometry.height)
+        if self.mask is not None and self.mask.shape != size[::-1]:
+            raise InputError(f"the mask is not of an image of {size[0]}x{size[1]} pixels")
         if ((self.points < 0) | (self.points >= size)).any():
             raise InputError(f"a point lies outside the image of {size[0]}x{size[1]} pixels")
         if self.box is None:
@@ -65,7 +73,16 @@ class UserPrompt:
         left, top, right, bottom = corners.ravel().tolist()
         if not (left < right and top < bottom):
             raise InputError(f"the box lies outside the image of {size[0]}x{size[1]} pixels")
-        return UserPrompt(self.points, self.labels, (left, top, right, bottom))
+        return replace(self, box=(left, top, right, bottom))
+
+    def continues(self, before: UserPrompt) -> bool:
+        """Tell whether this is an earlier prompt with further points, or the same."""
+        count = len(before.points)
+        return (
+            self.box == before.box
+            and np.array_equal(self.points[:count], before.points)
+            and np.array_equal(self.labels[:count], before.labels)
+        )
 
     def as_decoder_input(self) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return coordinates `[1, K, 2]` and labels `[1, K]` as the decoder takes them."""
@@ -86,16 +103,90 @@ class UserPrompt:
         return (left + right) / 2 - 0.5, (top + bottom) / 2 - 0.5
 
 
+class Answer(NamedTuple):
+    """The masks of a prompt, best first, and the logits `[M, M]` of the best one."""
+
+    masks: tuple[InstanceMask, ...]
+    logits: NDArray[np.float32]
+
+
+class Refinement:
+    """Prompts on one image that is encoded once; further points begin with the mask before.
+
+    Attributes:
+        size: height and width of the image.
+    """
+
+    def __init__(self, segmenter: Segmenter, rgb: NDArray[np.uint8]) -> None:
+        """Encode an image, uint8 `[H, W, 3]`; errors as `Segmenter.encode`."""
+        self._segmenter = segmenter
+        self._frame = segmenter.encode(rgb)
+        self._before: tuple[UserPrompt, Answer] | None = None
+        self.size: tuple[int, int] = (rgb.shape[0], rgb.shape[1])
+
+    def answer(self, prompt: UserPrompt, all_masks: bool = False) -> tuple[InstanceMask, ...]:
+        """Decode a prompt; arguments and errors as `segment_prompt`."""
+        previous = None
+        if self._before is not None:
+            self._frame = self._segmenter.restored(self._frame)
+            if prompt.continues(self._before[0]):
+                previous = self._before[1].logits
+        found = segment_prompt(self._segmenter, self._frame, prompt, all_masks, previous)
+        self._before = prompt, found
+        return found.masks
+
+
+def segment_clicks(
+    segmenter: Segmenter, rgb: NDArray[np.uint8], prompt: UserPrompt
+) -> Segmentation:
+    """Segment what a prompt means, its points one after another, each on the mask before.
+
+    Args:
+        segmenter: the model.
+        rgb: uint8 `[H, W, 3]`.
+        prompt: its first point is on the object, unless it has a box.
+
+    Raises:
+        InputError, InferenceError: as `segment_prompt`.
+    """
+    watch = Stopwatch()
+    with watch.stage("encoder"):
+        refinement = Refinement(segmenter, rgb)
+    masks: tuple[InstanceMask, ...] = ()
+    counts = range(0 if len(prompt.points) == 0 else 1, len(prompt.points) + 1)
+    with watch.stage("decoder"):
+        for count in counts:
+            some = replace(prompt, points=prompt.points[:count], labels=prompt.labels[:count])
+            masks = refinement.answer(some)
+    return Segmentation(
+        height=rgb.shape[0],
+        width=rgb.shape[1],
+        masks=masks,
+        prompts=(Prompt(*prompt.anchor, 1.0, PromptState.KEPT, prompt.box),),
+        prompts_decoded=len(counts),
+        timings_ms=watch.timings_ms(),
+        confidence_map=None,
+        model=segmenter.bundle.name,
+        prompt_source="user",
+    )
+
+
 def segment_prompt(
-    segmenter: Segmenter, frame: FrameEmbedding, prompt: UserPrompt, all_masks: bool = False
-) -> tuple[InstanceMask, ...]:
+    segmenter: Segmenter,
+    frame: FrameEmbedding,
+    prompt: UserPrompt,
+    all_masks: bool = False,
+    previous: NDArray[np.float32] | None = None,
+) -> Answer:
     """Decode one prompt on an encoded image.
 
     Args:
         segmenter: whose `encode` made the frame, as its last one.
         frame: the image.
         prompt: what is meant on it.
-        all_masks: the model's three answers instead of the one of the highest predicted IoU.
+        all_masks: the model's three answers instead of the best one; see `best_answer`.
+        previous: logits `[M, M]` to begin with, where the prompt brings no mask. Like its mask they
+            are left out where the decoder has no mask input.
 
     Returns:
         the masks that are not empty, by descending predicted IoU, numbered from 1.
@@ -105,11 +196,19 @@ def segment_prompt(
         InferenceError: if the graph fails, or takes fewer points.
     """
     inside = prompt.inside(frame.geometry)
-    logits, predicted_iou = segmenter.decode(frame, *inside.as_decoder_input())
-    is_ambiguous = inside.box is None and len(inside.points) == 1
-    answers = answering_masks(predicted_iou.shape[1], is_ambiguous)
-    ranked = answers[np.argsort(-predicted_iou[0, answers], kind="stable")]
-    order = ranked[: None if all_masks else 1]
+    if inside.mask is not None:
+        previous = mask_logits(inside.mask, frame.geometry, segmenter.bundle.low_res_mask_size)
+    if previous is not None and not segmenter.engine.accepts_mask_input:
+        previous = None
+    mask_input = None if previous is None else previous[None, None]
+    logits, predicted_iou = segmenter.decode(frame, *inside.as_decoder_input(), mask_input)
+    is_ambiguous = previous is None and inside.box is None and len(inside.points) == 1
+    if all_masks:
+        answers = answering_masks(predicted_iou.shape[1], is_ambiguous=True)
+        order = answers[np.argsort(-predicted_iou[0, answers], kind="stable")]
+    else:
+        met = clicks_met(logits[0], inside.points, inside.labels, frame.geometry)
+        order = np.array([best_answer(predicted_iou[0], met, is_ambiguous)])
     rows, columns = frame.geometry.valid_cells(logits.shape[-1])
     offset = segmenter.bundle.stability_offset
     stability = stability_score(logits[0, :, :rows, :columns], offset)
@@ -132,4 +231,56 @@ def segment_prompt(
                 score=float(np.clip(predicted_iou[0, index], 0.0, 1.0)),
             )
         )
-    return tuple(masks)
+    return Answer(tuple(masks), logits[0, order[0]])
+
+
+def clicks_met(
+    logits: NDArray[np.float32],
+    points: NDArray[np.float64],
+    labels: NDArray[Any],
+    geometry: FrameGeometry,
+) -> NDArray[np.int64]:
+    """Count the clicks that each mask meets: holds those on the object, and none beside it.
+
+    Args:
+        logits: of M masks, `[M, side, side]`.
+        points: `[K, 2]`, x and y in source pixels.
+        labels: `[K]`: 1 on the object, 0 beside it; others are no clicks.
+        geometry: of the frame.
+
+    Returns:
+        int64 `[M]`.
+    """
+    clicks = np.isin(labels, (BACKGROUND, OBJECT))
+    cells = np.rint(geometry.to_cells(points[clicks], logits.shape[-1])).astype(np.int64)
+    x, y = np.clip(cells, 0, logits.shape[-1] - 1).T
+    inside = logits[:, y, x] > MASK_THRESHOLD
+    return np.asarray(np.count_nonzero(inside == (labels[clicks] == OBJECT), axis=1))
+
+
+def best_answer(
+    predicted_iou: NDArray[np.float32], met: NDArray[np.int64], is_ambiguous: bool
+) -> int:
+    """Return which of a prompt's M masks answers it: of those that meet most clicks, the best.
+
+    Of four masks the first, SAM's single one, comes before the others for all but a single click,
+    which is answered by one of the others; of equals the predicted IoU decides.
+    """
+    answers = answering_masks(len(met), is_ambiguous)
+    candidates = answers if is_ambiguous else np.arange(len(met))
+    is_single = np.isin(candidates, answers)
+    ranks = np.lexsort((-predicted_iou[candidates], ~is_single, -met[candidates]))
+    return int(candidates[ranks[0]])
+
+
+def mask_logits(mask: NDArray[np.bool_], geometry: FrameGeometry, side: int) -> NDArray[np.float32]:
+    """Return a mask of the image, bool `[H, W]`, as logits `[side, side]` over the padded square.
+
+    They are the log-odds of the share of each cell that the mask fills.
+    """
+    rows, columns = geometry.valid_cells(side)
+    shrunk = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    share = np.clip(shrunk, 1e-6, 1 - 1e-6)
+    logits = np.full((side, side), -MASK_LOGIT, np.float32)
+    logits[:rows, :columns] = np.clip(np.log(share / (1 - share)), -MASK_LOGIT, MASK_LOGIT)
+    return logits

@@ -189,7 +189,7 @@ class Segmenter:
             functools.partial(self._decode, frame),
             functools.partial(self.features, frame),
             frame.geometry,
-            self.limits,
+            self.limits_of(chosen),
             chosen,
             watch,
             self.time_budget,
@@ -215,15 +215,16 @@ class Segmenter:
             self.time_budget.end.add(len(decoded.masks), watch.elapsed() - began)
         return segmentation
 
-    @property
-    def limits(self) -> DecodingLimits:
-        """What the model and the prompt source set for decoding."""
+    def limits_of(self, options: SegmenterOptions) -> DecodingLimits:
+        """Return what model, prompt source and options set for decoding."""
+        passes = options.boxes.refine if self.source.needs_boxes else 0
         return DecodingLimits(
             adaptive=self.source.adaptive,
             largest_batch=self.engine.largest_batch,
             low_size=self.bundle.low_res_mask_size,
             stability_offset=self.bundle.stability_offset,
             score_weights=self.bundle.score_weights,
+            box_passes=passes if passes and self.engine.accepts_mask_input else 0,
         )
 
     def _propose(
@@ -262,18 +263,34 @@ class Segmenter:
         embedding = self.engine.embedding(frame.handle)
         return FeatureMap(embedding, frame.geometry, self.bundle.similarity_channels)
 
+    def restored(self, frame: FrameEmbedding) -> FrameEmbedding:
+        """Return a frame to decode on after others were encoded: the same where engines keep them.
+
+        Raises:
+            InferenceError: if it had to be encoded again, and the graph fails.
+        """
+        if self.engine.keeps_embeddings:
+            return frame
+        return FrameEmbedding(frame.image, self.engine.encode(frame.image.tensor))
+
     def decode(
-        self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]
+        self,
+        frame: FrameEmbedding,
+        coords: NDArray[Any],
+        labels: NDArray[Any],
+        mask_input: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Decode N prompts of K points on an encoded image.
 
         Args:
-            frame: from `encode`, the last one.
+            frame: from `encode`, the last one; see `restored`.
             coords: `[N, K, 2]`, x and y in source pixels.
             labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+            mask_input: logits `[N, 1, M, M]` to begin with.
 
         Returns:
             logits float32 `[N, 3, M, M]` over the padded square, predicted IoU float32 `[N, 3]`.
+            With SAM's single mask it is the first of four.
 
         Raises:
             InputError: if the shapes do not fit together or a coordinate is not finite.
@@ -283,12 +300,19 @@ class Segmenter:
         logits, predicted_iou = [], []
         for start in range(0, max(1, len(coords)), step):
             some = slice(start, start + step)
-            decoded = self._decode(frame, coords[some], labels[some])
+            begin = None if mask_input is None else mask_input[some]
+            decoded = self._decode(frame, coords[some], labels[some], begin)
             logits.append(all_logits(decoded))
             predicted_iou.append(decoded.predicted_iou)
         return np.concatenate(logits), np.concatenate(predicted_iou)
 
-    def _decode(self, frame: FrameEmbedding, coords: NDArray[Any], labels: NDArray[Any]) -> Decoded:
+    def _decode(
+        self,
+        frame: FrameEmbedding,
+        coords: NDArray[Any],
+        labels: NDArray[Any],
+        mask_input: NDArray[np.float32] | None = None,
+    ) -> Decoded:
         """Decode at most `engine.largest_batch` prompts; see `decode`."""
         points, kinds = np.asarray(coords), np.asarray(labels)
         if points.ndim != 3 or points.shape[2] != 2 or points.shape[:2] != kinds.shape:
@@ -299,7 +323,7 @@ class Segmenter:
         if points.size == 0 or not np.isfinite(points).all():
             raise InputError("prompts must have at least one point and finite coordinates")
         resized = frame.geometry.to_resized(points)
-        return self.engine.decode(frame.handle, resized, kinds.astype(np.float32))
+        return self.engine.decode(frame.handle, resized, kinds.astype(np.float32), mask_input)
 
     def close(self) -> None:
         """Free the graphs; the segmenter cannot be used afterwards."""

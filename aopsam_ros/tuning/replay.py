@@ -91,7 +91,8 @@ class Replay:
     def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Score:
         """Segment a photograph, and compare with its instances.
 
-        The time budget is ignored: a look-up takes no time that would mean anything.
+        The time budget is ignored: a look-up takes no time that would mean anything. So is
+        `boxes.refine`: what a prompt gives on another mask is not cached.
         """
         untimed = replace(options, asf=replace(options.asf, time_budget_ms=0))
         frame = replace(cached.frame, options=untimed)
@@ -100,7 +101,7 @@ class Replay:
             functools.partial(self._decode, cached),
             lambda: cast("FeatureMap", frame.features),
             frame.geometry,
-            self._segmenter.limits,
+            replace(self._segmenter.limits_of(options), box_passes=0),
             untimed,
             Stopwatch(),
             TimeBudget(),

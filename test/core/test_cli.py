@@ -69,6 +69,16 @@ def test_json_and_overlay_are_those_of_the_design(segment, scene):
     assert overlay.shape == scene.rgb.shape and (overlay != scene.rgb).any()
 
 
+def test_points_and_a_box_give_the_mask_that_they_mean(segment, scene):
+    wanted, (x, y) = scene.objects[0]
+    for words in (("--point", f"{x + 6},{y + 6}"), ("--box", f"{x},{y},{x + 12},{y + 12}")):
+        assert segment(scene.path, *words).code == 0
+        content = json.loads((scene.path.parent / "out" / "scene.json").read_text())
+        (mask,) = content["masks"]
+        assert iou(decode_full(SimpleNamespace(**mask), 120, 160), wanted) > 0.85
+        assert (content["prompt_source"], content["prompts_decoded"]) == ("user", 1)
+
+
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not an image")
     (tmp_path / "empty.png").write_bytes(b"")
@@ -132,6 +142,9 @@ def test_grey_16_bit_and_transparent_images(segment, tmp_path, image):
         (("x.png", "--prompts", "stars"), "unknown prompt source 'stars'"),
         (("x.png", "--engine", "tensorrt"), "no NVIDIA driver"),
         (("x.png", "--threads", "-1"), "--threads must be 0 or more"),
+        (("x.png", "--point", "3"), "--point takes 2 or 3 numbers separated by commas, not '3'"),
+        (("x.png", "--box", "1,2,3,x"), "--box takes 4 numbers separated by commas"),
+        (("x.png", "--point", "3,4,0"), "needs a point on the object, or a box"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(segment, words, reason):

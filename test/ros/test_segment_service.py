@@ -12,6 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from aopsam_ros.masks import decode_full
+from aopsam_ros.msg import Mask
 from aopsam_ros.ros import segment_service
 from aopsam_ros.ros.segment_service import SegmentService, ServedModel
 from aopsam_ros.srv import Segment
@@ -86,6 +87,46 @@ def test_a_box_beyond_the_edges_is_cut_and_the_answer_says_so(active):
     assert response.masks
 
 
+def test_a_session_stays_on_its_image_while_the_stream_goes_on(active):
+    stamp = active.answer(STREAMED).header.stamp
+    first = segment(active, points=ON_GREEN, session="gripper")
+    assert (first.success, first.continued) == (True, False)
+    elsewhere = active.answer(image_of(boxes_scene(((50, 10, 60, 30),))))
+    assert elsewhere.header.stamp != stamp
+    further = segment(active, points=[*ON_GREEN, 50.0, 45.0], session="gripper")
+    assert (further.success, further.continued, further.header.stamp) == (True, True, stamp)
+    assert np.abs(np.subtract(box_of(further.masks[0]), GREEN)).max() <= 2
+    other = segment(active, points=[60.0, 20.0], session="eye")
+    assert (other.continued, other.header.stamp) == (False, elsewhere.header.stamp)
+    assert segment(active, points=ON_GREEN).header.stamp == elsewhere.header.stamp
+
+
+def test_sessions_are_few_and_end_when_nobody_uses_them(active):
+    active.answer(STREAMED)
+    for number in range(5):  # one more than a node keeps
+        assert segment(active, points=ON_GREEN, session=str(number)).success
+    again = [segment(active, points=ON_GREEN, session=str(n)).continued for n in (4, 1, 0)]
+    assert again == [True, True, False]
+    active.set(segment__session_s=1.0)
+    active.spin(2.5)
+    assert not segment(active, points=ON_GREEN, session="4").continued
+    assert active.change(Transition.TRANSITION_DEACTIVATE)
+    active.activate()
+    active.answer(STREAMED)
+    assert not segment(active, points=ON_GREEN, session="4").continued
+
+
+def test_a_mask_to_begin_with_is_checked_and_a_model_without_mask_input_says_so(active):
+    masks = active.answer(STREAMED).masks
+    response = segment(active, points=ON_GREEN, mask=masks[0])
+    assert (
+        response.success and response.message == "the model has no mask input: the mask was ignored"
+    )
+    damaged = Mask(counts=[5], roi=RegionOfInterest(width=2, height=2))
+    response = segment(active, points=ON_GREEN, mask=damaged)
+    assert not response.success and "longer than its box (4 pixels)" in response.message
+
+
 def test_requests_and_stream_are_both_answered(active):
     """Ten requests at once beside a stream: each is answered, and images go on meanwhile."""
     client = active.client(Segment, "segment")
@@ -134,7 +175,7 @@ class Worker:
         return True
 
 
-def answer(segmenter, request, newest):
+def answer(segmenter, request, newest, sessions):
     return Segment.Response(success=True, message=f"{len(request.points)} numbers")
 
 
@@ -145,7 +186,7 @@ def parts(context, monkeypatch):
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     worker, settings = Worker(), SimpleNamespace(timeout_ms=60_000)
-    service = SegmentService(node, lambda: settings.timeout_ms, print)
+    service = SegmentService(node, lambda: settings.timeout_ms, lambda: 60.0, print)
     service.serve(ServedModel(worker, None, lambda: None))
     client = node.create_client(Segment, "/aopsam/segment")
     parts = SimpleNamespace(**locals())

@@ -6,10 +6,14 @@ import pytest
 from aopsam_ros.engines.base import DecodedOnHost
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions, MaskOptions, SegmenterOptions
+from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, cost
+from support.scenes import coloured_scene
+from support.tiny_bundle import mask_decoder, with_mask_input, write_tiny_bundle
 
 GEOMETRY = resized_geometry(64, 64, 64)
 LOW = 16
@@ -239,3 +243,30 @@ def test_stopwatch_counts_a_stage_that_fails():
     with pytest.raises(RuntimeError), stopwatch.stage("encoder"):
         raise RuntimeError
     assert stopwatch.timings_ms()["encoder"] == pytest.approx(500)
+
+
+def test_a_boxs_further_passes_begin_with_the_mask_before(tmp_path):
+    """Each pass adds the last mask's logits to those of the box, as the decoder is made."""
+    models = {"mask_decoder": with_mask_input(mask_decoder())}
+    bundle = write_tiny_bundle(tmp_path / "tiny", models)
+    rgb, _ = coloured_scene()
+    boxes = Boxes.from_rows([[10, 10, 30, 30]])
+    with Segmenter.from_bundle(bundle, "boxes", "onnxruntime") as segmenter:
+        frame = segmenter.encode(rgb)
+        once = boxes.corners.reshape(1, 2, 2), np.array([[2, 3]])
+        first, _ = segmenter.decode(frame, *once)
+        second, _ = segmenter.decode(frame, *once, first[:, 1:2])  # of the highest predicted IoU
+        np.testing.assert_allclose(second[0, 1], 2 * first[0, 1], rtol=1e-4, atol=1e-3)
+        seen = []
+        decode = segmenter.engine.decode
+
+        def spied(handle, coords, labels, mask_input=None):
+            seen.append(mask_input)
+            return decode(handle, coords, labels, mask_input)
+
+        segmenter.engine.decode = spied
+        options = segmenter.options.updated({"boxes.refine": 2})
+        assert len(segmenter.segment(rgb, options, boxes).masks) == 1
+        assert [one is None for one in seen] == [True, False, False]
+        np.testing.assert_allclose(seen[1][0, 0], first[0, 1], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(seen[2][0, 0], second[0, 1], rtol=1e-4, atol=1e-3)

@@ -5,8 +5,18 @@ import pytest
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
+from aopsam_ros.segmentation.interactive import (
+    Refinement,
+    UserPrompt,
+    best_answer,
+    clicks_met,
+    mask_logits,
+    segment_clicks,
+    segment_prompt,
+)
+from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
+from support.tiny_bundle import mask_decoder, with_mask_input, write_tiny_bundle
 
 
 def prompt(points=(), labels=None, box=None):
@@ -19,7 +29,7 @@ def prompt(points=(), labels=None, box=None):
 def test_a_point_gives_the_object_it_lies_on(tiny, index):
     rgb, objects = coloured_scene()
     wanted, (x, y) = objects[index]
-    (mask,) = segment_prompt(tiny, tiny.encode(rgb), prompt([(x + 6, y + 6)]))
+    (mask,), _ = segment_prompt(tiny, tiny.encode(rgb), prompt([(x + 6, y + 6)]))
     assert iou(decode_full(mask, *wanted.shape), wanted) > 0.85
     assert mask.id == 1
     assert mask.prompt == (x + 6, y + 6)
@@ -31,8 +41,8 @@ def test_a_point_gives_the_object_it_lies_on(tiny, index):
 def test_a_box_gives_what_its_corner_lies_on_and_is_cut_at_the_image(tiny):
     rgb, _ = coloured_scene()
     frame = tiny.encode(rgb)
-    (whole,) = segment_prompt(tiny, frame, prompt(box=(-50.0, -9.0, 500.0, 300.0)))
-    (same,) = segment_prompt(tiny, frame, prompt(box=(0.0, 0.0, 120.0, 90.0)))
+    (whole,), _ = segment_prompt(tiny, frame, prompt(box=(-50.0, -9.0, 500.0, 300.0)))
+    (same,), _ = segment_prompt(tiny, frame, prompt(box=(0.0, 0.0, 120.0, 90.0)))
     np.testing.assert_array_equal(whole.counts, same.counts)
     assert whole.prompt == (59.5, 44.5)
 
@@ -41,13 +51,13 @@ def test_all_masks_are_the_models_three_best_first(tiny):
     rgb, objects = coloured_scene()
     x, y = objects[0][1]
     frame = tiny.encode(rgb)
-    masks = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]), all_masks=True)
+    masks, _ = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]), all_masks=True)
     assert [mask.id for mask in masks] == [1, 2, 3]
     scores = [mask.predicted_iou for mask in masks]
     assert scores == sorted(scores, reverse=True)
     areas = {mask.area for mask in masks}
     assert len(areas) > 1  # three tolerances of the tiny model
-    (best,) = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]))
+    (best,), _ = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]))
     np.testing.assert_array_equal(best.counts, masks[0].counts)
 
 
@@ -78,3 +88,92 @@ def test_what_cannot_be_meant_is_refused_in_one_line(tiny, points, labels, box, 
     with pytest.raises(InputError, match=reason) as caught:
         segment_prompt(tiny, tiny.encode(rgb), prompt(points, labels, box))
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def with_masks(tmp_path_factory):
+    """The tiny model, whose decoder adds the mask that it is given to its logits."""
+    models = {"mask_decoder": with_mask_input(mask_decoder())}
+    folder = write_tiny_bundle(tmp_path_factory.mktemp("masks") / "tiny", models)
+    with Segmenter.from_bundle(folder, engine="onnxruntime") as segmenter:
+        yield segmenter
+
+
+def test_a_mask_to_begin_with_is_handed_to_the_decoder(with_masks):
+    """A blank image: the decoder sees one colour everywhere, and only the mask can take away."""
+    frame = with_masks.encode(np.full((128, 128, 3), 99, np.uint8))
+    wanted = np.zeros((128, 128), np.bool_)
+    wanted[20:60, 30:100] = True
+    (free,), without = segment_prompt(with_masks, frame, prompt([(50, 40)]))
+    assert free.area == 128 * 128
+    begun = UserPrompt(np.array([[50.0, 40.0]]), np.ones(1, np.uint8), mask=wanted)
+    added = segment_prompt(with_masks, frame, begun).logits - without
+    np.testing.assert_array_equal(added > 0, wanted[::2, ::2])
+    other = UserPrompt(begun.points, begun.labels, mask=wanted[:50])
+    with pytest.raises(InputError, match="mask is not of an image of 128x128"):
+        segment_prompt(with_masks, frame, other)
+
+
+def test_a_masks_logits_are_the_log_odds_of_a_cells_share(tiny):
+    frame = tiny.encode(np.zeros((128, 128, 3), np.uint8))
+    mask = np.zeros((128, 128), np.bool_)
+    mask[:64] = True
+    mask[64, 1::2] = True  # a quarter of each cell of two pixels a side
+    logits = mask_logits(mask, frame.geometry, 64)
+    assert (logits[:32] == 6).all() and (logits[33:] == -6).all()
+    np.testing.assert_allclose(logits[32], np.log(0.25 / 0.75), rtol=1e-5)
+
+
+def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, monkeypatch):
+    rgb, objects = coloured_scene()
+    begun, encoded = [], []
+    decode, encode = with_masks.engine.decode, with_masks.engine.encode
+
+    def spied(handle, coords, labels, mask_input=None):
+        begun.append(mask_input is not None)
+        return decode(handle, coords, labels, mask_input)
+
+    monkeypatch.setattr(with_masks.engine, "decode", spied)
+    monkeypatch.setattr(with_masks.engine, "encode", lambda *a: encoded.append(1) or encode(*a))
+    refinement = Refinement(with_masks, rgb)
+    (x, y), (u, v) = objects[0][1], objects[1][1]
+    first, second, other = (x + 6, y + 6), (x + 8, y + 8), (u + 6, v + 6)
+    refinement.answer(prompt([first]))
+    refinement.answer(prompt([first, second]))
+    refinement.answer(prompt([other]))  # another object does not begin with this one's mask
+    refinement.answer(prompt([other, first], [1, 0]))
+    assert begun == [False, True, False, True]
+    assert len(encoded) == 1
+
+
+def test_an_engine_that_keeps_one_embedding_encodes_again(with_masks, monkeypatch):
+    rgb, objects = coloured_scene()
+    x, y = objects[0][1]
+    refinement = Refinement(with_masks, rgb)
+    (before,) = refinement.answer(prompt([(x + 6, y + 6)]))
+    monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
+    (after,) = refinement.answer(prompt([(x + 6, y + 6)]))
+    assert after.bbox == before.bbox
+
+
+def test_clicks_one_after_another_are_one_segmentation(with_masks):
+    rgb, objects = coloured_scene()
+    wanted, (x, y) = objects[0]
+    points = prompt([(x + 6, y + 6), (x + 8, y + 8)])
+    found = segment_clicks(with_masks, rgb, points)
+    assert found.prompts_decoded == 2 and found.prompt_source == "user"
+    assert iou(decode_full(found.masks[0], *wanted.shape), wanted) > 0.85
+
+
+def test_the_mask_that_meets_most_clicks_answers(tiny):
+    geometry = tiny.encode(np.zeros((128, 128, 3), np.uint8)).geometry
+    logits = np.full((4, 64, 64), -1.0, np.float32)
+    logits[0, :, :32] = logits[1, :32] = logits[2] = 1.0
+    points = np.array([[20.0, 20.0], [20.0, 100.0], [100.0, 20.0]])
+    met = clicks_met(logits, points, np.array([1, 0, 1]), geometry)
+    assert met.tolist() == [1, 3, 2, 1]
+    iou_of = np.array([0.9, 0.5, 0.8, 0.99], np.float32)
+    assert best_answer(iou_of, met, is_ambiguous=False) == 1
+    assert best_answer(iou_of, np.array([3, 3, 3, 3]), is_ambiguous=False) == 0  # SAM's single
+    assert best_answer(iou_of, np.array([1, 1, 1, 1]), is_ambiguous=True) == 3
+    assert best_answer(iou_of[1:], np.array([0, 0, 0]), is_ambiguous=False) == 2

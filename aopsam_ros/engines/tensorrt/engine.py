@@ -49,6 +49,7 @@ class TensorRtEngine:
     device = "cuda"
     largest_batch: int | None = LARGEST_BATCH
     concurrent = False
+    keeps_embeddings = False  # the next image takes the place of the last
 
     def __init__(
         self,
