@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
     from aopsam_ros.models.composed_predictor import add_prompter
-    from aopsam_ros.training.provenance import summarise_run
+    from aopsam_ros.training.loop.provenance import summarise_run
 
     out = _target(arguments)
     model, predictor, trained = _load(arguments)

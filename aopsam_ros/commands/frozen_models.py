@@ -30,7 +30,7 @@ def nano_model(segmenter: Path) -> FrozenModel:
     from aopsam_ros.models.loading import load_segmenter
     from aopsam_ros.models.nano import EMBEDDING_CHANNELS
     from aopsam_ros.models.stored_weights import round_weights
-    from aopsam_ros.training.provenance import summarise_run
+    from aopsam_ros.training.loop.provenance import summarise_run
 
     model, facts = load_segmenter(segmenter)
     round_weights(model)

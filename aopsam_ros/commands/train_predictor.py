@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target
+    from aopsam_ros.training.loop import processes
     from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
 
     model = _model(arguments)
@@ -86,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     figures = trainer.run(_data(arguments, paths, model, options))
     print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{_describe(figures)}")
-    _export(trainer, model, arguments.out / BUNDLE)
+    if processes.is_first():
+        _export(trainer, model, arguments.out / BUNDLE)
     return 0
 
 
@@ -138,7 +140,7 @@ def _describe(figures: Mapping[str, float]) -> str:
 def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:
     """Write the bundle of model and predictor, and check that it loads."""
     from aopsam_ros.bundle.loading import load_bundle
-    from aopsam_ros.training.provenance import summarise_run
+    from aopsam_ros.training.loop.provenance import summarise_run
 
     provenance = {**model.provenance, "predictor": summarise_run(trainer.state())}
     model.export(folder, trainer.model.eval(), {"provenance": provenance})

@@ -41,23 +41,25 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_torch(threads: int) -> None:
-    """Check that torch is installed; set threads and allocator for training.
+    """Check that torch is installed; set threads and allocator; join torchrun's other processes.
 
     Raises:
-        EngineError: There is no torch.
+        EngineError: There is no torch, or the processes cannot meet.
         OptionError: The number of threads is negative.
     """
     # scikit-image is needed later, in another process.
     require(("skimage", "torch"), "training needs PyTorch and scikit-image", INSTALL_TRAINING)
     import torch
 
-    from aopsam_ros.training.loader import keep_freed_memory
+    from aopsam_ros.training.loop import processes
+    from aopsam_ros.training.loop.loader import keep_freed_memory
 
     if threads < 0:
         raise OptionError("--threads must be 0 or more")
     if threads:
         torch.set_num_threads(threads)
     keep_freed_memory()
+    processes.join()
 
 
 def weighted_paths(arguments: argparse.Namespace) -> list[tuple[str, float]]:

@@ -1,7 +1,7 @@
 """Batches for the segmenter: views, prompts and targets."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aopsam_ros.data.datasets import least_fraction, split_by_group
-from aopsam_ros.data.labelled_images import InstanceDataset
+from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import (
@@ -22,6 +22,7 @@ from aopsam_ros.training.augmentation import (
     random_view,
 )
 from aopsam_ros.training.extent_targets import ViewInstance, extent_target, view_instances
+from aopsam_ros.training.loop.loader import EndlessBatches
 from aopsam_ros.training.predictor_targets import innermost_points, map_target
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
@@ -88,30 +89,28 @@ class Batch:
     extent_weights: Tensor  # float32 [B, H/8, W/8]
 
 
-class SegmenterBatches(torch.utils.data.IterableDataset):
-    """Endless random batches; worker `k` of seed `s` always yields the same ones."""
+class SegmenterBatches(EndlessBatches[Batch]):
+    """Endless batches of random views."""
 
     def __init__(
         self, data: list[WeightedDataset], options: BatchOptions, seed: int, cached_images: int = 0
     ) -> None:
-        self.data, self.options, self.seed = data, options, seed
+        super().__init__(options.batch_size, seed)
+        self.data, self.options = data, options
         self.cached_images = cached_images
         share = np.array([len(d.indices) * d.weight for d in data], np.float64)
         self.share = share / share.sum()
 
-    def __iter__(self) -> Iterator[Batch]:
-        info = torch.utils.data.get_worker_info()
-        cv2.setNumThreads(1)
-        rng = np.random.default_rng([self.seed, info.id if info else 0])
-        cache = functools.lru_cache(self.cached_images)
-        self._read = cache(lambda source, index: self.data[source].dataset.read(index))
-        while True:
-            yield self._batch(rng)
-
-    def _batch(self, rng: np.random.Generator) -> Batch:
-        shape = self.options.shapes[rng.integers(len(self.options.shapes))]
-        samples = [self._sample(shape, rng) for _ in range(self.options.batch_size)]
+    def batch(self, whole: np.random.Generator, each: list[np.random.Generator]) -> Batch:
+        """Draw a batch, all of it of one shape."""
+        shape = self.options.shapes[whole.integers(len(self.options.shapes))]
+        samples = [self._sample(shape, rng) for rng in each]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
+
+    @functools.cached_property
+    def _read(self) -> Callable[[int, int], LabelledImage]:
+        cache = functools.lru_cache(self.cached_images)
+        return cache(lambda source, index: self.data[source].dataset.read(index))
 
     def _sample(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray, ...]:
         while True:
@@ -237,3 +236,10 @@ def hold_out(
     if not training:
         raise DatasetError("no image is left to train on after the split")
     return training, held
+
+
+def describe_data(data: list[WeightedDataset]) -> list[str]:
+    """Return a line for each data set: its name, number of training images and weight."""
+    return [
+        f"{part.dataset.name}: {len(part.indices)} images, weight {part.weight:g}" for part in data
+    ]

@@ -1,8 +1,14 @@
-"""Losses of the promptable segmenter, of the Prompt Predictor and of the semantic map."""
+"""Losses of the promptable segmenter, of the Prompt Predictor and of the semantic map.
+
+Sums are divided by weights averaged over a run's processes: the mean of all processes' losses is
+that of the whole batch.
+"""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from aopsam_ros.training.loop.processes import average
 
 FOCAL_WEIGHT = 20.0
 IOU_WEIGHT = 2.0
@@ -69,7 +75,7 @@ def confidence_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor
             unlabelled, and a peak costs less.
     """
     weight = torch.where(known, 1.0, UNLABELLED_WEIGHT) + PEAK_EMPHASIS * target
-    return (weight * (confidence.squeeze(1) - target).square()).sum() / weight.sum()
+    return (weight * (confidence.squeeze(1) - target).square()).sum() / average(weight.sum())
 
 
 def extent_iou(found: Tensor, target: Tensor) -> Tensor:
@@ -94,7 +100,7 @@ def extent_loss(log_extents: Tensor, target: Tensor, weight: Tensor, unit: float
     iou = extent_iou(unit * torch.exp(log_extents), target)
     ratio = log_extents - torch.log(target.clamp(min=1e-3) / unit)
     places = (1 - iou) + 0.25 * ratio.abs().mean(1)
-    return (places * weight).sum() / weight.sum().clamp(min=1.0)
+    return (places * weight).sum() / average(weight.sum()).clamp(min=1.0)
 
 
 def semantic_loss(found: Tensor, target: Tensor) -> Tensor:

@@ -1,9 +1,7 @@
 """Batches for the predictor: random views to encode, or whole images already encoded."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import AugmentationOptions, random_view
 from aopsam_ros.training.batches import WeightedDataset
 from aopsam_ros.training.extent_targets import extent_target, view_instances
+from aopsam_ros.training.loop.loader import EndlessBatches
 from aopsam_ros.training.predictor_targets import PromptTarget, view_target
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
@@ -40,22 +39,18 @@ class PredictorBatch:
 Sample = tuple[np.ndarray, ...]  # one row of each tensor of a batch
 
 
-class PredictorBatches(torch.utils.data.IterableDataset):
-    """Endless random batches; worker `k` of seed `s` always yields the same ones."""
+class PredictorBatches(EndlessBatches[PredictorBatch]):
+    """Endless random batches of several data sets."""
 
     def __init__(self, shares: list[float], batch_size: int, seed: int) -> None:
+        super().__init__(batch_size, seed)
         total = np.array(shares, np.float64)
         self.share = total / total.sum()
-        self.batch_size, self.seed = batch_size, seed
 
-    def __iter__(self) -> Iterator[PredictorBatch]:
-        info = torch.utils.data.get_worker_info()
-        cv2.setNumThreads(1)
-        rng = np.random.default_rng([self.seed, info.id if info else 0])
-        while True:
-            samples = [self._sample(self._pick(rng), rng) for _ in range(self.batch_size)]
-            columns = zip(*samples, strict=True)
-            yield PredictorBatch(*(torch.from_numpy(np.stack(column)) for column in columns))
+    def batch(self, _: np.random.Generator, each: list[np.random.Generator]) -> PredictorBatch:
+        """Draw a batch, each sample of one of the data sets."""
+        columns = zip(*(self._sample(self._pick(rng), rng) for rng in each), strict=True)
+        return PredictorBatch(*(torch.from_numpy(np.stack(column)) for column in columns))
 
     def _pick(self, rng: np.random.Generator) -> int:
         return int(rng.choice(len(self.share), p=self.share))

@@ -1,18 +1,17 @@
 """From data sets to a predictor's training data: targets and, for a slow encoder, embeddings."""
 
 import functools
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from aopsam_ros.errors import DatasetError
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
-from aopsam_ros.training.batches import WeightedDataset
+from aopsam_ros.training.batches import WeightedDataset, describe_data
 from aopsam_ros.training.frozen_engine import FrozenEngine
+from aopsam_ros.training.loop import processes
 from aopsam_ros.training.predictor_batches import CachedBatches, ViewBatches
 from aopsam_ros.training.predictor_training import PredictorData, PredictorTrainingOptions
 from aopsam_ros.training.predictor_validation import HeldOut, choose
@@ -22,7 +21,6 @@ from aopsam_ros.training.prepared_images import (
     PreparedSet,
     TargetCache,
 )
-from aopsam_ros.training.provenance import describe_data
 
 TARGETS, EMBEDDINGS = "targets", "embeddings"  # folders of a run
 
@@ -39,7 +37,7 @@ def encoded_on_the_fly(
         ViewBatches, training, options.image_size, options.batch_size, options.smallest
     )
     held_out = HeldOut(choose(prepare_targets(held, targets)), targets, None)
-    return PredictorData(batches, describe_data(training), held_out)
+    return PredictorData(batches, describe_data(training), held_out.measure)
 
 
 def encoded_beforehand(
@@ -64,7 +62,8 @@ def encoded_beforehand(
     missing += _missing_embeddings(held_out, cache, flips=False)
     _encode(missing, cache, engine)
     batches = functools.partial(CachedBatches, sets, targets, cache, flips, options.batch_size)
-    return PredictorData(batches, describe_data(training), HeldOut(held_out, targets, cache))
+    measure = HeldOut(held_out, targets, cache).measure
+    return PredictorData(batches, describe_data(training), measure)
 
 
 def prepare_targets(data: list[WeightedDataset], cache: TargetCache) -> list[PreparedSet]:
@@ -74,16 +73,16 @@ def prepare_targets(data: list[WeightedDataset], cache: TargetCache) -> list[Pre
         DatasetError, InputError: An image or its annotation cannot be read.
     """
     prepared = [PreparedSet([], part.weight) for part in data]
-    images = [
-        (part.dataset, index, target.images)
-        for part, target in zip(data, prepared, strict=True)
-        for index in part.indices
-    ]
-    for dataset, index, target in tqdm(images, desc="targets", unit="image", file=sys.stderr):
-        image = cache.identify(dataset, index)
+    images = []
+    for part, target in zip(data, prepared, strict=True):
+        for index in part.indices:
+            target.images.append(cache.identify(part.dataset, index))
+            images.append((part.dataset, index, target.images[-1]))
+    bar = tqdm(processes.share(images), "targets", unit="image", file=sys.stderr)
+    for dataset, index, image in bar:
         if not cache.has(image):
             cache.store(image, dataset.read(index))
-        target.append(image)
+    processes.wait()
     return prepared
 
 
@@ -105,17 +104,12 @@ def _encode(
     views: list[tuple[PreparedImage, bool]], cache: EmbeddingCache, engine: FrozenEngine
 ) -> None:
     """Encode images and mirror images; an interrupted run keeps those that are done."""
-    if not views:
-        return
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    needed, free = len(views) * cache.bytes_each, shutil.disk_usage(cache.folder).free
-    print(f"{len(views)} views to encode once: {needed / 1e6:.0f} MB in {cache.folder.parent}")
-    if needed > free:
-        raise DatasetError(
-            f"{cache.folder}: the embeddings need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
-            " free; choose another --out, fewer images, or --no-flips"
-        )
-    for image, flipped in tqdm(views, desc="encoding", unit="view", file=sys.stderr):
+    processes.wait()  # until all know what is missing
+    if views:
+        cache.reserve(len(views), "choose another --out, fewer images, or --no-flips")
+    bar = tqdm(processes.share(views), "encoding", unit="view", file=sys.stderr, disable=not views)
+    for image, flipped in bar:
         rgb = read_rgb(image.path)
         view = np.ascontiguousarray(rgb[:, ::-1]) if flipped else rgb
         cache.store(image, flipped, engine.embed(view))
+    processes.wait()

@@ -5,6 +5,7 @@ Files are named by a hash of what they were made from, and are written whole or 
 
 import hashlib
 import io
+import shutil
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -169,6 +170,21 @@ class EmbeddingCache:
             self.shape,
             np.float16,
         )
+
+    def reserve(self, count: int, remedy: str) -> None:
+        """Make the folder; say how much room so many embeddings take.
+
+        Raises:
+            DatasetError: The disk has less; the message ends with the remedy.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        needed, free = count * self.bytes_each, shutil.disk_usage(self.folder).free
+        print(f"{count} views to encode once: {needed / 1e6:.0f} MB in {self.folder.parent}")
+        if needed > free:
+            raise DatasetError(
+                f"{self.folder}: the embeddings need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are"
+                f" free; {remedy}"
+            )
 
     def store(self, image: PreparedImage, flipped: bool, embedding: NDArray[np.float32]) -> None:
         """Write an embedding `(C, h, w)`.

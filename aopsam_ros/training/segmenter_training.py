@@ -27,9 +27,12 @@ from aopsam_ros.training.batches import (
     PromptCounts,
     SegmenterBatches,
     WeightedDataset,
+    describe_data,
     normalise,
 )
-from aopsam_ros.training.loader import endless_batches, flushed_denormals
+from aopsam_ros.training.loop import processes
+from aopsam_ros.training.loop.loader import endless_batches, flushed_denormals
+from aopsam_ros.training.loop.provenance import describe_machine
 from aopsam_ros.training.losses import (
     confidence_loss,
     extent_iou,
@@ -38,7 +41,6 @@ from aopsam_ros.training.losses import (
     semantic_loss,
 )
 from aopsam_ros.training.prompt_sampling import corrective_click
-from aopsam_ros.training.provenance import describe_data, describe_machine
 
 COARSEST_STRIDE = 32  # of the backbone's last features
 CHECKPOINT_SECONDS = 240.0
@@ -147,7 +149,11 @@ class SegmenterTrainer:
     def run(self) -> None:
         """Train until all views are seen; writes checkpoints and `training.jsonl` into `out`."""
         self.out.mkdir(parents=True, exist_ok=True)
-        meter = tqdm(total=self.options.views, unit="view", desc="train-segmenter")
+        meter = tqdm(
+            total=self.options.views, unit="view", desc="train-segmenter",
+            disable=not processes.is_first(),
+        )  # fmt: skip
+        self._forward = processes.parallel(self.model, self._losses)
         with flushed_denormals(), meter as bar:
             while self.progress < 1.0:
                 self._run_phase(bar)
@@ -163,24 +169,26 @@ class SegmenterTrainer:
         canvas = self._canvas()
         loader = self._loader(canvas)
         batch = next(loader)  # starting the loader is no training time
-        saved = validated = started = time.monotonic()
+        started, saved, validated = time.monotonic(), self.seconds, self.seconds
         running: dict[str, float] = {}
         while self.progress < 1.0 and canvas == self._canvas():
             figures = self._train_step(batch)
             batch = next(loader)
             now = time.monotonic()
-            self.seconds, started = self.seconds + now - started, now
+            # Averaged, so that all processes save and validate at the same step.
+            elapsed = processes.average(torch.tensor(now - started, device=self.device))
+            self.seconds, started = self.seconds + elapsed.item(), now
             running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
             bar.n = self.images
             bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()}, step=self.step)
             if self.step % 50 == 0:
                 self._log({"canvas": canvas, **running})
-            if now - saved > CHECKPOINT_SECONDS:
+            if self.seconds - saved > CHECKPOINT_SECONDS:
                 self.save()
-                saved = time.monotonic()
-            if now - validated > VALIDATION_SECONDS:
+                saved = self.seconds
+            if self.seconds - validated > VALIDATION_SECONDS:
                 self._log(self.validate())
-                validated = started = time.monotonic()
+                started, validated = time.monotonic(), self.seconds
 
     def _loader(self, canvas: int) -> Iterator[Batch]:
         options = BatchOptions(
@@ -193,7 +201,7 @@ class SegmenterTrainer:
 
     def _train_step(self, batch: Batch) -> dict[str, float]:
         self._set_rates()
-        losses, figures = self._losses(batch)
+        losses, figures = self._forward(batch)
         loss = sum(losses.values())
         if not torch.isfinite(loss):
             raise DatasetError(f"the loss is {loss.item()} at step {self.step}; lower the rates")
@@ -202,9 +210,10 @@ class SegmenterTrainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 3.0)
         self.optimizer.step()
         self.step += 1
-        self.images += len(batch.images)
+        self.images += self.options.batch_size
         self._update_average()
-        return {**figures, **{k: v.item() for k, v in losses.items()}, "norm": float(norm)}
+        averaged = {name: processes.average(value).item() for name, value in losses.items()}
+        return {**figures, **averaged, "norm": float(norm)}
 
     def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Return the weighted losses of a batch by name, and mean IoUs for the progress line."""
@@ -342,6 +351,8 @@ class SegmenterTrainer:
             kept.copy_(current)
 
     def _log(self, figures: Mapping[str, float]) -> None:
+        if not processes.is_first():
+            return
         line = {"step": self.step, "seconds": round(self.seconds, 1), "images": self.images}
         with (self.out / "training.jsonl").open("a") as file:
             rounded = {name: round(value, 5) for name, value in figures.items()}
@@ -349,6 +360,8 @@ class SegmenterTrainer:
 
     def save(self) -> None:
         """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
+        if not processes.is_first():
+            return
         averaged = {"model": self.average.state_dict(), **self._facts()}
         save_atomically(self.out / "segmenter.pt", averaged)
         state = {

@@ -3,7 +3,7 @@
 import csv
 import sys
 
-from aopsam_ros.training import curve
+from aopsam_ros.training.loop import curve
 
 ROWS = [
     {"step": 0, "seconds": 0.0, "held_out_loss": 0.4, "held_out_recall": 0.0},

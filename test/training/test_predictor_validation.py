@@ -12,7 +12,7 @@ from aopsam_ros.errors import InputError  # noqa: E402
 from aopsam_ros.images.files import read_rgb  # noqa: E402
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
 from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
-from aopsam_ros.training.loader import endless_batches  # noqa: E402
+from aopsam_ros.training.loop.loader import endless_batches  # noqa: E402
 from aopsam_ros.training.losses import confidence_loss  # noqa: E402
 from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
 from aopsam_ros.training.predictor_data import prepare_targets  # noqa: E402

@@ -6,6 +6,7 @@ learns, not how good MobileSAM is.
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -256,10 +257,8 @@ def test_a_folder_of_something_else_is_left_alone(checkpoint, scenes, tmp_path, 
 def test_a_disk_that_is_too_small_is_told_beforehand(
     checkpoint, scenes, tmp_path, capfd, monkeypatch
 ):
-    from aopsam_ros.training import predictor_data
-
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(predictor_data.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     assert main(words(checkpoint, [scenes], tmp_path / "run", "--image-size", 64)) == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert "the embeddings need" in error and "--no-flips" in error

@@ -2,14 +2,54 @@
 
 import contextlib
 import ctypes
+import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import cv2
+import numpy as np
 import torch
 
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, OptionError
+from aopsam_ros.training.loop import processes
+
+Batch = TypeVar("Batch")
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's mallopt parameters
+
+
+class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
+    """Endless random batches, the same ones for the same seed.
+
+    Of several processes, each yields its part of every batch: together they see what one would.
+
+    Raises:
+        OptionError: The batches cannot be divided among the processes.
+    """
+
+    def __init__(self, batch_size: int, seed: int) -> None:
+        self.batch_size, self.seed = batch_size, seed
+        self._first, self._step = processes.rank(), processes.count()
+        if batch_size % self._step:
+            raise OptionError(
+                f"a batch of {batch_size} cannot be divided among {self._step} processes"
+            )
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        places = range(1 + self._first, 1 + self.batch_size, self._step)
+        for number in itertools.count():
+            whole = np.random.default_rng([self.seed, number])
+            yield self.batch(whole, [np.random.default_rng([self.seed, number, i]) for i in places])
+
+    def batch(self, whole: np.random.Generator, each: list[np.random.Generator]) -> Batch:
+        """Draw a batch, or a part of it.
+
+        Args:
+            whole: randomness that all parts of the batch share.
+            each: randomness of each of its samples.
+        """
+        raise NotImplementedError
 
 
 def endless_batches(batches: torch.utils.data.IterableDataset) -> Iterator[Any]:

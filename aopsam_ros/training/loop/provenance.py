@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from aopsam_ros.training.batches import WeightedDataset
-
 
 def summarise_run(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what bundle.yaml says of a training run, from a checkpoint's facts."""
@@ -21,13 +19,6 @@ def summarise_run(facts: Mapping[str, Any]) -> dict[str, Any]:
         "seed": options["seed"],
     }
     return summary | {key: facts[key] for key in ("backbone", "machine", "data") if facts.get(key)}
-
-
-def describe_data(data: list[WeightedDataset]) -> list[str]:
-    """Return a line for each data set: its name, number of training images and weight."""
-    return [
-        f"{part.dataset.name}: {len(part.indices)} images, weight {part.weight:g}" for part in data
-    ]
 
 
 def describe_machine(device: torch.device) -> str:

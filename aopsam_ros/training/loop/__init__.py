@@ -1,0 +1,1 @@
+"""What every training loop needs: steps, processes, batches, checkpoints' facts and the curve."""
