@@ -134,6 +134,14 @@ def resize_image(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
     return np.asarray(cv2.resize(rgb, (width, height), interpolation=method), np.uint8)
 
 
+def shrink(rgb: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Resize an image that is larger than the encoder's input to what the encoder sees of it."""
+    if max(rgb.shape[:2]) <= image_size:
+        return rgb
+    geometry = resized_geometry(rgb.shape[0], rgb.shape[1], image_size)
+    return resize_image(rgb, geometry.valid_height, geometry.valid_width)
+
+
 def preprocess(
     rgb: NDArray[np.uint8],
     image_size: int,

@@ -14,6 +14,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "fit a model bundle's scores on labelled images",
     "train-segmenter": "train a small SAM-shaped model (needs torch)",
     "train-predictor": "train a Prompt Predictor for it or for MobileSAM (needs torch)",
+    "distill": "train a small encoder to a model's embeddings, without labels (needs torch)",
     "export": "turn checkpoints into a model bundle (needs torch)",
     "import": "turn ONNX graphs that others exported into a model bundle",
     "add-prompter": "let a model bundle take its prompts from another model's predictor",

@@ -29,12 +29,17 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--grid", type=int, choices=(16, 32), default=16, help="its prompts, a side (%(default)s)"
     )
+    add_frame_arguments(group)
+    add_settings_argument(group, "options of the labelling, such as mask.predicted_iou_threshold")
+
+
+def add_frame_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declare `--every` and `--topic`, which choose frames of videos and recordings."""
     every = "take every N-th frame of a video or a recording (%(default)s)"
-    group.add_argument("--every", type=int, default=10, metavar="N", help=every)
-    group.add_argument(
+    parser.add_argument("--every", type=int, default=10, metavar="N", help=every)
+    parser.add_argument(
         "--topic", default="", help="of the images in a recording (the only one there is)"
     )
-    add_settings_argument(group, "options of the labelling, such as mask.predicted_iou_threshold")
 
 
 def label_all(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from aopsam_ros.commands.frozen_models import MOBILE_SAM, mobile_sam_model, nano_model
 from aopsam_ros.commands.self_labelling import add_self_label_arguments, label_all
 from aopsam_ros.commands.training_data import (
+    add_duration_arguments,
     add_training_arguments,
     open_training_data,
     prepare_torch,
@@ -46,13 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --model's encoder, pixels (1024, which the published weights are for)",
     )
     add_training_arguments(parser)
-    parser.add_argument(
-        "--minutes", type=float, default=15.0, help="training time in all (%(default)s)"
-    )
-    parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
-    parser.add_argument(
-        "--steps", type=int, default=0, help="end after so many, if the time is not spent before"
-    )
+    add_duration_arguments(parser)
     parser.add_argument(
         "--no-flips",
         action="store_true",

@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from aopsam_ros.training.batches import WeightedDataset
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `--data`, `--held-out`, `--seed`, `--threads` and `--out`."""
+LABELLED = "label-map folders, COCO JSON files or SA-1B folders"
+
+
+def add_training_arguments(parser: argparse.ArgumentParser, data: str = LABELLED) -> None:
+    """Declare `--data`, of this kind, `--held-out`, `--seed`, `--threads` and `--out`."""
     parser.add_argument(
         "--data",
         nargs="+",
         required=True,
         metavar="DIR[=WEIGHT]",
-        help="label-map folders, COCO JSON files or SA-1B folders; an image of a set of weight 2 is"
-        " seen twice as often (1)",
+        help=f"{data}; an image of a set of weight 2 is seen twice as often (1)",
     )
     parser.add_argument(
         "--held-out",
@@ -37,6 +39,17 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         help="folder for checkpoints and log; a run found there is resumed",
+    )
+
+
+def add_duration_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--minutes`, `--steps` and `--batch-size`."""
+    parser.add_argument(
+        "--minutes", type=float, default=15.0, help="training time in all (%(default)s)"
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="end after so many, if the time is not spent before"
     )
 
 

@@ -1,7 +1,9 @@
 """Opening data sets, whichever of the formats they have, and splitting them."""
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from aopsam_ros.data.dataset_formats import CocoFile, LabelMapFolder, Sa1bFolder
 from aopsam_ros.data.labelled_images import InstanceDataset
@@ -44,7 +46,19 @@ def _open_folder(path: Path) -> InstanceDataset:
     )
 
 
-def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int], list[int]]:
+class Grouped(Protocol):
+    """Images that belong to groups, such as those of one scene."""
+
+    def __len__(self) -> int:
+        """Count the images."""
+        ...
+
+    def group(self, index: int) -> str:
+        """Return what the image belongs to: images of one group never straddle a split."""
+        ...
+
+
+def split_by_group(dataset: Grouped, fraction: float) -> tuple[list[int], list[int]]:
     """Split into (training, held-out) indices by a hash of the group: stable between runs.
 
     `fraction` is the share of the groups to hold out, 0-1.
@@ -57,7 +71,7 @@ def split_by_group(dataset: InstanceDataset, fraction: float) -> tuple[list[int]
     return training, held
 
 
-def least_fraction(datasets: list[InstanceDataset]) -> float:
+def least_fraction(datasets: Sequence[Grouped]) -> float:
     """Return the smallest share that holds out a group and leaves one; 0 where none does."""
     buckets = {_bucket(data.group(index)) for data in datasets for index in range(len(data))}
     return (min(buckets) + 1) / _BUCKETS if len(buckets) > 1 else 0.0

@@ -140,7 +140,7 @@ def export_bundle(
 def _plans(parts: BundleParts) -> list[GraphPlan]:
     """Plan the graphs, with samples that look like images and prompts."""
     generator = torch.Generator().manual_seed(0)
-    images = _sample_images(parts, generator)
+    images = sample_images(parts.image_size, parts.size_divisibility, generator)
     parts.encoder.eval()  # which not every module of other authors returns
     with torch.no_grad():
         encoded = [_as_tuple(parts.encoder(image)) for image in images]
@@ -208,9 +208,8 @@ def _sample_masks(decoder: nn.Module, sample: Mapping[str, Tensor]) -> dict[str,
     return {"mask_input": logits[:, :1], "has_mask_input": (torch.arange(len(logits)) % 2).float()}
 
 
-def _sample_images(parts: BundleParts, generator: torch.Generator) -> list[Tensor]:
-    """Return a random square, and a smaller image where the graphs take one."""
-    size, step = parts.image_size, parts.size_divisibility
+def sample_images(size: int, step: int, generator: torch.Generator) -> list[Tensor]:
+    """Return a random square, and a smaller image where the graphs take one, by `step` pixels."""
     image = _random_image(size, generator)
     if not step:
         return [image]

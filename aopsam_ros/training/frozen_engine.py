@@ -49,10 +49,14 @@ class FrozenEngine:
 
     def embed(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode an image `[H, W, 3]`; return its embedding `(C, h, w)`."""
-        bundle, engine = self._loaded
-        image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize)
-        return np.asarray(engine.embedding(engine.encode(image.tensor))[0])
+        return embed(*self._loaded, rgb)
 
     def segmenter(self, prompt_source: str) -> Segmenter:
         """Return a segmenter with a prompt source that needs no predictor."""
         return Segmenter(*self._loaded, prompt_source)
+
+
+def embed(bundle: Bundle, engine: Engine, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Encode an image `[H, W, 3]`; return its embedding `(C, h, w)`."""
+    image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize)
+    return np.asarray(engine.embedding(engine.encode(image.tensor))[0])

@@ -8,14 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from aopsam_ros.data.dataset_writing import to_sa1b
 from aopsam_ros.data.frames import Frame, FrameSource
 from aopsam_ros.errors import DatasetError, InputError
-from aopsam_ros.geometry import resize_image, resized_geometry
+from aopsam_ros.geometry import shrink
 from aopsam_ros.images.files import write_bytes, write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -73,7 +71,7 @@ class SelfLabeller:
         done = _count_masks(labels)
         if done is not None:
             return done
-        rgb = _shrink(frame.read(), self.image_size)
+        rgb = shrink(frame.read(), self.image_size)
         segmentation = self.segmenter().segment(rgb)
         # The image first: a frame counts as done when its labels exist.
         write_rgb(labels.with_suffix(".jpg"), rgb)
@@ -99,13 +97,6 @@ def _count_masks(labels: Path) -> int | None:
         return len(content["annotations"]) if labels.with_suffix(".jpg").is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _shrink(rgb: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
-    if max(rgb.shape[:2]) <= image_size:
-        return rgb
-    geometry = resized_geometry(rgb.shape[0], rgb.shape[1], image_size)
-    return resize_image(rgb, geometry.valid_height, geometry.valid_width)
 
 
 def _check(source: FrameSource, count: LabelCount) -> None:

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from aopsam_ros.training import losses  # noqa: E402
 from aopsam_ros.training.losses import (  # noqa: E402
     choice_loss,
     confidence_loss,
@@ -37,8 +39,8 @@ def test_perfect_and_opposite_masks():
 
 
 def test_the_best_mask_is_trained_and_the_others_a_little():
-    losses = torch.tensor([[3.0, 1.0, 2.0], [4.0, 4.0, 1.0]])
-    assert choice_loss(losses).item() == pytest.approx(0.95 * 1.0 + 0.05 * (2.0 + 3.0) / 2)
+    each = torch.tensor([[3.0, 1.0, 2.0], [4.0, 4.0, 1.0]])
+    assert choice_loss(each).item() == pytest.approx(0.95 * 1.0 + 0.05 * (2.0 + 3.0) / 2)
 
 
 def test_iou_by_hand():
@@ -92,3 +94,27 @@ def test_semantic_features_are_compared_by_direction():
     same = semantic_loss(centre + 3 * (target - centre), target).item()
     assert same == pytest.approx(0, abs=1e-5)
     assert semantic_loss(2 * centre - target, target).item() == pytest.approx(2, abs=1e-5)
+
+
+def test_parts_of_a_batch_weigh_as_much_as_in_the_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    maps, goal = (torch.from_numpy(rng.random((2, 4, 8, 8))) for _ in range(2))
+    known = torch.from_numpy(rng.random((2, 8, 8)) < 0.5)
+    weight = torch.from_numpy(rng.random((2, 8, 8))) * torch.tensor([1.0, 9.0])[:, None, None]
+
+    def confidence(part):
+        return confidence_loss(maps[part, :1], goal[part, 0] ** 4, known[part])
+
+    def extents(part):
+        return extent_loss(maps[part], goal[part], weight[part], 1.0)
+
+    for loss in (confidence, extents):
+        whole = loss(slice(None))
+        sums = []
+        with monkeypatch.context() as patch:
+            patch.setattr(losses, "average", lambda value, sums=sums: sums.append(value) or value)
+            loss([0]), loss([1])
+            mean = torch.stack(sums).mean()
+            patch.setattr(losses, "average", lambda _, mean=mean: mean)
+            halves = (loss([0]) + loss([1])) / 2
+        assert halves.item() == pytest.approx(whole.item(), rel=1e-6)

@@ -23,6 +23,7 @@ from aopsam_ros.training.loop.provenance import describe_machine
 
 CHECKPOINT_SECONDS = 120.0
 LOGGED_STEPS = 50
+FIRST_STEPS = 10  # all logged: in these the loss falls fastest
 
 
 class HasLoss(Protocol):
@@ -135,7 +136,7 @@ class Trainer(ABC, Generic[Batch, Result]):
             self.seconds, started = self.seconds + elapsed.item(), now
             bar.n = min(round(self.seconds), round(60 * self.options.minutes))
             bar.set_postfix(loss=f"{self.loss:.4f}", step=self.step)
-            if self.step % LOGGED_STEPS == 0:
+            if self.step <= FIRST_STEPS or self.step % LOGGED_STEPS == 0:
                 self._log({})
             if self.seconds - saved > CHECKPOINT_SECONDS:
                 self.save()

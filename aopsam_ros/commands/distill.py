@@ -1,0 +1,152 @@
+"""`aopsam distill`: a bundle and unlabelled images in, a bundle with a small encoder out."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.commands.self_labelling import add_frame_arguments
+from aopsam_ros.commands.training_data import (
+    add_duration_arguments,
+    add_training_arguments,
+    prepare_torch,
+    weighted_paths,
+)
+from aopsam_ros.data.recordings import open_frames
+from aopsam_ros.engines.base import EngineOptions
+
+if TYPE_CHECKING:
+    from aopsam_ros.training.distillation import (
+        DistillationData,
+        DistillationOptions,
+        DistillationTrainer,
+    )
+    from aopsam_ros.training.distillation_data import Teacher
+
+BUNDLE = "bundle"  # the folder of a run's result
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "--teacher", required=True, metavar="BUNDLE", help="name or folder of the model to imitate"
+    )
+    parser.add_argument(
+        "--student",
+        choices=["nano", "mobile_sam"],
+        default="nano",
+        help="encoder that learns: nano's EfficientNet, MobileSAM's TinyViT (%(default)s)",
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="weights that the student begins with: nano's segmenter.pt or bundle, MobileSAM's"
+        " checkpoint (random ones)",
+    )
+    add_training_arguments(
+        parser,
+        "images without labels: folders of them, videos, or recordings (rosbag2 folders, .mcap,"
+        " .db3)",
+    )
+    add_duration_arguments(parser)
+    add_frame_arguments(parser)
+    parser.add_argument(
+        "--engine", default="auto", help="engine that runs the teacher (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Encode, train, or go on where a run in `--out` stopped, and write a bundle.
+
+    Raises:
+        AopsamError: if a source, an option or a bundle is wrong, or torch is missing.
+    """
+    paths = weighted_paths(arguments)
+    prepare_torch(arguments.threads)
+    from aopsam_ros.models.bundle_files import check_target
+    from aopsam_ros.training.distillation import DistillationOptions, DistillationTrainer
+    from aopsam_ros.training.distillation_data import Teacher
+    from aopsam_ros.training.loop import processes
+
+    options = DistillationOptions(
+        minutes=arguments.minutes,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        learning_rate=1e-3,
+        seed=arguments.seed,
+        student=arguments.student,
+    )
+    engine = EngineOptions(engine=arguments.engine, threads=arguments.threads)
+    teacher = Teacher(load_bundle(arguments.teacher), engine)
+    check_target(arguments.out / BUNDLE)
+    trainer = DistillationTrainer(options, teacher, arguments.out, arguments.start)
+    if trainer.resume():
+        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+    figures = trainer.run(_data(arguments, paths, teacher, options))
+    print(f"{arguments.out / trainer.checkpoint}: {trainer.step} steps{_describe(figures)}")
+    if processes.is_first():
+        _export(trainer, options, teacher, arguments.out / BUNDLE)
+    return 0
+
+
+def _data(
+    arguments: argparse.Namespace,
+    paths: list[tuple[str, float]],
+    teacher: Teacher,
+    options: DistillationOptions,
+) -> DistillationData:
+    """Encode what is not encoded yet, and split."""
+    from aopsam_ros.training.distillation import DistillationData, HeldOutFrames
+    from aopsam_ros.training.distillation_data import (
+        EMBEDDINGS,
+        DistillationBatches,
+        encode_frames,
+        hold_out_frames,
+    )
+    from aopsam_ros.training.predictor_validation import choose
+    from aopsam_ros.training.prepared_images import EmbeddingCache
+
+    out, bundle = arguments.out, teacher.bundle
+    sources = [(open_frames(p, arguments.topic, arguments.every), w) for p, w in paths]
+    _, channels, height, width = bundle.embedding_shape
+    cache = EmbeddingCache(out / EMBEDDINGS, teacher.key(), (channels, height, width))
+    try:
+        frames = [(encode_frames(source, teacher, out, cache), w) for source, w in sources]
+    finally:
+        teacher.close()
+    training, held = hold_out_frames(frames, arguments.held_out)
+    held_out = choose(held)
+    count = sum(len(part.images) for part in training)
+    print(f"{count} images to train on, {sum(len(part.images) for part in held)} held out")
+    description = [f"{part.name}: {len(part)} images, weight {w:g}" for part, w in frames]
+    batches = functools.partial(DistillationBatches, training, cache, bundle, options.batch_size)
+    measure = HeldOutFrames(held_out, cache, bundle).measure
+    return DistillationData(batches, description, measure)
+
+
+def _describe(figures: Mapping[str, float]) -> str:
+    """Return the last figures for the user."""
+    words = {
+        "loss": "loss {:.4f}",
+        "held_out_loss": "held out {:.4f}",
+        "held_out_cosine": "cosine {:.3f} with the teacher",
+    }
+    return "".join(
+        f", {text.format(figures[name])}" for name, text in words.items() if name in figures
+    )
+
+
+def _export(
+    trainer: DistillationTrainer, options: DistillationOptions, teacher: Teacher, folder: Path
+) -> None:
+    from aopsam_ros.training.loop.provenance import summarise_run
+    from aopsam_ros.training.students import write_student
+
+    provenance = summarise_run(trainer.state())
+    write_student(trainer.model, options.student, teacher.bundle, folder, provenance)
+    print(f"{folder}: ready, as in `aopsam segment photo.jpg --model {folder}`")

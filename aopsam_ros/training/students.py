@@ -1,0 +1,140 @@
+"""Small encoders that learn a teacher's embeddings, and bundles in which they take its place."""
+
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, Bundle, load_bundle
+from aopsam_ros.errors import InputError
+from aopsam_ros.models import mobile_sam, nano
+from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
+from aopsam_ros.models.decoder_parts import open_axes
+from aopsam_ros.models.export import sample_images
+from aopsam_ros.models.loading import load_mobile_sam, load_weights
+from aopsam_ros.models.mobile_sam.tiny_vit import TinyVit
+from aopsam_ros.models.nano import NanoEncoder
+from aopsam_ros.models.onnx_graphs import GraphPlan, export_graph
+
+# Multiples that the sides of images must have, by the student's name.
+STUDENTS: dict[str, int] = {"nano": nano.SIZE_DIVISIBILITY, "mobile_sam": mobile_sam.STRIDE}
+EMBEDDING_STRIDE = 16  # of both
+
+
+class Student(nn.Module):
+    """An encoder, with a projection to the teacher's channels where it has others."""
+
+    def __init__(self, encoder: nn.Module, channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        differs = channels != teacher_channels
+        self.projection = nn.Conv2d(channels, teacher_channels, 1) if differs else nn.Identity()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map normalised images `[B, 3, S, S]` to embeddings `[B, C, S/16, S/16]`."""
+        encoded = self.encoder(image)
+        embedding: Tensor = encoded[0] if isinstance(encoded, tuple) else encoded
+        projected: Tensor = self.projection(embedding)
+        return projected
+
+
+def make_student(name: str, teacher: Bundle, start: Path | None) -> Student:
+    """Make an encoder that gives embeddings of the teacher's shape.
+
+    Args:
+        name: of `STUDENTS`.
+        teacher: whose embeddings it is to learn.
+        start: weights to begin with: nano's segmenter.pt or bundle, MobileSAM's checkpoint; None:
+            random ones.
+
+    Raises:
+        InputError: The teacher's embedding has another stride, the student cannot take its images,
+            or the weights are another model's.
+    """
+    size, channels = teacher.image_size, teacher.embedding_shape[1]
+    if size != EMBEDDING_STRIDE * teacher.embedding_shape[-1] or size % STUDENTS[name]:
+        raise InputError(
+            f"{teacher.name}: {name} cannot give its embeddings: images of {size} pixels, and"
+            f" {teacher.embedding_shape[-1]} cells a side"
+        )
+    if name == "nano":
+        return Student(_nano(start), nano.EMBEDDING_CHANNELS, channels)
+    encoder = TinyVit() if start is None else load_mobile_sam(start, size).image_encoder
+    return Student(encoder, mobile_sam.EMBEDDING_CHANNELS, channels)
+
+
+def _nano(start: Path | None) -> NanoEncoder:
+    encoder = NanoEncoder()
+    encoder.semantic = nn.Identity()  # type: ignore[assignment]  # no teacher teaches it
+    if start is not None:
+        given, state = load_weights(start), encoder.state_dict()
+        try:
+            weights = {key: given[f"encoder.{key}"].reshape(state[key].shape) for key in state}
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"{start}: not nano's weights ({error})") from error
+        encoder.load_state_dict(weights)
+    return encoder
+
+
+def write_student(
+    student: Student, name: str, teacher: Bundle, folder: Path, provenance: Mapping[str, Any]
+) -> None:
+    """Write the teacher's bundle with the student as its encoder.
+
+    Graphs in mixed precision and in 8 bits are the teacher's encoder's, and left out.
+
+    Args:
+        student: trained; it is moved to the CPU.
+        name: of `STUDENTS`.
+        teacher: whose other graphs and options the bundle has.
+        folder: made, or the bundle in it replaced, once everything is checked; untouched before.
+        provenance: how the student was trained.
+
+    Raises:
+        BundleError: A graph differs from torch or is missing, or the folder holds something else.
+    """
+    check_target(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    step = math.lcm(teacher.size_divisibility, STUDENTS[name]) if teacher.size_divisibility else 0
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        work = Path(temporary)
+        kept = {key: graph for key, graph in teacher.graphs.items() if key != ENCODER}
+        for graph in (*kept.values(), *teacher.split_graphs.values()):
+            (work / graph.path.name).write_bytes(graph.read())
+        export_graph(_plan(student.cpu().eval(), teacher.image_size, step), work)
+        text = (teacher.folder / BUNDLE_FILE).read_text(encoding="utf-8")
+        description: dict[str, Any] = yaml.safe_load(text)
+        for key in ("mixed_graphs", "int8_graphs"):
+            description.pop(key, None)
+        description["graphs"] |= describe_graphs(work, [f"{ENCODER}.onnx"])
+        description |= {
+            "name": f"{teacher.name}-{name}",
+            "version": "0.1.0",
+            **({"size_divisibility": step} if step else {}),
+            "provenance": {
+                "encoder": {"student": name, **provenance},
+                "teacher": {
+                    "name": teacher.name,
+                    "version": teacher.version,
+                    "provenance": teacher.provenance,
+                },
+            },
+        }
+        text = yaml.safe_dump(description, sort_keys=False, width=100)
+        (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+        load_bundle(work)
+        install(work, folder)
+
+
+def _plan(student: Student, size: int, step: int) -> GraphPlan:
+    images = sample_images(size, step, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        embeddings = [student(image) for image in images]
+    axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
+    samples = [{"image": image} for image in images]
+    return GraphPlan(ENCODER, student, ("embedding",), samples, axes)
