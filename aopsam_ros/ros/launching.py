@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from launch import LaunchContext, LaunchDescription
@@ -15,6 +16,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
 from aopsam_ros.option_table import Value
 from aopsam_ros.ros.parameter_table import TABLE
@@ -43,6 +45,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ARGUMENTS = {
     "namespace": ("", "namespace of the nodes and their topics"),
     "cameras": ("", "a node for each of these, in a namespace of its name: front,rear"),
+    "shared_model": ("false", "all cameras in one process: the model is loaded once, used in turn"),
     "use_sim_time": ("false", "take the time from /clock"),
     "autostart": ("true", "configure and activate the node; otherwise a lifecycle manager does"),
     "use_respawn": ("false", "start the node again when it ends, whatever the reason"),
@@ -150,7 +153,10 @@ def _nodes(context: LaunchContext) -> list[Node]:
     _check(context)
     topics = {name: chosen(f"{name}_topic") for name in _TOPICS}
     spaces = namespaces(chosen("namespace"), chosen("cameras"), topics.values())
-    nodes = [_node(context, namespace, topics) for namespace in spaces]
+    if _is_true(chosen("shared_model")):
+        nodes = [_shared_node(context, spaces, topics)]
+    else:
+        nodes = [_node(context, namespace, topics) for namespace in spaces]
     if _is_true(chosen("rviz")):
         nodes += [_rviz(namespace) for namespace in spaces]
     return nodes
@@ -172,22 +178,35 @@ def _rviz(namespace: str) -> Node:
     )
 
 
+def _shared_node(
+    context: LaunchContext, namespaces: Sequence[str], topics: Mapping[str, str]
+) -> Node:
+    above = context.launch_configurations.get("ros_namespace")  # as launch_ros keeps it
+    full = [make_namespace_absolute(prefix_namespace(above, name)) or "/" for name in namespaces]
+    # Without name and namespace: they would be those of all nodes of the process.
+    return Node(**_settings(context, topics, ["--cameras", ",".join(full)]))
+
+
 def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> LifecycleNode:
+    return LifecycleNode(name="aopsam", namespace=namespace, **_settings(context, topics))
+
+
+def _settings(
+    context: LaunchContext, topics: Mapping[str, str], arguments: Sequence[str] = ()
+) -> dict[str, Any]:
     # A node of this package starts itself: launch_ros learnt to do that only after Humble.
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("use_sim_time", "autostart")
     }
-    return LifecycleNode(
-        package="aopsam_ros",
-        executable="aopsam_node",
-        name="aopsam",
-        namespace=namespace,
-        parameters=[LaunchConfiguration("params_file"), {**switches, **overrides(context)}],
-        remappings=list(topics.items()),
-        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-        output="screen",
-        additional_env=large_message_environment(),  # overlays and label maps are images, too
-        respawn=_is_true(LaunchConfiguration("use_respawn").perform(context)),
-        respawn_delay=RESPAWN_DELAY_S,
-    )
+    return {
+        "package": "aopsam_ros",
+        "executable": "aopsam_node",
+        "parameters": [LaunchConfiguration("params_file"), {**switches, **overrides(context)}],
+        "remappings": list(topics.items()),
+        "arguments": [*arguments, "--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        "output": "screen",
+        "additional_env": large_message_environment(),  # overlays and label maps are images, too
+        "respawn": _is_true(LaunchConfiguration("use_respawn").perform(context)),
+        "respawn_delay": RESPAWN_DELAY_S,
+    }

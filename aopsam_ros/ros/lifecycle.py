@@ -3,7 +3,7 @@
 import functools
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rclpy
@@ -81,14 +81,17 @@ def _refusing(callback: Service, node: LifecycleNode) -> Service:
     return wrapper
 
 
-def spin(node: Node, start: Callable[[], None], on_callback_failed: Callable[[str], None]) -> None:
-    """Call `start`, then serve the node's callbacks until ROS is shut down.
+def spin(
+    nodes: Sequence[Node], start: Callable[[], None], on_callback_failed: Callable[[str], None]
+) -> None:
+    """Call `start`, then serve the nodes' callbacks until ROS is shut down.
 
-    A callback that raises does not end the node: its traceback goes to `on_callback_failed`.
+    A callback that raises does not end them: its traceback goes to `on_callback_failed`.
     """
     executor = SingleThreadedExecutor()
     try:
-        executor.add_node(node)
+        for node in nodes:
+            executor.add_node(node)
         start()
         while rclpy.ok():
             try:
@@ -105,10 +108,10 @@ def spin(node: Node, start: Callable[[], None], on_callback_failed: Callable[[st
         uninstall_signal_handlers()
 
 
-def shut_down(node: Node | None) -> None:
-    """Destroy the node and end ROS; a second Ctrl-C is ignored, so that the end stays clean."""
+def shut_down(nodes: Sequence[Node]) -> None:
+    """Destroy the nodes and end ROS; a second Ctrl-C is ignored, so that the end stays clean."""
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, signal.SIG_IGN)
-    if node is not None:
+    for node in nodes:
         node.destroy_node()
     rclpy.try_shutdown()

@@ -4,21 +4,26 @@ configure loads the model and warms it up, activate subscribes. The executor's t
 the pipeline's workers segment and publish.
 """
 
+import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidNamespaceException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
+from rclpy.utilities import remove_ros_args
+from rclpy.validate_namespace import validate_namespace
 
 from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.prompting.sources import described
 from aopsam_ros.ros.lifecycle import (
@@ -36,6 +41,7 @@ from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.shared_engines import SharedEngine, SharedEngines
 from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -47,14 +53,21 @@ LOADING_LOG_PERIOD_S = 10.0
 class AopsamNode(LifecycleNode):
     """Segments the images of the topic `image`; docs/interface.md describes its interface."""
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401  (rclpy's own)
+    def __init__(
+        self,
+        engines: SharedEngines | None = None,
+        **options: Any,  # noqa: ANN401  (rclpy's own)
+    ) -> None:
         """Declare the parameters; everything else waits for configure.
+
+        `engines` are shared with other nodes of the process.
 
         Raises:
             OptionError: if a parameter's initial value is impossible.
             rclpy.exceptions.ParameterException: likewise.
         """
         super().__init__("aopsam", **options)
+        self._make_engine = create_engine if engines is None else engines.create
         self._pipeline: Pipeline | None = None
         self._active_subscriptions: Subscriptions | None = None
         self.problem = ""  # why a transition failed, for the diagnostics
@@ -118,10 +131,14 @@ class AopsamNode(LifecycleNode):
                 engine=startup.engine, precision=startup.precision, threads=startup.threads
             ),
             self._report_loading,
+            self._make_engine,
         )
+        shared = segmenter.engine if isinstance(segmenter.engine, SharedEngine) else None
+        turns = None if shared is None else shared.turns
         try:
             self.parameters.follow(segmenter.options)
-            warm_up(segmenter)
+            with turns or contextlib.nullcontext():
+                warm_up(segmenter)
             publishers = Publishers(self)
         except BaseException:
             segmenter.close()
@@ -131,6 +148,8 @@ class AopsamNode(LifecycleNode):
             self.get_logger().warning(
                 f"engine {segmenter.engine.name} takes one image at a time: 1 worker"
             )
+        if turns is not None:
+            turns.limit = max(turns.limit, workers)
         boxes_topic = self.resolve_topic_name("boxes")
         self._pipeline = Pipeline(
             segmenter,
@@ -140,6 +159,7 @@ class AopsamNode(LifecycleNode):
             self._warn,
             boxes_topic,
             workers,
+            turns,
         )
         self.get_logger().info(
             f"configured: model {segmenter.bundle.name}, engine {segmenter.engine.name} "
@@ -284,17 +304,42 @@ class AopsamNode(LifecycleNode):
         )
 
 
+def _add_nodes(namespaces: Sequence[str], nodes: list[AopsamNode]) -> None:
+    """Make the node of each camera, or the only one; they go into `nodes` one by one."""
+    if not namespaces:
+        nodes.append(AopsamNode())
+    engines = SharedEngines()
+    for namespace in namespaces:
+        full = f"/{namespace.strip('/')}"
+        validate_namespace(full)
+        # A rule of the node's own goes before one for the process, as launch gives it.
+        rule = ["--ros-args", "--remap", f"__ns:={full}"]
+        nodes.append(AopsamNode(engines=engines, cli_args=rule))
+
+
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; 0 then, 1 when a parameter is impossible."""
+    """Run the node until it is interrupted; 0 then, 1 when a parameter is impossible.
+
+    `--cameras front,rear` runs a node for each camera, in a namespace of its name; those with the
+    same model share its engine.
+    """
     keep_freed_memory()
+    parser = argparse.ArgumentParser("aopsam_node", description=__doc__.partition("\n")[0])
+    parser.add_argument("--cameras", default="", help="namespaces of a node each: front,rear")
+    own = parser.parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
     rclpy.init(args=args)
-    node = None
+    nodes: list[AopsamNode] = []
+
+    def start() -> None:
+        for node in nodes:
+            node.start()
+
     try:
-        node = AopsamNode()
-        spin(node, node.start, node.on_callback_failed)
+        _add_nodes([name for name in own.cameras.split(",") if name.strip()], nodes)
+        spin(nodes, start, nodes[0].on_callback_failed)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (AopsamError, ParameterException) as error:
+    except (AopsamError, ParameterException, InvalidNamespaceException) as error:
         get_logger("aopsam").fatal(str(error))
         return 1
     except Exception:
@@ -302,7 +347,7 @@ def main(args: list[str] | None = None) -> int:
             raise
         # A signal during start: everything fails once ROS is being shut down.
     finally:
-        shut_down(node)
+        shut_down(nodes)
     return 0
 
 

@@ -28,6 +28,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 
 if TYPE_CHECKING:
+    from aopsam_ros.ros.shared_engines import FairTurns
     from aopsam_ros.ros.transforms import Transform
 
 
@@ -51,13 +52,14 @@ class Pipeline:
         on_failure: Callable[[str], None],
         boxes_topic: str = "boxes",
         workers: int = 1,
+        turns: "FairTurns | None" = None,
     ) -> None:
         """Take over segmenter and publishers.
 
         `configuration` returns the parameters of an image that is received now, `on_failure` is
         called with the reason why one was skipped, `boxes_topic` is for messages to the user. So
         many images as `workers` are segmented side by side, with results in their order: for more
-        than one the engine must be `concurrent`.
+        than one the engine must be `concurrent`. Each takes one of `turns` to use the engine.
         """
         self.segmenter = segmenter
         self.newest: Frame | None = None
@@ -71,8 +73,14 @@ class Pipeline:
         self._statistics = statistics
         self._configuration = configuration
         self._on_failure = on_failure
+        self._turns = turns
         self.worker = NewestWorker(
-            self.process, statistics.on_dropped, statistics.on_failed, "aopsam_worker", workers
+            self.process,
+            statistics.on_dropped,
+            statistics.on_failed,
+            "aopsam_worker",
+            workers,
+            turns,
         )
         self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._fail)
 
@@ -174,6 +182,8 @@ class Pipeline:
         except Exception as error:
             self._fail(repr(error), traceback.format_exc())
             return
+        if self._turns is not None:
+            self._turns.end()  # the rest needs no engine
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received, rgb)
         try:
             self._publish_views(frame, rgb, segmentation)

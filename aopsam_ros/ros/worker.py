@@ -1,10 +1,11 @@
 """Threads that work on the newest item only, and on tasks in between."""
 
+import contextlib
 import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ class NewestWorker(Generic[T]):
         on_error: Callable[[str], None],
         name: str,
         threads: int = 1,
+        turns: contextlib.AbstractContextManager[object] | None = None,
     ) -> None:
         """Prepare to call `work` for items.
 
@@ -41,12 +43,15 @@ class NewestWorker(Generic[T]):
                 want of memory to report it. The thread goes on.
             name: of the threads.
             threads: that work side by side, each on an item of its own.
+            turns: a thread's turn, taken before the task and the item that it is for: what comes
+                while it waits replaces what waits.
         """
         self._work = work
         self._on_drop = on_drop
         self._on_error = on_error
         self._name = name
         self._count = threads
+        self._turns = turns or contextlib.nullcontext()
         self._since: dict[int, float] = {}  # monotonic seconds, by thread that does something
         self._changed = threading.Condition()
         self._item: T | None = None
@@ -114,10 +119,11 @@ class NewestWorker(Generic[T]):
 
     def _run(self) -> None:
         while self._wait():
-            for take in (self._next_task, self._next_item):
-                job = take()
-                if job is not None:
-                    self._do(job)
+            with self._busy(), self._turns:
+                for take in (self._next_task, self._next_item):
+                    job = take()
+                    if job is not None:
+                        self._do(job)
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False when the thread is to end."""
@@ -146,14 +152,19 @@ class NewestWorker(Generic[T]):
             before.wait()
             done.set()
 
-    def _do(self, job: Job) -> None:
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
         thread = threading.get_ident()
         with self._changed:
             self._since[thread] = time.monotonic()
         try:
-            job()
-        except Exception as error:
-            self._on_error(type(error).__name__)
+            yield
         finally:
             with self._changed:
                 del self._since[thread]
+
+    def _do(self, job: Job) -> None:
+        try:
+            job()
+        except Exception as error:
+            self._on_error(type(error).__name__)

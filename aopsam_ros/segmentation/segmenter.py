@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.segmentation.crops import segment_crops
 from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, DecodingLimits, decode_prompts
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
+
+MakeEngine = Callable[[Bundle, EngineOptions, OnProgress], Engine]
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Segmenter:
         prompt_source: str = AUTO,
         engine: EngineOptions | str = AUTO,
         on_progress: OnProgress = silent,
+        make_engine: MakeEngine = create_engine,
     ) -> Segmenter:
         """Load a model bundle.
 
@@ -94,6 +98,7 @@ class Segmenter:
             engine: the engine, its precision and threads; or only its name, "auto" for the best
                 that works on this machine.
             on_progress: called once a second while an engine is built, which takes minutes.
+            make_engine: returns the bundle's engine; `create_engine`, or one that is there already.
 
         Raises:
             BundleError: if the bundle is missing, malformed or altered.
@@ -104,7 +109,7 @@ class Segmenter:
             make_source(prompt_source)  # refuses a wrong name before seconds of loading
         bundle = load_bundle(name_or_path)
         options = EngineOptions(engine=engine) if isinstance(engine, str) else engine
-        return cls(bundle, create_engine(bundle, options, on_progress), prompt_source)
+        return cls(bundle, make_engine(bundle, options, on_progress), prompt_source)
 
     def segment(
         self,

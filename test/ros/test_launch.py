@@ -33,7 +33,7 @@ def arguments_of(description):
 @pytest.mark.parametrize("name", ["cpu", "jetson"])
 def test_arguments_are_as_nav2s_and_described(name):
     arguments = arguments_of(description_of(name))
-    own = {"cameras", "rviz", *OVERRIDES} | {f"{topic}_topic" for topic in TOPICS}
+    own = {"cameras", "shared_model", "rviz", *OVERRIDES} | {f"{topic}_topic" for topic in TOPICS}
     assert NAV2 | own == set(arguments)
     assert all(argument.description for argument in arguments.values())
 
@@ -135,8 +135,10 @@ def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reaso
         namespaces("", cameras, topics)
 
 
-def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_folder):
+@pytest.mark.parametrize(("shared", "processes"), [("false", 2), ("true", 1)])
+def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_folder, shared, processes):
     arguments = ["cameras:=front,rear", "image_topic:=image_raw", f"model:={tiny_folder}"]
+    arguments.append(f"shared_model:={shared}")
     received = {camera: [] for camera in ("front", "rear", "")}
     senders = {}
     for camera, messages in received.items():
@@ -155,7 +157,7 @@ def test_two_cameras_are_two_nodes_with_topics_of_their_own(robot, tiny_folder):
     for camera in ("front", "rear"):
         assert {message.header.frame_id for message in received[camera]} == {camera}
     nodes = robot.children()
-    assert len(nodes) == 2
+    assert len(nodes) == processes
     for name, value in large_message_environment().items():  # for those that they send
         for node in nodes:
             environment = Path(f"/proc/{node}/environ").read_bytes().split(b"\0")

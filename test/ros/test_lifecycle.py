@@ -232,7 +232,7 @@ lifecycle.SingleThreadedExecutor = Idle
 for _ in range(200):
     rclpy.init()
     alarm = threading.Timer(0.002, os.kill, (os.getpid(), signal.SIGINT))
-    spin = lambda: lifecycle.spin(None, lambda: None, fail)
+    spin = lambda: lifecycle.spin([], lambda: None, fail)
     for step in (alarm.start, spin, alarm.join, alarm.join):
         try:
             step()

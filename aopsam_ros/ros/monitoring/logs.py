@@ -15,7 +15,10 @@ _VARIABLE_PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.+-]*|[-+]?\b(nan|in
 
 
 class LogBridge(logging.Handler):
-    """Passes log records of the library to a ROS logger, until `close`."""
+    """Passes log records of the library to a ROS logger, until `close`.
+
+    Of several in a process the oldest does so: what the library says belongs to none of the nodes.
+    """
 
     def __init__(self, ros_logger: Any) -> None:  # noqa: ANN401  (rclpy's, which has no types)
         """Log to what a node's `get_logger` returns from now on."""
@@ -29,11 +32,13 @@ class LogBridge(logging.Handler):
     def close(self) -> None:
         """End; harmless when repeated."""
         self._library.removeHandler(self)
-        self._library.propagate = True
+        self._library.propagate = not _bridges()
         super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record."""
+        if self is not _bridges()[0]:
+            return
         message = record.getMessage()
         # One call a level: rclpy refuses another level from the same line.
         if record.levelno >= logging.ERROR:
@@ -42,6 +47,11 @@ class LogBridge(logging.Handler):
             self._ros_logger.warning(message)
         else:
             self._ros_logger.info(message)
+
+
+def _bridges() -> list[logging.Handler]:
+    handlers = logging.getLogger(LIBRARY).handlers
+    return [handler for handler in handlers if isinstance(handler, LogBridge)]
 
 
 def kind_of(message: str) -> str:

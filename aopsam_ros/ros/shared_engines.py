@@ -1,0 +1,83 @@
+"""One engine for the nodes of a process: loaded once, used in turn."""
+
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any, cast
+
+from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.engines.base import Engine, EngineOptions, OnProgress
+from aopsam_ros.engines.registry import create_engine
+
+
+class FairTurns:
+    """Lets threads pass in the order in which they asked, `limit` of them at a time.
+
+    A lock is not fair: whoever frees it may take it again at once, and another camera's image waits
+    for ever.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 1
+        self._changed = threading.Condition()
+        self._waiting: deque[int] = deque()  # threads
+        self._holders: set[int] = set()  # likewise
+
+    def __enter__(self) -> None:
+        thread = threading.get_ident()
+        with self._changed:
+            self._waiting.append(thread)
+            self._changed.wait_for(
+                lambda: self._waiting[0] == thread and len(self._holders) < self.limit
+            )
+            self._waiting.popleft()
+            self._holders.add(thread)
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """End the thread's turn; harmless when repeated."""
+        with self._changed:
+            self._holders.discard(threading.get_ident())
+            self._changed.notify_all()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+class SharedEngine:
+    """An engine that is closed when the last of its users has closed it.
+
+    Attributes:
+        engine: the engine; its attributes are this object's, too.
+        turns: a thread takes one for an image, from encoding to its last use of the engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.turns = FairTurns()
+        self.users = 0
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (the engine's)
+        return getattr(self.engine, name)
+
+    def close(self) -> None:
+        """Give the engine back."""
+        self.users -= 1
+        if self.users == 0:
+            self.engine.close()
+
+
+class SharedEngines:
+    """The engines of a process, one for each model, engine, precision and number of threads."""
+
+    def __init__(self) -> None:
+        self._engines: dict[tuple[Path, EngineOptions], SharedEngine] = {}
+
+    def create(self, bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
+        """Return the engine that is there, else a new one; errors as of `create_engine`."""
+        key = bundle.folder, options
+        shared = self._engines.get(key)
+        if shared is None or not shared.users:
+            shared = self._engines[key] = SharedEngine(create_engine(bundle, options, on_progress))
+        shared.users += 1
+        return cast("Engine", shared)  # by its __getattr__

@@ -1,0 +1,170 @@
+"""Several cameras in one process: one engine, used in turn."""
+
+import threading
+import time
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from sensor_msgs.msg import Image
+
+from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.engines.base import EngineOptions, silent
+from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros.shared_engines import FairTurns, SharedEngines
+from support.live import TIMEOUT_S
+from support.messages import image_of
+from support.scenes import boxes_scene
+
+CAMERAS = ("front", "rear")
+
+
+def test_turns_are_taken_in_the_order_in_which_threads_asked():
+    turns, order = FairTurns(), []
+
+    def take(name):
+        with turns:
+            order.append(name)
+
+    threads = []
+    with turns:
+        for name in range(5):
+            threads.append(threading.Thread(target=take, args=[name]))
+            threads[-1].start()
+            while len(turns._waiting) <= name:
+                time.sleep(0.001)
+        turns.end()  # before the block's own end, which then ends nobody else's turn
+        threads[-1].join(TIMEOUT_S)
+    assert order == list(range(5))
+
+
+def test_no_more_threads_than_the_limit_have_a_turn():
+    turns, inside, most = FairTurns(), [], []
+    turns.limit = 2
+    both = threading.Barrier(2)
+
+    def take():
+        with turns:
+            inside.append(1)
+            both.wait(TIMEOUT_S)
+            most.append(len(inside))
+            both.wait(TIMEOUT_S)
+            inside.pop()
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert most == [2] * 6
+
+
+def test_an_engine_is_loaded_once_and_closed_by_the_last(tiny_folder):
+    engines, bundle = SharedEngines(), load_bundle(tiny_folder)
+    options = EngineOptions(engine="onnxruntime", threads=1)
+    first = engines.create(bundle, options, silent)
+    second = engines.create(load_bundle(tiny_folder), options, silent)
+    other = engines.create(bundle, EngineOptions(engine="onnxruntime", threads=2), silent)
+    assert first is second is not other
+    closed = []
+    first.engine.close = lambda: closed.append(first)
+    first.close()
+    assert not closed
+    second.close()
+    assert closed == [first]
+    assert engines.create(bundle, options, silent) is not first
+
+
+@pytest.fixture
+def cameras(robot, tiny_folder):
+    """Both cameras beside their nodes, active in one process."""
+    masks, senders, health = {}, {}, {}
+    for name in CAMERAS:
+        masks[name] = []
+        robot.node.create_subscription(MaskArray, f"/{name}/aopsam/masks", masks[name].append, 50)
+        senders[name] = robot.node.create_publisher(Image, f"/{name}/image", 5)
+
+    def on_diagnostics(message):
+        for status in message.status:
+            health[status.name] = {value.key: value.value for value in status.values}
+
+    robot.node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    # A rule for the whole process, as launch gives it, must not put both into one namespace.
+    arguments = ["-r", "__ns:=/elsewhere", "--", "--cameras", "front,rear", "--ros-args"]
+    robot.start_node(*arguments, wait=False, model=tiny_folder, autostart=True)
+    robot.masks, robot.senders, robot.health = masks, senders, health
+
+    def answered():
+        send(robot, *CAMERAS)
+        robot.spin(0.2)
+        return all(masks.values())
+
+    robot.wait(answered, "no masks", 2 * TIMEOUT_S)
+    return robot
+
+
+def send(robot, *names):
+    for name in names:
+        robot.senders[name].publish(image_of(boxes_scene(), frame_id=name))
+
+
+def test_each_camera_has_masks_and_diagnostics_of_its_own(cameras):
+    for name in CAMERAS:
+        assert {message.header.frame_id for message in cameras.masks[name]} == {name}
+        assert all(message.masks for message in cameras.masks[name])
+    entries = [f"{name}/aopsam: segmentation" for name in CAMERAS]
+    cameras.wait(lambda: set(entries) <= set(cameras.health), "no diagnostics")
+    assert not cameras.children()
+    log = cameras.log.read_text()
+    assert log.count("configured: model") == 2
+    assert log.count("]: engine ") == 1  # loaded once, and said by one of them
+
+
+def test_a_slow_camera_gets_its_turn_beside_one_that_floods(cameras):
+    front, rear = (cameras.masks[name] for name in CAMERAS)
+    cameras.spin(0.5)
+
+    def flooded_until_answered():
+        for _ in range(5):
+            send(cameras, "front")
+        return rear
+
+    for _ in range(6):
+        rear.clear()
+        front.clear()
+        send(cameras, "rear")
+        cameras.wait(flooded_until_answered, "no turn")
+        assert len(front) <= 4  # one at work, one that waited longer; some while messages travel
+
+
+def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
+    client = cameras.node.create_client(ChangeState, "/rear/aopsam/change_state")
+    assert client.wait_for_service(TIMEOUT_S)
+
+    def change(transition):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        future = client.call_async(request)
+        cameras.wait(future.done, "no answer")
+        assert future.result().success
+
+    def count(name):
+        cameras.masks[name].clear()
+        send(cameras, *CAMERAS)
+        cameras.spin(1.0)
+        return len(cameras.masks[name])
+
+    change(Transition.TRANSITION_DEACTIVATE)
+    change(Transition.TRANSITION_CLEANUP)
+    assert count("rear") == 0
+    assert count("front") == 1
+    change(Transition.TRANSITION_CONFIGURE)
+    change(Transition.TRANSITION_ACTIVATE)
+    cameras.spin(1.0)
+    assert count("rear") == 1
+
+
+def test_a_camera_that_is_no_name_is_refused(robot):
+    robot.start_node("--", "--cameras", "front,2nd-one", wait=False)
+    assert robot.process.wait(TIMEOUT_S) == 1
+    assert robot.logged("2nd-one")
