@@ -21,7 +21,7 @@ from aopsam_ros.commands.arguments import (
 from aopsam_ros.commands.segment_stream import is_stream, segment_stream
 from aopsam_ros.data.dataset_writing import WITH_PYCOCOTOOLS, WRITERS, DatasetWriter
 from aopsam_ros.drawing.overlay import draw_overlay
-from aopsam_ros.errors import AopsamError, InputError, OptionError
+from aopsam_ros.errors import AopsamError, InputError, OptionError, quoted
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb, write_bytes, write_rgb
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
@@ -87,6 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--limit", type=int, default=0, metavar="N", help="frames of each at most (0: all)"
     )
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="do the I-th of N parts of the inputs, as one of N machines; results are named as by"
+        " one, a data set has a folder for each part",
+    )
     add_model_arguments(parser)
 
 
@@ -108,6 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in WITH_PYCOCOTOOLS:
         require(["pycocotools"], f"--format {arguments.format} needs", "`pip install pycocotools`")
     inputs = [path for word in words for path in _images_of(word, arguments.save_video)]
+    first, step = _shard(arguments)
+    named = list(zip(inputs, _output_stems(inputs), strict=True))[first::step]
     failed = failures = 0
     with (
         Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter,
@@ -116,8 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
         segmenter.options = segmenter.options.updated(settings)
         arguments.out.mkdir(parents=True, exist_ok=True)
         originals = {path.resolve() for path in inputs}
-        bar = tqdm(inputs, unit="image", disable=len(inputs) == 1, file=sys.stderr)
-        for path, stem in zip(bar, _output_stems(inputs), strict=True):
+        bar = tqdm(named, unit="image", disable=len(inputs) == 1, file=sys.stderr)
+        for path, stem in bar:
             try:
                 if is_stream(path) or path.is_dir():
                     if prompt is not None:
@@ -131,13 +139,27 @@ def run(arguments: argparse.Namespace) -> int:
             except (AopsamError, OSError, MemoryError) as error:
                 failed += 1
                 reason = str(error) or type(error).__name__
-                named = reason if str(path) in reason else f"{path}: {reason}"
-                tqdm.write(f"aopsam: error: {named}", file=sys.stderr)
+                line = reason if str(path) in reason else f"{path}: {reason}"
+                tqdm.write(f"aopsam: error: {line}", file=sys.stderr)
             else:
                 tqdm.write(f"{path}: {said}")
     if failed and len(inputs) > 1:
-        print(f"aopsam: {failed} of {len(inputs)} inputs failed", file=sys.stderr)
+        print(f"aopsam: {failed} of {len(named)} inputs failed", file=sys.stderr)
     return FAILED if failed or failures else 0
+
+
+def _shard(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Return the index of the first input to do, and the step to the next one; see `--shard`.
+
+    Raises:
+        OptionError: It is not two numbers, the first from 1 to the second.
+    """
+    if arguments.shard is None:
+        return 0, 1
+    part, _, parts = arguments.shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise OptionError(f"--shard takes I/N, such as 1/8 to 8/8, not {quoted(arguments.shard)}")
+    return int(part) - 1, int(parts)
 
 
 @contextlib.contextmanager
@@ -147,8 +169,11 @@ def _dataset(arguments: argparse.Namespace) -> Iterator[DatasetWriter | None]:
     if writer is None:
         yield None
         return
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(writer(arguments.out)) as dataset:
+    out = arguments.out
+    if arguments.shard is not None:  # some formats have one file for all images
+        out = out / f"shard-{arguments.shard.replace('/', '-of-')}"
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(writer(out)) as dataset:
         yield dataset
 
 

@@ -6,7 +6,7 @@ import functools
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class Teacher:
     """A bundle whose encoder is imitated; its engine is loaded when it is first needed."""
 
     def __init__(self, bundle: Bundle, engine: EngineOptions) -> None:
-        self.bundle, self._options = bundle, engine
+        # Never the encoder in 8 bits, whose embeddings are rounded.
+        self.bundle, self._options = replace(bundle, int8_graphs={}), engine
 
     @functools.cached_property
     def engine(self) -> Engine:

@@ -1,5 +1,6 @@
 """Self-labelling: the model's own masks, prompted by a grid, as a data set in SA-1B's format."""
 
+import contextlib
 import csv
 import io
 import json
@@ -16,6 +17,7 @@ from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import shrink
 from aopsam_ros.images.files import write_bytes, write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.training.loop import processes
 
 MANIFEST = "manifest.csv"
 
@@ -49,6 +51,7 @@ class SelfLabeller:
             DatasetError: No frame could be read, or no mask was found.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._label_share(source)
         count, groups = LabelCount(), {}
         title = f"labelling {source.name}"
         bar = tqdm(source.frames(), title, len(source), unit="frame", file=sys.stderr)
@@ -61,9 +64,21 @@ class SelfLabeller:
             count.frames += 1
             groups[frame.name] = frame.group
             bar.set_postfix(masks=f"{count.masks / count.frames:.1f}")
-        self._finish(groups)
+        if processes.is_first():
+            self._finish(groups)
+        processes.wait()
         _check(source, count)
         return count
+
+    def _label_share(self, source: FrameSource) -> None:
+        """Label, of several processes' frames, those of this one; wait for the others."""
+        if processes.count() == 1:
+            return
+        for number, frame in enumerate(source.frames()):
+            if number % processes.count() == processes.rank():
+                with contextlib.suppress(InputError):  # reported by who counts
+                    self._label_frame(frame)
+        processes.wait()
 
     def _label_frame(self, frame: Frame) -> int:
         """Label a frame unless it is done; return how many masks it has."""

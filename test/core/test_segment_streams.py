@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from types import SimpleNamespace
 
@@ -198,3 +199,38 @@ def test_a_recording_and_images_become_one_data_set(segment, recording, tmp_path
     assert all((result.out / "images" / name).is_file() for name in names)
     tracks = [{a.get("track_id") for a in found.imgToAnns[number]} for number in (1, 2, 3, 4)]
     assert tracks[0] & tracks[1] & tracks[2] and tracks[3] == {None}
+
+
+def test_shards_together_do_what_one_run_does(segment, tmp_path, video):
+    for folder in ("monday", "tuesday"):
+        (tmp_path / folder).mkdir()
+        for index in range(2):
+            write_rgb(tmp_path / folder / f"{index}.png", moving(index))
+    words = (tmp_path / "monday", tmp_path / "tuesday", video, "--no-overlay")
+
+    def results(folder):
+        found = {file.name: lines_of(file) for file in sorted(folder.iterdir())}
+        return {n: [line | {"timings_ms": {}} for line in lines] for n, lines in found.items()}
+
+    whole = results(segment(*words).out)
+    assert list(whole) == ["0.json", "0_2.json", "1.json", "1_2.json", "drive.jsonl"]
+    shutil.rmtree(tmp_path / "out")
+    done = [set(results(segment(*words, "--shard", f"{part}/3").out)) for part in (1, 2, 3)]
+    assert [len(names) for names in done] == [2, 4, 5]  # an equal part each
+    assert results(tmp_path / "out") == whole
+
+
+def test_a_shards_data_set_has_a_folder_of_its_own(segment, tmp_path):
+    for index in range(3):
+        write_rgb(tmp_path / f"{index}.png", moving(index))
+    images = [tmp_path / f"{index}.png" for index in range(3)]
+    out = segment(*images, "--format", "labelmap", "--shard", "2/2").out
+    assert [file.name for file in out.glob("*/images/*")] == ["1.jpg"]
+    assert [folder.name for folder in out.iterdir()] == ["shard-2-of-2"]
+
+
+@pytest.mark.parametrize("word", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3"])
+def test_a_shard_is_one_of_its_number(segment, tmp_path, word):
+    write_rgb(tmp_path / "photo.png", moving(0))
+    result = segment(tmp_path / "photo.png", f"--shard={word}")
+    assert result.code == 2 and "--shard takes I/N" in result.err
