@@ -1,0 +1,217 @@
+"""The examples for nav2 and MoveIt, against messages recorded from the live node over DDS.
+
+nav2 and MoveIt are not at hand: the test is in their place, and receives what they would.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import Image, PointCloud2
+from vision_msgs.msg import Detection3DArray
+
+from aopsam_ros.demo.bag import recording_into
+from support.live import Robot, free_domain
+from support.messages import calibration_of, image_of, raw_image
+from support.planning_interfaces import build
+from support.scenes import boxes_scene
+
+pytest.importorskip("rosbags")
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SIZE, HEIGHT_M = 128, 0.5  # of the image, pixels; of the camera above the floor
+# A camera that looks ahead: base_link's x is its z, y its -x, z its -y.
+TF2_ROS = """
+from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+class TransformException(Exception): pass
+class TransformListener:
+    def __init__(self, buffer, node): pass
+    def unregister(self): pass
+class Buffer:
+    def lookup_transform(self, target, source, time, timeout=None):
+        found = TransformStamped(child_frame_id=source)
+        found.header.frame_id = target
+        found.transform.rotation = Quaternion(x=-0.5, y=0.5, z=-0.5, w=0.5)
+        found.transform.translation = Vector3(x=0.1, y=0.0, z=0.5)
+        return found
+"""
+# Rectangles x, y, width, height, and their depth in metres; None: the floor's.
+NEAR, FAR, FLOOR = ((20, 30, 40, 20), 1.0), ((80, 50, 30, 30), 2.0), ((10, 100, 100, 24), None)
+SEEN = 3 * [(NEAR, FAR, FLOOR)] + 12 * [(NEAR, FLOOR)]  # frame by frame, a tenth second apart
+# Plays a recording and writes down what the examples publish; in a process of its own, which finds
+# the messages of nav2 and MoveIt.
+PLAY = """
+import json, sys, time
+from pathlib import Path
+import rclpy
+from moveit_msgs.msg import CollisionObject
+from nav_msgs.msg import OccupancyGrid
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import PointCloud2
+from vision_msgs.msg import Detection3DArray
+
+rclpy.init()
+node = rclpy.create_node("player")
+grids, objects = [], []
+latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+node.create_subscription(OccupancyGrid, "/obstacles", grids.append, latched)
+node.create_subscription(CollisionObject, "/collision_object", objects.append, 100)
+kinds = {"/aopsam/points": PointCloud2, "/aopsam/detections_3d": Detection3DArray}
+publishers = {topic: node.create_publisher(kind, topic, 10) for topic, kind in kinds.items()}
+until = time.monotonic() + 30
+def ready():
+    results = map(node.count_publishers, ("/obstacles", "/collision_object"))
+    return all(results) and all(p.get_subscription_count() for p in publishers.values())
+while not ready() and time.monotonic() < until:
+    rclpy.spin_once(node, timeout_sec=0.1)
+time.sleep(1)
+with AnyReader([Path(sys.argv[1])]) as reader:
+    for connection, _, raw in reader.messages():
+        publishers[connection.topic].publish(bytes(raw))
+        end = time.monotonic() + 0.05
+        while time.monotonic() < end:
+            rclpy.spin_once(node, timeout_sec=0.01)
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    rclpy.spin_once(node, timeout_sec=0.1)
+grid = grids[-1]
+print(json.dumps({
+    "grids": len(grids), "frame": grid.header.frame_id, "resolution": grid.info.resolution,
+    "shape": [grid.info.height, grid.info.width], "cells": grid.data.tolist(),
+    "origin": [grid.info.origin.position.x, grid.info.origin.position.y],
+    "objects": [{
+        "id": o.id, "is_added": o.operation == CollisionObject.ADD, "frame": o.header.frame_id,
+        "is_removed": o.operation == CollisionObject.REMOVE,
+        "sides": [list(p.dimensions) for p in o.primitives], "poses": len(o.primitive_poses),
+        "at": [o.pose.position.x, o.pose.position.y, o.pose.position.z],
+    } for o in objects],
+}))
+"""
+
+
+def depth_of(objects):
+    """Depth in metres of a scene."""
+    depth = np.full((SIZE, SIZE), 5.0, np.float32)
+    floor = HEIGHT_M * 100 / np.maximum(np.arange(SIZE) - 63.5, 10.0)
+    for (x, y, width, height), metres in objects:
+        own = floor[y : y + height, None] if metres is None else metres
+        depth[y : y + height, x : x + width] = own
+    return depth
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory, tiny_folder):
+    """Points and boxes of the live node in the robot's frame, frame by frame."""
+    folder = tmp_path_factory.mktemp("recorded")
+    (folder / "tf2_ros.py").write_text(TF2_ROS)  # no wheel has it
+    with Robot(folder) as robot:
+        robot.environment["PYTHONPATH"] = os.pathsep.join([str(folder), *sys.path])
+        robot.start_node(model=tiny_folder, target_frame="base_link", tracking__enabled=True)
+        robot.activate()
+        topics = {"points": PointCloud2, "detections_3d": Detection3DArray}
+        depths = robot.node.create_publisher(Image, "/depth", 10)
+        with recording_into(folder / "drive.mcap") as bag:
+            bag.record(robot.node, {f"/aopsam/{name}": kind for name, kind in topics.items()})
+            robot.wait(lambda: robot.node.count_subscribers("/depth"), "depth is not taken")
+            for number, objects in enumerate(SEEN):
+
+                def recorded(number=number, objects=objects):
+                    send(robot, depths, number, objects)
+                    return min(bag.counts[f"/aopsam/{name}"] for name in topics) > number
+
+                robot.wait(recorded, f"frame {number} has no boxes in space")
+        assert not robot.logged("Traceback"), robot.log.read_text()
+    return folder / "drive.mcap"
+
+
+def send(robot, depths, number, objects):
+    image = image_of(boxes_scene([box for box, _ in objects]))
+    depth, calibration = raw_image(depth_of(objects)), calibration_of(SIZE, SIZE)
+    for message in (depth, calibration, image):
+        message.header.frame_id = "camera_optical_frame"
+        message.header.stamp.sec = 1_700_000_000 + number // 10
+        message.header.stamp.nanosec = 100_000_000 * (number % 10)
+    robot.infos.publish(calibration)
+    depths.publish(depth)
+    robot.images.publish(image)
+    robot.spin(0.2)
+
+
+@pytest.fixture(scope="module")
+def planned(recording, tmp_path_factory):
+    """What the examples make of the recording."""
+    folder = tmp_path_factory.mktemp("planning")
+    domain, claim = free_domain()
+    environment = {**os.environ, **build(folder / "messages"), "ROS_DOMAIN_ID": str(domain)}
+    started = []
+    for name in ("obstacle_grid", "collision_objects"):
+        with (folder / f"{name}.log").open("w") as log:
+            command = [sys.executable, "-u", EXAMPLES / f"{name}.py"]
+            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PLAY, recording],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait(20)
+        claim.close()
+    logs = "".join(file.read_text() for file in folder.glob("*.log"))
+    assert done.returncode == 0 and "Traceback" not in logs, done.stderr + logs
+    return json.loads(done.stdout)
+
+
+def test_the_grid_has_obstacles_where_they_stand_and_free_floor_where_it_is_seen(planned):
+    assert (planned["frame"], planned["origin"], planned["shape"]) == (
+        "base_link",
+        [-4.0, -4.0],
+        [160, 160],
+    )
+    cells = np.array(planned["cells"]).reshape(planned["shape"])
+
+    def middles(value):
+        y, x = np.nonzero(cells == value)
+        return (np.stack([x, y], 1) + 0.5) * 0.05 - 4.0
+
+    occupied = middles(100)  # of the last frame: the far box is gone
+    assert np.abs(occupied[:, 0] - 1.1).max() < 0.06
+    wanted = np.arange(0.075, 0.44, 0.05)
+    assert all(np.abs(occupied[:, 1] - y).min() < 0.03 for y in wanted)
+    assert occupied[:, 1].min() > 0.0 and occupied[:, 1].max() < 0.5
+    free = middles(0)
+    assert len(free) > 50 and (np.abs(free[:, 0] - 1.2) < 0.4).all()
+    assert (cells == -1).mean() > 0.9
+
+
+def test_boxes_of_the_planning_scene_stand_where_the_objects_do_and_leave_with_them(planned):
+    objects = planned["objects"]
+    added = [found for found in objects if found["is_added"]]
+    by_place = {}
+    for found in added:
+        by_place.setdefault(round(found["at"][0], 1), []).append(found)
+    assert set(by_place) == {1.1, 2.1}  # the floor is too large
+    for (box, metres), place in ((NEAR, 1.1), (FAR, 2.1)):
+        x, y, width, height = box
+        (name,) = {found["id"] for found in by_place[place]}  # it keeps its name
+        newest = by_place[place][-1]
+        middle = [0.1 + metres]
+        middle += [-metres * (x + (width - 1) / 2 - 64) / 100]
+        middle += [HEIGHT_M - metres * (y + (height - 1) / 2 - 64) / 100]
+        np.testing.assert_allclose(newest["at"], middle, atol=0.05)
+        sides = sorted(newest["sides"][0])
+        plate = sorted([0.0, metres * width / 100, metres * height / 100])
+        np.testing.assert_allclose(sides, np.array(plate) + 0.02, atol=0.06)
+        assert newest["poses"] == 1 and newest["frame"] == "base_link"
+        removed = [found["id"] for found in objects if found["is_removed"]]
+        assert (name in removed) == (box == FAR[0])
