@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from aopsam_ros.training.batches import WeightedDataset
 
 
-LABELLED = "label-map folders, COCO JSON files or SA-1B folders"
+LABELLED = (
+    "label-map folders, COCO JSON files, SA-1B folders, or its tar files, streamed"
+    " (sa_{000000..000999}.tar)"
+)
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, data: str = LABELLED) -> None:
@@ -95,9 +98,11 @@ def open_training_data(
         DatasetError: A data set cannot be read, or nothing is left to train on.
     """
     from aopsam_ros.data.datasets import open_dataset
+    from aopsam_ros.data.shards import Sa1bShards, is_shard
     from aopsam_ros.training.batches import hold_out
 
-    training, held = hold_out([(open_dataset(path), weight) for path, weight in pairs], held_out)
+    sets = [(Sa1bShards(p) if is_shard(p) else open_dataset(p), w) for p, w in pairs]
+    training, held = hold_out(sets, held_out)
     count = sum(len(part.indices) for part in training)
     print(f"{count} images to train on, {sum(len(p.indices) for p in held)} held out")
     return training, held

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
@@ -78,15 +78,28 @@ class Sa1bFolder(_ImageFolder):
     def read(self, index: int) -> LabelledImage:
         """See `InstanceDataset`."""
         file = self.files[index]
-        rgb = read_rgb(file)
-        size = (rgb.shape[0], rgb.shape[1])
-        try:
-            annotations = json.loads(self.annotation(index))["annotations"]
-            masks = [_decode_mask(a["segmentation"], size, file) for a in annotations]
-            points = _points(annotations)
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{file.with_suffix('.json')}: not SA-1B ({error})") from error
-        return LabelledImage(file.stem, rgb, stack_layers(masks, size), points)
+        return read_sa1b(str(file.with_suffix("")), read_rgb(file), self.annotation(index))
+
+
+def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledImage:
+    """Read an image's labels from SA-1B's JSON.
+
+    Args:
+        path: of image and JSON, without their suffixes.
+        rgb: uint8 `[H, W, 3]`.
+        annotation: the JSON.
+
+    Raises:
+        DatasetError: It is not SA-1B's.
+    """
+    size = (rgb.shape[0], rgb.shape[1])
+    try:
+        annotations = json.loads(annotation)["annotations"]
+        masks = [_decode_mask(a["segmentation"], size, path) for a in annotations]
+        points = _points(annotations)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}.json: not SA-1B ({error})") from error
+    return LabelledImage(PurePath(path).name, rgb, stack_layers(masks, size), points)
 
 
 class CocoFile:
@@ -158,7 +171,9 @@ def _points(annotations: list[dict]) -> NDArray[np.float32] | None:
     return coords
 
 
-def _decode_mask(segmentation: object, size: tuple[int, int], source: Path) -> NDArray[np.bool_]:
+def _decode_mask(
+    segmentation: object, size: tuple[int, int], source: Path | str
+) -> NDArray[np.bool_]:
     """Decode COCO polygons or run lengths to `bool [H, W]`."""
     from pycocotools import mask as coco  # only these two formats need it
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from aopsam_ros.data.bags import Bag, is_bag
 from aopsam_ros.data.frames import Frame, FrameSource, file_key, known_rate, numbered_frame
+from aopsam_ros.data.shards import TarFrames, is_shard
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
 
 
 def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSource:
-    """Open a folder of images, a video or a recording.
+    """Open a folder of images, a tar file of them, a video or a recording.
 
     Of a recording, "" takes the only topic with images there is; of it or a video, every
     `every`-th frame is taken.
@@ -35,6 +36,8 @@ def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSourc
         raise DatasetError(f"{path}: no such folder, video or recording")
     if is_bag(path):
         return Bag(path, topic, every)
+    if is_shard(path):
+        return TarFrames(path)
     return ImageFolder(path) if path.is_dir() else Video(path, every)
 
 

@@ -1,7 +1,7 @@
 """Batches for the segmenter: views, prompts and targets."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aopsam_ros.data.datasets import least_fraction, split_by_group
 from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
+from aopsam_ros.data.shards import Sa1bShards
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import (
@@ -40,7 +41,7 @@ class WeightedDataset:
     """A data set, which of its images to use, and how often compared with the others."""
 
     dataset: InstanceDataset
-    indices: list[int]
+    indices: Sequence[int]
     weight: float = 1.0
 
 
@@ -107,8 +108,13 @@ class SegmenterBatches(EndlessBatches[Batch]):
         samples = [self._sample(shape, rng) for rng in each]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
 
+    def _read(self, source: int, index: int) -> LabelledImage:
+        dataset = self.data[source].dataset
+        # A stream's images are large, and hardly ever seen twice.
+        return dataset.read(index) if isinstance(dataset, Sa1bShards) else self._kept(source, index)
+
     @functools.cached_property
-    def _read(self) -> Callable[[int, int], LabelledImage]:
+    def _kept(self) -> Callable[[int, int], LabelledImage]:
         cache = functools.lru_cache(self.cached_images)
         return cache(lambda source, index: self.data[source].dataset.read(index))
 
@@ -129,7 +135,7 @@ class SegmenterBatches(EndlessBatches[Batch]):
     def _random_view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
         number = int(rng.choice(len(self.data), p=self.share))
         indices = self.data[number].indices
-        image = self._read(number, indices[rng.integers(len(indices))])
+        image = self._read(number, indices[int(rng.integers(len(indices)))])
         return random_view(image, shape, self.options.image_size, self.options.augmentation, rng)
 
     def _prompted(
@@ -220,14 +226,19 @@ def hold_out(
     """Split every data set by group into training and held-out parts.
 
     Of a share that is too small for the groups there are, one group is held out all the same.
+    Streamed sets are for training only.
 
     Raises:
         DatasetError: Nothing is left to train on.
     """
     training, held = [], []
-    if fraction > 0:
-        fraction = max(fraction, least_fraction([dataset for dataset, _ in datasets]))
+    stored = [dataset for dataset, _ in datasets if not isinstance(dataset, Sa1bShards)]
+    if fraction > 0 and stored:
+        fraction = max(fraction, least_fraction(stored))
     for dataset, weight in datasets:
+        if isinstance(dataset, Sa1bShards):
+            training.append(WeightedDataset(dataset, range(len(dataset)), weight))
+            continue
         kept, out = split_by_group(dataset, fraction)
         if kept:
             training.append(WeightedDataset(dataset, kept, weight))

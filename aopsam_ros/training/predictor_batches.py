@@ -77,7 +77,7 @@ class ViewBatches(PredictorBatches):
 
     def _sample(self, source: int, rng: np.random.Generator) -> Sample:
         part = self.data[source]
-        labelled = part.dataset.read(part.indices[rng.integers(len(part.indices))])
+        labelled = part.dataset.read(part.indices[int(rng.integers(len(part.indices)))])
         square = (self.image_size, self.image_size)
         view = random_view(labelled, square, self.image_size, self.augmentation, rng)
         height, width = view.rgb.shape[:2]

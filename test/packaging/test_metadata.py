@@ -93,7 +93,7 @@ ROSDEP_KEYS = {
 OPTIONAL = {
     *("aopsam_benchmarks", "matplotlib", "onnx", "onnxscript", "openvino", "optuna", "pooch"),
     *("pycocotools", "pynvml", "requests", "rosbags", "skimage", "sklearn", "supervision"),
-    *("tensorrt", "torch"),
+    *("tensorrt", "torch", "webdataset"),
 }
 
 

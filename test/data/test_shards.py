@@ -1,0 +1,105 @@
+"""SA-1B's tar files: streamed with their labels, or read as frames without."""
+
+import itertools
+import json
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from aopsam_ros.cli import main
+from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.data.recordings import open_frames
+from aopsam_ros.data.shards import Sa1bShards
+from aopsam_ros.errors import DatasetError, EngineError, InputError
+from aopsam_ros.images.files import read_rgb, write_rgb
+from support.scenes import draw_ellipses
+
+coco = pytest.importorskip("pycocotools.mask")
+pytest.importorskip("webdataset")
+
+IMAGES = 6  # of two shards
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Drawn images as SA-1B's, in a folder, and in two tar files beside it."""
+    parent = tmp_path_factory.mktemp("sa1b")
+    folder = parent / "images"
+    folder.mkdir()
+    for index in range(IMAGES):
+        rgb, labels = draw_ellipses(index)
+        masks = [np.asfortranarray(labels == label, np.uint8) for label in np.unique(labels)[1:]]
+        runs = [coco.encode(mask) for mask in masks]
+        sizes = [{"size": r["size"], "counts": r["counts"].decode()} for r in runs]
+        write_rgb(folder / f"sa_{index}.jpg", rgb)
+        content = {"annotations": [{"segmentation": size} for size in sizes]}
+        (folder / f"sa_{index}.json").write_text(json.dumps(content))
+    for shard in range(2):
+        with tarfile.open(parent / f"sa_{shard:06}.tar", "w") as tar:
+            for index in range(3 * shard, 3 * shard + 3):
+                for suffix in ("jpg", "json"):  # as in the published files
+                    tar.add(folder / f"sa_{index}.{suffix}", f"./sa_{index}.{suffix}")
+    return folder
+
+
+def pattern(folder):
+    return str(folder.parent / "sa_{000000..000001}.tar")
+
+
+def test_a_stream_gives_what_the_folder_has_in_any_order_without_end(folder):
+    shards, stored = Sa1bShards(pattern(folder)), open_dataset(folder)
+    assert len(shards) == len(stored) == IMAGES
+    expected = {image.name: image for image in map(stored.read, range(IMAGES))}
+    streamed = [shards.read(0) for _ in range(10 * IMAGES)]
+    assert {image.name for image in streamed} == set(expected)
+    for image in streamed:
+        assert np.array_equal(image.rgb, expected[image.name].rgb)
+        assert np.array_equal(image.layers, expected[image.name].layers)
+    names = [image.name for image in streamed]
+    assert names[:IMAGES] != names[IMAGES : 2 * IMAGES]
+
+
+def test_training_streams(folder, tmp_path, capfd):
+    pytest.importorskip("torch")
+    pytest.importorskip("skimage")
+    sizes = ["--image-size", "64", "--canvas", "64", "--batch-size", "2", "--threads", "1"]
+    words = ["--data", pattern(folder), "--views", "2", "--out", str(tmp_path), *sizes]
+    assert main(["train-segmenter", *words]) == 0
+    assert f"{IMAGES} images to train on, 0 held out" in capfd.readouterr().out
+
+
+def test_a_sample_that_is_broken_is_left_out(folder, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with tarfile.open(tmp_path / "mixed.tar", "w") as tar:
+        tar.add(tmp_path / "bad.jpg", "bad.jpg")
+        tar.add(folder / "sa_0.json", "bad.json")
+        tar.add(folder / "sa_1.jpg", "sa_1.jpg")
+        tar.add(folder / "sa_1.json", "sa_1.json")
+    shards = Sa1bShards(str(tmp_path / "mixed.tar"))
+    assert {shards.read(0).name for _ in range(5)} == {"sa_1"}
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        tar.add(tmp_path / "bad.jpg", "bad.jpg")
+        tar.add(folder / "sa_0.json", "bad.json")
+    with pytest.raises(InputError, match=r"bad\.jpg: not an image"):
+        Sa1bShards(str(tmp_path / "bad.tar")).read(0)
+
+
+def test_what_cannot_be_streamed_is_refused(folder, tmp_path, monkeypatch):
+    with pytest.raises(DatasetError, match=r"sa_000002\.tar: no such file"):
+        Sa1bShards(str(folder.parent / "sa_{000000..000002}.tar"))
+    (tmp_path / "text.tar").write_text("no tar file")
+    with pytest.raises(DatasetError, match="not a readable tar file"):
+        Sa1bShards(str(tmp_path / "text.tar"))
+    monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
+    with pytest.raises(EngineError, match="pip install webdataset"):
+        Sa1bShards(pattern(folder))
+
+
+def test_a_tar_file_is_frames_without_labels(folder):
+    source = open_frames(folder.parent / "sa_000001.tar")
+    assert len(source) == 3 and source.name == "sa_000001"
+    for index, frame in zip(itertools.count(3), source.frames(), strict=False):
+        assert frame.name == f"{index - 3:06}-sa_{index}"
+        assert np.array_equal(frame.read(), read_rgb(folder / f"sa_{index}.jpg"))
