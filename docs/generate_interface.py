@@ -25,6 +25,7 @@ DIAGNOSTICS = (
     "1 Hz (REP 107): rates, latency, drops, prompts decoded, model, engine, last error",
 )
 
+ANNOTATIONS = ("~/annotations", *publishers.ANNOTATIONS)
 TRANSFORMS = ("/tf, /tf_static", "tf2_msgs/TFMessage", "where `target_frame` is set")
 
 LEVELS = {
@@ -51,7 +52,7 @@ def generate() -> str:
         table(("Topic", "Type", "What"), subscribed()),
         "Taken reliably where all their publishers offer that, else as best effort; depth 1.",
         "## Published topics",
-        table(("Topic", "Type", "What"), [*published(), DIAGNOSTICS]),
+        table(("Topic", "Type", "What"), [*published(), ANNOTATIONS, DIAGNOSTICS]),
         "Reliable, volatile, depth 5. Every message carries the header of its image. All but "
         "`~/masks` and `/diagnostics` are made only while they have a subscriber.",
         "Quality of service of every topic above can be overridden at start, by ROS's own "

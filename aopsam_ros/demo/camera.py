@@ -11,8 +11,8 @@ from std_msgs.msg import Header
 from aopsam_ros.demo.photographs import Photograph
 from aopsam_ros.ros.messages.images import array_to_image
 
-IMAGE_TOPIC = "/camera/image_raw"
-INFO_TOPIC = "/camera/camera_info"
+IMAGE_TOPIC = "/image"  # as the launch files and the viewers have them
+INFO_TOPIC = "/camera_info"
 
 _FRAME_ID = "camera_optical_frame"
 _FIELD_OF_VIEW = 1.05  # radians across the width: that of a common webcam

@@ -158,7 +158,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
     else:
         nodes = [_node(context, namespace, topics) for namespace in spaces]
     if _is_true(chosen("rviz")):
-        nodes += [_rviz(namespace) for namespace in spaces]
+        nodes += [_rviz(namespace, topics) for namespace in spaces]
     return nodes
 
 
@@ -166,14 +166,21 @@ def _is_true(text: str) -> bool:
     return text.lower() in ("true", "1")
 
 
-def _rviz(namespace: str) -> Node:
+def _rviz(namespace: str, topics: Mapping[str, str]) -> Node:
     above = f"/{namespace.strip('/')}" if namespace else ""
+    camera = {f"/{name}": topics[name] for name in ("image", "camera_info")}
     return Node(
         package="rviz2",
         executable="rviz2",
         namespace=namespace,
         arguments=["-d", str(resource_folder("rviz") / "aopsam.rviz")],
-        remappings=[(f"/aopsam/{topic}", f"{above}/aopsam/{topic}") for topic in _RVIZ_TOPICS],
+        remappings=[
+            *((f"/aopsam/{topic}", f"{above}/aopsam/{topic}") for topic in _RVIZ_TOPICS),
+            *(
+                (name, topic if topic[0] == "/" else f"{above}/{topic}")
+                for name, topic in camera.items()
+            ),
+        ],
         additional_env=large_message_environment(),
     )
 

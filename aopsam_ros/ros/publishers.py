@@ -1,6 +1,8 @@
 """The node's publishers: created in configure, active while the node is."""
 
 import contextlib
+import functools
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +10,7 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import ImageMarker, MarkerArray
@@ -19,7 +21,7 @@ from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.msg import MaskArray, PromptArray
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages import detections_3d, markers, segmentations
-from aopsam_ros.ros.messages.images import array_to_image
+from aopsam_ros.ros.messages.images import array_to_image, array_to_jpeg
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
 from aopsam_ros.space.boxes_3d import Box3D, fit_box
@@ -36,6 +38,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "prompt_points": (ImageMarker, "the prompts, likewise"),
     "labels": (Image, "mono16 label map: ids of the masks, small ones on top; 0 where none is"),
     "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
+    "overlay/compressed": (CompressedImage, "the same as JPEG, for slow networks"),
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
     "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
     "detections_3d": (
@@ -48,6 +51,12 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
+# Offered where foxglove_msgs is installed.
+ANNOTATIONS = (
+    "foxglove_msgs/ImageAnnotations",
+    "outlines, ids or labels, and prompts, to be drawn over the image by Foxglove, which shows a"
+    " mask's values on a click. Only where foxglove_msgs is installed",
+)
 ACKNOWLEDGED_S = 0.5  # in which subscribers acknowledge that markers are deleted
 NEW_VIEWER_MESSAGES = 10  # for which a subscriber is new: it may miss the very first
 DEPTH_TOPICS = ("detections_3d", "boxes_3d", "points")  # made from depth images
@@ -68,7 +77,7 @@ class Publishers:
         # Of topics of markers: subscribers at the last message; messages since one came.
         self._viewers: dict[str, tuple[int, int]] = {}
         try:
-            for topic, (kind, _) in TOPICS.items():
+            for topic, kind in _kinds().items():
                 self._publishers[topic] = self._create(kind, f"~/{topic}")
         except OptionError:
             self.destroy()
@@ -100,12 +109,12 @@ class Publishers:
     ) -> None:
         """Publish all that is made from the segmentation beside the masks; markers transformed."""
 
-        def overlay() -> Image:
+        @functools.cache
+        def overlay() -> RgbImage:
             options = configuration.overlay
-            drawn = draw_overlay(
+            return draw_overlay(
                 rgb, segmentation, show_prompts=options.prompts, show_legend=options.legend
             )
-            return array_to_image(drawn, "rgb8", header)
 
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),
@@ -117,8 +126,11 @@ class Publishers:
             "prompt_points": lambda: markers.prompt_points(segmentation, header),
             "labels": lambda: segmentations.label_map(segmentation, header),
             "confidence_map": lambda: segmentations.confidence_map(segmentation, header),
-            "overlay": overlay,
+            "overlay": lambda: array_to_image(overlay(), "rgb8", header),
+            "overlay/compressed": lambda: array_to_jpeg(overlay(), header),
         }
+        if "annotations" in self._publishers:
+            views["annotations"] = lambda: _annotations(segmentation, header)
         for topic, make in views.items():
             self._publish_if_subscribed(topic, make)
 
@@ -213,3 +225,19 @@ class Publishers:
             for publisher in self._publishers.values():
                 stack.callback(self._node.destroy_lifecycle_publisher, publisher)
             self._publishers = {}
+
+
+def _kinds() -> dict[str, type]:
+    """Return the type of each topic that can be offered here."""
+    kinds = {topic: kind for topic, (kind, _) in TOPICS.items()}
+    if importlib.util.find_spec("foxglove_msgs") is not None:
+        from foxglove_msgs.msg import ImageAnnotations
+
+        kinds["annotations"] = ImageAnnotations
+    return kinds
+
+
+def _annotations(segmentation: Segmentation, header: Header) -> Any:  # noqa: ANN401  (foxglove's)
+    from aopsam_ros.ros.messages.annotations import annotations
+
+    return annotations(segmentation, header)

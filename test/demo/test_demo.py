@@ -244,17 +244,17 @@ def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded):
             times.append(at)
             messages[connection.topic].append(reader.deserialize(raw, connection.msgtype))
     assert times == sorted(times)
-    assert counts["/camera/image_raw"] == counts["/camera/camera_info"] == 6
+    assert counts["/image"] == counts["/camera_info"] == 6
     topics = ("masks", "prompts", "overlay", "outlines", "detections", "labels")
     assert counts.keys() >= {"/diagnostics", *(f"/aopsam/{topic}" for topic in topics)}
     assert min(counts.values()) >= 1
     assert "/aopsam/points" not in counts  # nobody asks for depth
 
-    (pixels,) = {message.data.tobytes() for message in messages["/camera/image_raw"]}
-    first = messages["/camera/image_raw"][0]
+    (pixels,) = {message.data.tobytes() for message in messages["/image"]}
+    first = messages["/image"][0]
     rgb = np.frombuffer(pixels, np.uint8).reshape(first.height, first.width, 3)
     np.testing.assert_array_equal(rgb, read_rgb(PHOTOGRAPHS / "cat.jpg"))
-    stamps = {message.header.stamp.nanosec for message in messages["/camera/image_raw"]}
+    stamps = {message.header.stamp.nanosec for message in messages["/image"]}
     for message in messages["/aopsam/masks"]:
         assert message.header.stamp.nanosec in stamps and message.masks
         assert (message.height, message.width) == rgb.shape[:2]

@@ -10,7 +10,7 @@ from support.live import TIMEOUT_S
 
 # Only in some states or settings: compressed images, depth and TF while wanted, simulated time.
 ROS = {"/clock", "/tf", "/tf_static"}
-SOMETIMES = {"/image/compressed", "/depth", "/boxes", *ROS}
+SOMETIMES = {"/image/compressed", "/depth", "/boxes", "/aopsam/annotations", *ROS}
 NEWER = {"/aopsam/get_type_description"}  # than Humble
 
 

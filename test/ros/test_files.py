@@ -92,11 +92,18 @@ def topics_of(display):
     return [topic["Value"]] if isinstance(topic, dict) else []
 
 
+def test_viewers_fit_what_the_launch_files_call_a_cameras_topics():
+    assert [IMAGE_TOPIC, INFO_TOPIC] == ["/image", "/camera_info"]
+    text = (ROOT / "aopsam_ros" / "ros" / "launching.py").read_text()
+    for topic in (IMAGE_TOPIC, INFO_TOPIC):
+        assert f'"{topic[1:]}_topic": ("{topic[1:]}",' in text
+
+
 def test_the_rviz_configuration_shows_topics_of_the_node():
     manager = yaml.safe_load((ROOT / "rviz" / "aopsam.rviz").read_text())["Visualization Manager"]
     topics = {topic for display in manager["Displays"] for topic in topics_of(display)}
     assert {"/aopsam/overlay", "/aopsam/prompt_markers"} <= topics
-    assert topics <= {f"/aopsam/{topic}" for topic in TOPICS}
+    assert topics <= {f"/aopsam/{topic}" for topic in TOPICS} | {IMAGE_TOPIC}
     shown = {t for d in manager["Displays"] if d["Enabled"] for t in topics_of(d)}
     assert not shown & {f"/aopsam/{topic}" for topic in DEPTH_TOPICS}  # a robot may have no depth
 
@@ -114,9 +121,11 @@ def test_the_foxglove_layout_shows_topics_of_the_node():
     assert sorted(panels_of(layout["layout"])) == sorted(panels)
     topics = set(re.findall(r'"(/[a-z_/]+)"', json.dumps(layout)))
     known = {f"/aopsam/{topic}" for topic in TOPICS} | {IMAGE_TOPIC, INFO_TOPIC, "/diagnostics"}
+    known.add("/aopsam/annotations")  # where foxglove_msgs is installed
     assert topics <= known
     annotated = panels["Image!masks"]["imageMode"]["annotations"]
-    kinds = {TOPICS[topic.removeprefix("/aopsam/")][0] for topic in annotated}
+    shown = [topic for topic, settings in annotated.items() if settings["visible"]]
+    kinds = {TOPICS[topic.removeprefix("/aopsam/")][0] for topic in shown}
     assert kinds == {ImageMarker}  # of what Foxglove draws over an image, the one ROS has itself
 
 
@@ -139,7 +148,7 @@ def test_a_live_node_has_these_topics(active):
     names = {name for name, _, _ in generator().published()}
     own = active.node.get_publisher_names_and_types_by_node("aopsam", "/")
     found = {topic.replace("/aopsam/", "~/") for topic, _ in own if topic.startswith("/aopsam/")}
-    assert names == found - {"~/transition_event"}
+    assert names == found - {"~/transition_event", "~/annotations"}
 
 
 VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"

@@ -8,6 +8,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from visualization_msgs.msg import Marker
 
+from aopsam_ros.images.encodings import to_rgb
 from support.live import TOPICS
 from support.messages import calibration_of, compressed_image, image_of, stamp_of
 from support.scenes import boxes_scene
@@ -39,6 +40,13 @@ def test_all_topics_answer_with_the_images_header(active):
     assert (labels.encoding, labels.width, labels.height) == ("mono16", 128, 128)
     assert set(labels.data) == {0, 1, 2}
     assert active.received["overlay"][-1].encoding == "rgb8"
+    overlay, compressed = (
+        active.with_stamp(t, stamp_of(active.received["overlay/compressed"][-1]))
+        for t in ("overlay", "overlay/compressed")
+    )
+    assert compressed.format == "rgb8; jpeg compressed bgr8"
+    difference = np.abs(to_rgb(overlay).astype(int) - to_rgb(compressed))
+    assert difference.mean() < 5
     assert active.received["confidence_map"][-1].encoding == "32FC1"
     assert len(active.received["detections"][-1].detections) == 2
 

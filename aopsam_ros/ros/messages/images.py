@@ -5,12 +5,16 @@ import functools
 import sys
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from aopsam_ros.images import encodings
+from aopsam_ros.images.compressed import RgbImage
+
+JPEG_QUALITY = 80  # as image_transport's
 
 
 @functools.lru_cache(maxsize=1)
@@ -51,3 +55,12 @@ def array_to_image(pixels: NDArray[Any], encoding: str, header: Header) -> Image
     data.frombytes(pixels.data.cast("B"))
     message.data = data
     return message
+
+
+def array_to_jpeg(rgb: RgbImage, header: Header) -> CompressedImage:
+    """Return an image as image_transport's compressed publisher would."""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    data = array.array("B")
+    data.frombytes(content.data)
+    return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)
