@@ -54,7 +54,7 @@ class InstanceMask:
     stability_score: float  # how little the outline depends on the threshold, 0-1
     prompt: tuple[float, float]  # x and y of the prompt that gave it, source image pixels
     prompt_confidence: float  # of that prompt, 0-1
-    label: str  # class of the detection that gave the prompt; "" where there is none
+    label: str  # of a label set, or class of the detection that gave the prompt; "": unknown
     # row-major run lengths inside the box, uint32: the first run is background (and may be 0), then
     # foreground and background alternate; their sum is width times height
     counts: NDArray[np.uint32]
@@ -63,6 +63,7 @@ class InstanceMask:
     score: float = 0.0
     parent: int = 0  # id of the smallest mask that holds nine tenths of this one; 0: there is none
     level: int = 0  # 0 for a mask without a parent, else one more than the parent's
+    label_score: float = 0.0  # similarity with the label, or the detection's score, 0-1
 
 
 @dataclass(frozen=True)

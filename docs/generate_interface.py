@@ -40,6 +40,12 @@ SERVICES = (
         "masks for points or a box of your own, on the newest or a given image; answered between "
         "two frames, while at most 8 requests wait",
     ),
+    (
+        "~/teach",
+        "aopsam_ros/Teach",
+        "a label by one example: a point, a box or a mask's id, on the newest image; from then on "
+        "similar masks carry it",
+    ),
 )
 
 

@@ -10,6 +10,7 @@ COMMANDS: dict[str, str] = {
     "segment": "find the masks of images",
     "models": "list, fetch or verify models",
     "evaluate": "measure on labelled images",
+    "labels": "make a label set from labelled images, for masks with names",
     "tune": "search the options for your own images",
     "calibrate": "fit a model bundle's scores on labelled images",
     "train-segmenter": "train a small SAM-shaped model (needs torch)",

@@ -134,7 +134,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="label-map folders, COCO JSON files or SA-1B folders",
+        help="label-map folders, COCO JSON files, PASCAL VOC or SA-1B folders",
     )
     parser.add_argument(
         "--limit", type=int, default=0, help="images of each data set, spread evenly (0: all)"

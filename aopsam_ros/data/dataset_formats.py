@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.labelled_images import LabelledImage, stack_layers
+from aopsam_ros.data.class_names import VOC_CLASSES, ClassNames, voc_indices
+from aopsam_ros.data.labelled_images import LabelledImage, stack_layers, stacking_order
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
 
@@ -42,6 +43,7 @@ class LabelMapFolder(_ImageFolder):
         if not files:
             raise DatasetError(f"{path}: images/ is empty")
         super().__init__(path, files)
+        self._names = ClassNames(path)
 
     def annotation(self, index: int) -> bytes:
         """See `InstanceDataset`."""
@@ -56,10 +58,59 @@ class LabelMapFolder(_ImageFolder):
         rgb = read_rgb(file)
         if labels.shape != rgb.shape[:2]:
             raise DatasetError(f"{label_map}: {labels.shape} but the image is {rgb.shape[:2]}")
-        return LabelledImage(file.stem, rgb, labels[None].astype(np.uint16))
+        classes = self._names.of(file.stem)
+        return LabelledImage(file.stem, rgb, labels[None].astype(np.uint16), classes=classes)
 
     def _label_map(self, index: int) -> Path:
         return self.path / "masks" / f"{self.files[index].stem}.png"
+
+
+class VocFolder(_ImageFolder):
+    """PASCAL VOC: `JPEGImages/`, `SegmentationObject/` and `SegmentationClass/` (PNG).
+
+    Only images with both are read. A file `class_names.txt`, a name a line, background first, takes
+    the place of VOC's own classes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        stems = {file.stem for file in (path / "SegmentationObject").glob("*.png")}
+        stems &= {file.stem for file in (path / "SegmentationClass").glob("*.png")}
+        files = [f for f in (path / "JPEGImages").iterdir() if f.stem in stems]
+        if not files:
+            raise DatasetError(f"{path}: no image has both its instances and their classes")
+        super().__init__(path, sorted(files))
+        names = path / "class_names.txt"
+        self._names = tuple(names.read_text().split("\n")) if names.is_file() else VOC_CLASSES
+
+    def annotation(self, index: int) -> bytes:
+        """See `InstanceDataset`."""
+        return b"".join(self._file(kind, index).read_bytes() for kind in ("Object", "Class"))
+
+    def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
+        rgb = read_rgb(self.files[index])
+        instances, kinds = (self._indices(kind, index) for kind in ("Object", "Class"))
+        if not rgb.shape[:2] == instances.shape == kinds.shape:
+            raise DatasetError(f"{self._file('Object', index)}: not of its image's size")
+        classes = {}
+        for label in np.unique(instances[instances > 0]).tolist():
+            kind = int(np.bincount(kinds[instances == label]).argmax())
+            if 0 < kind < len(self._names):
+                classes[label] = self._names[kind].strip()
+        return LabelledImage(self.files[index].stem, rgb, instances[None], classes=classes)
+
+    def _file(self, kind: str, index: int) -> Path:
+        return self.path / f"Segmentation{kind}" / f"{self.files[index].stem}.png"
+
+    def _indices(self, kind: str, index: int) -> NDArray[np.uint16]:
+        file = self._file(kind, index)
+        image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        if image is None or image.dtype != np.uint8:
+            raise DatasetError(f"{file}: not an image that can be read")
+        try:
+            return voc_indices(image[..., :3] if image.ndim == 3 else image)
+        except ValueError as error:
+            raise DatasetError(f"{file}: {error}") from error
 
 
 class Sa1bFolder(_ImageFolder):
@@ -111,6 +162,7 @@ class CocoFile:
             content = json.loads(path.read_text())
             images = sorted(content["images"], key=lambda image: str(image["file_name"]))
             annotations = content["annotations"]
+            self._names = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path}: not a COCO annotation file ({error})") from error
         self.by_image: dict[int, list[dict]] = {}
@@ -146,7 +198,10 @@ class CocoFile:
         rgb = read_rgb(file)
         size = (rgb.shape[0], rgb.shape[1])
         masks = [_decode_mask(a["segmentation"], size, self.path) for a in annotations]
-        return LabelledImage(file.stem, rgb, stack_layers(masks, size))
+        names = [self._names.get(a.get("category_id"), "") for a in annotations]
+        order = stacking_order(masks)
+        classes = {n: names[place] for n, place in enumerate(order, start=1) if names[place]}
+        return LabelledImage(file.stem, rgb, stack_layers(masks, size), classes=classes)
 
 
 def _read_groups(path: Path) -> dict[str, str]:

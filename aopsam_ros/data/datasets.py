@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from aopsam_ros.data.dataset_formats import CocoFile, LabelMapFolder, Sa1bFolder
+from aopsam_ros.data.dataset_formats import CocoFile, LabelMapFolder, Sa1bFolder, VocFolder
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.errors import DatasetError
 
@@ -17,16 +17,19 @@ def open_dataset(path: str | Path) -> InstanceDataset:
 
     Args:
         path: A folder with `images/` and `masks/` (label maps); a COCO JSON file or a folder that
-            holds exactly one beside its images; or an SA-1B folder (`*.jpg` beside `*.json`).
+            holds exactly one beside its images; a PASCAL VOC folder; or an SA-1B folder (`*.jpg`
+            beside `*.json`).
 
     Raises:
-        DatasetError: Nothing there looks like one of the three formats.
+        DatasetError: Nothing there looks like one of these formats.
     """
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: no such data set")
     if (path / "images").is_dir() and (path / "masks").is_dir():
         return LabelMapFolder(path)
+    if (path / "JPEGImages").is_dir() and (path / "SegmentationObject").is_dir():
+        return VocFolder(path)
     if path.is_file() and path.suffix == ".json":
         return CocoFile(path)
     if path.is_dir():

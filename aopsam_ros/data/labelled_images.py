@@ -1,6 +1,7 @@
 """Images with the ground truth of their instances, and what data sets of them offer."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,8 @@ class LabelledImage:
     layers: NDArray[np.uint16]
     # annotated prompt points `float32 [N, 2]` (x, y in pixels) where the data has them
     points: NDArray[np.float32] | None = None
+    # class of each instance that has one, by its label in `layers`
+    classes: Mapping[int, str] = field(default_factory=dict)
 
     def instances(self) -> list[tuple[int, int]]:
         """List (layer, label) of every instance."""
@@ -57,6 +60,15 @@ class InstanceDataset(Protocol):
         ...
 
 
+def stacking_order(masks: list[NDArray[np.bool_]]) -> list[int]:
+    """Return the places of the masks that are not empty, large masks first.
+
+    `stack_layers` numbers them so, from 1 on.
+    """
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    return sorted((i for i, area in enumerate(areas) if area), key=lambda i: -areas[i])
+
+
 def stack_layers(masks: list[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.uint16]:
     """Put masks that may overlap on as few label maps as a first fit needs, large masks first.
 
@@ -68,8 +80,8 @@ def stack_layers(masks: list[NDArray[np.bool_]], size: tuple[int, int]) -> NDArr
         `uint16 [L, H, W]`, L >= 1; empty masks are left out.
     """
     layers = [np.zeros(size, np.uint16)]
-    ordered = sorted((mask for mask in masks if mask.any()), key=lambda mask: -int(mask.sum()))
-    for label, mask in enumerate(ordered, start=1):
+    for label, place in enumerate(stacking_order(masks), start=1):
+        mask = masks[place]
         layer = next((layer for layer in layers if not layer[mask].any()), None)
         if layer is None:
             layer = np.zeros(size, np.uint16)

@@ -61,6 +61,9 @@ def draw_overlay(
             f"{segmentation.width}x{segmentation.height}"
         )
     canvas = _paint_masks(rgb, segmentation.masks)
+    for mask in segmentation.masks:
+        if mask.label:
+            _write_label(canvas, mask)
     if show_prompts:
         for prompt in sorted(segmentation.prompts, key=lambda prompt: _ORDER.index(prompt.state)):
             style = PROMPT_STYLES[PromptState(prompt.state)]
@@ -158,6 +161,17 @@ def _draw_id(canvas: RgbImage, mask: InstanceMask) -> None:
     colour, line = mix(colour_of(mask.id), 255, 0.6), max(1, round(unit))
     for shade, width in ((HALO, line + max(2, line)), (colour, line)):
         cv2.putText(canvas, text, at, _FONT, 0.42 * unit, shade, width, cv2.LINE_AA)
+
+
+def _write_label(canvas: RgbImage, mask: InstanceMask) -> None:
+    """Write a mask's label over the middle of its box, as far as the image has room."""
+    unit, (x, y, width, height) = _unit(canvas), mask.bbox
+    text = mask.label.encode("ascii", "replace").decode()  # the font has no other characters
+    room = canvas.shape[1] - _text_width(text, unit)
+    at = round(max(0.0, min(room, x + (width - _text_width(text, unit)) / 2))), y + height // 2
+    line = max(1, round(unit))
+    for colour, thickness in ((HALO, line + 2), ((255, 255, 255), line)):
+        cv2.putText(canvas, text, at, _FONT, 0.42 * unit, colour, thickness, cv2.LINE_AA)
 
 
 def _draw_legend(canvas: RgbImage, segmentation: Segmentation) -> None:

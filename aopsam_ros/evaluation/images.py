@@ -53,6 +53,17 @@ def instance_masks(
     return [mask for mask in masks if mask.any()]
 
 
+def named_masks(labelled: LabelledImage) -> list[tuple[str, NDArray[np.bool_]]]:
+    """List the instances that have a class and count, with its name."""
+    least = SMALLEST_SHARE * labelled.rgb.shape[0] * labelled.rgb.shape[1]
+    found = []
+    for layer, label in labelled.instances():
+        mask = labelled.layers[layer] == label
+        if label in labelled.classes and np.count_nonzero(mask) >= least:
+            found.append((labelled.classes[label], mask))
+    return found
+
+
 def read_image(dataset: InstanceDataset, index: int) -> EvaluationImage | None:
     """Read an image; None if it has no instance that counts."""
     labelled = dataset.read(index)

@@ -6,9 +6,11 @@ the pipeline's workers segment and publish.
 
 import argparse
 import contextlib
+import functools
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -41,9 +43,14 @@ from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.shared_engines import SharedEngine, SharedEngines
 from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.srv import Teach
+
+if TYPE_CHECKING:
+    from aopsam_ros.labels.labeller import Labeller
 
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
@@ -86,6 +93,13 @@ class AopsamNode(LifecycleNode):
             lambda: self.parameters.configuration().segment_session_s,
             self._warn,
         )
+        self._teach_service = WorkerService(
+            self,
+            Teach,
+            "~/teach",
+            lambda: self.parameters.configuration().segment_timeout_ms,
+            self._warn,
+        )
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
 
@@ -124,14 +138,11 @@ class AopsamNode(LifecycleNode):
         """Load the model and create the publishers."""
         startup = self.parameters.startup()
         self.problem = ""
+        engine = EngineOptions(
+            engine=startup.engine, precision=startup.precision, threads=startup.threads
+        )
         segmenter = Segmenter.from_bundle(
-            startup.model,
-            startup.prompt_source,
-            EngineOptions(
-                engine=startup.engine, precision=startup.precision, threads=startup.threads
-            ),
-            self._report_loading,
-            self._make_engine,
+            startup.model, startup.prompt_source, engine, self._report_loading, self._make_engine
         )
         shared = segmenter.engine if isinstance(segmenter.engine, SharedEngine) else None
         turns = None if shared is None else shared.turns
@@ -151,7 +162,7 @@ class AopsamNode(LifecycleNode):
         if turns is not None:
             turns.limit = max(turns.limit, workers)
         boxes_topic = self.resolve_topic_name("boxes")
-        self._pipeline = Pipeline(
+        pipeline = Pipeline(
             segmenter,
             publishers,
             self._statistics,
@@ -160,7 +171,16 @@ class AopsamNode(LifecycleNode):
             boxes_topic,
             workers,
             turns,
+            functools.partial(_open_labeller, segmenter, engine, startup.labels_file),
         )
+        try:
+            if startup.labels_file:
+                with turns or contextlib.nullcontext():
+                    pipeline.make_labeller()
+        except BaseException:
+            pipeline.close()
+            raise
+        self._pipeline = pipeline
         self.get_logger().info(
             f"configured: model {segmenter.bundle.name}, engine {segmenter.engine.name} "
             f"({segmenter.engine.precision}), prompts from "
@@ -182,6 +202,7 @@ class AopsamNode(LifecycleNode):
         self._segment_service.serve(
             ServedModel(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
         )
+        self._teach_service.serve(pipeline.worker, functools.partial(_teach, pipeline))
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")
         return super().on_activate(state)
@@ -235,6 +256,7 @@ class AopsamNode(LifecycleNode):
         self._active_subscriptions = None
         with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
             steps.callback(self._segment_service.stop)
+            steps.callback(self._teach_service.stop)
             if pipeline is not None:
                 if subscriptions is not None and self.context.ok():
                     steps.callback(pipeline.clear)
@@ -263,6 +285,7 @@ class AopsamNode(LifecycleNode):
         if self._active_subscriptions is not None:
             self._active_subscriptions.adapt()
         self._segment_service.expire()
+        self._teach_service.expire()
         remove_dead_references(self)
         if self._pipeline is not None:
             self._pipeline.expire()
@@ -302,6 +325,18 @@ class AopsamNode(LifecycleNode):
             max_latency_ms=limits.max_latency_ms,
             min_rate_hz=limits.min_rate_hz,
         )
+
+
+def _open_labeller(segmenter: Segmenter, engine: EngineOptions, folder: str) -> "Labeller":
+    from aopsam_ros.labels.labeller import open_labeller  # only where labels are wanted
+
+    return open_labeller(segmenter, engine, Path(folder) if folder else None)
+
+
+def _teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:
+    from aopsam_ros.ros.services.teaching import teach
+
+    return teach(pipeline, request)
 
 
 def _add_nodes(namespaces: Sequence[str], nodes: list[AopsamNode]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from aopsam_ros.engines.base import AUTO
 from aopsam_ros.engines.registry import ENGINES
 from aopsam_ros.errors import OptionError
+from aopsam_ros.labels.label_set import OWN, LabelOptions
 from aopsam_ros.option_table import OPTIONS, OptionSpec
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions
@@ -56,6 +57,11 @@ FIXED: Mapping[str, OptionSpec] = {
         "raw",
         "how images arrive: raw, or compressed (JPEG and PNG, on <image topic>/compressed)",
         ("raw", "compressed"),
+    ),
+    "labels.file": _text(
+        "",
+        "folder of a label set, from `aopsam labels`, whose labels masks get; a new folder begins"
+        " empty, and ~/teach fills it; empty = what ~/teach adds is kept until cleanup",
     ),
     "autostart": _flag(False, "configure and activate at start"),
 }
@@ -120,6 +126,24 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         "object's own axes",
         tuple(AXES),
     ),
+    "labels.min_similarity": _number(
+        OWN,
+        OWN,
+        1.0,
+        "least similarity of a mask and its label, a cosine; less is unknown; -1 = the label set's",
+    ),
+    "labels.margin": _number(
+        OWN,
+        OWN,
+        1.0,
+        "by how much the next label must be less similar, else the mask is unknown; -1 = the label"
+        " set's",
+    ),
+    "labels.merge": _flag(
+        False,
+        "masks of one label that belong to one thing are united; parts lose their label, and"
+        " have the whole as `parent`",
+    ),
     "pairing.tolerance_ms": _number(
         10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
     ),
@@ -153,6 +177,7 @@ class Startup:
     threads: int
     workers: int
     image_transport: str
+    labels_file: str  # the parameter `labels.file`
 
 
 @dataclass(frozen=True)
@@ -195,6 +220,7 @@ class Configuration:
     segment_timeout_ms: int = 5000
     segment_session_s: float = 60.0
     target_frame: str = ""  # "": the camera's
+    labels: LabelOptions = field(default_factory=LabelOptions)
 
 
 def configuration_of(values: Mapping[str, Any]) -> Configuration:
@@ -227,6 +253,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         segment_timeout_ms=values["segment.timeout_ms"],
         segment_session_s=values["segment.session_s"],
         target_frame=values["target_frame"],
+        labels=LabelOptions(**_group(values, "labels")),
     )
 
 

@@ -99,8 +99,9 @@ class Parameters:
             raise OptionError(
                 f"image_transport '{transport}' is not available: use {' or '.join(choices)}"
             )
-        names = [field.name for field in dataclasses.fields(Startup)]
-        return Startup(**{name: self._value(name) for name in names})
+        names = {field.name: field.name for field in dataclasses.fields(Startup)}
+        names["labels_file"] = "labels.file"
+        return Startup(**{field: self._value(name) for field, name in names.items()})
 
     def configuration(self) -> Configuration:
         """Return the configuration as of now: the same object until a value changes."""

@@ -1,7 +1,9 @@
 """From an image message to published results: workers, always on the newest image."""
 
 import contextlib
+import functools
 import math
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -25,9 +27,10 @@ from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+from aopsam_ros.streaming.stream_segmenter import Annotate, StreamSegmenter
 
 if TYPE_CHECKING:
+    from aopsam_ros.labels.labeller import Labeller
     from aopsam_ros.ros.shared_engines import FairTurns
     from aopsam_ros.ros.transforms import Transform
 
@@ -40,6 +43,8 @@ class Pipeline:
         worker: does everything with the segmenter, so that no two threads use one that is not
             `engine.concurrent`.
         newest: the newest image received; None before the first.
+        labeller: gives masks their labels; None: they get none.
+        segmented: the image whose masks were published last, and these; None before the first.
         received: how many images were received since the start.
     """
 
@@ -53,6 +58,7 @@ class Pipeline:
         boxes_topic: str = "boxes",
         workers: int = 1,
         turns: "FairTurns | None" = None,
+        open_labeller: "Callable[[], Labeller] | None" = None,
     ) -> None:
         """Take over segmenter and publishers.
 
@@ -60,9 +66,13 @@ class Pipeline:
         called with the reason why one was skipped, `boxes_topic` is for messages to the user. So
         many images as `workers` are segmented side by side, with results in their order: for more
         than one the engine must be `concurrent`. Each takes one of `turns` to use the engine.
+        `open_labeller` makes what gives masks labels.
         """
         self.segmenter = segmenter
         self.newest: Frame | None = None
+        self.labeller: Labeller | None = None
+        self.segmented: tuple[Frame, Segmentation] | None = None
+        self._open_labeller, self._labeller_lock = open_labeller, threading.Lock()
         self.received = 0
         self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._calibration: CameraInfo | None = None
@@ -95,7 +105,7 @@ class Pipeline:
         self.worker.stop()
         self._pairing.clear()
         self._stream.reset()
-        self._calibration = self.newest = None
+        self._calibration = self.newest = self.segmented = None
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
@@ -104,6 +114,8 @@ class Pipeline:
             self.stop()
             parts.callback(self.gpu_memory.close)
             parts.callback(self.segmenter.close)
+            if self.labeller is not None:
+                parts.callback(self.labeller.close)
 
     def clear(self) -> None:
         """Take away what stays on a screen."""
@@ -171,11 +183,13 @@ class Pipeline:
                 reuse=configuration.reuse,
                 tracking=configuration.tracking,
                 hysteresis=configuration.hysteresis,
+                annotate=self._annotate(configuration),
                 wait=wait,
             )
             if boxes is not None:
                 segmentation = with_labels(segmentation, boxes, frame.boxes)
             self._publishers.publish(segmentation, header)
+            self.segmented = frame, segmentation
         except AopsamError as error:
             self._fail(str(error))
             return
@@ -190,6 +204,24 @@ class Pipeline:
         except Exception as error:  # the masks are out: the image has not failed
             self._statistics.on_incomplete("not_shown", repr(error))
             self._on_failure(f"shown in part only: {traceback.format_exc()}")
+
+    def make_labeller(self) -> "Labeller":
+        """Return what gives masks their labels; made now where there is none yet.
+
+        Raises:
+            AopsamError: if the label set or the model that it needs cannot be had.
+        """
+        with self._labeller_lock:
+            if self.labeller is None:
+                if self._open_labeller is None:
+                    raise InputError("this pipeline has no labels")
+                self.labeller = self._open_labeller()
+            return self.labeller
+
+    def _annotate(self, configuration: Configuration) -> Annotate | None:
+        if self.labeller is None:
+            return None
+        return functools.partial(self.labeller.label, options=configuration.labels)
 
     def _fail(self, reason: str, details: str = "") -> None:
         self._statistics.on_failed(reason)

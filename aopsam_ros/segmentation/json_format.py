@@ -39,6 +39,7 @@ def _prompt(prompt: Prompt) -> dict[str, Any]:
 
 
 def _mask(mask: InstanceMask) -> dict[str, Any]:
+    label = {"label": mask.label, "label_score": round(mask.label_score, 6)} if mask.label else {}
     return {
         "id": mask.id,
         "bbox": list(mask.bbox),
@@ -48,6 +49,7 @@ def _mask(mask: InstanceMask) -> dict[str, Any]:
         "score": round(mask.score, 6),
         "parent": mask.parent,
         "level": mask.level,
+        **label,
         "prompt": [round(mask.prompt[0], 3), round(mask.prompt[1], 3)],
         "counts": mask.counts.tolist(),
     }

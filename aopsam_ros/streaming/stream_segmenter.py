@@ -17,6 +17,9 @@ from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
 from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
 
+# Adds to what was found in an image what its embedding says: labels.
+Annotate = Callable[[NDArray[np.uint8], FrameEmbedding, Segmentation], Segmentation]
+
 
 class StreamSegmenter:
     """Segments the frames of one camera with a `Segmenter`.
@@ -43,6 +46,7 @@ class StreamSegmenter:
         reuse: ReuseOptions | None = None,
         tracking: TrackingOptions | None = None,
         hysteresis: float = 0.0,
+        annotate: Annotate | None = None,
         wait: Callable[[], object] = lambda: None,
     ) -> Segmentation:
         """Segment the next frame.
@@ -55,6 +59,8 @@ class StreamSegmenter:
             reuse: how the frame builds on the one before; None: it stands alone.
             tracking: how objects are found again; None: ids are those of this frame only.
             hysteresis: how much lower thresholds are for a mask that the frame before had; 0: not.
+            annotate: called with the image, its embedding and the masks before these are tracked;
+                None: masks stay as they are.
             wait: returns when all frames before have been segmented; not needed where frames come
                 one at a time.
 
@@ -63,7 +69,10 @@ class StreamSegmenter:
         """
         segmenter, chosen = self._segmenter, options or self._segmenter.options
         if reuse is None and tracking is None and not hysteresis:
-            segmentation = segmenter.segment(rgb, chosen, boxes)
+            if annotate is None:
+                segmentation = segmenter.segment(rgb, chosen, boxes)
+            else:
+                segmentation = self._annotated(rgb, chosen, boxes, annotate)
             wait()
             self._reuse = self._hysteresis = None
             return segmentation
@@ -85,9 +94,26 @@ class StreamSegmenter:
             self._reuse = None
         elif self._reuse is not None:
             self._reuse.end(segmentation)
+        if annotate is not None:
+            segmentation = annotate(rgb, frame, segmentation)
         if tracking is None:
             return segmentation
         return self._track(rgb, segmentation, frame, stamp, tracking)
+
+    def _annotated(
+        self,
+        rgb: NDArray[np.uint8],
+        options: SegmenterOptions,
+        boxes: Boxes | None,
+        annotate: Annotate,
+    ) -> Segmentation:
+        """Segment a frame that stands alone; crops are encoded one by one, the image once more."""
+        segmenter, stopwatch = self._segmenter, Stopwatch()
+        if options.grid.crop_layers:
+            segmentation = segmenter.segment(rgb, options, boxes)
+            return annotate(rgb, segmenter.encode(rgb, options), segmentation)
+        frame = segmenter.encode(rgb, options, stopwatch)
+        return annotate(rgb, frame, segmenter.segment_frame(frame, options, boxes, stopwatch))
 
     def _track(
         self,

@@ -8,7 +8,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.results import Segmentation
+from aopsam_ros.results import InstanceMask, Segmentation
 
 MAX_DETECTIONS = 1024  # in one image; all of them are decoded
 _SAME_PLACE = 1e-3  # pixels
@@ -35,7 +35,9 @@ def boxes_of(message: Detection2DArray) -> Boxes:
 def with_labels(
     segmentation: Segmentation, boxes: Boxes, message: Detection2DArray
 ) -> Segmentation:
-    """Label each mask with the class of the detection that prompted it.
+    """Label each mask with class and score of the detection that prompted it.
+
+    Masks of other prompts, and of detections without a class, keep what label they have.
 
     `boxes` are those of the message. A prompt is identified by its position: the centre of the part
     of a box that lies in the image. Of two boxes with the same centre, the one with the higher
@@ -46,13 +48,14 @@ def with_labels(
     centres = (cut[:, :2] + cut[:, 2:]) / 2 - 0.5
     best_first = np.argsort(-boxes.confidence, kind="stable")
 
-    def name_at(prompt: tuple[float, float]) -> str:
-        distance = np.abs(centres[best_first] - prompt).max(axis=1, initial=0.0)
-        found = np.flatnonzero(distance < _SAME_PLACE)
-        return _class(message.detections[best_first[found[0]]]) if len(found) else ""
+    def labelled(mask: InstanceMask) -> InstanceMask:
+        distance = np.abs(centres[best_first] - mask.prompt).max(axis=1, initial=0.0)
+        found = best_first[np.flatnonzero(distance < _SAME_PLACE)[:1]]
+        label = _class(message.detections[found[0]]) if len(found) else ""
+        score = float(np.clip(boxes.confidence[found[0]], 0.0, 1.0)) if label else 0.0
+        return replace(mask, label=label, label_score=score) if label else mask
 
-    masks = tuple(replace(mask, label=name_at(mask.prompt)) for mask in segmentation.masks)
-    return replace(segmentation, masks=masks)
+    return replace(segmentation, masks=tuple(map(labelled, segmentation.masks)))
 
 
 def _corners(detection: Detection2D, index: int) -> tuple[float, float, float, float]:

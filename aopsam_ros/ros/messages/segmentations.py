@@ -40,8 +40,7 @@ def mask_message(instance: InstanceMask) -> Mask:
     message.prompt_x, message.prompt_y = map(float, instance.prompt)
     message.prompt_confidence = float(instance.prompt_confidence)
     message.label = instance.label
-    # What not every segmenter finds out.
-    message.label_score = float(getattr(instance, "label_score", 0.0))
+    message.label_score = float(instance.label_score)
     message.parent = instance.parent
     message.level = min(instance.level, 255)
     message.counts = _uint32_array(instance.counts)

@@ -1,0 +1,71 @@
+"""`aopsam labels`: a label set from labelled images."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from aopsam_ros.commands.arguments import (
+    add_data_arguments,
+    add_engine_arguments,
+    engine_options,
+    open_datasets,
+)
+from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.labels.examples import Examples
+from aopsam_ros.labels.label_set import LABELS_FILE
+from aopsam_ros.labels.labeller import SemanticEncoder
+from aopsam_ros.segmentation.segmenter import Segmenter
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_data_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the label set")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="NAME", help="classes to take (all)"
+    )
+    parser.add_argument("--model", default="nano", help="bundle that labels are for (%(default)s)")
+    add_engine_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build the set and print what it holds.
+
+    Raises:
+        AopsamError: if a data set or the model is wrong, or nothing has a class.
+    """
+    from aopsam_ros.evaluation.images import choose_images, named_masks
+
+    if (arguments.out / LABELS_FILE).exists():
+        raise OptionError(f"{arguments.out}: holds a label set already; name a new folder")
+    chosen = list(choose_images(open_datasets(arguments), arguments.limit))
+    engine = engine_options(arguments)
+    with Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter:
+        encoder = SemanticEncoder(segmenter, engine)
+        examples = Examples(encoder)
+        for dataset, index in tqdm(chosen, unit="image", desc="labels", file=sys.stderr):
+            labelled = dataset.read(index)
+            named = [
+                (name, mask)
+                for name, mask in named_masks(labelled)
+                if not arguments.only or name in arguments.only
+            ]
+            if named:
+                frame = segmenter.encode(labelled.rgb)
+                examples.add(labelled.rgb, frame, named)
+        encoder.close()
+    if not len(examples):
+        raise DatasetError("no instance of at least 0.1 % of an image has a class")
+    labels = examples.label_set()
+    labels.save(arguments.out)
+    counts = np.bincount(labels.label_of, minlength=len(labels.names))
+    for name, count in zip(labels.names, counts.tolist(), strict=True):
+        print(f"{name:30} {count:4d} prototypes")
+    print(
+        f"{len(examples)} examples of {len(labels.names)} labels; least similarity "
+        f"{labels.min_similarity:.2f}, margin {labels.margin:.2f} -> {arguments.out}"
+    )
+    return 0

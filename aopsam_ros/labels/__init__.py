@@ -1,0 +1,1 @@
+"""What masks show (SAM-CP): label sets, the nearest label of a mask, parts united to things."""

@@ -1,0 +1,66 @@
+"""A label set from many examples: the features of labelled masks, thinned where there are many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
+
+from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelSet, checked_name
+from aopsam_ros.labels.labeller import SemanticEncoder
+from aopsam_ros.labels.pooling import pool_masks
+from aopsam_ros.labels.thresholds import fit_thresholds
+from aopsam_ros.masks.iou import crop_of
+from aopsam_ros.prompting.features import unit_length
+from aopsam_ros.segmentation.segmenter import FrameEmbedding
+
+
+class Examples:
+    """Collects named masks of images."""
+
+    def __init__(self, encoder: SemanticEncoder) -> None:
+        self._encoder = encoder
+        self._names: list[str] = []
+        self._features: list[NDArray[np.float32]] = []
+        self._image_of: list[int] = []
+        self._images = 0
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(
+        self,
+        rgb: NDArray[np.uint8],
+        frame: FrameEmbedding,
+        named: Sequence[tuple[str, NDArray[np.bool_]]],
+    ) -> None:
+        """Take an image's named masks, bool `[H, W]` each.
+
+        Raises:
+            InputError: if a name is not 1 to 64 printable characters.
+            InferenceError: if a graph fails.
+        """
+        crops = [crop_of(mask) for _, mask in named]
+        self._features += list(pool_masks(crops, self._encoder.features(rgb, frame)))
+        self._names += [checked_name(name) for name, _ in named]
+        self._image_of += [self._images] * len(named)
+        self._images += 1
+
+    def label_set(self) -> LabelSet:
+        """Return the set, labels in alphabetical order, with thresholds fitted to the examples."""
+        labels = LabelSet.empty(self._encoder.identity)
+        features, names = np.stack(self._features), np.array(self._names)
+        known, label_of = np.unique(names, return_inverse=True)
+        for name in known.tolist():
+            labels = labels.added(name, thinned(features[names == name]))
+        return fit_thresholds(labels, features, label_of, np.array(self._image_of))
+
+
+def thinned(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return unit features `[n, D]`, or the means of as many clusters as a label may have."""
+    if len(features) <= MOST_PROTOTYPES:
+        return features
+    means, member_of = kmeans2(features.astype(np.float64), MOST_PROTOTYPES, minit="++", seed=0)
+    return unit_length(means[np.unique(member_of)].astype(np.float32))

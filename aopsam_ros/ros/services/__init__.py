@@ -1,0 +1,1 @@
+"""Services that a worker's thread answers, between two frames."""

@@ -1,0 +1,103 @@
+"""A service whose requests a worker's thread answers, between two frames."""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.task import Future
+
+from aopsam_ros.errors import AopsamError
+from aopsam_ros.ros.segment_service import BUSY, NOT_ACTIVE
+from aopsam_ros.ros.worker import NewestWorker
+
+
+@dataclass
+class _Waiting:
+    """A request, until when it may wait (monotonic seconds), and its answer to come."""
+
+    request: Any
+    deadline: float
+    answer: Future = field(default_factory=Future)
+
+
+class WorkerService:
+    """Answers requests without keeping the executor from its other work; see `SegmentService`."""
+
+    def __init__(
+        self,
+        node: Node,
+        kind: Any,  # noqa: ANN401  (a service's generated class)
+        name: str,
+        timeout_ms: Callable[[], int],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        """Offer the service; until `serve`, every request is refused.
+
+        Args:
+            node: that offers it.
+            kind: of the service; its responses have `success` and `message`.
+            name: of the service.
+            timeout_ms: returns how long a request may wait.
+            on_failure: called with what went wrong unexpectedly.
+        """
+        self._kind, self._timeout_ms, self._on_failure = kind, timeout_ms, on_failure
+        self._worker: NewestWorker[Any] | None = None
+        self._respond: Callable[[Any], Any] | None = None
+        self._waiting: list[_Waiting] = []
+        self._wake = node.create_guard_condition(lambda: None)
+        group = ReentrantCallbackGroup()
+        node.create_service(kind, name, self._on_request, callback_group=group)
+
+    def serve(self, worker: NewestWorker[Any], respond: Callable[[Any], Any]) -> None:
+        """Answer from now on, by `respond(request)` in one of the worker's threads."""
+        self._worker, self._respond = worker, respond
+
+    async def _on_request(self, request: Any, _response: Any) -> Any:  # noqa: ANN401
+        waiting = _Waiting(request, time.monotonic() + self._timeout_ms() / 1000)
+        self._waiting.append(waiting)
+        worker, respond = self._worker, self._respond
+        try:
+            if worker is None or respond is None:
+                self._refuse(waiting, NOT_ACTIVE)
+            elif not worker.submit(lambda: self._work(respond, waiting)):
+                self._refuse(waiting, BUSY)
+        except Exception as error:  # who asks gets an answer, whatever happens
+            self._refuse(waiting, repr(error))
+        response = await waiting.answer
+        self._waiting.remove(waiting)
+        return response
+
+    def _work(self, respond: Callable[[Any], Any], waiting: _Waiting) -> None:
+        """Answer, in a worker's thread."""
+        if waiting.answer.done():
+            return
+        try:
+            response = respond(waiting.request)
+            if not waiting.answer.done():
+                waiting.answer.set_result(response)
+        except AopsamError as error:
+            self._refuse(waiting, str(error))
+        except Exception as error:
+            self._on_failure(f"a request failed: {traceback.format_exc()}")
+            self._refuse(waiting, repr(error))
+        self._wake.trigger()
+
+    def _refuse(self, waiting: _Waiting, reason: str) -> None:
+        if not waiting.answer.done():
+            waiting.answer.set_result(self._kind.Response(success=False, message=reason))
+
+    def expire(self) -> None:
+        """Refuse what waited for too long; called from time to time."""
+        for waiting in self._waiting:
+            if time.monotonic() > waiting.deadline:
+                self._refuse(waiting, "timed out: the model was busy")
+
+    def stop(self) -> None:
+        """Refuse what still waits, and every request from now on."""
+        self._worker = self._respond = None
+        for waiting in self._waiting:
+            self._refuse(waiting, NOT_ACTIVE)

@@ -1,0 +1,128 @@
+"""Labels by the shipped model's features: taught once, found again, and not elsewhere."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.cli import main
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.errors import InputError
+from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.images.files import read_rgb
+from aopsam_ros.labels.label_set import LabelOptions, LabelSet, load_label_set
+from aopsam_ros.labels.labeller import open_labeller
+from aopsam_ros.labels.pooling import pool_masks
+from aopsam_ros.masks.iou import crop_of
+from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.segmentation.segmenter import Segmenter
+from support.scenes import boxes_scene, draw_ellipses, iou, write_json, write_label_maps
+
+CPU = EngineOptions(engine="onnxruntime", threads=1)
+
+
+@pytest.fixture(scope="module")
+def nano():
+    with Segmenter.from_bundle("nano", engine=CPU) as segmenter:
+        yield segmenter
+
+
+@pytest.fixture(scope="module")
+def coffee(root):
+    return read_rgb(root / "photographs" / "coffee.jpg")
+
+
+def segmented(segmenter, rgb):
+    frame = segmenter.encode(rgb)
+    return frame, segmenter.segment_frame(frame)
+
+
+def at(segmentation, x, y):
+    """Return the smallest mask at a place given as shares of width and height."""
+    size = segmentation.height, segmentation.width
+    row, column = round(y * size[0]), round(x * size[1])
+    on = [mask for mask in segmentation.masks if decode_full(mask, *size)[row, column]]
+    return min(on, key=lambda mask: mask.area)
+
+
+def test_pooling_is_the_mean_over_a_masks_pixels():
+    rng = np.random.default_rng(0)
+    geometry = resized_geometry(90, 120, 128)
+    features = FeatureMap(rng.normal(size=(1, 5, 4, 4)).astype(np.float32), geometry, 5)
+    mask = np.zeros((90, 120), bool)
+    mask[13:71, 37:90] = True
+    mask[20:40, 50:60] = False
+    cells = features.unit.astype(np.float64).reshape(features.rows, features.columns, 5)
+    # Each pixel has the feature of its cell, of 32 pixels of the square: 30 of the image.
+    of_pixels = cells[np.arange(90)[:, None] // 30, np.arange(120)[None] // 30]
+    mean = of_pixels[mask].mean(axis=0)
+    (pooled,) = pool_masks([crop_of(mask)], features)
+    np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_one_example_is_found_again_in_another_view_and_not_elsewhere(nano, coffee):
+    labeller = open_labeller(nano, CPU, None)
+    frame, found = segmented(nano, coffee)
+    cup = max(found.masks, key=lambda mask: mask.score)
+    assert labeller.label(coffee, frame, found, LabelOptions()) is found  # nothing is known yet
+    assert labeller.teach("cup", coffee, frame, cup) == 1
+    darker = np.ascontiguousarray((coffee[:, ::-1] * 0.7).astype(np.uint8))
+    frame, found = segmented(nano, darker)
+    labelled = labeller.label(darker, frame, found, LabelOptions())
+    flipped = decode_full(cup, *coffee.shape[:2])[:, ::-1]
+    cups = [mask for mask in labelled.masks if mask.label == "cup"]
+    assert max(iou(decode_full(mask, *flipped.shape), flipped) for mask in cups) > 0.5
+    assert len(cups) < len(labelled.masks)
+    for mask in labelled.masks:
+        assert (mask.label_score >= labeller.labels.min_similarity) == (mask.label == "cup")
+    strict = labeller.label(darker, frame, found, LabelOptions(min_similarity=1.0))
+    assert not any(mask.label for mask in strict.masks)
+
+
+def test_a_model_without_a_semantic_map_takes_nanos(tiny):
+    rgb = boxes_scene()
+    labeller = open_labeller(tiny, CPU, None)
+    frame, found = segmented(tiny, rgb)
+    assert len(found.masks) == 2
+    for name, mask in zip(("large", "small"), found.masks, strict=True):
+        labeller.teach(name, rgb, frame, mask)
+    assert labeller.labels.features.startswith("nano ")
+    labelled = labeller.label(rgb, frame, found, LabelOptions())
+    assert [mask.label for mask in labelled.masks] == ["large", "small"]
+    labeller.close()
+
+
+def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
+    rgb, folder = boxes_scene(), tmp_path / "mugs"
+    labeller = open_labeller(tiny, CPU, folder)
+    frame, found = segmented(tiny, rgb)
+    labeller.teach("mug", rgb, frame, found.masks[0])
+    labeller.close()
+    assert load_label_set(folder).names == ("mug",)
+    again = open_labeller(tiny, CPU, folder)
+    assert again.labels.names == ("mug",)
+    again.close()
+    with pytest.raises(InputError, match="not a label set"):
+        open_labeller(tiny, CPU, tmp_path)
+    other = LabelSet.empty("another 1.0 abc").added("mug", np.ones((1, 3), np.float32))
+    other.save(tmp_path / "other")
+    with pytest.raises(InputError, match=r"made with the features of another 1\.0 abc"):
+        open_labeller(tiny, CPU, tmp_path / "other")
+
+
+def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, capsys):
+    data = write_label_maps(tmp_path / "drawn", range(4))
+    names = {"1": "red", "2": "green", "3": "blue", "4": "yellow"}
+    write_json(data / "classes.json", {f"scene{seed}": names for seed in range(4)})
+    words = ["labels", "--data", str(data), "--out", str(tmp_path / "set"), "--threads", "1"]
+    assert main([*words, "--only", "red", "blue"]) == 0
+    assert "examples of 2 labels" in capsys.readouterr().out
+    labels = load_label_set(tmp_path / "set")
+    assert labels.names == ("blue", "red")
+    rgb, drawn = draw_ellipses(2)
+    masks = [crop_of(drawn == label) for label in (1, 3)]
+    labeller = open_labeller(nano, CPU, tmp_path / "set")
+    encoder = labeller._encoder
+    features = pool_masks(masks, encoder.features(rgb, nano.encode(rgb)))
+    free = LabelOptions(min_similarity=0.0, margin=0.0)
+    assert [name for name, _ in labels.nearest(features, free)] == ["red", "blue"]
+    assert main(words) == 2  # a set that is there is not overwritten
