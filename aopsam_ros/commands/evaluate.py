@@ -17,6 +17,7 @@ from aopsam_ros.commands.arguments import (
     open_boxes,
     open_datasets,
     parse_settings,
+    require,
 )
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PARTS
@@ -31,6 +32,8 @@ from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
+
+GROUND_TRUTH = "ground-truth"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="each data set is a stream of frames: measure flicker, too",
     )
+    parser.add_argument(
+        "--classes",
+        metavar="LABELS",
+        help="measure labels by class, with and without uniting the masks of one thing, on data"
+        f" with classes: a label set's folder, or {GROUND_TRUTH}, where each mask gets the class of"
+        " the instance it lies in (needs pycocotools)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of random points (%(default)s)")
     parser.add_argument(
         "--out",
@@ -84,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.points:
         _evaluate_prompts(arguments)
+    elif arguments.classes:
+        _evaluate_classes(arguments)
     else:
         _evaluate_pipeline(arguments)
     return 0
@@ -113,6 +125,36 @@ def _evaluate_prompts(arguments: argparse.Namespace) -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(rows, indent=1) + "\n"
         write_bytes(arguments.out / "points.json", text.encode())
+
+
+def _evaluate_classes(arguments: argparse.Namespace) -> None:
+    from aopsam_ros.evaluation.classes import MEASURES, ClassEvaluation, mean_over_classes
+    from aopsam_ros.labels.labeller import open_labeller
+
+    require(["pycocotools"], "--classes needs pycocotools", "make setup EXTRAS=evaluate")
+    engine, is_oracle = engine_options(arguments), arguments.classes == GROUND_TRUTH
+    chosen = list(choose_images(open_datasets(arguments), arguments.limit))
+    folder = None if is_oracle else Path(arguments.classes)
+    if folder is not None and not folder.is_dir():
+        raise DatasetError(f"{folder}: no such label set")
+    with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
+        segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
+        labeller = open_labeller(segmenter, engine, folder)
+        evaluation = ClassEvaluation(segmenter, labeller, is_oracle=is_oracle)
+        for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
+            evaluation.add(dataset.read(index))
+        labeller.close()
+    rows = {name: figures.by_class() for name, figures in evaluation.figures.items()}
+    if not any(rows.values()):
+        raise DatasetError("no instance of at least 0.1 % of an image has a class")
+    print(f"{'':12}" + "".join(f" {key:>8}" for key in (*MEASURES, "masks")))
+    for name, by_class in rows.items():
+        means = mean_over_classes(by_class)
+        print(f"{name:12}" + "".join(f" {means[key]:8.3f}" for key in MEASURES), end="")
+        print(f" {evaluation.figures[name].masks:8d}")
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        write_bytes(arguments.out / "classes.json", (json.dumps(rows, indent=1) + "\n").encode())
 
 
 def _evaluate_pipeline(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.loading import ENCODER
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
+from aopsam_ros.labels.composing import compose
 from aopsam_ros.labels.label_set import LABELS_FILE, LabelOptions, LabelSet, load_label_set
 from aopsam_ros.labels.pooling import pool_masks
 from aopsam_ros.masks.iou import crop_of
@@ -120,14 +122,20 @@ class Labeller:
         labels = self.labels
         if not labels.names or not segmentation.masks:
             return segmentation
-        crops = [crop_of(mask) for mask in segmentation.masks]
-        pooled = pool_masks(crops, self._encoder.features(rgb, frame))
+        pooled = self.pool(rgb, frame, segmentation.masks)
         found = labels.nearest(pooled, options)
         masks = tuple(
             replace(mask, label=name, label_score=score)
             for mask, (name, score) in zip(segmentation.masks, found, strict=True)
         )
-        return replace(segmentation, masks=masks)
+        labelled = replace(segmentation, masks=masks)
+        return compose(labelled, pooled) if options.merge else labelled
+
+    def pool(
+        self, rgb: NDArray[np.uint8], frame: FrameEmbedding, masks: Sequence[InstanceMask]
+    ) -> NDArray[np.float32]:
+        """Return the masks' mean features, of unit length, float32 `[n, D]`; see `label`."""
+        return pool_masks([crop_of(mask) for mask in masks], self._encoder.features(rgb, frame))
 
     def teach(
         self, name: str, rgb: NDArray[np.uint8], frame: FrameEmbedding, mask: InstanceMask
@@ -147,7 +155,7 @@ class Labeller:
             InputError: if the name is not 1 to 64 printable characters, or the set cannot be kept.
             InferenceError: if a graph fails.
         """
-        example = pool_masks([crop_of(mask)], self._encoder.features(rgb, frame))
+        example = self.pool(rgb, frame, [mask])
         with self._lock:
             labels = self.labels.added(name, example)
             if self._folder is not None:

@@ -175,3 +175,75 @@ def test_malformed_segmentation(tmp_path):
     )
     with pytest.raises(DatasetError, match=r"instances\.json"):
         open_dataset(path).read(0)
+
+
+def write_voc(folder, palette):
+    """Write one image with two instances, of classes 15 (person) and 8 (cat), and a void rim."""
+    from aopsam_ros.data.class_names import voc_colours
+
+    instances, kinds = np.zeros((2, 30, 40), np.uint8)
+    instances[2:12, 2:12], kinds[2:12, 2:12] = 1, 15
+    instances[15:25, 20:35], kinds[15:25, 20:35] = 2, 8
+    instances[14, 20:35] = kinds[14, 20:35] = 255
+    images = {"JPEGImages/a.jpg": np.zeros((30, 40, 3), np.uint8)}
+    for name, indices in (("Object", instances), ("Class", kinds)):
+        colours = voc_colours()[indices]
+        coloured = np.stack([colours & 255, (colours >> 8) & 255, colours >> 16], axis=-1)
+        images[f"Segmentation{name}/a.png"] = coloured if palette else indices
+    for name, pixels in images.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), pixels.astype(np.uint8))
+    cv2.imwrite(str(folder / "JPEGImages" / "unlabelled.jpg"), np.zeros((9, 9, 3), np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("palette", [True, False])
+def test_pascal_voc(tmp_path, palette):
+    dataset = open_dataset(write_voc(tmp_path / "VOC", palette))
+    image = dataset.read(0)
+    assert len(dataset) == 1
+    assert image.classes == {1: "person", 2: "cat"}
+    assert [int(mask.sum()) for mask in masks_of(image)] == [100, 150]
+    (tmp_path / "VOC" / "class_names.txt").write_text("_background_\n" + "x\n" * 7 + "mug\n")
+    assert open_dataset(tmp_path / "VOC").read(0).classes == {2: "mug"}
+
+
+def test_vocs_palette_is_the_published_one():
+    from aopsam_ros.data.class_names import voc_colours
+
+    known = {1: 0x800000, 2: 0x008000, 3: 0x808000, 8: 0x400000, 15: 0xC08080, 255: 0xE0E0C0}
+    assert {index: int(voc_colours()[index]) for index in known} == known
+
+
+def test_a_colour_that_is_not_vocs_is_an_error(tmp_path):
+    folder = write_voc(tmp_path / "VOC", palette=True)
+    cv2.imwrite(str(folder / "SegmentationClass/a.png"), np.full((30, 40, 3), 3, np.uint8))
+    with pytest.raises(DatasetError, match=r"SegmentationClass/a.png: a colour is not"):
+        open_dataset(folder).read(0)
+
+
+@pytest.mark.parametrize(("place", "key"), [(".", "scene1"), ("..", "drawn/scene1")])
+def test_classes_of_label_maps(tmp_path, place, key):
+    folder = write_label_maps(tmp_path / "drawn", range(2))
+    write_json(folder / place / "classes.json", {key: {"1": "mug", "3": "door"}})
+    dataset = open_dataset(folder)
+    assert dataset.read(1).classes == {1: "mug", 3: "door"}
+    assert dataset.read(0).classes == {}
+    write_json(folder / place / "classes.json", {key: ["mug"]})
+    with pytest.raises(DatasetError, match=r"classes.json: scene1"):
+        open_dataset(folder).read(1)
+
+
+@pytest.mark.needs("pycocotools")
+def test_coco_categories_follow_their_masks(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40, 3), np.uint8))
+    small, large = [1, 1, 5, 1, 5, 5, 1, 5], [10, 10, 30, 10, 30, 30, 10, 30]
+    annotations = [
+        {"image_id": 7, "category_id": 3, "segmentation": [small]},
+        {"image_id": 7, "category_id": 9, "segmentation": [large]},
+    ]
+    content = coco("a.png", annotations)
+    content["categories"] = [{"id": 3, "name": "cup"}, {"id": 9, "name": "table"}]
+    image = open_dataset(write_json(tmp_path / "a.json", content)).read(0)
+    areas = {image.classes[n]: int((image.layers == n).sum()) for n in image.classes}
+    assert areas["cup"] < areas["table"] and set(areas) == {"cup", "table"}

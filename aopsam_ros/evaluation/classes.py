@@ -1,0 +1,203 @@
+"""Masks with labels against ground truth with classes: PQ, SQ, RQ, AP and mIoU by class."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.data.labelled_images import LabelledImage
+from aopsam_ros.evaluation.coco_metrics import compress
+from aopsam_ros.evaluation.images import named_masks
+from aopsam_ros.evaluation.panoptic import count_panoptic, mostly_unlabelled, panoptic_quality
+from aopsam_ros.labels.composing import compose
+from aopsam_ros.labels.label_set import LabelOptions
+from aopsam_ros.labels.labeller import Labeller
+from aopsam_ros.masks.iou import crop_of, pairwise_iou
+from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.segmentation.segmenter import Segmenter
+
+MEASURES = ("pq", "sq", "rq", "ap", "miou")
+Named = Sequence[tuple[str, NDArray[np.bool_]]]
+Counts = dict[str, dict[str, float]]  # by class
+
+
+@dataclass
+class ClassFigures:
+    """Adds up images; only classes of the ground truth count, but wrong masks of them do."""
+
+    _counts: Counts = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
+    _images: list[dict[str, Any]] = field(default_factory=list)  # what COCO's evaluation takes
+    masks: int = 0  # with a label
+
+    def add(self, segmentation: Segmentation, named: Named) -> None:
+        """Count an image.
+
+        Args:
+            segmentation: with labels.
+            named: ground truth, class and mask, bool `[H, W]`; what it leaves out is unlabelled.
+        """
+        size = segmentation.height, segmentation.width
+        found = [mask for mask in segmentation.masks if mask.label]
+        self.masks += len(found)
+        everything = [mask for _, mask in named]
+        crops = [crop_of(mask) for mask in found]
+        unlabelled = mostly_unlabelled(crops, everything)
+        known = np.logical_or.reduce(everything)
+        for name in {name for name, _ in named} | {mask.label for mask in found}:
+            own = [place for place, mask in enumerate(found) if mask.label == name]
+            wanted = [mask for kind, mask in named if kind == name]
+            iou = pairwise_iou([crops[place] for place in own], [crop_of(m) for m in wanted])
+            for key, value in count_panoptic(iou, unlabelled[own]).items():
+                self._counts[name][key] += value
+            self._add_pixels(name, [found[place] for place in own], wanted, known, size)
+        self._images.append(
+            {
+                "size": list(size),
+                "ground_truth": [
+                    (name, compress(crop_of(mask), *size), 1.0) for name, mask in named
+                ],
+                "predicted": [
+                    (mask.label, compress(crop, *size), mask.label_score * mask.score)
+                    for mask, crop, no in zip(found, crops, unlabelled, strict=True)
+                    if not no
+                ],
+            }
+        )
+
+    def _add_pixels(
+        self,
+        name: str,
+        found: Sequence[InstanceMask],
+        wanted: Sequence[NDArray[np.bool_]],
+        known: NDArray[np.bool_],
+        size: tuple[int, int],
+    ) -> None:
+        """Count a class's pixels where anything is labelled."""
+        predicted, right = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+        for mask in found:
+            predicted |= decode_full(mask, *size)
+        for own in wanted:
+            right |= own
+        predicted &= known
+        self._counts[name]["shared"] += int(np.count_nonzero(predicted & right))
+        self._counts[name]["either"] += int(np.count_nonzero(predicted | right))
+
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """Return `MEASURES` and the number of `instances` of each class of the ground truth."""
+        precision = _average_precision(self._images)
+        rows = {}
+        for name in sorted(self._counts):
+            count = self._counts[name]
+            instances = count["matched"] + count["missed"]
+            if not instances:
+                continue
+            keys = ("matched", "matched_iou", "false_positives", "missed")
+            rows[name] = {
+                **panoptic_quality(*(count[key] for key in keys)),
+                "ap": precision.get(name, 0.0),
+                "miou": count["shared"] / max(1.0, count["either"]),
+                "instances": instances,
+            }
+        return rows
+
+
+class ClassEvaluation:
+    """Labels masks and measures them, with and without uniting those of one thing.
+
+    Attributes:
+        figures: "apart" and "united".
+    """
+
+    def __init__(self, segmenter: Segmenter, labeller: Labeller, *, is_oracle: bool) -> None:
+        """Measure with the labeller's labels, or with those of the ground truth (`is_oracle`)."""
+        self._segmenter, self._labeller, self._is_oracle = segmenter, labeller, is_oracle
+        self.figures = {"apart": ClassFigures(), "united": ClassFigures()}
+
+    def add(self, image: LabelledImage) -> None:
+        """Measure an image; one without a class is left out.
+
+        Raises:
+            InferenceError: if a graph fails.
+        """
+        named = named_masks(image)
+        if not named:
+            return
+        frame = self._segmenter.encode(image.rgb)
+        found = self._segmenter.segment_frame(frame)
+        if self._is_oracle:
+            apart = with_ground_truth_labels(found, named)
+        else:
+            apart = self._labeller.label(image.rgb, frame, found, LabelOptions())
+        self.figures["apart"].add(apart, named)
+        united = compose(apart, self._labeller.pool(image.rgb, frame, apart.masks))
+        self.figures["united"].add(united, named)
+
+
+def mean_over_classes(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each measure; every class counts the same, as in COCO."""
+    return {key: float(np.mean([row[key] for row in rows.values()])) for key in MEASURES}
+
+
+def with_ground_truth_labels(segmentation: Segmentation, named: Named) -> Segmentation:
+    """Label each mask with the class of the instance that it lies in by more than half."""
+    masks = []
+    for mask in segmentation.masks:
+        pixels = decode_full(mask, segmentation.height, segmentation.width)
+        shared = [int(np.count_nonzero(pixels & own)) for _, own in named]
+        best = int(np.argmax(shared))
+        is_inside = 2 * shared[best] > mask.area
+        label = named[best][0] if is_inside else ""
+        masks.append(replace(mask, label=label, label_score=float(is_inside)))
+    return replace(segmentation, masks=tuple(masks))
+
+
+def _average_precision(images: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return COCO's AP of masks, IoU 0.50 to 0.95, of each class of the ground truth."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    names = sorted({name for image in images for name, _, _ in image["ground_truth"]})
+    number = {name: place for place, name in enumerate(names, start=1)}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+        data = {kind: COCO() for kind in ("ground_truth", "predicted")}
+        for kind, own in data.items():
+            own.dataset = _dataset(images, kind, number)
+            own.createIndex()
+        evaluation = COCOeval(data["ground_truth"], data["predicted"], "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [thresholds, recalls, classes]
+    return {
+        name: float(np.maximum(precision[:, :, place - 1], 0.0).mean())
+        for name, place in number.items()
+    }
+
+
+def _dataset(
+    images: Sequence[dict[str, Any]], kind: str, number: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what COCO would read from a file of annotations: the masks of one kind."""
+    from pycocotools import mask as coco
+
+    annotations: list[dict[str, Any]] = []
+    for place, image in enumerate(images, start=1):
+        for name, text, score in image[kind]:
+            segmentation = {"size": image["size"], "counts": text}
+            if name in number:
+                entry = {"segmentation": segmentation, "area": float(coco.area(segmentation))}
+                entry |= {"id": len(annotations) + 1, "image_id": place, "score": score}
+                annotations.append(entry | {"category_id": number[name], "iscrowd": 0})
+    described = [
+        {"id": place, "height": image["size"][0], "width": image["size"][1]}
+        for place, image in enumerate(images, start=1)
+    ]
+    categories = [{"id": place, "name": name} for name, place in number.items()]
+    return {"images": described, "annotations": annotations, "categories": categories}

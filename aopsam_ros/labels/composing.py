@@ -1,0 +1,141 @@
+"""Masks of one label that belong to one thing, united (SAM-CP, prompts of type II)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from aopsam_ros.masks.iou import crop_of
+from aopsam_ros.masks.rle import encode, tight_box
+from aopsam_ros.results import InstanceMask, Segmentation
+
+LEAST_OVERLAP = 0.7  # share of the smaller mask from which two masks show one thing
+LEAST_COSINE = 0.9  # of two masks' features, from which touching masks show one thing
+SIDE = 256  # cells along the longer side of the image, in which masks are compared
+WHOLE = 0.9  # share of the union from which its largest mask is the thing itself
+
+
+def compose(segmentation: Segmentation, features: NDArray[np.float32]) -> Segmentation:
+    """Unite the masks of each label that show parts of one thing.
+
+    The whole carries the label; its parts lose theirs and have it as `parent`. Masks are sorted by
+    area and numbered anew.
+
+    Args:
+        segmentation: with labels.
+        features: of its masks, unit length, float32 `[n, D]`.
+    """
+    masks = list(segmentation.masks)
+    groups = _groups(segmentation, features)
+    if not groups:
+        return segmentation
+    whole_of: dict[int, int] = {}  # id of a part to that of the thing
+    next_id = max(mask.id for mask in masks) + 1
+    for group in groups:
+        members = sorted((masks[place] for place in group), key=lambda mask: -mask.area)
+        whole = _united(members, next_id)
+        if members[0].area >= WHOLE * whole.area:
+            whole = members[0]
+        else:
+            masks.append(whole)
+            next_id += 1
+        whole_of |= {member.id: whole.id for member in members if member.id != whole.id}
+    return replace(segmentation, masks=_renumbered(masks, whole_of))
+
+
+def _groups(segmentation: Segmentation, features: NDArray[np.float32]) -> list[NDArray[np.int64]]:
+    """Return the places of the masks of each thing that has several."""
+    names = np.array([mask.label for mask in segmentation.masks])
+    labelled = np.flatnonzero(names != "")
+    if len(labelled) < 2:
+        return []
+    cells = _coarse([segmentation.masks[place] for place in labelled], segmentation)
+    related = affinity(cells, features[labelled]) & (
+        names[labelled][:, None] == names[labelled][None]
+    )
+    _, group_of = connected_components(coo_array(related), directed=False)
+    members = [labelled[group_of == group] for group in np.unique(group_of)]
+    return [group for group in members if len(group) > 1]
+
+
+def affinity(cells: NDArray[np.uint8], features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which masks show parts of one thing if they have one label, bool `[n, n]`.
+
+    Args:
+        cells: masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`.
+        features: unit length, float32 `[n, D]`.
+    """
+    flat = cells.reshape(len(cells), -1).astype(np.float32)
+    wider = np.stack([cv2.dilate(mask, np.ones((3, 3), np.uint8)) for mask in cells])
+    both, area = flat @ flat.T, flat.sum(axis=1)
+    overlaps = both >= LEAST_OVERLAP * np.minimum(area[:, None], area[None])
+    touches = wider.reshape(len(cells), -1).astype(np.float32) @ flat.T > 0
+    return np.asarray(overlaps | (touches & (features @ features.T >= LEAST_COSINE)))
+
+
+def _coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np.uint8]:
+    """Return masks with `SIDE` cells along the longer side, uint8 `[n, rows, columns]`."""
+    scale = min(1.0, SIDE / max(segmentation.height, segmentation.width))
+    shape = (
+        max(1, round(segmentation.height * scale)),
+        max(1, round(segmentation.width * scale)),
+    )
+    cells = np.zeros((len(masks), *shape), np.uint8)
+    for own, mask in zip(cells, masks, strict=True):
+        rows, columns = np.nonzero(crop_of(mask).pixels)
+        rows, columns = rows + mask.bbox[1], columns + mask.bbox[0]
+        y, x = rows * shape[0] // segmentation.height, columns * shape[1] // segmentation.width
+        own[y, x] = 1
+    return cells
+
+
+def _united(members: list[InstanceMask], number: int) -> InstanceMask:
+    """Return the union of masks, the largest first, with the scores and prompt of the best."""
+    crops = [crop_of(member) for member in members]
+    corners = np.array([(x, y, x + w, y + h) for (x, y, w, h), _, _ in crops])
+    left, top = corners[:, :2].min(axis=0).tolist()
+    right, bottom = corners[:, 2:].max(axis=0).tolist()
+    union = np.zeros((bottom - top, right - left), np.bool_)
+    for (x, y, w, h), pixels, _ in crops:
+        union[y - top : y - top + h, x - left : x - left + w] |= pixels
+    x, y, w, h = tight_box(union)
+    best = max(members, key=lambda member: member.score)
+    return replace(
+        best,
+        id=number,
+        bbox=(left + x, top + y, w, h),
+        area=int(np.count_nonzero(union)),
+        counts=encode(union[y : y + h, x : x + w]),
+        label_score=max(member.label_score for member in members),
+        parent=0,
+        level=0,
+    )
+
+
+def _renumbered(masks: list[InstanceMask], whole_of: dict[int, int]) -> tuple[InstanceMask, ...]:
+    """Link parts to their things, sort by area, number from 1, and count levels anew."""
+    ordered = sorted(masks, key=lambda mask: -mask.area)
+    number = {mask.id: place for place, mask in enumerate(ordered, start=1)}
+    parent = {mask.id: whole_of.get(mask.id, mask.parent) for mask in ordered}
+    level: dict[int, int] = {0: -1}
+    linked = []
+    for mask in ordered:
+        above = parent[mask.id]
+        # A parent is larger, so that its level is known.
+        level[mask.id] = level.get(above, -1) + 1
+        linked.append(
+            replace(
+                mask,
+                id=number[mask.id],
+                parent=number.get(above, 0),
+                level=level[mask.id],
+                label="" if mask.id in whole_of else mask.label,
+                label_score=0.0 if mask.id in whole_of else mask.label_score,
+            )
+        )
+    return tuple(linked)

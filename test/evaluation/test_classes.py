@@ -1,0 +1,92 @@
+"""PQ, AP and mIoU by class, against figures worked out by hand."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aopsam_ros.cli import main
+from aopsam_ros.evaluation.classes import (
+    ClassFigures,
+    mean_over_classes,
+    with_ground_truth_labels,
+)
+from aopsam_ros.masks.rle import encode_full
+from aopsam_ros.results import InstanceMask, Segmentation
+from support.scenes import write_json, write_scenes
+
+pytestmark = pytest.mark.needs("pycocotools")
+SIZE = 40, 60
+
+
+def area(left, top, right, bottom):
+    mask = np.zeros(SIZE, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def segmentation(*named):
+    masks = []
+    for number, (label, score, mask) in enumerate(named, start=1):
+        bbox, counts = encode_full(mask)
+        size = int(mask.sum())
+        masks.append(
+            InstanceMask(
+                number, bbox, size, 0.8, 0.9, (0, 0), 0.5, label, counts, score, label_score=1.0
+            )
+        )
+    return Segmentation(*SIZE, tuple(masks), (), 0, {}, None, "nano", "predictor")
+
+
+CAT, DOG, OTHER_DOG = area(0, 0, 20, 20), area(30, 0, 50, 20), area(0, 22, 20, 40)
+GROUND_TRUTH = [("cat", CAT), ("dog", DOG), ("dog", OTHER_DOG)]
+
+
+def test_figures_by_class():
+    figures = ClassFigures()
+    found = segmentation(
+        ("cat", 0.9, area(0, 0, 20, 16)),  # IoU 0.8
+        ("dog", 0.8, DOG),
+        ("cat", 0.3, OTHER_DOG),  # the wrong name
+        ("cat", 0.2, area(52, 22, 60, 40)),  # nothing is labelled there: no error
+        ("", 0.9, OTHER_DOG),  # unknown: missed, but no error
+    )
+    figures.add(found, GROUND_TRUTH)
+    rows = figures.by_class()
+    assert rows["cat"] == pytest.approx(
+        # AP: right at 7 of 10 thresholds; the wrong one ranks below.
+        {"sq": 0.8, "rq": 1 / 1.5, "pq": 0.8 / 1.5, "ap": 0.7, "miou": 320 / 760, "instances": 1}
+    )
+    assert rows["dog"] == pytest.approx(
+        # AP: one of two is found, exactly: 51 of 101 recalls.
+        {"sq": 1, "rq": 1 / 1.5, "pq": 1 / 1.5, "ap": 51 / 101, "miou": 400 / 760, "instances": 2}
+    )
+    assert mean_over_classes(rows)["sq"] == pytest.approx(0.9)
+    assert figures.masks == 4
+
+
+def test_labels_of_the_ground_truth():
+    found = segmentation(("", 1, area(2, 2, 8, 8)), ("", 1, area(10, 0, 40, 20)), ("", 1, DOG))
+    labelled = with_ground_truth_labels(found, GROUND_TRUTH)
+    assert [mask.label for mask in labelled.masks] == ["cat", "", "dog"]
+    assert replace(labelled, masks=()) == replace(found, masks=())
+
+
+def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, capsys):
+    data = write_scenes(tmp_path / "scenes", range(2))
+    names = {"1": "left", "2": "middle", "3": "right"}
+    write_json(data / "classes.json", {"scene0": names, "scene1": names})
+    words = ["evaluate", "--model", str(tiny_folder), "--data", str(data), "--threads", "1"]
+    out = tmp_path / "out"
+    assert main([*words, "--classes", "ground-truth", "--out", str(out)]) == 0
+    header, apart, united = capsys.readouterr().out.splitlines()
+    assert header.split() == ["pq", "sq", "rq", "ap", "miou", "masks"]
+    assert float(apart.split()[1]) > 0.8 and float(united.split()[1]) > 0.8
+    rows = json.loads((out / "classes.json").read_text())
+    assert set(rows["united"]) == {"left", "middle", "right"}
+    assert main(["labels", "--data", str(data), "--out", str(tmp_path / "set")]) == 0
+    capsys.readouterr()
+    assert main([*words, "--classes", str(tmp_path / "set")]) == 0
+    assert float(capsys.readouterr().out.splitlines()[1].split()[1]) > 0.5
+    assert main([*words, "--classes", str(tmp_path / "none")]) == 2

@@ -1,0 +1,84 @@
+"""Masks of one label are united where they show one thing, and parts stay below it."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.labels.composing import compose
+from aopsam_ros.masks.rle import decode_full, encode_full
+from aopsam_ros.results import InstanceMask, Segmentation
+
+SIZE = 60, 100
+SAME = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], np.float32)
+
+
+def area(left, top, right, bottom):
+    mask = np.zeros(SIZE, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def segmentation(*named, parents=()):
+    """Masks in the order given, which has to be that of their areas; ids 1, 2, ..."""
+    masks = []
+    for number, (label, mask) in enumerate(named, start=1):
+        bbox, counts = encode_full(mask)
+        parent = dict(parents).get(number, 0)
+        size = int(mask.sum())
+        masks.append(
+            InstanceMask(
+                number, bbox, size, 0.8, 0.9, (1.0, 2.0), 0.5, label, counts,
+                score=number / 10, parent=parent, level=int(parent > 0), label_score=0.8,
+            )
+        )  # fmt: skip
+    return Segmentation(*SIZE, tuple(masks), (), 0, {}, None, "nano", "predictor")
+
+
+def labels_of(found):
+    return [mask.label for mask in found.masks]
+
+
+def test_touching_halves_of_one_thing_become_one_with_both_as_parts():
+    left, right = area(10, 10, 30, 40), area(30, 10, 45, 40)
+    found = compose(segmentation(("mug", left), ("mug", right)), SAME[:2])
+    assert labels_of(found) == ["mug", "", ""]
+    whole, *parts = found.masks
+    np.testing.assert_array_equal(decode_full(whole, *SIZE), left | right)
+    assert (whole.id, whole.parent, whole.level, whole.area) == (1, 0, 0, int((left | right).sum()))
+    assert [(part.id, part.parent, part.level) for part in parts] == [(2, 1, 1), (3, 1, 1)]
+    np.testing.assert_array_equal(decode_full(parts[1], *SIZE), right)
+    assert whole.score == pytest.approx(0.2)  # of the best
+
+
+def test_what_lies_in_a_thing_is_its_part_and_no_new_mask_is_made():
+    whole, part = area(10, 10, 50, 50), area(12, 12, 20, 20)
+    found = compose(segmentation(("mug", whole), ("mug", part), parents=[(2, 1)]), SAME[:2])
+    assert labels_of(found) == ["mug", ""]
+    assert [mask.parent for mask in found.masks] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "cosine"),
+    [
+        (("mug", area(10, 10, 30, 40)), ("bowl", area(30, 10, 45, 40)), 1.0),  # another label
+        (("mug", area(10, 10, 30, 40)), ("mug", area(50, 10, 65, 40)), 1.0),  # apart
+        (("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40)), 0.5),  # looks different
+        (("", area(10, 10, 30, 40)), ("", area(12, 12, 20, 20)), 1.0),  # unknown
+    ],
+)
+def test_different_things_stay_apart(first, second, cosine):
+    features = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]], np.float32)
+    before = segmentation(first, second)
+    assert compose(before, features) is before
+
+
+def test_ids_and_parents_of_the_others_stay_linked():
+    table, cup = ("", area(0, 0, 100, 60)), ("", area(32, 12, 36, 16))
+    halves = ("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40))
+    before = segmentation(table, *halves, cup, parents=[(2, 1), (3, 1), (4, 3)])
+    found = compose(before, SAME)
+    assert labels_of(found) == ["", "mug", "", "", ""]
+    assert [mask.id for mask in found.masks] == [1, 2, 3, 4, 5]
+    assert [mask.parent for mask in found.masks][2:] == [2, 2, 4]
+    assert [mask.level for mask in found.masks][3:] == [1, 2]
+    areas = [mask.area for mask in found.masks]
+    assert areas == sorted(areas, reverse=True)
