@@ -57,7 +57,8 @@ setup(
     python_requires=">=3.10",
     install_requires=RUNTIME,
     extras_require={
-        name: extra(name) for name in ("bench", "dev", "evaluate", "openvino", "record", "train")
+        name: extra(name)
+        for name in ("bench", "dev", "evaluate", "openvino", "ray", "record", "train")
     },
     entry_points={"console_scripts": ["aopsam = aopsam_ros.cli:main"]},
     zip_safe=False,

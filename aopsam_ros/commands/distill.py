@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.commands.self_labelling import add_frame_arguments
-from aopsam_ros.commands.training_data import (
+from aopsam_ros.commands.training.data import (
     add_duration_arguments,
     add_training_arguments,
     prepare_torch,
     weighted_paths,
 )
+from aopsam_ros.commands.training.self_labelling import add_frame_arguments
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.engines.base import EngineOptions
 

@@ -14,7 +14,7 @@ from aopsam_ros.commands.arguments import (
     load_prompter,
     require,
 )
-from aopsam_ros.commands.frozen_models import adapted_model, mobile_sam_model, nano_model
+from aopsam_ros.commands.training.frozen_models import adapted_model, mobile_sam_model, nano_model
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.models.adapters.table import ARCHITECTURES
 from aopsam_ros.options import name_in_group, parse

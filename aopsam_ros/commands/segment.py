@@ -18,6 +18,7 @@ from aopsam_ros.commands.arguments import (
     parse_settings,
     require,
 )
+from aopsam_ros.commands.over_ray import run_over_ray
 from aopsam_ros.commands.segment_stream import is_stream, segment_stream
 from aopsam_ros.data.dataset_writing import WITH_PYCOCOTOOLS, WRITERS, DatasetWriter
 from aopsam_ros.drawing.overlay import draw_overlay
@@ -31,6 +32,7 @@ from aopsam_ros.segmentation.json_format import to_json
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 FAILED = 2
+IMAGES_A_PART = 200  # over Ray: minutes, for a model of seconds an image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,11 +89,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--limit", type=int, default=0, metavar="N", help="frames of each at most (0: all)"
     )
-    parser.add_argument(
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument(
         "--shard",
         metavar="I/N",
         help="do the I-th of N parts of the inputs, as one of N machines; results are named as by"
         " one, a data set has a folder for each part",
+    )
+    parts.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="do all parts, of minutes each, on the machines of this Ray cluster (HOST:PORT, auto;"
+        " local: on this one); a part whose process died is done again",
     )
     add_model_arguments(parser)
 
@@ -114,6 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format in WITH_PYCOCOTOOLS:
         require(["pycocotools"], f"--format {arguments.format} needs", "`pip install pycocotools`")
     inputs = [path for word in words for path in _images_of(word, arguments.save_video)]
+    if arguments.ray is not None:
+        return run_over_ray(run, arguments, _num_parts(inputs))
     first, step = _shard(arguments)
     named = list(zip(inputs, _output_stems(inputs), strict=True))[first::step]
     failed = failures = 0
@@ -146,6 +157,12 @@ def run(arguments: argparse.Namespace) -> int:
     if failed and len(inputs) > 1:
         print(f"aopsam: {failed} of {len(named)} inputs failed", file=sys.stderr)
     return FAILED if failed or failures else 0
+
+
+def _num_parts(inputs: Sequence[Path]) -> int:
+    """Return how many parts to do the inputs in: a recording each, or some images."""
+    streams = sum(is_stream(path) for path in inputs)
+    return max(1, streams, -(-len(inputs) // IMAGES_A_PART))
 
 
 def _shard(arguments: argparse.Namespace) -> tuple[int, int]:

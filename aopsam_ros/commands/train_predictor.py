@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.commands.frozen_models import MOBILE_SAM, mobile_sam_model, nano_model
-from aopsam_ros.commands.self_labelling import add_self_label_arguments, label_all
-from aopsam_ros.commands.training_data import (
+from aopsam_ros.commands.training.data import (
     add_duration_arguments,
     add_training_arguments,
     open_training_data,
     prepare_torch,
     weighted_paths,
 )
+from aopsam_ros.commands.training.frozen_models import MOBILE_SAM, mobile_sam_model, nano_model
+from aopsam_ros.commands.training.self_labelling import add_self_label_arguments, label_all
 from aopsam_ros.errors import OptionError
 
 if TYPE_CHECKING:

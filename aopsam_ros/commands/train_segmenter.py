@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from aopsam_ros.commands.training_data import (
+from aopsam_ros.commands.training.data import (
     add_training_arguments,
     open_training_data,
     prepare_torch,

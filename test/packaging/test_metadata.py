@@ -9,7 +9,7 @@ from importlib import metadata
 
 import pytest
 
-EXTRAS = ("bench", "dev", "evaluate", "openvino", "record", "train")
+EXTRAS = ("bench", "dev", "evaluate", "openvino", "ray", "record", "train")
 EXACT = re.compile(r"[\w.-]+==[\w.+]+(; python_version .*)?")
 
 
@@ -92,7 +92,7 @@ ROSDEP_KEYS = {
 }
 OPTIONAL = {
     *("aopsam_benchmarks", "matplotlib", "onnx", "onnxscript", "openvino", "optuna", "pooch"),
-    *("pycocotools", "pynvml", "requests", "rosbags", "skimage", "sklearn", "supervision"),
+    *("pycocotools", "pynvml", "ray", "requests", "rosbags", "skimage", "sklearn", "supervision"),
     *("tensorrt", "torch", "webdataset"),
 }
 
