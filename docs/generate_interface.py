@@ -46,6 +46,8 @@ SERVICES = (
         "a label by one example: a point, a box or a mask's id, on the newest image; from then on "
         "similar masks carry it",
     ),
+    ("~/select", "aopsam_ros/Select", "which of the newest masks is meant, and its box in space"),
+    ("~/follow", "aopsam_ros/Follow", "follow one thing: `~/target` says where it is"),
 )
 
 

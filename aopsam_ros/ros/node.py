@@ -42,7 +42,8 @@ from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.services.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.services.targets import TargetServices
 from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.shared_engines import SharedEngine, SharedEngines
 from aopsam_ros.ros.subscriptions import Subscriptions
@@ -100,6 +101,7 @@ class AopsamNode(LifecycleNode):
             lambda: self.parameters.configuration().segment_timeout_ms,
             self._warn,
         )
+        self._target_services = TargetServices(self)
         refuse_impossible_transitions(self)
         self._log_bridge = LogBridge(self.get_logger())
 
@@ -203,6 +205,7 @@ class AopsamNode(LifecycleNode):
             ServedModel(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
         )
         self._teach_service.serve(pipeline.worker, functools.partial(_teach, pipeline))
+        self._target_services.serve(pipeline)
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")
         return super().on_activate(state)
@@ -257,6 +260,7 @@ class AopsamNode(LifecycleNode):
         with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
             steps.callback(self._segment_service.stop)
             steps.callback(self._teach_service.stop)
+            steps.callback(self._target_services.stop)
             if pipeline is not None:
                 if subscriptions is not None and self.context.ok():
                     steps.callback(pipeline.clear)

@@ -13,6 +13,7 @@ from aopsam_ros.option_table import OPTIONS, OptionSpec
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions
 from aopsam_ros.space.boxes_3d import AXES, OPTICAL
+from aopsam_ros.streaming.follower import FollowOptions
 from aopsam_ros.streaming.reuse import ReuseOptions
 from aopsam_ros.streaming.tracker import TrackingOptions
 
@@ -120,6 +121,16 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "reuse.key_frames": _number(
         10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
     ),
+    "follow.min_similarity": _number(
+        0.65,
+        0.0,
+        1.0,
+        "least cosine of a mask's features and the followed thing's, without what the scene has in"
+        " common, to be taken for it",
+    ),
+    "follow.max_lost": _number(
+        300, 1, 100_000, "images without the followed thing after which it is given up"
+    ),
     "boxes_3d.axes": _text(
         OPTICAL,
         "how boxes in space lie: along the optical frame, turned about its vertical, or along the "
@@ -214,6 +225,7 @@ class Configuration:
     tracking: TrackingOptions | None = None  # None: disabled
     reuse: ReuseOptions | None = None  # None: disabled
     hysteresis: float = 0.0  # 0: disabled
+    follow: FollowOptions = field(default_factory=FollowOptions)
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
     limits: Limits = field(default_factory=Limits)
@@ -247,6 +259,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         tracking=_if_enabled(TrackingOptions, **_group(values, "tracking")),
         reuse=_if_enabled(ReuseOptions, **_group(values, "reuse")),
         hysteresis=values["mask.hysteresis"],
+        follow=FollowOptions(**_group(values, "follow")),
         boxes_3d_axes=axes,
         pairing=PairingOptions(**_group(values, "pairing")),
         limits=Limits(**_group(values, "diagnostics")),

@@ -7,10 +7,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.compressed import RgbImage
@@ -27,12 +29,24 @@ from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.streaming.follower import Follower, TargetState
 from aopsam_ros.streaming.stream_segmenter import Annotate, StreamSegmenter
 
 if TYPE_CHECKING:
     from aopsam_ros.labels.labeller import Labeller
     from aopsam_ros.ros.shared_engines import FairTurns
     from aopsam_ros.ros.transforms import Transform
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A segmented image, and what came with it."""
+
+    frame: Frame
+    rgb: RgbImage
+    segmentation: Segmentation
+    calibration: CameraInfo | None
+    depth: Image | None = None  # where it was needed, and has come
 
 
 class Pipeline:
@@ -45,6 +59,7 @@ class Pipeline:
         newest: the newest image received; None before the first.
         labeller: gives masks their labels; None: they get none.
         segmented: the image whose masks were published last, and these; None before the first.
+        follower: follows a thing from frame to frame; None: nobody asked for it.
         received: how many images were received since the start.
     """
 
@@ -71,8 +86,9 @@ class Pipeline:
         self.segmenter = segmenter
         self.newest: Frame | None = None
         self.labeller: Labeller | None = None
-        self.segmented: tuple[Frame, Segmentation] | None = None
+        self.segmented: SegmentedFrame | None = None
         self._open_labeller, self._labeller_lock = open_labeller, threading.Lock()
+        self.follower: Follower | None = None
         self.received = 0
         self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._calibration: CameraInfo | None = None
@@ -105,7 +121,7 @@ class Pipeline:
         self.worker.stop()
         self._pairing.clear()
         self._stream.reset()
-        self._calibration = self.newest = self.segmented = None
+        self._calibration = self.newest = self.segmented = self.follower = None
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
@@ -174,6 +190,7 @@ class Pipeline:
         header, configuration = frame.image.header, frame.configuration
         try:
             rgb = to_rgb(frame.image, self._read)
+            follower = None if configuration.options.grid.crop_layers else self.follower
             boxes = None if frame.boxes is None else boxes_of(frame.boxes)
             segmentation = self._stream.segment(
                 rgb,
@@ -184,12 +201,15 @@ class Pipeline:
                 tracking=configuration.tracking,
                 hysteresis=configuration.hysteresis,
                 annotate=self._annotate(configuration),
+                follower=follower,
                 wait=wait,
             )
             if boxes is not None:
                 segmentation = with_labels(segmentation, boxes, frame.boxes)
             self._publishers.publish(segmentation, header)
-            self.segmented = frame, segmentation
+            self.segmented = SegmentedFrame(frame, rgb, segmentation, self._calibration)
+            if follower is not None:
+                self._publish_target(follower, header, rgb)
         except AopsamError as error:
             self._fail(str(error))
             return
@@ -222,6 +242,15 @@ class Pipeline:
         if self.labeller is None:
             return None
         return functools.partial(self.labeller.label, options=configuration.labels)
+
+    def _publish_target(self, follower: Follower, header: Header, rgb: RgbImage) -> None:
+        """Publish where the thing that is followed is; it may have been given up."""
+        target = follower.target
+        if target is None or follower is not self.follower:
+            return  # another one was chosen meanwhile
+        self._publishers.publish_target(target, header, rgb)
+        if target.state == TargetState.GIVEN_UP:
+            self.follower = None
 
     def _fail(self, reason: str, details: str = "") -> None:
         self._statistics.on_failed(reason)
@@ -263,6 +292,9 @@ class Pipeline:
         try:
             depth = self._depth.wait_for(header, configuration.pairing, frame.received)
             if depth is not None:
+                newest = self.segmented
+                if newest is not None and newest.segmentation is segmentation:
+                    self.segmented = replace(newest, depth=depth)
                 self._publishers.publish_3d(
                     segmentation, header, depth, self._calibration, configuration, transform
                 )

@@ -18,13 +18,15 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.errors import OptionError
 from aopsam_ros.images.compressed import RgbImage
-from aopsam_ros.msg import MaskArray, PromptArray
+from aopsam_ros.msg import MaskArray, PromptArray, Target
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages import detections_3d, markers, segmentations
 from aopsam_ros.ros.messages.images import array_to_image, array_to_jpeg
+from aopsam_ros.ros.messages.targets import target_message
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
 from aopsam_ros.space.boxes_3d import Box3D, fit_box
+from aopsam_ros.streaming.follower import Target as TargetInFrame
 
 if TYPE_CHECKING:
     from aopsam_ros.ros.transforms import Transform, TransformListener
@@ -41,6 +43,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "overlay/compressed": (CompressedImage, "the same as JPEG, for slow networks"),
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
     "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
+    "target": (Target, "where the thing is that `~/follow` chose; only while one is followed"),
     "detections_3d": (
         Detection3DArray,
         "the masks' boxes in space, where `depth` and `camera_info` come; `id` is the mask's",
@@ -97,6 +100,14 @@ class Publishers:
         stamp = header.stamp
         age_ms = 1e3 * (seconds - stamp.sec) + 1e-6 * (nanoseconds - stamp.nanosec)
         self._publishers["masks"].publish(segmentations.mask_array(segmentation, header, age_ms))
+
+    def publish_target(self, target: TargetInFrame, header: Header, rgb: RgbImage) -> None:
+        """Publish what became of the thing that is followed."""
+
+        def message() -> Target:
+            return target_message(target, header, *rgb.shape[:2])
+
+        self._publish_if_subscribed("target", message)
 
     def publish_views(
         self,

@@ -12,6 +12,7 @@ from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
 from aopsam_ros.streaming.camera_motion import CameraMotion
+from aopsam_ros.streaming.follower import Follower
 from aopsam_ros.streaming.hysteresis import Hysteresis, lowered
 from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
 from aopsam_ros.streaming.track import appearance_of
@@ -47,6 +48,7 @@ class StreamSegmenter:
         tracking: TrackingOptions | None = None,
         hysteresis: float = 0.0,
         annotate: Annotate | None = None,
+        follower: Follower | None = None,
         wait: Callable[[], object] = lambda: None,
     ) -> Segmentation:
         """Segment the next frame.
@@ -61,6 +63,7 @@ class StreamSegmenter:
             hysteresis: how much lower thresholds are for a mask that the frame before had; 0: not.
             annotate: called with the image, its embedding and the masks before these are tracked;
                 None: masks stay as they are.
+            follower: finds the thing that it follows in this frame, too; None: there is none.
             wait: returns when all frames before have been segmented; not needed where frames come
                 one at a time.
 
@@ -68,7 +71,7 @@ class StreamSegmenter:
             InputError, InferenceError, EngineError: as `Segmenter.segment`.
         """
         segmenter, chosen = self._segmenter, options or self._segmenter.options
-        if reuse is None and tracking is None and not hysteresis:
+        if reuse is None and tracking is None and not hysteresis and follower is None:
             if annotate is None:
                 segmentation = segmenter.segment(rgb, chosen, boxes)
             else:
@@ -77,7 +80,12 @@ class StreamSegmenter:
             self._reuse = self._hysteresis = None
             return segmentation
         previous, stopwatch = None, Stopwatch()
-        if reuse is not None:
+        if follower is not None:
+            wait()
+            follower.prepare(segmenter)
+        if reuse is None:
+            self._reuse = None
+        else:
             wait()
             self._reuse = self._reuse or FrameReuse()
             previous = self._reuse.begin(rgb, chosen, reuse)
@@ -90,15 +98,15 @@ class StreamSegmenter:
             segmentation = self._hysteresis.update(rgb, segmentation, chosen.mask)
         else:
             self._hysteresis = None
-        if reuse is None:
-            self._reuse = None
-        elif self._reuse is not None:
+        if self._reuse is not None:
             self._reuse.end(segmentation)
         if annotate is not None:
             segmentation = annotate(rgb, frame, segmentation)
-        if tracking is None:
-            return segmentation
-        return self._track(rgb, segmentation, frame, stamp, tracking)
+        if tracking is not None:
+            segmentation = self._track(rgb, segmentation, frame, stamp, tracking)
+        if follower is not None:
+            follower.update(segmenter, frame, rgb)
+        return segmentation
 
     def _annotated(
         self,

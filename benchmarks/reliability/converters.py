@@ -19,7 +19,7 @@ from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatc
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.logs import kind_of
-from aopsam_ros.ros.segment_service import prompt_of
+from aopsam_ros.ros.services.segment_service import prompt_of
 from support.scenes import boxes_scene
 
 from . import malformed

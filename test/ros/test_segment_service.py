@@ -13,8 +13,8 @@ from sensor_msgs.msg import Image, RegionOfInterest
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask
-from aopsam_ros.ros import segment_service
-from aopsam_ros.ros.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.services import segment_service
+from aopsam_ros.ros.services.segment_service import SegmentService, ServedModel
 from aopsam_ros.srv import Segment
 from support.messages import image_of
 from support.scenes import boxes_scene

@@ -16,7 +16,7 @@ from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.node import AopsamNode
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.segment_service import SegmentService
+from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import Segmenter
 

@@ -1,1 +1,1 @@
-"""Services that a worker's thread answers, between two frames."""
+"""Services beside the stream: by a worker's thread between two frames, or at once."""

@@ -7,7 +7,7 @@ from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.pipeline import Pipeline
-from aopsam_ros.ros.segment_service import prompt_of
+from aopsam_ros.ros.services.segment_service import prompt_of
 from aopsam_ros.segmentation.interactive import segment_prompt
 from aopsam_ros.segmentation.segmenter import FrameEmbedding
 from aopsam_ros.srv import Segment, Teach
@@ -42,7 +42,7 @@ def _meant(pipeline: Pipeline, request: Teach.Request) -> tuple[Frame, InstanceM
         return pipeline.newest, None
     if pipeline.segmented is None:
         raise InputError("no masks have been found yet")
-    frame, segmentation = pipeline.segmented
+    frame, segmentation = pipeline.segmented.frame, pipeline.segmented.segmentation
     for mask in segmentation.masks:
         if mask.id == request.mask_id:
             return frame, mask

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.segment_service import BUSY, NOT_ACTIVE
+from aopsam_ros.ros.services.segment_service import BUSY, NOT_ACTIVE
 from aopsam_ros.ros.worker import NewestWorker
 
 

@@ -17,7 +17,7 @@ from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.pairing import Frame
-from aopsam_ros.ros.sessions import Session, Sessions
+from aopsam_ros.ros.services.sessions import Session, Sessions
 from aopsam_ros.ros.worker import NewestWorker
 from aopsam_ros.segmentation.interactive import Refinement, UserPrompt
 from aopsam_ros.segmentation.segmenter import Segmenter

@@ -1,0 +1,122 @@
+"""`~/select` and `~/follow`: which of the newest masks is meant, and where it goes."""
+
+from dataclasses import replace
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
+from rclpy.node import Node
+
+from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.masks.choosing import choose
+from aopsam_ros.masks.rle import decode, require_inside
+from aopsam_ros.results import InstanceMask
+from aopsam_ros.ros.messages import detections_3d
+from aopsam_ros.ros.messages.segmentations import mask_message
+from aopsam_ros.ros.messages.targets import criteria_of
+from aopsam_ros.ros.pipeline import Pipeline, SegmentedFrame
+from aopsam_ros.space.boxes_3d import Box3D, fit_box
+from aopsam_ros.srv import Follow, Select
+from aopsam_ros.streaming.follower import Follower
+
+NOT_ACTIVE = "the node is not active"
+
+
+class TargetServices:
+    """Answers at once, in the executor's thread: nothing is decoded for it."""
+
+    def __init__(self, node: Node) -> None:
+        """Offer the services; until `serve`, every request is refused."""
+        self._pipeline: Pipeline | None = None
+        node.create_service(Select, "~/select", self._on_select)
+        node.create_service(Follow, "~/follow", self._on_follow)
+
+    def serve(self, pipeline: Pipeline) -> None:
+        """Answer from the pipeline's newest frame from now on."""
+        self._pipeline = pipeline
+
+    def stop(self) -> None:
+        """Refuse every request from now on."""
+        self._pipeline = None
+
+    def _on_select(self, request: Select.Request, response: Select.Response) -> Select.Response:
+        try:
+            newest = _newest(self._pipeline)
+            mask = choose(newest.segmentation.masks, criteria_of(request.selection))
+            box = _box_3d(newest, mask)
+        except AopsamError as error:
+            response.message = str(error)
+            return response
+        response.success, response.header = True, newest.frame.image.header
+        response.height, response.width = newest.segmentation.height, newest.segmentation.width
+        response.mask = mask_message(mask)
+        if box is not None:
+            (x, y, z), (width, height, length) = box.center.tolist(), box.size.tolist()
+            qx, qy, qz, qw = box.quaternion()
+            position, turned = Point(x=x, y=y, z=z), Quaternion(x=qx, y=qy, z=qz, w=qw)
+            response.pose = Pose(position=position, orientation=turned)
+            response.size = Vector3(x=width, y=height, z=length)
+            response.has_box_3d = True
+        return response
+
+    def _on_follow(self, request: Follow.Request, response: Follow.Response) -> Follow.Response:
+        try:
+            newest = _newest(self._pipeline)
+            assert self._pipeline is not None  # else there is no frame
+            if request.stop:
+                self._pipeline.follower = None
+            else:
+                mask = _wanted(newest, request)
+                options = newest.frame.configuration.follow
+                self._pipeline.follower = Follower(newest.rgb, mask, options)
+                response.mask = mask_message(mask)
+        except AopsamError as error:
+            response.message = str(error)
+            return response
+        response.success, response.header = True, newest.frame.image.header
+        return response
+
+
+def _newest(pipeline: Pipeline | None) -> SegmentedFrame:
+    if pipeline is None:
+        raise InputError(NOT_ACTIVE)
+    if pipeline.segmented is None:
+        raise InputError("no image has been segmented yet")
+    return pipeline.segmented
+
+
+def _wanted(newest: SegmentedFrame, request: Follow.Request) -> InstanceMask:
+    """Return the mask to follow: the request's own, or one of the frame's."""
+    if newest.frame.configuration.options.grid.crop_layers:
+        raise InputError("following and grid.crop_layers above 0 exclude each other")
+    if not len(request.mask.counts):
+        return choose(newest.segmentation.masks, criteria_of(request.selection))
+    given, size = request.mask, (newest.segmentation.height, newest.segmentation.width)
+    require_inside(given, *size)
+    area = int(np.count_nonzero(decode(given)))
+    if not area:
+        raise InputError("the mask is empty")
+    roi = given.roi
+    return InstanceMask(
+        id=given.id,
+        bbox=(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        area=area,
+        predicted_iou=given.predicted_iou,
+        stability_score=given.stability_score,
+        prompt=(given.prompt_x, given.prompt_y),
+        prompt_confidence=given.prompt_confidence,
+        label=given.label,
+        counts=np.array(given.counts, np.uint32),
+        score=given.score,
+    )
+
+
+def _box_3d(newest: SegmentedFrame, mask: InstanceMask) -> Box3D | None:
+    """Return a mask's box in space; None without depth, or where it shows too little."""
+    if newest.depth is None or newest.calibration is None:
+        return None
+    only = replace(newest.segmentation, masks=(mask,))
+    rectified = newest.frame.configuration.markers.rectified
+    (points,) = detections_3d.locate(
+        only, newest.frame.image.header, newest.depth, newest.calibration, rectified
+    )
+    return fit_box(points, newest.frame.configuration.boxes_3d_axes)

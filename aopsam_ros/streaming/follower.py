@@ -1,0 +1,287 @@
+"""Following one chosen thing: prompted anew in every frame, found again by its features."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from aopsam_ros.errors import OptionError
+from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.masks.selection import MASK_THRESHOLD, count_pixels, mask_corners, stability_score
+from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.prompting.features import FeatureMap, unit_length
+from aopsam_ros.results import InstanceMask
+from aopsam_ros.segmentation.interactive import mask_logits
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.streaming.object_motion import ObjectMotion, moved_logits
+
+PADDING, OBJECT, TOP_LEFT, BOTTOM_RIGHT = -1, 1, 2, 3  # labels of a prompt's points
+MARGIN = 0.1  # of its sides, by which a box is larger than the mask where it is expected
+NEWEST = 0.1  # weight of the newest mask in the thing's mean appearance
+LEAST_OVERLAP = 0.2  # IoU of a mask with where the thing is expected, to be taken for it
+PEAKS = 6  # places of a frame that look most like a lost thing, tried as prompts
+CLEARLY = 0.05  # by how much more similar a mask has to be anywhere than where it is expected
+# Of a mask's similarity and its predicted IoU beside its overlap with where the thing is expected.
+SIMILARITY_WEIGHT = IOU_WEIGHT = 0.5
+AREA_RATIO = 4.0  # of a thing before and after it was lost
+
+
+class TargetState(enum.IntEnum):
+    """Whether the thing was seen; the values are the constants of `msg/Target.msg`."""
+
+    FOLLOWED = 0
+    LOST = 1  # not seen in this frame, searched for in the next
+    GIVEN_UP = 2  # lost for too many frames: no longer searched for
+
+
+@dataclass(frozen=True)
+class FollowOptions:
+    """When a thing is lost, and found again."""
+
+    # least cosine of a mask's features and the thing's, without what the scene has in common, to be
+    # taken for it
+    min_similarity: float = 0.65
+    max_lost: int = 300  # frames without it after which it is given up
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_similarity <= 1 or self.max_lost < 1:
+            raise OptionError("min_similarity must be between 0 and 1, max_lost at least 1")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What became of the thing in a frame."""
+
+    state: TargetState
+    mask: InstanceMask | None  # None: not seen
+    similarity: float  # cosine of the mask's features and the thing's, of the best one if none
+    frames_lost: int  # without it, this one included
+
+
+class _Found(NamedTuple):
+    """A mask taken for the thing: logits `[M, M]`, scores, and its mean feature `[C]`."""
+
+    logits: NDArray[np.float32]
+    predicted_iou: float
+    similarity: float
+    feature: NDArray[np.float32]
+
+
+class Follower:
+    """Finds one thing in the frames of a camera. One thread at a time may use it.
+
+    Attributes:
+        target: what became of the thing in the last frame; None before the first.
+    """
+
+    def __init__(
+        self, rgb: NDArray[np.uint8], mask: InstanceMask, options: FollowOptions | None = None
+    ) -> None:
+        """Begin with an image, uint8 `[H, W, 3]`, and the thing's mask in it."""
+        self.target: Target | None = None
+        self._options = options or FollowOptions()
+        self._id = mask.id
+        self._begin: tuple[NDArray[np.uint8], InstanceMask] | None = (rgb, mask)
+        self._motion = ObjectMotion()
+        self._scene: NDArray[np.float32]  # the first image's mean feature, `[1, C, 1, 1]`
+        self._first: NDArray[np.float32]  # the thing's mean feature in the first image, `[C]`
+        self._mean: NDArray[np.float32]  # of recent frames
+        self._logits: NDArray[np.float32]  # its last mask
+        self._area = 0  # of that, cells
+        self._lost = 0
+
+    def prepare(self, segmenter: Segmenter) -> None:
+        """Learn what the thing looks like, once; before the next frame is encoded.
+
+        Raises:
+            InferenceError: if a graph fails.
+        """
+        if self._begin is None:
+            return
+        (rgb, mask), self._begin = self._begin, None
+        frame = segmenter.encode(rgb)
+        side = segmenter.bundle.low_res_mask_size
+        logits = mask_logits(decode_full(mask, *rgb.shape[:2]), frame.geometry, side)
+        binary = _binary(logits[None], frame.geometry)
+        found = _map_of(segmenter, frame)
+        rows, columns = frame.geometry.valid_cells(found.shape[-1])
+        self._scene = found[..., :rows, :columns].mean(axis=(2, 3), keepdims=True)
+        self._first = self._mean = _pool(self._features(segmenter, frame), binary, side)[0]
+        self._motion.update(rgb, binary.shape[1:])
+        self._take(logits, binary[0])
+
+    def update(self, segmenter: Segmenter, frame: FrameEmbedding, rgb: NDArray[np.uint8]) -> Target:
+        """Find the thing in the next frame, and keep the answer as `target`.
+
+        Args:
+            segmenter: that `prepare` was called with.
+            frame: the frame as its `encode` made it, the last one.
+            rgb: uint8 `[H, W, 3]`.
+
+        Raises:
+            InferenceError: if a graph fails.
+        """
+        features = self._features(segmenter, frame)
+        cells = frame.geometry.valid_cells(len(self._logits))
+        self._logits = moved_logits(self._logits, self._motion.update(rgb, cells))
+        least, found = self._options.min_similarity, None
+        if self._lost == 0:
+            found = self._where_expected(segmenter, frame, features)
+        if found is None or found.similarity < least:
+            least = min(1.0, least + CLEARLY)
+            found = self._anywhere(segmenter, frame, features)
+        if found is None or found.similarity < least:
+            self._lost += 1
+            given_up = self._lost > self._options.max_lost
+            state = TargetState.GIVEN_UP if given_up else TargetState.LOST
+            self.target = Target(state, None, found.similarity if found else 0.0, self._lost)
+            return self.target
+        self._lost = 0
+        self._take(found.logits, _binary(found.logits[None], frame.geometry)[0])
+        self._mean = unit_length(((1 - NEWEST) * self._mean + NEWEST * found.feature)[None])[0]
+        mask = replace(_encoded(segmenter, frame.geometry, found), id=self._id)
+        self.target = Target(TargetState.FOLLOWED, mask, found.similarity, 0)
+        return self.target
+
+    def _features(self, segmenter: Segmenter, frame: FrameEmbedding) -> FeatureMap:
+        """Return how places differ from the first scene's mean, which all things share."""
+        found = _map_of(segmenter, frame) - self._scene
+        return FeatureMap(found, frame.geometry, found.shape[1])
+
+    def _take(self, logits: NDArray[np.float32], binary: NDArray[np.bool_]) -> None:
+        self._logits, self._area = logits, int(np.count_nonzero(binary))
+        self._motion.look_at(binary)
+
+    def _where_expected(
+        self, segmenter: Segmenter, frame: FrameEmbedding, features: FeatureMap
+    ) -> _Found | None:
+        """Prompt with the expected mask, its box and its innermost point; None: nothing there."""
+        expected = _binary(self._logits[None], frame.geometry)[0]
+        if not expected.any():
+            return None
+        coords, labels = _prompts(expected, frame.geometry, len(self._logits))
+        decoded = [segmenter.decode(frame, coords, labels)]
+        if segmenter.engine.accepts_mask_input:
+            begin = np.tile(self._logits, (len(coords), 1, 1, 1))
+            decoded.append(segmenter.decode(frame, coords, labels, begin))
+        logits = np.concatenate([found.reshape(-1, *found.shape[2:]) for found, _ in decoded])
+        predicted_iou = np.concatenate([iou.ravel() for _, iou in decoded])
+        binary = _binary(logits, frame.geometry)
+        both = np.count_nonzero(binary & expected, axis=(1, 2))
+        overlap = both / np.maximum(np.count_nonzero(binary | expected, axis=(1, 2)), 1)
+        overlap[overlap < LEAST_OVERLAP] = 0.0
+        return self._best(logits, predicted_iou, features, binary, overlap)
+
+    def _anywhere(
+        self, segmenter: Segmenter, frame: FrameEmbedding, features: FeatureMap
+    ) -> _Found | None:
+        """Prompt the places that look most like the thing; None: no mask is of its size."""
+        points = self._alike(features)
+        logits, predicted = segmenter.decode(frame, points[:, None], np.ones((len(points), 1)))
+        logits, predicted_iou = logits.reshape(-1, *logits.shape[2:]), predicted.ravel()
+        binary = _binary(logits, frame.geometry)
+        ratio = count_pixels(binary) / max(1, self._area)
+        of_its_size = (ratio > 1 / AREA_RATIO) & (ratio < AREA_RATIO)
+        return self._best(logits, predicted_iou, features, binary, of_its_size.astype(np.float64))
+
+    def _best(
+        self,
+        logits: NDArray[np.float32],
+        predicted_iou: NDArray[np.float32],
+        features: FeatureMap,
+        binary: NDArray[np.bool_],
+        prior: NDArray[np.float64],
+    ) -> _Found | None:
+        """Return the mask of the best sum of prior, similarity and predicted IoU.
+
+        None where the prior is 0 for all.
+        """
+        possible = np.flatnonzero((prior > 0) & binary.any(axis=(1, 2)))
+        if not len(possible):
+            return None
+        pooled = _pool(features, binary[possible], logits.shape[-1])
+        similarity = np.maximum(pooled @ self._first, pooled @ self._mean)
+        quality = np.clip(predicted_iou[possible], 0.0, 1.0)
+        score = prior[possible] + SIMILARITY_WEIGHT * similarity + IOU_WEIGHT * quality
+        best = int(score.argmax())
+        index = possible[best]
+        return _Found(
+            logits[index], float(predicted_iou[index]), float(similarity[best]), pooled[best]
+        )
+
+    def _alike(self, features: FeatureMap) -> NDArray[np.float64]:
+        """Return the places whose features are nearest to the thing's, source pixels `[n, 2]`."""
+        cosine = np.maximum(features.unit @ self._first, features.unit @ self._mean)
+        grid = cosine.reshape(features.rows, features.columns).astype(np.float32)
+        peaks = np.flatnonzero((grid == cv2.dilate(grid, np.ones((3, 3), np.uint8))).ravel())
+        best = peaks[np.argsort(-cosine[peaks], kind="stable")[:PEAKS]]
+        cells = np.stack((best % features.columns, best // features.columns), axis=1)
+        return features.geometry.cells_to_source(cells, features.size)
+
+
+def _map_of(segmenter: Segmenter, frame: FrameEmbedding) -> NDArray[np.float32]:
+    """Return what things look like, `[1, C, S, S]`: semantic features, else the embedding's."""
+    semantic = segmenter.engine.semantic_map(frame.handle)
+    if semantic is not None:
+        return semantic
+    embedding = segmenter.engine.embedding(frame.handle)
+    return embedding[:, : segmenter.bundle.similarity_channels]
+
+
+def _binary(logits: NDArray[np.float32], geometry: FrameGeometry) -> NDArray[np.bool_]:
+    rows, columns = geometry.valid_cells(logits.shape[-1])
+    return np.asarray(logits[:, :rows, :columns] > MASK_THRESHOLD)
+
+
+def _pool(features: FeatureMap, binary: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
+    """Return the mean feature of each mask `[n, rows, columns]`, unit length `[n, C]`."""
+    corners = mask_corners(binary)
+    middles = (corners[:, :2] + corners[:, 2:]) / 2 - 0.5
+    return features.pool(binary, features.geometry.cells_to_source(middles, side), side)
+
+
+def _prompts(
+    expected: NDArray[np.bool_], geometry: FrameGeometry, side: int
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Prompt with a mask's box and innermost point, and with its box alone, made larger.
+
+    Returns:
+        coordinates `[2, 3, 2]`, source pixels, and labels `[2, 3]`.
+    """
+    distance = cv2.distanceTransform(np.pad(expected, 1).astype(np.uint8), cv2.DIST_L2, 3)
+    y, x = np.unravel_index(distance[1:-1, 1:-1].argmax(), expected.shape)
+    corners = mask_corners(expected[None])[0].astype(np.float64)
+    margin = MARGIN * np.tile(corners[2:] - corners[:2], 2) * [-1, -1, 1, 1]
+    boxes = np.stack((corners, corners + margin)).reshape(2, 2, 2) - 0.5
+    coords = np.concatenate((np.full((2, 1, 2), [x, y]), boxes), axis=1)
+    labels = np.array(
+        [[OBJECT, TOP_LEFT, BOTTOM_RIGHT], [PADDING, TOP_LEFT, BOTTOM_RIGHT]], np.float32
+    )
+    return geometry.cells_to_source(coords, side), labels
+
+
+def _encoded(segmenter: Segmenter, geometry: FrameGeometry, found: _Found) -> InstanceMask:
+    """Return the thing's mask at the source's resolution."""
+    (mask,) = Upscaler(geometry, len(found.logits))(found.logits[None])
+    rows, columns = geometry.valid_cells(len(found.logits))
+    shown = found.logits[None, :rows, :columns]
+    predicted_iou = float(np.clip(found.predicted_iou, 0.0, 1.0))
+    x, y, width, height = mask.bbox
+    return InstanceMask(
+        id=1,
+        bbox=mask.bbox,
+        area=mask.area,
+        predicted_iou=predicted_iou,
+        stability_score=float(stability_score(shown, segmenter.bundle.stability_offset)[0]),
+        prompt=(x + width / 2 - 0.5, y + height / 2 - 0.5),
+        prompt_confidence=1.0,
+        label="",
+        counts=mask.counts,
+        score=predicted_iou,
+    )

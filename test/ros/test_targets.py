@@ -1,0 +1,131 @@
+"""~/select, ~/follow and ~/target over DDS, beside a running stream."""
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from sensor_msgs.msg import RegionOfInterest
+
+from aopsam_ros.masks import decode_full
+from aopsam_ros.msg import Mask, Selection, Target
+from aopsam_ros.srv import Follow, Segment, Select
+from support.messages import image_of
+from support.scenes import boxes_scene
+
+GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height of the scene's boxes
+STREAMED = image_of(boxes_scene())
+ON_GREEN = Selection(point=[30.0, 35.0])
+
+
+def select(robot, selection):
+    return robot.call(Select, "select", Select.Request(selection=selection))
+
+
+def follow(robot, **fields):
+    return robot.call(Follow, "follow", Follow.Request(**fields))
+
+
+def box_of(mask):
+    return mask.roi.x_offset, mask.roi.y_offset, mask.roi.width, mask.roi.height
+
+
+def target_in(robot, image):
+    """The target of an image, once it came."""
+    stamp = robot.answer(image).header.stamp
+    found = lambda: next((t for t in robot.received["target"] if t.header.stamp == stamp), None)  # noqa: E731
+    return robot.wait(found, "no target came")
+
+
+@pytest.mark.parametrize(
+    ("selection", "meant"),
+    [
+        (ON_GREEN, GREEN),
+        (Selection(box=RegionOfInterest(x_offset=68, y_offset=55, width=30, height=60)), BLUE),
+    ],
+)
+def test_what_is_meant_is_the_streams_own_mask(active, selection, meant):
+    masks = active.answer(STREAMED)
+    response = select(active, selection)
+    assert (response.success, response.message) == (True, "")
+    assert response.header == masks.header and (response.height, response.width) == (128, 128)
+    assert response.mask in masks.masks
+    assert np.abs(np.subtract(box_of(response.mask), meant)).max() <= 2
+    assert not response.has_box_3d  # no depth
+    assert select(active, Selection(id=response.mask.id)).mask == response.mask
+
+
+@pytest.mark.parametrize(
+    ("selection", "reason"),
+    [
+        (Selection(), "say what is meant"),
+        (Selection(point=[1.0]), "a point is x and y, not 1 numbers"),
+        (Selection(point=[float("nan"), 1.0]), "not finite"),
+        (Selection(point=[5.0, 5.0]), "no mask of the newest image is at 5, 5"),
+        (Selection(label="mug"), "is labelled 'mug'"),
+        (Selection(box=RegionOfInterest(width=3)), "the box of 3x0 pixels is empty"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused_with_a_reason(active, selection, reason):
+    active.answer(STREAMED)
+    for response in (select(active, selection), follow(active, selection=selection)):
+        assert not response.success and reason in response.message
+
+
+def test_nothing_can_be_chosen_before_an_image_or_from_an_inactive_node(active):
+    active.clean_up()
+    assert select(active, ON_GREEN).message == "the node is not active"
+    active.activate()
+    assert follow(active, selection=ON_GREEN).message == "no image has been segmented yet"
+
+
+def test_a_thing_is_followed_lost_found_and_no_longer_followed(active):
+    active.answer(STREAMED)
+    chosen = follow(active, selection=ON_GREEN)
+    assert chosen.success, chosen.message
+    moved = (26, 34, 40, 20)
+    target = target_in(active, image_of(boxes_scene((moved, BLUE))))
+    assert target.state == Target.FOLLOWED and target.mask.id == chosen.mask.id
+    assert np.abs(np.subtract(box_of(target.mask), moved)).max() <= 2
+    assert decode_full(target.mask, target.height, target.width)[40, 40]
+    hidden = boxes_scene((moved, BLUE))
+    hidden[34:54, 26:66] = 0
+    target = target_in(active, image_of(hidden))
+    assert (target.state, target.images_lost, len(target.mask.counts)) == (Target.LOST, 1, 0)
+    assert target_in(active, STREAMED).state == Target.FOLLOWED
+    assert follow(active, stop=True).success
+    active.forget()
+    active.answer(STREAMED)
+    active.spin(0.3)
+    assert not active.received["target"]
+    assert not active.logged("Traceback"), active.log.read_text()
+
+
+def test_a_mask_of_segment_is_followed_and_given_up_in_the_end(active):
+    active.set(follow__max_lost=1)
+    active.answer(STREAMED)
+    request = Segment.Request(points=[30.0, 35.0])
+    (mask,) = active.call(Segment, "segment", request).masks
+    assert follow(active, mask=mask).success
+    assert target_in(active, STREAMED).state == Target.FOLLOWED
+    without = image_of(boxes_scene(()))
+    states = [target_in(active, without).state for _ in range(2)]
+    assert states == [Target.LOST, Target.GIVEN_UP]
+    active.forget()
+    active.answer(STREAMED)
+    active.spin(0.3)
+    assert not active.received["target"]
+    beyond = RegionOfInterest(x_offset=120, width=40, height=20)
+    refused = follow(active, mask=Mask(roi=beyond, counts=[0, 800]))
+    assert "is not inside the image" in refused.message
+    empty = Mask(roi=RegionOfInterest(width=2, height=2), counts=[4])
+    assert follow(active, mask=empty).message == "the mask is empty"
+
+
+def test_a_target_is_forgotten_when_the_node_is_deactivated(active):
+    active.answer(STREAMED)
+    assert follow(active, selection=ON_GREEN).success
+    assert active.change(Transition.TRANSITION_DEACTIVATE)
+    active.activate()
+    active.forget()
+    active.answer(STREAMED)
+    active.spin(0.3)
+    assert not active.received["target"]
