@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         learning_rate=1e-3,
         seed=arguments.seed,
+        loaders=arguments.loaders,
         student=arguments.student,
     )
     engine = EngineOptions(engine=arguments.engine, threads=arguments.threads)

@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_size=model.parts.image_size,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
+        loaders=arguments.loaders,
     )
     check_target(arguments.out / BUNDLE)
     trainer = PredictorTrainer(options, model, arguments.out)

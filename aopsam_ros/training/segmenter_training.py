@@ -69,6 +69,7 @@ class SegmenterTrainingOptions:
     # how often a view asks for regions of one colour that are unlabelled, 0-1
     surfaces: float = 0.25
     seed: int = 0  # of weights, views and prompts
+    loaders: int = 1  # processes that prepare batches, for each that trains
 
     def __post_init__(self) -> None:
         sizes = (self.image_size, self.canvas)
@@ -196,7 +197,8 @@ class SegmenterTrainer:
             surfaces=self.options.surfaces,
         )  # fmt: skip
         return endless_batches(
-            SegmenterBatches(self.data, options, self.options.seed + self.step, cached_images=1500)
+            SegmenterBatches(self.data, options, self.options.seed + self.step, cached_images=1500),
+            self.options.loaders,
         )
 
     def _train_step(self, batch: Batch) -> dict[str, float]:

@@ -5,9 +5,11 @@ embeddings, not how good either is.
 """
 
 import csv
+import itertools
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +110,24 @@ def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):
     monkeypatch.setattr(loader.processes, "count", lambda: 2)
     with pytest.raises(OptionError, match="a batch of 3 cannot be divided among 2 processes"):
         loader.EndlessBatches(3, 0)
+
+
+def test_loaders_in_turns_prepare_the_batches_of_one(monkeypatch):
+    from aopsam_ros.training.loop import loader
+
+    class Drawn(loader.EndlessBatches):
+        def batch(self, whole, each):
+            return [whole.random(), *(rng.random() for rng in each)]
+
+    def batches(count, **where):
+        info = SimpleNamespace(**where) if where else None
+        monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: info)
+        return list(itertools.islice(Drawn(4, 1), count))
+
+    alone = batches(4)
+    assert len({number for batch in alone for number in batch}) == 20  # all differ
+    assert alone[0::2] == batches(2, id=0, num_workers=2)
+    assert alone[1::2] == batches(2, id=1, num_workers=2)
 
 
 def test_embeddings_are_the_teachers_as_the_engine_gives_them(distilled, teacher):

@@ -20,7 +20,7 @@ LABELLED = (
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, data: str = LABELLED) -> None:
-    """Declare `--data`, of this kind, `--held-out`, `--seed`, `--threads` and `--out`."""
+    """Declare `--data`, of this kind, and what the training commands share beside it."""
     parser.add_argument(
         "--data",
         nargs="+",
@@ -37,6 +37,12 @@ def add_training_arguments(parser: argparse.ArgumentParser, data: str = LABELLED
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights and views (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch (0: its own)")
+    parser.add_argument(
+        "--loaders",
+        type=int,
+        default=1,
+        help="processes that prepare batches, for each GPU (%(default)s)",
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -79,11 +85,13 @@ def prepare_torch(threads: int) -> None:
 
 
 def weighted_paths(arguments: argparse.Namespace) -> list[tuple[str, float]]:
-    """Read `--data` as paths with weights; check `--held-out`.
+    """Read `--data` as paths with weights; check `--held-out` and `--loaders`.
 
     Raises:
-        OptionError: A weight or the share is out of range.
+        OptionError: A weight, the share or the number is out of range.
     """
+    if arguments.loaders < 1:
+        raise OptionError("--loaders must be at least 1")
     if not 0 <= arguments.held_out < 1:
         raise OptionError("--held-out must be at least 0 and below 1")
     return [_weighted(word) for word in arguments.data]

@@ -38,7 +38,9 @@ class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
         places = range(1 + self._first, 1 + self.batch_size, self._step)
-        for number in itertools.count():
+        loader = torch.utils.data.get_worker_info()
+        first, step = (loader.id, loader.num_workers) if loader else (0, 1)
+        for number in itertools.count(first, step):  # loaders are read in turns
             whole = np.random.default_rng([self.seed, number])
             yield self.batch(whole, [np.random.default_rng([self.seed, number, i]) for i in places])
 
@@ -52,16 +54,22 @@ class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
         raise NotImplementedError
 
 
-def endless_batches(batches: torch.utils.data.IterableDataset) -> Iterator[Any]:
-    """Yield the batches of an endless data set, a few prepared ahead in another process.
+def endless_batches(batches: torch.utils.data.IterableDataset, loaders: int = 1) -> Iterator[Any]:
+    """Yield the batches of an endless data set, a few prepared ahead in other processes.
+
+    Their number, `loaders`, does not change the batches.
 
     Raises:
         AopsamError: of the data set, with its own message.
     """
     # Spawned: a fork of a process that has threads, as of OpenMP, can wait for their locks forever.
     loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
-        batches, batch_size=None, num_workers=1, prefetch_factor=4, multiprocessing_context="spawn"
-    )
+        batches,
+        batch_size=None,
+        num_workers=loaders,
+        prefetch_factor=4,
+        multiprocessing_context="spawn",
+    )  # fmt: skip
     try:
         yield from loader
     except AopsamError as error:

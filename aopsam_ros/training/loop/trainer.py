@@ -57,6 +57,7 @@ class TrainingOptions:
     batch_size: int = 8  # images a step, of all processes together
     learning_rate: float = 2e-3  # peak of Adam's
     seed: int = 0  # of weights and views
+    loaders: int = 1  # processes that prepare batches, for each that trains
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -123,7 +124,7 @@ class Trainer(ABC, Generic[Batch, Result]):
         return min(1.0, max(steps, self.seconds / (60.0 * options.minutes)))
 
     def _train(self, data: TrainingData[Batch, Result], bar: tqdm) -> None:
-        batches = endless_batches(data.batches(self.options.seed + self.step))
+        batches = endless_batches(data.batches(self.options.seed + self.step), self.options.loaders)
         forward = processes.parallel(self.model.train(), self.forward)
         batch = next(batches)  # starting the loader is no training time
         started, saved = time.monotonic(), self.seconds
