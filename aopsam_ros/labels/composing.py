@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -11,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from aopsam_ros.masks.iou import crop_of
-from aopsam_ros.masks.rle import encode, tight_box
+from aopsam_ros.masks.rle import decode, encode, tight_box
 from aopsam_ros.results import InstanceMask, Segmentation
 
 LEAST_OVERLAP = 0.7  # share of the smaller mask from which two masks show one thing
@@ -82,15 +83,17 @@ def _coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np
     """Return masks with `SIDE` cells along the longer side, uint8 `[n, rows, columns]`."""
     scale = min(1.0, SIDE / max(segmentation.height, segmentation.width))
     shape = (
-        max(1, round(segmentation.height * scale)),
-        max(1, round(segmentation.width * scale)),
+        math.ceil(segmentation.height * scale),
+        math.ceil(segmentation.width * scale),
     )
     cells = np.zeros((len(masks), *shape), np.uint8)
     for own, mask in zip(cells, masks, strict=True):
-        rows, columns = np.nonzero(crop_of(mask).pixels)
-        rows, columns = rows + mask.bbox[1], columns + mask.bbox[0]
-        y, x = rows * shape[0] // segmentation.height, columns * shape[1] // segmentation.width
-        own[y, x] = 1
+        left, top, width, height = mask.bbox
+        y, x = int(top * scale), int(left * scale)
+        box = own[y : math.ceil((top + height) * scale), x : math.ceil((left + width) * scale)]
+        pixels = decode(mask).astype(np.uint8)
+        resized = cv2.resize(255 * pixels, box.shape[::-1], interpolation=cv2.INTER_AREA)
+        box[:] = resized > 0
     return cells
 
 

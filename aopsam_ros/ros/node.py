@@ -204,7 +204,7 @@ class AopsamNode(LifecycleNode):
         self._segment_service.serve(
             ServedModel(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
         )
-        self._teach_service.serve(pipeline.worker, functools.partial(_teach, pipeline))
+        self._teach_service.answer_with(pipeline.worker, functools.partial(_teach, pipeline))
         self._target_services.serve(pipeline)
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")

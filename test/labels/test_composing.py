@@ -1,5 +1,7 @@
 """Masks of one label are united where they show one thing, and parts stay below it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -82,3 +84,21 @@ def test_ids_and_parents_of_the_others_stay_linked():
     assert [mask.level for mask in found.masks][3:] == [1, 2]
     areas = [mask.area for mask in found.masks]
     assert areas == sorted(areas, reverse=True)
+
+
+def test_single_pixels_in_the_corners_of_large_images_are_compared():
+    """Fewer cells than pixels: none falls between them or beyond the edge."""
+    for height, width in ((335, 1000), (1, 3000), (2999, 517)):
+        masks = []
+        for number, (y, x) in enumerate(((0, 0), (height - 1, width - 1)), start=1):
+            pixel = np.zeros((height, width), bool)
+            pixel[y, x] = True
+            bbox, counts = encode_full(pixel)
+            masks.append(
+                InstanceMask(number, bbox, 1, 0.8, 0.9, (0, 0), 0.5, "mug", counts, label_score=0.8)
+            )
+        found = Segmentation(height, width, tuple(masks), (), 0, {}, None, "nano", "predictor")
+        assert compose(found, SAME[:2]) is found
+        pair = masks[1], replace(masks[1], id=1)
+        twice = Segmentation(height, width, pair, (), 0, {}, None, "nano", "grid16")
+        assert labels_of(compose(twice, SAME[:2])).count("mug") == 1

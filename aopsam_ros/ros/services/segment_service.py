@@ -1,30 +1,24 @@
 """The service `~/segment`: prompts from outside, answered between two frames."""
 
-import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
-from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 
-from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.errors import InputError
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.services.sessions import Session, Sessions
+from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.worker import NewestWorker
 from aopsam_ros.segmentation.interactive import Refinement, UserPrompt
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment
-
-BUSY = "too many requests wait already"
-NOT_ACTIVE = "the node is not active"
 
 
 @dataclass(frozen=True)
@@ -36,29 +30,8 @@ class ServedModel:
     newest: Callable[[], Frame | None]  # the newest image received
 
 
-@dataclass
-class _Waiting:
-    """A request, until when it may wait (monotonic seconds), and its answer to come."""
-
-    request: Segment.Request
-    deadline: float
-    answer: Future = field(default_factory=Future)
-
-    def finish(self, response: Segment.Response) -> None:
-        if not self.answer.done():
-            self.answer.set_result(response)
-
-    def refuse(self, reason: str) -> None:
-        self.finish(Segment.Response(success=False, message=reason))
-
-
-class SegmentService:
-    """Answers requests without keeping the executor from its other work.
-
-    The callback is a coroutine: it hands the request to a worker's thread and gives the executor
-    back until the answer is there. It therefore has a callback group of its own, and wakes the
-    executor by a guard condition.
-    """
+class SegmentService(WorkerService):
+    """Masks for prompts from outside, and the sessions in which they are refined."""
 
     def __init__(
         self,
@@ -69,73 +42,32 @@ class SegmentService:
     ) -> None:
         """Offer the service; until `serve`, every request is refused.
 
-        `timeout_ms` returns how long a request may wait, `session_s` how long a session lives
-        without one; `on_failure` is called with what went wrong unexpectedly.
+        `session_s` returns how long a session lives without a request; the others are those of
+        `WorkerService`.
         """
-        self._timeout_ms = timeout_ms
+        super().__init__(node, Segment, "~/segment", timeout_ms, on_failure)
         self._session_s = session_s
         self._sessions = Sessions()
-        self._on_failure = on_failure
-        self._model: ServedModel | None = None
-        self._waiting: list[_Waiting] = []
-        self._wake = node.create_guard_condition(lambda: None)
-        node.create_service(
-            Segment, "~/segment", self._on_request, callback_group=ReentrantCallbackGroup()
-        )
 
     def serve(self, model: ServedModel) -> None:
         """Answer requests from now on."""
-        self._model = model
 
-    async def _on_request(
-        self, request: Segment.Request, _response: Segment.Response
-    ) -> Segment.Response:
-        waiting = _Waiting(request, time.monotonic() + self._timeout_ms() / 1000)
-        self._waiting.append(waiting)
-        try:
-            self._hand_over(waiting)
-        except Exception as error:  # who asks gets an answer, whatever happens
-            waiting.refuse(repr(error))
-        response = await waiting.answer
-        self._waiting.remove(waiting)
-        return response
-
-    def _hand_over(self, waiting: _Waiting) -> None:
-        model = self._model
-        if model is None:
-            waiting.refuse(NOT_ACTIVE)
-        elif not model.worker.submit(lambda: self._work(model, waiting)):
-            waiting.refuse(BUSY)
-
-    def _work(self, model: ServedModel, waiting: _Waiting) -> None:
-        """Answer, in a worker's thread."""
-        if waiting.answer.done():
-            return
-        newest = model.newest()
-        try:
+        def respond(request: Segment.Request) -> Segment.Response:
+            newest = model.newest()
             image = None if newest is None else newest.image
-            found = answer(model.segmenter, waiting.request, image, self._sessions)
-            waiting.finish(found)
-        except AopsamError as error:
-            waiting.refuse(str(error))
-        except Exception as error:
-            self._on_failure(f"a request failed: {traceback.format_exc()}")
-            waiting.refuse(repr(error))
-        self._wake.trigger()
+            return answer(model.segmenter, request, image, self._sessions)
+
+        self.answer_with(model.worker, respond)
 
     def expire(self) -> None:
         """Refuse what waited for too long, end forgotten sessions; called from time to time."""
         self._sessions.expire(self._session_s())
-        for waiting in self._waiting:
-            if time.monotonic() > waiting.deadline:
-                waiting.refuse("timed out: the model was busy")
+        super().expire()
 
     def stop(self) -> None:
         """Refuse what still waits, and every request from now on."""
-        self._model = None
         self._sessions.clear()
-        for waiting in self._waiting:
-            waiting.refuse(NOT_ACTIVE)
+        super().stop()
 
 
 def prompt_of(request: Segment.Request) -> UserPrompt:

@@ -11,8 +11,10 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.services.segment_service import BUSY, NOT_ACTIVE
 from aopsam_ros.ros.worker import NewestWorker
+
+BUSY = "too many requests wait already"
+NOT_ACTIVE = "the node is not active"
 
 
 @dataclass
@@ -25,7 +27,12 @@ class _Waiting:
 
 
 class WorkerService:
-    """Answers requests without keeping the executor from its other work; see `SegmentService`."""
+    """Answers requests without keeping the executor from its other work.
+
+    The callback is a coroutine: it hands the request to a worker's thread and gives the executor
+    back until the answer is there. It therefore has a callback group of its own, and wakes the
+    executor by a guard condition.
+    """
 
     def __init__(
         self,
@@ -35,7 +42,7 @@ class WorkerService:
         timeout_ms: Callable[[], int],
         on_failure: Callable[[str], None],
     ) -> None:
-        """Offer the service; until `serve`, every request is refused.
+        """Offer the service; until `answer_with`, every request is refused.
 
         Args:
             node: that offers it.
@@ -52,7 +59,7 @@ class WorkerService:
         group = ReentrantCallbackGroup()
         node.create_service(kind, name, self._on_request, callback_group=group)
 
-    def serve(self, worker: NewestWorker[Any], respond: Callable[[Any], Any]) -> None:
+    def answer_with(self, worker: NewestWorker[Any], respond: Callable[[Any], Any]) -> None:
         """Answer from now on, by `respond(request)` in one of the worker's threads."""
         self._worker, self._respond = worker, respond
 
