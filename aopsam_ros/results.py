@@ -84,6 +84,8 @@ class Segmentation:
     confidence_map: NDArray[np.float32] | None
     model: str  # name of the bundle
     prompt_source: str  # name of the prompt source
+    # how much of an edge each pixel is, float32 `[height, width]` in 0-1; None: nobody asked for it
+    edge_map: NDArray[np.float32] | None = None
     status: Status = Status.COMPLETE  # whether a time budget left prompts undecoded
 
     def to_supervision(self) -> "supervision.Detections":

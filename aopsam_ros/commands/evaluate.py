@@ -27,8 +27,9 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
     mean_prompted,
     parse_kind,
 )
-from aopsam_ros.evaluation.images import choose_images, read_image
+from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
 from aopsam_ros.evaluation.results import Evaluation
+from aopsam_ros.evaluation.tasks import TASKS, evaluate_edges, evaluate_salient
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -40,6 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_data_arguments(parser)
     add_model_arguments(parser)
+    parser.add_argument(
+        "--task",
+        choices=TASKS,
+        default=TASKS[0],
+        help="instances; edges, against the boundaries of regions; or salient, the union of the"
+        " most salient masks against everything that is labelled (%(default)s)",
+    )
+    parser.add_argument(
+        "--salient-count", type=int, default=1, metavar="N", help="masks in it (%(default)s)"
+    )
     parser.add_argument(
         "--points",
         metavar="KIND",
@@ -92,7 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a data set, the model or an option is wrong.
     """
-    if arguments.points:
+    if arguments.task != TASKS[0]:
+        _evaluate_task(arguments)
+    elif arguments.points:
         _evaluate_prompts(arguments)
     elif arguments.classes:
         _evaluate_classes(arguments)
@@ -155,6 +168,32 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         write_bytes(arguments.out / "classes.json", (json.dumps(rows, indent=1) + "\n").encode())
+
+
+def _evaluate_task(arguments: argparse.Namespace) -> None:
+    by_set: dict[str, list[EvaluationImage]] = {}
+    for dataset, index in choose_images(open_datasets(arguments), arguments.limit):
+        image = read_image(dataset, index)
+        if image is not None:
+            by_set.setdefault(dataset.name, []).append(image)
+    if not by_set:
+        raise DatasetError("no image has an instance of at least 0.1 % of its area")
+    engine, settings = engine_options(arguments), parse_settings(arguments.set)
+    rows: dict[str, dict[str, float]] = {}
+    with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
+        segmenter.options = segmenter.options.updated(settings)
+        for name, images in by_set.items():
+            shown = tqdm(images, unit="image", desc=name, file=sys.stderr)
+            if arguments.task == "edges":
+                rows[name] = evaluate_edges(segmenter, shown)
+            else:
+                rows[name] = evaluate_salient(segmenter, shown, max(1, arguments.salient_count))
+    for name, row in rows.items():
+        print(f"{name:20} " + " ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(rows, indent=1) + "\n"
+        write_bytes(arguments.out / f"{arguments.task}.json", text.encode())
 
 
 def _evaluate_pipeline(arguments: argparse.Namespace) -> None:

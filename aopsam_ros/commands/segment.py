@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--box", metavar="LEFT,TOP,RIGHT,BOTTOM", help="likewise a box around the object"
     )
+    parser.add_argument(
+        "--edges", action="store_true", help="write an image's edges, too: <name>_edges.png"
+    )
     parser.add_argument("--no-overlay", action="store_true", help="no overlay of an image")
     group = parser.add_argument_group("frames in a row: videos, recordings, cameras")
     group.add_argument(
@@ -243,7 +246,11 @@ def _segment(
     if isinstance(prompts, UserPrompt):
         found = segment_clicks(segmenter, rgb, prompts)
     else:
-        found = segmenter.segment(rgb, boxes=prompts.find_path(image) if prompts else None)
+        given = prompts.find_path(image) if prompts else None
+        found = segmenter.segment(rgb, boxes=given, edges=arguments.edges)
+    if found.edge_map is not None:
+        grey = (255 * found.edge_map).astype(np.uint8)
+        write_rgb(arguments.out / f"{stem}_edges.png", np.repeat(grey[..., None], 3, axis=2))
     if dataset:
         dataset.add(stem, rgb, found)
     else:

@@ -121,6 +121,7 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
     "reuse.key_frames": _number(
         10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
     ),
+    "salient.count": _number(1, 1, 100, "masks of ~/salient"),
     "follow.min_similarity": _number(
         0.65,
         0.0,
@@ -225,6 +226,7 @@ class Configuration:
     tracking: TrackingOptions | None = None  # None: disabled
     reuse: ReuseOptions | None = None  # None: disabled
     hysteresis: float = 0.0  # 0: disabled
+    salient_count: int = 1
     follow: FollowOptions = field(default_factory=FollowOptions)
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
@@ -259,6 +261,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         tracking=_if_enabled(TrackingOptions, **_group(values, "tracking")),
         reuse=_if_enabled(ReuseOptions, **_group(values, "reuse")),
         hysteresis=values["mask.hysteresis"],
+        salient_count=values["salient.count"],
         follow=FollowOptions(**_group(values, "follow")),
         boxes_3d_axes=axes,
         pairing=PairingOptions(**_group(values, "pairing")),

@@ -202,6 +202,7 @@ class Pipeline:
                 hysteresis=configuration.hysteresis,
                 annotate=self._annotate(configuration),
                 follower=follower,
+                edges=self._publishers.subscribed("edges"),
                 wait=wait,
             )
             if boxes is not None:

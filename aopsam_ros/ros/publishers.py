@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.util
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rclpy.duration import Duration
@@ -18,6 +19,7 @@ from visualization_msgs.msg import ImageMarker, MarkerArray
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.errors import OptionError
 from aopsam_ros.images.compressed import RgbImage
+from aopsam_ros.masks.saliency import most_salient
 from aopsam_ros.msg import MaskArray, PromptArray, Target
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages import detections_3d, markers, segmentations
@@ -42,6 +44,8 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
     "overlay/compressed": (CompressedImage, "the same as JPEG, for slow networks"),
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
+    "salient": (MaskArray, "the most salient of the masks, best first: `salient.count` of them"),
+    "edges": (Image, "mono8: edges of all masks, thin, 255 the surest; not with grid.crop_layers"),
     "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
     "target": (Target, "where the thing is that `~/follow` chose; only while one is followed"),
     "detections_3d": (
@@ -127,6 +131,10 @@ class Publishers:
                 rgb, segmentation, show_prompts=options.prompts, show_legend=options.legend
             )
 
+        def salient() -> MaskArray:
+            chosen = most_salient(segmentation.masks, rgb, configuration.salient_count)
+            return segmentations.mask_array(replace(segmentation, masks=chosen), header, 0.0)
+
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),
             "prompt_markers": lambda: markers.prompt_markers(
@@ -136,6 +144,8 @@ class Publishers:
             "outlines": lambda: markers.outlines(segmentation, header),
             "prompt_points": lambda: markers.prompt_points(segmentation, header),
             "labels": lambda: segmentations.label_map(segmentation, header),
+            "salient": salient,
+            "edges": lambda: segmentations.edges(segmentation, header),
             "confidence_map": lambda: segmentations.confidence_map(segmentation, header),
             "overlay": lambda: array_to_image(overlay(), "rgb8", header),
             "overlay/compressed": lambda: array_to_jpeg(overlay(), header),

@@ -117,6 +117,8 @@ class Segmenter:
         options: SegmenterOptions | None = None,
         boxes: Boxes | None = None,
         stopwatch: Stopwatch | None = None,
+        *,
+        edges: bool = False,
     ) -> Segmentation:
         """Find the masks of an image.
 
@@ -125,6 +127,7 @@ class Segmenter:
             options: for this image; the segmenter's own where None.
             boxes: a detector's, in source pixels, for the prompt sources that need them.
             stopwatch: measures every stage.
+            edges: find its edges as well; not of crops.
 
         Raises:
             InputError: if the image is not such an array, or boxes are needed and not given.
@@ -134,7 +137,8 @@ class Segmenter:
         chosen, watch = options or self.options, stopwatch or Stopwatch()
 
         def whole(image: NDArray[np.uint8]) -> Segmentation:
-            return self.segment_frame(self.encode(image, chosen, watch), chosen, boxes, watch)
+            frame = self.encode(image, chosen, watch)
+            return self.segment_frame(frame, chosen, boxes, watch, edges=edges)
 
         def in_time(images: int) -> bool:
             budget_ms, taken = chosen.asf.time_budget_ms, watch.timings_ms()
@@ -175,6 +179,8 @@ class Segmenter:
         boxes: Boxes | None = None,
         stopwatch: Stopwatch | None = None,
         previous: PreviousPrompts | None = None,
+        *,
+        edges: bool = False,
     ) -> Segmentation:
         """Find the masks of an encoded image; arguments and errors as in `segment`.
 
@@ -186,6 +192,7 @@ class Segmenter:
             stopwatch: measures every stage.
             previous: prompts of a stream's frame before, which take the place of a part of the
                 source's; only adaptive sources use them.
+            edges: find its edges as well, of all masks that passed the filters.
         """
         chosen, watch = options or self.options, stopwatch or Stopwatch()
         prompts, confidence_map = self._propose(frame, chosen, boxes, watch, previous)
@@ -204,6 +211,12 @@ class Segmenter:
             masks, kept = build_instances(decoded, frame.geometry, chosen.mask)
         states = decoded.states.copy()
         states[kept] = PromptState.KEPT
+        edge_map = None
+        if edges:
+            from aopsam_ros.masks.edges import find_edges  # not on the way of most frames
+
+            with watch.stage("postprocess"):
+                edge_map = find_edges(decoded.masks.logits, decoded.masks.score, frame.geometry)
         segmentation = Segmentation(
             height=frame.geometry.height,
             width=frame.geometry.width,
@@ -215,6 +228,7 @@ class Segmenter:
             model=self.bundle.name,
             prompt_source=self.source.name,
             status=decoded.status,
+            edge_map=edge_map,
         )
         if decoded.num_decoded:
             self.time_budget.end.add(len(decoded.masks), watch.elapsed() - began)

@@ -49,6 +49,7 @@ class StreamSegmenter:
         hysteresis: float = 0.0,
         annotate: Annotate | None = None,
         follower: Follower | None = None,
+        edges: bool = False,
         wait: Callable[[], object] = lambda: None,
     ) -> Segmentation:
         """Segment the next frame.
@@ -64,6 +65,7 @@ class StreamSegmenter:
             annotate: called with the image, its embedding and the masks before these are tracked;
                 None: masks stay as they are.
             follower: finds the thing that it follows in this frame, too; None: there is none.
+            edges: find the image's edges as well; see `Segmenter.segment`.
             wait: returns when all frames before have been segmented; not needed where frames come
                 one at a time.
 
@@ -73,9 +75,9 @@ class StreamSegmenter:
         segmenter, chosen = self._segmenter, options or self._segmenter.options
         if reuse is None and tracking is None and not hysteresis and follower is None:
             if annotate is None:
-                segmentation = segmenter.segment(rgb, chosen, boxes)
+                segmentation = segmenter.segment(rgb, chosen, boxes, edges=edges)
             else:
-                segmentation = self._annotated(rgb, chosen, boxes, annotate)
+                segmentation = self._annotated(rgb, chosen, boxes, annotate, edges)
             wait()
             self._reuse = self._hysteresis = None
             return segmentation
@@ -91,7 +93,9 @@ class StreamSegmenter:
             previous = self._reuse.begin(rgb, chosen, reuse)
         frame = segmenter.encode(rgb, chosen, stopwatch)
         thresholds = lowered(chosen, hysteresis) if hysteresis else chosen
-        segmentation = segmenter.segment_frame(frame, thresholds, boxes, stopwatch, previous)
+        segmentation = segmenter.segment_frame(
+            frame, thresholds, boxes, stopwatch, previous, edges=edges
+        )
         wait()
         if hysteresis:
             self._hysteresis = self._hysteresis or Hysteresis()
@@ -114,6 +118,7 @@ class StreamSegmenter:
         options: SegmenterOptions,
         boxes: Boxes | None,
         annotate: Annotate,
+        edges: bool,
     ) -> Segmentation:
         """Segment a frame that stands alone; crops are encoded one by one, the image once more."""
         segmenter, stopwatch = self._segmenter, Stopwatch()
@@ -121,7 +126,8 @@ class StreamSegmenter:
             segmentation = segmenter.segment(rgb, options, boxes)
             return annotate(rgb, segmenter.encode(rgb, options), segmentation)
         frame = segmenter.encode(rgb, options, stopwatch)
-        return annotate(rgb, frame, segmenter.segment_frame(frame, options, boxes, stopwatch))
+        found = segmenter.segment_frame(frame, options, boxes, stopwatch, edges=edges)
+        return annotate(rgb, frame, found)
 
     def _track(
         self,

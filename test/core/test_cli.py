@@ -79,6 +79,17 @@ def test_points_and_a_box_give_the_mask_that_they_mean(segment, scene):
         assert (content["prompt_source"], content["prompts_decoded"]) == ("user", 1)
 
 
+def test_edges_are_written_on_demand(segment, scene):
+    assert segment(scene.path, "--edges", "--no-overlay").code == 0
+    edges = read_rgb(scene.path.parent / "out" / "scene_edges.png")
+    assert edges.shape == scene.rgb.shape
+    wanted, _ = scene.objects[0]
+    assert (
+        edges[wanted].any()
+        and not edges[cv2.erode(wanted.astype(np.uint8), np.ones((9, 9))) > 0].any()
+    )
+
+
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff not an image")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -129,3 +129,16 @@ def test_a_target_is_forgotten_when_the_node_is_deactivated(active):
     active.answer(STREAMED)
     active.spin(0.3)
     assert not active.received["target"]
+
+
+def test_edges_and_the_most_salient_masks_come_while_somebody_listens(active):
+    active.set(salient__count=1)
+    masks = active.answer(STREAMED)
+    edges = active.wait(lambda: active.received["edges"], "no edges came")[-1]
+    assert (edges.header, edges.encoding) == (masks.header, "mono8")
+    pixels = np.frombuffer(edges.data, np.uint8).reshape(128, 128)
+    assert pixels[30:50, 18:22].any(axis=1).mean() > 0.8  # the green box's left side
+    assert not pixels[34:46, 26:54].any()  # and nothing inside it
+    salient = active.wait(lambda: active.received["salient"], "no salient masks came")[-1]
+    assert salient.header == masks.header and len(salient.masks) == 1
+    assert salient.masks[0] in masks.masks

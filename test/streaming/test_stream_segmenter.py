@@ -46,7 +46,7 @@ def test_a_frame_that_fails_leaves_nothing_to_the_next(stream, tiny, monkeypatch
     on = ReuseOptions()
     stream.segment(RGB, reuse=on)
     with monkeypatch.context() as patch:
-        patch.setattr(tiny, "segment_frame", lambda *a: 1 / 0)
+        patch.setattr(tiny, "segment_frame", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             stream.segment(RGB, reuse=on)
     assert predicted(stream, on)

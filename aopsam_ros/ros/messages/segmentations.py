@@ -95,6 +95,13 @@ def confidence_map(segmentation: Segmentation, header: Header) -> Image | None:
     return array_to_image(values, "32FC1", header)
 
 
+def edges(segmentation: Segmentation, header: Header) -> Image | None:
+    """Return the edges as mono8, 255 for the surest; None where they were not asked for."""
+    if segmentation.edge_map is None:
+        return None
+    return array_to_image((255 * segmentation.edge_map).astype(np.uint8), "mono8", header)
+
+
 def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
     """Return the masks' boxes: `id` and score are the mask's."""
     message = Detection2DArray(header=header)

@@ -1,0 +1,53 @@
+"""Edges against people's: matching within the tolerance, ODS and OIS."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.evaluation.edges import boundaries, edge_counts, edge_figures, f_measure
+
+THRESHOLDS = np.array([0.2, 0.6])
+SIZE = (300, 400)  # a diagonal of 500: pixels up to 3.75 apart match
+
+
+def line(row, strength=1.0):
+    edges = np.zeros(SIZE, np.float32)
+    edges[row, 50:150] = strength
+    return edges
+
+
+@pytest.mark.parametrize(("shift", "matched"), [(0, 100), (3, 100), (5, 0)])
+def test_pixels_match_within_the_tolerance(shift, matched):
+    counts = edge_counts(line(100 + shift), line(100) > 0, THRESHOLDS)
+    assert counts.tolist() == [[100, 100, matched]] * 2
+
+
+def test_a_wanted_pixel_is_matched_once():
+    doubled = np.maximum(line(99), line(101))
+    assert edge_counts(doubled, line(100) > 0, THRESHOLDS)[0].tolist() == [200, 100, 100]
+
+
+def test_ods_has_one_threshold_for_all_images_ois_one_for_each():
+    noisy = np.maximum(line(100, 0.9), np.maximum(line(200, 0.4), line(250, 0.4)))
+    weak = np.maximum(line(100, 0.4), line(200, 0.9))
+    images = [
+        edge_counts(noisy, line(100) > 0, THRESHOLDS),  # best from 0.6 on
+        edge_counts(weak, (line(100) + line(200)) > 0, THRESHOLDS),  # best from 0.2 on
+    ]
+    figures = edge_figures(images, THRESHOLDS)
+    assert figures.ois == 1.0
+    assert figures.ods == pytest.approx(
+        2 * 200 / (200 + 300)
+    )  # at 0.6; at 0.2 2 * 300 / (500 + 300)
+    assert figures.ods < 1
+
+
+def test_nothing_found_or_wanted_is_zero():
+    nothing = np.zeros(SIZE, np.float32)
+    assert f_measure(edge_counts(nothing, line(9) > 0, THRESHOLDS)).tolist() == [0, 0]
+    assert f_measure(edge_counts(line(9), nothing > 0, THRESHOLDS)).tolist() == [0, 0]
+
+
+def test_boundaries_lie_between_regions():
+    labels = np.zeros((6, 8), np.uint16)
+    labels[:, 4:] = 3
+    assert boundaries(labels).nonzero()[1].tolist() == [3] * 6
