@@ -33,6 +33,7 @@ class SemanticEncoder:
 
     Attributes:
         identity: which encoder's features these are: model, version, and the graph's hash.
+        size: D, how many numbers a feature has.
     """
 
     def __init__(self, segmenter: Segmenter, engine: EngineOptions) -> None:
@@ -50,6 +51,7 @@ class SemanticEncoder:
         bundle = self._segmenter.bundle
         digest = bundle.graphs[ENCODER].sha256[:12]
         self.identity = f"{bundle.name} {bundle.version} {digest}"
+        self.size = self.features(_PROBE, frame).unit.shape[1]
 
     def features(self, rgb: NDArray[np.uint8], frame: FrameEmbedding) -> FeatureMap:
         """Return an image's semantic features; `frame` is its embedding by the model.
@@ -195,7 +197,7 @@ def checked_features(labels: LabelSet, encoder: SemanticEncoder, folder: Path) -
     """Return a label set that this encoder's features can be compared with.
 
     Raises:
-        InputError: if another encoder made it.
+        InputError: if another encoder made it, or its prototypes are of another size.
     """
     if not labels.names:
         return replace(labels, features=encoder.identity)
@@ -203,5 +205,9 @@ def checked_features(labels: LabelSet, encoder: SemanticEncoder, folder: Path) -
         raise InputError(
             f"{folder}: made with the features of {labels.features}, but the model has those of "
             f"{encoder.identity}; make it again with `aopsam labels`, or teach anew"
+        )
+    if len(labels.prototypes) and labels.prototypes.shape[1] != encoder.size:
+        raise InputError(
+            f"{folder}: prototypes of {labels.prototypes.shape[1]} numbers, not {encoder.size}"
         )
     return labels

@@ -1,5 +1,7 @@
 """Labels by the shipped model's features: taught once, found again, and not elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,10 @@ def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
     other.save(tmp_path / "other")
     with pytest.raises(InputError, match=r"made with the features of another 1\.0 abc"):
         open_labeller(tiny, CPU, tmp_path / "other")
+    edited = replace(other, features=again.labels.features)
+    edited.save(tmp_path / "edited")
+    with pytest.raises(InputError, match="prototypes of 3 numbers"):
+        open_labeller(tiny, CPU, tmp_path / "edited")
 
 
 def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, capsys):
