@@ -46,7 +46,7 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
     "salient": (MaskArray, "the most salient of the masks, best first: `salient.count` of them"),
     "edges": (Image, "mono8: edges of all masks, thin, 255 the surest; not with grid.crop_layers"),
-    "detections": (Detection2DArray, "the masks' boxes; the score is the predicted IoU"),
+    "detections": (Detection2DArray, "the masks' boxes, best first"),
     "target": (Target, "where the thing is that `~/follow` chose; only while one is followed"),
     "detections_3d": (
         Detection3DArray,

@@ -75,3 +75,27 @@ def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
     assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
     code, said = click(active, 999, 15)
     assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"
+
+
+def test_a_thing_is_taught_by_a_click_and_then_seen(active, tmp_path):
+    active.answer(image_of(boxes_scene()))
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
+    log = tmp_path / "teach.log"
+    with log.open("w") as file:
+        command = [sys.executable, "-u", str(EXAMPLES / "teach.py"), "mug", "30", "35"]
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+    try:
+
+        def was_seen():
+            active.answer(image_of(boxes_scene()))
+            return "mug at" in log.read_text()
+
+        active.wait(was_seen, "the mug was not seen")
+        places = re.findall(r"mug at \((\d+), (\d+)\)", log.read_text())
+        assert any(abs(int(x) - 40) <= 2 and abs(int(y) - 40) <= 2 for x, y in places)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text()

@@ -103,9 +103,13 @@ def edges(segmentation: Segmentation, header: Header) -> Image | None:
 
 
 def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
-    """Return the masks' boxes: `id` and score are the mask's."""
+    """Return the masks' boxes: `id` and score are the mask's.
+
+    They are ranked as proposals, by the mean of score and stability score, best first.
+    """
     message = Detection2DArray(header=header)
-    for mask in segmentation.masks:
+    ranked = sorted(segmentation.masks, key=lambda mask: -(mask.score + mask.stability_score))
+    for mask in ranked:
         box, result = _box(mask.bbox), hypothesis(mask)
         detection = Detection2D(header=header, results=[result], bbox=box, id=str(mask.id))
         message.detections.append(detection)

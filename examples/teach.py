@@ -1,0 +1,36 @@
+"""Teach a thing by one click, then act wherever it is seen: `~/teach`, `~/detections`.
+
+python examples/teach.py mug 320 240       # the mug is at this pixel of the newest image
+"""
+
+import contextlib
+import sys
+
+import rclpy
+from vision_msgs.msg import Detection2DArray
+
+from aopsam_ros.srv import Teach
+
+label, x, y = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+rclpy.init()
+node = rclpy.create_node("teach")
+client = node.create_client(Teach, "/aopsam/teach")
+if not client.wait_for_service(timeout_sec=10.0):
+    raise SystemExit("there is no /aopsam/teach: is the node running?")
+future = client.call_async(Teach.Request(label=label, points=[x, y]))
+rclpy.spin_until_future_complete(node, future, timeout_sec=10.0)
+if not (future.done() and future.result().success):
+    raise SystemExit(future.result().message if future.done() else "no answer")
+
+
+def on_detections(message: Detection2DArray) -> None:
+    """Say where the arm has to go; with depth the same from /aopsam/detections_3d, in metres."""
+    for seen in message.detections:
+        if seen.results[0].hypothesis.class_id == label:
+            place = seen.bbox.center.position
+            print(f"{label} at ({place.x:.0f}, {place.y:.0f})", flush=True)
+
+
+node.create_subscription(Detection2DArray, "/aopsam/detections", on_detections, 1)
+with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    rclpy.spin(node)
