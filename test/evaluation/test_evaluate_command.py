@@ -131,3 +131,15 @@ def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp
     assert content["all"]["instances"] == 15 and len(content["all"]["after_click"]) == 2
     out = capfd.readouterr().out.splitlines()
     assert out[0].endswith("click 1  click 2") and out[3].split()[:1] == ["all"]
+
+
+def test_edges_and_salient_things_are_tasks_of_their_own(tiny_folder, data, tmp_path, capfd):
+    common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
+    for task, names in (("edges", ["ods", "ois"]), ("salient", ["iou", "mae", "best"])):
+        out = tmp_path / task
+        assert main([*common, "--task", task, "--out", str(out)]) == 0
+        content = json.loads((out / f"{task}.json").read_text())
+        assert list(content) == ["near", "far"]
+        assert all(0 <= row[name] <= 1 for row in content.values() for name in names)
+        assert content["near"][names[0]] > 0.2  # the tiny model finds its coloured things
+        assert f"{names[0]} {content['near'][names[0]]:.3f}" in capfd.readouterr().out

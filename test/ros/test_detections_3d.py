@@ -9,9 +9,11 @@ from vision_msgs.msg import Detection3DArray
 
 from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError
+from aopsam_ros.msg import Selection
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
 from aopsam_ros.space.boxes_3d import fit_box
+from aopsam_ros.srv import Select
 from support.drawn_masks import instance_of, rectangle
 from support.messages import calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
@@ -170,6 +172,16 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
     same = active.with_stamp("masks", stamp_of(newest))
     assert {str(mask.id) for mask in same.masks} == {d.id for d in found.values()}
     assert active.received["points"][-1].header.frame_id == FRAME
+
+    def chosen():
+        camera.send()
+        request = Select.Request(selection=Selection(point=[30.0, 35.0]))
+        response = active.call(Select, "select", request)
+        return response if response.has_box_3d else None
+
+    response = active.wait(chosen, "~/select gave no box in space")
+    same = found[round(response.pose.position.z, 2)].bbox
+    assert (response.pose, response.size) == (same.center, same.size)
 
     assert not active.logged("no boxes in space")
     assert active.set(pairing__tolerance_ms=0.0) == []  # the robot's stamps are nanoseconds apart
