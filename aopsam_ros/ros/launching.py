@@ -38,6 +38,7 @@ _OVERRIDES = (
     "precision",
     "prompt_source",
     "image_transport",
+    "executor",
     "tracking.enabled",
     "asf.time_budget_ms",
 )

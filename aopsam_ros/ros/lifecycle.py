@@ -1,6 +1,8 @@
 """What rclpy leaves to lifecycle nodes: error reporting, refusals, and a clean end."""
 
 import functools
+import importlib
+import importlib.util
 import signal
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,7 +15,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.node import Node
 from rclpy.signals import uninstall_signal_handlers
 
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, OptionError
+
+EVENTS_S = 0.5  # the executor of events does nothing without a limit: rclpy 7.1.6 and 9.1.2
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 Service = Callable[[Any, Any], Any]
@@ -81,21 +85,34 @@ def _refusing(callback: Service, node: LifecycleNode) -> Service:
     return wrapper
 
 
+def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+    if kind == "single":
+        return SingleThreadedExecutor()
+    # Jazzy's newer releases have one, too, which does not wait for coroutines: requests would have
+    # no answer. They lack this module.
+    if importlib.util.find_spec("rclpy.endpoint_info") is None:
+        raise OptionError("executor 'events' needs the rclpy of ROS 2 Kilted or later")
+    return importlib.import_module("rclpy.experimental").EventsExecutor()
+
+
 def spin(
-    nodes: Sequence[Node], start: Callable[[], None], on_callback_failed: Callable[[str], None]
+    nodes: Sequence[Node],
+    start: Callable[[], None],
+    on_callback_failed: Callable[[str], None],
+    kind: str = "single",
 ) -> None:
     """Call `start`, then serve the nodes' callbacks until ROS is shut down.
 
     A callback that raises does not end them: its traceback goes to `on_callback_failed`.
     """
-    executor = SingleThreadedExecutor()
+    executor = _executor(kind)
     try:
         for node in nodes:
             executor.add_node(node)
         start()
         while rclpy.ok():
             try:
-                executor.spin_once()
+                executor.spin_once(timeout_sec=EVENTS_S if kind == "events" else None)
             except ExternalShutdownException:
                 return
             except Exception:

@@ -250,8 +250,9 @@ class AopsamNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Free everything; the library's log goes to Python's logging again."""
-        self.release()
-        self._log_bridge.close()
+        if hasattr(self, "_log_bridge"):  # since Kilted, rclpy destroys half-made nodes as well
+            self.release()
+            self._log_bridge.close()
         super().destroy_node()
 
     def _stop(self) -> None:
@@ -375,7 +376,7 @@ def main(args: list[str] | None = None) -> int:
 
     try:
         _add_nodes([name for name in own.cameras.split(",") if name.strip()], nodes)
-        spin(nodes, start, nodes[0].on_callback_failed)
+        spin(nodes, start, nodes[0].on_callback_failed, nodes[0].parameters.executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (AopsamError, ParameterException, InvalidNamespaceException) as error:

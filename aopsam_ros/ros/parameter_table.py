@@ -65,6 +65,12 @@ FIXED: Mapping[str, OptionSpec] = {
         " empty, and ~/teach fills it; empty = what ~/teach adds is kept until cleanup",
     ),
     "autostart": _flag(False, "configure and activate at start"),
+    "executor": _text(
+        "single",
+        "what waits for messages: single, or events, rclpy's experimental executor, which needs"
+        " less of the processor, from ROS 2 Kilted on; read when the process starts",
+        ("single", "events"),
+    ),
 }
 CHANGEABLE: Mapping[str, OptionSpec] = {
     "target_frame": _text(

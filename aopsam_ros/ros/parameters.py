@@ -88,6 +88,18 @@ class Parameters:
         """Whether the node is to configure and activate itself."""
         return bool(self._value("autostart"))
 
+    @property
+    def executor(self) -> str:
+        """What is to wait for messages.
+
+        Raises:
+            OptionError: if there is no such executor.
+        """
+        name, choices = str(self._value("executor")), TABLE["executor"].choices
+        if name not in choices:
+            raise OptionError(f"executor '{name}' is not available: use {' or '.join(choices)}")
+        return name
+
     def startup(self) -> Startup:
         """Return what to configure with.
 

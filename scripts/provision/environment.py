@@ -55,8 +55,8 @@ def create(venv: Path, machine: Machine) -> None:
     made_for.write_text(key)
 
 
-def install(venv: Path, machine: Machine, folder: Path, groups: Sequence[str]) -> None:
-    """Install groups of requirements; with a sourced ROS only what it lacks."""
+def install(venv: Path, machine: Machine, folder: Path, groups: Sequence[str], ros: str) -> None:
+    """Install groups of requirements; with a sourced ROS only what it lacks, else `ros`'s."""
     if machine.has_system_ros:
         files = [folder / f"{group}.txt" for group in groups if group not in WHEELS_ONLY]
         arguments = missing_packages(venv, [name for file in files for name in _names(file)])
@@ -64,8 +64,15 @@ def install(venv: Path, machine: Machine, folder: Path, groups: Sequence[str]) -
             return
         arguments += _compatible_numpy(venv)
     else:
-        arguments = ["-c", str(folder / "constraints.txt")]
-        arguments += [text for group in groups for text in ("-r", str(folder / f"{group}.txt"))]
+        arguments = [
+            "-c",
+            str(folder / "constraints.txt"),
+            "-c",
+            str(folder / ros / "constraints.txt"),
+        ]
+        for group in groups:
+            owner = folder / ros if group in WHEELS_ONLY else folder
+            arguments += ["-r", str(owner / f"{group}.txt")]
     print(f"setup: install packages ({', '.join(groups)})", flush=True)
     # pip takes packages that it was killed in the middle of for whole: `create` starts anew then.
     installing = venv / STAMPS / "installing"

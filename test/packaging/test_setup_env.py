@@ -17,8 +17,8 @@ WHEELS = Machine("/usr/bin/python3", "3.11", "", ())
 # In place of scripts/setup_env.py: notes the steps, and fails where a test says so.
 STEPS = """
 import pathlib, sys
-step = " ".join(sys.argv[1:])
-stamps = pathlib.Path(".venv/.stamp")
+step = " ".join(sys.argv[1:]).replace("--ros=kilted ", "")
+stamps = pathlib.Path(".venv-kilted/.stamp" if "--ros=kilted" in sys.argv else ".venv/.stamp")
 if step == "create" and (stamps / "machine").exists():
     sys.exit(0)
 with open("steps", "a") as file:
@@ -31,7 +31,7 @@ if step == "create":
 """
 BASE = ["create", "install runtime colcon ros build", "build vision_msgs"]
 PACKAGE = ["build aopsam_ros"]
-GIVEN = ("EXTRAS", "PYTHON", "ARGS")  # make passes what it was given on, to tests as well
+GIVEN = ("EXTRAS", "PYTHON", "ARGS", "ROS")  # make passes what it was given on, to tests as well
 
 
 def finished(command, **settings):
@@ -78,9 +78,15 @@ def test_a_second_setup_does_nothing_but_add_an_extra(setup):
     assert setup() == []
 
 
+def test_each_ros_has_an_environment_of_its_own(setup):
+    assert setup("ROS=kilted") == setup() == [*BASE, *PACKAGE]
+    assert setup("ROS=kilted") == setup() == []
+
+
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
+        ("ROS=foxy", "unknown ROS foxy: there are jazzy kilted"),
         ("EXTRAS=gpu dev", "unknown EXTRAS gpu: there are bench dev"),
         ("PYTHON=no_python", "no_python not found: install Python"),
     ],
@@ -245,5 +251,5 @@ def test_only_an_interrupted_installation_is_not_believed(
     with monkeypatch.context() as patch:
         patch.setattr(environment, "run", fail)
         with pytest.raises(type(fault)):
-            environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"])
+            environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"], "jazzy")
     assert create() is made_anew

@@ -14,7 +14,8 @@ from aopsam_ros.geometry import MAX_SIDE
 from aopsam_ros.images.encodings import ENCODINGS, to_rgb
 from aopsam_ros.ros.messages import images
 from aopsam_ros.ros.messages.images import array_to_image
-from support.messages import raw_image
+from support.messages import compressed_image, image_of, raw_image
+from support.scenes import boxes_scene
 
 HEIGHT, WIDTH = 6, 8
 
@@ -262,3 +263,27 @@ def test_arrays_become_messages(pixels, encoding):
     assert isinstance(message.data, array.array) and message.data.typecode == "B"
     back = np.frombuffer(message.data, pixels.dtype).reshape(pixels.shape)
     np.testing.assert_array_equal(back, pixels)
+
+
+class Buffer:
+    """A `rosidl_buffer.Buffer` of ROS 2 Lyrical, as its Python binding has it."""
+
+    backend_type = "cuda"
+
+    def __init__(self, data):
+        self._data = bytes(data)
+
+    def __len__(self):
+        return len(self._data)
+
+    def to_bytes(self):
+        return self._data
+
+
+@pytest.mark.parametrize("kind", ["raw", "compressed"])
+def test_data_in_other_memory_are_copied(kind):
+    rgb = boxes_scene()
+    message = image_of(rgb) if kind == "raw" else compressed_image(rgb[:, :, ::-1], ".png")
+    fields = {name: getattr(message, name) for name in message.get_fields_and_field_types()}
+    elsewhere = SimpleNamespace(**{**fields, "data": Buffer(message.data)})
+    np.testing.assert_array_equal(to_rgb(elsewhere), rgb)

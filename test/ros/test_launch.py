@@ -38,7 +38,7 @@ def test_arguments_are_as_nav2s_and_described(name):
     assert all(argument.description for argument in arguments.values())
 
 
-OVERRIDES = ("engine", "model", "precision", "prompt_source", "image_transport")
+OVERRIDES = ("engine", "model", "precision", "prompt_source", "image_transport", "executor")
 OVERRIDES += ("tracking.enabled", "asf.time_budget_ms")
 
 

@@ -9,6 +9,7 @@ from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.geometry import check_size
+from aopsam_ros.images.encodings import host_data
 from aopsam_ros.space.boxes_3d import metres
 
 ENCODINGS: Mapping[str, np.dtype[Any]] = {
@@ -41,5 +42,5 @@ def depth_to_metres(message: Image) -> NDArray[np.float32]:
         )
     stored = kind.newbyteorder(">" if message.is_bigendian else "<")
     shape, strides = (message.height, message.width), (message.step, kind.itemsize)
-    pixels: NDArray[Any] = np.ndarray(shape, stored, buffer=message.data, strides=strides)
+    pixels: NDArray[Any] = np.ndarray(shape, stored, buffer=host_data(message), strides=strides)
     return metres(pixels.astype(kind, copy=False))

@@ -31,7 +31,7 @@ class WorkerService:
 
     The callback is a coroutine: it hands the request to a worker's thread and gives the executor
     back until the answer is there. It therefore has a callback group of its own, and wakes the
-    executor by a guard condition.
+    executor, which a guard condition cannot do for the one of events.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class WorkerService:
         self._worker: NewestWorker[Any] | None = None
         self._respond: Callable[[Any], Any] | None = None
         self._waiting: list[_Waiting] = []
-        self._wake = node.create_guard_condition(lambda: None)
+        self._node = node
         group = ReentrantCallbackGroup()
         node.create_service(kind, name, self._on_request, callback_group=group)
 
@@ -91,7 +91,9 @@ class WorkerService:
         except Exception as error:
             self._on_failure(f"a request failed: {traceback.format_exc()}")
             self._refuse(waiting, repr(error))
-        self._wake.trigger()
+        executor = self._node.executor
+        if executor is not None:
+            executor.wake()
 
     def _refuse(self, waiting: _Waiting, reason: str) -> None:
         if not waiting.answer.done():
