@@ -90,7 +90,7 @@ def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
         return SingleThreadedExecutor()
     # Jazzy's newer releases have one, too, which does not wait for coroutines: requests would have
     # no answer. They lack this module.
-    if importlib.util.find_spec("rclpy.endpoint_info") is None:
+    if importlib.util.find_spec("rclpy.subscription_content_filter_options") is None:
         raise OptionError("executor 'events' needs the rclpy of ROS 2 Kilted or later")
     return importlib.import_module("rclpy.experimental").EventsExecutor()
 
@@ -110,9 +110,11 @@ def spin(
         for node in nodes:
             executor.add_node(node)
         start()
+        once = executor.spin_once
+        wait = functools.partial(once, EVENTS_S) if kind == "events" else once
         while rclpy.ok():
             try:
-                executor.spin_once(timeout_sec=EVENTS_S if kind == "events" else None)
+                wait()
             except ExternalShutdownException:
                 return
             except Exception:

@@ -10,7 +10,7 @@ from support.live import TIMEOUT_S
 from support.messages import image_of
 from support.scenes import boxes_scene
 
-HAS_EVENTS = importlib.util.find_spec("rclpy.endpoint_info") is not None
+HAS_EVENTS = importlib.util.find_spec("rclpy.subscription_content_filter_options") is not None
 
 
 @pytest.mark.skipif(not HAS_EVENTS, reason="this rclpy has none")
