@@ -247,6 +247,7 @@ def test_the_recording_holds_everything_as_it_was_on_the_wire(recorded):
     assert counts["/image"] == counts["/camera_info"] == 6
     topics = ("masks", "prompts", "overlay", "outlines", "detections", "labels")
     assert counts.keys() >= {"/diagnostics", *(f"/aopsam/{topic}" for topic in topics)}
+    assert counts.pop("/aopsam/target", 0) == 0  # nothing is followed
     assert min(counts.values()) >= 1
     assert "/aopsam/points" not in counts  # nobody asks for depth
 
