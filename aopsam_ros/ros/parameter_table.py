@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from aopsam_ros.engines.base import AUTO
@@ -275,7 +275,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         segment_timeout_ms=values["segment.timeout_ms"],
         segment_session_s=values["segment.session_s"],
         target_frame=values["target_frame"],
-        labels=LabelOptions(**_group(values, "labels")),
+        labels=LabelOptions(*(values[f"labels.{field.name}"] for field in fields(LabelOptions))),
     )
 
 

@@ -27,6 +27,7 @@ from aopsam_ros.bundle.loading import (
     Bundle,
     load_bundle,
 )
+from aopsam_ros.bundle.signatures import HAS_MASK_INPUT, MASK_INPUT
 from aopsam_ros.commands.arguments import engine_options
 from aopsam_ros.engines.base import Engine, all_logits
 from aopsam_ros.engines.registry import create_engine
@@ -101,7 +102,12 @@ def decoder_multiplications(
 
     Where the decoder is in parts, what all prompts of an image share is left out.
     """
-    arrays = {"embedding": embedding, "point_coords": points, "point_labels": labels}
+    count, side = len(points), bundle.low_res_mask_size
+    no_masks = {
+        MASK_INPUT: np.zeros((count, 1, side, side), np.float32),
+        HAS_MASK_INPUT: np.zeros(count, np.float32),
+    }
+    arrays = {"embedding": embedding, "point_coords": points, "point_labels": labels, **no_masks}
     if not bundle.split_graphs:
         return count_multiplications(bundle.graphs[DECODER].read(), arrays)[0]
     total = 0

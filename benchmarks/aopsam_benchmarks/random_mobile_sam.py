@@ -85,13 +85,13 @@ def spread_predicted_iou(model: MobileSam, rgb: np.ndarray) -> Tensor:
     """Scale the last layer of the IoU head, so that thresholds in 0-1 separate masks.
 
     Returns:
-        predicted IoU of a small grid's masks, `[N, 3]`.
+        predicted IoU of the three masks of each point of a small grid, `[N, 3]`.
     """
     image = preprocess(rgb, model.image_size, MEAN, STD)
     points = image.geometry.to_resized(grid_points(SAMPLE_SIDE, *rgb.shape[:2]))
     embedding = model.image_encoder(torch.from_numpy(image.tensor))
     prompts = torch.from_numpy(points).unsqueeze(1), torch.ones(len(points), 1)
-    before = PointDecoder(model)(embedding, *prompts)[1]
+    before = PointDecoder(model)(embedding, *prompts)[1][:, 1:]  # without SAM's single mask
     factor = IOU_DEVIATION / before.std()
     last = model.mask_decoder.iou_prediction_head.layers[-1]
     last.weight.data *= factor

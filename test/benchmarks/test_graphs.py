@@ -44,7 +44,8 @@ def test_what_the_prompts_of_an_image_share_does_not_count():
     one, four = "decoder, 1 at once", "decoder, 4 at once"
     assert parts[four].count() == 4 * parts[one].count() > 0
     shared = whole[one].count() - parts[one].count()
-    assert shared == whole[four].count() - parts[four].count() > 0
+    # The whole decoder also reads a mask to start from for each prompt.
+    assert 0 < shared < whole[four].count() - parts[four].count() < 4 * shared
 
 
 def test_rows_are_medians_of_what_pyperf_measured_beside_their_floors(tmp_path):

@@ -159,7 +159,7 @@ def test_a_request_that_breaks_is_answered(faulty):
     back_to_the_start(faulty)
     faulty.activate()
     request = Segment.Request(points=[64.0, 64.0], image=GOOD)
-    for fault in ("Segmenter.encode:OverflowError", "SegmentService._hand_over:RuntimeError"):
+    for fault in ("Segmenter.encode:OverflowError", "NewestWorker.submit:RuntimeError"):
         assert faulty.set(fault=fault) == []
         answer = faulty.call(Segment, "segment", request)
         assert not answer.success

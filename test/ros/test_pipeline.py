@@ -231,7 +231,7 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
 def test_an_error_ends_the_frame_and_not_the_thread(parts, monkeypatch, error):
     options, failed = parts.pipeline.segmenter.options, threading.Event()
 
-    def fail(rgb, options, boxes):
+    def fail(rgb, options, boxes, **_):
         failed.set()
         raise error
 
