@@ -30,7 +30,7 @@ def test_masks_are_those_of_the_image_and_carry_its_header(active):
 
 
 def test_all_topics_answer_with_the_images_header(active):
-    for topic in TOPICS:
+    for topic in TOPICS.keys() - {"target"}:  # nothing is followed
         message = active.answer(GOOD, topic)
         headers = [message.header] if hasattr(message, "header") else []
         headers += [marker.header for marker in getattr(message, "markers", [])]

@@ -28,8 +28,7 @@ from support.messages import stamp_of
 
 TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
 RETRY_S = 5.0
-ON_REQUEST = (*DEPTH_TOPICS, "target")  # of which an image alone brings no message
-TOPICS = {name: kind for name, (kind, _) in publishers.TOPICS.items() if name not in ON_REQUEST}
+TOPICS = {name: kind for name, (kind, _) in publishers.TOPICS.items() if name not in DEPTH_TOPICS}
 # What `ros2 launch` does, which is in a package of its own.
 RUN_LAUNCH_FILE = """
 import sys
