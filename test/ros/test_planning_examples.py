@@ -165,7 +165,7 @@ def planned(recording, tmp_path_factory):
     finally:
         for process in started:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
         claim.close()
     logs = "".join(file.read_text() for file in folder.glob("*.log"))
     assert done.returncode == 0 and "Traceback" not in logs, done.stderr + logs
