@@ -21,7 +21,9 @@ from aopsam_ros.user_folders import user_data
 
 BUNDLE_FILE = "bundle.yaml"
 ENCODER, PREDICTOR, DECODER = "encoder", "prompt_predictor", "mask_decoder"
-GRAPHS = (ENCODER, PREDICTOR, DECODER)
+LABELLER = "labeller"
+GRAPHS = (ENCODER, PREDICTOR, DECODER, LABELLER)
+OPTIONAL_GRAPHS = (PREDICTOR, LABELLER)
 PREDICTOR_INPUTS = ("image", "embedding")
 # The decoder in three parts, for engines that gain by it; see `split_signature`.
 SPLIT = FRAME_PART, PROMPT_PART, MASK_PART = "decoder_frame", "decoder_prompts", "decoder_masks"
@@ -62,6 +64,15 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class LabellerSizes:
+    """What the graph `labeller` takes, of each mask, and gives."""
+
+    takes: str  # "crops", of the image, or "features", the mean of the semantic map in the mask
+    input_size: int  # side of crops, pixels, or D of features
+    embedding_size: int
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale."""
 
@@ -81,7 +92,7 @@ class Bundle:
     low_res_mask_size: int
     confidence_map_size: int  # side of the map, cells; 0 without a prompt predictor
     stability_offset: float
-    graphs: Mapping[str, Graph]  # encoder, prompt predictor (optional) and mask decoder, in 32 bits
+    graphs: Mapping[str, Graph]  # of `GRAPHS`, in 32 bits
     mixed_graphs: Mapping[str, Graph]  # the same graphs in mixed precision, may be empty
     split_graphs: Mapping[str, Graph]  # the decoder in three parts, may be empty
     int8_graphs: Mapping[str, Graph]  # the encoder in 8 bits, may be empty
@@ -93,6 +104,7 @@ class Bundle:
     prompter: str = ""  # model whose prompts these are, name and version; "": this one
     # what masks are scored by whose prompts have a predicted box; None: by predicted IoU
     score_weights: ScoreWeights | None = None
+    labeller: LabellerSizes | None = None  # None: there is no such graph
 
     @property
     def all_graphs(self) -> list[Graph]:
@@ -213,6 +225,7 @@ def _parse(fields: Fields) -> Bundle:
         int8_graphs=_graphs(fields, "int8_graphs", (ENCODER,)),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
         score_weights=_score_weights(fields),
+        labeller=_labeller(fields) if LABELLER in graphs else None,
     )
     for group in SOURCE_GROUPS:
         bundle.options(group)  # a wrong default is the bundle's fault: say so now
@@ -225,6 +238,15 @@ def _score_weights(fields: Fields) -> ScoreWeights | None:
     inner = Fields(fields.file, fields.any("score_weights"), "score_weights")
     names = [field.name for field in dataclasses.fields(ScoreWeights)]
     return ScoreWeights(**{name: inner.number(name, -1e3, 1e3, 0.0) for name in names})
+
+
+def _labeller(fields: Fields) -> LabellerSizes:
+    inner, kinds = Fields(fields.file, fields.any(LABELLER), LABELLER), ("crops", "features")
+    takes = inner.text("input")
+    if takes not in kinds:
+        raise inner.error("input", " or ".join(kinds), takes)
+    sizes = (inner.integer(name, 1, 1 << 16) for name in ("input_size", "embedding_size"))
+    return LabellerSizes(takes, *sizes)
 
 
 def _divisibility(fields: Fields, image_size: int) -> int:
@@ -245,17 +267,14 @@ def _resize(fields: Fields) -> Resize:
 
 
 def _graphs(fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:
-    """Read the files listed at `key`; only the prompt predictor may be missing.
-
-    Only `graphs` must be there.
-    """
+    """Read the files listed at `key`; only `graphs`, and what is not optional, must be there."""
     graphs: dict[str, Graph] = {}
     if key != "graphs" and fields.any(key) is None:
         return graphs
     entries = Fields(fields.file, fields.any(key), key)
     for name in names:
-        if name == PREDICTOR and entries.any(name) is None:
-            continue  # grids and boxes need none
+        if name in OPTIONAL_GRAPHS and entries.any(name) is None:
+            continue
         entry = Fields(fields.file, entries.any(name), f"{key}.{name}")
         file, digest = entry.text("file"), entry.text("sha256")
         # Only a plain name: nothing outside the bundle's folder is ever opened.

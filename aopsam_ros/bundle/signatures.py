@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.errors import BundleError, InferenceError
 
 Shape = tuple["int | None", ...]  # None: any size
@@ -16,8 +16,8 @@ Shapes = Mapping[str, Shape]
 Described = Mapping[str, tuple[str, Sequence[object]]]
 
 MASKS = 3  # a prompt's alternatives; a decoder may give SAM's single mask before them
-IOU, LOGITS, SEMANTIC_MAP, EXTENT_MAP = (
-    "predicted_iou", "low_res_logits", "semantic_map", "extent_map",
+IOU, LOGITS, SEMANTIC_MAP, EXTENT_MAP, LABEL_EMBEDDING = (
+    "predicted_iou", "low_res_logits", "semantic_map", "extent_map", "label_embedding",
 )  # fmt: skip
 MASK_INPUT, HAS_MASK_INPUT = "mask_input", "has_mask_input"
 POINTS: Shapes = {"point_coords": (None, None, 2), "point_labels": (None, None)}
@@ -47,7 +47,7 @@ def signatures(bundle: Bundle, num_masks: int = MASKS) -> dict[str, Signature]:
     semantic = bundle.image_size // SEMANTIC_STRIDE
     cells, side = bundle.confidence_map_size, bundle.low_res_mask_size
     known: Shapes = {"image": image, "embedding": bundle.embedding_shape}
-    return {
+    known_graphs = {
         ENCODER: Signature(
             {"image": image},
             {"embedding": bundle.embedding_shape},
@@ -64,6 +64,14 @@ def signatures(bundle: Bundle, num_masks: int = MASKS) -> dict[str, Signature]:
             optional_inputs={MASK_INPUT: (None, 1, side, side), HAS_MASK_INPUT: (None,)},
         ),
     }
+    labeller = bundle.labeller
+    if labeller is not None:
+        size = labeller.input_size
+        of_mask: Shape = (3, size, size) if labeller.takes == "crops" else (size,)
+        known_graphs[LABELLER] = Signature(
+            {labeller.takes: (None, *of_mask)}, {LABEL_EMBEDDING: (None, labeller.embedding_size)}
+        )
+    return known_graphs
 
 
 def signature_of(

@@ -143,6 +143,17 @@ class Engine(Protocol):
             mask_input: logits to begin with, `[N, 1, side, side]`, such as a mask of the last call.
         """
 
+    def embed_masks(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the bundle's `labeller`, which is loaded by the first call.
+
+        Args:
+            inputs: of N masks, at most 32: crops `[N, 3, L, L]`, RGB 0 to 255, or features
+                `[N, D]`, of unit length, as the bundle says.
+
+        Returns:
+            `[N, E]`, in the space of text embeddings.
+        """
+
     def close(self) -> None:
         """Free everything; the engine cannot be used afterwards."""
 

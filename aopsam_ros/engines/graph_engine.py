@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, PREDICTOR, Bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import (
     EXTENT_MAP,
     IOU,
+    LABEL_EMBEDDING,
     LOGITS,
     MASK_INPUT,
     SEMANTIC_MAP,
@@ -84,7 +85,7 @@ class GraphEngine(ABC):
     def _needed(self, in_parts: bool) -> list[str]:
         """Return the graphs to begin with: the decoder whole, or in parts where there are any."""
         parts = self._bundle.split_graphs
-        left_out = [DECODER] if in_parts and parts else [*parts]
+        left_out = [LABELLER, DECODER] if in_parts and parts else [LABELLER, *parts]
         return [name for name in self._files if name not in left_out]
 
     def _check(
@@ -127,7 +128,7 @@ class GraphEngine(ABC):
     @property
     def accepts_mask_input(self) -> bool:
         """See `Engine`; only the whole decoder does, which is loaded now."""
-        return MASK_INPUT in self._whole_decoder().inputs
+        return MASK_INPUT in self._signature(DECODER).inputs
 
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> EncodedImage:
         """See `Engine`."""
@@ -180,7 +181,7 @@ class GraphEngine(ABC):
                 embedding = self._to_host(handle.embedding)
                 handle.frame = self._split.encode_frame(embedding, handle.area)
             return self._split.decode(handle.frame, coords, labels)
-        signature = self._whole_decoder()
+        signature = self._signature(DECODER)
         is_square = handle.area.rows == handle.area.columns == handle.area.square
         inputs = {
             "embedding": handle.embedding if is_square else self.embedding(handle),
@@ -191,6 +192,13 @@ class GraphEngine(ABC):
         sizes = {name: (count, *shape[1:]) for name, shape in signature.outputs.items()}
         found = self._answer(DECODER, inputs, sizes)
         return DecodedOnHost(found[LOGITS], found[IOU])
+
+    def embed_masks(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine`."""
+        signature = self._signature(LABELLER)
+        sizes = {name: (len(inputs), *shape[1:]) for name, shape in signature.outputs.items()}
+        given = dict.fromkeys(signature.inputs, inputs)
+        return self._answer(LABELLER, given, sizes)[LABEL_EMBEDDING]
 
     def run_graph(self, graph: str, inputs: Arrays) -> Arrays:
         """Run one of the loaded graphs by itself, from arrays to arrays of any size.
@@ -211,11 +219,11 @@ class GraphEngine(ABC):
         """See `Engine`."""
         self._graphs.clear()
 
-    def _whole_decoder(self) -> Signature:
-        """Return the whole decoder's signature; one in parts needs it only for mask inputs."""
-        if DECODER not in self._signatures:
-            self._load([DECODER])
-        return self._signatures[DECODER]
+    def _signature(self, graph: str) -> Signature:
+        """Return a whole graph's signature; what few need is loaded now."""
+        if graph not in self._signatures:
+            self._load([graph])
+        return self._signatures[graph]
 
     def _answer(
         self, graph: str, inputs: Mapping[str, Any], sizes: Shapes

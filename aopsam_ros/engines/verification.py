@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, LABELLER, PREDICTOR, Bundle
+from aopsam_ros.bundle.signatures import signatures
 from aopsam_ros.engines.base import Engine, all_logits
 from aopsam_ros.errors import VerificationError
 
@@ -44,8 +45,9 @@ def sample_inputs(bundle: Bundle) -> dict[str, list[dict[str, NDArray[np.float32
 
     Returns:
         Graph to its samples, input name to float32 array, but for the embedding: one image for the
-        encoder and the predictor (only where the bundle has one), for the decoder several batches
-        of prompts that differ in their number and in their points, half of them with a mask input.
+        encoder and the predictor, for the decoder several batches of prompts that differ in their
+        number and in their points, half of them with a mask input, and two masks for the labeller;
+        only of graphs that the bundle has.
     """
     rng = np.random.default_rng(0)
     image = {"image": _smooth_image(bundle.image_size, rng)}
@@ -55,6 +57,10 @@ def sample_inputs(bundle: Bundle) -> dict[str, list[dict[str, NDArray[np.float32
     samples = {ENCODER: [image], DECODER: prompts}
     if PREDICTOR in bundle.graphs:
         samples[PREDICTOR] = [image]
+    if bundle.labeller is not None:
+        ((name, shape),) = signatures(bundle)[LABELLER].inputs.items()
+        masks = rng.uniform(0.0, 255.0, (2, *(size or 0 for size in shape[1:])))
+        samples[LABELLER] = [{name: masks.astype(np.float32)}]
     return samples
 
 

@@ -10,7 +10,6 @@ from scipy.cluster.vq import kmeans2
 
 from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelSet, checked_name
 from aopsam_ros.labels.labeller import SemanticEncoder
-from aopsam_ros.labels.pooling import pool_masks
 from aopsam_ros.labels.thresholds import fit_thresholds
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.prompting.features import unit_length
@@ -43,7 +42,7 @@ class Examples:
             InferenceError: if a graph fails.
         """
         crops = [crop_of(mask) for _, mask in named]
-        self._features += list(pool_masks(crops, self._encoder.features(rgb, frame)))
+        self._features += list(self._encoder.features(rgb, frame, crops))
         self._names += [checked_name(name) for name, _ in named]
         self._image_of += [self._images] * len(named)
         self._images += 1

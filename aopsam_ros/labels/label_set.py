@@ -6,8 +6,10 @@ import hashlib
 import io
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -16,8 +18,10 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.fields import Fields
 from aopsam_ros.errors import BundleError, InputError
 from aopsam_ros.images.files import read_bytes, write_bytes
+from aopsam_ros.prompting.features import unit_length
 
 LABELS_FILE = "labels.yaml"
+TEXT_SUFFIX = ".npz"  # of a file of text embeddings
 NEAREST = 3  # prototypes of a label that a mask is compared with: its nearest ones
 MOST_PROTOTYPES = 64  # of one label; further ones take the place of the oldest
 MOST_LABELS = 4096
@@ -74,6 +78,24 @@ class LabelSet:
         own = np.flatnonzero(label_of == place)
         kept = np.setdiff1d(np.arange(len(label_of)), own[:-MOST_PROTOTYPES])
         return replace(self, names=names, prototypes=prototypes[kept], label_of=label_of[kept])
+
+    def only(self, names: Sequence[str]) -> LabelSet:
+        """Return the set with some of its labels; no names: with all.
+
+        Raises:
+            InputError: if it lacks one.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise InputError(f"no label {', '.join(missing)} among {len(self.names)}")
+        if not names:
+            return self
+        places = np.array([self.names.index(name) for name in names])
+        kept = np.isin(self.label_of, places)
+        label_of = (self.label_of[kept][:, None] == places).argmax(axis=1)
+        return replace(
+            self, names=tuple(names), prototypes=self.prototypes[kept], label_of=label_of
+        )
 
     def count(self, name: str) -> int:
         """Count a label's prototypes."""
@@ -172,6 +194,27 @@ def load_label_set(folder: Path) -> LabelSet:
         raise InputError(str(error)) from None
 
 
+def load_text_embeddings(file: Path) -> LabelSet:
+    """Read names and their embeddings by a text encoder: a label set without thresholds.
+
+    Args:
+        file: .npz with `names` `[n]`, text, and `embeddings` `[n, E]`, float32.
+
+    Raises:
+        InputError: if it is missing or malformed.
+    """
+    names, embeddings = _read_arrays(file, {"names": np.str_, "embeddings": np.float32})
+    fits = embeddings.ndim == 2 and names.shape == (len(embeddings),) and len(names) <= MOST_LABELS
+    if not fits or not np.isfinite(embeddings).all():
+        raise InputError(
+            f"{file}: embeddings must be finite [n, E], and names [n], at most {MOST_LABELS}"
+        )
+    texts = tuple(map(checked_name, names.tolist()))
+    if len(set(texts)) != len(texts):
+        raise InputError(f"{file}: names are not all different")
+    return LabelSet("", texts, unit_length(embeddings), np.arange(len(texts)), 0.0, 0.0)
+
+
 def checked_name(name: str) -> str:
     """Return a label without spaces around it.
 
@@ -195,20 +238,27 @@ def _names(fields: Fields) -> tuple[str, ...]:
 def _read_archive(
     path: Path, digest: str, labels: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES} bytes")
-    content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(f"{path}: damaged, its sha256 is not the one in {LABELS_FILE}")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            prototypes = np.asarray(archive["prototypes"], np.float32)
-            label_of = np.asarray(archive["label_of"], np.int64)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an archive of prototypes ({error})") from None
+    types = {"prototypes": np.float32, "label_of": np.int64}
+    prototypes, label_of = _read_arrays(path, types, digest)
     fits = prototypes.ndim == 2 and label_of.shape == (len(prototypes),)
     if not fits or not np.isfinite(prototypes).all():
         raise InputError(f"{path}: prototypes must be finite [P, D], and label_of [P]")
     if len(label_of) and not 0 <= label_of.min() <= label_of.max() < labels:
         raise InputError(f"{path}: a prototype's label is not one of the {labels} names")
     return prototypes, label_of
+
+
+def _read_arrays(path: Path, types: Mapping[str, type], digest: str = "") -> list[NDArray[Any]]:
+    """Read arrays of an archive by name, as these types; its sha256 is checked where given."""
+    if path.is_file() and path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES} bytes")
+    content = read_bytes(path)
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{path}: damaged, its sha256 is not the one in {LABELS_FILE}")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return [np.asarray(archive[name], kind) for name, kind in types.items()]
+    except (
+        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
+        raise InputError(f"{path}: not an archive of {', '.join(types)} ({error})") from None

@@ -52,6 +52,7 @@ from aopsam_ros.srv import Teach
 
 if TYPE_CHECKING:
     from aopsam_ros.labels.labeller import Labeller
+    from aopsam_ros.ros.parameter_table import Startup
 
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
@@ -173,10 +174,10 @@ class AopsamNode(LifecycleNode):
             boxes_topic,
             workers,
             turns,
-            functools.partial(_open_labeller, segmenter, engine, startup.labels_file),
+            functools.partial(_open_labeller, segmenter, engine, startup),
         )
         try:
-            if startup.labels_file:
+            if startup.labels_file or startup.labels_names:
                 with turns or contextlib.nullcontext():
                     pipeline.make_labeller()
         except BaseException:
@@ -332,10 +333,13 @@ class AopsamNode(LifecycleNode):
         )
 
 
-def _open_labeller(segmenter: Segmenter, engine: EngineOptions, folder: str) -> "Labeller":
+def _open_labeller(segmenter: Segmenter, engine: EngineOptions, startup: "Startup") -> "Labeller":
     from aopsam_ros.labels.labeller import open_labeller  # only where labels are wanted
 
-    return open_labeller(segmenter, engine, Path(folder) if folder else None)
+    folder, names = startup.labels_file, startup.labels_names.split(",")
+    return open_labeller(
+        segmenter, engine, Path(folder) if folder else None, [n.strip() for n in names if n.strip()]
+    )
 
 
 def _teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:

@@ -62,7 +62,12 @@ FIXED: Mapping[str, OptionSpec] = {
     "labels.file": _text(
         "",
         "folder of a label set, from `aopsam labels`, whose labels masks get; a new folder begins"
-        " empty, and ~/teach fills it; empty = what ~/teach adds is kept until cleanup",
+        " empty, and ~/teach fills it; empty = what ~/teach adds is kept until cleanup. Or a .npz"
+        " of text embeddings, for a bundle with a labeller",
+    ),
+    "labels.names": _text(
+        "",
+        "which labels of labels.file are used, separated by commas, as mug, door; empty = all",
     ),
     "autostart": _flag(False, "configure and activate at start"),
     "executor": _text(
@@ -196,6 +201,7 @@ class Startup:
     workers: int
     image_transport: str
     labels_file: str  # the parameter `labels.file`
+    labels_names: str  # likewise
 
 
 @dataclass(frozen=True)

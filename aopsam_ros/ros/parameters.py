@@ -111,8 +111,10 @@ class Parameters:
             raise OptionError(
                 f"image_transport '{transport}' is not available: use {' or '.join(choices)}"
             )
-        names = {field.name: field.name for field in dataclasses.fields(Startup)}
-        names["labels_file"] = "labels.file"
+        names = {
+            field.name: field.name.replace("labels_", "labels.")
+            for field in dataclasses.fields(Startup)
+        }
         return Startup(**{field: self._value(name) for field, name in names.items()})
 
     def configuration(self) -> Configuration:

@@ -18,6 +18,7 @@ from support.tiny_bundle import (
     TOLERANCES,
     edit,
     image_predictor,
+    labeller,
     prompts,
     with_mask_input,
     with_semantic_map,
@@ -118,6 +119,39 @@ def test_a_prompt_begins_with_a_mask(complete, start):
 def test_verification_covers_them(complete, start):
     found = answers(start(complete), sample_inputs(complete))
     assert {"semantic_map", "extent_map", "predicted_iou of 1 x 1 points and masks"} <= set(found)
+
+
+@pytest.mark.parametrize("sizes", [tiny_bundle.CROPS, tiny_bundle.FEATURES])
+def test_a_labeller_is_loaded_when_it_is_used(tmp_path, start, sizes):
+    models = {"labeller": labeller(sizes["input"])}
+    folder = write_tiny_bundle(tmp_path / "b", models, labeller=sizes)
+    engine = start(load_bundle(folder))
+    (sample,) = sample_inputs(load_bundle(folder))["labeller"]
+    ((name, inputs),) = sample.items()
+    wanted = inputs.mean((2, 3)) if name == "crops" else inputs[:, [2, 0, 1]]
+    np.testing.assert_allclose(engine.embed_masks(inputs), wanted, rtol=1e-5)
+    np.testing.assert_allclose(engine.embed_masks(inputs[1:]), wanted[1:], rtol=1e-5)
+    engine.decode(engine.encode(IMAGE), *PROMPTS)  # the other graphs go on
+    (folder / "labeller.onnx").write_bytes(b"")
+    engine = start(load_bundle(folder))  # nobody has asked for labels yet
+    with pytest.raises(BundleError, match=r"labeller\.onnx.*sha256"):
+        engine.embed_masks(inputs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"labeller": None}, "labeller must be a mapping"),
+        ({"labeller": {**tiny_bundle.CROPS, "input": "image"}}, "input must be crops or features"),
+        ({"labeller": {"input": "crops", "input_size": 16}}, r"labeller\.embedding_size"),
+        ({"labeller": {**tiny_bundle.CROPS, "input_size": 8}}, "crops has shape"),
+        ({"labeller": tiny_bundle.FEATURES}, "inputs are crops, but must be features"),
+    ],
+)
+def test_a_labeller_that_is_not_what_bundle_yaml_says_is_refused(tmp_path, changes, reason):
+    folder = write_tiny_bundle(tmp_path / "b", {"labeller": labeller("crops")}, **changes)
+    with pytest.raises(BundleError, match=reason):
+        OnnxRuntimeEngine(load_bundle(folder), OPTIONS).embed_masks(np.zeros((1, 3, 16, 16)))
 
 
 @pytest.mark.parametrize("is_per_mask", [False, True], ids=["of prompts", "of masks"])

@@ -13,6 +13,7 @@ from aopsam_ros.labels.label_set import (
     LabelOptions,
     LabelSet,
     load_label_set,
+    load_text_embeddings,
 )
 from aopsam_ros.labels.thresholds import fit_thresholds
 
@@ -110,6 +111,26 @@ def test_objects_in_an_archive_are_not_unpickled(labels, tmp_path):
     change(tmp_path, prototypes={"file": archive.name, "sha256": digest})
     with pytest.raises(InputError, match="not an archive of prototypes"):
         load_label_set(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"names": ["a"]}, "not an archive of names, embeddings"),
+        ({"names": ["a", "b"], "embeddings": np.eye(3)}, "embeddings must be finite"),
+        ({"names": ["a"], "embeddings": [[np.nan]]}, "embeddings must be finite"),
+        ({"names": ["a", " a"], "embeddings": np.eye(2)}, "names are not all different"),
+        ({"names": [""], "embeddings": np.eye(1)}, "a label is 1 to 64 printable characters"),
+        ({"names": np.array([{}]), "embeddings": np.eye(1)}, "not an archive"),
+        (None, "not an archive"),
+    ],
+)
+def test_malformed_text_embeddings_are_refused(tmp_path, arrays, reason):
+    file = tmp_path / "text.npz"
+    with file.open("wb") as opened:
+        np.savez(opened, **arrays) if arrays else np.save(opened, np.eye(2))
+    with pytest.raises(InputError, match=reason):
+        load_text_embeddings(file)
 
 
 def test_thresholds_part_right_labels_from_wrong_ones():

@@ -12,11 +12,12 @@ from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet, load_label_set
 from aopsam_ros.labels.labeller import open_labeller
-from aopsam_ros.labels.pooling import pool_masks
+from aopsam_ros.labels.pooling import crop_images, pool_masks
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.segmentation.segmenter import Segmenter
+from support import tiny_bundle
 from support.scenes import boxes_scene, draw_ellipses, iou, write_json, write_label_maps
 
 CPU = EngineOptions(engine="onnxruntime", threads=1)
@@ -61,6 +62,18 @@ def test_pooling_is_the_mean_over_a_masks_pixels():
     np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean), atol=1e-6)
 
 
+def test_crops_are_squares_around_masks_inside_the_image():
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    masks = np.zeros((3, 40, 60), bool)
+    masks[0, 10:14, 20:28] = True  # 8 x 4: the square has 2 more above and below
+    masks[1, 36:40, 52:60] = True  # at the edge: the square is moved inside
+    masks[2, 5:9] = True  # wider than the image is high: what there is
+    crops = crop_images(rgb, [crop_of(mask) for mask in masks], 8)
+    np.testing.assert_array_equal(crops[0], rgb[8:16, 20:28].transpose(2, 0, 1))
+    np.testing.assert_array_equal(crops[1], rgb[32:40, 52:60].transpose(2, 0, 1))
+    np.testing.assert_allclose(crops[2].mean(), rgb.mean(), atol=2)
+
+
 def test_one_example_is_found_again_in_another_view_and_not_elsewhere(nano, coffee):
     labeller = open_labeller(nano, CPU, None)
     frame, found = segmented(nano, coffee)
@@ -91,6 +104,65 @@ def test_a_model_without_a_semantic_map_takes_nanos(tiny):
     labelled = labeller.label(rgb, frame, found, LabelOptions())
     assert [mask.label for mask in labelled.masks] == ["large", "small"]
     labeller.close()
+
+
+@pytest.fixture(params=["crops", "features"])
+def with_labeller(request, tmp_path):
+    """A segmenter whose bundle says in which colour a thing is."""
+    models = {
+        "labeller": tiny_bundle.labeller(request.param),
+        "encoder": tiny_bundle.with_semantic_map(tiny_bundle.encoder()),
+    }
+    sizes = {"crops": tiny_bundle.CROPS, "features": tiny_bundle.FEATURES}[request.param]
+    folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", models, labeller=sizes)
+    with Segmenter.from_bundle(folder, engine=CPU) as segmenter:
+        yield segmenter
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Text embeddings of the names of colours."""
+    file = tmp_path / "colours.npz"
+    np.savez(file, names=["red", "green", "blue"], embeddings=3 * np.eye(3) - 1)
+    return file
+
+
+def test_names_are_enough_where_a_bundle_has_a_labeller(with_labeller, colours):
+    rgb = boxes_scene()  # a green and a blue box
+    frame, found = segmented(with_labeller, rgb)
+
+    def labels(*names, **options):
+        labeller = open_labeller(with_labeller, CPU, colours, names)
+        labelled = labeller.label(rgb, frame, found, LabelOptions(**options))
+        return [mask.label for mask in labelled.masks]
+
+    assert labels() == ["blue", "green"]
+    assert labels("blue") == ["blue", ""]
+    assert labels(min_similarity=1.0) == ["", ""]
+    with pytest.raises(InputError, match="no label mauve among 3"):
+        open_labeller(with_labeller, CPU, colours, ["mauve", "red"])
+    with pytest.raises(InputError, match="need a label set, or text embeddings"):
+        open_labeller(with_labeller, CPU, None, ["red"])
+    with pytest.raises(InputError, match="take no examples"):
+        open_labeller(with_labeller, CPU, colours).teach("red", rgb, frame, found.masks[0])
+
+
+def test_examples_are_compared_in_the_labellers_space_too(with_labeller, tmp_path):
+    rgb, folder = boxes_scene(), tmp_path / "set"
+    labeller = open_labeller(with_labeller, CPU, folder)
+    frame, found = segmented(with_labeller, rgb)
+    for name, mask in zip(("grass", "sky"), found.masks, strict=True):
+        labeller.teach(name, rgb, frame, mask)
+    digest = with_labeller.bundle.graphs["labeller"].sha256[:12]
+    assert load_label_set(folder).features == f"tiny 1 {digest}"
+    some = open_labeller(with_labeller, CPU, folder, ["sky"])
+    labelled = some.label(rgb, frame, found, LabelOptions(min_similarity=0.99))
+    assert [mask.label for mask in labelled.masks] == ["", "sky"]
+
+
+def test_text_embeddings_need_a_labeller_of_their_size(tiny, colours):
+    with pytest.raises(InputError, match="prototypes of 3 numbers, not 320"):
+        open_labeller(tiny, CPU, colours)
 
 
 def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
@@ -128,7 +200,7 @@ def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, 
     masks = [crop_of(drawn == label) for label in (1, 3)]
     labeller = open_labeller(nano, CPU, tmp_path / "set")
     encoder = labeller._encoder
-    features = pool_masks(masks, encoder.features(rgb, nano.encode(rgb)))
+    features = encoder.features(rgb, nano.encode(rgb), masks)
     free = LabelOptions(min_similarity=0.0, margin=0.0)
     assert [name for name, _ in labels.nearest(features, free)] == ["red", "blue"]
     assert main(words) == 2  # a set that is there is not overwritten

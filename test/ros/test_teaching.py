@@ -1,9 +1,11 @@
 """~/teach over DDS: one click, and the masks of the next image carry the label."""
 
+import numpy as np
 import pytest
 from sensor_msgs.msg import RegionOfInterest
 
 from aopsam_ros.srv import Teach
+from support import tiny_bundle
 from support.messages import image_of
 from support.scenes import boxes_scene
 
@@ -69,3 +71,19 @@ def test_a_label_set_that_cannot_be_read_ends_configure_with_its_reason(active, 
     assert active.logged("not a label set")
     active.restore()
     assert [mask.label for mask in active.answer(STREAMED).masks] == ["", ""]
+
+
+def test_labels_by_their_names_alone(active, tmp_path):
+    """A bundle with a labeller, and embeddings of words that somebody made before."""
+    models = {"labeller": tiny_bundle.labeller("crops")}
+    folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", models, labeller=tiny_bundle.CROPS)
+    words = tmp_path / "colours.npz"
+    np.savez(words, names=["red", "green", "blue"], embeddings=3 * np.eye(3) - 1)
+    active.configure_anew(model=str(folder), labels__file=str(words), labels__names="green, blue")
+    assert [mask.label for mask in active.answer(STREAMED).masks] == ["blue", "green"]
+    response = teach(active, label="red", points=ON_FIRST)
+    assert not response.success and "take no examples" in response.message
+    active.clean_up()
+    active.set(labels__names="mauve")
+    assert not active.configure()
+    assert active.logged("no label mauve among 3")

@@ -105,6 +105,21 @@ def with_semantic_map(model):
     return model
 
 
+LABELLER = {"input_size": 3, "embedding_size": 3}  # what bundle.yaml says of these
+CROPS = {"input": "crops", **LABELLER, "input_size": 16}
+FEATURES = {"input": "features", **LABELLER}
+
+
+def labeller(takes):
+    """Embed a mask as the colour of its crop, or of its features: red, green and blue."""
+    output = "float[N, 3] label_embedding"
+    if takes == "crops":
+        text = "label_embedding = ReduceMean <axes = [2, 3], keepdims = 0>(crops)"
+        return model_of("float[N, 3, 16, 16] crops", output, text)
+    text = "label_embedding = Gather <axis = 1>(features, order)"  # the embedding's are green first
+    return model_of("float[N, 3] features", output, text, order=[2, 0, 1])
+
+
 def image_predictor():
     """Give the confidence of `prompt_predictor` without the embedding, and extents beside it.
 
@@ -186,7 +201,7 @@ def write_tiny_bundle(folder: Path, models=None, **changes) -> Path:
     """Write the bundle, with some graphs or fields of bundle.yaml replaced (None leaves it out)."""
     folder.mkdir(parents=True, exist_ok=True)
     graphs = {}
-    for name, make in GRAPHS.items():
+    for name, make in {**GRAPHS, **dict.fromkeys(models or {})}.items():
         graphs[name] = write_graph(folder, name, (models or {}).get(name) or make())
     fields = {
         "name": "tiny",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import (
     EXTENT_MAP,
     IOU,
+    LABEL_EMBEDDING,
     LOGITS,
     MASK_INPUT,
     SEMANTIC_MAP,
@@ -39,7 +40,7 @@ from aopsam_ros.geometry import Sides
 
 
 class TensorRtEngine:
-    """Three plans around one stream and buffers that are allocated once.
+    """Plans around one stream and buffers that are allocated once.
 
     An embedding's handle is the frame's number, valid until the next `encode`. Not safe for use by
     several threads at once, but any thread may call.
@@ -77,18 +78,18 @@ class TensorRtEngine:
             BundleError: if a graph is missing, altered, or of another signature.
         """
         self.has_predictor = PREDICTOR in bundle.graphs
-        self._frame = self._calls = 0
+        self._bundle, self._frame, self._calls = bundle, 0, 0
         self._graphs: dict[str, GraphRunner] = {}
         self.precisions: dict[str, Precision] = {}
         # First: where there is no GPU, this fails at once.
         self._gpu = Device() if gpu is None else gpu
         self._memory = Memory(self._gpu)
         try:
-            trt, cache = trt or TensorRt(), cache or EngineCache()
-            plans = Plans(bundle, trt, self._gpu, cache, options.precision, on_progress)
+            self._trt, cache = trt or TensorRt(), cache or EngineCache()
+            self._plans = Plans(bundle, self._trt, self._gpu, cache, options.precision, on_progress)
             for graph in bundle.graphs:
-                plan, self.precisions[graph] = plans.find(graph)
-                self._graphs[graph] = GraphRunner(trt, bundle, graph, plan, self._memory)
+                if graph != LABELLER:
+                    self._load(graph)
         except BaseException:
             self.close()
             raise
@@ -155,6 +156,15 @@ class TensorRtEngine:
         self._run(DECODER, {"point_coords": coords, "point_labels": labels, **masks})
         return DecodedOnGpu(self, self._calls, self._read(IOU, (count, self.num_masks)))
 
+    def embed_masks(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine`."""
+        if LABELLER not in self._graphs:
+            with _failures_named(LABELLER):
+                self._load(LABELLER)
+        signature = self._graphs[LABELLER].signature
+        self._run(LABELLER, dict.fromkeys(signature.inputs, inputs))
+        return self._read(LABEL_EMBEDDING, (len(inputs), *signature.outputs[LABEL_EMBEDDING][1:]))
+
     def close(self) -> None:
         """See `Engine`."""
         with contextlib.suppress(CudaError):  # it fails once the GPU has
@@ -182,6 +192,10 @@ class TensorRtEngine:
                 self._memory.stream.copy_out(buffer, row, mask * side * side)
             self._memory.stream.synchronize()
         return check_output(LOGITS, logits, logits.shape)
+
+    def _load(self, graph: str) -> None:
+        plan, self.precisions[graph] = self._plans.find(graph)
+        self._graphs[graph] = GraphRunner(self._trt, self._bundle, graph, plan, self._memory)
 
     def _run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> None:
         arrays = {n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()}
