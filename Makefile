@@ -52,7 +52,7 @@ WHEELS := $(wildcard requirements/$(ROS)/*.txt)
 GROUPS := $(addprefix $(STAMPS)/,$(sort $(EXTRAS)))
 # Folders whose files are linked into the environment one by one: an edit is live at once, only a
 # file that comes or goes needs a build.
-LINKED := aopsam_ros benchmarks bundles launch config rviz photographs
+LINKED := aopsam_ros benchmarks bundles launch config rviz photographs examples
 COMPILED := CMakeLists.txt package.xml $(wildcard msg/* srv/* scripts/cmake/*)
 
 .PHONY: always

@@ -7,20 +7,12 @@ import contextlib
 import sys
 
 import rclpy
+from rclpy.wait_for_message import wait_for_message
 from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.srv import Teach
 
 label, x, y = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-rclpy.init()
-node = rclpy.create_node("teach")
-client = node.create_client(Teach, "/aopsam/teach")
-if not client.wait_for_service(timeout_sec=10.0):
-    raise SystemExit("there is no /aopsam/teach: is the node running?")
-future = client.call_async(Teach.Request(label=label, points=[x, y]))
-rclpy.spin_until_future_complete(node, future, timeout_sec=10.0)
-if not (future.done() and future.result().success):
-    raise SystemExit(future.result().message if future.done() else "no answer")
 
 
 def on_detections(message: Detection2DArray) -> None:
@@ -31,6 +23,15 @@ def on_detections(message: Detection2DArray) -> None:
             print(f"{label} at ({place.x:.0f}, {place.y:.0f})", flush=True)
 
 
-node.create_subscription(Detection2DArray, "/aopsam/detections", on_detections, 1)
 with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
+    rclpy.init()
+    node = rclpy.create_node("teach")
+    wait_for_message(Detection2DArray, node, "/aopsam/detections")  # an image to click on
+    client = node.create_client(Teach, "/aopsam/teach")
+    client.wait_for_service()
+    future = client.call_async(Teach.Request(label=label, points=[x, y]))
+    rclpy.spin_until_future_complete(node, future)
+    if not future.result().success:
+        raise SystemExit(future.result().message)
+    node.create_subscription(Detection2DArray, "/aopsam/detections", on_detections, 1)
     rclpy.spin(node)

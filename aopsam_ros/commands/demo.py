@@ -1,7 +1,7 @@
-"""`aopsam demo`: the real lifecycle node, fed with photographs over DDS, and a report of it.
+"""`aopsam demo`: the real lifecycle node, fed with images over DDS, and a report of it.
 
-The node runs in its own process. This one plays the camera that publishes the photographs, collects
-the node's results and writes images, summary.json and index.html.
+The node runs in its own process. This one plays the camera, collects the node's results and writes
+images, summary.json and index.html. `--scene teach` adds a planner, which teaches a thing.
 """
 
 import argparse
@@ -10,21 +10,30 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from aopsam_ros.demo.photographs import read_folder
+from aopsam_ros.demo.photographs import MUG, Photograph, mug_views, read_folder
 from aopsam_ros.demo.processes import interrupts, unused_domain
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
 _DEFAULT_REPEAT = 12
+_SCENE_REPEAT = 4  # a view of a moving camera is there for less long
+_SHOWN_VIEWS = 8  # of a scene, in its report
 _LOCAL_DISCOVERY = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `aopsam demo` to its parser."""
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for the results")
-    parser.add_argument("--photos", type=Path, help="folder of photographs; default: the shipped")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--photos", type=Path, help="folder of photographs; default: the shipped")
+    shown.add_argument(
+        "--scene",
+        choices=("teach",),
+        help="a camera that moves around a mug; a planner teaches it by one click and finds it",
+    )
     parser.add_argument("--fps", type=float, default=10.0, help="the camera's rate (default 10)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--seconds", type=float, help="length of the whole stream")
@@ -52,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
     """
-    photographs = read_folder(arguments.photos or resource_folder("photographs"))
+    shipped, lesson = resource_folder("photographs"), MUG if arguments.scene else None
+    photographs = mug_views(shipped) if lesson else read_folder(arguments.photos or shipped)
     fps = _positive("--fps", arguments.fps)
     repeat = _frames_each(arguments, len(photographs))
     network = _network(arguments.domain_id)
@@ -65,12 +75,21 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.update({**large_message_environment(), **network})
     report.remove_report(arguments.out)
     plan = session.Plan(
-        arguments.out, photographs, fps, repeat, arguments.model, arguments.engine, arguments.record
+        arguments.out,
+        photographs,
+        fps,
+        repeat,
+        arguments.model,
+        arguments.engine,
+        arguments.record,
+        lesson,
     )
     try:
         with interrupts() as check:
             recording = session.record(plan, check)
-            summary = report.write_report(plan.out, recording, photographs)
+            shown = _evenly(photographs, recording.shown()) if lesson else photographs
+            texts = session.planner_texts(plan)
+            summary = report.write_report(plan.out, recording, shown, texts)
             check()
     except KeyboardInterrupt:
         print("interrupted; the node was ended", file=sys.stderr)
@@ -84,6 +103,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _evenly(photographs: Sequence[Photograph], names: Collection[str]) -> list[Photograph]:
+    """Return some of the photographs of these names, evenly spread."""
+    found = [photograph for photograph in photographs if photograph.name in names]
+    return found[:: max(1, round(len(found) / _SHOWN_VIEWS))]
+
+
 def _positive(name: str, value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"{name} has to be positive, not {value}")
@@ -95,7 +120,8 @@ def _frames_each(arguments: argparse.Namespace, photographs: int) -> int:
     if arguments.seconds is not None:
         frames = _positive("--seconds", arguments.seconds) * arguments.fps
         return max(1, round(frames / photographs))
-    repeat = _DEFAULT_REPEAT if arguments.repeat is None else arguments.repeat
+    default = _SCENE_REPEAT if arguments.scene else _DEFAULT_REPEAT
+    repeat = default if arguments.repeat is None else arguments.repeat
     return int(_positive("--repeat", repeat))
 
 

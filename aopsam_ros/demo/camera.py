@@ -36,17 +36,24 @@ def camera_info(width: int, height: int) -> CameraInfo:
 class PhotographCamera(Node):
     """Publishes every photograph `repeat` times, as `Image` and `CameraInfo` of the same stamp.
 
-    `on_frame` is called before each with its stamp (nanoseconds) and the photograph's name.
+    `on_frame` is called before each with its stamp (nanoseconds) and the photograph's name. The
+    first one is published until `may_move` returns True.
     """
 
-    def __init__(self, photographs: Sequence[Photograph], repeat: int, on_frame: OnFrame) -> None:
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        repeat: int,
+        on_frame: OnFrame,
+        may_move: Callable[[], bool] = lambda: True,
+    ) -> None:
         super().__init__("photograph_camera")
         # Reliable suits best-effort subscribers, too. The node takes the newest only, whatever the
         # depth; a recording is to get every frame.
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         self._images = self.create_publisher(Image, IMAGE_TOPIC, qos)
         self._infos = self.create_publisher(CameraInfo, INFO_TOPIC, qos)
-        self._frames = _frames(photographs, repeat)
+        self._frames = _frames(photographs, repeat, may_move)
         self._on_frame = on_frame
         self.done = False
 
@@ -73,10 +80,12 @@ class PhotographCamera(Node):
 
 
 def _frames(
-    photographs: Sequence[Photograph], repeat: int
+    photographs: Sequence[Photograph], repeat: int, may_move: Callable[[], bool]
 ) -> Iterator[tuple[str, Image, CameraInfo]]:
     for photograph in photographs:
         image = array_to_image(photograph.rgb, "rgb8", Header(frame_id=_FRAME_ID))
         info = camera_info(image.width, image.height)
+        while not may_move():
+            yield photograph.name, image, info
         for _ in range(repeat):
             yield photograph.name, image, info

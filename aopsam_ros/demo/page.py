@@ -19,12 +19,17 @@ _LEGEND: Mapping[PromptState, tuple[str, str]] = {
 }
 
 
-def render_page(summary: Mapping[str, Any], views: Mapping[str, Mapping[str, bytes]]) -> str:
+def render_page(
+    summary: Mapping[str, Any],
+    views: Mapping[str, Mapping[str, bytes]],
+    texts: Mapping[str, str],
+) -> str:
     """Return the page as HTML; nothing in it refers to another file or site.
 
     Args:
         summary: the content of summary.json.
         views: by photograph and title, the JPEG files' contents to show of it.
+        texts: by title, what else to show.
     """
     latency, frames = summary["latency_ms"], summary["frames"]
     tiles = [
@@ -46,6 +51,10 @@ def render_page(summary: Mapping[str, Any], views: Mapping[str, Mapping[str, byt
         cards="\n".join(
             _card(f"v{index}", entry, views[entry["photograph"]])
             for index, entry in enumerate(summary["photographs"])
+        ),
+        texts="\n".join(
+            f"<details open><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+            for title, text in texts.items()
         ),
         count=len(summary["photographs"]),
         model=escape(summary["model"]),

@@ -31,19 +31,18 @@ class DemoError(AopsamError):
 
 
 class Child:
-    """A Python module run as a process whose output goes to a log file.
+    """A Python program run as a process whose output goes to a log file.
 
     Its session is its own: Ctrl-C in the terminal reaches the demo alone, which then ends the child
     in order. Should the demo be killed outright, the kernel ends the child (Linux).
     """
 
-    def __init__(
-        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
-    ) -> None:
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        """Start Python with arguments: a program's file or `-m` and a module, and its own."""
         self.log = log
         with log.open("w", encoding="utf-8") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-u", "-m", module, *arguments],
+                [sys.executable, "-u", *arguments],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=file,

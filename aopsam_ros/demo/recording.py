@@ -50,6 +50,15 @@ class Recording:
         """Return the frames whose masks arrived, in the order of their stamps."""
         return [frame for frame in self.frames.values() if frame.masks is not None]
 
+    def shown(self) -> set[str]:
+        """Return the names of the photographs for which masks and prompts arrived."""
+        return {frame.photograph for frame in self.segmented() if frame.prompts is not None}
+
+    def has_label(self, label: str) -> bool:
+        """Tell whether a mask with this label has arrived."""
+        arrived = (frame.masks.masks for frame in self.frames.values() if frame.masks)
+        return any(mask.label == label for masks in arrived for mask in masks)
+
     def is_complete(self) -> bool:
         """Tell whether the newest frame has its masks and prompts, and the engine is known."""
         newest = next(reversed(self.frames.values()), None)

@@ -3,7 +3,8 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,15 @@ _JPEG_QUALITY = 88
 
 
 def write_report(
-    folder: Path, recording: Recording, photographs: Sequence[Photograph]
+    folder: Path,
+    recording: Recording,
+    photographs: Sequence[Photograph],
+    texts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write images, masks, summary.json and index.html into `folder`; return the summary.
 
-    A photograph for which no masks or no prompts arrived is left out, with a line.
+    A photograph for which no masks or no prompts arrived is left out, with a line. The page also
+    shows `texts`, by title. Where masks have labels, overlays show these masks only.
     """
     entries, views = [], {}
     stems = Counter(Path(photograph.name).stem for photograph in photographs)
@@ -40,14 +45,18 @@ def write_report(
         segmentation = segmentation_of(complete[-1], recording.diagnostics)
         stem = Path(name).stem
         base = stem if stems[stem] == 1 else name
-        overlay = draw_overlay(rgb, segmentation, show_legend=True)
+        labelled = tuple(mask for mask in segmentation.masks if mask.label)
+        shown = replace(segmentation, masks=labelled, prompts=()) if labelled else segmentation
+        overlay = draw_overlay(rgb, shown, show_legend=not labelled)
         write_rgb(folder / f"{base}_overlay.png", overlay)
         write_bytes(folder / f"{base}.json", to_json(segmentation, name).encode())
         entries.append(_entry(name, base, segmentation, frames))
         views[name] = _views(rgb, segmentation)
+        if labelled:
+            views[name] = {"Labels": _jpeg(overlay), **views[name]}
     summary = {**_totals(recording), "photographs": entries}
     write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    write_bytes(folder / "index.html", render_page(summary, views).encode())
+    write_bytes(folder / "index.html", render_page(summary, views, texts or {}).encode())
     return summary
 
 

@@ -1,10 +1,10 @@
-"""One run of the demo: the node in its own process, camera and collector in this one."""
+"""One run of the demo: node and planner in processes of their own, camera and collector here."""
 
 import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,17 @@ from tqdm import tqdm
 
 from aopsam_ros.demo.bag import Bag, recording_into
 from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC, PhotographCamera
-from aopsam_ros.demo.photographs import Photograph
+from aopsam_ros.demo.photographs import Lesson, Photograph
 from aopsam_ros.demo.processes import Check, Child, DemoError
 from aopsam_ros.demo.recording import Collector, Recording
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
+from aopsam_ros.ros.resources import resource_folder
 
 NODE = "/aopsam"
+PLANNER = "teach.py"  # of the examples
 
 _START_TIMEOUT_S = 210.0  # to appear and to load a model
+_LESSON_TIMEOUT_S = 60.0  # from the first image to the first mask with the label
 _LAST_RESULTS_TIMEOUT_S = 5.0
 
 
@@ -39,6 +42,7 @@ class Plan:
     model: str
     engine: str
     bag: Path | None = None  # MCAP file to record everything into
+    lesson: Lesson | None = None  # what a planner teaches, before the second photograph
 
 
 def record(plan: Plan, check: Check) -> Recording:
@@ -50,15 +54,21 @@ def record(plan: Plan, check: Check) -> Recording:
         DemoError: if the node fails, or no masks arrive.
     """
     recording = Recording()
+
+    def taught() -> bool:
+        return plan.lesson is None or recording.has_label(plan.lesson.label)
+
     with contextlib.ExitStack() as stack:
         # Before rclpy.init: a process is not to be forked beside the threads of DDS.
-        child = stack.enter_context(_start_node(plan))
+        children = {"node": stack.enter_context(_start_node(plan))}
+        if plan.lesson is not None:
+            children["planner"] = stack.enter_context(_start_planner(plan, plan.lesson))
         # No signal handlers of rclpy's: Ctrl-C has to unwind this stack first.
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         collector = Collector(NODE, recording)
         stack.callback(collector.destroy_node)
-        camera = PhotographCamera(plan.photographs, plan.repeat, recording.add)
+        camera = PhotographCamera(plan.photographs, plan.repeat, recording.add, taught)
         stack.callback(camera.destroy_node)
         executor = SingleThreadedExecutor()
         stack.callback(executor.shutdown)
@@ -68,17 +78,41 @@ def record(plan: Plan, check: Check) -> Recording:
         if plan.bag is not None:
             bag = stack.enter_context(recording_into(plan.bag))
             bag.record(collector, _recorded_topics())
-        _Run(child, executor, recording, check).whole(plan, camera, bag)
+        _Run(children, executor, recording, check, taught).whole(plan, camera, bag)
     if not recording.segmented():
-        raise DemoError(f"no masks arrived for {len(recording.frames)} images; log: {child.log}")
+        log = children["node"].log
+        raise DemoError(f"no masks arrived for {len(recording.frames)} images; log: {log}")
     return recording
 
 
 def _start_node(plan: Plan) -> Child:
-    arguments = ["--ros-args", "-r", f"__node:={NODE[1:]}", "-p", "autostart:=true"]
+    arguments = [
+        "-m",
+        "aopsam_ros.ros.node",
+        "--ros-args",
+        "-r",
+        f"__node:={NODE[1:]}",
+        "-p",
+        "autostart:=true",
+    ]
     arguments += ["-p", f"model:={plan.model}", "-p", f"engine:={plan.engine}"]
     arguments += ["-r", f"image:={IMAGE_TOPIC}", "-r", f"camera_info:={INFO_TOPIC}"]
-    return Child("aopsam_ros.ros.node", arguments, os.environ, plan.out / "node.log")
+    return Child(arguments, os.environ, plan.out / "node.log")
+
+
+def _start_planner(plan: Plan, lesson: Lesson) -> Child:
+    program = str(resource_folder("examples") / PLANNER)
+    arguments = [program, lesson.label, str(lesson.x), str(lesson.y)]
+    return Child(arguments, os.environ, plan.out / "planner.log")
+
+
+def planner_texts(plan: Plan) -> dict[str, str]:
+    """Return the planner's program and what it printed last, by title; nothing without one."""
+    if plan.lesson is None:
+        return {}
+    program = (resource_folder("examples") / PLANNER).read_text(encoding="utf-8")
+    printed = (plan.out / "planner.log").read_text(encoding="utf-8").splitlines()
+    return {f"The planner: {PLANNER}": program, "What it printed": "\n".join(printed[-8:])}
 
 
 def _recorded_topics() -> dict[str, type]:
@@ -91,12 +125,13 @@ def _recorded_topics() -> dict[str, type]:
 
 @dataclass(frozen=True)
 class _Run:
-    """The running node, and how this process waits for it."""
+    """The running programs, and how this process waits for them."""
 
-    child: Child
+    children: Mapping[str, Child]
     executor: SingleThreadedExecutor
     recording: Recording
     check: Check
+    taught: Callable[[], bool]
 
     def whole(self, plan: Plan, camera: PhotographCamera, bag: Bag | None) -> None:
         """Wait for the node, stream all photographs, wait for the last results."""
@@ -104,12 +139,14 @@ class _Run:
         # The node subscribes once it is active; neither it nor a recording misses the first frame.
         listeners = 1 if bag is None else 2
         if not self._spin_until(lambda: camera.subscribers >= listeners, _START_TIMEOUT_S):
-            raise self.child.failure(
+            raise self.children["node"].failure(
                 f"the node {NODE} was not active within {_START_TIMEOUT_S:.0f} s"
             )
         total = plan.repeat * len(plan.photographs)
         camera.start(plan.fps)
         with tqdm(total=total, desc="segmenting", unit="frame", mininterval=0.3) as bar:
+            if not self._spin_until(self.taught, _LESSON_TIMEOUT_S, bar):
+                raise self.children["planner"].failure("no mask got the label that was taught")
             self._spin_until(lambda: camera.done, float("inf"), bar)
             self._spin_until(lambda: self._has_all(bag), _LAST_RESULTS_TIMEOUT_S, bar)
 
@@ -131,10 +168,11 @@ class _Run:
         while not done():
             self.check()
             self.executor.spin_once(timeout_sec=0.1)
-            if self.child.returncode is not None:
-                raise self.child.failure(f"the node ended with exit code {self.child.returncode}")
+            for name, child in self.children.items():
+                if child.returncode is not None:
+                    raise child.failure(f"the {name} ended with exit code {child.returncode}")
             if self.recording.has_error and not self.recording.frames:
-                raise self.child.failure(f"the node {NODE} refused to start")
+                raise self.children["node"].failure(f"the node {NODE} refused to start")
             if bar is not None:
                 bar.update(len(self.recording.frames) - bar.n)
                 bar.set_postfix(results=len(self.recording.segmented()), refresh=False)

@@ -164,9 +164,11 @@ def _draw_id(canvas: RgbImage, mask: InstanceMask) -> None:
 
 
 def _write_label(canvas: RgbImage, mask: InstanceMask) -> None:
-    """Write a mask's label over the middle of its box, as far as the image has room."""
+    """Write a mask's label over the middle of its box, larger where the box has room for it."""
     unit, (x, y, width, height) = _unit(canvas), mask.bbox
     text = mask.label.encode("ascii", "replace").decode()  # the font has no other characters
+    if 2 * _text_width(text, unit) < width:
+        unit *= 2
     room = canvas.shape[1] - _text_width(text, unit)
     at = round(max(0.0, min(room, x + (width - _text_width(text, unit)) / 2))), y + height // 2
     line = max(1, round(unit))

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aopsam_ros.images.files import read_rgb
+from aopsam_ros.demo.photographs import mug_views
+from aopsam_ros.images.files import read_rgb, write_rgb
 from support.golden_masks import hand_masks
 from support.scenes import iou
 
@@ -275,3 +276,23 @@ def test_the_recording_describes_its_messages_for_other_tools(recorded):
     assert kinds["/aopsam/masks"] == "aopsam_ros/msg/MaskArray"
     assert "MSG: aopsam_ros/Mask" in definitions["/aopsam/masks"]
     assert "uint32[] counts" in definitions["/aopsam/masks"]
+
+
+def test_a_planner_teaches_a_mug_by_one_click_and_finds_it_in_later_views(tmp_path):
+    run = demo(tmp_path / "out", "--scene", "teach", "--fps", "4", "--repeat", "1")
+    assert run.code == 0, run.stderr[-2000:]
+    printed = (run.out / "planner.log").read_text(encoding="utf-8")
+    assert len(re.findall(r"^mug at \(\d+, \d+\)$", printed, re.MULTILINE)) >= 4
+    # The camera's way over the outline that a person drew shows where the mug is.
+    outline = np.repeat(255 * hand_masks("coffee.jpg")["cup"][..., None].astype(np.uint8), 3, 2)
+    write_rgb(tmp_path / "coffee.jpg", outline)
+    cups = {view.name: view.rgb[..., 0] > 90 for view in mug_views(tmp_path)}
+    entries = run.summary["photographs"]
+    assert len(entries) >= 4
+    for entry in entries:
+        items = json.loads((run.out / entry["masks_file"]).read_text(encoding="utf-8"))["masks"]
+        masks = zip(items, masks_of(run.out / entry["masks_file"]), strict=True)
+        mugs = [mask for item, mask in masks if item.get("label") == "mug"]
+        assert max(iou(mask, cups[entry["photograph"]]) for mask in mugs) > 0.6
+    page = (run.out / "index.html").read_text(encoding="utf-8")
+    assert "wait_for_message" in page and "mug at (" in page  # the program, and what it printed
