@@ -88,7 +88,7 @@ def record(plan: Plan, check: Check) -> Recording:
 def _start_node(plan: Plan) -> Child:
     arguments = [
         "-m",
-        "aopsam_ros.ros.node",
+        "aopsam_ros.ros.main",
         "--ros-args",
         "-r",
         f"__node:={NODE[1:]}",

@@ -4,40 +4,28 @@ configure loads the model and warms it up, activate subscribes. The executor's t
 the pipeline's workers segment and publish.
 """
 
-import argparse
 import contextlib
 import functools
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidNamespaceException, ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
-from rclpy.utilities import remove_ros_args
-from rclpy.validate_namespace import validate_namespace
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
-from aopsam_ros.errors import AopsamError
 from aopsam_ros.prompting.sources import described
 from aopsam_ros.ros.lifecycle import (
     guarded_transition,
     refuse_impossible_transitions,
     remove_dead_references,
-    shut_down,
-    spin,
 )
 from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array
 from aopsam_ros.ros.monitoring.logs import LogBridge, Throttle
-from aopsam_ros.ros.monitoring.memory import keep_freed_memory, resident_mb, return_freed_memory
+from aopsam_ros.ros.monitoring.memory import resident_mb, return_freed_memory
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
@@ -346,54 +334,3 @@ def _teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:
     from aopsam_ros.ros.services.teaching import teach
 
     return teach(pipeline, request)
-
-
-def _add_nodes(namespaces: Sequence[str], nodes: list[AopsamNode]) -> None:
-    """Make the node of each camera, or the only one; they go into `nodes` one by one."""
-    if not namespaces:
-        nodes.append(AopsamNode())
-    engines = SharedEngines()
-    for namespace in namespaces:
-        full = f"/{namespace.strip('/')}"
-        validate_namespace(full)
-        # A rule of the node's own goes before one for the process, as launch gives it.
-        rule = ["--ros-args", "--remap", f"__ns:={full}"]
-        nodes.append(AopsamNode(engines=engines, cli_args=rule))
-
-
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; 0 then, 1 when a parameter is impossible.
-
-    `--cameras front,rear` runs a node for each camera, in a namespace of its name; those with the
-    same model share its engine.
-    """
-    keep_freed_memory()
-    parser = argparse.ArgumentParser("aopsam_node", description=__doc__.partition("\n")[0])
-    parser.add_argument("--cameras", default="", help="namespaces of a node each: front,rear")
-    own = parser.parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
-    rclpy.init(args=args)
-    nodes: list[AopsamNode] = []
-
-    def start() -> None:
-        for node in nodes:
-            node.start()
-
-    try:
-        _add_nodes([name for name in own.cameras.split(",") if name.strip()], nodes)
-        spin(nodes, start, nodes[0].on_callback_failed, nodes[0].parameters.executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (AopsamError, ParameterException, InvalidNamespaceException) as error:
-        get_logger("aopsam").fatal(str(error))
-        return 1
-    except Exception:
-        if rclpy.ok():
-            raise
-        # A signal during start: everything fails once ROS is being shut down.
-    finally:
-        shut_down(nodes)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

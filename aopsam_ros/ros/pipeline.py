@@ -7,26 +7,24 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.boxes import boxes_of, with_labels
-from aopsam_ros.ros.messages.camera import calibration_mismatch
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
-from aopsam_ros.ros.pairing import BoxPairing, DepthBuffer, Frame, nanoseconds
+from aopsam_ros.ros.pairing import BoxPairing, Frame, nanoseconds
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
+from aopsam_ros.ros.views import SegmentedFrame, Views
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.follower import Follower, TargetState
@@ -35,18 +33,6 @@ from aopsam_ros.streaming.stream_segmenter import Annotate, StreamSegmenter
 if TYPE_CHECKING:
     from aopsam_ros.labels.labeller import Labeller
     from aopsam_ros.ros.shared_engines import FairTurns
-    from aopsam_ros.ros.transforms import Transform
-
-
-@dataclass(frozen=True)
-class SegmentedFrame:
-    """A segmented image, and what came with it."""
-
-    frame: Frame
-    rgb: RgbImage
-    segmentation: Segmentation
-    calibration: CameraInfo | None
-    depth: Image | None = None  # where it was needed, and has come
 
 
 class Pipeline:
@@ -91,11 +77,10 @@ class Pipeline:
         self.follower: Follower | None = None
         self.received = 0
         self.gpu_memory = GpuMemory(segmenter.engine.device)
-        self._calibration: CameraInfo | None = None
-        self._depth = DepthBuffer()
         self._stream = StreamSegmenter(segmenter)
         self._read = bridge_reader()
         self._publishers = publishers
+        self._views = Views(publishers, statistics, on_failure)
         self._statistics = statistics
         self._configuration = configuration
         self._on_failure = on_failure
@@ -117,11 +102,11 @@ class Pipeline:
 
     def stop(self) -> None:
         """Finish the image or request that is being worked on."""
-        self._depth.clear()  # nobody waits for it any more
+        self._views.depth.clear()  # nobody waits for it any more
         self.worker.stop()
         self._pairing.clear()
         self._stream.reset()
-        self._calibration = self.newest = self.segmented = self.follower = None
+        self._views.calibration = self.newest = self.segmented = self.follower = None
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
@@ -167,20 +152,16 @@ class Pipeline:
         """What takes messages, by topic."""
         return {
             "image": self.on_image,
-            "camera_info": self._on_camera_info,
+            "camera_info": self._views.put_calibration,
             "boxes": self._pairing.put_boxes,
-            "depth": self._depth.put,
+            "depth": self._views.depth.put,
         }
 
     def wants(self, topic: str) -> bool:
         """Return whether a topic is needed at the moment."""
         if topic == "depth":
-            self._depth.set_needed(self._publishers.needs_depth)
-            return self._publishers.needs_depth
+            return self._views.want_depth()
         return topic != "boxes" or self.segmenter.source.needs_boxes
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._calibration = message
 
     def process(self, frame: Frame, wait: Wait) -> None:
         """Segment an image and publish what was found; an error ends only this image.
@@ -208,7 +189,8 @@ class Pipeline:
             if boxes is not None:
                 segmentation = with_labels(segmentation, boxes, frame.boxes)
             self._publishers.publish(segmentation, header)
-            self.segmented = SegmentedFrame(frame, rgb, segmentation, self._calibration)
+            segmented = SegmentedFrame(frame, rgb, segmentation, self._views.calibration)
+            self.segmented = segmented
             if follower is not None:
                 self._publish_target(follower, header, rgb)
         except AopsamError as error:
@@ -221,7 +203,7 @@ class Pipeline:
             self._turns.end()  # the rest needs no engine
         self._statistics.on_segmented(segmentation, time.monotonic() - frame.received, rgb)
         try:
-            self._publish_views(frame, rgb, segmentation)
+            self._views.publish(segmented)
         except Exception as error:  # the masks are out: the image has not failed
             self._statistics.on_incomplete("not_shown", repr(error))
             self._on_failure(f"shown in part only: {traceback.format_exc()}")
@@ -256,55 +238,6 @@ class Pipeline:
     def _fail(self, reason: str, details: str = "") -> None:
         self._statistics.on_failed(reason)
         self._on_failure(f"image skipped: {details or reason}")
-
-    def _publish_views(self, frame: Frame, rgb: RgbImage, segmentation: Segmentation) -> None:
-        """Publish what is wanted beside the masks."""
-        header, calibration, configuration = (
-            frame.image.header,
-            self._calibration,
-            frame.configuration,
-        )
-        transform, is_located = None, True
-        if configuration.target_frame:
-            try:
-                transform = self._publishers.transform_to(
-                    configuration.target_frame, header, frame.patience_s
-                )
-            except InputError as error:  # markers are as right in the camera's own frame
-                is_located = False
-                self._not_located(error)
-        self._publishers.publish_views(
-            segmentation, rgb, header, calibration, configuration, transform
-        )
-        if calibration is not None and self._publishers.subscribed("prompt_markers"):
-            reason = calibration_mismatch(
-                calibration, segmentation.height, segmentation.width, header
-            )
-            if reason:
-                self._on_failure(f"markers without a calibration: {reason}")
-        if is_located and self._publishers.needs_depth:
-            self._publish_space(frame, segmentation, transform)
-
-    def _publish_space(
-        self, frame: Frame, segmentation: Segmentation, transform: "Transform | None"
-    ) -> None:
-        """Publish where the masks are in space, once the image's depth has come."""
-        header, configuration = frame.image.header, frame.configuration
-        try:
-            depth = self._depth.wait_for(header, configuration.pairing, frame.received)
-            if depth is not None:
-                newest = self.segmented
-                if newest is not None and newest.segmentation is segmentation:
-                    self.segmented = replace(newest, depth=depth)
-                self._publishers.publish_3d(
-                    segmentation, header, depth, self._calibration, configuration, transform
-                )
-        except InputError as error:
-            self._not_located(error)
-
-    def _not_located(self, error: InputError) -> None:
-        self._statistics.on_incomplete("not_located", str(error))
-        self._on_failure(f"no boxes in space: {error}")
 
 
 def warm_up(segmenter: Segmenter) -> None:

@@ -47,7 +47,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 
 SIZES = ("640x480", "1280x720", "1920x1080")
 NODE = "/aopsam"
-OURS, PLAIN = "aopsam_ros.ros.node", "aopsam_benchmarks.plain_node"
+OURS, PLAIN = "aopsam_ros.ros.main", "aopsam_benchmarks.plain_node"
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 ANSWER_TIMEOUT_S = 120.0
 REST_S = 0.05  # an engine's threads spin for a moment after their work, on the others' cores

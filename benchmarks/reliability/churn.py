@@ -25,7 +25,7 @@ _CYCLE = (
     Transition.TRANSITION_ACTIVATE,
 )
 FRAME_PERIOD_S = 0.02
-NODE = "aopsam_ros.ros.node"
+NODE = "aopsam_ros.ros.main"
 PLAIN_NODE = "aopsam_benchmarks.plain_node"
 
 

@@ -9,8 +9,8 @@ import sys
 import time
 
 from aopsam_ros import errors
+from aopsam_ros.ros import main, worker
 from aopsam_ros.ros import node as node_module
-from aopsam_ros.ros import worker
 from aopsam_ros.ros.monitoring import diagnostics
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.node import AopsamNode
@@ -77,5 +77,5 @@ class FaultyNode(AopsamNode):
 
 
 if __name__ == "__main__":
-    node_module.AopsamNode = FaultyNode
-    sys.exit(node_module.main())
+    main.AopsamNode = FaultyNode
+    sys.exit(main.main())

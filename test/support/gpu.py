@@ -96,7 +96,7 @@ def start_on_a_gpu(folder, cache, go, builds):
 
 def run_node():
     """Run the node; each engine takes the time that a real build would, in small."""
-    from aopsam_ros.ros.node import main
+    from aopsam_ros.ros.main import main
 
     driver = StandInDriver()
     module = make_module("10.3.0", driver)

@@ -119,7 +119,7 @@ class Robot:
 
     # The process
 
-    def start_node(self, *ros_arguments, wait=True, module="aopsam_ros.ros.node", **parameters):
+    def start_node(self, *ros_arguments, wait=True, module="aopsam_ros.ros.main", **parameters):
         """Start the node, or another module, with these parameters."""
         arguments = [sys.executable, "-u", "-m", module, "--ros-args"]
         arguments += ros_arguments

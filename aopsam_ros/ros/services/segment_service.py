@@ -10,13 +10,14 @@ from sensor_msgs.msg import CompressedImage, Image
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.services.sessions import Session, Sessions
 from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.worker import NewestWorker
-from aopsam_ros.segmentation.interactive import Refinement, UserPrompt
+from aopsam_ros.segmentation.interactive import Refinement
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment
 

@@ -1,0 +1,69 @@
+"""The process of the executable `aopsam_node`: a node, or one for each camera of a robot."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.exceptions import InvalidNamespaceException, ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.logging import get_logger
+from rclpy.utilities import remove_ros_args
+from rclpy.validate_namespace import validate_namespace
+
+from aopsam_ros.errors import AopsamError
+from aopsam_ros.ros.lifecycle import shut_down, spin
+from aopsam_ros.ros.monitoring.memory import keep_freed_memory
+from aopsam_ros.ros.node import AopsamNode
+from aopsam_ros.ros.shared_engines import SharedEngines
+
+
+def _add_nodes(namespaces: Sequence[str], nodes: list[AopsamNode]) -> None:
+    """Make the node of each camera, or the only one; they go into `nodes` one by one."""
+    if not namespaces:
+        nodes.append(AopsamNode())
+    engines = SharedEngines()
+    for namespace in namespaces:
+        full = f"/{namespace.strip('/')}"
+        validate_namespace(full)
+        # A rule of the node's own goes before one for the process, as launch gives it.
+        rule = ["--ros-args", "--remap", f"__ns:={full}"]
+        nodes.append(AopsamNode(engines=engines, cli_args=rule))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted; 0 then, 1 when a parameter is impossible.
+
+    `--cameras front,rear` runs a node for each camera, in a namespace of its name; those with the
+    same model share its engine.
+    """
+    keep_freed_memory()
+    parser = argparse.ArgumentParser("aopsam_node", description=__doc__.partition("\n")[0])
+    parser.add_argument("--cameras", default="", help="namespaces of a node each: front,rear")
+    own = parser.parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
+    rclpy.init(args=args)
+    nodes: list[AopsamNode] = []
+
+    def start() -> None:
+        for node in nodes:
+            node.start()
+
+    try:
+        _add_nodes([name for name in own.cameras.split(",") if name.strip()], nodes)
+        spin(nodes, start, nodes[0].on_callback_failed, nodes[0].parameters.executor)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (AopsamError, ParameterException, InvalidNamespaceException) as error:
+        get_logger("aopsam").fatal(str(error))
+        return 1
+    except Exception:
+        if rclpy.ok():
+            raise
+        # A signal during start: everything fails once ROS is being shut down.
+    finally:
+        shut_down(nodes)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
