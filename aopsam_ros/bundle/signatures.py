@@ -178,25 +178,6 @@ def check_open_sides(file: str, multiple: int, inputs: Described) -> None:
             )
 
 
-def check_output(name: str, array: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
-    """Return a graph's output if its shape is the wanted one and all its values are finite.
-
-    Raises:
-        InferenceError: if not.
-    """
-    fits = array.ndim == len(shape) and all(
-        size in (None, found) for size, found in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        raise InferenceError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
-    # A sum is finite only if every term is, and is several times faster than looking at each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = array.sum()
-    if not np.isfinite(total) and not np.isfinite(array).all():
-        raise InferenceError(f"{name} holds values that are not finite")
-    return array
-
-
 def _chosen(file: str, name: str, shape: Shape, sizes: Sequence[object]) -> Shape:
     """Return the shape of an output with the sizes that the graph chooses."""
     if FROM_GRAPH not in shape or len(sizes) != len(shape):

@@ -27,7 +27,8 @@ from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb, write_bytes, write
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import KNOWN
-from aopsam_ros.segmentation.interactive import OBJECT, UserPrompt, segment_clicks
+from aopsam_ros.prompting.user_prompts import OBJECT, UserPrompt
+from aopsam_ros.segmentation.interactive import segment_clicks
 from aopsam_ros.segmentation.json_format import to_json
 from aopsam_ros.segmentation.segmenter import Segmenter
 

@@ -26,7 +26,6 @@ from aopsam_ros.bundle.signatures import (
     Shapes,
     Signature,
     check_open_sides,
-    check_output,
     mask_inputs,
     signature_of,
 )
@@ -113,7 +112,7 @@ class GraphEngine(ABC):
             self._multiple = bundle.size_divisibility
             for name, found in inputs.items() if self._multiple else ():
                 check_open_sides(str(self._files[name].path), self._multiple, found)
-            self._split = SplitDecoder(self.run_graph, check_split(bundle, inputs, outputs))
+            self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
 
     def _prepare(self, area: ContentArea) -> None:  # noqa: B027  (nothing to do for most)
         """Get ready for images of an area."""
@@ -219,6 +218,13 @@ class GraphEngine(ABC):
         """See `Engine`."""
         self._graphs.clear()
 
+    def _run_part(self, graph: str, inputs: Arrays, sizes: Shapes) -> Arrays:
+        """Run a part of the decoder, and check the outputs whose sizes are given."""
+        found = self.run_graph(graph, inputs)
+        for name, shape in sizes.items():
+            check_output(name, found[name], shape)
+        return found
+
     def _signature(self, graph: str) -> Signature:
         """Return a whole graph's signature; what few need is loaded now."""
         if graph not in self._signatures:
@@ -249,3 +255,22 @@ class GraphEngine(ABC):
             raise InferenceError(
                 f"{ENCODER} takes images of shape {[1, 3, side, side]}, not {list(np.shape(image))}"
             )
+
+
+def check_output(name: str, array: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
+    """Return a graph's output if its shape is the wanted one and all its values are finite.
+
+    Raises:
+        InferenceError: if not.
+    """
+    fits = array.ndim == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise InferenceError(f"{name} has shape {list(array.shape)}, expected {list(shape)}")
+    # A sum is finite only if every term is, and is several times faster than looking at each.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
+        raise InferenceError(f"{name} holds values that are not finite")
+    return array

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART
-from aopsam_ros.bundle.signatures import IOU, LOGITS, check_output
+from aopsam_ros.bundle.signatures import IOU, LOGITS, Shapes
 from aopsam_ros.bundle.split_signature import SplitSignature
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
 
 Arrays = Mapping[str, NDArray[np.float32]]
-Run = Callable[[str, Arrays], Arrays]  # a graph's name and inputs to its outputs
+# A graph's name, its inputs, and sizes that some outputs must have, to its outputs.
+Run = Callable[[str, Arrays, Shapes], Arrays]
 
 # In one call; weights for a prompt are larger than weights for a mask.
 PROMPTS_AT_ONCE, WEIGHTED_PROMPTS_AT_ONCE = 64, 4
@@ -52,7 +53,7 @@ class SplitDecoder:
         Raises:
             InferenceError: if the graph fails.
         """
-        arrays = self.run(FRAME_PART, {"embedding": embedding})
+        arrays = self.run(FRAME_PART, {"embedding": embedding}, {})
         return FrameTensors({**arrays, "embedding": embedding}, area.in_map(self.signature.side))
 
     def decode(
@@ -77,14 +78,13 @@ class SplitDecoder:
         parts = []
         for part in _chunks(len(coords), size):
             points = {"point_coords": coords[part], "point_labels": labels[part]}
-            found = self.run(PROMPT_PART, {**tensors, **points})
+            found = self.run(PROMPT_PART, {**tensors, **points}, {IOU: (None, signature.num_masks)})
             parts.append(self._checked(found, len(coords[part])))
         weights = {n: [row for found in parts for row in found[n]] for n in signature.mask_weights}
         return DecodedToWeights(self, frame, np.concatenate([p[IOU] for p in parts]), weights)
 
     def _checked(self, found: Arrays, count: int) -> Arrays:
         """Return the results for `count` prompts; weights are checked as rendered masks."""
-        check_output(IOU, found[IOU], (None, self.signature.num_masks))
         for name in (IOU, *self.signature.mask_weights):
             if len(found[name]) != count:
                 raise InferenceError(
@@ -131,9 +131,9 @@ class DecodedToWeights:
             if masks is not None:
                 chosen = [row[mask] for row, mask in zip(chosen, masks.tolist(), strict=True)]
             inputs[name] = np.stack(chosen)
-        logits = self.decoder.run(MASK_PART, inputs)[LOGITS]
         every = () if signature.is_per_mask else (signature.num_masks,)
-        return check_output(LOGITS, logits, (len(prompts), *every, *self.frame.mask_sides))
+        sizes = {LOGITS: (len(prompts), *every, *self.frame.mask_sides)}
+        return self.decoder.run(MASK_PART, inputs, sizes)[LOGITS]
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

@@ -20,20 +20,16 @@ from aopsam_ros.engines.base import Decoded, Engine, EngineOptions, OnProgress, 
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry, PreprocessedImage, check_image, preprocess
-from aopsam_ros.masks.cleaning import clean_logits
-from aopsam_ros.masks.hierarchy import find_hierarchy
-from aopsam_ros.masks.merging import merge
-from aopsam_ros.masks.suppression import SUPPRESSION
-from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.options import MaskOptions, SegmenterOptions
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.previous_prompts import PreviousPrompts
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet
 from aopsam_ros.prompting.sources import AUTO, choose_source, make_source
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.results import Prompt, PromptState, Segmentation
 from aopsam_ros.segmentation.crops import segment_crops
-from aopsam_ros.segmentation.decoding_loop import DecodedPrompts, DecodingLimits, decode_prompts
+from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
+from aopsam_ros.segmentation.instances import build_instances
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
 MakeEngine = Callable[[Bundle, EngineOptions, OnProgress], Engine]
@@ -364,57 +360,3 @@ def _as_results(prompts: PromptSet, states: NDArray[np.int64]) -> tuple[Prompt, 
         Prompt(x, y, confidence, PromptState(state), box)
         for (x, y), confidence, state, box in zip(*columns, strict=True)
     )
-
-
-def build_instances(
-    decoded: DecodedPrompts, geometry: FrameGeometry, options: MaskOptions
-) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
-    """Resolve overlaps, upscale each mask that is left inside its box, and encode it.
-
-    Args:
-        decoded: masks of a frame that passed the filters.
-        geometry: of the frame.
-        options: how overlaps are resolved, masks cleaned, and which are left out.
-
-    Returns:
-        the masks by descending area (the better of equals first), numbered from 1, and the prompts
-        that had a part in them, int64 `[k]`.
-    """
-    masks, prompts = decoded.masks, decoded.prompts
-    low_size, threshold = masks.logits.shape[-1], options.overlap_threshold
-    binary = masks.binary(*geometry.valid_cells(low_size))
-    members: list[NDArray[np.int64]]
-    if options.combine == "merge":
-        masks, members = merge(masks, binary, threshold)
-    else:
-        masks = masks.take(SUPPRESSION[options.combine](binary, masks.score, threshold))
-        members = list(masks.prompt[:, None])
-    tree = find_hierarchy(masks.binary(*geometry.valid_cells(low_size)))
-    chosen = tree.of_granularity(options.granularity)
-    logits = clean_logits(masks.logits[chosen], geometry, options)
-    encoded = dict(zip(chosen.tolist(), Upscaler(geometry, low_size)(logits), strict=True))
-    large = [row for row, mask in encoded.items() if mask.area >= max(1, options.min_area)]
-    large.sort(key=lambda row: -encoded[row].area)
-    parents, levels = tree.take(np.array(large, np.int64))
-    instances = []
-    for index, row in enumerate(large):
-        prompt = masks.prompt[row]
-        x, y = prompts.points[prompt].tolist()
-        instances.append(
-            InstanceMask(
-                id=index + 1,
-                bbox=encoded[row].bbox,
-                area=encoded[row].area,
-                predicted_iou=float(masks.predicted_iou[row]),
-                stability_score=float(masks.stability[row]),
-                prompt=(x, y),
-                prompt_confidence=float(prompts.confidence[prompt]),
-                label="",
-                counts=encoded[row].counts,
-                score=float(masks.score[row]),
-                parent=int(parents[index]) + 1,
-                level=int(levels[index]),
-            )
-        )
-    kept = [np.zeros(0, np.int64), *(members[row] for row in large)]
-    return tuple(instances), np.concatenate(kept)

@@ -5,9 +5,9 @@ import pytest
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.segmentation.interactive import (
     Refinement,
-    UserPrompt,
     best_answer,
     clicks_met,
     mask_logits,

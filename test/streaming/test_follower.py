@@ -6,8 +6,9 @@ import pytest
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.masks.rle import decode_full, encode_full
+from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.results import InstanceMask
-from aopsam_ros.segmentation.interactive import UserPrompt, segment_prompt
+from aopsam_ros.segmentation.interactive import segment_prompt
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.follower import Follower, FollowOptions, TargetState
 from aopsam_ros.streaming.object_motion import STANDING, ObjectMotion, moved_logits

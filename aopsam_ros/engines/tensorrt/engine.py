@@ -19,7 +19,6 @@ from aopsam_ros.bundle.signatures import (
     MASK_INPUT,
     SEMANTIC_MAP,
     Shape,
-    check_output,
     mask_inputs,
 )
 from aopsam_ros.engines.base import (
@@ -31,6 +30,7 @@ from aopsam_ros.engines.base import (
     silent,
 )
 from aopsam_ros.engines.engine_cache import EngineCache
+from aopsam_ros.engines.graph_engine import check_output
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, MOST_POINTS, GraphRunner, Memory
