@@ -153,7 +153,7 @@ OPTIONS: Mapping[str, OptionSpec] = {
         0, "cells of the smallest cluster, at least 2; 0 = the preset's", 0, 4096
     ),
     "clusters.side": OptionSpec(
-        32, "the embedding is pooled to at most this many cells a side", 2, 64
+        32, "attention or embedding are pooled to at most this many cells a side", 2, 64
     ),
     "boxes.refine": OptionSpec(
         0, "further passes for a detector's box, each on the mask before", 0, 8

@@ -73,6 +73,15 @@ class LabellerSizes:
 
 
 @dataclass(frozen=True)
+class AttentionOrigin:
+    """Which of the encoder's attention its output `attention` is."""
+
+    layer: int  # block of the encoder, from 0; its attention reaches over the whole square
+    head: int  # of that block, from 0
+    side: int  # the attention is between `side` x `side` cells of the square
+
+
+@dataclass(frozen=True)
 class Bundle:
     """A checked bundle.yaml; sizes in pixels, mean and std on the 0-255 scale."""
 
@@ -105,6 +114,7 @@ class Bundle:
     # what masks are scored by whose prompts have a predicted box; None: by predicted IoU
     score_weights: ScoreWeights | None = None
     labeller: LabellerSizes | None = None  # None: there is no such graph
+    attention: AttentionOrigin | None = None  # None: the encoder gives none
 
     @property
     def all_graphs(self) -> list[Graph]:
@@ -226,7 +236,10 @@ def _parse(fields: Fields) -> Bundle:
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
         score_weights=_score_weights(fields),
         labeller=_labeller(fields) if LABELLER in graphs else None,
+        attention=_attention(fields),
     )
+    if bundle.attention is not None and bundle.size_divisibility:
+        raise fields.error("attention", "left out beside size_divisibility", bundle.attention)
     for group in SOURCE_GROUPS:
         bundle.options(group)  # a wrong default is the bundle's fault: say so now
     return bundle
@@ -247,6 +260,14 @@ def _labeller(fields: Fields) -> LabellerSizes:
         raise inner.error("input", " or ".join(kinds), takes)
     sizes = (inner.integer(name, 1, 1 << 16) for name in ("input_size", "embedding_size"))
     return LabellerSizes(takes, *sizes)
+
+
+def _attention(fields: Fields) -> AttentionOrigin | None:
+    if fields.any("attention") is None:
+        return None
+    inner = Fields(fields.file, fields.any("attention"), "attention")
+    layer, head = (inner.integer(name, 0, 1000) for name in ("layer", "head"))
+    return AttentionOrigin(layer, head, inner.integer("side", 2, 64))
 
 
 def _divisibility(fields: Fields, image_size: int) -> int:

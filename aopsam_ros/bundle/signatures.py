@@ -16,8 +16,8 @@ Shapes = Mapping[str, Shape]
 Described = Mapping[str, tuple[str, Sequence[object]]]
 
 MASKS = 3  # a prompt's alternatives; a decoder may give SAM's single mask before them
-IOU, LOGITS, SEMANTIC_MAP, EXTENT_MAP, LABEL_EMBEDDING = (
-    "predicted_iou", "low_res_logits", "semantic_map", "extent_map", "label_embedding",
+IOU, LOGITS, SEMANTIC_MAP, EXTENT_MAP, ATTENTION, LABEL_EMBEDDING = (
+    "predicted_iou", "low_res_logits", "semantic_map", "extent_map", "attention", "label_embedding",
 )  # fmt: skip
 MASK_INPUT, HAS_MASK_INPUT = "mask_input", "has_mask_input"
 POINTS: Shapes = {"point_coords": (None, None, 2), "point_labels": (None, None)}
@@ -47,10 +47,14 @@ def signatures(bundle: Bundle, num_masks: int = MASKS) -> dict[str, Signature]:
     semantic = bundle.image_size // SEMANTIC_STRIDE
     cells, side = bundle.confidence_map_size, bundle.low_res_mask_size
     known: Shapes = {"image": image, "embedding": bundle.embedding_shape}
+    places = bundle.attention.side**2 if bundle.attention else 0
     known_graphs = {
         ENCODER: Signature(
             {"image": image},
-            {"embedding": bundle.embedding_shape},
+            {
+                "embedding": bundle.embedding_shape,
+                **({ATTENTION: (1, places, places)} if places else {}),
+            },
             optional_outputs={SEMANTIC_MAP: (1, FROM_GRAPH, semantic, semantic)},
         ),
         PREDICTOR: Signature(

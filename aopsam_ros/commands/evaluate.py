@@ -66,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts",
         default=",".join(PARTS),
-        help="of a report, separated by commas (%(default)s); all but sources are about the source"
-        " predictor",
+        help="of a report, separated by commas (%(default)s); the last two are about the source"
+        " clusters, all others but sources about predictor",
     )
     parser.add_argument(
         "--boxes-ms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_prompter_argument(parser)
     parser.add_argument(
+        "--attention",
+        type=_layer_and_head,
+        metavar="LAYER,HEAD",
+        help="let the encoder give this attention over the whole image, which the prompt source"
+        " clusters then takes in place of the embedding",
+    )
+    parser.add_argument(
         "--mixed",
         action="store_true",
         help="also write graphs in mixed 16 and 32 bit precision, for engines that take the"
@@ -109,6 +117,10 @@ def run(arguments: argparse.Namespace) -> int:
         "defaults": _merge_defaults(model.defaults, defaults),
         "provenance": provenance,
     }
+    if arguments.attention is not None:
+        from aopsam_ros.models.adapters.attention import with_attention
+
+        model = replace(model, parts=with_attention(model.parts, *arguments.attention))
     report = model.export(out, predictor, facts, arguments.mixed)
     exported = load_bundle(out)
     if prompter is not None:
@@ -122,6 +134,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"prompt_predictor: that of {prompter.name} {prompter.version}")
     print(out)
     return 0
+
+
+def _layer_and_head(text: str) -> tuple[int, int]:
+    numbers = text.split(",")
+    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"'{text}' is not LAYER,HEAD, two whole numbers")
+    return int(numbers[0]), int(numbers[1])
 
 
 def _target(arguments: argparse.Namespace) -> Path:

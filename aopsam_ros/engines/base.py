@@ -124,6 +124,12 @@ class Engine(Protocol):
         None where the bundle's encoder gives none.
         """
 
+    def attention(self, handle: Any) -> NDArray[np.float32] | None:  # noqa: ANN401
+        """Copy how much each of N cells of the square attends to each to the host, `[1, N, N]`.
+
+        None where the bundle's encoder gives none.
+        """
+
     def predict(self, image: NDArray[np.float32], handle: Any) -> Prediction:  # noqa: ANN401
         """Return where prompts should be, and how far their objects reach."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import (
+    ATTENTION,
     EXTENT_MAP,
     IOU,
     LABEL_EMBEDDING,
@@ -43,6 +44,7 @@ class EncodedImage:
     area: ContentArea  # of the padded square that was encoded
     embedding: Any  # of the engine's own type
     semantic_map: Any = None  # likewise; None where the encoder gives none
+    attention: Any = None  # likewise
     frame: FrameTensors | None = None  # what the image's prompts share, once there are any
 
 
@@ -135,7 +137,8 @@ class GraphEngine(ABC):
         area = content_area(valid, self._bundle.image_size, self._multiple)
         self._prepare(area)
         found = self._run(ENCODER, {"image": crop_to_content(image, area)})
-        return EncodedImage(area, found["embedding"], found.get(SEMANTIC_MAP))
+        further = found.get(SEMANTIC_MAP), found.get(ATTENTION)
+        return EncodedImage(area, found["embedding"], *further)
 
     def embedding(self, handle: EncodedImage) -> NDArray[np.float32]:
         """See `Engine`."""
@@ -146,6 +149,13 @@ class GraphEngine(ABC):
         if handle.semantic_map is None:
             return None
         return self._whole_map(SEMANTIC_MAP, handle.semantic_map, handle.area)
+
+    def attention(self, handle: EncodedImage) -> NDArray[np.float32] | None:
+        """See `Engine`."""
+        shape = self._signatures[ENCODER].outputs.get(ATTENTION)
+        if shape is None:
+            return None
+        return check_output(ATTENTION, self._to_host(handle.attention), shape)
 
     def predict(self, image: NDArray[np.float32], handle: EncodedImage) -> Prediction:
         """See `Engine`."""

@@ -86,9 +86,11 @@ def answers(
         found["confidence_map"] = confidence_map
         if extent_map is not None:
             found["extent_map"] = extent_map
-    semantic_map = engine.semantic_map(handle)
-    if semantic_map is not None:
-        found["semantic_map"] = semantic_map
+    optional = {
+        "semantic_map": engine.semantic_map(handle),
+        "attention": engine.attention(handle),
+    }
+    found |= {name: array for name, array in optional.items() if array is not None}
     for batch in samples[DECODER]:
         prompts = batch["point_coords"], batch["point_labels"]
         what = "of {} x {} points".format(*prompts[1].shape)

@@ -1,7 +1,7 @@
 """What is measured side by side: the prompt sources, the ablation, the rules and the sweeps.
 
-The tables are those of the AoP-SAM paper (tables 1 to 3). Everything starts from the bundle's own
-values; a sweep changes one of them.
+The tables are those of the AoP-SAM paper (tables 1 to 3) and, of clusters, those of Efficient SAM2.
+Everything starts from the bundle's own values; a sweep changes one of them.
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS, Value
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.clusters import PRESETS
 from aopsam_ros.prompting.filtering import RULES
 from aopsam_ros.prompting.sources import make_source
 
-PARTS = ("sources", "ablation", "rules", "sweeps")
-PREDICTOR = "predictor"
+PARTS = ("sources", "ablation", "rules", "sweeps", "presets", "merging")
+PREDICTOR, CLUSTERS = "predictor", "clusters"
 PAPERS_RULE = "paper"
 
 # Around the paper's values: a bundle's own best may lie beside them. The paper has no budget, whose
@@ -55,7 +56,8 @@ def configurations(
 
     Args:
         sources: names of prompt sources.
-        parts: of `PARTS`; all but "sources" need the source "predictor" among them.
+        parts: of `PARTS`; the last two need the source "clusters" among them, all others but
+            "sources" the source "predictor".
         predictor: that source's own options.
 
     Raises:
@@ -75,7 +77,22 @@ def configurations(
         rules = OPTIONS["asf.filtering"].choices if "rules" in parts else ()
         found += [Configuration("rules", r, PREDICTOR, {"asf.filtering": r}) for r in rules]
         found += _sweeps(predictor) if "sweeps" in parts else []
+    if CLUSTERS in sources:
+        presets: Sequence[str] = list(PRESETS) if "presets" in parts else ()
+        found += [Configuration("presets", p, CLUSTERS, {"clusters.preset": p}) for p in presets]
+        found += _merging(sources) if "merging" in parts else []
     return found
+
+
+def _merging(sources: Sequence[str]) -> list[Configuration]:
+    """List the sources of points without a predictor, whose masks are suppressed, or merged."""
+    made = {name: make_source(name) for name in sources}
+    points = [name for name, one in made.items() if not (one.adaptive or one.needs_boxes)]
+    return [
+        Configuration("merging", f"{name}, {how}", name, {"mask.combine": how})
+        for name in points
+        for how in ("nms", "merge")
+    ]
 
 
 def _ablation(predictor: SegmenterOptions) -> list[Configuration]:

@@ -13,6 +13,10 @@ from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome
 from aopsam_ros.evaluation.tables import Table
 from aopsam_ros.images.files import write_bytes, write_rgb
 
+PUBLISHED_PROMPTS = (
+    "published numbers of prompts, of SAM 2's Hiera-L with attention: low_latency 107.3, "
+    "high_quality 213.1, sam3d 22.5; of SAM's ViT-L: sam1 300.5"
+)
 EXAMPLES = "examples"  # folder of the example images
 LEGEND = (
     "PQ = SQ x RQ: panoptic quality without classes, matches at IoU above 0.5. AR and AP: COCO's, "
@@ -119,6 +123,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
     for part, title, note in (
         ("ablation", "Table 2: ablation", "predictor only: every peak of the map, unsmoothed"),
         ("rules", "Filtering rules", "how remaining prompts are dropped after each batch"),
+        ("presets", "Presets of clusters (Efficient SAM2, table 1)", PUBLISHED_PROMPTS),
+        ("merging", "Suppressing and merging masks (Efficient SAM2, table 3)", ""),
     ):
         if outcomes := evaluation.part(part):
             found.append(_table(title, note, outcomes))

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, SPLIT
+from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, SPLIT, AttentionOrigin
+from aopsam_ros.bundle.signatures import ATTENTION, SEMANTIC_MAP
 from aopsam_ros.engines import verification
 from aopsam_ros.geometry import Resize
 from aopsam_ros.models import mobile_sam
@@ -37,7 +38,7 @@ class BundleParts:
 
     Args:
         encoder: image `[1, 3, S, S]` to embedding `[1, C, S', S']`, alone or with a semantic map
-            `[1, D, S/32, S/32]`.
+            `[1, D, S/32, S/32]` or attention `[1, N, N]`.
         decoder: embedding, coordinates `[N, K, 2]` and labels `[N, K]` to logits `[N, 3, M, M]` and
             predicted IoU `[N, 3]`, or four of each with SAM's single mask first.
         predictor: image and embedding to confidence `[1, 1, P, P]` and extents `[1, 4, P, P]`;
@@ -52,6 +53,7 @@ class BundleParts:
             and `[N]`, 1 where a prompt has one.
         split: makes the decoder's three parts; optional.
         resize: whether images are padded to the square or stretched.
+        attention: which the encoder gives, if any.
     """
 
     encoder: nn.Module
@@ -65,6 +67,7 @@ class BundleParts:
     takes_mask_input: bool = False
     split: Callable[[], DecoderParts] | None = None
     resize: Resize = "pad"
+    attention: AttentionOrigin | None = None
 
 
 def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
@@ -147,9 +150,9 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     embeddings = [tensors[0] for tensors in encoded]
     samples = [{"image": image} for image in images]
     axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
-    outputs = ("embedding", "semantic_map")[: len(encoded[0])]
-    semantic = {"semantic_map": open_axes("semantic_map", [tensors[-1] for tensors in encoded])}
-    plans = [GraphPlan(ENCODER, parts.encoder, outputs, samples, {**semantic, **axes})]
+    outputs = ("embedding", ATTENTION if parts.attention else SEMANTIC_MAP)[: len(encoded[0])]
+    further = {outputs[-1]: open_axes(outputs[-1], [tensors[-1] for tensors in encoded])}
+    plans = [GraphPlan(ENCODER, parts.encoder, outputs, samples, {**further, **axes})]
     if parts.predictor is not None:
         plans.append(_plan_predictor(parts.predictor, images, embeddings, axes))
     prompts = [
@@ -256,6 +259,7 @@ def _write_description(
         "image_size": parts.image_size,
         **({"size_divisibility": parts.size_divisibility} if parts.size_divisibility else {}),
         **({"resize": parts.resize} if parts.resize != "pad" else {}),
+        **({"attention": asdict(parts.attention)} if parts.attention else {}),
         "mean": list(parts.mean),
         "std": list(parts.std),
         "embedding_shape": list(exported[ENCODER].shapes["embedding"]),

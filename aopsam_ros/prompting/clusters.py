@@ -1,7 +1,7 @@
-"""Prompts without training: clusters of the embedding's features, one point for each.
+"""Prompts without training: clusters of what cells of the image attend to, one point for each.
 
-Efficient SAM2 clusters the encoder's attention. An encoder of windows only has no attention over
-the whole image; there the cosine similarity of its features takes that place.
+Efficient SAM2's way. Where the bundle's encoder gives no attention (one of windows only has none
+over the whole image), the cosine similarity of the embedding's features takes its place.
 """
 
 import numpy as np
@@ -45,7 +45,7 @@ def cluster_points(
     """Propose the medoid of each cluster of features.
 
     Args:
-        features: of the part of the embedding that shows the image.
+        features: of each cell that shows the image: what it attends to, or the embedding's.
         geometry: of the frame.
         options: preset, parameters of HDBSCAN and the side of the pooled grid.
 

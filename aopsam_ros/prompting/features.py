@@ -1,5 +1,7 @@
 """The encoder's features as ASF filtering and clustering compare them: unit length, no padding."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,6 +86,19 @@ class FeatureMap:
         above = maps[..., y * w + x] * (1 - fx) + maps[..., y * w + x1] * fx
         below = maps[..., y1 * w + x] * (1 - fx) + maps[..., y1 * w + x1] * fx
         return np.asarray(above * (1 - fy) + below * fy, np.float32)
+
+
+def attention_features(attention: NDArray[np.float32], geometry: FrameGeometry) -> FeatureMap:
+    """Take what a cell attends to as its feature, as Efficient SAM2 does; padding is left out.
+
+    Args:
+        attention: `[1, N, N]` from each to each of N cells of the square, row by row.
+        geometry: of the frame.
+    """
+    side = math.isqrt(attention.shape[-1])
+    rows, columns = geometry.valid_cells(side)
+    shown = attention[0].reshape(-1, side, side)[:, :rows, :columns].reshape(side, side, -1)
+    return FeatureMap(shown.transpose(2, 0, 1)[None], geometry, rows * columns)
 
 
 def single_thread_matmul(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

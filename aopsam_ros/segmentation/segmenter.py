@@ -22,7 +22,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry, PreprocessedImage, check_image, preprocess
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.features import FeatureMap, attention_features
 from aopsam_ros.prompting.previous_prompts import PreviousPrompts
 from aopsam_ros.prompting.prompts import FrameInput, PromptSet
 from aopsam_ros.prompting.sources import AUTO, choose_source, make_source
@@ -262,7 +262,7 @@ class Segmenter:
                 rows, columns = geometry.valid_cells(len(confidence_map))
                 shown = np.ascontiguousarray(confidence_map[:rows, :columns])
         with stopwatch.stage("sampling"):
-            features = self.features(frame) if source.needs_features else None
+            features = self._source_features(frame) if source.needs_features else None
             frame_input = FrameInput(geometry, options, confidence_map, extent_map, features, boxes)
             prompts = source.propose(frame_input)
             if previous is not None:
@@ -277,6 +277,13 @@ class Segmenter:
         """
         embedding = self.engine.embedding(frame.handle)
         return FeatureMap(embedding, frame.geometry, self.bundle.similarity_channels)
+
+    def _source_features(self, frame: FrameEmbedding) -> FeatureMap:
+        """Return what a source compares: the encoder's attention, else the embedding's features."""
+        attention = self.engine.attention(frame.handle)
+        if attention is None:
+            return self.features(frame)
+        return attention_features(attention, frame.geometry)
 
     def restored(self, frame: FrameEmbedding) -> FrameEmbedding:
         """Return a frame to decode on after others were encoded: the same where engines keep them.

@@ -11,6 +11,8 @@ from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import BundleError, InferenceError
 from support import tiny_bundle
 from support.tiny_bundle import (
+    ATTENTION,
+    ATTENTION_CELL,
     IMAGE,
     MAP,
     PREDICTED_IOU,
@@ -20,6 +22,7 @@ from support.tiny_bundle import (
     image_predictor,
     labeller,
     prompts,
+    with_attention,
     with_mask_input,
     with_semantic_map,
     write_tiny_bundle,
@@ -61,17 +64,18 @@ def start(request):
 def complete(tmp_path):
     """A bundle whose graphs have everything that is optional."""
     models = {
-        "encoder": with_semantic_map(tiny_bundle.encoder()),
+        "encoder": with_attention(with_semantic_map(tiny_bundle.encoder())),
         "prompt_predictor": image_predictor(),
         "mask_decoder": with_mask_input(single_mask_decoder()),
     }
-    return load_bundle(write_tiny_bundle(tmp_path / "b", models, predictor_inputs=["image"]))
+    fields = {"predictor_inputs": ["image"], "attention": ATTENTION}
+    return load_bundle(write_tiny_bundle(tmp_path / "b", models, **fields))
 
 
 def test_a_bundle_without_them_has_none(bundle, start):
     engine = start(bundle)
     handle = engine.encode(IMAGE)
-    assert engine.semantic_map(handle) is None
+    assert engine.semantic_map(handle) is engine.attention(handle) is None
     assert engine.predict(IMAGE, handle).extent_map is None
     assert (engine.num_masks, engine.accepts_mask_input) == (3, False)
     with pytest.raises(InferenceError, match="this model's mask_decoder takes no mask_input"):
@@ -84,6 +88,20 @@ def test_semantic_features_come_with_the_embedding(complete, start):
     wanted = IMAGE.reshape(1, 3, SIZE // 32, 32, SIZE // 32, 32).mean((3, 5))[:, [1, 2, 0]]
     found = engine.semantic_map(engine.encode(IMAGE))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_attention_comes_with_the_embedding(complete, start):
+    engine, side = start(complete), ATTENTION["side"]
+    cells = IMAGE.reshape(3, side, ATTENTION_CELL, side, ATTENTION_CELL).mean((2, 4)).reshape(3, -1)
+    weights = np.exp(cells.T @ cells)
+    wanted = weights / weights.sum(1, keepdims=True)
+    np.testing.assert_allclose(engine.attention(engine.encode(IMAGE))[0], wanted, atol=1e-6)
+
+
+def test_an_encoder_without_the_attention_that_was_promised_is_refused(tmp_path, start):
+    bundle = load_bundle(write_tiny_bundle(tmp_path / "b", attention=ATTENTION))
+    with pytest.raises(BundleError, match="but must be embedding, attention"):
+        start(bundle)
 
 
 def test_extents_come_with_the_confidence_of_a_predictor_without_embedding(complete, start):
@@ -118,7 +136,12 @@ def test_a_prompt_begins_with_a_mask(complete, start):
 
 def test_verification_covers_them(complete, start):
     found = answers(start(complete), sample_inputs(complete))
-    assert {"semantic_map", "extent_map", "predicted_iou of 1 x 1 points and masks"} <= set(found)
+    assert {
+        "semantic_map",
+        "attention",
+        "extent_map",
+        "predicted_iou of 1 x 1 points and masks",
+    } <= set(found)
 
 
 @pytest.mark.parametrize("sizes", [tiny_bundle.CROPS, tiny_bundle.FEATURES])

@@ -20,6 +20,23 @@ def test_the_ablation_adds_one_thing_at_a_time():
     assert configurations(["predictor"], ["ablation"], own)[-1].title == "+ filtering (max_inside)"
 
 
+def test_presets_of_clusters_and_how_masks_of_points_are_combined():
+    parts = ["presets", "merging"]
+    found = configurations(["grid4", "predictor", "clusters", "boxes"], parts, OWN)[4:]
+    presets, merging = found[:4], found[4:]
+    assert [one.changes for one in presets] == [
+        {"clusters.preset": name} for name in ("low_latency", "high_quality", "sam3d", "sam1")
+    ]
+    assert {one.source for one in presets} == {"clusters"}
+    assert [(one.title, one.changes["mask.combine"]) for one in merging] == [
+        ("grid4, nms", "nms"),
+        ("grid4, merge", "merge"),
+        ("clusters, nms", "nms"),
+        ("clusters, merge", "merge"),
+    ]
+    assert configurations(["grid4"], parts, OWN)[1:] == []
+
+
 @pytest.mark.parametrize(
     ("sources", "parts", "reason"),
     [

@@ -10,6 +10,9 @@ pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.cli import main  # noqa: E402
+from aopsam_ros.errors import OptionError  # noqa: E402
+from aopsam_ros.models.adapters.attention import with_attention  # noqa: E402
+from aopsam_ros.models.adapters.sam import sam_parts  # noqa: E402
 from aopsam_ros.models.adapters.table import ARCHITECTURES  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
@@ -139,3 +142,115 @@ def test_sam_2s_prompts_mean_the_same_in_any_batch(sam2_decoder):
     batched = sam2_decoder(sam2.folded_embedding(), *both)
     for a, b in zip(batched, alone, strict=True):
         torch.testing.assert_close(a[2:], b, rtol=1e-5, atol=1e-5)
+
+
+def add_decomposed_rel_pos(attn, q, rel_pos_h, rel_pos_w, q_size, k_size):
+    """SAM's, for as many queries as keys: it is looked up beside the attention's class."""
+    side = q_size[0]
+    apart = torch.arange(side)[:, None] - torch.arange(side)[None] + side - 1
+    rows, columns = (
+        torch.einsum(how, q.reshape(1, side, side, -1), table[apart])
+        for how, table in (("bhwc,hkc->bhwk", rel_pos_h), ("bhwc,wkc->bhwk", rel_pos_w))
+    )
+    return attn + (rows[..., :, None] + columns[..., None, :]).reshape_as(attn)
+
+
+class SmallAttention(torch.nn.Module):
+    """Attention with SAM's names; of all its heads, and keeping what it computed."""
+
+    num_heads = 2
+
+    def __init__(self, has_position):
+        super().__init__()
+        self.qkv = torch.nn.Linear(8, 24)
+        if has_position:
+            self.rel_pos_h, self.rel_pos_w = (
+                torch.nn.Parameter(torch.randn(15, 4)) for _ in range(2)
+            )
+
+    def forward(self, x):
+        side = x.shape[1]
+        query, key, value = self.qkv(x).reshape(-1, 3, self.num_heads, 4).permute(1, 2, 0, 3)
+        scores = query @ key.transpose(1, 2) / 2.0
+        if hasattr(self, "rel_pos_h"):
+            tables, size = (self.rel_pos_h, self.rel_pos_w), (side, side)
+            scores = torch.cat(
+                [
+                    add_decomposed_rel_pos(of_head[None], q[None], *tables, size, size)
+                    for of_head, q in zip(scores, query, strict=True)
+                ]
+            )
+        self.attention = scores.softmax(-1)
+        return (self.attention @ value).transpose(0, 1).reshape(x.shape)
+
+
+class SmallVit(SmallEncoder):
+    """An encoder with three blocks, the second of windows."""
+
+    def __init__(self, has_position, size=128):
+        super().__init__()
+        torch.manual_seed(0)
+        self.img_size = size
+        self.project = torch.nn.Conv2d(256, 8, 1)
+        self.blocks = torch.nn.ModuleList(torch.nn.Module() for _ in range(3))
+        for block, window in zip(self.blocks, (0, 4, 0), strict=True):
+            block.attn, block.window_size = SmallAttention(has_position), window
+
+    def forward(self, image):
+        embedding = self.patches(image)
+        tokens = 5.0 * self.project(embedding).permute(0, 2, 3, 1)
+        for block in self.blocks[::2]:
+            tokens = tokens + block.attn(tokens)
+        return embedding
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("has_position", [True, False], ids=["SAM's positions", "none"])
+@pytest.mark.parametrize("most", [8, 4], ids=["all cells", "pooled"])
+def test_attention_is_the_authors_of_one_layer_and_head(monkeypatch, has_position, most):
+    monkeypatch.setattr("aopsam_ros.models.adapters.attention.MOST_CELLS", most)
+    encoder = SmallVit(has_position)
+    parts = with_attention(sam_parts(Sam(encoder, encoder.img_size)), 2, 1)
+    image = torch.randn(1, 3, 128, 128)
+    embedding, attention = parts.encoder(image)
+    torch.testing.assert_close(embedding, encoder(image))
+    theirs = encoder.blocks[2].attn.attention[1].numpy()
+    pooled = theirs.reshape((most, 8 // most) * 4).mean((1, 3)).sum((3, 5))
+    assert theirs.std() > 0.01 and parts.attention.side == most
+    np.testing.assert_allclose(attention[0], pooled.reshape(most**2, -1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "head", "reason"),
+    [
+        (1, 0, "no layer 1 attends to the whole image; of this encoder layers 0, 2 do"),
+        (2, 2, "layer 2 has heads 0 to 1, not 2"),
+    ],
+)
+def test_attention_of_windows_is_refused(layer, head, reason):
+    with pytest.raises(OptionError, match=reason):
+        with_attention(sam_parts(Sam(SmallVit(False), 128)), layer, head)
+    with pytest.raises(OptionError, match="of this encoder none does"):
+        with_attention(sam_parts(MobileSam(64)), layer, head)
+
+
+def test_an_export_with_attention_gives_clusters_of_it(tmp_path, monkeypatch, capsys):
+    from aopsam_ros.models.adapters import sam
+
+    monkeypatch.setattr(SmallEncoder, "img_size", 128)
+    model = Sam(SmallVit(False), 128)
+    registry = {"vit_b": lambda: SimpleNamespace(image_encoder=SmallVit(False))}
+    networks = SimpleNamespace(sam_model_registry=registry)
+    monkeypatch.setattr(sam, "import_part", lambda *_: networks)
+    torch.save(model.state_dict(), tmp_path / "sam.pth")
+    out = tmp_path / "b"
+    command = ["export", "--architecture", "sam_vit_b", "--checkpoint", str(tmp_path / "sam.pth")]
+    with pytest.raises(SystemExit):
+        main([*command, "--attention", "2", "--out", str(out)])
+    assert "'2' is not LAYER,HEAD, two whole numbers" in capsys.readouterr().err
+    assert main([*command, "--attention", "2,1", "--out", str(out)]) == 0
+    bundle = load_bundle(out)
+    assert (bundle.attention.layer, bundle.attention.head, bundle.attention.side) == (2, 1, 8)
+    with Segmenter.from_bundle(out, "clusters", "onnxruntime") as segmenter:
+        frame = segmenter.encode(np.zeros((128, 128, 3), np.uint8))
+        assert segmenter.engine.attention(frame.handle).shape == (1, 64, 64)

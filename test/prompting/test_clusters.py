@@ -10,10 +10,11 @@ from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.options import ClusterOptions
 from aopsam_ros.prompting.clusters import PRESETS, cluster, cluster_points, medoids
-from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.features import FeatureMap, attention_features
 from aopsam_ros.prompting.hdbscan import hdbscan
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
+from support.tiny_bundle import ATTENTION, encoder, with_attention, write_tiny_bundle
 
 
 @given(st.integers(0, 1000))
@@ -96,6 +97,35 @@ def test_the_whole_way(tiny_folder):
     for wanted, _ in objects:
         assert max(iou(m, wanted) for m in masks) > 0.8
     assert result.confidence_map is None
+
+
+def test_cells_that_attend_to_the_same_cells_are_one_cluster():
+    """Three groups of columns of a 16 x 16 square, whose lower half is padding, attended by all."""
+    group = np.tile(np.repeat([0, 1, 2], [4, 4, 8]), 16)
+    is_padding = np.arange(256) >= 128
+    attention = (group[:, None] == group) / 64 + 4.0 * is_padding
+    attention = (attention / attention.sum(1, keepdims=True))[None].astype(np.float32)
+    geometry = resized_geometry(200, 400, 512)
+    features = attention_features(attention, geometry)
+    assert features.unit.shape == (128, 128)
+    points, means = cluster_points(features, geometry, ClusterOptions(side=16))
+    assert sorted(np.digitize(points[:, 0], [100, 200]).tolist()) == [0, 1, 2]
+    assert (points[:, 1] < 200).all() and means == pytest.approx(1.0)
+
+
+def test_attention_takes_the_embeddings_place(tmp_path):
+    """It sees red, which this embedding's compared channels leave out."""
+    rgb = np.zeros((128, 128, 3), np.uint8)
+    rgb[:, 64:, 0] = 255
+    counts = []
+    for model, attention in ((None, None), (with_attention(encoder()), ATTENTION)):
+        folder = tmp_path / str(attention is None)
+        write_tiny_bundle(folder, {"encoder": model}, attention=attention)
+        with Segmenter.from_bundle(folder, "clusters", EngineOptions(threads=1)) as segmenter:
+            options = segmenter.options.updated({"clusters.min_cluster_size": 16})
+            prompts = segmenter.segment(rgb, options).prompts
+        counts.append(sorted(int(prompt.x > 64) for prompt in prompts))
+    assert counts[0] != [0, 1] and counts[1] == [0, 1]
 
 
 def noisy_cosines(seed):

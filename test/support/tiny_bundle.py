@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper, parser
 SIZE = 128  # the padded square
 CELL = 2  # pixels of the square to one of every map
 MAP = SIZE // CELL
+ATTENTION_CELL = 16  # likewise, of an encoder's attention
+ATTENTION = {"layer": 7, "head": 2, "side": SIZE // ATTENTION_CELL}
 MEAN, STD = 127.5, 32.0
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 TOLERANCES = (0.02, 8.0, 200.0)  # squared distance in normalised colour
@@ -118,6 +120,23 @@ def labeller(takes):
         return model_of("float[N, 3, 16, 16] crops", output, text)
     text = "label_embedding = Gather <axis = 1>(features, order)"  # the embedding's are green first
     return model_of("float[N, 3] features", output, text, order=[2, 0, 1])
+
+
+def with_attention(model):
+    """Let an encoder give the attention between 8 x 8 cells by their average colours."""
+    side = SIZE // ATTENTION_CELL
+    size = f"[{ATTENTION_CELL}, {ATTENTION_CELL}]"
+    text = f"""
+        cells = AveragePool <kernel_shape = {size}, strides = {size}>(image)
+        keys = Reshape(cells, flat)
+        queries = Transpose <perm = [0, 2, 1]>(keys)
+        scores = MatMul(queries, keys)
+        attention = Softmax <axis = 2>(scores)
+    """
+    add_constants(model.graph, flat=[1, 3, side * side])
+    model.graph.node.extend(nodes(text))
+    model.graph.output.append(value("attention", [1, side**2, side**2]))
+    return model
 
 
 def image_predictor():

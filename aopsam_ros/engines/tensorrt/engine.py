@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import (
+    ATTENTION,
     EXTENT_MAP,
     IOU,
     LABEL_EMBEDDING,
@@ -125,9 +126,11 @@ class TensorRtEngine:
 
     def semantic_map(self, handle: int) -> NDArray[np.float32] | None:
         """See `Engine`; `handle` is that of the last image."""
-        self._check(handle)
-        shape = self._outputs(ENCODER).get(SEMANTIC_MAP)
-        return None if shape is None else self._read(SEMANTIC_MAP, shape)
+        return self._read_optional(SEMANTIC_MAP, handle)
+
+    def attention(self, handle: int) -> NDArray[np.float32] | None:
+        """See `Engine`; `handle` is that of the last image."""
+        return self._read_optional(ATTENTION, handle)
 
     def predict(self, image: NDArray[np.float32], handle: int) -> Prediction:  # noqa: ARG002
         """See `Engine`; the image is still where `encode` put it."""
@@ -206,6 +209,11 @@ class TensorRtEngine:
     def _read(self, name: str, shape: Shape) -> NDArray[np.float32]:
         with _failures_named(f"{name} cannot be read"):
             return check_output(name, self._memory.read(name, shape), shape)
+
+    def _read_optional(self, name: str, handle: int) -> NDArray[np.float32] | None:
+        self._check(handle)
+        shape = self._outputs(ENCODER).get(name)
+        return None if shape is None else self._read(name, shape)
 
     def _outputs(self, graph: str) -> Mapping[str, Shape]:
         return self._graphs[graph].signature.outputs
