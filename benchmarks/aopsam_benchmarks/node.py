@@ -152,7 +152,7 @@ def _live(module: str, arguments: list[str]) -> Iterator[LiveNode]:
         # Before rclpy.init: processes are not to be forked beside the threads of DDS.
         check = stack.enter_context(interrupts())
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        process = stack.enter_context(Child(module, arguments, environment, log))
+        process = stack.enter_context(Child(["-m", module, *arguments], environment, log))
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         stack.callback(rclpy.try_shutdown)
         live = LiveNode(process, check)
