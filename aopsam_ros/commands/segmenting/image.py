@@ -1,0 +1,80 @@
+"""`aopsam segment` of one image, with the model's prompts or the user's."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aopsam_ros.data.dataset_writing import DatasetWriter
+from aopsam_ros.drawing.overlay import draw_overlay
+from aopsam_ros.errors import InputError
+from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.user_prompts import OBJECT, UserPrompt
+from aopsam_ros.segmentation.interactive import segment_clicks
+from aopsam_ros.segmentation.json_format import to_json
+from aopsam_ros.segmentation.segmenter import Segmenter
+
+
+def segment_image(
+    segmenter: Segmenter,
+    image: Path,
+    stem: str,
+    arguments: argparse.Namespace,
+    prompts: UserPrompt | BoxFile | None,
+    dataset: DatasetWriter | None,
+    originals: set[Path],
+) -> str:
+    """Segment one image and write its results; say in words what was found."""
+    overlay = None if arguments.no_overlay else arguments.out / f"{stem}_overlay.png"
+    drawn = dataset.image_path(stem) if dataset else overlay
+    if drawn and drawn.resolve() in originals:
+        raise InputError(f"{drawn} is one of the images and would be overwritten")
+    rgb = read_rgb(image)
+    if isinstance(prompts, UserPrompt):
+        found = segment_clicks(segmenter, rgb, prompts)
+    else:
+        given = prompts.find_path(image) if prompts else None
+        found = segmenter.segment(rgb, boxes=given, edges=arguments.edges)
+    if found.edge_map is not None:
+        grey = (255 * found.edge_map).astype(np.uint8)
+        write_rgb(arguments.out / f"{stem}_edges.png", np.repeat(grey[..., None], 3, axis=2))
+    if dataset:
+        dataset.add(stem, rgb, found)
+    else:
+        write_bytes(arguments.out / f"{stem}.json", to_json(found, str(image)).encode())
+        if overlay:
+            write_rgb(overlay, draw_overlay(rgb, found))
+    return (
+        f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
+        f"{found.timings_ms['total']:.0f} ms -> {drawn if dataset else f'{stem}.json'}"
+    )
+
+
+def read_prompt(points: Sequence[str], box: str | None) -> UserPrompt | None:
+    """Read `--point` and `--box`; None where there are none.
+
+    Raises:
+        InputError: if one is not as many numbers as it takes, or nothing is meant.
+    """
+    if not points and box is None:
+        return None
+    rows = [_numbers("--point", point, 2, 3) for point in points]
+    corners = None if box is None else _numbers("--box", box, 4, 4)
+    return UserPrompt(
+        np.array([row[:2] for row in rows], np.float64).reshape(-1, 2),
+        np.array([row[2] if len(row) == 3 else OBJECT for row in rows]).astype(np.uint8),
+        None if corners is None else (corners[0], corners[1], corners[2], corners[3]),
+    )
+
+
+def _numbers(name: str, text: str, least: int, most: int) -> list[float]:
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not least <= len(numbers) <= most:
+        how_many = f"{least}" if least == most else f"{least} or {most}"
+        raise InputError(f"{name} takes {how_many} numbers separated by commas, not '{text}'")
+    return numbers

@@ -1,0 +1,60 @@
+"""Which images, videos and recordings a command line names, and a machine's part of them."""
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from aopsam_ros.commands.arguments import parse_settings
+from aopsam_ros.commands.segmenting.stream import is_stream
+from aopsam_ros.errors import InputError, OptionError, quoted
+from aopsam_ros.images.files import IMAGE_SUFFIXES
+
+IMAGES_A_PART = 200  # over Ray: minutes, for a model of seconds an image
+
+
+def split_words(
+    images: Sequence[str], settings: Sequence[str]
+) -> tuple[list[Path], dict[str, object]]:
+    """Tell images from settings: `--set a=1 photo.jpg` reads the image as one more setting."""
+    words = [*images, *(word for word in settings if "=" not in word)]
+    if not words:
+        raise InputError("no image given")
+    return [Path(word) for word in words], parse_settings([w for w in settings if "=" in w])
+
+
+def images_of(path: Path, as_frames: bool) -> list[Path]:
+    """Return a folder's images; a path itself where it has none or is something else."""
+    if as_frames or is_stream(path) or not path.is_dir():
+        return [path]
+    return sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) or [path]
+
+
+def output_stems(images: Sequence[Path]) -> list[str]:
+    """Name each image's results by its stem, numbered where two images share one."""
+    stems: dict[str, None] = {}  # in order
+    for image in images:
+        stem = Path(os.path.abspath(image)).stem  # of ".", too
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        stems[next(name for name in names if name not in stems)] = None
+    return list(stems)
+
+
+def num_parts(inputs: Sequence[Path]) -> int:
+    """Return how many parts to do the inputs in: a recording each, or some images."""
+    streams = sum(is_stream(path) for path in inputs)
+    return max(1, streams, -(-len(inputs) // IMAGES_A_PART))
+
+
+def shard_of(shard: str | None) -> tuple[int, int]:
+    """Return the index of the first input to do, and the step to the next one; see `--shard`.
+
+    Raises:
+        OptionError: if it is not two numbers, the first from 1 to the second.
+    """
+    if shard is None:
+        return 0, 1
+    part, _, parts = shard.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise OptionError(f"--shard takes I/N, such as 1/8 to 8/8, not {quoted(shard)}")
+    return int(part) - 1, int(parts)
