@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import OptionError, quoted
 from aopsam_ros.option_table import OPTIONS, Value
 
 
@@ -24,7 +24,8 @@ def check(name: str, value: object) -> Value:
         raise OptionError(f"unknown option '{name}'; known: {', '.join(near or OPTIONS)}")
     if spec.value_type is str:
         if not isinstance(value, str) or value not in spec.choices:
-            raise OptionError(f"{name} must be one of {', '.join(spec.choices)}, not {value!r}")
+            choices = ", ".join(spec.choices)
+            raise OptionError(f"{name} must be one of {choices}, not {quoted(str(value))}")
         return value
     # A parameter of type bool is an int to Python, but never meant as one.
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.geometry import paired_iou
 from aopsam_ros.masks.rle import decode
 from aopsam_ros.results import InstanceMask
@@ -49,7 +49,7 @@ def choose(masks: Sequence[InstanceMask], criteria: Criteria) -> InstanceMask:
         left = _some([m for m in left if m.id == criteria.id], f"has the id {criteria.id}")
     if criteria.label:
         found = [m for m in left if m.label == criteria.label]
-        left = _some(found, f"is labelled '{criteria.label}'")
+        left = _some(found, f"is labelled {quoted(criteria.label)}")
     if criteria.point is not None:
         x, y = criteria.point
         left = _some([m for m in left if contains(m, x, y)], f"is at {x:g}, {y:g}")

@@ -5,11 +5,13 @@ import importlib
 import importlib.util
 import signal
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rclpy
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -21,6 +23,7 @@ EVENTS_S = 0.5  # the executor of events does nothing without a limit: rclpy 7.1
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 Service = Callable[[Any, Any], Any]
+Refusal = Callable[[Any, Any, Exception], str]  # fills the response, returns a line for the log
 
 
 def guarded_transition(callback: Transition) -> Transition:
@@ -61,28 +64,51 @@ def remove_dead_references(node: LifecycleNode) -> None:
     entities.difference_update([reference for reference in entities if reference() is None])
 
 
-def refuse_impossible_transitions(node: LifecycleNode) -> None:
-    """Answer a request for a transition that the state does not have with a refusal.
+def refuse_impossible_requests(node: LifecycleNode, warn: Callable[[str], None]) -> None:
+    """Answer what rclpy cannot with a refusal.
 
-    rclpy raises in the service's callback: the client waits forever, and the exception ends a node
-    that does not catch it.
+    That is a transition that the state does not have, and a parameter of no type: there rclpy
+    raises in the service's callback, the client waits forever, and the exception ends a node that
+    does not catch it.
     """
     for service in node.services:
-        if service.srv_type is ChangeState:
-            service.callback = _refusing(service.callback, node)
+        if refuse := _REFUSALS.get(service.srv_type):
+            service.callback = _refusing(service.callback, refuse, warn)
 
 
-def _refusing(callback: Service, node: LifecycleNode) -> Service:
+def _refusing(callback: Service, refuse: Refusal, warn: Callable[[str], None]) -> Service:
     def wrapper(request: Any, response: Any) -> Any:  # noqa: ANN401
         try:
             return callback(request, response)
         except Exception as error:
-            transition = request.transition.label or request.transition.id
-            node.get_logger().warning(f"transition {transition} is not possible now: {error}")
-            response.success = False
+            warn(refuse(request, response, error))
             return response
 
     return wrapper
+
+
+def _refuse_transition(request: Any, response: Any, error: Exception) -> str:  # noqa: ANN401
+    response.success = False
+    transition = request.transition.label or request.transition.id
+    return f"transition {transition} is not possible now: {error}"
+
+
+def _refuse_parameters(request: Any, response: Any, error: Exception) -> str:  # noqa: ANN401
+    """Refuse those that are not answered yet, in a response of either service."""
+    refusal = SetParametersResult(successful=False, reason=f"impossible parameters: {error}")
+    if isinstance(response, SetParameters.Response):
+        left = len(request.parameters) - len(response.results)
+        response.results = [*response.results, *[refusal] * left]
+    else:
+        response.result = refusal
+    return str(refusal.reason)
+
+
+_REFUSALS: Mapping[Any, Refusal] = {
+    ChangeState: _refuse_transition,
+    SetParameters: _refuse_parameters,
+    SetParametersAtomically: _refuse_parameters,
+}
 
 
 def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)

@@ -20,7 +20,7 @@ from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.prompting.sources import described
 from aopsam_ros.ros.lifecycle import (
     guarded_transition,
-    refuse_impossible_transitions,
+    refuse_impossible_requests,
     remove_dead_references,
 )
 from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array
@@ -91,7 +91,7 @@ class AopsamNode(LifecycleNode):
             self._warn,
         )
         self._target_services = TargetServices(self)
-        refuse_impossible_transitions(self)
+        refuse_impossible_requests(self, self._warn)
         self._log_bridge = LogBridge(self.get_logger())
 
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:

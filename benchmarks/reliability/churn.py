@@ -6,6 +6,7 @@ Beside it a lifecycle node without anything behind its topics: what grows there 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from lifecycle_msgs.msg import State, Transition
 
 from support.live import Robot
 
-from .session import GOOD, Footprint, footprint, robot_with_node
+from .session import GOOD, Footprint, RearCamera, footprint, robot_with_node, two_cameras
 
 _CYCLE = (
     Transition.TRANSITION_DEACTIVATE,
@@ -39,6 +40,7 @@ class Outcome:
     most_publishers: int = 0  # of ~/masks, at any time
     left_over: int = 0  # publishers of ~/masks at the end, cleaned up
     tracebacks: int = 0
+    rear: RearCamera | None = None  # beside it, where there is one
 
     def slope_kb(self) -> float:
         """Return the growth of the resident memory, KB a cycle, after the first half."""
@@ -46,13 +48,17 @@ class Outcome:
         return 1024 * float(np.polyfit(range(len(sizes)), sizes, 1)[0])
 
 
-def churn(cycles: int, module: str = NODE) -> Outcome:
-    """Cycle the node of a module through its states.
+def churn(cycles: int, module: str = NODE, beside: bool = False) -> Outcome:
+    """Cycle the node of a module through its states, beside a second camera that goes on or alone.
 
     Every other cycle does not wait for a result: the transition comes while the node works.
     """
     outcome = Outcome()
-    with robot_with_node(module=module) as robot:
+    with contextlib.ExitStack() as stack:
+        if beside:
+            robot, outcome.rear = stack.enter_context(two_cameras(module=module))
+        else:
+            robot = stack.enter_context(robot_with_node(module=module))
         robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(GOOD))
         for number in range(cycles):
             outcome.answered += _masks_come(robot, patient=number % 2 == 0)
@@ -63,6 +69,8 @@ def churn(cycles: int, module: str = NODE) -> Outcome:
             outcome.footprints.append(footprint(robot.process.pid))
         _masks_come(robot, patient=True)
         _end(robot, outcome)
+        if outcome.rear is not None:
+            outcome.rear.wait()
     return outcome
 
 
@@ -82,10 +90,10 @@ def _end(robot: Robot, outcome: Outcome) -> None:
     outcome.tracebacks = robot.log.read_text().count("Traceback")
 
 
-def report(cycles: int, module: str) -> None:
+def report(cycles: int, module: str, beside: bool) -> None:
     """Run and print the figures."""
     begin = time.monotonic()
-    outcome = churn(cycles, module)
+    outcome = churn(cycles, module, beside)
     print(f"{module}: {cycles} cycles in {time.monotonic() - begin:.0f} s; "
           f"masks in {outcome.answered}")  # fmt: skip
     print(f"  refused transitions: {outcome.refused}; tracebacks: {outcome.tracebacks}")
@@ -95,15 +103,17 @@ def report(cycles: int, module: str) -> None:
         print(f"  cycle {at + 1:4}: {seen.resident_mb:.1f} MB, {seen.threads} threads, "
               f"{seen.files} files")  # fmt: skip
     print(f"  growth in the second half: {outcome.slope_kb():.2f} KB a cycle")
+    if outcome.rear is not None:
+        print(f"  {outcome.rear.line()}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run this package's node, then the plain one."""
+    """Run this package's node, the same beside a second camera, then the plain one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=500)
     cycles = parser.parse_args(arguments).cycles
-    for module in (NODE, PLAIN_NODE):
-        report(cycles, module)
+    for module, beside in ((NODE, False), (NODE, True), (PLAIN_NODE, False)):
+        report(cycles, module, beside)
     return 0
 
 

@@ -14,12 +14,16 @@ from std_msgs.msg import Header
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.images.encodings import to_rgb
+from aopsam_ros.masks.choosing import choose
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.ros.messages.boxes import boxes_of
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.images import bridge_reader
+from aopsam_ros.ros.messages.targets import criteria_of
 from aopsam_ros.ros.monitoring.logs import kind_of
 from aopsam_ros.ros.services.segment_service import prompt_of
+from support.drawn_masks import instance_of
 from support.scenes import boxes_scene
 
 from . import malformed
@@ -28,6 +32,7 @@ Random = random.Random
 _SIZE = boxes_scene().shape[0]
 _GEOMETRY = FrameGeometry(_SIZE, _SIZE, _SIZE, _SIZE, _SIZE)
 _HEADER = Header(frame_id=malformed.FRAME)
+_MASKS = [instance_of(np.ones((_SIZE, _SIZE), bool))]
 _PIXELS = np.array([[0.0, 0.0], [64.0, 64.0], [127.0, 127.0]])
 
 
@@ -46,7 +51,9 @@ READERS = {
     "camera_info": _calibration,
     "depth": lambda rng: depth_to_metres(malformed.depth(rng)),
     "boxes": lambda rng: boxes_of(malformed.boxes(rng)),
-    "request": lambda rng: prompt_of(malformed.request(rng)).inside(_GEOMETRY),
+    "prompt": lambda rng: prompt_of(malformed.segment(rng)).inside(_GEOMETRY),
+    "selection": lambda rng: choose(_MASKS, criteria_of(malformed.selection(rng))),
+    "mask": lambda rng: decode_full(malformed.mask(rng), _SIZE, _SIZE),
 }
 
 

@@ -16,11 +16,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from aopsam_ros.ros.monitoring.logs import kind_of
-from aopsam_ros.srv import Segment
 from support.live import RELIABLE, Robot
 
 from . import malformed
-from .session import GOOD, counts_of, robot_with_node
+from .session import GOOD, RearCamera, counts_of, two_cameras
 
 TOPICS = {
     "image": Image,
@@ -30,7 +29,7 @@ TOPICS = {
 }
 EVERY = 20  # messages, a valid frame
 PAUSE_S = 0.003  # for the worker to look at an image before the next one replaces it
-_LINE = re.compile(r"\[(WARN|ERROR|FATAL)\] \[([\d.]+)\] \[[^\]]*\]: (.*)")
+_LINE = re.compile(r"\[(WARN|ERROR|FATAL)\] \[([\d.]+)\] \[aopsam\]: (.*)")
 
 
 @dataclass
@@ -38,12 +37,14 @@ class Outcome:
     """What was sent, what came back, and what the node said."""
 
     sent: collections.Counter[str] = field(default_factory=collections.Counter)
-    answered: int = 0
-    refused: int = 0
+    answered: int = 0  # requests
+    refused: int = 0  # of them
+    unclear: list[str] = field(default_factory=list)  # refusals without a reason in one line
     wrong: int = 0  # valid frames whose masks were others
     failed: int = 0  # images that the node looked at and gave up
     said: dict[str, list[float]] = field(default_factory=dict)  # kind: times
     tracebacks: int = 0
+    rear: RearCamera | None = None  # beside all of it
 
     def closest_s(self) -> float:
         """Return the shortest time between two lines of one kind."""
@@ -66,17 +67,21 @@ class Fuzzer:
             for topic, kind in TOPICS.items()
         }
         node.create_subscription(Detection3DArray, "/aopsam/detections_3d", lambda _: None, 1)
-        self._segment = node.create_client(Segment, "/aopsam/segment")
-        robot.wait(self._segment.service_is_ready, "no service")
+        self._clients = {
+            name: robot.client(kind, name) for name, (kind, _) in malformed.REQUESTS.items()
+        }
         robot.wait(self._publishers["depth"].get_subscription_count, "depth is not listened to")
         self._expected = counts_of(robot.answer(GOOD))
 
     def run(self, count: int) -> Outcome:
         """Send `count` malformed messages of all kinds in turn."""
-        kinds = list(malformed.MAKERS)
+        kinds = [*malformed.MAKERS, *malformed.REQUESTS]
         for number in range(count):
             kind = kinds[number % len(kinds)]
-            self._send(kind, malformed.MAKERS[kind](self._random))
+            if kind in malformed.MAKERS:
+                self._send(kind, malformed.MAKERS[kind](self._random))
+            else:
+                self._ask(kind, malformed.REQUESTS[kind][1](self._random))
             self.outcome.sent[kind] += 1
             if number % EVERY == EVERY - 1:
                 self._check()
@@ -86,18 +91,26 @@ class Fuzzer:
         return self.outcome
 
     def _send(self, kind: str, message: Any) -> None:  # noqa: ANN401
-        if kind == "request":
-            future = self._segment.call_async(message)
-            self._robot.wait(future.done, "a request was not answered")
-            self.outcome.answered += 1
-            self.outcome.refused += not future.result().success
-            return
         if hasattr(message, "header"):  # so that depth and boxes are this image's
             message.header.stamp.sec, message.header.stamp.nanosec = 1_700_000_000, 1
         broken = self._wire and self._random.random() < 0.5
         content = malformed.wire(self._random, message) if broken else message
         self._publishers[kind].publish(content)
         self._robot.spin(PAUSE_S)
+
+    def _ask(self, kind: str, request: Any) -> None:  # noqa: ANN401
+        future = self._clients[kind].call_async(request)
+        self._robot.wait(future.done, f"a request was not answered: {kind}, {str(request)[:500]}")
+        self.outcome.answered += 1
+        response = future.result()
+        # As reasons: those of parameters, of our own services, or none.
+        results = getattr(response, "results", [getattr(response, "result", response)])
+        for result in results:
+            taken = getattr(result, "successful", getattr(result, "success", True))
+            self.outcome.refused += not taken
+            reason = getattr(result, "reason", getattr(result, "message", "a state"))
+            if not taken and (not reason or "\n" in reason):
+                self.outcome.unclear.append(f"{kind}: {reason[:200]}")
 
     def _check(self) -> None:
         """Send a valid image and compare its masks."""
@@ -120,9 +133,10 @@ def fuzz(count: int, seed: int = 0, wire: bool = False, **parameters: Any) -> Ou
             `TIMEOUT_S` seconds.
     """
     # Images do not wait long for depth that never fits.
-    with robot_with_node(**{"pairing__timeout_ms": 20, **parameters}) as robot:
+    with two_cameras(**{"pairing__timeout_ms": 20, **parameters}) as (robot, rear):
         outcome = Fuzzer(robot, seed, wire).run(count)
         assert robot.process.poll() is None
+        outcome.rear = rear
         return outcome
 
 
@@ -135,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     outcome = fuzz(options.count, options.seed, options.wire)
     print(f"sent: {dict(outcome.sent)}; images looked at and given up: {outcome.failed}")
-    print(f"requests answered: {outcome.answered}, of them refused: {outcome.refused}")
+    print(f"requests answered: {outcome.answered}, of them refused: {outcome.refused}, "
+          f"unclear reasons: {outcome.unclear}")  # fmt: skip
+    print(outcome.rear and outcome.rear.line())
     print(f"valid frames with wrong masks: {outcome.wrong}; tracebacks: {outcome.tracebacks}")
     print(
         f"kinds of warnings: {len(outcome.said)}, closest two of a kind {outcome.closest_s():.1f} s"

@@ -20,7 +20,14 @@ from support.live import RELIABLE, TIMEOUT_S, Robot
 from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
 
-from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
+from .session import (
+    TWO_CAMERAS,
+    Footprint,
+    RearCamera,
+    become_camera_and_planner,
+    footprint,
+    robot_with_node,
+)
 
 SIZE_4K = (2160, 3840)
 VGA = (480, 640)
@@ -140,6 +147,20 @@ def overload(
         return flood.run(flood.service_s() / factor, seconds, least)
 
 
+def on_one_model(
+    size: tuple[int, int],
+    rate: float,
+    seconds: float,
+    **parameters: Any,  # noqa: ANN401
+) -> tuple[Outcome, RearCamera]:
+    """Have two cameras of this rate at one model."""
+    with robot_with_node(*TWO_CAMERAS, **parameters) as robot:
+        flood = Flood(robot, large_scene(size))
+        rear = RearCamera(robot, 1 / rate, image_of(large_scene(size)))
+        rear.activate()
+        return flood.run(1 / rate, seconds), rear
+
+
 def several(cameras: int, size: tuple[int, int], rate: float, seconds: float,
             **parameters: Any) -> list[Outcome]:  # noqa: ANN401  # fmt: skip
     """Have as many nodes as cameras at work at once, each with a camera of this rate."""
@@ -163,7 +184,7 @@ def several(cameras: int, size: tuple[int, int], rate: float, seconds: float,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of each of the three")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each of the four")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--rate", type=float, default=30.0, help="of each of the four cameras")
     options = parser.parse_args(arguments)
@@ -178,6 +199,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, run in runs.items():
         for outcome in run():
             print(f"{name}: {outcome.line()}", flush=True)
+    outcome, rear = on_one_model(VGA, options.rate, seconds, **parameters)
+    print(
+        f"two cameras on one model, 640x480 at {options.rate:g} Hz: {outcome.line()}; {rear.line()}"
+    )
     return 0
 
 

@@ -9,11 +9,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import Parameter, ParameterValue
+from rcl_interfaces.srv import (
+    DescribeParameters,
+    GetParameters,
+    GetParameterTypes,
+    ListParameters,
+    SetParameters,
+    SetParametersAtomically,
+)
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from aopsam_ros.srv import Segment
+from aopsam_ros.msg import Mask, Selection
+from aopsam_ros.srv import Follow, Segment, Select, Teach
 from support.messages import calibration_of, image_of
 from support.scenes import boxes_scene
 
@@ -118,18 +130,75 @@ def boxes(rng: Random) -> Detection2DArray:
     return message
 
 
-def request(rng: Random) -> Segment.Request:
-    """Return a prompt that means nothing, or lies outside its image."""
+def _points(rng: Random) -> tuple[list[float], list[int]]:
     count = rng.choice((0, 1, 2, 3, 130, 500))
     points = [float(np.float32(rng.choice((*STRANGE[:5], 64.0, 1e30)))) for _ in range(count)]
-    labels = [rng.choice((0, 1, 2, 255)) for _ in range(rng.choice((0, count // 2, 1, 77)))]
+    return points, [rng.choice((0, 1, 2, 255)) for _ in range(rng.choice((0, count // 2, 1, 77)))]
+
+
+def _roi(rng: Random) -> RegionOfInterest:
+    x, y, width, height = (rng.choice(SIZES) if rng.random() < 0.8 else 0 for _ in range(4))
+    return RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+
+
+def mask(rng: Random) -> Mask:
+    """Return runs that do not fit their box, or none."""
+    counts = [rng.choice(SIZES) for _ in range(rng.choice((0, 0, 1, 3, 1000)))]
+    return Mask(roi=_roi(rng), counts=counts, id=rng.choice(SIZES))
+
+
+def selection(rng: Random) -> Selection:
+    """Return a choice of nothing that is there, as a rule."""
+    point = _points(rng)[0][: rng.choice((0, 2, 2, 3))]
+    label = rng.choice(("", "mug", _text(rng)))
+    return Selection(point=point, box=_roi(rng), label=label, id=rng.choice((0, 1, 2**32 - 1)))
+
+
+def segment(rng: Random) -> Segment.Request:
+    """Return a prompt that means nothing, or lies outside its image; some in sessions."""
+    points, labels = _points(rng)
     message = Segment.Request(points=points, labels=labels, all_masks=rng.random() < 0.5)
-    if rng.random() < 0.5:
-        x, y, width, height = (rng.choice(SIZES) for _ in range(4))
-        message.box = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
+    message.box, message.mask = _roi(rng), mask(rng)
+    message.session = rng.choice(("", "a", "b", str(rng.random()), _text(rng)))
     if rng.random() < 0.5:
         message.image = image(rng)
     return message
+
+
+def teach(rng: Random) -> Teach.Request:
+    """Return a label that is none, of something that is not there; a few can be taught."""
+    points, labels = _points(rng)
+    label = rng.choice(("mug", "door", "", "x" * 65, _text(rng)))
+    message = Teach.Request(label=label, points=points, point_labels=labels, box=_roi(rng))
+    message.mask_id = rng.choice((0, 0, 1, 2**32 - 1))
+    return message
+
+
+def follow(rng: Random) -> Follow.Request:
+    """Return a choice of nothing, or a mask that is none."""
+    return Follow.Request(selection=selection(rng), mask=mask(rng), stop=rng.random() < 0.2)
+
+
+def change_state(rng: Random) -> ChangeState.Request:
+    """Return a transition that an active node does not have."""
+    impossible = {"configure": 1, "cleanup": 2, "activate": 3, "no such": rng.choice((0, 9, 255))}
+    label = rng.choice(list(impossible))
+    by_label = rng.random() < 0.3
+    return ChangeState.Request(
+        transition=Transition(id=0 if by_label else impossible[label], label=label * by_label)
+    )
+
+
+def parameters(rng: Random) -> SetParameters.Request:
+    """Return values of impossible types and sizes."""
+    names = ("model", "asf.max_prompts", "mask.granularity", "target_frame", "", _text(rng))
+    values = [ParameterValue(type=rng.choice((*range(11), 77, 255))) for _ in range(3)]
+    for value in values:
+        value.double_value, value.integer_value = rng.choice(STRANGE), -(2**63)
+        value.string_value = _text(rng)
+    return SetParameters.Request(
+        parameters=[Parameter(name=rng.choice(names), value=value) for value in values]
+    )
 
 
 MAKERS: Mapping[str, Callable[[Random], Any]] = {
@@ -137,7 +206,35 @@ MAKERS: Mapping[str, Callable[[Random], Any]] = {
     "camera_info": camera_info,
     "depth": depth,
     "boxes": boxes,
-    "request": request,
+}
+# Of services: their types, and the makers of requests.
+REQUESTS: Mapping[str, tuple[Any, Callable[[Random], Any]]] = {
+    "segment": (Segment, segment),
+    "teach": (Teach, teach),
+    "select": (Select, lambda rng: Select.Request(selection=selection(rng))),
+    "follow": (Follow, follow),
+    "change_state": (ChangeState, change_state),
+    "set_parameters": (SetParameters, parameters),
+    "set_parameters_atomically": (
+        SetParametersAtomically,
+        lambda rng: SetParametersAtomically.Request(parameters=parameters(rng).parameters),
+    ),
+    "get_parameters": (
+        GetParameters,
+        lambda rng: GetParameters.Request(names=["model", _text(rng)]),
+    ),
+    "describe_parameters": (
+        DescribeParameters,
+        lambda rng: DescribeParameters.Request(names=["model", _text(rng)]),
+    ),
+    "get_parameter_types": (
+        GetParameterTypes,
+        lambda rng: GetParameterTypes.Request(names=["model", _text(rng)]),
+    ),
+    "list_parameters": (
+        ListParameters,
+        lambda rng: ListParameters.Request(prefixes=[_text(rng)], depth=rng.choice((0, 1, 2**63))),
+    ),
 }
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from aopsam_ros.msg import MaskArray
-from support.live import Robot
-from support.messages import image_of
+from support.live import RELIABLE, Robot
+from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
 from support.tiny_bundle import write_tiny_bundle
 
@@ -32,6 +37,11 @@ UDP_ALONE = {
     "FASTRTPS_DEFAULT_PROFILES_FILE": str(Path(__file__).with_name("udp_alone.xml")),
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
 }
+
+
+# Of the node: a process for two cameras, the robot's own and one in the namespace `rear`.
+TWO_CAMERAS = ("--", "--cameras", "/,rear", "--ros-args")
+REAR_PERIOD_S = 0.1
 
 
 def become_camera_and_planner(robot: Robot) -> None:
@@ -53,6 +63,80 @@ def robot_with_node(*arguments: str, **parameters: Any) -> Iterator[Robot]:  # n
         robot.start_node(*arguments, **{"model": model, **parameters})
         robot.activate()
         yield robot
+
+
+class RearCamera:
+    """A second camera of the node's process, on the same model; it goes on whatever the first does.
+
+    Attributes:
+        sent: images.
+        answered: images that masks came for.
+        wrong: of them, with other masks than the first.
+        newest: the number of the newest image that is answered.
+        longest_s: the longest time without masks since the first.
+        latencies: from publication to masks, seconds.
+    """
+
+    def __init__(self, robot: Robot, period_s: float = REAR_PERIOD_S, image: Image = GOOD) -> None:
+        self.sent = self.answered = self.wrong = self.newest = 0
+        self.longest_s, self.latencies = 0.0, list[float]()
+        self._robot, self._image = robot, copy.deepcopy(image)
+        self._expected: list[list[int]] | None = None
+        self._last_s = 0.0
+        self._sent_s: dict[int, float] = {}
+        self._images = robot.node.create_publisher(Image, "/rear/image", CAMERA)
+        robot.node.create_subscription(MaskArray, "/rear/aopsam/masks", self._on_masks, RELIABLE)
+        robot.node.create_timer(period_s, self._send)
+
+    def activate(self) -> None:
+        """Configure and activate its node; wait for the first masks."""
+        client = self._robot.node.create_client(ChangeState, "/rear/aopsam/change_state")
+        self._robot.wait(client.service_is_ready, "no second node")
+        for step in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+            future = client.call_async(ChangeState.Request(transition=Transition(id=step)))
+            self._robot.wait(future.done, "the second node did not answer")
+            assert future.result().success
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait for the next masks."""
+        before = self.answered
+        self._robot.wait(lambda: self.answered > before, "no masks of the second camera")
+
+    def line(self) -> str:
+        """Return the figures."""
+        times = 1e3 * np.quantile(self.latencies, (0.5, 0.95))
+        return (
+            f"second camera: {self.sent} sent, {self.answered} answered, {self.wrong} wrongly; "
+            f"latency p50 {times[0]:.0f} p95 {times[1]:.0f} ms; "
+            f"at most {self.longest_s:.1f} s without masks"
+        )
+
+    def _send(self) -> None:
+        self.sent += 1
+        self._image.header.stamp.nanosec = self.sent
+        self._sent_s[self.sent] = time.monotonic()
+        self._sent_s.pop(self.sent - 1000, None)
+        self._images.publish(self._image)
+
+    def _on_masks(self, message: Any) -> None:  # noqa: ANN401  (a MaskArray)
+        now, counts = time.monotonic(), counts_of(message)
+        if self._expected is None:
+            self._expected, self._last_s = counts, now
+        self.answered += 1
+        self.wrong += counts != self._expected
+        self.longest_s, self._last_s = max(self.longest_s, now - self._last_s), now
+        self.newest = stamp_of(message)
+        self.latencies.append(now - self._sent_s.get(self.newest, now))
+
+
+@contextlib.contextmanager
+def two_cameras(**parameters: Any) -> Iterator[tuple[Robot, RearCamera]]:  # noqa: ANN401
+    """Do the same with a process for two cameras; the second one is at work."""
+    with robot_with_node(*TWO_CAMERAS, **parameters) as robot:
+        rear = RearCamera(robot)
+        rear.activate()
+        yield robot, rear
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A node at full rate for half an hour: memory, threads and files stay as they are."""
+"""Two cameras at full rate for half an hour: memory, threads and files stay as they are."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from support.live import Robot
 from support.messages import calibration_of, image_of
 
 from .load import VGA, large_scene
-from .session import Footprint, become_camera_and_planner, footprint, robot_with_node
+from .session import (
+    TWO_CAMERAS,
+    Footprint,
+    RearCamera,
+    become_camera_and_planner,
+    footprint,
+    robot_with_node,
+)
 
 SAMPLE_S = 5.0
 SHOWN = 15  # samples, to see the trend's shape
 SETTLE_SHARE = 0.2  # of the samples, that come before memory has settled
 
 
-def soak(seconds: float, rate: float, model: str) -> tuple[list[Footprint], Robot]:
-    """Send images at a steady rate; the footprints, one every few seconds, and the robot."""
+def soak(seconds: float, rate: float, model: str) -> tuple[list[Footprint], Robot, RearCamera]:
+    """Send images at a steady rate; the footprints, one every few seconds, and both cameras."""
     seen = []
-    with robot_with_node(model=model, threads=1) as robot:
+    image, calibration = image_of(large_scene(VGA)), calibration_of(*VGA[::-1])
+    with robot_with_node(*TWO_CAMERAS, model=model, threads=1) as robot:
         become_camera_and_planner(robot)
-        image, calibration = image_of(large_scene(VGA)), calibration_of(*VGA[::-1])
+        rear = RearCamera(robot, 1.0 / rate, image)
+        rear.activate()
 
         def send() -> None:
             robot.send(image)
@@ -37,11 +46,12 @@ def soak(seconds: float, rate: float, model: str) -> tuple[list[Footprint], Robo
         while time.monotonic() < end:
             robot.forget()
             robot.diagnostics[:] = robot.diagnostics[-3:]
+            rear.latencies[:] = rear.latencies[-1000:]
             robot.spin(SAMPLE_S)
             assert robot.process.poll() is None, "the node ended"
             seen.append(footprint(robot.process.pid))
         robot.last_values = robot.fresh_health()[2]
-    return seen, robot
+    return seen, robot, rear
 
 
 def slope_mb_an_hour(sizes: Sequence[float], period_s: float = SAMPLE_S) -> float:
@@ -49,7 +59,7 @@ def slope_mb_an_hour(sizes: Sequence[float], period_s: float = SAMPLE_S) -> floa
     return float(np.polyfit(np.arange(len(sizes)) * period_s / 3600.0, sizes, 1)[0])
 
 
-def report(seen: Sequence[Footprint], robot: Robot) -> None:
+def report(seen: Sequence[Footprint], robot: Robot, rear: RearCamera) -> None:
     """Print the figures."""
     settled = seen[int(SETTLE_SHARE * len(seen)) :]
     for name in ("resident_mb", "threads", "files"):
@@ -62,6 +72,7 @@ def report(seen: Sequence[Footprint], robot: Robot) -> None:
     names = ("frames_received", "frames_segmented", "frames_dropped", "frames_failed")
     values = robot.last_values
     print({name: values[name] for name in (*names, "latency_p50_ms", "latency_p95_ms")})
+    print(rear.line())
     print(f"load average of the machine: {os.getloadavg()}")
 
 
@@ -69,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=60.0, help="images a second")
+    parser.add_argument("--rate", type=float, default=30.0, help="images a second, of each camera")
     parser.add_argument("--model", default="nano")
     options = parser.parse_args(arguments)
     report(*soak(60.0 * options.minutes, options.rate, options.model))

@@ -24,7 +24,7 @@ from rclpy.parameter import Parameter
 from support.live import TIMEOUT_S, Robot
 from support.messages import image_of, stamp_of
 
-from .session import robot_with_node
+from .session import RearCamera, two_cameras
 
 RATE_HZ = 100.0
 MOST_WAITING = 8  # DDS keeps ten requests of a service, and lets go of older ones
@@ -68,6 +68,7 @@ class Outcome:
     messages: collections.Counter[str] = field(default_factory=collections.Counter)
     compared: int = 0  # frames whose prompts came as well
     torn: int = 0  # of them, with prompts of another configuration than the masks'
+    rear: RearCamera | None = None  # beside it, whose parameters stay
 
 
 def _hear_only(robot: Robot, topics: tuple[str, ...]) -> None:
@@ -186,8 +187,11 @@ def _areas(message: Any) -> tuple[int, ...]:  # noqa: ANN401  (a MaskArray)
 
 def storm(seconds: float, seed: int = 0) -> Outcome:
     """Set parameters of a node of its own."""
-    with robot_with_node() as robot:
-        return Storm(robot, seed).run(seconds)
+    with two_cameras() as (robot, rear):
+        outcome = Storm(robot, seed).run(seconds)
+        rear.wait()
+        outcome.rear = rear
+        return outcome
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -201,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
           f"{outcome.wrongly_judged} judged wrongly, {outcome.late} left out")  # fmt: skip
     print(f"mask messages by configuration: {dict(outcome.messages)}")
     print(f"frames compared with their prompts: {outcome.compared}, torn: {outcome.torn}")
+    print(outcome.rear and outcome.rear.line())
     return int(set(outcome.messages) != set(CONFIGURATIONS) or bool(outcome.torn))
 
 

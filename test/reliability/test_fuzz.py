@@ -3,8 +3,17 @@
 from reliability.converters import READERS, read_all
 from reliability.fuzz import fuzz
 from reliability.fuzz_boxes import fuzz_boxes
+from reliability.malformed import REQUESTS
 
 from aopsam_ros.ros.node import WARNING_PERIOD_S
+
+ASK_NOTHING = {
+    "get_available_states",
+    "get_available_transitions",
+    "get_state",
+    "get_transition_graph",
+    "get_type_description",
+}
 
 
 def test_readers_refuse_in_one_line_or_read():
@@ -16,14 +25,27 @@ def test_readers_refuse_in_one_line_or_read():
 
 
 def test_a_node_answers_valid_frames_between_malformed_messages():
-    outcome = fuzz(100, wire=True)
-    assert outcome.wrong == 0
+    outcome = fuzz(240, wire=True)
+    assert outcome.wrong == outcome.rear.wrong == 0
     assert outcome.tracebacks == 0
-    assert outcome.answered == outcome.refused == 20  # requests
-    assert 5 <= outcome.failed <= 20
+    assert outcome.answered == 16 * len(REQUESTS)
+    assert outcome.refused > 100
+    assert outcome.unclear == []
+    assert 4 <= outcome.failed <= 16
     assert len(outcome.said) >= 3  # kinds; none keeps another back
     assert all("callback" not in kind for kind in outcome.said)
     assert outcome.closest_s() > WARNING_PERIOD_S - 1.0
+
+
+def test_every_service_of_the_node_gets_malformed_requests(robot, tiny_folder):
+    robot.start_node(model=tiny_folder)
+
+    def services():
+        found = dict(robot.node.get_service_names_and_types())
+        return {name.removeprefix("/aopsam/") for name in found if name.startswith("/aopsam/")}
+
+    robot.wait(lambda: set(REQUESTS) <= services(), "a service is missing")
+    assert services() - set(REQUESTS) - ASK_NOTHING == set()
 
 
 def test_a_detector_gone_wild_is_refused_and_valid_boxes_taken():

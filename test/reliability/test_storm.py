@@ -9,3 +9,4 @@ def test_every_message_is_of_one_configuration():
     assert outcome.wrongly_judged == 0
     assert set(outcome.messages) == set(CONFIGURATIONS)
     assert outcome.torn == 0
+    assert outcome.rear.wrong == 0  # another node's parameters stay

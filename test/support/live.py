@@ -104,6 +104,8 @@ class Robot:
         return self.node.create_subscription(kind, f"/aopsam/{topic}", callback, RELIABLE)
 
     def _on_diagnostics(self, message, info):
+        if not message.status[0].name.startswith("aopsam:"):
+            return  # another camera's node
         self.diagnostics.append(message)
         self._diagnosed.append(info["source_timestamp"])
 
