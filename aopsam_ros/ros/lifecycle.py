@@ -4,6 +4,7 @@ import functools
 import importlib
 import importlib.util
 import signal
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,11 +16,13 @@ from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from rclpy.signals import uninstall_signal_handlers
 
 from aopsam_ros.errors import AopsamError, OptionError
 
-EVENTS_S = 0.5  # the executor of events does nothing without a limit: rclpy 7.1.6 and 9.1.2
+# How long an executor waits for work. Signals are handled in between; and the executor of events
+# does nothing without a limit: rclpy 7.1.6 and 9.1.2.
+WAIT_S = 0.5
+IMPATIENT_S = 2.0  # `ros2 launch` repeats a terminal's Ctrl-C at once, and sends SIGTERM after 5 s
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 Service = Callable[[Any, Any], Any]
@@ -121,42 +124,53 @@ def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
     return importlib.import_module("rclpy.experimental").EventsExecutor()
 
 
+def handle_signals(
+    handler: Callable[[int, Any], Any] | signal.Handlers = signal.default_int_handler,
+) -> None:
+    """Have SIGINT and SIGTERM handled in Python, by default as a KeyboardInterrupt.
+
+    rclpy's own handlers end the context at once: nothing can be published any more, as that the
+    markers are to be deleted. A shell may have had SIGINT ignored.
+    """
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, handler)
+
+
 def spin(
     nodes: Sequence[Node],
     start: Callable[[], None],
     on_callback_failed: Callable[[str], None],
     kind: str = "single",
 ) -> None:
-    """Call `start`, then serve the nodes' callbacks until ROS is shut down.
+    """Call `start`, then serve the nodes' callbacks until a signal comes or ROS is shut down.
 
-    A callback that raises does not end them: its traceback goes to `on_callback_failed`.
+    A callback that raises does not end them: its traceback goes to `on_callback_failed`. A signal
+    lets a callback finish; one that comes `IMPATIENT_S` later is a KeyboardInterrupt in it.
     """
+    signalled: list[float] = []
+
+    def on_signal(*_: object) -> None:
+        signalled.append(time.monotonic())
+        if signalled[-1] - signalled[0] > IMPATIENT_S:
+            raise KeyboardInterrupt
+
     executor = _executor(kind)
-    try:
-        for node in nodes:
-            executor.add_node(node)
-        start()
-        once = executor.spin_once
-        wait = functools.partial(once, EVENTS_S) if kind == "events" else once
-        while rclpy.ok():
-            try:
-                wait()
-            except ExternalShutdownException:
-                return
-            except Exception:
-                if not rclpy.ok():  # a signal between two waits: everything fails from then on
-                    return
-                on_callback_failed(traceback.format_exc())
-    finally:
-        # rclpy's own thread for signals wakes executors, and crashes on one that is just being
-        # freed. This waits for that thread, while the executor is still there.
-        uninstall_signal_handlers()
+    for node in nodes:
+        executor.add_node(node)
+    start()
+    handle_signals(on_signal)
+    while rclpy.ok() and not signalled:
+        try:
+            executor.spin_once(WAIT_S)
+        except ExternalShutdownException:
+            return
+        except Exception:
+            on_callback_failed(traceback.format_exc())
 
 
 def shut_down(nodes: Sequence[Node]) -> None:
-    """Destroy the nodes and end ROS; a second Ctrl-C is ignored, so that the end stays clean."""
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)
+    """Destroy the nodes and end ROS; signals are ignored from now on, so that the end is clean."""
+    handle_signals(signal.SIG_IGN)
     for node in nodes:
         node.destroy_node()
     rclpy.try_shutdown()

@@ -8,11 +8,12 @@ import rclpy
 from rclpy.exceptions import InvalidNamespaceException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.logging import get_logger
+from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.lifecycle import shut_down, spin
+from aopsam_ros.ros.lifecycle import handle_signals, shut_down, spin
 from aopsam_ros.ros.monitoring.memory import keep_freed_memory
 from aopsam_ros.ros.node import AopsamNode
 from aopsam_ros.ros.shared_engines import SharedEngines
@@ -41,7 +42,8 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("aopsam_node", description=__doc__.partition("\n")[0])
     parser.add_argument("--cameras", default="", help="namespaces of a node each: front,rear")
     own = parser.parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
-    rclpy.init(args=args)
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    handle_signals()
     nodes: list[AopsamNode] = []
 
     def start() -> None:
@@ -56,10 +58,6 @@ def main(args: list[str] | None = None) -> int:
     except (AopsamError, ParameterException, InvalidNamespaceException) as error:
         get_logger("aopsam").fatal(str(error))
         return 1
-    except Exception:
-        if rclpy.ok():
-            raise
-        # A signal during start: everything fails once ROS is being shut down.
     finally:
         shut_down(nodes)
     return 0
