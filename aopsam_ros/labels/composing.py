@@ -21,7 +21,12 @@ SIDE = 256  # cells along the longer side of the image, in which masks are compa
 WHOLE = 0.9  # share of the union from which its largest mask is the thing itself
 
 
-def compose(segmentation: Segmentation, features: NDArray[np.float32]) -> Segmentation:
+def compose(
+    segmentation: Segmentation,
+    features: NDArray[np.float32],
+    depths: NDArray[np.float32] | None = None,
+    depth_tolerance: float = 0.0,
+) -> Segmentation:
     """Unite the masks of each label that show parts of one thing.
 
     The whole carries the label; its parts lose theirs and have it as `parent`. Masks are sorted by
@@ -30,9 +35,13 @@ def compose(segmentation: Segmentation, features: NDArray[np.float32]) -> Segmen
     Args:
         segmentation: with labels.
         features: of its masks, unit length, float32 `[n, D]`.
+        depths: of its masks, metres, float32 `[n]`, NaN where unknown; None: of none.
+        depth_tolerance: share of the nearer one's depth by which two masks of one thing may differ.
     """
     masks = list(segmentation.masks)
-    groups = _groups(segmentation, features)
+    unknown = np.full(len(masks), np.nan, np.float32)
+    known = unknown if depths is None else depths
+    groups = _groups(segmentation, features, same_depth(known, depth_tolerance))
     if not groups:
         return segmentation
     whole_of: dict[int, int] = {}  # id of a part to that of the thing
@@ -49,16 +58,17 @@ def compose(segmentation: Segmentation, features: NDArray[np.float32]) -> Segmen
     return replace(segmentation, masks=_renumbered(masks, whole_of))
 
 
-def _groups(segmentation: Segmentation, features: NDArray[np.float32]) -> list[NDArray[np.int64]]:
-    """Return the places of the masks of each thing that has several."""
+def _groups(
+    segmentation: Segmentation, features: NDArray[np.float32], near: NDArray[np.bool_]
+) -> list[NDArray[np.int64]]:
+    """Return the places of the masks of each thing that has several; `near` says which may be."""
     names = np.array([mask.label for mask in segmentation.masks])
     labelled = np.flatnonzero(names != "")
     if len(labelled) < 2:
         return []
     cells = _coarse([segmentation.masks[place] for place in labelled], segmentation)
-    related = affinity(cells, features[labelled]) & (
-        names[labelled][:, None] == names[labelled][None]
-    )
+    related = affinity(cells, features[labelled]) & near[np.ix_(labelled, labelled)]
+    related &= names[labelled][:, None] == names[labelled][None]
     _, group_of = connected_components(coo_array(related), directed=False)
     members = [labelled[group_of == group] for group in np.unique(group_of)]
     return [group for group in members if len(group) > 1]
@@ -77,6 +87,13 @@ def affinity(cells: NDArray[np.uint8], features: NDArray[np.float32]) -> NDArray
     overlaps = both >= LEAST_OVERLAP * np.minimum(area[:, None], area[None])
     touches = wider.reshape(len(cells), -1).astype(np.float32) @ flat.T > 0
     return np.asarray(overlaps | (touches & (features @ features.T >= LEAST_COSINE)))
+
+
+def same_depth(depths: NDArray[np.float32], tolerance: float) -> NDArray[np.bool_]:
+    """Tell which depths `[n]` differ by no more than a share of the nearer one, or are unknown."""
+    differences = np.abs(depths[:, None] - depths[None])
+    within = differences <= tolerance * np.minimum(depths[:, None], depths[None])
+    return np.asarray(within | np.isnan(differences))
 
 
 def _coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +169,7 @@ class Labeller:
         frame: FrameEmbedding,
         segmentation: Segmentation,
         options: LabelOptions,
+        depths_of: Callable[[Segmentation], NDArray[np.float32] | None] = lambda _: None,
     ) -> Segmentation:
         """Give each mask the nearest label, or none.
 
@@ -177,6 +178,7 @@ class Labeller:
             frame: its embedding, the segmenter's last one.
             segmentation: what was found in it.
             options: thresholds, and whether masks are united.
+            depths_of: gives the masks' depths, see `compose`; only called where masks are united.
 
         Raises:
             InferenceError: if a graph fails.
@@ -191,7 +193,10 @@ class Labeller:
             for mask, (name, score) in zip(segmentation.masks, found, strict=True)
         )
         labelled = replace(segmentation, masks=masks)
-        return compose(labelled, pooled) if options.merge else labelled
+        if not options.merge:
+            return labelled
+        depths = depths_of(labelled) if options.depth_tolerance else None
+        return compose(labelled, pooled, depths, options.depth_tolerance)
 
     def pool(
         self, rgb: NDArray[np.uint8], frame: FrameEmbedding, masks: Sequence[InstanceMask]

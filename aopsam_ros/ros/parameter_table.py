@@ -167,6 +167,13 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         "masks of one label that belong to one thing are united; parts lose their label, and"
         " have the whole as `parent`",
     ),
+    "labels.depth_tolerance": _number(
+        LabelOptions.depth_tolerance,
+        0.0,
+        10.0,
+        "masks whose depths differ by more than this share of the nearer one are not united, where"
+        " depth images come; 0 = depth does not matter",
+    ),
     "pairing.tolerance_ms": _number(
         10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
     ),

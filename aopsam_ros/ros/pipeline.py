@@ -160,7 +160,9 @@ class Pipeline:
     def wants(self, topic: str) -> bool:
         """Return whether a topic is needed at the moment."""
         if topic == "depth":
-            return self._views.want_depth()
+            labels = self._configuration().labels
+            unites = self.labeller is not None and labels.merge and labels.depth_tolerance > 0
+            return self._views.want_depth(for_labels=unites)
         return topic != "boxes" or self.segmenter.source.needs_boxes
 
     def process(self, frame: Frame, wait: Wait) -> None:
@@ -181,7 +183,7 @@ class Pipeline:
                 reuse=configuration.reuse,
                 tracking=configuration.tracking,
                 hysteresis=configuration.hysteresis,
-                annotate=self._annotate(configuration),
+                annotate=self._annotate(frame),
                 follower=follower,
                 edges=self._publishers.subscribed("edges"),
                 wait=wait,
@@ -221,10 +223,14 @@ class Pipeline:
                 self.labeller = self._open_labeller()
             return self.labeller
 
-    def _annotate(self, configuration: Configuration) -> Annotate | None:
+    def _annotate(self, frame: Frame) -> Annotate | None:
         if self.labeller is None:
             return None
-        return functools.partial(self.labeller.label, options=configuration.labels)
+        return functools.partial(
+            self.labeller.label,
+            options=frame.configuration.labels,
+            depths_of=functools.partial(self._views.depths_of, frame),
+        )
 
     def _publish_target(self, follower: Follower, header: Header, rgb: RgbImage) -> None:
         """Publish where the thing that is followed is; it may have been given up."""

@@ -10,6 +10,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.camera import calibration_mismatch
+from aopsam_ros.ros.messages.detections_3d import Depths, median_depths
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import DepthBuffer, Frame
 from aopsam_ros.ros.publishers import Publishers
@@ -51,11 +52,24 @@ class Views:
         """Take the calibration of the frames to come."""
         self.calibration = message
 
-    def want_depth(self) -> bool:
-        """Return whether depth images are needed; called once a second."""
-        needed = self._publishers.needs_depth
+    def want_depth(self, for_labels: bool) -> bool:
+        """Return whether depth images are needed, if only for labels; called once a second."""
+        needed = for_labels or self._publishers.needs_depth
         self.depth.set_needed(needed)
         return needed
+
+    def depths_of(self, frame: Frame, segmentation: Segmentation) -> Depths | None:
+        """Return the depths of an image's masks; None where no depth of it comes."""
+        header = frame.image.header
+        try:
+            depth = self.depth.wait_for(header, frame.configuration.pairing, frame.received)
+        except InputError:  # masks are united by what else is known of them
+            return None
+        try:
+            return None if depth is None else median_depths(segmentation, header, depth)
+        except InputError as error:
+            self._on_failure(f"masks are united without depth: {error}")
+            return None
 
     def publish(self, segmented: SegmentedFrame) -> None:
         """Publish what is wanted beside the masks; that something is missing is no error."""

@@ -73,6 +73,22 @@ def test_different_things_stay_apart(first, second, cosine):
     assert compose(before, features) is before
 
 
+@pytest.mark.parametrize(
+    ("depths", "pieces"),
+    [
+        ([1.0, 1.15], 1),
+        ([1.0, 1.3], 2),  # one mug before another
+        ([10.0, 11.5], 1),
+        ([1.0, np.nan], 1),  # glass
+        ([np.nan, np.nan], 1),
+    ],
+)
+def test_masks_at_different_depths_stay_apart(depths, pieces):
+    halves = segmentation(("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40)))
+    found = compose(halves, SAME[:2], np.array(depths, np.float32), 0.2)
+    assert labels_of(found).count("mug") == pieces
+
+
 def test_ids_and_parents_of_the_others_stay_linked():
     table, cup = ("", area(0, 0, 100, 60)), ("", area(32, 12, 36, 16))
     halves = ("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40))

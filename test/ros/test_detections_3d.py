@@ -14,6 +14,7 @@ from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.detections_3d import detections_3d, labelled_points, locate
 from aopsam_ros.space.boxes_3d import fit_box
 from aopsam_ros.srv import Select
+from support import tiny_bundle
 from support.drawn_masks import instance_of, rectangle
 from support.messages import calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
@@ -143,11 +144,11 @@ class DepthCamera:
         for subscription in self.subscriptions:
             self.robot.node.destroy_subscription(subscription)
 
-    def send(self, with_depth=True):
+    def send(self, with_depth=True, rgb=None, depth=None):
         self.robot.infos.publish(calibration_of(SIZE, SIZE))
-        stamp = self.robot.send(image_of(boxes_scene()))
+        stamp = self.robot.send(image_of(boxes_scene() if rgb is None else rgb))
         if with_depth:
-            message = raw_image(depth_values(2))
+            message = raw_image(depth_values(2) if depth is None else depth)
             message.header.stamp = stamp
             self.depth.publish(message)
         self.robot.spin(0.1)
@@ -199,4 +200,45 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
     camera.unsubscribe()
     active.wait(lambda: active.node.count_subscribers("/depth") == 0, "depth is still taken")
     assert not active.logged("Traceback"), active.log.read_text()
+    active.node.destroy_publisher(camera.depth)
+
+
+def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active, tmp_path):
+    """Two mugs, one before the other; the labeller and the words know only mugs."""
+    models = {"labeller": tiny_bundle.labeller("crops")}
+    folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", models, labeller=tiny_bundle.CROPS)
+    words = tmp_path / "words.npz"
+    np.savez(words, names=["mug"], embeddings=[[0.0, 1.0, 0.3]])
+    active.configure_anew(model=str(folder), labels__file=str(words))
+    active.set(labels__merge=True)
+    rgb = np.zeros((SIZE, SIZE, 3), np.uint8)
+    rgb[30:50, 20:60, 1:], rgb[30:50, 60:100, 1:] = (220, 60), (120, 60)
+    rgb[38:42, 38:42, 0] = rgb[38:42, 78:82, 0] = 255
+    assert [m.label for m in active.answer(image_of(rgb)).masks] == ["mug", "", ""]
+    camera = DepthCamera(active)
+    active.wait(lambda: active.node.count_subscribers("/depth"), "depth is not subscribed to")
+    depth = np.ones((SIZE, SIZE), np.float32)
+
+    def becomes(names, depth):
+        active.forget()
+
+        def answered():
+            camera.send(rgb=rgb, depth=depth)
+            newest = active.received["masks"][-1:]
+            return [[mask.label for mask in masks.masks] for masks in newest] == [names]
+
+        active.wait(answered, f"the labels are not {names}")
+
+    depth[:, 60:] = 1.5
+    becomes(["mug", "mug"], depth)
+    active.set(labels__depth_tolerance=0.6)
+    becomes(["mug", "", ""], depth)
+    reason = "masks are united without depth: depth of 90x10 pixels does not show"
+
+    def refused():
+        camera.send(rgb=rgb, depth=np.ones((10, 90), np.float32))  # of another view
+        return active.logged(reason)
+
+    active.wait(refused, "no reason is given")
+    becomes(["mug", "", ""], depth)
     active.node.destroy_publisher(camera.depth)

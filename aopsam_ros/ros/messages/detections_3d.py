@@ -20,6 +20,7 @@ from aopsam_ros.ros.messages.segmentations import hypothesis
 from aopsam_ros.space.boxes_3d import Box3D, DepthMap, points_of
 
 Points = NDArray[np.float64]
+Depths = NDArray[np.float32]
 
 # Colours are packed as RViz and Foxglove read them: blue in the lowest byte.
 _POINT = np.dtype([("x", "f4"), ("y", "f4"), ("z", "f4"), ("rgb", "u4"), ("label", "u4")])
@@ -47,14 +48,29 @@ def locate(
     height, width = segmentation.height, segmentation.width
     if reason := calibration_mismatch(calibration, height, width, header):
         raise InputError(reason)
+    depth_map = _registered(depth, segmentation, header)
+    camera = CalibratedCamera.of(calibration, rectified)
+    return [points_of(mask, depth_map, camera) for mask in segmentation.masks]
+
+
+def median_depths(segmentation: Segmentation, header: Header, depth: Image) -> Depths:
+    """Return the median depth of each mask, metres, NaN where none is known.
+
+    Raises:
+        InputError: if the depth is none of this image, or damaged.
+    """
+    depth_map = _registered(depth, segmentation, header)
+    known = [depth_map.of(mask)[1] for mask in segmentation.masks]
+    return np.array([np.median(own) if len(own) else np.nan for own in known], np.float32)
+
+
+def _registered(depth: Image, segmentation: Segmentation, header: Header) -> DepthMap:
     if depth.header.frame_id != header.frame_id:
         raise InputError(
             f"depth is in frame {quoted(depth.header.frame_id)}, the image in "
             f"{quoted(header.frame_id)}: depth has to be registered to the image"
         )
-    depth_map = DepthMap(depth_to_metres(depth), height, width)
-    camera = CalibratedCamera.of(calibration, rectified)
-    return [points_of(mask, depth_map, camera) for mask in segmentation.masks]
+    return DepthMap(depth_to_metres(depth), segmentation.height, segmentation.width)
 
 
 def detections_3d(
