@@ -87,7 +87,13 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "rule that drops remaining prompts after each batch of masks",
         choices=("paper", "none", "inside", "max", "max_inside", "inside_all", "duplicates"),
     ),
-    "asf.batch_size": OptionSpec(8, "prompts decoded in one call of the decoder", 1, 1024),
+    "asf.batch_size": OptionSpec(
+        8,
+        "prompts decoded in one call of the decoder; it may be more where no prompt is filtered and"
+        " no time budget is set",
+        1,
+        1024,
+    ),
     "asf.max_prompts": OptionSpec(
         256,
         "most prompts decoded for an image, and for each of its crops; by default all points of a"

@@ -104,6 +104,10 @@ class Engine(Protocol):
         """M, masks of a prompt: 3 alternatives, or 4 with SAM's single mask, which is the first."""
 
     @property
+    def efficient_batch(self) -> int:
+        """From how many prompts at once on more take no less time for each."""
+
+    @property
     def accepts_mask_input(self) -> bool:
         """Whether `decode` takes masks to begin with; where it runs in parts, this loads more."""
 

@@ -127,6 +127,14 @@ class GraphEngine(ABC):
         return self._signatures[DECODER].outputs[IOU][1] or 0
 
     @property
+    def efficient_batch(self) -> int:
+        """See `Engine`; more at once take more memory, but where masks have weights of their own.
+
+        Then a call's fixed cost is that of several prompts.
+        """
+        return 32 if self._split is not None and self._split.signature.is_per_mask else 1
+
+    @property
     def accepts_mask_input(self) -> bool:
         """See `Engine`; only the whole decoder does, which is loaded now."""
         return MASK_INPUT in self._signature(DECODER).inputs

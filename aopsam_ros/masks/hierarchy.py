@@ -64,7 +64,7 @@ def find_hierarchy(masks: NDArray[np.bool_], contained: float = CONTAINED) -> Hi
     order = np.argsort(-area, kind="stable")
     for rank, index in enumerate(order):
         larger = order[:rank]
-        shared = count_shared(words[index], words[larger])
+        shared = count_shared(words, index, larger)
         outer = larger[(shared >= contained * area[index]) & (area[index] > 0)]
         if len(outer):
             parent[index] = outer[-1]  # the smallest of the larger ones

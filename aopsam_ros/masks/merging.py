@@ -47,10 +47,10 @@ def merge_groups(masks: NDArray[np.bool_], threshold: float) -> NDArray[np.int64
     Returns:
         each mask's group, int64 `[n]`, numbered from 0 on.
     """
-    words, areas = pack(masks), count_pixels(masks)
+    words, areas, every = pack(masks), count_pixels(masks), np.arange(len(masks))
     both = np.zeros((len(masks), len(masks)), np.int64)
-    for row, mask in enumerate(words):
-        both[row] = count_shared(mask, words)
+    for row in range(len(masks)):
+        both[row] = count_shared(words, row, every)
     first, second = np.nonzero(both > threshold * np.minimum(areas[:, None], areas[None, :]))
     pairs = coo_array((np.ones(len(first), np.bool_), (first, second)), shape=both.shape)
     _, groups = connected_components(pairs, directed=False)

@@ -36,7 +36,7 @@ def suppress_masks(
         possible = small > threshold * np.maximum(areas[best], areas[others])
         result = np.zeros(len(others), np.bool_)
         near = others[possible]
-        both = count_shared(words[best], words[near])
+        both = count_shared(words, best, near)
         result[possible] = both > threshold * (areas[best] + areas[near] - both)
         return result
 
@@ -98,6 +98,10 @@ def pack(masks: NDArray[np.bool_]) -> NDArray[np.uint16]:
     return packed.view(np.uint16)
 
 
-def count_shared(one: NDArray[np.uint16], others: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Count the pixels that a packed mask `[words]` shares with others `[n, words]`, `[n]`."""
-    return np.asarray(_BITS[one & others].sum(axis=1, dtype=np.int64))
+def count_shared(
+    words: NDArray[np.uint16], one: int, others: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Count the pixels that the packed mask `words[one]` shares with those at `others`, `[n]`."""
+    filled = np.flatnonzero(words[one])  # the time goes by this mask's size
+    both = words[others[:, None], filled] & words[one, filled]
+    return np.asarray(_BITS[both].sum(axis=1, dtype=np.int64))

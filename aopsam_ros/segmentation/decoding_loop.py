@@ -57,6 +57,7 @@ class DecodingLimits:
     # what masks are scored by whose prompts have a predicted box; None: by predicted IoU, as others
     score_weights: ScoreWeights | None = None
     box_passes: int = 0  # further ones for prompts that are boxes, each on the mask before
+    efficient_batch: int = 1  # prompts from which on the engine takes no less time for each
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,14 @@ class _Loop:
         has_boxes = self.limits.adaptive and self.prompts.boxes is not None
         self.has_scores = has_boxes and self.limits.score_weights is not None
         self.valid = self.geometry.valid_cells(self.limits.low_size)
+        self.rule = RULES.get(self.options.asf.filtering) if self.limits.adaptive else None
 
     def next_size(self, waiting: int, last: tuple[int, float] | None, budget: TimeBudget) -> int:
         """Return how many of the waiting prompts to decode next; 0 when the budget is spent."""
-        asf = self.options.asf
-        largest = min(asf.batch_size, self.limits.largest_batch or asf.batch_size)
+        asf, batch = self.options.asf, self.options.asf.batch_size
+        if self.rule is None and not asf.time_budget_ms:  # nothing happens between batches
+            batch = max(batch, self.limits.efficient_batch)
+        largest = min(batch, self.limits.largest_batch or batch)
         size = min(largest, waiting, asf.max_prompts - self.num_decoded)
         if size == 0 or not asf.time_budget_ms:
             return size
@@ -199,9 +203,10 @@ class _Loop:
     def eliminate(self, found: LowResMasks, remaining: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the prompts that still have to be decoded after these masks were found."""
         asf, points = self.options.asf, self.prompts.points
-        rule = RULES.get(asf.filtering) if self.limits.adaptive else None
+        if self.rule is None or len(remaining) == 0:
+            return remaining
         sure = np.flatnonzero(found.predicted_iou >= asf.elimination_iou)
-        if rule is None or len(sure) == 0 or len(remaining) == 0:
+        if len(sure) == 0:
             return remaining
         with self.stopwatch.stage("filtering"):
             context = FilterContext(
@@ -214,7 +219,7 @@ class _Loop:
                 points=points[found.prompt[sure]],
                 remaining=points[remaining],
             )
-            dropped = rule.drop(context, asf) & (remaining >= self.prompts.num_protected)
+            dropped = self.rule.drop(context, asf) & (remaining >= self.prompts.num_protected)
         self.states[remaining[dropped]] = PromptState.ELIMINATED
         return remaining[~dropped]
 

@@ -236,6 +236,7 @@ class Segmenter:
         return DecodingLimits(
             adaptive=self.source.adaptive,
             largest_batch=self.engine.largest_batch,
+            efficient_batch=self.engine.efficient_batch,
             low_size=self.bundle.low_res_mask_size,
             stability_offset=self.bundle.stability_offset,
             score_weights=self.bundle.score_weights,

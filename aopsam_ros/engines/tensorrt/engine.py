@@ -50,6 +50,7 @@ class TensorRtEngine:
     name = "tensorrt"
     device = "cuda"
     largest_batch: int | None = LARGEST_BATCH
+    efficient_batch = 1
     concurrent = False
     keeps_embeddings = False  # the next image takes the place of the last
 
