@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -61,7 +61,10 @@ def robot_with_node(*arguments: str, **parameters: Any) -> Iterator[Robot]:  # n
     with tempfile.TemporaryDirectory(prefix="aopsam_") as folder, Robot(Path(folder)) as robot:
         model = write_tiny_bundle(Path(folder) / "tiny")
         robot.start_node(*arguments, **{"model": model, **parameters})
-        robot.activate()
+        if robot.state() == State.PRIMARY_STATE_ACTIVE:  # a plain node is from its start on
+            robot.wait_for_subscription()
+        else:
+            robot.activate()
         yield robot
 
 
