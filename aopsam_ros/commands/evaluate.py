@@ -179,17 +179,19 @@ def _evaluate_task(arguments: argparse.Namespace) -> None:
     if not by_set:
         raise DatasetError("no image has an instance of at least 0.1 % of its area")
     engine, settings = engine_options(arguments), parse_settings(arguments.set)
-    rows: dict[str, dict[str, float]] = {}
-    with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
-        segmenter.options = segmenter.options.updated(settings)
-        for name, images in by_set.items():
-            shown = tqdm(images, unit="image", desc=name, file=sys.stderr)
-            if arguments.task == "edges":
-                rows[name] = evaluate_edges(segmenter, shown)
-            else:
-                rows[name] = evaluate_salient(segmenter, shown, max(1, arguments.salient_count))
-    for name, row in rows.items():
-        print(f"{name:20} " + " ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    rows: dict[str, dict[str, dict[str, float]]] = {}  # by prompt source and data set
+    for source in arguments.prompts.split(","):
+        with Segmenter.from_bundle(arguments.model, source, engine) as segmenter:
+            segmenter.options = segmenter.options.updated(settings)
+            rows[source] = own = {}
+            for name, images in by_set.items():
+                shown = tqdm(images, unit="image", desc=f"{source} {name}", file=sys.stderr)
+                if arguments.task == "edges":
+                    own[name] = evaluate_edges(segmenter, shown)
+                else:
+                    own[name] = evaluate_salient(segmenter, shown, max(1, arguments.salient_count))
+                figures = " ".join(f"{key} {value:.3f}" for key, value in own[name].items())
+                print(f"{source:12} {name:20} {figures}")
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(rows, indent=1) + "\n"

@@ -39,6 +39,7 @@ def evaluate_salient(
         iou: mean over the images.
         mae: mean absolute error, the share of wrong pixels.
         best: mean IoU of the one mask that fits best, whatever its rank.
+        prompts: mean number that were decoded.
     """
     rows = []
     for image in images:
@@ -49,8 +50,9 @@ def evaluate_salient(
         chosen = most_salient(found.masks, image.rgb, count)
         union = np.any([masks[m.id] for m in chosen], axis=0) if chosen else np.zeros(shape, bool)
         best = max((_iou(mask, wanted) for mask in masks.values()), default=0.0)
-        rows.append((_iou(union, wanted), float(np.mean(union != wanted)), best))
-    return dict(zip(("iou", "mae", "best"), np.mean(rows, axis=0).tolist(), strict=True))
+        wrong = float(np.mean(union != wanted))
+        rows.append((_iou(union, wanted), wrong, best, found.prompts_decoded))
+    return dict(zip(("iou", "mae", "best", "prompts"), np.mean(rows, axis=0).tolist(), strict=True))
 
 
 def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

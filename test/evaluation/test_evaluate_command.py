@@ -137,9 +137,13 @@ def test_edges_and_salient_things_are_tasks_of_their_own(tiny_folder, data, tmp_
     common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
     for task, names in (("edges", ["ods", "ois"]), ("salient", ["iou", "mae", "best"])):
         out = tmp_path / task
-        assert main([*common, "--task", task, "--out", str(out)]) == 0
-        content = json.loads((out / f"{task}.json").read_text())
+        words = [*common, "--task", task, "--prompts", "predictor,grid8", "--out", str(out)]
+        assert main(words) == 0
+        by_source = json.loads((out / f"{task}.json").read_text())
+        assert list(by_source) == ["predictor", "grid8"]
+        content = by_source["predictor"]
         assert list(content) == ["near", "far"]
         assert all(0 <= row[name] <= 1 for row in content.values() for name in names)
         assert content["near"][names[0]] > 0.2  # the tiny model finds its coloured things
         assert f"{names[0]} {content['near'][names[0]]:.3f}" in capfd.readouterr().out
+    assert by_source["grid8"]["near"]["prompts"] == 64
