@@ -142,21 +142,20 @@ def _evaluate_prompts(arguments: argparse.Namespace) -> None:
 
 def _evaluate_classes(arguments: argparse.Namespace) -> None:
     from aopsam_ros.evaluation.classes import MEASURES, ClassEvaluation, mean_over_classes
-    from aopsam_ros.labels.labeller import open_labeller
+    from aopsam_ros.labels.labeller import Labeller
 
     require(["pycocotools"], "--classes needs pycocotools", "make setup EXTRAS=evaluate")
     engine, is_oracle = engine_options(arguments), arguments.classes == GROUND_TRUTH
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     folder = None if is_oracle else Path(arguments.classes)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not folder.exists():
         raise DatasetError(f"{folder}: no such label set")
     with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
         segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
-        labeller = open_labeller(segmenter, engine, folder)
-        evaluation = ClassEvaluation(segmenter, labeller, is_oracle=is_oracle)
-        for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
-            evaluation.add(dataset.read(index))
-        labeller.close()
+        with contextlib.closing(Labeller(segmenter, engine, folder)) as labeller:
+            evaluation = ClassEvaluation(segmenter, labeller, is_oracle=is_oracle)
+            for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
+                evaluation.add(dataset.read(index))
     rows = {name: figures.by_class() for name, figures in evaluation.figures.items()}
     if not any(rows.values()):
         raise DatasetError("no instance of at least 0.1 % of an image has a class")

@@ -1,6 +1,7 @@
 """`aopsam labels`: a label set from labelled images."""
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from aopsam_ros.commands.arguments import (
 )
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.labels.examples import Examples
-from aopsam_ros.labels.label_set import LABELS_FILE
-from aopsam_ros.labels.labeller import SemanticEncoder
+from aopsam_ros.labels.label_files import LABELS_FILE, save_label_set
+from aopsam_ros.labels.semantic_encoder import SemanticEncoder
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 
@@ -43,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise OptionError(f"{arguments.out}: holds a label set already; name a new folder")
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     engine = engine_options(arguments)
-    with Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter:
-        encoder = SemanticEncoder(segmenter, engine)
+    with (
+        Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter,
+        contextlib.closing(SemanticEncoder(segmenter, engine)) as encoder,
+    ):
         examples = Examples(encoder)
         for dataset, index in tqdm(chosen, unit="image", desc="labels", file=sys.stderr):
             labelled = dataset.read(index)
@@ -56,11 +59,10 @@ def run(arguments: argparse.Namespace) -> int:
             if named:
                 frame = segmenter.encode(labelled.rgb)
                 examples.add(labelled.rgb, frame, named)
-        encoder.close()
     if not len(examples):
         raise DatasetError("no instance of at least 0.1 % of an image has a class")
     labels = examples.label_set()
-    labels.save(arguments.out)
+    save_label_set(labels, arguments.out)
     counts = np.bincount(labels.label_of, minlength=len(labels.names))
     for name, count in zip(labels.names, counts.tolist(), strict=True):
         print(f"{name:30} {count:4d} prototypes")

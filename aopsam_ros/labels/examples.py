@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelSet, checked_name
-from aopsam_ros.labels.labeller import SemanticEncoder
+from aopsam_ros.labels.semantic_encoder import SemanticEncoder
 from aopsam_ros.labels.thresholds import fit_thresholds
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.prompting.features import unit_length

@@ -1,35 +1,21 @@
-"""A label set: names, prototypes of each, thresholds; a folder of labels.yaml and an archive."""
+"""A label set: names, prototypes of each, thresholds, and which label is nearest."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.fields import Fields
-from aopsam_ros.errors import BundleError, InputError
-from aopsam_ros.images.files import read_bytes, write_bytes
-from aopsam_ros.prompting.features import unit_length
+from aopsam_ros.errors import InputError
 
-LABELS_FILE = "labels.yaml"
-TEXT_SUFFIX = ".npz"  # of a file of text embeddings
 NEAREST = 3  # prototypes of a label that a mask is compared with: its nearest ones
 MOST_PROTOTYPES = 64  # of one label; further ones take the place of the oldest
 MOST_LABELS = 4096
-MAX_BYTES = 1 << 29  # of the archive
 MIN_SIMILARITY, MARGIN = 0.75, 0.02  # where nothing else is known; docs/robot.md has the trial
 OWN = -1.0  # threshold: the label set's own
 _NAME_LENGTH = 64
-_ARCHIVE = re.compile(r"prototypes\.[0-9a-f]{8}\.npz")
 
 
 @dataclass(frozen=True)
@@ -141,81 +127,6 @@ class LabelSet:
             for place, score, near in zip(order[:, 0], best[:, 0], is_near, strict=True)
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write the set; who reads meanwhile finds the old one or the new one, whole.
-
-        Raises:
-            OSError: if the folder cannot be written.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez(buffer, prototypes=self.prototypes, label_of=self.label_of)
-        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        archive = f"prototypes.{digest[:8]}.npz"
-        content = {
-            "features": self.features,
-            "names": list(self.names),
-            "min_similarity": round(self.min_similarity, 4),
-            "margin": round(self.margin, 4),
-            "prototypes": {"file": archive, "sha256": digest},
-        }
-        write_bytes(folder / archive, buffer.getvalue())
-        write_bytes(folder / LABELS_FILE, yaml.safe_dump(content, sort_keys=False).encode())
-        for old in folder.glob("prototypes.*.npz"):
-            if old.name != archive and _ARCHIVE.fullmatch(old.name):
-                old.unlink(missing_ok=True)
-
-
-def load_label_set(folder: Path) -> LabelSet:
-    """Read a label set.
-
-    Raises:
-        InputError: if it is missing, malformed or altered; the message names the file.
-    """
-    file = folder / LABELS_FILE
-    try:
-        fields = Fields(file, yaml.safe_load(read_bytes(file)))
-        names = _names(fields)
-        entry = Fields(file, fields.any("prototypes"), "prototypes")
-        archive, digest = entry.text("file"), entry.text("sha256")
-        if not _ARCHIVE.fullmatch(archive):
-            raise entry.error("file", "prototypes.<8 hexadecimal digits>.npz", archive)
-        prototypes, label_of = _read_archive(folder / archive, digest, len(names))
-        return LabelSet(
-            features="" if fields.any("features") == "" else fields.text("features"),
-            names=names,
-            prototypes=prototypes,
-            label_of=label_of,
-            min_similarity=fields.number("min_similarity", 0.0, 1.0, MIN_SIMILARITY),
-            margin=fields.number("margin", 0.0, 1.0, MARGIN),
-        )
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{file}: not readable as YAML: {reason}") from None
-    except BundleError as error:
-        raise InputError(str(error)) from None
-
-
-def load_text_embeddings(file: Path) -> LabelSet:
-    """Read names and their embeddings by a text encoder: a label set without thresholds.
-
-    Args:
-        file: .npz with `names` `[n]`, text, and `embeddings` `[n, E]`, float32.
-
-    Raises:
-        InputError: if it is missing or malformed.
-    """
-    names, embeddings = _read_arrays(file, {"names": np.str_, "embeddings": np.float32})
-    fits = embeddings.ndim == 2 and names.shape == (len(embeddings),) and len(names) <= MOST_LABELS
-    if not fits or not np.isfinite(embeddings).all():
-        raise InputError(
-            f"{file}: embeddings must be finite [n, E], and names [n], at most {MOST_LABELS}"
-        )
-    texts = tuple(map(checked_name, names.tolist()))
-    if len(set(texts)) != len(texts):
-        raise InputError(f"{file}: names are not all different")
-    return LabelSet("", texts, unit_length(embeddings), np.arange(len(texts)), 0.0, 0.0)
-
 
 def checked_name(name: str) -> str:
     """Return a label without spaces around it.
@@ -227,40 +138,3 @@ def checked_name(name: str) -> str:
     if not name or len(name) > _NAME_LENGTH or not name.isprintable():
         raise InputError(f"a label is 1 to {_NAME_LENGTH} printable characters, not {name[:80]!r}")
     return name
-
-
-def _names(fields: Fields) -> tuple[str, ...]:
-    names = fields.any("names")
-    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not is_list or len(set(names)) != len(names) or len(names) > MOST_LABELS:
-        raise fields.error("names", f"a list of at most {MOST_LABELS} different names", names)
-    return tuple(checked_name(name) for name in names)
-
-
-def _read_archive(
-    path: Path, digest: str, labels: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    types = {"prototypes": np.float32, "label_of": np.int64}
-    prototypes, label_of = _read_arrays(path, types, digest)
-    fits = prototypes.ndim == 2 and label_of.shape == (len(prototypes),)
-    if not fits or not np.isfinite(prototypes).all():
-        raise InputError(f"{path}: prototypes must be finite [P, D], and label_of [P]")
-    if len(label_of) and not 0 <= label_of.min() <= label_of.max() < labels:
-        raise InputError(f"{path}: a prototype's label is not one of the {labels} names")
-    return prototypes, label_of
-
-
-def _read_arrays(path: Path, types: Mapping[str, type], digest: str = "") -> list[NDArray[Any]]:
-    """Read arrays of an archive by name, as these types; its sha256 is checked where given."""
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES} bytes")
-    content = read_bytes(path)
-    if digest and hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(f"{path}: damaged, its sha256 is not the one in {LABELS_FILE}")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return [np.asarray(archive[name], kind) for name, kind in types.items()]
-    except (
-        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise InputError(f"{path}: not an archive of {', '.join(types)} ({error})") from None

@@ -1,7 +1,5 @@
 """Labels for the masks of a frame, and examples taken from one."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -11,106 +9,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import ENCODER, LABELLER
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.errors import BundleError, InputError
+from aopsam_ros.errors import InputError
 from aopsam_ros.labels.composing import compose
-from aopsam_ros.labels.label_set import (
+from aopsam_ros.labels.label_files import (
     LABELS_FILE,
     TEXT_SUFFIX,
-    LabelOptions,
-    LabelSet,
     load_label_set,
     load_text_embeddings,
+    save_label_set,
 )
-from aopsam_ros.labels.pooling import crop_images, pool_masks
-from aopsam_ros.masks.iou import Crop, crop_of
-from aopsam_ros.prompting.features import FeatureMap, unit_length
+from aopsam_ros.labels.label_set import LabelOptions, LabelSet
+from aopsam_ros.labels.semantic_encoder import SemanticEncoder
+from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 
-SEMANTIC_MODEL = "nano"  # whose semantic map stands in for a bundle's that has none
-_PROBE = np.zeros((32, 32, 3), np.uint8)
-_BATCH = 32  # masks that a labeller takes at once
-
 _LOGGER = logging.getLogger(__name__)
-
-
-class SemanticEncoder:
-    """What things are: by a model's labeller, its semantic map, or `nano`'s where it has neither.
-
-    Attributes:
-        identity: which graph's features these are: model, version, and the graph's hash.
-        size: D, how many numbers a feature has.
-    """
-
-    def __init__(self, segmenter: Segmenter, engine: EngineOptions) -> None:
-        """Find out what the model has; no other thread may use it meanwhile.
-
-        Raises:
-            BundleError: if the labeller takes no features of the model's size.
-            BundleError, EngineError: if a graph or `nano` is needed and cannot be loaded.
-            InferenceError: if a graph fails.
-        """
-        frame = segmenter.encode(_PROBE)
-        self._segmenter = segmenter
-        self._own: Segmenter | None = None
-        self._labeller = labeller = segmenter.bundle.labeller
-        semantic_map = segmenter.engine.semantic_map(frame.handle)
-        if labeller is None and semantic_map is None:
-            self._segmenter = self._own = Segmenter.from_bundle(SEMANTIC_MODEL, "grid1", engine)
-        elif labeller is not None and labeller.takes == "features":
-            given = 0 if semantic_map is None else semantic_map.shape[1]
-            if given != labeller.input_size:
-                raise BundleError(
-                    f"{segmenter.bundle.folder}: {LABELLER} takes features of "
-                    f"{labeller.input_size} numbers, {ENCODER} gives {given or 'none'}"
-                )
-        bundle = self._segmenter.bundle
-        digest = bundle.graphs[ENCODER if labeller is None else LABELLER].sha256[:12]
-        self.identity = f"{bundle.name} {bundle.version} {digest}"
-        whole = crop_of(np.ones(_PROBE.shape[:2], np.bool_))
-        self.size = self.features(_PROBE, frame, [whole]).shape[1]
-
-    def features(
-        self, rgb: NDArray[np.uint8], frame: FrameEmbedding, masks: Sequence[Crop]
-    ) -> NDArray[np.float32]:
-        """Return masks' features, of unit length, float32 `[n, D]`.
-
-        Args:
-            rgb: the image, uint8 `[H, W, 3]`.
-            frame: its embedding by the model.
-            masks: in it.
-
-        Raises:
-            InferenceError: if a graph fails.
-        """
-        labeller = self._labeller
-        if labeller is None:
-            return pool_masks(masks, self._semantic_map(rgb, frame))
-        found = np.empty((len(masks), labeller.embedding_size), np.float32)
-        for first in range(0, len(masks), _BATCH):
-            some = masks[first : first + _BATCH]
-            inputs = (
-                crop_images(rgb, some, labeller.input_size)
-                if labeller.takes == "crops"
-                else pool_masks(some, self._semantic_map(rgb, frame))
-            )
-            found[first : first + _BATCH] = self._segmenter.engine.embed_masks(inputs)
-        return unit_length(found)
-
-    def _semantic_map(self, rgb: NDArray[np.uint8], frame: FrameEmbedding) -> FeatureMap:
-        segmenter = self._segmenter
-        if self._own is not None:
-            frame = self._own.encode(rgb)
-        found = segmenter.engine.semantic_map(frame.handle)
-        assert found is not None  # of this model, by `__init__`
-        return FeatureMap(found, frame.geometry, found.shape[1])
-
-    def close(self) -> None:
-        """Free the model, where it is one of its own."""
-        if self._own is not None:
-            self._own.close()
 
 
 class Labeller:
@@ -123,45 +38,33 @@ class Labeller:
     """
 
     def __init__(
-        self, encoder: SemanticEncoder, folder: Path | None = None, names: Sequence[str] = ()
+        self,
+        segmenter: Segmenter,
+        engine: EngineOptions,
+        folder: Path | None = None,
+        names: Sequence[str] = (),
     ) -> None:
-        """Take over the encoder, and read the label set of a folder; a new folder begins empty.
+        """Read a label set for the masks of a segmenter, which no other thread may use meanwhile.
 
         Args:
-            encoder: of the features.
-            folder: where the set is read and kept, or a file of text embeddings; None: the set
-                lives as long as this object.
+            segmenter: whose model says what masks show; see `SemanticEncoder`.
+            engine: that runs `nano` where it is needed.
+            folder: where the set is read and kept, a new one begins empty; or a file of text
+                embeddings; None: the set lives as long as this object.
             names: the labels of it to use; none: all.
 
         Raises:
             InputError: if the set cannot be read, was made with another encoder, or lacks a name.
+            BundleError, EngineError, InferenceError: if the features cannot be had.
         """
-        self._encoder, self._folder = encoder, folder
-        self._lock = threading.Lock()
-        self.labels = LabelSet.empty(encoder.identity)
+        self._folder, self._lock = folder, threading.Lock()
         self._is_fixed = bool(names) or (folder is not None and folder.suffix == TEXT_SUFFIX)
-        if self._is_fixed:
-            self.labels = self._fixed_labels(names)
-            return
-        if folder is None:
-            return
-        if (folder / LABELS_FILE).exists():
-            self.labels = checked_features(load_label_set(folder), encoder, folder)
-        elif folder.exists() or not folder.parent.is_dir():
-            raise InputError(f"{folder}: not a label set, it has no {LABELS_FILE}")
-        else:
-            _LOGGER.warning("%s: a new label set begins, without labels", folder)
-
-    def _fixed_labels(self, names: Sequence[str]) -> LabelSet:
-        """Return labels that `teach` adds nothing to."""
-        folder = self._folder
-        if folder is None:
-            raise InputError("names of labels need a label set, or text embeddings, to be found in")
-        is_text = folder.suffix == TEXT_SUFFIX
-        labels = load_text_embeddings(folder) if is_text else load_label_set(folder)
-        if is_text:
-            labels = replace(labels, features=self._encoder.identity)
-        return checked_features(labels, self._encoder, folder).only(names)
+        self._encoder = SemanticEncoder(segmenter, engine)
+        try:
+            self.labels = _read(folder, names, self._encoder)
+        except BaseException:
+            self._encoder.close()
+            raise
 
     def label(
         self,
@@ -233,7 +136,7 @@ class Labeller:
             labels = self.labels.added(name, example)
             if self._folder is not None:
                 try:
-                    labels.save(self._folder)
+                    save_label_set(labels, self._folder)
                 except OSError as error:
                     raise InputError(f"{self._folder}: cannot be written: {error}") from None
             self.labels = labels
@@ -244,37 +147,24 @@ class Labeller:
         self._encoder.close()
 
 
-def open_labeller(
-    segmenter: Segmenter, engine: EngineOptions, folder: Path | None, names: Sequence[str] = ()
-) -> Labeller:
-    """Return a labeller for the masks of a segmenter, which no other thread may use meanwhile.
-
-    Args:
-        segmenter: whose model says what masks show; see `SemanticEncoder`.
-        engine: that runs `nano`.
-        folder: see `Labeller`.
-        names: see `Labeller`.
-
-    Raises:
-        InputError: if the label set cannot be read, or was made with another encoder.
-        BundleError, EngineError, InferenceError: if the features cannot be had.
-    """
-    encoder = SemanticEncoder(segmenter, engine)
-    try:
-        return Labeller(encoder, folder, names)
-    except BaseException:
-        encoder.close()
-        raise
-
-
-def checked_features(labels: LabelSet, encoder: SemanticEncoder, folder: Path) -> LabelSet:
-    """Return a label set that this encoder's features can be compared with.
-
-    Raises:
-        InputError: if another encoder made it, or its prototypes are of another size.
-    """
+def _read(folder: Path | None, names: Sequence[str], encoder: SemanticEncoder) -> LabelSet:
+    """Return the label set of a folder, or of text embeddings; see `Labeller`."""
+    empty = LabelSet.empty(encoder.identity)
+    if folder is None:
+        if names:
+            raise InputError("names of labels need a label set, or text embeddings, to be found in")
+        return empty
+    if folder.suffix == TEXT_SUFFIX:
+        labels = replace(load_text_embeddings(folder), features=encoder.identity)
+    elif (folder / LABELS_FILE).exists():
+        labels = load_label_set(folder)
+    elif names or folder.exists() or not folder.parent.is_dir():
+        raise InputError(f"{folder}: not a label set, it has no {LABELS_FILE}")
+    else:
+        _LOGGER.warning("%s: a new label set begins, without labels", folder)
+        return empty
     if not labels.names:
-        return replace(labels, features=encoder.identity)
+        return empty.only(names)
     if labels.features != encoder.identity:
         raise InputError(
             f"{folder}: made with the features of {labels.features}, but the model has those of "
@@ -284,4 +174,4 @@ def checked_features(labels: LabelSet, encoder: SemanticEncoder, folder: Path) -
         raise InputError(
             f"{folder}: prototypes of {labels.prototypes.shape[1]} numbers, not {encoder.size}"
         )
-    return labels
+    return labels.only(names)

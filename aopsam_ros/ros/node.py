@@ -322,10 +322,10 @@ class AopsamNode(LifecycleNode):
 
 
 def _open_labeller(segmenter: Segmenter, engine: EngineOptions, startup: "Startup") -> "Labeller":
-    from aopsam_ros.labels.labeller import open_labeller  # only where labels are wanted
+    from aopsam_ros.labels.labeller import Labeller  # only where labels are wanted
 
     folder, names = startup.labels_file, startup.labels_names.split(",")
-    return open_labeller(
+    return Labeller(
         segmenter, engine, Path(folder) if folder else None, [n.strip() for n in names if n.strip()]
     )
 

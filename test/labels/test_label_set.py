@@ -7,14 +7,13 @@ import pytest
 import yaml
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.labels.label_set import (
+from aopsam_ros.labels.label_files import (
     LABELS_FILE,
-    MOST_PROTOTYPES,
-    LabelOptions,
-    LabelSet,
     load_label_set,
     load_text_embeddings,
+    save_label_set,
 )
+from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelOptions, LabelSet
 from aopsam_ros.labels.thresholds import fit_thresholds
 
 
@@ -65,9 +64,9 @@ def test_impossible_names_are_refused(name):
 
 
 def test_a_folder_keeps_everything_and_no_old_archive(labels, tmp_path):
-    labels.save(tmp_path)
+    save_label_set(labels, tmp_path)
     labels = labels.added("tasse à café", unit(45))
-    labels.save(tmp_path)
+    save_label_set(labels, tmp_path)
     found = load_label_set(tmp_path)
     assert (found.names, found.features) == (("mug", "door", "tasse à café"), "nano 1")
     np.testing.assert_array_equal(found.prototypes, labels.prototypes)
@@ -96,7 +95,7 @@ def change(folder, **values):
     ],
 )
 def test_a_damaged_folder_is_refused_by_name(labels, tmp_path, damage, reason):
-    labels.save(tmp_path)
+    save_label_set(labels, tmp_path)
     damage(tmp_path)
     with pytest.raises(InputError, match=reason) as refusal:
         load_label_set(tmp_path)
@@ -104,7 +103,7 @@ def test_a_damaged_folder_is_refused_by_name(labels, tmp_path, damage, reason):
 
 
 def test_objects_in_an_archive_are_not_unpickled(labels, tmp_path):
-    labels.save(tmp_path)
+    save_label_set(labels, tmp_path)
     archive = next(tmp_path.glob("*.npz"))
     np.savez(archive, prototypes=np.array([{}]), label_of=np.zeros(1, np.int64))
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()

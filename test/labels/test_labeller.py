@@ -10,8 +10,9 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.images.files import read_rgb
-from aopsam_ros.labels.label_set import LabelOptions, LabelSet, load_label_set
-from aopsam_ros.labels.labeller import open_labeller
+from aopsam_ros.labels.label_files import load_label_set, save_label_set
+from aopsam_ros.labels.label_set import LabelOptions, LabelSet
+from aopsam_ros.labels.labeller import Labeller
 from aopsam_ros.labels.pooling import crop_images, pool_masks
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.masks.rle import decode_full
@@ -75,7 +76,7 @@ def test_crops_are_squares_around_masks_inside_the_image():
 
 
 def test_one_example_is_found_again_in_another_view_and_not_elsewhere(nano, coffee):
-    labeller = open_labeller(nano, CPU, None)
+    labeller = Labeller(nano, CPU, None)
     frame, found = segmented(nano, coffee)
     cup = max(found.masks, key=lambda mask: mask.score)
     assert labeller.label(coffee, frame, found, LabelOptions()) is found  # nothing is known yet
@@ -95,7 +96,7 @@ def test_one_example_is_found_again_in_another_view_and_not_elsewhere(nano, coff
 
 def test_a_model_without_a_semantic_map_takes_nanos(tiny):
     rgb = boxes_scene()
-    labeller = open_labeller(tiny, CPU, None)
+    labeller = Labeller(tiny, CPU, None)
     frame, found = segmented(tiny, rgb)
     assert len(found.masks) == 2
     for name, mask in zip(("large", "small"), found.masks, strict=True):
@@ -132,7 +133,7 @@ def test_names_are_enough_where_a_bundle_has_a_labeller(with_labeller, colours):
     frame, found = segmented(with_labeller, rgb)
 
     def labels(*names, **options):
-        labeller = open_labeller(with_labeller, CPU, colours, names)
+        labeller = Labeller(with_labeller, CPU, colours, names)
         labelled = labeller.label(rgb, frame, found, LabelOptions(**options))
         return [mask.label for mask in labelled.masks]
 
@@ -140,51 +141,51 @@ def test_names_are_enough_where_a_bundle_has_a_labeller(with_labeller, colours):
     assert labels("blue") == ["blue", ""]
     assert labels(min_similarity=1.0) == ["", ""]
     with pytest.raises(InputError, match="no label mauve among 3"):
-        open_labeller(with_labeller, CPU, colours, ["mauve", "red"])
+        Labeller(with_labeller, CPU, colours, ["mauve", "red"])
     with pytest.raises(InputError, match="need a label set, or text embeddings"):
-        open_labeller(with_labeller, CPU, None, ["red"])
+        Labeller(with_labeller, CPU, None, ["red"])
     with pytest.raises(InputError, match="take no examples"):
-        open_labeller(with_labeller, CPU, colours).teach("red", rgb, frame, found.masks[0])
+        Labeller(with_labeller, CPU, colours).teach("red", rgb, frame, found.masks[0])
 
 
 def test_examples_are_compared_in_the_labellers_space_too(with_labeller, tmp_path):
     rgb, folder = boxes_scene(), tmp_path / "set"
-    labeller = open_labeller(with_labeller, CPU, folder)
+    labeller = Labeller(with_labeller, CPU, folder)
     frame, found = segmented(with_labeller, rgb)
     for name, mask in zip(("grass", "sky"), found.masks, strict=True):
         labeller.teach(name, rgb, frame, mask)
     digest = with_labeller.bundle.graphs["labeller"].sha256[:12]
     assert load_label_set(folder).features == f"tiny 1 {digest}"
-    some = open_labeller(with_labeller, CPU, folder, ["sky"])
+    some = Labeller(with_labeller, CPU, folder, ["sky"])
     labelled = some.label(rgb, frame, found, LabelOptions(min_similarity=0.99))
     assert [mask.label for mask in labelled.masks] == ["", "sky"]
 
 
 def test_text_embeddings_need_a_labeller_of_their_size(tiny, colours):
     with pytest.raises(InputError, match="prototypes of 3 numbers, not 320"):
-        open_labeller(tiny, CPU, colours)
+        Labeller(tiny, CPU, colours)
 
 
 def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
     rgb, folder = boxes_scene(), tmp_path / "mugs"
-    labeller = open_labeller(tiny, CPU, folder)
+    labeller = Labeller(tiny, CPU, folder)
     frame, found = segmented(tiny, rgb)
     labeller.teach("mug", rgb, frame, found.masks[0])
     labeller.close()
     assert load_label_set(folder).names == ("mug",)
-    again = open_labeller(tiny, CPU, folder)
+    again = Labeller(tiny, CPU, folder)
     assert again.labels.names == ("mug",)
     again.close()
     with pytest.raises(InputError, match="not a label set"):
-        open_labeller(tiny, CPU, tmp_path)
+        Labeller(tiny, CPU, tmp_path)
     other = LabelSet.empty("another 1.0 abc").added("mug", np.ones((1, 3), np.float32))
-    other.save(tmp_path / "other")
+    save_label_set(other, tmp_path / "other")
     with pytest.raises(InputError, match=r"made with the features of another 1\.0 abc"):
-        open_labeller(tiny, CPU, tmp_path / "other")
+        Labeller(tiny, CPU, tmp_path / "other")
     edited = replace(other, features=again.labels.features)
-    edited.save(tmp_path / "edited")
+    save_label_set(edited, tmp_path / "edited")
     with pytest.raises(InputError, match="prototypes of 3 numbers"):
-        open_labeller(tiny, CPU, tmp_path / "edited")
+        Labeller(tiny, CPU, tmp_path / "edited")
 
 
 def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, capsys):
@@ -198,7 +199,7 @@ def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, 
     assert labels.names == ("blue", "red")
     rgb, drawn = draw_ellipses(2)
     masks = [crop_of(drawn == label) for label in (1, 3)]
-    labeller = open_labeller(nano, CPU, tmp_path / "set")
+    labeller = Labeller(nano, CPU, tmp_path / "set")
     encoder = labeller._encoder
     features = encoder.features(rgb, nano.encode(rgb), masks)
     free = LabelOptions(min_similarity=0.0, margin=0.0)
