@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.selection import MASK_THRESHOLD
+from aopsam_ros.masks.selection import MASK_THRESHOLD, mask_corners
 from aopsam_ros.options import MaskOptions
 
 
@@ -33,8 +33,11 @@ def clean_logits(
         return logits
     cleaned = logits.copy()
     rows, columns = geometry.valid_cells(size)
-    for mask in cleaned:
-        shown = mask[:rows, :columns]
+    corners = mask_corners(cleaned[:, :rows, :columns] > MASK_THRESHOLD)
+    for mask, (left, top, right, bottom) in zip(cleaned, corners.tolist(), strict=True):
+        if left == right:
+            continue
+        shown = mask[top:bottom, left:right]  # what lies beyond is one region of background
         flipped = _small_holes(shown <= MASK_THRESHOLD, hole)
         flipped |= _small_islands(shown > MASK_THRESHOLD, island)
         # A logit of zero is outside: filled, it must be above.
@@ -43,7 +46,8 @@ def clean_logits(
 
 
 def _small_holes(outside: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
-    framed = np.pad(outside, 1, constant_values=True)  # what reaches the border is one region
+    framed = np.ones((outside.shape[0] + 2, outside.shape[1] + 2), np.bool_)
+    framed[1:-1, 1:-1] = outside  # what reaches the border is one region
     labels, areas = _components(framed)
     small = areas < min_area
     small[0] = small[labels[0, 0]] = False
@@ -61,5 +65,5 @@ def _small_islands(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_
 
 def _components(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Label parts connected over sides and corners from 1 on; return labels and their pixels."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
     return labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64)

@@ -41,7 +41,8 @@ def build_instances(
         members = list(masks.prompt[:, None])
     tree = find_hierarchy(masks.binary(*geometry.valid_cells(low_size)))
     chosen = tree.of_granularity(options.granularity)
-    logits = clean_logits(masks.logits[chosen], geometry, options)
+    logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
+    logits = clean_logits(logits, geometry, options)
     encoded = dict(zip(chosen.tolist(), Upscaler(geometry, low_size)(logits), strict=True))
     large = [row for row, mask in encoded.items() if mask.area >= max(1, options.min_area)]
     large.sort(key=lambda row: -encoded[row].area)
