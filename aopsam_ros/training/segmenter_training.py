@@ -4,7 +4,7 @@ import copy
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -232,11 +232,12 @@ class SegmenterTrainer:
         extents, weights = batch.extents.to(device), batch.extent_weights.to(device)
         losses["extents"] = 0.5 * extent_loss(log_extents, extents, weights, EXTENT_UNIT)
         if self.teacher is not None:
+            some = max(1, SEMANTIC_VIEWS // processes.count())
             with torch.no_grad():
-                known = self.teacher(image[:SEMANTIC_VIEWS])[-1]
+                known = self.teacher(image[:some])[-1]
             # With a weight of 0.5 the map's cosine fell from 0.65 to 0.61 in 16,000 views, and with
             # it what labels are worth.
-            losses["semantic"] = 2.0 * semantic_loss(semantic[:SEMANTIC_VIEWS], known)
+            losses["semantic"] = 2.0 * semantic_loss(semantic[:some], known)
         return losses, figures
 
     def _image(self, batch: Batch) -> Tensor:
@@ -247,7 +248,10 @@ class SegmenterTrainer:
     def _prompt_losses(
         self, frame: EncodedFrame, batch: Batch, targets: Tensor
     ) -> tuple[dict[str, Tensor], dict[str, float]]:
-        decoder, rng = self.model.decoder, np.random.default_rng([self.options.seed, self.step])
+        decoder, seed = self.model.decoder, [self.options.seed, self.step]
+        # One for each sample: what is drawn is the same in however many processes.
+        places = processes.share(range(self.options.batch_size))
+        rngs = [np.random.default_rng([*seed, place]) for place in places]
         coords, labels = batch.coords.to(self.device), batch.labels.to(self.device)
         points = PromptCounts().points
         ambiguous = decoder.decode_masks(
@@ -267,9 +271,9 @@ class SegmenterTrainer:
         logits = torch.cat([_best(*ambiguous), certain[0][:, :, 0]], 1).detach()[:, chosen]
         coords, labels, goal = coords[:, chosen], labels[:, chosen], targets[:, chosen]
         for name in ("click", "second"):
-            coords, labels = add_clicks(coords, labels, logits, goal, rng)
-            start = logits if name == "second" else _disturb(logits, goal, rng)
-            keep = torch.from_numpy(rng.random(labels.shape[:2]) < 0.8).to(logits)
+            coords, labels = add_clicks(coords, labels, logits, goal, rngs)
+            start = logits if name == "second" else _disturb(logits, goal, rngs)
+            keep = _draw(labels.shape[1], rngs, 0.8).to(logits)
             refined = decoder.decode_masks(
                 frame, coords, labels, MaskInput(start, keep), outputs=SINGLE
             )
@@ -322,7 +326,7 @@ class SegmenterTrainer:
         figures["box"] = _loss(boxes, targets[:, points:])[1].mean()
         mask = _best(logits, predicted)
         for number in (1, 2):
-            single = add_clicks(*single, mask, goal, None)
+            single = add_clicks(*single, mask, goal, [None] * len(goal))
             present = torch.ones_like(single[1][:, :, 0])
             refined = model.decoder.decode_masks(
                 frame, *single, MaskInput(mask, present), outputs=SINGLE
@@ -441,20 +445,34 @@ def _best(logits: Tensor, predicted: Tensor) -> Tensor:
 
 
 def add_clicks(
-    coords: Tensor, labels: Tensor, logits: Tensor, goal: Tensor, rng: np.random.Generator | None
+    coords: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    goal: Tensor,
+    rngs: Sequence[np.random.Generator | None],
 ) -> tuple[Tensor, Tensor]:
     """Add a `corrective_click` to prompts `[B, N, K, 2]`, `[B, N, K]`: `K + 1` points."""
-    masks = (logits > 0).flatten(0, 1).cpu().numpy()
-    targets = (goal > 0.5).flatten(0, 1).cpu().numpy()
-    clicks = [corrective_click(m, t, rng) for m, t in zip(masks, targets, strict=True)]
+    samples = zip((logits > 0).cpu().numpy(), (goal > 0.5).cpu().numpy(), rngs, strict=True)
+    clicks = [
+        corrective_click(mask, target, rng)
+        for masks, targets, rng in samples
+        for mask, target in zip(masks, targets, strict=True)
+    ]
     added = torch.tensor(clicks, device=coords.device).reshape(*coords.shape[:2], 1, 3)
     return torch.cat([coords, added[..., :2]], 2), torch.cat([labels, added[..., 2]], 2)
 
 
-def _disturb(logits: Tensor, goal: Tensor, rng: np.random.Generator) -> Tensor:
+def _disturb(logits: Tensor, goal: Tensor, rngs: Sequence[np.random.Generator]) -> Tensor:
     """Replace some masks by the target, moved, as the last mask of a thing in a video is."""
-    shift = rng.integers(-4, 5, 2).tolist()
-    moved = torch.roll(goal, shift, (2, 3)) * 2 - 1
-    moved = F.avg_pool2d(moved, 3, 1, 1) * float(rng.uniform(2, 8))
-    replaced = torch.from_numpy(rng.random(logits.shape[:2]) < 0.2).to(logits.device)
+    shifted = [
+        torch.roll(2 * target - 1, rng.integers(-4, 5, 2).tolist(), (1, 2)) * rng.uniform(2, 8)
+        for target, rng in zip(goal, rngs, strict=True)
+    ]
+    moved = F.avg_pool2d(torch.stack(shifted), 3, 1, 1)
+    replaced = _draw(logits.shape[1], rngs, 0.2).to(logits.device)
     return torch.where(replaced[..., None, None], moved, logits)
+
+
+def _draw(count: int, rngs: Sequence[np.random.Generator], share: float) -> Tensor:
+    """Choose about a share of `count` things of each sample, bool `[B, count]`."""
+    return torch.from_numpy(np.stack([rng.random(count) for rng in rngs]) < share)

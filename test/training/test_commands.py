@@ -1,6 +1,7 @@
 """What a user types, from a folder of labelled images to the figures of a model of one's own."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -8,6 +9,7 @@ import yaml
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from support.scenes import write_label_maps
+from support.torchrun import torchrun
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("skimage")
@@ -51,6 +53,20 @@ def test_the_bundle_says_how_it_was_made(trained):
         assert part["data"][0].startswith("drawn: ") and part["data"][0].endswith("weight 2")
         assert "torch" in part["machine"]
     assert str(trained) not in json.dumps(made)
+
+
+def test_a_segmenters_losses_are_the_same_in_two_processes(images, tmp_path):
+    """Also of corrective clicks and disturbed masks, which are drawn for each sample."""
+    found = []
+    for count in (1, 2):
+        words = ["--data", str(images), "--out", str(tmp_path / str(count)), "--views", "12"]
+        code, said = torchrun(count, ["train-segmenter", *words, *SMALL, "--batch-size", "4"])
+        assert code == 0, said
+        shown = re.findall(r"\b(points|boxes|click|second|confidence|extents)=([0-9.]+)", said)
+        found.append([float(value) for _, value in shown])
+    assert len(found[0]) >= 18  # six losses of three steps
+    assert found[1][:6] == pytest.approx(found[0][:6], abs=0.002)
+    assert found[1][-6:] == pytest.approx(found[0][-6:], abs=0.002)
 
 
 def test_the_predictors_run_leaves_a_bundle_and_its_curve(trained):

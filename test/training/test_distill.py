@@ -6,9 +6,6 @@ embeddings, not how good either is.
 
 import csv
 import itertools
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +18,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import draw_ellipses
+from support.torchrun import torchrun
 from support.written_bags import image_message, write_bag
 
 torch = pytest.importorskip("torch")
@@ -77,15 +75,6 @@ def test_the_student_learns_the_teachers_embeddings(distilled):
     assert last["held_out_loss"] < 0.5 * first["held_out_loss"]
     assert last["held_out_cosine"] > max(0.7, first["held_out_cosine"] + 0.3)
     assert (distilled / "curve.png").stat().st_size > 1000
-
-
-def torchrun(processes, words):
-    """Run `aopsam` under torchrun on this machine's CPU; return its exit code and what it said."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += [f"--nproc-per-node={processes}", "-m", "aopsam_ros.cli", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    ended = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
-    return ended.returncode, ended.stdout + ended.stderr
 
 
 def test_two_processes_have_the_loss_curve_of_one(distilled, teacher, images, tmp_path):
