@@ -33,8 +33,8 @@ def make_private(folder: Path) -> None:
     """Make a folder for the user alone, and check that it is.
 
     Raises:
-        FolderError: Others can write there.
-        OSError: It cannot be made.
+        FolderError: if others can write there.
+        OSError: if it cannot be made.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_private(folder)
@@ -44,8 +44,8 @@ def check_private(folder: Path) -> None:
     """Refuse a folder whose files another user could replace.
 
     Raises:
-        FolderError: It is writable for all or somebody else's, or lies in a folder where everyone
-            can replace it.
+        FolderError: if it is writable for all or somebody else's, or lies in a folder where
+            everyone can replace it.
     """
     folder = folder.resolve()
     owner, user = folder.stat().st_uid, os.getuid()

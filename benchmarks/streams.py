@@ -35,7 +35,7 @@ NOISE = 3.0  # standard deviation of a sensor's, grey levels
 LARGE = 0.03  # share of a photograph from which an instance is an object that may cross another
 
 Frame = tuple[NDArray[np.uint8], NDArray[np.uint16]]  # image, label layers
-View = tuple[float, float, float, float]  # middle x and y, size, all of the photograph's; degrees
+View = tuple[float, float, float, float]  # centre x and y, size, all of the photograph's; degrees
 
 
 # Where a camera looks at time `t`, 0 to 1.

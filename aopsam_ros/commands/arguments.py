@@ -86,7 +86,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, object]:
     """Read the words of `--set`.
 
     Raises:
-        OptionError: A word has no "=", or the option is unknown or out of range.
+        OptionError: if a word has no "=", or the option is unknown or out of range.
     """
     pairs = [word.partition("=") for word in words]
     if any(not separator for _, separator, _ in pairs):

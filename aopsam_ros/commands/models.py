@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> int:
     """List bundles and weights, fetch weights, or check those that are installed.
 
     Raises:
-        BundleError: A bundle is malformed, altered or cannot be loaded.
-        WeightsError: Weights cannot be had, or are not the published ones.
-        InputError: A name is unknown.
+        BundleError: if a bundle is malformed, altered or cannot be loaded.
+        WeightsError: if weights cannot be had, or are not the published ones.
+        InputError: if a name is unknown.
     """
     if arguments.source is not None and (arguments.action != "fetch" or len(arguments.model) != 1):
         raise OptionError("--from goes with `fetch` and one name")

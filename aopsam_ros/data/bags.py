@@ -38,7 +38,7 @@ class Bag:
         every: which images to take.
 
     Raises:
-        DatasetError: It cannot be read, or has no such images.
+        DatasetError: if it cannot be read, or has no such images.
         EngineError: rosbags is not installed.
     """
 

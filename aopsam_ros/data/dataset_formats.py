@@ -141,7 +141,7 @@ def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledI
         annotation: the JSON.
 
     Raises:
-        DatasetError: It is not SA-1B's.
+        DatasetError: if it is not SA-1B's.
     """
     size = (rgb.shape[0], rgb.shape[1])
     try:

@@ -21,7 +21,7 @@ def open_dataset(path: str | Path) -> InstanceDataset:
             beside `*.json`).
 
     Raises:
-        DatasetError: Nothing there looks like one of these formats.
+        DatasetError: if nothing there looks like one of these formats.
     """
     path = Path(path)
     if not path.exists():

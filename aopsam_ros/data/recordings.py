@@ -27,7 +27,7 @@ def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSourc
     `every`-th frame is taken.
 
     Raises:
-        DatasetError: There is nothing, or nothing that can be read.
+        DatasetError: if there is nothing, or nothing that can be read.
     """
     path = Path(path)
     if every < 1:

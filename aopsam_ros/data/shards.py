@@ -40,7 +40,7 @@ class Sa1bShards:
         pattern: of paths or addresses, such as `sa1b/sa_{000000..000999}.tar`.
 
     Raises:
-        DatasetError: A file is missing or is no tar file.
+        DatasetError: if a file is missing or is no tar file.
         EngineError: webdataset is not installed.
     """
 

@@ -164,7 +164,7 @@ def _draw_id(canvas: RgbImage, mask: InstanceMask) -> None:
 
 
 def _write_label(canvas: RgbImage, mask: InstanceMask) -> None:
-    """Write a mask's label over the middle of its box, larger where the box has room for it."""
+    """Write a mask's label over the centre of its box, larger where the box has room for it."""
     unit, (x, y, width, height) = _unit(canvas), mask.bbox
     text = mask.label.encode("ascii", "replace").decode()  # the font has no other characters
     if 2 * _text_width(text, unit) < width:

@@ -1,4 +1,4 @@
-"""Which masks catch the eye: sure, large enough, near the middle, unlike what is around them."""
+"""Which masks catch the eye: sure, large enough, near the centre, unlike what is around them."""
 
 from collections.abc import Sequence
 
@@ -74,7 +74,7 @@ def _related(first: int, second: int, parents: dict[int, int]) -> bool:
 def _sampled(
     mask: InstanceMask, height: int, width: int, size: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Read a mask of an image at the middles of `size` cells, bool `[rows, columns]`."""
+    """Read a mask of an image at the centres of `size` cells, bool `[rows, columns]`."""
     columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
     rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)
     x, y, w, h = mask.bbox
@@ -85,12 +85,12 @@ def _sampled(
 
 
 def _centrality(inside: NDArray[np.bool_]) -> float:
-    """Return how near a mask's centroid is to the image's middle, 0-1."""
+    """Return how near a mask's centroid is to the image's centre, 0-1."""
     rows, columns = np.nonzero(inside)
     if not len(rows):
         return 0.0
-    middle = (np.array(inside.shape) - 1) / 2
-    offset = (np.array([rows.mean(), columns.mean()]) - middle) / np.maximum(middle, 1)
+    centre = (np.array(inside.shape) - 1) / 2
+    offset = (np.array([rows.mean(), columns.mean()]) - centre) / np.maximum(centre, 1)
     return float(np.exp(-float(offset @ offset)))
 
 

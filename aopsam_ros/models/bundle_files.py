@@ -57,7 +57,7 @@ def check_target(folder: Path) -> None:
     """Refuse to write among files that are not a bundle's.
 
     Raises:
-        BundleError: The folder is a file, or holds something else than a bundle.
+        BundleError: if the folder is a file, or holds something else than a bundle.
     """
     if not folder.exists():
         return
@@ -71,7 +71,7 @@ def change_description(folder: Path, changes: Mapping[str, object]) -> None:
     """Set keys of a bundle's bundle.yaml; the file is never half written.
 
     Raises:
-        BundleError: The bundle cannot be loaded, as it is or with the changes.
+        BundleError: if the bundle cannot be loaded, as it is or with the changes.
     """
     load_bundle(folder)
     file = folder / BUNDLE_FILE

@@ -25,7 +25,7 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
     """Read a dictionary of tensors and plain values; code in the file is never run.
 
     Raises:
-        InputError: There is no such file, or it is something else.
+        InputError: if there is no such file, or it is something else.
     """
     try:
         _check_size(path)
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """Read a checkpoint that this project wrote.
 
     Raises:
-        InputError: There is no such file, or it is not one of ours.
+        InputError: if there is no such file, or it is not one of ours.
     """
     state = load_state(path, device)
     if "model" not in state:

@@ -76,9 +76,9 @@ def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
         folder: made, or the bundle in it replaced, once the new graph has run; untouched before.
 
     Raises:
-        BundleError: The prompter has no predictor, a graph is missing or altered or cannot be
+        BundleError: if the prompter has no predictor, a graph is missing or altered or cannot be
             composed, or the folder holds something else than a bundle.
-        VerificationError: The graph in mixed precision is too far from the one in 32 bits.
+        VerificationError: if the graph in mixed precision is too far from the one in 32 bits.
     """
     check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def compose_predictor(prompter: Bundle, host: Bundle) -> ModelProto:
     of the prompter's predictor over the same area.
 
     Raises:
-        BundleError: The prompter has no predictor, a graph is missing or altered, or cannot be
+        BundleError: if the prompter has no predictor, a graph is missing or altered, or cannot be
             joined to another.
     """
     if PREDICTOR not in prompter.graphs:

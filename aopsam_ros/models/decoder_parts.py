@@ -112,7 +112,7 @@ class DecoderParts:
         """Compare with the whole decoder.
 
         Raises:
-            BundleError: The largest absolute difference of an output is above 1e-3.
+            BundleError: if the largest absolute difference of an output is above 1e-3.
         """
         with torch.no_grad():
             frame = self.encode_frame(embedding)

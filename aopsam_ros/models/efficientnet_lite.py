@@ -127,7 +127,7 @@ def load_imagenet(model: EfficientNetLite, path: str | Path) -> None:
         path: A plain state dict with keys such as `_blocks.3._depthwise_conv.weight`.
 
     Raises:
-        InputError: There is no such file, or it holds other weights.
+        InputError: if there is no such file, or it holds other weights.
     """
     state = load_state(Path(path))
     for index, block in enumerate(model.blocks):

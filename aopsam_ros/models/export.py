@@ -123,8 +123,8 @@ def export_bundle(
         mixed: also write graphs in mixed precision, listed as `mixed_graphs`.
 
     Raises:
-        BundleError: A graph differs, or the folder holds something else than a bundle.
-        VerificationError: A graph in mixed precision is too far from the one in float32.
+        BundleError: if a graph differs, or the folder holds something else than a bundle.
+        VerificationError: if a graph in mixed precision is too far from the one in float32.
     """
     check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ class FrozenModel:
             mixed: also write graphs in mixed precision.
 
         Raises:
-            BundleError: A graph differs, or the folder holds something else than a bundle.
+            BundleError: if a graph differs, or the folder holds something else than a bundle.
         """
         own = {
             "name": self.name,

@@ -20,7 +20,7 @@ def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:
     """Load `segmenter.pt` of `aopsam train-segmenter`; return the model and how it was trained.
 
     Raises:
-        InputError: There is no such file, or it is not one.
+        InputError: if there is no such file, or it is not one.
     """
     options = load_checkpoint(path).get("options", {})
     model = NanoSegmenter(options.get("backbone", BACKBONE))
@@ -31,8 +31,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """Read nano's weights from `segmenter.pt`, or from a bundle that was exported from one.
 
     Raises:
-        InputError: There is neither.
-        BundleError: The bundle is malformed.
+        InputError: if there is neither.
+        BundleError: if the bundle is malformed.
     """
     if path.is_dir():
         return read_weights(load_bundle(path))
@@ -50,7 +50,7 @@ def load_predictor(
         embedding_channels: of the model that it was trained for; nano's by default.
 
     Raises:
-        InputError: There is no such file, or it is not one for such a model.
+        InputError: if there is no such file, or it is not one for such a model.
     """
     model = PromptPredictor(embedding_channels)
     return model, _fill(model, path)
@@ -65,7 +65,7 @@ def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
             were trained for the default.
 
     Raises:
-        InputError: There is no such file, it holds other tensors, or values that are not finite.
+        InputError: if there is no such file, it holds other tensors, or values that are not finite.
     """
     model = MobileSam(image_size)
     state = load_state(path)
@@ -80,7 +80,7 @@ def check_tensors(
     """Check the names, shapes, types and values of all tensors of a model's checkpoint.
 
     Raises:
-        InputError: One is missing, unknown, of another shape or type, or not finite.
+        InputError: if one is missing, unknown, of another shape or type, or not finite.
     """
     wrong = [name for name in expected if name not in actual]
     problem = "missing"

@@ -30,7 +30,7 @@ def write_mixed(path: Path, target: Path) -> None:
     """Convert a float32 graph; inputs, outputs and what depends on prompts alone stay float32.
 
     Raises:
-        BundleError: A weight does not fit into 16 bits, or the graph has branches or loops.
+        BundleError: if a weight does not fit into 16 bits, or the graph has branches or loops.
     """
     model = load_graph(path)
     converted = _Conversion(model, path.name).run()

@@ -59,7 +59,7 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     The TorchScript exporter is used: the newer one gave graphs that ran four times slower.
 
     Raises:
-        BundleError: The largest absolute difference over all samples and outputs is above 1e-3.
+        BundleError: if the largest absolute difference over all samples and outputs is above 1e-3.
     """
     import onnx
 
@@ -104,7 +104,7 @@ def _save(model: ModelProto, path: Path) -> None:
     """Write one file.
 
     Raises:
-        BundleError: It would be larger than a file of protocol buffers can be.
+        BundleError: if it would be larger than a file of protocol buffers can be.
     """
     import onnx
 

@@ -52,7 +52,7 @@ def wrap_decoder(path: Path, encoder: Encoder) -> Decoder:
         encoder: whose embedding it takes.
 
     Raises:
-        InputError: It is no such graph.
+        InputError: if it is no such graph.
     """
     model = read_graph(path)
     taken = graph_inputs(model.graph)

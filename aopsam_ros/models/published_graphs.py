@@ -63,7 +63,7 @@ def wrap_encoder(
         image_size: S where the graph leaves it open.
 
     Raises:
-        InputError: It is no such graph.
+        InputError: if it is no such graph.
     """
     model = read_graph(path)
     graph = model.graph
@@ -130,7 +130,7 @@ def read_graph(path: Path) -> ModelProto:
     """Read a file.
 
     Raises:
-        InputError: There is none, or it is no graph or one of an old opset.
+        InputError: if there is none, or it is no graph or one of an old opset.
     """
     try:
         model = onnx.load(str(path))

@@ -57,9 +57,9 @@ def quantize_bundle(
         threads: of the comparison; 0 leaves the choice to ONNX Runtime.
 
     Raises:
-        BundleError: A graph is missing or altered, nothing in the encoder can be quantised, or the
-            folder holds something else than a bundle.
-        VerificationError: The encoder in 8 bits is too far from the one in 32.
+        BundleError: if a graph is missing or altered, nothing in the encoder can be quantised, or
+            the folder holds something else than a bundle.
+        VerificationError: if the encoder in 8 bits is too far from the one in 32.
     """
     check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def write_int8(path: Path, target: Path, images: Sequence[Image]) -> None:
     of the eight bits: x86 processors without VNNI add pairs of products in 16 bits, and would clip.
 
     Raises:
-        BundleError: Nothing in the graph can be quantised.
+        BundleError: if nothing in the graph can be quantised.
     """
     model = load_graph(path)
     left_out = _in_full(model)

@@ -103,7 +103,7 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
     """Read the parameters that a bundle's graphs were exported from, by their names in the model.
 
     Raises:
-        InputError: The graphs say nothing about their weights.
+        InputError: if the graphs say nothing about their weights.
     """
     import onnx
     import torch

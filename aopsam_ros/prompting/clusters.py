@@ -59,7 +59,7 @@ def cluster_points(
     cells, similarity = medoids(cosines, cluster(cosines, *hdbscan_params(options)))
     order = np.argsort(-similarity, kind="stable")
     y, x = np.divmod(cells[order], columns)
-    # The middle of a pooled cell, in cells of the embedding.
+    # The centre of a pooled cell, in cells of the embedding.
     centres = np.stack((x, y), axis=1) * factor + (factor - 1) / 2
     return geometry.cells_to_source(centres, features.size), similarity[order]
 

@@ -3,8 +3,8 @@
 The paper's rule compares features: each mask's mean feature against every pixel of the feature map
 gives the Prompt Elimination Map (PEM), whose high values mean "looks like what is segmented
 already" (AoP-SAM, adaptive filtering). A rule sees the masks of the batch just decoded; those of
-earlier batches have been compared with the remaining prompts before. docs/evaluation.md has the
-figures of every rule.
+earlier batches have been compared with the remaining prompts before. docs/evaluation.md lists the
+rules.
 """
 
 from collections.abc import Callable

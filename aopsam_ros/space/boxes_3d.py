@@ -31,7 +31,7 @@ class Camera(Protocol):
 class DepthMap:
     """The depth of an image: of the same field of view, not necessarily of the same size.
 
-    A depth pixel belongs to the image pixel that its middle lies in.
+    A depth pixel belongs to the image pixel that its centre lies in.
     """
 
     def __init__(self, metres: NDArray[np.float32], height: int, width: int) -> None:
@@ -49,7 +49,7 @@ class DepthMap:
             )
         self.metres = metres
         self._share = rows * columns / (height * width)
-        # Middles of the depth image's rows and columns, as coordinates of the image.
+        # Centres of the depth image's rows and columns, as coordinates of the image.
         self.y = (np.arange(rows) + 0.5) * (height / rows) - 0.5
         self.x = (np.arange(columns) + 0.5) * (width / columns) - 0.5
 

@@ -229,7 +229,7 @@ def hold_out(
     Streamed sets are for training only.
 
     Raises:
-        DatasetError: Nothing is left to train on.
+        DatasetError: if nothing is left to train on.
     """
     training, held = [], []
     stored = [dataset for dataset, _ in datasets if not isinstance(dataset, Sa1bShards)]

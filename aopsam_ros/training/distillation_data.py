@@ -131,7 +131,7 @@ def encode_frames(
     What is broken is left out, with a warning. Several processes divide the work.
 
     Raises:
-        DatasetError: No frame could be read, or the disk is too small.
+        DatasetError: if no frame could be read, or the disk is too small.
     """
     size = teacher.bundle.image_size
     key = content_key(source.key().encode(), str(size).encode())[:8]
@@ -175,7 +175,7 @@ def hold_out_frames(
     Of a share that is too small for the groups there are, one group is held out all the same.
 
     Raises:
-        DatasetError: Nothing is left to train on.
+        DatasetError: if nothing is left to train on.
     """
     if fraction > 0:
         fraction = max(fraction, least_fraction([frames for frames, _ in sources]))

@@ -51,8 +51,8 @@ def encoded_beforehand(
     """Return whole images and, with `flips`, their mirror images, encoded once.
 
     Raises:
-        DatasetError: An image or annotation cannot be used, or the disk is too small.
-        InputError: An image cannot be read.
+        DatasetError: if an image or annotation cannot be used, or the disk is too small.
+        InputError: if an image cannot be read.
     """
     targets, model = _target_cache(options, out), engine.model
     cache = EmbeddingCache(out / EMBEDDINGS, model.encoder_key(), model.embedding_shape)
@@ -70,7 +70,7 @@ def prepare_targets(data: list[WeightedDataset], cache: TargetCache) -> list[Pre
     """Make the targets that are not stored yet.
 
     Raises:
-        DatasetError, InputError: An image or its annotation cannot be read.
+        DatasetError, InputError: if an image or its annotation cannot be read.
     """
     prepared = [PreparedSet([], part.weight) for part in data]
     images = []

@@ -175,7 +175,7 @@ class EmbeddingCache:
         """Make the folder; say how much room so many embeddings take.
 
         Raises:
-            DatasetError: The disk has less; the message ends with the remedy.
+            DatasetError: if the disk has less; the message ends with the remedy.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         needed, free = count * self.bytes_each, shutil.disk_usage(self.folder).free
@@ -190,7 +190,7 @@ class EmbeddingCache:
         """Write an embedding `(C, h, w)`.
 
         Raises:
-            DatasetError: It has values beyond half precision.
+            DatasetError: if it has values beyond half precision.
         """
         with np.errstate(over="ignore"):
             half = embedding.astype(np.float16)

@@ -395,7 +395,7 @@ class SegmenterTrainer:
         """Continue from `checkpoint.pt` in `out`, if there is one.
 
         Raises:
-            InputError: The file is damaged or belongs to another model.
+            InputError: if the file is damaged or belongs to another model.
         """
         file = self.out / "checkpoint.pt"
         if not file.is_file():
@@ -415,7 +415,7 @@ def start_from(model: NanoSegmenter, weights: Mapping[str, Tensor]) -> None:
     """Fill a model with given weights; shapes may differ where their sizes agree.
 
     Raises:
-        InputError: A weight is missing, or of another size.
+        InputError: if a weight is missing, or of another size.
     """
     state = model.state_dict()
     try:

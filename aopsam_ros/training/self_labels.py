@@ -48,7 +48,7 @@ class SelfLabeller:
         """Label every frame; a broken one is counted and left out.
 
         Raises:
-            DatasetError: No frame could be read, or no mask was found.
+            DatasetError: if no frame could be read, or no mask was found.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._label_share(source)

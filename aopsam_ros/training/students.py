@@ -53,8 +53,8 @@ def make_student(name: str, teacher: Bundle, start: Path | None) -> Student:
             random ones.
 
     Raises:
-        InputError: The teacher's embedding has another stride, the student cannot take its images,
-            or the weights are another model's.
+        InputError: if the teacher's embedding has another stride, the student cannot take its
+            images, or the weights are another model's.
     """
     size, channels = teacher.image_size, teacher.embedding_shape[1]
     if size != EMBEDDING_STRIDE * teacher.embedding_shape[-1] or size % STUDENTS[name]:
@@ -96,7 +96,7 @@ def write_student(
         provenance: how the student was trained.
 
     Raises:
-        BundleError: A graph differs from torch or is missing, or the folder holds something else.
+        BundleError: if a graph differs from torch or is missing, or the folder holds other things.
     """
     check_target(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

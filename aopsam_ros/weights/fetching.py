@@ -30,8 +30,8 @@ def fetch(weights: Weights) -> Path:
     """Return the checked file, downloaded unless it is in the cache.
 
     Raises:
-        WeightsError: It cannot be downloaded or stored, or is not the published file.
-        FolderError: Other users could replace it in the cache.
+        WeightsError: if it cannot be downloaded or stored, or is not the published file.
+        FolderError: if other users could replace it in the cache.
     """
     with _writable_cache(weights) as folder:
         path = folder / weights.file
@@ -52,8 +52,8 @@ def fetch_from_file(weights: Weights, source: Path) -> Path:
 
     Raises:
         WeightsError: `source` is not the published file, or cannot be stored; nothing is then.
-        FolderError: Other users could replace the file in the cache.
-        InputError: There is no such file.
+        FolderError: if other users could replace the file in the cache.
+        InputError: if there is no such file.
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
@@ -70,8 +70,8 @@ def resolve_checkpoint(name_or_path: str) -> Path:
     """Return the checkpoint that a user names: a path, or the name of weights that were fetched.
 
     Raises:
-        WeightsError: The named weights are not there, or damaged.
-        FolderError: Other users could replace them.
+        WeightsError: if the named weights are not there, or damaged.
+        FolderError: if other users could replace them.
     """
     path = Path(name_or_path)
     if name_or_path not in KNOWN or path.is_file():  # a folder may be the bundle of that name
@@ -87,8 +87,8 @@ def check_file(weights: Weights, path: Path) -> None:
     """Check a stored file against the published size, SHA-256 and git id.
 
     Raises:
-        WeightsError: It is missing or differs.
-        OSError: It cannot be read.
+        WeightsError: if it is missing or differs.
+        OSError: if it cannot be read.
     """
     if not path.exists():
         raise WeightsError(f"{path}: not there; run `aopsam models fetch {weights.name}`")
@@ -167,8 +167,8 @@ def _writable_cache(weights: Weights) -> Iterator[Path]:
     """Make the cache's folder, and name it where it cannot be written.
 
     Raises:
-        WeightsError: It cannot be made, or a file cannot be written there.
-        FolderError: Other users could replace files there.
+        WeightsError: if it cannot be made, or a file cannot be written there.
+        FolderError: if other users could replace files there.
     """
     folder = cached_path(weights).parent
     try:

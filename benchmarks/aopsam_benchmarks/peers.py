@@ -60,7 +60,7 @@ class Peer:
     """A graph with the inputs that it is timed with.
 
     Raises:
-        InputError: It cannot be loaded, or an input is of an unknown type.
+        InputError: if it cannot be loaded, or an input is of an unknown type.
     """
 
     def __init__(self, file: Path, rgb: NDArray[np.uint8], threads: int) -> None:
@@ -81,7 +81,7 @@ class Peer:
         """Run it once.
 
         Raises:
-            InputError: It cannot be run with made-up inputs.
+            InputError: if it cannot be run with made-up inputs.
         """
         try:
             self._session.run(None, self._inputs)

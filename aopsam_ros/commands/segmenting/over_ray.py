@@ -34,8 +34,8 @@ def run_over_ray(work: Work, arguments: argparse.Namespace, parts: int) -> int:
         0, or 2 if a part failed.
 
     Raises:
-        EngineError: Ray is not installed, or the cluster cannot be reached.
-        AopsamError: A part could not begin, such as for a missing model.
+        EngineError: if Ray is not installed, or the cluster cannot be reached.
+        AopsamError: if a part could not begin, such as for a missing model.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -66,8 +66,8 @@ def prepare_torch(threads: int) -> None:
     """Check that torch is installed; set threads and allocator; join torchrun's other processes.
 
     Raises:
-        EngineError: There is no torch, or the processes cannot meet.
-        OptionError: The number of threads is negative.
+        EngineError: if there is no torch, or the processes cannot meet.
+        OptionError: if the number of threads is negative.
     """
     # scikit-image is needed later, in another process.
     require(("skimage", "torch"), "training needs PyTorch and scikit-image", INSTALL_TRAINING)
@@ -88,7 +88,7 @@ def weighted_paths(arguments: argparse.Namespace) -> list[tuple[str, float]]:
     """Read `--data` as paths with weights; check `--held-out` and `--loaders`.
 
     Raises:
-        OptionError: A weight, the share or the number is out of range.
+        OptionError: if a weight, the share or the number is out of range.
     """
     if arguments.loaders < 1:
         raise OptionError("--loaders must be at least 1")
@@ -103,7 +103,7 @@ def open_training_data(
     """Open data sets, each with its weight, and split them into training and held-out parts.
 
     Raises:
-        DatasetError: A data set cannot be read, or nothing is left to train on.
+        DatasetError: if a data set cannot be read, or nothing is left to train on.
     """
     from aopsam_ros.data.datasets import open_dataset
     from aopsam_ros.data.shards import Sa1bShards, is_shard

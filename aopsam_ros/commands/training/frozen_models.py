@@ -23,7 +23,7 @@ def nano_model(segmenter: Path) -> FrozenModel:
     """Read `segmenter.pt` of `aopsam train-segmenter`.
 
     Raises:
-        InputError: There is no such file, or it is another.
+        InputError: if there is no such file, or it is another.
     """
     from aopsam_ros.models.export import nano_parts
     from aopsam_ros.models.frozen import FrozenModel
@@ -51,8 +51,8 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
         image_size: side of the encoder's square, pixels; None: what the weights were trained for.
 
     Raises:
-        WeightsError: The named weights are not there, or not what they were.
-        InputError: There is no such file, or it holds other tensors.
+        WeightsError: if the named weights are not there, or not what they were.
+        InputError: if there is no such file, or it holds other tensors.
     """
     from aopsam_ros.models.export import mobile_sam_parts
     from aopsam_ros.models.frozen import FrozenModel
@@ -79,9 +79,9 @@ def adapted_model(name: str, checkpoint: str, source: Path | None) -> FrozenMode
         source: a checkout of the authors' repository; None: their package is installed.
 
     Raises:
-        WeightsError: The named weights are not there, or not what they were.
-        InputError: There is no such file, it holds other tensors, or the checkout is wrong.
-        EngineError: The authors' code cannot be imported.
+        WeightsError: if the named weights are not there, or not what they were.
+        InputError: if there is no such file, it holds other tensors, or the checkout is wrong.
+        EngineError: if the authors' code cannot be imported.
     """
     from aopsam_ros.models.frozen import FrozenModel
 

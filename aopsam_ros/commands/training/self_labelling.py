@@ -48,7 +48,7 @@ def label_all(
     """Label images with the model's masks; return the data sets made, with their weights.
 
     Raises:
-        AopsamError: A source cannot be read or has no mask, or an option is wrong.
+        AopsamError: if a source cannot be read or has no mask, or an option is wrong.
     """
     from aopsam_ros.data.recordings import open_frames
     from aopsam_ros.training.prepared_images import content_key

@@ -85,7 +85,7 @@ class TensorRt:
             on_share: called with the share done, 0-1, where TensorRT says so.
 
         Raises:
-            EngineError: TensorRT refuses the graph or cannot build.
+            EngineError: if TensorRT refuses the graph or cannot build.
         """
         builder = self.module.Builder(self._logger)
         network = builder.create_network(self._network_flags(precision))
@@ -114,7 +114,7 @@ class TensorRt:
         """Return the engine of a plan.
 
         Raises:
-            EngineError: It was built by another version or for another GPU.
+            EngineError: if it was built by another version or for another GPU.
         """
         if self._runtime is None:  # one for all engines, which need it as long as they live
             self._runtime = self.module.Runtime(self._logger)

@@ -27,7 +27,7 @@ def load_driver() -> Any:  # noqa: ANN401  (a ctypes library)
     """Return the driver's library.
 
     Raises:
-        CudaError: There is none: no NVIDIA GPU, or no driver.
+        CudaError: if there is none: no NVIDIA GPU, or no driver.
     """
     try:
         return ctypes.CDLL(LIBRARY)

@@ -46,7 +46,7 @@ def fill(
         unused: beginnings of names that it may hold besides.
 
     Raises:
-        InputError: There is no such file, it holds other tensors, or values that are not finite.
+        InputError: if there is no such file, it holds other tensors, or values that are not finite.
     """
     state = load_state(checkpoint)
     state = state[key] if key is not None and isinstance(state.get(key), dict) else state

@@ -79,8 +79,8 @@ def with_attention(parts: BundleParts, layer: int, head: int) -> BundleParts:
         head: of that block, from 0.
 
     Raises:
-        OptionError: The layer is none whose attention reaches over the whole image, or has no such
-            head.
+        OptionError: if the layer is none whose attention reaches over the whole image, or has no
+            such head.
     """
     blocks = [
         (name, block)

@@ -21,8 +21,8 @@ def import_part(package: str, module: str, source: Path | None, remedy: str) -> 
         remedy: what brings the code.
 
     Raises:
-        InputError: The checkout has no such package.
-        EngineError: The package, or another one that it imports, is not installed.
+        InputError: if the checkout has no such package.
+        EngineError: if the package, or another one that it imports, is not installed.
     """
     folder = _folder(package, source, remedy)
     alias = f"_authors_{package.replace('/', '_')}"

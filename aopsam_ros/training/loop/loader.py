@@ -24,7 +24,7 @@ class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
     Of several processes, each yields its part of every batch: together they see what one would.
 
     Raises:
-        OptionError: The batches cannot be divided among the processes.
+        OptionError: if the batches cannot be divided among the processes.
     """
 
     def __init__(self, batch_size: int, seed: int) -> None:

@@ -28,7 +28,7 @@ def join() -> None:
     """Become one of a run's processes, if torchrun has started this one; only the first prints.
 
     Raises:
-        EngineError: There are fewer GPUs than processes, or the processes cannot reach each other.
+        EngineError: if there are fewer GPUs than processes, or they cannot reach each other.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
         return

@@ -195,7 +195,7 @@ class Trainer(ABC, Generic[Batch, Result]):
         """Continue from the checkpoint in `out`, if there is one.
 
         Raises:
-            InputError: The file is damaged or belongs to another model.
+            InputError: if the file is damaged or belongs to another model.
         """
         file = self.out / self.checkpoint
         if not file.is_file():
