@@ -15,7 +15,7 @@ def check(name: str, value: object) -> Value:
     """Return `value` as the option's type, or say why it cannot be.
 
     Raises:
-        OptionError: unknown name, wrong type, not finite, or outside the range or the choices.
+        OptionError: if the name is unknown, or the value of a wrong type or out of range.
     """
     spec = OPTIONS.get(name)
     if spec is None:

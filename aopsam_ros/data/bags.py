@@ -39,7 +39,7 @@ class Bag:
 
     Raises:
         DatasetError: if it cannot be read, or has no such images.
-        EngineError: rosbags is not installed.
+        EngineError: if rosbags is not installed.
     """
 
     def __init__(self, path: Path, topic: str, every: int) -> None:

@@ -38,8 +38,8 @@ class DatasetWriter:
         """Write one image, uint8 RGB `[H, W, 3]`, with its labels.
 
         Raises:
-            OSError: a file cannot be written.
-            DatasetError: the format cannot hold the labels.
+            OSError: if a file cannot be written.
+            DatasetError: if the format cannot hold the labels.
         """
         file = self.image_path(name)
         file.parent.mkdir(parents=True, exist_ok=True)

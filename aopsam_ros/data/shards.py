@@ -41,7 +41,7 @@ class Sa1bShards:
 
     Raises:
         DatasetError: if a file is missing or is no tar file.
-        EngineError: webdataset is not installed.
+        EngineError: if webdataset is not installed.
     """
 
     def __init__(self, pattern: str) -> None:

@@ -61,7 +61,7 @@ def configurations(
         predictor: that source's own options.
 
     Raises:
-        OptionError: an unknown source or part, or one named twice.
+        OptionError: if a source or part is unknown or named twice.
     """
     for words, kind in ((sources, "source"), (parts, "part")):
         if len(set(words)) != len(words):

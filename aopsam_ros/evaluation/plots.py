@@ -34,7 +34,7 @@ def require_packages() -> None:
     """Say what to install if matplotlib or pycocotools is missing.
 
     Raises:
-        EngineError: one of them is.
+        EngineError: if one of them is.
     """
     try:
         import matplotlib  # noqa: F401

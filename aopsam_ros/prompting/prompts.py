@@ -79,7 +79,7 @@ class PromptSource(ABC):
         """Return the prompts of a frame, best first.
 
         Raises:
-            InputError: boxes are needed and missing.
-            OptionError: the confidence map or the features are needed and missing.
-            EngineError: the source needs a package that is not installed.
+            InputError: if boxes are needed and missing.
+            OptionError: if the confidence map or the features are needed and missing.
+            EngineError: if the source needs a package that is not installed.
         """

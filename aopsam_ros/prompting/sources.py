@@ -26,7 +26,7 @@ def make_source(name: str) -> PromptSource:
     """Return the source of a name; "auto" is none before it is resolved.
 
     Raises:
-        OptionError: unknown name, or no or too many points.
+        OptionError: if the name is unknown, or has no or too many points.
     """
     if name in _SOURCES:
         return _SOURCES[name]

@@ -27,7 +27,7 @@ def require_optuna() -> None:
     """Say what to install if there is no optuna.
 
     Raises:
-        EngineError: there is none.
+        EngineError: if there is none.
     """
     try:
         import optuna  # noqa: F401

@@ -111,7 +111,7 @@ def example_input(node: Any, rgb: NDArray[np.uint8]) -> NDArray[Any]:  # noqa: A
         rgb: uint8 `[H, W, 3]`.
 
     Raises:
-        InputError: the input is of an unknown type.
+        InputError: if the input is of an unknown type.
     """
     if node.type not in TYPES:
         raise InputError(f"input {node.name} is a {node.type}; known are {', '.join(TYPES)}")

@@ -206,8 +206,8 @@ class _ModelParts:
         """Run a script that uses the published package, in its own Python.
 
         Raises:
-            InputError: the package is not where the user says.
-            PartError: the script failed.
+            InputError: if the package is not where the user says.
+            PartError: if the script failed.
         """
         peer = self.settings.peer
         if peer is None or not (peer / "mobile_sam" / "__init__.py").is_file():

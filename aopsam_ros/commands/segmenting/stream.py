@@ -65,9 +65,9 @@ def segment_stream(
         What was found, in words, and how many frames could not be used.
 
     Raises:
-        DatasetError: the source cannot be opened, or none of its frames be used.
-        InputError: a window was asked for, and there is none; a file to write is the source.
-        OSError: a file cannot be written.
+        DatasetError: if the source cannot be opened, or none of its frames be used.
+        InputError: if a window was asked for, and there is none; a file to write is the source.
+        OSError: if a file cannot be written.
     """
     source: FrameSource | Camera
     if is_camera(path):
