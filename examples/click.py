@@ -58,8 +58,6 @@ def main() -> None:
     for mask in response.masks:
         box = (mask.roi.x_offset, mask.roi.y_offset, mask.roi.width, mask.roi.height)
         print(f"{mask.area} pixels in {box}, predicted IoU {mask.predicted_iou:.2f}")
-    node.destroy_node()
-    rclpy.try_shutdown()
 
 
 if __name__ == "__main__":

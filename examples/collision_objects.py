@@ -8,6 +8,8 @@ its name from frame to frame, and its box moves with it. docs/planning.md says m
 
 from __future__ import annotations
 
+import contextlib
+
 import rclpy
 from moveit_msgs.msg import CollisionObject
 from rclpy.executors import ExternalShutdownException
@@ -75,18 +77,7 @@ def box_of(detection: Detection3D, header: Header, padding: float) -> CollisionO
     return added
 
 
-def main() -> None:
-    """Listen until interrupted."""
-    rclpy.init()
-    node = CollisionObjects()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.init()
+        rclpy.spin(CollisionObjects())

@@ -9,6 +9,8 @@ its ObstacleLayer takes `/aopsam/points` itself. docs/planning.md has both.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
@@ -87,18 +89,7 @@ def grid_of(
     return grid.reshape(side, side)
 
 
-def main() -> None:
-    """Listen until interrupted."""
-    rclpy.init()
-    node = ObstacleGrid()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.init()
+        rclpy.spin(ObstacleGrid())

@@ -8,6 +8,8 @@ Masks of another node: --ros-args -r /aopsam/masks:=/front/aopsam/masks
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -47,18 +49,7 @@ def centre(mask: Mask) -> tuple[float, float]:
     return mask.roi.x_offset + columns.mean(), mask.roi.y_offset + rows.mean()
 
 
-def main() -> None:
-    """Listen until interrupted."""
-    rclpy.init()
-    node = Planner()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
-
-
 if __name__ == "__main__":
-    main()
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.init()
+        rclpy.spin(Planner())

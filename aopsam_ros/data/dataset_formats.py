@@ -8,6 +8,8 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from aopsam_ros.data.class_names import VOC_CLASSES, ClassNames, voc_indices
 from aopsam_ros.data.labelled_images import LabelledImage, stack_layers, stacking_order
@@ -63,6 +65,39 @@ class LabelMapFolder(_ImageFolder):
 
     def _label_map(self, index: int) -> Path:
         return self.path / "masks" / f"{self.files[index].stem}.png"
+
+
+class BsdsFolder(_ImageFolder):
+    """BSDS500: `images/<id>.jpg` with `groundTruth/<id>.mat`, the regions of several annotators."""
+
+    def __init__(self, path: Path) -> None:
+        files = [f for f in (path / "images").iterdir() if self._regions(path, f).is_file()]
+        if not files:
+            raise DatasetError(f"{path}: no image has a .mat file in groundTruth/")
+        super().__init__(path, sorted(files))
+
+    def annotation(self, index: int) -> bytes:
+        """See `InstanceDataset`."""
+        return self._regions(self.path, self.files[index]).read_bytes()
+
+    def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
+        file, regions = self.files[index], self._regions(self.path, self.files[index])
+        rgb = read_rgb(file)
+        try:
+            truth = loadmat(str(regions))["groundTruth"][0]
+            layers = np.stack([one["Segmentation"][0, 0] for one in truth]).astype(np.int64)
+        except (MatReadError, KeyError, IndexError, ValueError, TypeError, OSError) as error:
+            raise DatasetError(f"{regions}: not BSDS500's ground truth: {error}") from error
+        if layers.shape[1:] != rgb.shape[:2]:
+            raise DatasetError(f"{regions}: {layers.shape[1:]} but the image is {rgb.shape[:2]}")
+        before = np.concatenate(([0], np.cumsum(layers.max(axis=(1, 2)))[:-1]))
+        unique = (layers + before[:, None, None]).astype(np.uint16)
+        return LabelledImage(file.stem, rgb, unique, is_by_annotator=True)
+
+    @staticmethod
+    def _regions(path: Path, file: Path) -> Path:
+        return path / "groundTruth" / f"{file.stem}.mat"
 
 
 class VocFolder(_ImageFolder):

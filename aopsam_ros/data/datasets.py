@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from aopsam_ros.data.dataset_formats import CocoFile, LabelMapFolder, Sa1bFolder, VocFolder
+from aopsam_ros.data.dataset_formats import (
+    BsdsFolder,
+    CocoFile,
+    LabelMapFolder,
+    Sa1bFolder,
+    VocFolder,
+)
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.errors import DatasetError
 
@@ -17,8 +23,8 @@ def open_dataset(path: str | Path) -> InstanceDataset:
 
     Args:
         path: A folder with `images/` and `masks/` (label maps); a COCO JSON file or a folder that
-            holds exactly one beside its images; a PASCAL VOC folder; or an SA-1B folder (`*.jpg`
-            beside `*.json`).
+            holds exactly one beside its images; a PASCAL VOC folder; an SA-1B folder (`*.jpg`
+            beside `*.json`); or BSDS500's `images/` and `groundTruth/`, of one split.
 
     Raises:
         DatasetError: if nothing there looks like one of these formats.
@@ -28,6 +34,8 @@ def open_dataset(path: str | Path) -> InstanceDataset:
         raise DatasetError(f"{path}: no such data set")
     if (path / "images").is_dir() and (path / "masks").is_dir():
         return LabelMapFolder(path)
+    if (path / "images").is_dir() and (path / "groundTruth").is_dir():
+        return BsdsFolder(path)
     if (path / "JPEGImages").is_dir() and (path / "SegmentationObject").is_dir():
         return VocFolder(path)
     if path.is_file() and path.suffix == ".json":

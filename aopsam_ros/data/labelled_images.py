@@ -22,6 +22,7 @@ class LabelledImage:
     points: NDArray[np.float32] | None = None
     # class of each instance that has one, by its label in `layers`
     classes: Mapping[int, str] = field(default_factory=dict)
+    is_by_annotator: bool = False  # each layer is one person's division of the whole image
 
     def instances(self) -> list[tuple[int, int]]:
         """List (layer, label) of every instance."""

@@ -1,7 +1,8 @@
 """Edges against people's: precision and recall of boundary pixels, ODS and OIS as of BSDS500.
 
 A pixel is matched with one of the other side at most, at most 0.75 % of the image's diagonal away;
-the matching is a largest one.
+the matching is a largest one. Of several annotators each is matched by itself: a pixel is right
+where it matches any of them, and the recall is that of all their pixels.
 """
 
 from collections.abc import Sequence
@@ -38,33 +39,47 @@ def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 def edge_counts(
     edges: NDArray[np.float32], wanted: NDArray[np.bool_], thresholds: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Count edge pixels found, wanted, and matched, at each threshold, int64 `[thresholds, 3]`.
+    """Count edge pixels at each threshold, int64 `[thresholds, 4]`.
 
     Args:
         edges: thin, `[H, W]` in 0-1.
-        wanted: `[H, W]`.
+        wanted: each annotator's, bool `[A, H, W]`.
         thresholds: of `edges`.
+
+    Returns:
+        pixels found, of these matched with anybody's; pixels wanted by all annotators, of these
+        matched.
     """
-    reach = TOLERANCE * float(np.hypot(*wanted.shape))
+    reach = TOLERANCE * float(np.hypot(*edges.shape))
     rows, columns = np.nonzero(edges > 0)
-    strength, there = edges[rows, columns], np.argwhere(wanted)
-    found = np.stack((rows, columns), axis=1)
-    near = cKDTree(there).query_ball_point(found, reach) if len(there) else [[]] * len(found)
+    strength, found = edges[rows, columns], np.stack((rows, columns), axis=1)
+    by_annotator = [np.argwhere(own) for own in wanted]
+    near = [
+        cKDTree(there).query_ball_point(found, reach) if len(there) else [[]] * len(found)
+        for there in by_annotator
+    ]
     counts = []
     for threshold in thresholds:
         chosen = np.flatnonzero(strength >= threshold)
-        counts.append((len(chosen), len(there), _matched([near[i] for i in chosen], len(there))))
+        matched = np.array(
+            [
+                _matched([own[i] for i in chosen], len(there))
+                for own, there in zip(near, by_annotator, strict=True)
+            ]
+        )
+        right, recalled = np.count_nonzero(matched.any(axis=0)), np.count_nonzero(matched)
+        counts.append((len(chosen), right, sum(map(len, by_annotator)), recalled))
     return np.array(counts, np.int64)
 
 
-def _matched(near: Sequence[Sequence[int]], count: int) -> int:
-    """Return the size of a largest matching of pixels with those near each, of so many."""
+def _matched(near: Sequence[Sequence[int]], count: int) -> NDArray[np.bool_]:
+    """Return which pixels a largest matching with those near each, of so many, holds."""
     lengths = [len(own) for own in near]
     if not sum(lengths):
-        return 0
+        return np.zeros(len(near), np.bool_)
     bounds, columns = np.concatenate(([0], np.cumsum(lengths))), np.concatenate(near).astype(int)
     graph = csr_matrix((np.ones(len(columns)), columns, bounds), (len(near), count))
-    return int((maximum_bipartite_matching(graph, perm_type="column") >= 0).sum())
+    return np.asarray(maximum_bipartite_matching(graph, perm_type="column") >= 0)
 
 
 def edge_figures(
@@ -75,16 +90,17 @@ def edge_figures(
     all_f = f_measure(total)
     best = int(all_f.argmax())
     own = [counts[int(f_measure(counts).argmax())] for counts in images]
-    found, wanted, matched = total[best].tolist()
+    found, right, wanted, recalled = total[best].tolist()
     return EdgeFigures(
         float(all_f[best]),
         float(f_measure(np.sum(own, axis=0)[None])[0]),
         float(thresholds[best]),
-        matched / max(1, found),
-        matched / max(1, wanted),
+        right / max(1, found),
+        recalled / max(1, wanted),
     )
 
 
 def f_measure(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return F of pixels found, wanted and matched, `[n, 3]` to `[n]`; 0 where there are none."""
-    return 2.0 * counts[:, 2] / np.maximum(counts[:, 0] + counts[:, 1], 1)
+    """Return F of the counts of `edge_counts`, `[n, 4]` to `[n]`; 0 where nothing matches."""
+    precision, recall = (counts[:, i + 1] / np.maximum(counts[:, i], 1) for i in (0, 2))
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-12)

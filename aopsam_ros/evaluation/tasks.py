@@ -15,7 +15,7 @@ TASKS = ("instances", "edges", "salient")
 
 
 def evaluate_edges(segmenter: Segmenter, images: Iterable[EvaluationImage]) -> dict[str, float]:
-    """Compare edges with the boundaries of the ground truth's regions.
+    """Compare edges with the boundaries of the ground truth's regions, of each annotator.
 
     Returns:
         ods, ois, and at the ODS threshold precision and recall.
@@ -24,8 +24,10 @@ def evaluate_edges(segmenter: Segmenter, images: Iterable[EvaluationImage]) -> d
     for image in images:
         found = segmenter.segment(image.rgb, edges=True)
         if found.edge_map is not None:
-            wanted = np.any([boundaries(layer) for layer in image.labelled.layers], axis=0)
-            counts.append(edge_counts(found.edge_map, wanted, THRESHOLDS))
+            lines = np.array([boundaries(layer) for layer in image.labelled.layers])
+            if not image.labelled.is_by_annotator:
+                lines = np.asarray(lines.any(axis=0, keepdims=True))
+            counts.append(edge_counts(found.edge_map, lines, THRESHOLDS))
     figures = edge_figures(counts, THRESHOLDS)
     return figures._asdict()
 

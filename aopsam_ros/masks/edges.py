@@ -10,6 +10,13 @@ from aopsam_ros.masks.selection import MASK_THRESHOLD
 MOST_PIXELS = 640  # of the longer side that edges are found at; larger images are scaled from it
 FLAT = 4.0  # logits beyond which a mask's probability no longer changes
 DIRECTIONS = 4  # along which an edge is thinned
+# Options of an image of which edges alone are wanted: masks too poor to keep still show some.
+EDGE_OPTIONS = {
+    "asf.confidence_threshold": 0.05,
+    "asf.max_prompts": 128,
+    "mask.score_threshold": 0.1,
+    "mask.stability_threshold": 0.0,
+}
 
 
 def find_edges(

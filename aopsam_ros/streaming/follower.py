@@ -19,7 +19,7 @@ from aopsam_ros.prompting.features import FeatureMap, unit_length
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.interactive import mask_logits
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
-from aopsam_ros.streaming.object_motion import ObjectMotion, moved_logits
+from aopsam_ros.streaming.object_motion import ObjectMotion, moved_map
 
 PADDING, OBJECT, TOP_LEFT, BOTTOM_RIGHT = -1, 1, 2, 3  # labels of a prompt's points
 MARGIN = 0.1  # of its sides, by which a box is larger than the mask where it is expected
@@ -30,6 +30,9 @@ CLEARLY = 0.05  # by how much more similar a mask has to be anywhere than where 
 # Of a mask's similarity and its predicted IoU beside its overlap with where the thing is expected.
 SIMILARITY_WEIGHT = IOU_WEIGHT = 0.5
 AREA_RATIO = 4.0  # of a thing before and after it was lost
+FORGET = 0.98  # of how similar a place beside the thing was, from frame to frame
+KNOWN = 0.6  # of a mask's similarity that its place had before, to be something else
+BACKGROUND_LOGIT = -6.0  # of what the moved mask uncovers
 
 
 class TargetState(enum.IntEnum):
@@ -89,6 +92,8 @@ class Follower:
         self._id = mask.id
         self._begin: tuple[NDArray[np.uint8], InstanceMask] | None = (rgb, mask)
         self._motion = ObjectMotion()
+        # By cell, how similar to the thing was what is there; 0 where the thing was.
+        self._beside: NDArray[np.float32]
         self._scene: NDArray[np.float32]  # the first image's mean feature, `[1, C, 1, 1]`
         self._first: NDArray[np.float32]  # the thing's mean feature in the first image, `[C]`
         self._mean: NDArray[np.float32]  # of recent frames
@@ -112,9 +117,11 @@ class Follower:
         found = _map_of(segmenter, frame)
         rows, columns = frame.geometry.valid_cells(found.shape[-1])
         self._scene = found[..., :rows, :columns].mean(axis=(2, 3), keepdims=True)
-        self._first = self._mean = _pool(self._features(segmenter, frame), binary, side)[0]
+        features = self._features(segmenter, frame)
+        self._first = self._mean = _pool(features, binary, side)[0]
         self._motion.update(rgb, binary.shape[1:])
-        self._take(logits, binary[0])
+        self._beside = np.zeros(binary.shape[1:], np.float32)
+        self._take(logits, binary[0], features)
 
     def update(self, segmenter: Segmenter, frame: FrameEmbedding, rgb: NDArray[np.uint8]) -> Target:
         """Find the thing in the next frame, and keep the answer as `target`.
@@ -129,21 +136,25 @@ class Follower:
         """
         features = self._features(segmenter, frame)
         cells = frame.geometry.valid_cells(len(self._logits))
-        self._logits = moved_logits(self._logits, self._motion.update(rgb, cells))
-        least, found = self._options.min_similarity, None
-        if self._lost == 0:
-            found = self._where_expected(segmenter, frame, features)
+        if self._beside.shape != cells:  # an image of another size
+            self._beside = np.zeros(cells, np.float32)
+        own, around = self._motion.update(rgb, cells)
+        self._logits = moved_map(self._logits, around if self._lost else own, BACKGROUND_LOGIT)
+        self._beside = moved_map(self._beside, around)
+        least = self._options.min_similarity
+        found = self._where_expected(segmenter, frame, features)
         if found is None or found.similarity < least:
             least = min(1.0, least + CLEARLY)
             found = self._anywhere(segmenter, frame, features)
         if found is None or found.similarity < least:
             self._lost += 1
+            self._motion.look_at(_binary(self._logits[None], frame.geometry)[0])
             given_up = self._lost > self._options.max_lost
             state = TargetState.GIVEN_UP if given_up else TargetState.LOST
             self.target = Target(state, None, found.similarity if found else 0.0, self._lost)
             return self.target
         self._lost = 0
-        self._take(found.logits, _binary(found.logits[None], frame.geometry)[0])
+        self._take(found.logits, _binary(found.logits[None], frame.geometry)[0], features)
         self._mean = unit_length(((1 - NEWEST) * self._mean + NEWEST * found.feature)[None])[0]
         mask = replace(_encoded(segmenter, frame.geometry, found), id=self._id)
         self.target = Target(TargetState.FOLLOWED, mask, found.similarity, 0)
@@ -154,9 +165,25 @@ class Follower:
         found = _map_of(segmenter, frame) - self._scene
         return FeatureMap(found, frame.geometry, found.shape[1])
 
-    def _take(self, logits: NDArray[np.float32], binary: NDArray[np.bool_]) -> None:
+    def _take(
+        self, logits: NDArray[np.float32], binary: NDArray[np.bool_], features: FeatureMap
+    ) -> None:
+        """Remember where the thing is, and what beside it looks like it."""
         self._logits, self._area = logits, int(np.count_nonzero(binary))
         self._motion.look_at(binary)
+        similar = cv2.resize(self._similarity_map(features), binary.shape[::-1])
+        # A feature at its edge, half inside it, shows a part of it.
+        reach = 2 * round(logits.shape[-1] / features.size / 2) + 1
+        own = cv2.dilate(binary.astype(np.uint8), np.ones((reach, reach), np.uint8))
+        self._beside = np.where(own, 0.0, np.maximum(FORGET * self._beside, similar))
+
+    def _similarity(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.maximum(vectors @ self._first, vectors @ self._mean)
+
+    def _similarity_map(self, features: FeatureMap) -> NDArray[np.float32]:
+        """Return how similar to the thing each place is, `[rows, columns]`; 0: not at all."""
+        similar = self._similarity(features.unit).reshape(features.rows, features.columns)
+        return np.maximum(similar, 0.0)
 
     def _where_expected(
         self, segmenter: Segmenter, frame: FrameEmbedding, features: FeatureMap
@@ -181,14 +208,19 @@ class Follower:
     def _anywhere(
         self, segmenter: Segmenter, frame: FrameEmbedding, features: FeatureMap
     ) -> _Found | None:
-        """Prompt the places that look most like the thing; None: no mask is of its size."""
+        """Prompt the places that look most like the thing, and did not when it was beside them.
+
+        None: no mask is of its size.
+        """
         points = self._alike(features)
         logits, predicted = segmenter.decode(frame, points[:, None], np.ones((len(points), 1)))
         logits, predicted_iou = logits.reshape(-1, *logits.shape[2:]), predicted.ravel()
         binary = _binary(logits, frame.geometry)
         ratio = count_pixels(binary) / max(1, self._area)
-        of_its_size = (ratio > 1 / AREA_RATIO) & (ratio < AREA_RATIO)
-        return self._best(logits, predicted_iou, features, binary, of_its_size.astype(np.float64))
+        similar = cv2.resize(self._similarity_map(features), binary.shape[:0:-1])
+        before, now = (np.tensordot(binary, m, 2) for m in (self._beside, similar))
+        possible = (ratio > 1 / AREA_RATIO) & (ratio < AREA_RATIO) & (before < KNOWN * now)
+        return self._best(logits, predicted_iou, features, binary, possible.astype(np.float64))
 
     def _best(
         self,
@@ -206,7 +238,7 @@ class Follower:
         if not len(possible):
             return None
         pooled = _pool(features, binary[possible], logits.shape[-1])
-        similarity = np.maximum(pooled @ self._first, pooled @ self._mean)
+        similarity = self._similarity(pooled)
         quality = np.clip(predicted_iou[possible], 0.0, 1.0)
         score = prior[possible] + SIMILARITY_WEIGHT * similarity + IOU_WEIGHT * quality
         best = int(score.argmax())
@@ -216,9 +248,10 @@ class Follower:
         )
 
     def _alike(self, features: FeatureMap) -> NDArray[np.float64]:
-        """Return the places whose features are nearest to the thing's, source pixels `[n, 2]`."""
-        cosine = np.maximum(features.unit @ self._first, features.unit @ self._mean)
-        grid = cosine.reshape(features.rows, features.columns).astype(np.float32)
+        """Return the places that became most similar to the thing, source pixels `[n, 2]`."""
+        grid = self._similarity_map(features)
+        grid -= cv2.resize(self._beside, grid.shape[::-1], interpolation=cv2.INTER_AREA)
+        cosine = grid.ravel()
         peaks = np.flatnonzero((grid == cv2.dilate(grid, np.ones((3, 3), np.uint8))).ravel())
         best = peaks[np.argsort(-cosine[peaks], kind="stable")[:PEAKS]]
         cells = np.stack((best % features.columns, best // features.columns), axis=1)

@@ -1,4 +1,4 @@
-"""How one thing moved since the frame before: shift, turn and size, by optical flow inside it."""
+"""How a thing, and what is around it, moved since the frame before: shift, turn and size."""
 
 import cv2
 import numpy as np
@@ -7,14 +7,13 @@ from numpy.typing import NDArray
 SIDE = 320  # pixels of the longer side that frames are compared at
 MOST_CORNERS, LEAST_CORNERS = 80, 6
 LARGEST_ERROR = 2.0  # pixels from a corner to where it leads back to
-BACKGROUND_LOGIT = -6.0  # of what a moved mask uncovers
 
 Affine = NDArray[np.float64]  # `[2, 3]`
 STANDING: Affine = np.eye(2, 3)
 
 
 class ObjectMotion:
-    """Follows corners inside a mask (Lucas-Kanade) from each frame to the next."""
+    """Follows corners inside a mask, and outside, from each frame to the next (Lucas-Kanade)."""
 
     def __init__(self) -> None:
         self._before: NDArray[np.uint8] | None = None  # grey, of the frame before
@@ -24,41 +23,45 @@ class ObjectMotion:
         """Say where the thing is in the last frame, bool `[rows, columns]` over the whole image."""
         self._inside = mask
 
-    def update(self, rgb: NDArray[np.uint8], cells: tuple[int, int]) -> Affine:
-        """Take the next frame and return how the thing moved, in cells of a map.
+    def update(self, rgb: NDArray[np.uint8], cells: tuple[int, int]) -> tuple[Affine, Affine]:
+        """Take the next frame and return how the thing and its surroundings moved.
 
         Args:
             rgb: uint8 `[H, W, 3]`.
             cells: rows and columns of the map that show the image.
 
         Returns:
-            a similarity transform of cell indices (x, y); of no motion where too little is seen.
+            two similarity transforms of the map's cell indices (x, y); of no motion where too
+            little is seen.
         """
         grey = _grey(rgb)
         before, self._before = self._before, grey
         if before is None or self._inside is None or before.shape != grey.shape:
-            return STANDING
-        moved = _motion(before, grey, self._inside)
-        # Pixels are to cells as their counts, and centres lie half of one from the corner.
-        scale = np.array([cells[1] / grey.shape[1], cells[0] / grey.shape[0]])
-        linear = moved[:, :2] * scale[:, None] / scale[None]
-        half = np.full(2, 0.5)
-        offset = scale * (moved[:, 2] + moved[:, :2] @ (half / scale - half) + half) - half
-        return np.column_stack((linear, offset))
+            return STANDING, STANDING
+        own, around = (_motion(before, grey, part) for part in (self._inside, ~self._inside))
+        return _of_cells(own, grey, cells), _of_cells(around, grey, cells)
 
 
-def moved_logits(logits: NDArray[np.float32], motion: Affine) -> NDArray[np.float32]:
-    """Move a mask's logits `[M, M]` as `ObjectMotion.update` says."""
-    return np.asarray(
-        cv2.warpAffine(
-            logits,
-            motion,
-            logits.shape[::-1],
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(BACKGROUND_LOGIT,),
-        ),
-        np.float32,
-    )
+def _of_cells(moved: Affine, grey: NDArray[np.uint8], cells: tuple[int, int]) -> Affine:
+    """Return a motion of a frame's pixels as one of the cells of a map over it."""
+    # Pixels are to cells as their counts, and centres lie half of one from the corner.
+    scale = np.array([cells[1] / grey.shape[1], cells[0] / grey.shape[0]])
+    linear = moved[:, :2] * scale[:, None] / scale[None]
+    half = np.full(2, 0.5)
+    offset = scale * (moved[:, 2] + moved[:, :2] @ (half / scale - half) + half) - half
+    return np.column_stack((linear, offset))
+
+
+def moved_map(
+    values: NDArray[np.float32], motion: Affine, fill: float | None = None
+) -> NDArray[np.float32]:
+    """Move a map `[rows, columns]` as `ObjectMotion.update` says.
+
+    `fill` is the value of what it uncovers; None: that of the nearest cell.
+    """
+    mode = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
+    size, value = values.shape[::-1], (fill or 0.0,)
+    return np.asarray(cv2.warpAffine(values, motion, size, borderMode=mode, borderValue=value))
 
 
 def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -75,7 +78,9 @@ def _motion(
     """Return the similarity transform of pixels that most corners inside the mask agree on."""
     size = before.shape[::-1]
     mask = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    corners = cv2.goodFeaturesToTrack(before, MOST_CORNERS, 0.01, 3, mask=mask)
+    # Spread, so that the most are not on what has the sharpest corners, such as what hides a thing.
+    spacing = max(3.0, 0.7 * float(np.sqrt(np.count_nonzero(mask) / MOST_CORNERS)))
+    corners = cv2.goodFeaturesToTrack(before, MOST_CORNERS, 0.01, spacing, mask=mask)
     if corners is None or len(corners) < LEAST_CORNERS:
         return STANDING
     there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None)

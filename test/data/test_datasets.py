@@ -247,3 +247,23 @@ def test_coco_categories_follow_their_masks(tmp_path):
     image = open_dataset(write_json(tmp_path / "a.json", content)).read(0)
     areas = {image.classes[n]: int((image.layers == n).sum()) for n in image.classes}
     assert areas["cup"] < areas["table"] and set(areas) == {"cup", "table"}
+
+
+def test_bsds_has_a_layer_for_each_annotator(tmp_path):
+    from scipy.io import savemat
+
+    people = np.zeros((2, 6, 8), np.uint16) + 1
+    people[0, :, 4:], people[1, 3:] = 2, 2
+    truth = np.empty((1, 2), object)
+    for number, regions in enumerate(people):
+        truth[0, number] = {"Segmentation": regions, "Boundaries": np.zeros((6, 8), np.uint8)}
+    for name in ("images", "groundTruth"):
+        (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "12.jpg"), np.zeros((6, 8, 3), np.uint8))
+    savemat(tmp_path / "groundTruth" / "12.mat", {"groundTruth": truth})
+    image = open_dataset(tmp_path).read(0)
+    assert image.is_by_annotator and image.name == "12"
+    np.testing.assert_array_equal(image.layers, people + np.array([0, 2])[:, None, None])
+    (tmp_path / "groundTruth" / "12.mat").write_bytes(b"no matrix")
+    with pytest.raises(DatasetError, match=r"12\.mat"):
+        open_dataset(tmp_path).read(0)

@@ -11,7 +11,7 @@ from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.interactive import segment_prompt
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.follower import Follower, FollowOptions, TargetState
-from aopsam_ros.streaming.object_motion import STANDING, ObjectMotion, moved_logits
+from aopsam_ros.streaming.object_motion import STANDING, ObjectMotion, moved_map
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 from support.scenes import iou
 
@@ -101,15 +101,18 @@ def test_motion_is_shift_and_turn_inside_the_mask_only():
     beside = np.repeat(np.repeat(~inside, 5, 0), 5, 1)
     moved[beside] = texture[beside]  # what is around stands still
     motion = ObjectMotion()
-    assert (motion.update(texture, (64, 64)) == STANDING).all()
+    assert (np.array(motion.update(texture, (64, 64))) == STANDING).all()
     motion.look_at(inside)
-    found = motion.update(moved, (64, 64))
+    found, around = motion.update(moved, (64, 64))
+    np.testing.assert_allclose(around, STANDING, atol=0.02)
     np.testing.assert_allclose(found[:, :2], turn[:, :2], atol=0.02)
     middle = np.array([31.5, 31.5])
     wanted = (turn @ [159.5, 159.5, 1.0] + 0.5) / 5 - 0.5
     np.testing.assert_allclose(found[:, :2] @ middle + found[:, 2], wanted, atol=0.3)
     logits = np.where(inside, 3.0, -3.0).astype(np.float32)
-    assert iou(moved_logits(logits, found) > 0, cv2.warpAffine(logits, found, (64, 64)) > 0) > 0.99
+    assert (
+        iou(moved_map(logits, found, -6.0) > 0, cv2.warpAffine(logits, found, (64, 64)) > 0) > 0.99
+    )
 
 
 @pytest.mark.parametrize(("name", "point"), [("coffee.jpg", (300, 160))])
@@ -145,3 +148,24 @@ def test_a_cup_on_a_photograph_is_followed_through_an_occlusion(root, name, poin
                 ious.append(iou(decode_full(target.mask, *wanted.shape), wanted))
     assert states == [FOLLOWED] * 4 + [LOST] * 4 + [FOLLOWED] * 3
     assert np.mean(ious) > 0.7
+
+
+def test_its_twin_beside_it_is_not_taken_for_a_hidden_thing(root):
+    """Two equal lids on a table: only the place tells which one was there before."""
+    table = np.ascontiguousarray(cv2.imread(str(root / "photographs" / "table.jpg"))[..., ::-1])
+    lid, empty = table[118:258, 328:468].copy(), table[300:440, 60:200].copy()
+    table[300:440, 480:620] = lid
+    hidden = table.copy()
+    hidden[118:258, 328:468] = empty
+    options = EngineOptions(engine="onnxruntime", threads=1)
+    with Segmenter.from_bundle("nano", engine=options) as segmenter:
+        prompt = UserPrompt(np.array([(400.0, 185.0)]), np.ones(1, np.uint8))
+        (mask,), _ = segment_prompt(segmenter, segmenter.encode(table), prompt)
+        follower = Follower(table, mask)
+        follower.prepare(segmenter)
+        states = [
+            follower.update(segmenter, segmenter.encode(rgb), rgb).state
+            for rgb in (table, hidden, hidden, hidden, table)
+        ]
+    assert states == [FOLLOWED, LOST, LOST, LOST, FOLLOWED]
+    assert np.abs(np.subtract(follower.target.mask.bbox, mask.bbox)).max() <= 5

@@ -10,6 +10,7 @@ from aopsam_ros.data.dataset_writing import DatasetWriter
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
+from aopsam_ros.masks.edges import EDGE_OPTIONS
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.user_prompts import OBJECT, UserPrompt
 from aopsam_ros.segmentation.interactive import segment_clicks
@@ -36,10 +37,13 @@ def segment_image(
         found = segment_clicks(segmenter, rgb, prompts)
     else:
         given = prompts.find_path(image) if prompts else None
-        found = segmenter.segment(rgb, boxes=given, edges=arguments.edges)
-    if found.edge_map is not None:
-        grey = (255 * found.edge_map).astype(np.uint8)
-        write_rgb(arguments.out / f"{stem}_edges.png", np.repeat(grey[..., None], 3, axis=2))
+        found = segmenter.segment(rgb, boxes=given)
+        if arguments.edges:
+            options = segmenter.options.updated(EDGE_OPTIONS)
+            edges = segmenter.segment(rgb, options, given, edges=True).edge_map
+            if edges is not None:
+                grey = (255 * edges).astype(np.uint8)[..., None]
+                write_rgb(arguments.out / f"{stem}_edges.png", np.repeat(grey, 3, axis=2))
     if dataset:
         dataset.add(stem, rgb, found)
     else:
