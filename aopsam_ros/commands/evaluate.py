@@ -145,17 +145,21 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
     from aopsam_ros.labels.labeller import Labeller
 
     require(["pycocotools"], "--classes needs pycocotools", "make setup EXTRAS=evaluate")
-    engine, is_oracle = engine_options(arguments), arguments.classes == GROUND_TRUTH
+    engine = engine_options(arguments)
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
-    folder = None if is_oracle else Path(arguments.classes)
+    folder = None if arguments.classes == GROUND_TRUTH else Path(arguments.classes)
     if folder is not None and not folder.exists():
         raise DatasetError(f"{folder}: no such label set")
-    with Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter:
+    with contextlib.ExitStack() as opened:
+        segmenter = Segmenter.from_bundle(arguments.model, arguments.prompts, engine)
+        opened.enter_context(segmenter)
         segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
-        with contextlib.closing(Labeller(segmenter, engine, folder)) as labeller:
-            evaluation = ClassEvaluation(segmenter, labeller, is_oracle=is_oracle)
-            for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
-                evaluation.add(dataset.read(index))
+        labeller = None if folder is None else Labeller(segmenter, engine, folder)
+        if labeller is not None:
+            opened.callback(labeller.close)
+        evaluation = ClassEvaluation(segmenter, labeller)
+        for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
+            evaluation.add(dataset.read(index))
     rows = {name: figures.by_class() for name, figures in evaluation.figures.items()}
     if not any(rows.values()):
         raise DatasetError("no instance of at least 0.1 % of an image has a class")

@@ -116,9 +116,9 @@ class ClassEvaluation:
         figures: "apart" and "united".
     """
 
-    def __init__(self, segmenter: Segmenter, labeller: Labeller, *, is_oracle: bool) -> None:
-        """Measure with the labeller's labels, or with those of the ground truth (`is_oracle`)."""
-        self._segmenter, self._labeller, self._is_oracle = segmenter, labeller, is_oracle
+    def __init__(self, segmenter: Segmenter, labeller: Labeller | None) -> None:
+        """Measure with the labeller's labels; None: with those of the ground truth."""
+        self._segmenter, self._labeller = segmenter, labeller
         self.figures = {"apart": ClassFigures(), "united": ClassFigures()}
 
     def add(self, image: LabelledImage) -> None:
@@ -132,13 +132,12 @@ class ClassEvaluation:
             return
         frame = self._segmenter.encode(image.rgb)
         found = self._segmenter.segment_frame(frame)
-        if self._is_oracle:
+        if self._labeller is None:
             apart = with_ground_truth_labels(found, named)
         else:
             apart = self._labeller.label(image.rgb, frame, found, LabelOptions())
         self.figures["apart"].add(apart, named)
-        united = compose(apart, self._labeller.pool(image.rgb, frame, apart.masks))
-        self.figures["united"].add(united, named)
+        self.figures["united"].add(compose(apart), named)
 
 
 def mean_over_classes(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

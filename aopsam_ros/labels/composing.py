@@ -10,20 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import expit
 
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.masks.rle import decode, encode, tight_box
 from aopsam_ros.results import InstanceMask, Segmentation
 
-LEAST_OVERLAP = 0.7  # share of the smaller mask from which two masks show one thing
-LEAST_COSINE = 0.9  # of two masks' features, from which touching masks show one thing
+# Log odds that two masks of one label show one thing, fitted to pairs of masks of training
+# photographs (docs/evaluation.md): of their IoU, of the share of the smaller outline along which
+# they touch, and of the lower of their scores: two sure masks are two things.
+IOU_WEIGHT, TOUCH_WEIGHT, SCORE_WEIGHT, BIAS = 5.64, 1.70, -4.29, 2.05
+LEAST_AFFINITY = 0.8  # probability from which two masks are united
 SIDE = 256  # cells along the longer side of the image, in which masks are compared
 WHOLE = 0.9  # share of the union from which its largest mask is the thing itself
 
 
 def compose(
     segmentation: Segmentation,
-    features: NDArray[np.float32],
     depths: NDArray[np.float32] | None = None,
     depth_tolerance: float = 0.0,
 ) -> Segmentation:
@@ -34,14 +37,13 @@ def compose(
 
     Args:
         segmentation: with labels.
-        features: of its masks, unit length, float32 `[n, D]`.
         depths: of its masks, metres, float32 `[n]`, NaN where unknown; None: of none.
         depth_tolerance: share of the nearer one's depth by which two masks of one thing may differ.
     """
     masks = list(segmentation.masks)
     unknown = np.full(len(masks), np.nan, np.float32)
     known = unknown if depths is None else depths
-    groups = _groups(segmentation, features, same_depth(known, depth_tolerance))
+    groups = _groups(segmentation, same_depth(known, depth_tolerance))
     if not groups:
         return segmentation
     whole_of: dict[int, int] = {}  # id of a part to that of the thing
@@ -58,35 +60,39 @@ def compose(
     return replace(segmentation, masks=_renumbered(masks, whole_of))
 
 
-def _groups(
-    segmentation: Segmentation, features: NDArray[np.float32], near: NDArray[np.bool_]
-) -> list[NDArray[np.int64]]:
+def _groups(segmentation: Segmentation, near: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     """Return the places of the masks of each thing that has several; `near` says which may be."""
     names = np.array([mask.label for mask in segmentation.masks])
     labelled = np.flatnonzero(names != "")
     if len(labelled) < 2:
         return []
-    cells = _coarse([segmentation.masks[place] for place in labelled], segmentation)
-    related = affinity(cells, features[labelled]) & near[np.ix_(labelled, labelled)]
+    masks = [segmentation.masks[place] for place in labelled]
+    scores = np.array([mask.score for mask in masks], np.float32)
+    related = affinity(_coarse(masks, segmentation), scores) >= LEAST_AFFINITY
+    related &= near[np.ix_(labelled, labelled)]
     related &= names[labelled][:, None] == names[labelled][None]
     _, group_of = connected_components(coo_array(related), directed=False)
     members = [labelled[group_of == group] for group in np.unique(group_of)]
     return [group for group in members if len(group) > 1]
 
 
-def affinity(cells: NDArray[np.uint8], features: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which masks show parts of one thing if they have one label, bool `[n, n]`.
+def affinity(cells: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how probably masks show parts of one thing if they have one label, `[n, n]`.
 
     Args:
         cells: masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`.
-        features: unit length, float32 `[n, D]`.
+        scores: of the masks, float32 `[n]`.
     """
     flat = cells.reshape(len(cells), -1).astype(np.float32)
     wider = np.stack([cv2.dilate(mask, np.ones((3, 3), np.uint8)) for mask in cells])
     both, area = flat @ flat.T, flat.sum(axis=1)
-    overlaps = both >= LEAST_OVERLAP * np.minimum(area[:, None], area[None])
-    touches = wider.reshape(len(cells), -1).astype(np.float32) @ flat.T > 0
-    return np.asarray(overlaps | (touches & (features @ features.T >= LEAST_COSINE)))
+    iou = both / np.maximum(area[:, None] + area[None] - both, 1.0)
+    outline = wider.reshape(len(cells), -1) - flat
+    touch = outline @ flat.T / np.maximum(outline.sum(axis=1), 1.0)[:, None]
+    touch = np.where(area[:, None] <= area[None], touch, touch.T)
+    least = np.minimum(scores[:, None], scores[None])
+    odds = IOU_WEIGHT * iou + TOUCH_WEIGHT * touch + SCORE_WEIGHT * least + BIAS
+    return np.where(both + touch > 0, expit(odds), 0.0).astype(np.float32)
 
 
 def same_depth(depths: NDArray[np.float32], tolerance: float) -> NDArray[np.bool_]:

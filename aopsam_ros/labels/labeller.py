@@ -89,8 +89,7 @@ class Labeller:
         labels = self.labels
         if not labels.names or not segmentation.masks:
             return segmentation
-        pooled = self.pool(rgb, frame, segmentation.masks)
-        found = labels.nearest(pooled, options)
+        found = labels.nearest(self._features(rgb, frame, segmentation.masks), options)
         masks = tuple(
             replace(mask, label=name, label_score=score)
             for mask, (name, score) in zip(segmentation.masks, found, strict=True)
@@ -99,12 +98,11 @@ class Labeller:
         if not options.merge:
             return labelled
         depths = depths_of(labelled) if options.depth_tolerance else None
-        return compose(labelled, pooled, depths, options.depth_tolerance)
+        return compose(labelled, depths, options.depth_tolerance)
 
-    def pool(
+    def _features(
         self, rgb: NDArray[np.uint8], frame: FrameEmbedding, masks: Sequence[InstanceMask]
     ) -> NDArray[np.float32]:
-        """Return the masks' mean features, of unit length, float32 `[n, D]`; see `label`."""
         return self._encoder.features(rgb, frame, [crop_of(mask) for mask in masks])
 
     def teach(
@@ -131,7 +129,7 @@ class Labeller:
                 "labels of text embeddings, or of chosen names, take no examples: leave "
                 "labels.names empty, and let labels.file be a folder"
             )
-        example = self.pool(rgb, frame, [mask])
+        example = self._features(rgb, frame, [mask])
         with self._lock:
             labels = self.labels.added(name, example)
             if self._folder is not None:

@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aopsam_ros.labels.composing import compose
+from aopsam_ros.labels.composing import affinity, compose
 from aopsam_ros.masks.rle import decode_full, encode_full
 from aopsam_ros.results import InstanceMask, Segmentation
 
 SIZE = 60, 100
-SAME = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], np.float32)
 
 
 def area(left, top, right, bottom):
@@ -19,7 +18,7 @@ def area(left, top, right, bottom):
     return mask
 
 
-def segmentation(*named, parents=()):
+def segmentation(*named, parents=(), scores=(0.1, 0.2, 0.3, 0.4)):
     """Masks in the order given, which has to be that of their areas; ids 1, 2, ..."""
     masks = []
     for number, (label, mask) in enumerate(named, start=1):
@@ -29,7 +28,7 @@ def segmentation(*named, parents=()):
         masks.append(
             InstanceMask(
                 number, bbox, size, 0.8, 0.9, (1.0, 2.0), 0.5, label, counts,
-                score=number / 10, parent=parent, level=int(parent > 0), label_score=0.8,
+                score=scores[number - 1], parent=parent, level=int(parent > 0), label_score=0.8,
             )
         )  # fmt: skip
     return Segmentation(*SIZE, tuple(masks), (), 0, {}, None, "nano", "predictor")
@@ -41,7 +40,7 @@ def labels_of(found):
 
 def test_touching_halves_of_one_thing_become_one_with_both_as_parts():
     left, right = area(10, 10, 30, 40), area(30, 10, 45, 40)
-    found = compose(segmentation(("mug", left), ("mug", right)), SAME[:2])
+    found = compose(segmentation(("mug", left), ("mug", right)))
     assert labels_of(found) == ["mug", "", ""]
     whole, *parts = found.masks
     np.testing.assert_array_equal(decode_full(whole, *SIZE), left | right)
@@ -53,24 +52,36 @@ def test_touching_halves_of_one_thing_become_one_with_both_as_parts():
 
 def test_what_lies_in_a_thing_is_its_part_and_no_new_mask_is_made():
     whole, part = area(10, 10, 50, 50), area(12, 12, 20, 20)
-    found = compose(segmentation(("mug", whole), ("mug", part), parents=[(2, 1)]), SAME[:2])
+    found = compose(segmentation(("mug", whole), ("mug", part), parents=[(2, 1)]))
     assert labels_of(found) == ["mug", ""]
     assert [mask.parent for mask in found.masks] == [0, 1]
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "cosine"),
+    ("first", "second", "score"),
     [
-        (("mug", area(10, 10, 30, 40)), ("bowl", area(30, 10, 45, 40)), 1.0),  # another label
-        (("mug", area(10, 10, 30, 40)), ("mug", area(50, 10, 65, 40)), 1.0),  # apart
-        (("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40)), 0.5),  # looks different
-        (("", area(10, 10, 30, 40)), ("", area(12, 12, 20, 20)), 1.0),  # unknown
+        (("mug", area(10, 10, 30, 40)), ("bowl", area(30, 10, 45, 40)), 0.1),  # another label
+        (("mug", area(10, 10, 30, 40)), ("mug", area(50, 10, 65, 40)), 0.1),  # apart
+        (("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40)), 0.8),  # two sure things
+        (("", area(10, 10, 30, 40)), ("", area(12, 12, 20, 20)), 0.1),  # unknown
     ],
 )
-def test_different_things_stay_apart(first, second, cosine):
-    features = np.array([[1, 0], [cosine, np.sqrt(1 - cosine**2)]], np.float32)
-    before = segmentation(first, second)
-    assert compose(before, features) is before
+def test_different_things_stay_apart(first, second, score):
+    before = segmentation(first, second, scores=[score] * 2)
+    assert compose(before) is before
+
+
+def test_affinity_is_the_fitted_probability():
+    """Of 20 x 30 cells and 15 x 30 beside them, whose outline has 94; and of both with the same."""
+    cells = np.array([area(10, 10, 30, 40), area(30, 10, 45, 40), area(10, 10, 30, 40)], np.uint8)
+    found = affinity(cells, np.array([0.5, 0.9, 0.7], np.float32))
+
+    def probability(iou, touch, score):
+        return 1 / (1 + np.exp(-(5.64 * iou + 1.70 * touch - 4.29 * score + 2.05)))
+
+    wanted = [probability(0, 30 / 94, 0.5), probability(1, 0, 0.5), probability(0, 30 / 94, 0.7)]
+    np.testing.assert_allclose(found[[0, 0, 1], [1, 2, 2]], wanted, rtol=1e-5)
+    np.testing.assert_array_equal(found, found.T)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +96,7 @@ def test_different_things_stay_apart(first, second, cosine):
 )
 def test_masks_at_different_depths_stay_apart(depths, pieces):
     halves = segmentation(("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40)))
-    found = compose(halves, SAME[:2], np.array(depths, np.float32), 0.2)
+    found = compose(halves, np.array(depths, np.float32), 0.2)
     assert labels_of(found).count("mug") == pieces
 
 
@@ -93,7 +104,7 @@ def test_ids_and_parents_of_the_others_stay_linked():
     table, cup = ("", area(0, 0, 100, 60)), ("", area(32, 12, 36, 16))
     halves = ("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40))
     before = segmentation(table, *halves, cup, parents=[(2, 1), (3, 1), (4, 3)])
-    found = compose(before, SAME)
+    found = compose(before)
     assert labels_of(found) == ["", "mug", "", "", ""]
     assert [mask.id for mask in found.masks] == [1, 2, 3, 4, 5]
     assert [mask.parent for mask in found.masks][2:] == [2, 2, 4]
@@ -114,7 +125,7 @@ def test_single_pixels_in_the_corners_of_large_images_are_compared():
                 InstanceMask(number, bbox, 1, 0.8, 0.9, (0, 0), 0.5, "mug", counts, label_score=0.8)
             )
         found = Segmentation(height, width, tuple(masks), (), 0, {}, None, "nano", "predictor")
-        assert compose(found, SAME[:2]) is found
+        assert compose(found) is found
         pair = masks[1], replace(masks[1], id=1)
         twice = Segmentation(height, width, pair, (), 0, {}, None, "nano", "grid16")
-        assert labels_of(compose(twice, SAME[:2])).count("mug") == 1
+        assert labels_of(compose(twice)).count("mug") == 1

@@ -205,15 +205,16 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
 
 def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active, tmp_path):
     """Two mugs, one before the other; the labeller and the words know only mugs."""
-    models = {"labeller": tiny_bundle.labeller("crops")}
+    unsure = tiny_bundle.mask_decoder(ious=(0.1, 0.2, 0.15))
+    models = {"labeller": tiny_bundle.labeller("crops"), "mask_decoder": unsure}
     folder = tiny_bundle.write_tiny_bundle(tmp_path / "b", models, labeller=tiny_bundle.CROPS)
     words = tmp_path / "words.npz"
     np.savez(words, names=["mug"], embeddings=[[0.0, 1.0, 0.3]])
     active.configure_anew(model=str(folder), labels__file=str(words))
-    active.set(labels__merge=True)
+    active.set(labels__merge=True, mask__predicted_iou_threshold=0.0)
     rgb = np.zeros((SIZE, SIZE, 3), np.uint8)
-    rgb[30:50, 20:60, 1:], rgb[30:50, 60:100, 1:] = (220, 60), (120, 60)
-    rgb[38:42, 38:42, 0] = rgb[38:42, 78:82, 0] = 255
+    rgb[40:60, 20:100, 1:], rgb[60:80, 20:100, 1:] = (220, 60), (120, 60)
+    rgb[48:52, 58:62, 0] = rgb[68:72, 58:62, 0] = 255
     assert [m.label for m in active.answer(image_of(rgb)).masks] == ["mug", "", ""]
     camera = DepthCamera(active)
     active.wait(lambda: active.node.count_subscribers("/depth"), "depth is not subscribed to")
@@ -229,7 +230,7 @@ def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active
 
         active.wait(answered, f"the labels are not {names}")
 
-    depth[:, 60:] = 1.5
+    depth[60:] = 1.5
     becomes(["mug", "mug"], depth)
     active.set(labels__depth_tolerance=0.6)
     becomes(["mug", "", ""], depth)
