@@ -53,6 +53,7 @@ def run(
     seconds=0.0,
     adaptive=True,
     largest_batch=None,
+    efficient_batch=1,
     clock=None,
     decoding=Decoder,
     num_protected=0,
@@ -72,7 +73,7 @@ def run(
         decoder,
         lambda: pytest.fail("no rule asked for features"),
         GEOMETRY,
-        DecodingLimits(adaptive, largest_batch, LOW, stability_offset=1.0),
+        DecodingLimits(adaptive, largest_batch, LOW, 1.0, efficient_batch=efficient_batch),
         SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
         stopwatch,
         budget or TimeBudget(),
@@ -90,6 +91,18 @@ def test_batches_are_taken_best_first():
     assert decoded.masks.prompt.tolist() == [0, 1, 2, 3, 4]
     assert set(decoded.states) == {PromptState.REJECTED}
     assert run(POINTS, batch_size=8, largest_batch=3)[1].batches == [POINTS[:3], POINTS[3:]]
+
+
+def test_batches_grow_to_what_is_efficient_where_nothing_happens_between_them():
+    def sizes(**options):
+        return [len(batch) for batch in run(POINTS, efficient_batch=4, **options)[1].batches]
+
+    assert sizes() == [4, 1]
+    assert sizes(filtering="inside", adaptive=False) == [4, 1]  # a grid: the rule does not apply
+    assert sizes(filtering="inside") == [2, 2]
+    assert sizes(time_budget_ms=60_000) == [2, 2, 1]
+    assert sizes(batch_size=5) == [5]
+    assert sizes(largest_batch=3) == [3, 2]
 
 
 def test_filtering_shortens_the_next_round_and_never_drops_protected_prompts():
