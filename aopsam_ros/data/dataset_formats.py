@@ -85,8 +85,8 @@ class BsdsFolder(_ImageFolder):
         file, regions = self.files[index], self._regions(self.path, self.files[index])
         rgb = read_rgb(file)
         try:
-            truth = loadmat(str(regions))["groundTruth"][0]
-            layers = np.stack([one["Segmentation"][0, 0] for one in truth]).astype(np.int64)
+            annotators = loadmat(str(regions))["groundTruth"][0]
+            layers = np.stack([one["Segmentation"][0, 0] for one in annotators]).astype(np.int64)
         except (MatReadError, KeyError, IndexError, ValueError, TypeError, OSError) as error:
             raise DatasetError(f"{regions}: not BSDS500's ground truth: {error}") from error
         if layers.shape[1:] != rgb.shape[:2]:

@@ -20,7 +20,7 @@ from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.segmentation.interactive import best_answer, clicks_met
+from aopsam_ros.segmentation.interactive import agreement_with, best_answer, clicks_met
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.training.prompt_sampling import innermost_pixel
 
@@ -160,7 +160,9 @@ def _decode(
         masks = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits[index])]
         ious = pairwise_iou(masks, [crop_of(wanted)])[:, 0]
         met = clicks_met(logits[index], coords[index], labels[index], frame.geometry)
-        chosen = best_answer(predicted[index], met, is_ambiguous=coords.shape[1] == 1)
+        agreement = agreement_with(before[index].logits, logits[index]) if has_input else None
+        is_ambiguous = coords.shape[1] == 1
+        chosen = best_answer(predicted[index], met, is_ambiguous, agreement)
         best, iou = float(ious[first:].max()), float(ious[chosen])
         found.append(_Decoded(best, iou, masks[chosen], logits[index, chosen]))
     return found

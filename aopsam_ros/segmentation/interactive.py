@@ -18,6 +18,7 @@ from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
 
 MASK_LOGIT = 6.0  # of a mask input where the mask fills a cell, or does not touch it
+SINGLE_ADVANTAGE = 0.1  # of SAM's single mask over the others, in IoU
 
 
 class Answer(NamedTuple):
@@ -125,7 +126,8 @@ def segment_prompt(
         order = answers[np.argsort(-predicted_iou[0, answers], kind="stable")]
     else:
         met = clicks_met(logits[0], inside.points, inside.labels, frame.geometry)
-        order = np.array([best_answer(predicted_iou[0], met, is_ambiguous)])
+        agreement = None if previous is None else agreement_with(previous, logits[0])
+        order = np.array([best_answer(predicted_iou[0], met, is_ambiguous, agreement)])
     rows, columns = frame.geometry.valid_cells(logits.shape[-1])
     offset = segmenter.bundle.stability_offset
     stability = stability_score(logits[0, :, :rows, :columns], offset)
@@ -175,18 +177,35 @@ def clicks_met(
     return np.asarray(np.count_nonzero(inside == (labels[clicks] == OBJECT), axis=1))
 
 
+def agreement_with(
+    previous: NDArray[np.float32], logits: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the IoU of masks with the one before, logits `[M, side, side]` and `[side, side]`."""
+    before, masks = previous > MASK_THRESHOLD, logits > MASK_THRESHOLD
+    both = np.count_nonzero(masks & before, axis=(1, 2))
+    return both / np.maximum(np.count_nonzero(masks | before, axis=(1, 2)), 1)
+
+
 def best_answer(
-    predicted_iou: NDArray[np.float32], met: NDArray[np.int64], is_ambiguous: bool
+    predicted_iou: NDArray[np.float32],
+    met: NDArray[np.int64],
+    is_ambiguous: bool,
+    agreement: NDArray[np.float64] | None = None,
 ) -> int:
     """Return which of a prompt's M masks answers it: of those that meet most clicks, the best.
 
-    Of four masks the first, SAM's single one, comes before the others for all but a single click,
-    which is answered by one of the others; of equals the predicted IoU decides.
+    It is the one of the highest predicted IoU and `agreement` with the mask before, as a click
+    corrects a part. Of four masks the first, SAM's single one, has an advantage, and comes before
+    the others where there is no mask before; a single click is answered by one of the others.
     """
     answers = answering_masks(len(met), is_ambiguous)
     candidates = answers if is_ambiguous else np.arange(len(met))
-    is_single = np.isin(candidates, answers)
-    ranks = np.lexsort((-predicted_iou[candidates], ~is_single, -met[candidates]))
+    is_single, score = np.isin(candidates, answers), predicted_iou[candidates]
+    if agreement is None:
+        ranks = np.lexsort((-score, ~is_single, -met[candidates]))
+    else:
+        score = score + agreement[candidates] + SINGLE_ADVANTAGE * is_single
+        ranks = np.lexsort((-score, -met[candidates]))
     return int(candidates[ranks[0]])
 
 

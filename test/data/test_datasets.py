@@ -254,13 +254,13 @@ def test_bsds_has_a_layer_for_each_annotator(tmp_path):
 
     people = np.zeros((2, 6, 8), np.uint16) + 1
     people[0, :, 4:], people[1, 3:] = 2, 2
-    truth = np.empty((1, 2), object)
+    annotators = np.empty((1, 2), object)
     for number, regions in enumerate(people):
-        truth[0, number] = {"Segmentation": regions, "Boundaries": np.zeros((6, 8), np.uint8)}
+        annotators[0, number] = {"Segmentation": regions, "Boundaries": np.zeros((6, 8), np.uint8)}
     for name in ("images", "groundTruth"):
         (tmp_path / name).mkdir()
     cv2.imwrite(str(tmp_path / "images" / "12.jpg"), np.zeros((6, 8, 3), np.uint8))
-    savemat(tmp_path / "groundTruth" / "12.mat", {"groundTruth": truth})
+    savemat(tmp_path / "groundTruth" / "12.mat", {"groundTruth": annotators})
     image = open_dataset(tmp_path).read(0)
     assert image.is_by_annotator and image.name == "12"
     np.testing.assert_array_equal(image.layers, people + np.array([0, 2])[:, None, None])

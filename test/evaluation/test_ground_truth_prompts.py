@@ -113,7 +113,8 @@ def test_a_further_click_begins_with_the_mask_before(tiny, image):
     evaluate_prompts(Segmenter(tiny.bundle, engine), image, "clicks:2", RNG)
     first, second, third = engine.mask_inputs
     assert first is None and second.shape[:2] == third.shape[:2] == (3, 1)
-    assert (third == 1).all()  # the second click was answered by the single mask
+    # Two need no correction: their masks stay, though the single one claims to be better.
+    np.testing.assert_array_equal(third[:2] > 0, second[:2] > 0)
 
 
 def test_every_image_counts_once():
