@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aopsam_ros.commands.segmenting.over_ray import run_over_ray
 from aopsam_ros.commands.training.data import (
     add_duration_arguments,
     add_training_arguments,
@@ -15,7 +16,11 @@ from aopsam_ros.commands.training.data import (
     weighted_paths,
 )
 from aopsam_ros.commands.training.frozen_models import MOBILE_SAM, mobile_sam_model, nano_model
-from aopsam_ros.commands.training.self_labelling import add_self_label_arguments, label_all
+from aopsam_ros.commands.training.self_labelling import (
+    add_self_label_arguments,
+    label_all,
+    num_frame_parts,
+)
 from aopsam_ros.errors import OptionError
 
 if TYPE_CHECKING:
@@ -68,7 +73,17 @@ def run(arguments: argparse.Namespace) -> int:
     from aopsam_ros.training.loop import processes
     from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
 
+    if (arguments.shard or arguments.ray) and not arguments.self_label:
+        raise OptionError("--shard and --ray go with --self-label")
+    if arguments.ray and processes.is_first():
+        # Each part is this command with a --shard; what it labelled is found below.
+        code = run_over_ray(run, arguments, num_frame_parts(arguments, paths))
+        if code:
+            return code
+    processes.wait()
     model = _model(arguments)
+    if arguments.shard is not None:
+        return _label_part(arguments, paths, model)
     options = PredictorTrainingOptions(
         minutes=arguments.minutes,
         steps=arguments.steps,
@@ -118,6 +133,16 @@ def _data(
             return encoded_on_the_fly(training, held, options, out)
         flips = not arguments.no_flips
         return encoded_beforehand(training, held, options, out, engine, flips)
+
+
+def _label_part(
+    arguments: argparse.Namespace, paths: list[tuple[str, float]], model: FrozenModel
+) -> int:
+    from aopsam_ros.training.frozen_engine import FrozenEngine
+
+    with FrozenEngine(model, arguments.out, arguments.threads) as engine:
+        label_all(arguments, paths, engine)
+    return 0
 
 
 def _describe(figures: Mapping[str, float]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import sys
 from collections.abc import Callable
@@ -50,8 +51,10 @@ class SelfLabeller:
         Raises:
             DatasetError: if no frame could be read, or no mask was found.
         """
+        if processes.count() > 1:
+            self.label_share(source, processes.rank(), processes.count())
+            processes.wait()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._label_share(source)
         count, groups = LabelCount(), {}
         title = f"labelling {source.name}"
         bar = tqdm(source.frames(), title, len(source), unit="frame", file=sys.stderr)
@@ -70,15 +73,12 @@ class SelfLabeller:
         _check(source, count)
         return count
 
-    def _label_share(self, source: FrameSource) -> None:
-        """Label, of several processes' frames, those of this one; wait for the others."""
-        if processes.count() == 1:
-            return
-        for number, frame in enumerate(source.frames()):
-            if number % processes.count() == processes.rank():
-                with contextlib.suppress(InputError):  # reported by who counts
-                    self._label_frame(frame)
-        processes.wait()
+    def label_share(self, source: FrameSource, first: int, step: int) -> None:
+        """Label every `step`-th frame from the `first` on; `label` finds them then."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for frame in itertools.islice(source.frames(), first, None, step):
+            with contextlib.suppress(InputError):  # reported by who counts
+                self._label_frame(frame)
 
     def _label_frame(self, frame: Frame) -> int:
         """Label a frame unless it is done; return how many masks it has."""

@@ -6,7 +6,11 @@ import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
+from aopsam_ros.engines.base import EngineOptions, all_logits
+from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.segmentation.segmenter import Segmenter
+from support.gpu import Gpu
+from support.stand_in_tensorrt import VERSIONS
 from support.tiny_bundle import model_of
 
 SIZE, SIDE = 64, 4
@@ -68,7 +72,16 @@ def run_import(encoder, decoder, out, *more):
     return main([str(word) for word in [*words, *given]])
 
 
-def test_each_prompt_of_a_batch_reaches_the_decoder_alone(encoder, decoder, tmp_path):
+@pytest.fixture(params=["onnxruntime", "tensorrt"])
+def make_engine(request, tmp_path):
+    """What loads a bundle: ONNX Runtime, or TensorRT's stand-in on its own GPU."""
+    if request.param == "onnxruntime":
+        return create_engine
+    gpu = Gpu(VERSIONS[-1], tmp_path / "engines")
+    return lambda bundle, options, on_progress: gpu.start(bundle, "fp32", on_progress)
+
+
+def test_each_prompt_of_a_batch_reaches_the_decoder_alone(encoder, decoder, tmp_path, make_engine):
     assert run_import(encoder, decoder, tmp_path / "b", "--licence", "MIT") == 0
     bundle = load_bundle(tmp_path / "b")
     assert (bundle.name, bundle.licence, bundle.low_res_mask_size) == ("b", "MIT", 16)
@@ -77,18 +90,20 @@ def test_each_prompt_of_a_batch_reaches_the_decoder_alone(encoder, decoder, tmp_
     rgb = np.full((SIZE, SIZE, 3), (30, 20, 14), np.uint8)  # normalised: 10, 0, -2
     points = np.array([[[1.0, 2], [0, 0]], [[3, 4], [5, 6]], [[7, 8], [9, 9]]])
     labels = np.array([[1.0, -1], [1, 0], [2, 3]])
-    with Segmenter.from_bundle(bundle.folder, "grid1", "onnxruntime") as segmenter:
+    engine = EngineOptions(engine="onnxruntime")
+    with Segmenter.from_bundle(
+        bundle.folder, "grid1", engine, make_engine=make_engine
+    ) as segmenter:
         assert segmenter.engine.num_masks == 4 and segmenter.engine.accepts_mask_input
         frame = segmenter.encode(rgb)
         logits, iou = segmenter.decode(frame, points, labels)
         start = np.full((3, 1, 16, 16), 5.0, np.float32)
-        continued = segmenter.engine.decode(
-            frame.handle, points.astype(np.float32), labels.astype(np.float32), start
-        )
+        prompts = points.astype(np.float32), labels.astype(np.float32)
+        continued = all_logits(segmenter.engine.decode(frame.handle, *prompts, start))
     # Sum of x, sum of labels, number of points: those of a prompt, and the end of one without box.
     assert logits[:, :3, 0, 0].tolist() == [[1, 0, 2], [8, 0, 3], [16, 5, 2]]
     assert np.allclose(iou, (10 + 0 - 2) / 3, atol=1e-5) and not logits[:, 3].any()
-    assert (continued.all_logits[:, 3] == 5.0).all()
+    assert (continued[:, 3] == 5.0).all()
 
 
 def test_the_finer_maps_of_sam_2_travel_in_the_embedding(tmp_path):

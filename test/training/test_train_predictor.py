@@ -196,6 +196,26 @@ def test_self_labels_of_pictures_videos_and_recordings(checkpoint, tmp_path, cap
     train(checkpoint, sources, out, *SHORT, *more)
     assert "exporting" not in capfd.readouterr().err
     assert {file: file.stat().st_mtime_ns for file in times} == times
+    for shard in ("1/2", "2/2"):
+        train(checkpoint, sources, tmp_path / "parts", *SHORT, *more, "--shard", shard)
+        assert len(files_of(tmp_path / "parts")) == 6 * int(shard[0])
+    assert files_of(tmp_path / "parts") == files_of(out)
+    assert not (tmp_path / "parts" / "predictor.pt").exists()
+
+
+def test_a_ray_cluster_labels_before_the_training(checkpoint, tmp_path, monkeypatch, capfd):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("aopsam_ros.commands.training.self_labelling.IMAGES_A_PART", 1)
+    sources = write_sources(tmp_path / "sources")[:1]
+    more = ("--self-label", "--set", *ANY_MASK, "--ray", "local")
+    out = train(checkpoint, sources, tmp_path / "run", *SHORT, *more)
+    said = capfd.readouterr().err
+    assert "2/2" in said and said.count("exporting the frozen model") == 3  # two parts, and here
+    assert len(files_of(out)) == 4 and (out / "bundle").is_dir()
+
+
+def files_of(out):
+    return {file.relative_to(out): file.read_bytes() for file in out.glob("self-labels/*/*.j*")}
 
 
 def video(source):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aopsam_ros.commands.arguments import add_settings_argument, parse_settings
+from aopsam_ros.commands.segmenting.inputs import IMAGES_A_PART, shard_of
 
 if TYPE_CHECKING:
     from aopsam_ros.segmentation.segmenter import Segmenter
@@ -30,6 +31,18 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
         "--grid", type=int, choices=(16, 32), default=16, help="its prompts, a side (%(default)s)"
     )
     add_frame_arguments(group)
+    parts = group.add_mutually_exclusive_group()
+    parts.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only label, every N-th frame from the I-th on: one of N jobs",
+    )
+    parts.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help=f"label {IMAGES_A_PART} frames a part on the machines of this Ray cluster (HOST:PORT,"
+        " auto; local: on this one) before training here",
+    )
     add_settings_argument(group, "options of the labelling, such as mask.predicted_iou_threshold")
 
 
@@ -42,10 +55,24 @@ def add_frame_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def num_frame_parts(arguments: argparse.Namespace, paths: list[tuple[str, float]]) -> int:
+    """Return how many parts of the largest source's frames to label.
+
+    Raises:
+        AopsamError: A source cannot be read.
+    """
+    from aopsam_ros.data.recordings import open_frames
+
+    sources = [open_frames(path, arguments.topic, arguments.every) for path, _ in paths]
+    return -(-max(map(len, sources)) // IMAGES_A_PART)
+
+
 def label_all(
     arguments: argparse.Namespace, paths: list[tuple[str, float]], engine: FrozenEngine
 ) -> list[tuple[str, float]]:
     """Label images with the model's masks; return the data sets made, with their weights.
+
+    With `--shard` only that part of them: the data sets are not complete then.
 
     Raises:
         AopsamError: if a source cannot be read or has no mask, or an option is wrong.
@@ -70,9 +97,13 @@ def label_all(
         facts = (engine.model.key(), source.key(), arguments.grid, sorted(arguments.set))
         key = content_key(repr(facts).encode())[:8]
         folder = Path(arguments.out) / FOLDER / f"{source.name}-{key}"
-        count = SelfLabeller(segmenter, size, folder).label(source)
+        data.append((str(folder), weight))
+        labeller = SelfLabeller(segmenter, size, folder)
+        if arguments.shard is not None:
+            labeller.label_share(source, *shard_of(arguments.shard))
+            continue
+        count = labeller.label(source)
         print(f"{folder}: {count.masks} masks in {count.frames} frames")
         if count.broken:
             print(f"{source.name}: {count.broken} left out: {count.reason}", file=sys.stderr)
-        data.append((str(folder), weight))
     return data
