@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -15,15 +15,15 @@ from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.selection import MASK_THRESHOLD, count_pixels, mask_corners, stability_score
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.prompting.features import FeatureMap, unit_length
+from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.interactive import mask_logits
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.streaming.appearance import Appearance, pool
 from aopsam_ros.streaming.object_motion import ObjectMotion, moved_map
 
 PADDING, OBJECT, TOP_LEFT, BOTTOM_RIGHT = -1, 1, 2, 3  # labels of a prompt's points
 MARGIN = 0.1  # of its sides, by which a box is larger than the mask where it is expected
-NEWEST = 0.1  # weight of the newest mask in the thing's mean appearance
 LEAST_OVERLAP = 0.2  # IoU of a mask with where the thing is expected, to be taken for it
 PEAKS = 6  # places of a frame that look most like a lost thing, tried as prompts
 CLEARLY = 0.05  # by how much more similar a mask has to be anywhere than where it is expected
@@ -94,9 +94,7 @@ class Follower:
         self._motion = ObjectMotion()
         # By cell, how similar to the thing was what is there; 0 where the thing was.
         self._beside: NDArray[np.float32]
-        self._scene: NDArray[np.float32]  # the first image's mean feature, `[1, C, 1, 1]`
-        self._first: NDArray[np.float32]  # the thing's mean feature in the first image, `[C]`
-        self._mean: NDArray[np.float32]  # of recent frames
+        self._appearance: Appearance
         self._logits: NDArray[np.float32]  # its last mask
         self._area = 0  # of that, cells
         self._lost = 0
@@ -114,14 +112,10 @@ class Follower:
         side = segmenter.bundle.low_res_mask_size
         logits = mask_logits(decode_full(mask, *rgb.shape[:2]), frame.geometry, side)
         binary = _binary(logits[None], frame.geometry)
-        found = _map_of(segmenter, frame)
-        rows, columns = frame.geometry.valid_cells(found.shape[-1])
-        self._scene = found[..., :rows, :columns].mean(axis=(2, 3), keepdims=True)
-        features = self._features(segmenter, frame)
-        self._first = self._mean = _pool(features, binary, side)[0]
+        self._appearance = Appearance(segmenter, frame, binary)
         self._motion.update(rgb, binary.shape[1:])
         self._beside = np.zeros(binary.shape[1:], np.float32)
-        self._take(logits, binary[0], features)
+        self._take(logits, binary[0], self._appearance.features(segmenter, frame))
 
     def update(self, segmenter: Segmenter, frame: FrameEmbedding, rgb: NDArray[np.uint8]) -> Target:
         """Find the thing in the next frame, and keep the answer as `target`.
@@ -134,36 +128,39 @@ class Follower:
         Raises:
             InferenceError: if a graph fails.
         """
-        features = self._features(segmenter, frame)
-        cells = frame.geometry.valid_cells(len(self._logits))
-        if self._beside.shape != cells:  # an image of another size
-            self._beside = np.zeros(cells, np.float32)
-        own, around = self._motion.update(rgb, cells)
-        self._logits = moved_map(self._logits, around if self._lost else own, BACKGROUND_LOGIT)
-        self._beside = moved_map(self._beside, around)
+        features = self._appearance.features(segmenter, frame)
+        self._move(rgb, frame.geometry)
         least = self._options.min_similarity
         found = self._where_expected(segmenter, frame, features)
         if found is None or found.similarity < least:
             least = min(1.0, least + CLEARLY)
             found = self._anywhere(segmenter, frame, features)
         if found is None or found.similarity < least:
-            self._lost += 1
-            self._motion.look_at(_binary(self._logits[None], frame.geometry)[0])
-            given_up = self._lost > self._options.max_lost
-            state = TargetState.GIVEN_UP if given_up else TargetState.LOST
-            self.target = Target(state, None, found.similarity if found else 0.0, self._lost)
+            self.target = self._lose(found.similarity if found else 0.0, frame.geometry)
             return self.target
         self._lost = 0
         self._take(found.logits, _binary(found.logits[None], frame.geometry)[0], features)
-        self._mean = unit_length(((1 - NEWEST) * self._mean + NEWEST * found.feature)[None])[0]
-        mask = replace(_encoded(segmenter, frame.geometry, found), id=self._id)
+        self._appearance.learn(found.feature)
+        mask = _encoded(segmenter, frame.geometry, found, self._id)
         self.target = Target(TargetState.FOLLOWED, mask, found.similarity, 0)
         return self.target
 
-    def _features(self, segmenter: Segmenter, frame: FrameEmbedding) -> FeatureMap:
-        """Return how places differ from the first scene's mean, which all things share."""
-        found = _map_of(segmenter, frame) - self._scene
-        return FeatureMap(found, frame.geometry, found.shape[1])
+    def _move(self, rgb: NDArray[np.uint8], geometry: FrameGeometry) -> None:
+        """Move what is known to where it is in the next frame."""
+        cells = geometry.valid_cells(len(self._logits))
+        if self._beside.shape != cells:  # an image of another size
+            self._beside = np.zeros(cells, np.float32)
+        own, around = self._motion.update(rgb, cells)
+        # What hides a thing moves by itself: a lost one is expected where its surroundings lead.
+        self._logits = moved_map(self._logits, around if self._lost else own, BACKGROUND_LOGIT)
+        self._beside = moved_map(self._beside, around)
+
+    def _lose(self, similarity: float, geometry: FrameGeometry) -> Target:
+        self._lost += 1
+        self._motion.look_at(_binary(self._logits[None], geometry)[0])
+        given_up = self._lost > self._options.max_lost
+        state = TargetState.GIVEN_UP if given_up else TargetState.LOST
+        return Target(state, None, similarity, self._lost)
 
     def _take(
         self, logits: NDArray[np.float32], binary: NDArray[np.bool_], features: FeatureMap
@@ -171,19 +168,11 @@ class Follower:
         """Remember where the thing is, and what beside it looks like it."""
         self._logits, self._area = logits, int(np.count_nonzero(binary))
         self._motion.look_at(binary)
-        similar = cv2.resize(self._similarity_map(features), binary.shape[::-1])
+        similar = cv2.resize(self._appearance.similarity_map(features), binary.shape[::-1])
         # A feature at its edge, half inside it, shows a part of it.
         reach = 2 * round(logits.shape[-1] / features.size / 2) + 1
         own = cv2.dilate(binary.astype(np.uint8), np.ones((reach, reach), np.uint8))
         self._beside = np.where(own, 0.0, np.maximum(FORGET * self._beside, similar))
-
-    def _similarity(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.maximum(vectors @ self._first, vectors @ self._mean)
-
-    def _similarity_map(self, features: FeatureMap) -> NDArray[np.float32]:
-        """Return how similar to the thing each place is, `[rows, columns]`; 0: not at all."""
-        similar = self._similarity(features.unit).reshape(features.rows, features.columns)
-        return np.maximum(similar, 0.0)
 
     def _where_expected(
         self, segmenter: Segmenter, frame: FrameEmbedding, features: FeatureMap
@@ -217,7 +206,7 @@ class Follower:
         logits, predicted_iou = logits.reshape(-1, *logits.shape[2:]), predicted.ravel()
         binary = _binary(logits, frame.geometry)
         ratio = count_pixels(binary) / max(1, self._area)
-        similar = cv2.resize(self._similarity_map(features), binary.shape[:0:-1])
+        similar = cv2.resize(self._appearance.similarity_map(features), binary.shape[:0:-1])
         before, now = (np.tensordot(binary, m, 2) for m in (self._beside, similar))
         possible = (ratio > 1 / AREA_RATIO) & (ratio < AREA_RATIO) & (before < KNOWN * now)
         return self._best(logits, predicted_iou, features, binary, possible.astype(np.float64))
@@ -237,8 +226,8 @@ class Follower:
         possible = np.flatnonzero((prior > 0) & binary.any(axis=(1, 2)))
         if not len(possible):
             return None
-        pooled = _pool(features, binary[possible], logits.shape[-1])
-        similarity = self._similarity(pooled)
+        pooled = pool(features, binary[possible], logits.shape[-1])
+        similarity = self._appearance.similarity(pooled)
         quality = np.clip(predicted_iou[possible], 0.0, 1.0)
         score = prior[possible] + SIMILARITY_WEIGHT * similarity + IOU_WEIGHT * quality
         best = int(score.argmax())
@@ -249,7 +238,7 @@ class Follower:
 
     def _alike(self, features: FeatureMap) -> NDArray[np.float64]:
         """Return the places that became most similar to the thing, source pixels `[n, 2]`."""
-        grid = self._similarity_map(features)
+        grid = self._appearance.similarity_map(features)
         grid -= cv2.resize(self._beside, grid.shape[::-1], interpolation=cv2.INTER_AREA)
         cosine = grid.ravel()
         peaks = np.flatnonzero((grid == cv2.dilate(grid, np.ones((3, 3), np.uint8))).ravel())
@@ -258,25 +247,9 @@ class Follower:
         return features.geometry.cells_to_source(cells, features.size)
 
 
-def _map_of(segmenter: Segmenter, frame: FrameEmbedding) -> NDArray[np.float32]:
-    """Return what things look like, `[1, C, S, S]`: semantic features, else the embedding's."""
-    semantic = segmenter.engine.semantic_map(frame.handle)
-    if semantic is not None:
-        return semantic
-    embedding = segmenter.engine.embedding(frame.handle)
-    return embedding[:, : segmenter.bundle.similarity_channels]
-
-
 def _binary(logits: NDArray[np.float32], geometry: FrameGeometry) -> NDArray[np.bool_]:
     rows, columns = geometry.valid_cells(logits.shape[-1])
     return np.asarray(logits[:, :rows, :columns] > MASK_THRESHOLD)
-
-
-def _pool(features: FeatureMap, binary: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
-    """Return the mean feature of each mask `[n, rows, columns]`, unit length `[n, C]`."""
-    corners = mask_corners(binary)
-    middles = (corners[:, :2] + corners[:, 2:]) / 2 - 0.5
-    return features.pool(binary, features.geometry.cells_to_source(middles, side), side)
 
 
 def _prompts(
@@ -299,7 +272,9 @@ def _prompts(
     return geometry.cells_to_source(coords, side), labels
 
 
-def _encoded(segmenter: Segmenter, geometry: FrameGeometry, found: _Found) -> InstanceMask:
+def _encoded(
+    segmenter: Segmenter, geometry: FrameGeometry, found: _Found, number: int
+) -> InstanceMask:
     """Return the thing's mask at the source's resolution."""
     (mask,) = Upscaler(geometry, len(found.logits))(found.logits[None])
     rows, columns = geometry.valid_cells(len(found.logits))
@@ -307,7 +282,7 @@ def _encoded(segmenter: Segmenter, geometry: FrameGeometry, found: _Found) -> In
     predicted_iou = float(np.clip(found.predicted_iou, 0.0, 1.0))
     x, y, width, height = mask.bbox
     return InstanceMask(
-        id=1,
+        id=number,
         bbox=mask.bbox,
         area=mask.area,
         predicted_iou=predicted_iou,
