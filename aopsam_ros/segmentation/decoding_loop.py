@@ -176,7 +176,7 @@ class _Loop:
             shown = logits[:, : self.valid[0], : self.valid[1]]
             stability = stability_score(shown, self.limits.stability_offset)
             iou = np.clip(iou[rows, columns], 0.0, 1.0)
-            score = self._score(shown > MASK_THRESHOLD, iou, stability, batch[rows])
+            score = self._score(shown, iou, stability, batch[rows])
             masks = LowResMasks(logits, iou, stability, score, batch[rows], columns)
             if candidates != options.candidates:
                 masks = best_of_each_prompt(masks)
@@ -187,17 +187,19 @@ class _Loop:
 
     def _score(
         self,
-        masks: NDArray[np.bool_],
+        logits: NDArray[np.float32],
         predicted_iou: NDArray[np.float32],
         stability: NDArray[np.float32],
         prompts: NDArray[np.int64],
     ) -> NDArray[np.float32]:
-        """Return the scores of masks `[n, rows, columns]` of some prompts."""
+        """Return the scores of masks of logits `[n, rows, columns]` of some prompts."""
         weights, boxes = self.limits.score_weights, self.prompts.boxes
         if weights is None or boxes is None or not self.has_scores:
             return predicted_iou
         cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
-        agreement = paired_iou(mask_corners(masks), boxes[prompts] * np.tile(cells, 2))
+        agreement = paired_iou(
+            mask_corners(logits > MASK_THRESHOLD), boxes[prompts] * np.tile(cells, 2)
+        )
         return weights.score(predicted_iou, stability, self.prompts.confidence[prompts], agreement)
 
     def eliminate(self, found: LowResMasks, remaining: NDArray[np.int64]) -> NDArray[np.int64]:

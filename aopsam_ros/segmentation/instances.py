@@ -32,14 +32,17 @@ def build_instances(
     """
     masks, prompts = decoded.masks, decoded.prompts
     low_size, threshold = masks.logits.shape[-1], options.overlap_threshold
-    binary = masks.binary(*geometry.valid_cells(low_size))
+    valid = geometry.valid_cells(low_size)
+    binary = masks.binary(*valid)
     members: list[NDArray[np.int64]]
     if options.combine == "merge":
         masks, members = merge(masks, binary, threshold)
+        binary = masks.binary(*valid)
     else:
-        masks = masks.take(SUPPRESSION[options.combine](binary, masks.score, threshold))
+        kept = SUPPRESSION[options.combine](binary, masks.score, threshold)
+        masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
-    tree = find_hierarchy(masks.binary(*geometry.valid_cells(low_size)))
+    tree = find_hierarchy(binary)
     chosen = tree.of_granularity(options.granularity)
     logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
     logits = clean_logits(logits, geometry, options)
@@ -67,5 +70,5 @@ def build_instances(
                 level=int(levels[index]),
             )
         )
-    kept = [np.zeros(0, np.int64), *(members[row] for row in large)]
-    return tuple(instances), np.concatenate(kept)
+    prompted = [np.zeros(0, np.int64), *(members[row] for row in large)]
+    return tuple(instances), np.concatenate(prompted)
