@@ -88,7 +88,7 @@ def outline_f(mask: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
              for m in (mask, wanted)]  # fmt: skip
     near = [cv2.dilate(line, disc) for line in lines]
     precision, recall = (
-        np.count_nonzero(lines[i] & near[1 - i]) / max(1, np.count_nonzero(lines[i]))
+        int(np.count_nonzero(lines[i] & near[1 - i])) / max(1, int(np.count_nonzero(lines[i])))
         for i in (0, 1)
     )
     return 2 * precision * recall / max(precision + recall, 1e-9)
@@ -161,18 +161,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         videos = [follow(segmenter, video_frames(folder)) for folder in chosen.videos]
         for folder, sums in zip(chosen.videos, videos, strict=True):
             print(line(folder.rstrip("/").rpartition("/")[2], [sums]), flush=True)
-        photographs = []
+        photographs: list[dict[str, float]] = []
         for folder in chosen.photographs:
             dataset = open_dataset(folder)
             images = [dataset.read(index) for index in spread(range(len(dataset)), chosen.limit)]
-            sums = [
+            each = [
                 follow(segmenter, window_frames(image, thing, images[number - 1].rgb))
                 for number, image in enumerate(images)
                 if (thing := thing_in(image)) is not None
             ]
-            if sums:
-                print(line(folder.rstrip("/").rpartition("/")[2], sums), flush=True)
-            photographs += sums
+            if each:
+                print(line(folder.rstrip("/").rpartition("/")[2], each), flush=True)
+            photographs += each
         for name, found in (("all videos", videos), ("all photographs", photographs)):
             if found:
                 print(line(name, found))
