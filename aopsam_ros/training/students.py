@@ -86,7 +86,7 @@ def write_student(
 ) -> None:
     """Write the teacher's bundle with the student as its encoder.
 
-    Graphs in mixed precision and in 8 bits are the teacher's encoder's, and left out.
+    Graphs in mixed precision and in 8 bits, and attention, are the teacher's encoder's: left out.
 
     Args:
         student: trained; it is moved to the CPU.
@@ -109,7 +109,7 @@ def write_student(
         export_graph(_plan(student.cpu().eval(), teacher.image_size, step), work)
         text = (teacher.folder / BUNDLE_FILE).read_text(encoding="utf-8")
         description: dict[str, Any] = yaml.safe_load(text)
-        for key in ("mixed_graphs", "int8_graphs"):
+        for key in ("mixed_graphs", "int8_graphs", "attention"):
             description.pop(key, None)
         description["graphs"] |= describe_graphs(work, [f"{ENCODER}.onnx"])
         description |= {

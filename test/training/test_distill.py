@@ -18,6 +18,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import draw_ellipses
+from support.tiny_bundle import ATTENTION, write_tiny_bundle
 from support.torchrun import torchrun
 from support.written_bags import image_message, write_bag
 
@@ -137,6 +138,16 @@ def test_the_bundle_segments_with_the_teachers_decoder(distilled, teacher):
     assert bundle.provenance["encoder"]["steps"] == STEPS
     with Segmenter.from_bundle(bundle.folder, "grid16", EngineOptions(threads=1)) as segmenter:
         assert segmenter.segment(draw_ellipses(50)[0]).prompts_decoded
+
+
+def test_a_teachers_attention_is_not_promised_of_the_student(tmp_path):
+    from aopsam_ros.training.students import make_student, write_student
+
+    shape = [1, 3, 8, 8]  # nano's stride; its graphs are not run
+    teacher = write_tiny_bundle(tmp_path / "teacher", embedding_shape=shape, attention=ATTENTION)
+    student = make_student("nano", load_bundle(teacher), None)
+    write_student(student, "nano", load_bundle(teacher), tmp_path / "student", {})
+    assert load_bundle(teacher).attention and load_bundle(tmp_path / "student").attention is None
 
 
 def test_a_run_goes_on_without_encoding_again(distilled, teacher, images, capfd):
