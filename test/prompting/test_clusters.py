@@ -118,7 +118,7 @@ def test_attention_takes_the_embeddings_place(tmp_path):
     rgb = np.zeros((128, 128, 3), np.uint8)
     rgb[:, 64:, 0] = 255
     counts = []
-    for model, attention in ((None, None), (with_attention(encoder()), ATTENTION)):
+    for model, attention in ((encoder(), None), (with_attention(encoder()), ATTENTION)):
         folder = tmp_path / str(attention is None)
         write_tiny_bundle(folder, {"encoder": model}, attention=attention)
         with Segmenter.from_bundle(folder, "clusters", EngineOptions(threads=1)) as segmenter:
