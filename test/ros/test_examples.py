@@ -90,7 +90,7 @@ def test_a_thing_is_taught_by_a_click_and_then_seen(active, tmp_path):
             active.answer(image_of(boxes_scene()))
             return "mug at" in log.read_text()
 
-        active.wait(was_seen, "the mug was not seen")
+        active.wait(was_seen, "the mug was not seen", seconds=90)  # three discoveries of DDS
         places = re.findall(r"mug at \((\d+), (\d+)\)", log.read_text())
         assert any(abs(int(x) - 40) <= 2 and abs(int(y) - 40) <= 2 for x, y in places)
         assert "Traceback" not in log.read_text()
