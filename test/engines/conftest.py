@@ -9,7 +9,7 @@ from aopsam_ros.engines.openvino.api import FP32, OpenVino
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.images.files import read_rgb
 from support.gpu import Gpu
-from support.stand_in_tensorrt import VERSIONS
+from support.stand_in.tensorrt import VERSIONS
 
 ON_CPU = [OnnxRuntimeEngine, pytest.param(OpenVinoEngine, marks=pytest.mark.needs("openvino"))]
 

@@ -7,7 +7,7 @@ import pytest
 
 from aopsam_ros.engines.tensorrt.cuda import Buffer, Device, Stream
 from aopsam_ros.errors import CudaError
-from support.stand_in_cuda import ILLEGAL_ADDRESS, TOTAL, StandInDriver
+from support.stand_in.cuda import ILLEGAL_ADDRESS, TOTAL, StandInDriver
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from aopsam_ros.errors import EngineError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.gpu import Gpu
 from support.scenes import coloured_scene
-from support.stand_in_cuda import ILLEGAL_ADDRESS
+from support.stand_in.cuda import ILLEGAL_ADDRESS
 from support.tiny_bundle import IMAGE, MAP, prompts
 
 

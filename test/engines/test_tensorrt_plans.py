@@ -13,7 +13,7 @@ from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.errors import BundleError, EngineError
 from support.gpu import Gpu, add_mixed_graphs, start_on_a_gpu
-from support.stand_in_tensorrt import VERSIONS
+from support.stand_in.tensorrt import VERSIONS
 from support.tiny_bundle import model_of, write_tiny_bundle
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]

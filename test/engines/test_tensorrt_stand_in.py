@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.stand_in_cuda import StandInDriver
-from support.stand_in_tensorrt import VERSIONS, make_module
+from support.stand_in.cuda import StandInDriver
+from support.stand_in.tensorrt import VERSIONS, make_module
 
 NAMES = json.loads(Path(__file__).with_name("tensorrt_names.json").read_text())
 

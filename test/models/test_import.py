@@ -10,7 +10,7 @@ from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.gpu import Gpu
-from support.stand_in_tensorrt import VERSIONS
+from support.stand_in.tensorrt import VERSIONS
 from support.tiny_bundle import model_of
 
 SIZE, SIDE = 64, 4

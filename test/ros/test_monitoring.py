@@ -19,7 +19,7 @@ from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
 from aopsam_ros.ros.monitoring.statistics import Counts, Report, Statistics
 from support.drawn_masks import instance_of, rectangle
-from support.stand_in_cuda import StandInDriver
+from support.stand_in.cuda import StandInDriver
 
 FRAME = Segmentation(1, 1, (), (), 7, {}, None, "", "")
 IMAGE = np.zeros((1, 1, 3), np.uint8)

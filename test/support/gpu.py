@@ -19,8 +19,8 @@ from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
 from aopsam_ros.models.mixed_precision import write_mixed
-from support.stand_in_cuda import StandInDriver
-from support.stand_in_tensorrt import make_module
+from support.stand_in.cuda import StandInDriver
+from support.stand_in.tensorrt import make_module
 
 BUILD_S = 1.2
 
