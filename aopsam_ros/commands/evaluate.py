@@ -84,8 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         metavar="LABELS",
         help="measure labels by class, with and without uniting the masks of one thing, on data"
-        f" with classes: a label set's folder, or {GROUND_TRUTH}, where each mask gets the class of"
-        " the instance it lies in (needs pycocotools)",
+        " with classes: a label set's folder, a .npz of text embeddings, or"
+        f" {GROUND_TRUTH}, where each mask gets the class of the instance it lies in (needs"
+        " pycocotools)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of random points (%(default)s)")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.encodings import to_rgb
+from aopsam_ros.labels.label_set import checked_name
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
@@ -19,12 +20,12 @@ def teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:
     Raises:
         AopsamError: if it cannot be done; the message says why.
     """
+    checked_name(request.label)
     frame, known = _meant(pipeline, request)
-    labeller, segmenter = pipeline.make_labeller(), pipeline.segmenter
-    rgb = to_rgb(frame.image, bridge_reader())
-    embedding = segmenter.encode(rgb)
-    mask = known or _prompted(pipeline, request, embedding)
-    examples = labeller.teach(request.label, rgb, embedding, mask)
+    rgb, segmenter = to_rgb(frame.image, bridge_reader()), pipeline.segmenter
+    mask = known or _prompted(pipeline, request, segmenter.encode(rgb))
+    labeller = pipeline.make_labeller()  # which encodes an image: another one's embedding may go
+    examples = labeller.teach(request.label, rgb, segmenter.encode(rgb), mask)
     response = Teach.Response(success=True, examples=examples, names=list(labeller.labels.names))
     response.header, (response.height, response.width) = frame.image.header, rgb.shape[:2]
     response.mask = segmentations.mask_message(mask)
