@@ -163,7 +163,8 @@ class TensorRtEngine:
     def embed_masks(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine`."""
         if LABELLER not in self._graphs:
-            with _failures_named(LABELLER):
+            with _failures_named(f"{LABELLER} cannot be loaded"):
+                self._gpu.make_current()  # for this thread
                 self._load(LABELLER)
         signature = self._graphs[LABELLER].signature
         self._run(LABELLER, dict.fromkeys(signature.inputs, inputs))
