@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -64,13 +65,13 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     import onnx
 
     path = folder / f"{plan.name}.onnx"
+    expected = _run_module(plan)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         # Beyond 2 GB the exporter puts every weight into a file of its own.
         traced = Path(temporary) / path.name
         _trace(plan, traced)
-        outputs = run_graph(traced, plan.samples)
         model = onnx.load(str(traced))
-    _declare_sizes(model, plan, outputs[0])
+    _declare_sizes(model, plan, expected[0])
     list_weights(model, plan.module)
     halve_weights(model)
     _save(model, path)
@@ -78,13 +79,24 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     outputs = run_graph(path, plan.samples)
     onnx.checker.check_model(str(path), full_check=True)
     shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
-    return ExportedGraph(path, shapes, _largest_difference(plan, path.name, outputs))
+    return ExportedGraph(path, shapes, _largest_difference(path.name, outputs, expected))
+
+
+def _run_module(plan: GraphPlan) -> list[list[NDArray[np.float32]]]:
+    """Return the module's outputs for each sample."""
+    plan.module.eval()
+    found = []
+    for sample in plan.samples:
+        with torch.no_grad():
+            outputs = plan.module(*sample.values())
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        found.append([output.numpy() for output in outputs])
+    return found
 
 
 def _trace(plan: GraphPlan, path: Path) -> None:
     """Write the graph as the exporter leaves it."""
     first = plan.samples[0]
-    plan.module.eval()
     with warnings.catch_warnings():
         # About sizes fixed by tracing and the newer exporter; the comparison below decides.
         warnings.simplefilter("ignore")
@@ -141,16 +153,12 @@ def run_graph(
 
 
 def _largest_difference(
-    plan: GraphPlan, file: str, results: Sequence[Sequence[NDArray[np.float32]]]
+    file: str,
+    results: Sequence[Sequence[NDArray[np.float32]]],
+    expected: Sequence[Sequence[NDArray[np.float32]]],
 ) -> float:
-    differences = []
-    for sample, actual in zip(plan.samples, results, strict=True):
-        with torch.no_grad():
-            expected = plan.module(*sample.values())
-        expected = expected if isinstance(expected, tuple) else (expected,)
-        pairs = zip(actual, expected, strict=True)
-        differences += [float(np.abs(a - b.numpy()).max()) for a, b in pairs]
-    worst = float(np.max(differences))  # unlike max(), it propagates NaN
+    pairs = zip(itertools.chain(*results), itertools.chain(*expected), strict=True)
+    worst = float(np.max([np.abs(a - b).max() for a, b in pairs]))  # unlike max(), propagates NaN
     if not worst <= LARGEST_DIFFERENCE:
         raise BundleError(f"{file}: differs from torch by {worst:.2g}, more than 0.001")
     return worst
