@@ -19,7 +19,7 @@ from aopsam_ros.ros.monitoring.logs import kind_of
 from support.live import RELIABLE, Robot
 
 from . import malformed
-from .session import GOOD, RearCamera, counts_of, two_cameras
+from .session import GOOD, Footprint, RearCamera, counts_of, footprint, two_cameras
 
 TOPICS = {
     "image": Image,
@@ -45,6 +45,7 @@ class Outcome:
     failed: int = 0  # images that the node looked at and gave up
     said: dict[str, list[float]] = field(default_factory=dict)  # kind: times
     tracebacks: int = 0
+    footprints: list[Footprint] = field(default_factory=list)  # after each valid frame
     rear: RearCamera | None = None  # beside all of it
 
     def closest_s(self) -> float:
@@ -116,6 +117,7 @@ class Fuzzer:
     def _check(self) -> None:
         """Send a valid image and compare its masks."""
         self._robot.forget()
+        self.outcome.footprints.append(footprint(self._robot.process.pid))
         self.outcome.wrong += counts_of(self._robot.answer(GOOD)) != self._expected
 
     def _read_log(self) -> None:
@@ -154,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"sent: {dict(outcome.sent)}; images looked at and given up: {outcome.failed}")
     print(f"requests answered: {outcome.answered}, of them refused: {outcome.refused}, "
           f"unclear reasons: {outcome.unclear}")  # fmt: skip
+    for seen in outcome.footprints[:: max(1, len(outcome.footprints) // 10)]:
+        print(f"  {seen.resident_mb:.1f} MB, {seen.threads} threads, {seen.files} files")
     print(outcome.rear and outcome.rear.line())
     print(f"valid frames with wrong masks: {outcome.wrong}; tracebacks: {outcome.tracebacks}")
     print(
