@@ -13,6 +13,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.masks import decode_full
+from support.live import Robot
 from support.messages import calibration_of, image_of, raw_image, stamp_of
 
 WIDTH, HEIGHT, DEPTH_M = 640, 480, 1.5
@@ -79,17 +80,13 @@ def as_rviz(rgb, shown, calibration):
 
 
 @pytest.fixture(scope="module")
-def recorded(shared_robot, root):
-    """A photograph, what the node shows of it, and the calibration."""
-    robot = shared_robot
+def recorded(tmp_path_factory, root):
+    """A photograph, what a node shows of it, and the calibration."""
     rgb = cv2.resize(read_rgb(root / "photographs" / "coffee.jpg"), (WIDTH, HEIGHT))
-    if robot.is_running():
-        robot.stop_node()
-    robot.start_node(model="nano", threads=1)
-    robot.activate()
-    shown, calibration = record(robot, rgb)
-    robot.stop_node()
-    return rgb, shown, calibration
+    with Robot(tmp_path_factory.mktemp("viewers")) as robot:
+        robot.start_node(model="nano", threads=1)
+        robot.activate()
+        return rgb, *record(robot, rgb)
 
 
 def test_outlines_run_along_their_masks_edges_in_their_colours(recorded):
