@@ -29,6 +29,28 @@ class ContextBlock(nn.Module):
         return x + self.project(F.relu(self.expand(self.norm(self.spatial(x)))))
 
 
+class SemanticHead(nn.Module):
+    """Recovers from the coarsest features what things are: segmentation alone forgets it.
+
+    Begins as the identity: the features as ImageNet's classes taught them.
+    """
+
+    def __init__(self, channels: int, hidden: int = 512) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(channels, channels, 1)
+        self.expand = nn.Conv2d(channels, hidden, 1)
+        self.project = nn.Conv2d(hidden, channels, 1)
+        nn.init.dirac_(self.linear.weight)
+        nn.init.zeros_(self.project.weight)
+        for layer in (self.linear, self.project):
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape `[B, C, H, W]`."""
+        return self.linear(x) + self.project(F.relu(self.expand(x)))
+
+
 class NanoEncoder(nn.Module):
     """EfficientNet-Lite and a feature pyramid neck: image to embedding.
 
@@ -56,7 +78,7 @@ class NanoEncoder(nn.Module):
         self.top4 = nn.Conv2d(48, 32, 1)
         self.detail = nn.Conv2d(32, DETAIL_CHANNELS, 3, padding=1)
         self.feature_norm = nn.GroupNorm(8, width)
-        self.semantic = nn.Conv2d(c32, c32, 1)
+        self.semantic = SemanticHead(c32)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map a normalised image `[B, 3, H, W]` to the embedding and the semantic map."""
