@@ -78,14 +78,14 @@ def composed(request):
     return SimpleNamespace(predict=predict, open=bool(host.size_divisibility))
 
 
-def peaks(confidence, rows, columns):
+def peaks(confidence, rows, columns, least):
     """Places of the map's peaks, cells."""
-    return sample(confidence[:rows, :columns], 2.0, 0.1, 4)[0]
+    return sample(confidence[:rows, :columns], 2.0, least, 4)[0]
 
 
 def shares_of(places, others):
-    """The share of places with one of the others at most two cells away."""
-    return np.mean([np.hypot(*(others - place).T).min() <= 2.0 for place in places])
+    """The share of places with one of the others at most three cells away."""
+    return np.mean([np.hypot(*(others - place).T).min() <= 3.0 for place in places])
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -101,11 +101,12 @@ def test_the_map_is_that_of_nano_by_itself(nano, composed, shape, least):
     rows, columns = image.geometry.valid_cells(128)
     found = composed.predict(rgb, least)
     pair = wanted[:rows, :columns].ravel(), found[:rows, :columns].ravel()
-    print("VAL", np.corrcoef(*pair)[0, 1])
     assert np.corrcoef(*pair)[0, 1] > 0.98
-    places = [peaks(map_, rows, columns) for map_ in (wanted, found)]
-    print("VAL", shares_of(*places), shares_of(*reversed(places)), len(places[0]))
-    assert min(shares_of(*places), shares_of(*reversed(places))) > 0.8
+    for one, other in ((wanted, found), (found, wanted)):
+        # A peak at the threshold may be one of only one map.
+        sure, all_ = peaks(one, rows, columns, 0.15), peaks(other, rows, columns, 0.1)
+        assert len(sure) >= 5
+        assert shares_of(sure, all_) > 0.85
 
 
 def test_nano_composed_with_itself_gives_the_same_masks(tmp_path):

@@ -3,7 +3,7 @@
 The outlined objects have to be found with the options of `config/everything.yaml`. Their bars stand
 in `annotations.json`: for each photograph, the least mean over its objects of the best IoU that any
 of the model's masks reaches. They stand about 0.04 below what the shipped model was measured at, so
-that a worse one is noticed; what it is bad at shows in them, too (the cat's eyes and nose).
+that a worse one is noticed; what it is bad at shows in them, too (single bricks, the cat's eyes).
 
 Runs on another processor differ in the last bits, so that a mask at a threshold may come or go:
 nearly all stored masks have to be there again at IoU 0.9, in both directions.

@@ -25,7 +25,7 @@ def segmenter():
         "nano", engine=EngineOptions(engine="onnxruntime", threads=1)
     ) as segmenter:
         # Of masks that are nearly the same, nobody could tell which one is which in the next frame.
-        options = {**golden_masks.everything_options(), "mask.overlap_threshold": 0.7}
+        options = {**golden_masks.everything_options(), "mask.overlap_threshold": 0.6}
         segmenter.options = segmenter.options.updated(options)
         yield segmenter
 
@@ -72,7 +72,7 @@ def test_ids_stay_with_objects_of_a_moving_photograph(segmenter, frames):
     ]
     pairs, changed = count(found)
     assert pairs > 100
-    assert changed <= 0.08 * pairs, (changed, pairs)
+    assert changed <= 0.06 * pairs, (changed, pairs)
     without = [(place, segmenter.segment(image)) for place, image in frames[:4]]
     pairs, changed = count(without)
     assert changed > 0.5 * pairs  # numbered anew in each frame
