@@ -4,7 +4,7 @@
     python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut coffee cat
 
     aopsam demo --scene teach --fps 2 --repeat 1 --out out/teach
-    python docs/images/contact_sheet.py out/teach docs/images/teach.jpg mug_00 mug_07 mug_17
+    python docs/images/contact_sheet.py out/teach docs/images/teach.jpg mug_00 mug_09 mug_18
 
 Overlays are scaled to one height and set in rows of equal width, in the order given; without names
 all of the run's photographs are taken.
