@@ -1,5 +1,6 @@
 """Several cameras in one process: one engine, used in turn."""
 
+import queue
 import threading
 import time
 
@@ -33,7 +34,7 @@ def test_turns_are_taken_in_the_order_in_which_threads_asked():
         for name in range(5):
             threads.append(threading.Thread(target=take, args=[name]))
             threads[-1].start()
-            while len(turns._waiting) <= name:
+            while turns.waiting <= name:
                 time.sleep(0.001)
         turns.end()  # before the block's own end, which then ends nobody else's turn
         threads[-1].join(TIMEOUT_S)
@@ -62,37 +63,32 @@ def test_no_more_threads_than_the_limit_have_a_turn():
 
 
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
-    turns, done, stopped = FairTurns(), [], threading.Event()
+    turns, at_work, go = FairTurns(), queue.Queue(), threading.Semaphore(0)
 
     def work(item, wait):
-        time.sleep(0.005)
-        done.append(item)
-
-    def flood():
-        while not stopped.is_set():
-            front.put("front")
+        at_work.put(item)
+        go.acquire(timeout=TIMEOUT_S)
 
     front, rear = (
-        NewestWorker(work, lambda: None, done.append, "camera", turns=turns) for _ in CAMERAS
+        NewestWorker(work, lambda: None, at_work.put, "camera", turns=turns) for _ in CAMERAS
     )
-    flooding = threading.Thread(target=flood)
     try:
         for camera in (front, rear):
             camera.start()
-        flooding.start()
+        front.put("front")
+        assert at_work.get(timeout=TIMEOUT_S) == "front"
         for number in range(10):
+            front.put("front")
             rear.put(number)
-            before = len(done)  # what is done until now had its turn first
-            while number not in done:
+            while not turns.waiting:
                 time.sleep(0.001)
-            # One was at work, and one may have waited longer.
-            assert done.index(number) - before <= 2
+            for turn in (number, "front"):  # not the other one, which has something to do, too
+                go.release()
+                assert at_work.get(timeout=TIMEOUT_S) == turn
     finally:
-        stopped.set()
-        flooding.join(TIMEOUT_S)
+        go.release(2)
         front.stop()
         rear.stop()
-    assert done.count("front") > 5
 
 
 def test_an_engine_is_loaded_once_and_closed_by_the_last(tiny_folder):
