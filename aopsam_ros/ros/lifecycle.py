@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-import importlib.util
+import importlib.metadata
 import signal
 import time
 import traceback
@@ -117,11 +117,18 @@ _REFUSALS: Mapping[Any, Refusal] = {
 def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
     if kind == "single":
         return SingleThreadedExecutor()
-    # Jazzy's newer releases have one, too, which does not wait for coroutines: requests would have
-    # no answer. They lack this module.
-    if importlib.util.find_spec("rclpy.subscription_content_filter_options") is None:
-        raise OptionError("executor 'events' needs the rclpy of ROS 2 Kilted or later")
+    if not events_executor_waits(importlib.metadata.version("rclpy")):
+        raise OptionError("executor 'events' needs rclpy 9.1.2 (Kilted), 7.1.11 (Jazzy) or later")
     return importlib.import_module("rclpy.experimental").EventsExecutor()
+
+
+def events_executor_waits(version: str) -> bool:
+    """Tell whether this rclpy's executor of events waits for coroutines.
+
+    There are earlier ones that do not (ros2/rclpy#1473): requests would have no answer.
+    """
+    numbers = tuple(int(number) for number in version.split("."))
+    return numbers >= (9, 1, 2) or (7, 1, 11) <= numbers < (8,)
 
 
 def handle_signals(

@@ -73,7 +73,8 @@ FIXED: Mapping[str, OptionSpec] = {
     "executor": _text(
         "single",
         "what waits for messages: single, or events, rclpy's experimental executor, which needs"
-        " less of the processor, from ROS 2 Kilted on; read when the process starts",
+        " less of the processor, from rclpy 9.1.2 (Kilted) or 7.1.11 (Jazzy) on; read when the"
+        " process starts",
         ("single", "events"),
     ),
 }

@@ -1,16 +1,24 @@
-"""The node on rclpy's executor of events, where it works: from Kilted on."""
+"""The node on rclpy's executor of events, where it works."""
 
-import importlib.util
+import importlib.metadata
 
 import pytest
 from sensor_msgs.msg import Image
 
+from aopsam_ros.ros.lifecycle import events_executor_waits
 from aopsam_ros.srv import Segment
 from support.live import TIMEOUT_S
 from support.messages import image_of
 from support.scenes import boxes_scene
 
-HAS_EVENTS = importlib.util.find_spec("rclpy.subscription_content_filter_options") is not None
+HAS_EVENTS = events_executor_waits(importlib.metadata.version("rclpy"))
+
+
+def test_releases_whose_executor_leaves_coroutines_are_known():
+    """Humble; Jazzy, whose 7.1.11 has the mended one; Kilted, from 9.1.2; Lyrical."""
+    releases = ("3.3.15", "7.1.5", "7.1.10", "7.1.11", "8.0.0", "9.1.1", "9.1.2", "10.0.10")
+    fit = [release for release in releases if events_executor_waits(release)]
+    assert fit == ["7.1.11", "9.1.2", "10.0.10"]
 
 
 @pytest.mark.skipif(not HAS_EVENTS, reason="this rclpy has none")
@@ -36,7 +44,7 @@ def test_a_whole_life_on_events(robot, tiny_folder):
 def test_without_one_the_reason_is_said(robot):
     robot.start_node(executor="events", wait=False)
     assert robot.process.wait(TIMEOUT_S) == 1
-    assert robot.logged("executor 'events' needs the rclpy of ROS 2 Kilted or later")
+    assert robot.logged("executor 'events' needs rclpy 9.1.2 (Kilted), 7.1.11 (Jazzy) or later")
 
 
 def test_an_unknown_one_is_refused(robot):
