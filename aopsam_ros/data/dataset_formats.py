@@ -8,8 +8,6 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from aopsam_ros.data.class_names import VOC_CLASSES, ClassNames, voc_indices
 from aopsam_ros.data.labelled_images import LabelledImage, stack_layers, stacking_order
@@ -82,6 +80,9 @@ class BsdsFolder(_ImageFolder):
 
     def read(self, index: int) -> LabelledImage:
         """See `InstanceDataset`."""
+        from scipy.io import loadmat  # for this data set alone
+        from scipy.io.matlab import MatReadError
+
         file, regions = self.files[index], self._regions(self.path, self.files[index])
         rgb = read_rgb(file)
         try:

@@ -2,8 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from aopsam_ros.masks.selection import LowResMasks, count_pixels
 from aopsam_ros.masks.suppression import count_shared, pack
@@ -47,6 +45,10 @@ def merge_groups(masks: NDArray[np.bool_], threshold: float) -> NDArray[np.int64
     Returns:
         each mask's group, int64 `[n]`, numbered from 0 on.
     """
+    # Take 33 MB: only where masks are merged.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     words, areas, every = pack(masks), count_pixels(masks), np.arange(len(masks))
     both = np.zeros((len(masks), len(masks)), np.int64)
     for row in range(len(masks)):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.masks.overlap import SampleGrid, Shift, iou_table
@@ -155,6 +154,8 @@ class Tracker:
 
 def _match(scores: NDArray[np.floating]) -> dict[int, int]:
     """Pair rows with columns for the largest sum of scores; pairs of score 0 are none."""
+    from scipy.optimize import linear_sum_assignment  # takes 50 MB: only where objects are tracked
+
     rows, columns = linear_sum_assignment(scores, maximize=True)
     pairs = zip(rows.tolist(), columns.tolist(), strict=True)
     return {row: column for row, column in pairs if scores[row, column] > 0}

@@ -98,10 +98,10 @@ def test_sources_and_messages_are_one_package_in_the_repository(root):
     assert done.stdout.split() == [str(root / "aopsam_ros" / "__init__.py"), "0"], done.stderr
 
 
-def test_core_imports_no_ros_and_no_torch():
+def test_core_imports_no_ros_no_torch_and_nothing_large_for_what_is_switched_off():
     code = (
-        "import sys, aopsam_ros.segmentation.segmenter, aopsam_ros.cli\n"
-        "print(sorted({'rclpy', 'torch', 'tensorrt', 'launch'} & set(sys.modules)))"
+        "import sys, aopsam_ros.streaming.stream_segmenter, aopsam_ros.cli\n"
+        "print(sorted({'rclpy', 'torch', 'tensorrt', 'launch', 'scipy'} & set(sys.modules)))"
     )
     done = python(code)
     assert done.stdout.strip() == "[]", done.stderr
