@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "labels": "make a label set from labelled images, for masks with names",
     "tune": "search the options for your own images",
     "calibrate": "fit a model bundle's scores on labelled images",
+    "label-unlabelled": "label more of labelled images by the model itself (needs torch)",
     "train-segmenter": "train a small SAM-shaped model (needs torch)",
     "train-predictor": "train a Prompt Predictor for it or for MobileSAM (needs torch)",
     "distill": "train a small encoder to a model's embeddings, without labels (needs torch)",

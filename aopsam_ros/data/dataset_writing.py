@@ -176,6 +176,7 @@ def to_sa1b(segmentation: Segmentation, name: str) -> dict[str, Any]:
                 "id": mask.id,
                 "predicted_iou": round(mask.predicted_iou, 4),
                 "stability_score": round(mask.stability_score, 4),
+                "score": round(mask.score, 4),
             }
             for mask in segmentation.masks
         ],

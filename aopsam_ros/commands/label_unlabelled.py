@@ -1,0 +1,71 @@
+"""`aopsam label-unlabelled`: labelled images in, the same with the model's surest masks beside."""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from aopsam_ros.commands.arguments import (
+    INSTALL_TRAINING,
+    add_data_arguments,
+    add_engine_arguments,
+    add_settings_argument,
+    engine_options,
+    open_datasets,
+    parse_settings,
+    require,
+)
+from aopsam_ros.errors import AopsamError
+from aopsam_ros.segmentation.segmenter import Segmenter
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.02,
+        metavar="SHARE",
+        help="as the training's; what it holds out is left out here (%(default)s)",
+    )
+    parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
+    add_engine_arguments(parser)
+    add_settings_argument(parser, "options, such as mask.score_threshold")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="data set to make; one found there is continued"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Label; an image that cannot be read does not stop the others.
+
+    Raises:
+        AopsamError: if a data set, the model or an option is wrong.
+    """
+    require(("pycocotools", "torch"), "labels for training need", INSTALL_TRAINING)
+    from aopsam_ros.evaluation.images import spread
+    from aopsam_ros.training.batches import hold_out
+    from aopsam_ros.training.data_engine import SETTINGS, DataEngine
+
+    settings = SETTINGS | parse_settings(arguments.set)
+    training, _ = hold_out([(d, 1.0) for d in open_datasets(arguments)], arguments.held_out)
+    chosen = [(d.dataset, i) for d in training for i in spread(d.indices, arguments.limit)]
+    with Segmenter.from_bundle(arguments.model, engine=engine_options(arguments)) as segmenter:
+        segmenter.options = segmenter.options.updated(settings)
+        engine = DataEngine(segmenter, arguments.out)
+        for dataset, index in tqdm(chosen, unit="image", file=sys.stderr):
+            try:
+                engine.add(dataset, index)
+            except AopsamError as error:
+                place = f"{dataset.name}, image {index}"
+                tqdm.write(f"aopsam: error: {place}: {error}", file=sys.stderr)
+        rows = list(engine.rows())
+    looked_at = Counter(row["source"] for row in rows)
+    with_new = Counter(row["source"] for row in rows if int(row["new"]))
+    for name, count in looked_at.items():
+        masks = sum(int(row["new"]) for row in rows if row["source"] == name)
+        print(f"{name}: {masks} new masks on {with_new[name]} of {count} images")
+    return 0
