@@ -25,7 +25,8 @@ def faulty(tmp_path_factory, tiny_folder):
     from support.live import Robot
 
     with Robot(tmp_path_factory.mktemp("node")) as client:
-        client.start_node(module="support.faulty_node", model=tiny_folder)
+        patience = {"segment__timeout_ms": 60_000}
+        client.start_node(module="support.faulty_node", model=tiny_folder, **patience)
         yield client
 
 
@@ -110,17 +111,17 @@ def test_failures_of_the_engine_are_errors_and_it_goes_on_after(faulty):
     faulty.activate()
     assert faulty.set(fault="Segmenter.segment:MemoryError") == []
 
-    def reported():
-        faulty.send(GOOD)
-        level, text, _ = faulty.next_health()
-        return level == DiagnosticStatus.ERROR and "made up" in text
+    def stays():
+        """A slow camera: with no further image, nothing is known to be right again."""
+        _, before = faulty.reported(DiagnosticStatus.ERROR, "made up", GOOD)
+        level, _, values = faulty.next_health()
+        unchanged = values["frames_failed"] == before["frames_failed"]
+        return unchanged and level == DiagnosticStatus.ERROR
 
-    faulty.wait(reported, "no error in the diagnostics")
-    # A slow camera: with no further image, nothing is known to be right again.
-    assert faulty.fresh_health()[0] == DiagnosticStatus.ERROR
+    faulty.wait(stays, "the error is forgotten")
     assert faulty.set(fault="") == []
     assert len(faulty.answer(GOOD).masks) == 2
-    assert faulty.fresh_health()[0] == DiagnosticStatus.OK
+    faulty.reported(DiagnosticStatus.OK, image=GOOD)
 
 
 def test_an_error_that_cannot_be_reported_does_not_end_the_worker(faulty):
@@ -132,12 +133,7 @@ def test_an_error_that_cannot_be_reported_does_not_end_the_worker(faulty):
     assert faulty.set(fault="Pipeline._fail:MemoryError") == []
     bad = image_of(boxes_scene())
     bad.encoding = "none"
-
-    def reported():
-        faulty.send(bad)
-        return faulty.next_health()[0] == DiagnosticStatus.ERROR
-
-    faulty.wait(reported, "no error in the diagnostics")
+    faulty.reported(DiagnosticStatus.ERROR, image=bad)
     assert faulty.set(fault="") == []
     assert len(faulty.answer(GOOD).masks) == 2
 
@@ -147,12 +143,9 @@ def test_a_failing_view_does_not_keep_masks_back(faulty):
     faulty.activate()
     assert faulty.set(fault="Publishers.publish_views:RuntimeError") == []
     assert len(faulty.answer(GOOD).masks) == 2
-    level, text, values = faulty.fresh_health()
-    assert (values["frames_segmented"], values["frames_failed"]) == ("1", "0")
-    faulty.answer(GOOD)
-    level, text, _ = faulty.next_health()
-    assert level == DiagnosticStatus.WARN
+    text, values = faulty.reported(DiagnosticStatus.WARN, "shown in part only", GOOD)
     assert text == "shown in part only: RuntimeError('made up')"
+    assert int(values["frames_segmented"]) > 0 and values["frames_failed"] == "0"
 
 
 def test_a_request_that_breaks_is_answered(faulty):
@@ -170,25 +163,19 @@ def test_a_request_that_breaks_is_answered(faulty):
 
 
 def test_an_engine_that_hangs_is_reported_and_the_node_can_end(robot, tiny_folder):
-    robot.start_node(module="support.faulty_node", model=tiny_folder)
+    robot.start_node(module="support.faulty_node", model=tiny_folder, hasty=True)
     robot.activate()
+    hangs = DiagnosticStatus.ERROR, "the engine has not answered for"
     assert robot.set(fault="Segmenter.segment:Hang") == []
-    robot.send(GOOD)
-
-    def reported():
-        level, text, _ = robot.next_health()
-        return level == DiagnosticStatus.ERROR and "the engine has not answered for" in text
-
-    robot.wait(reported, "nothing was logged")
+    robot.reported(*hangs, GOOD)
     assert robot.set(fault="") == []  # it may come to its senses
     assert len(robot.answer(GOOD).masks) == 2
-    assert robot.fresh_health()[0] == DiagnosticStatus.OK
+    robot.reported(DiagnosticStatus.OK, image=GOOD)
     assert robot.set(fault="Segmenter.segment:Hang") == []
-    robot.send(GOOD)
-    robot.wait(reported, "nothing was logged")
+    robot.reported(*hangs, GOOD)
     assert not robot.change(DEACTIVATE)
     assert robot.state() == FINALIZED
-    level, text, _ = robot.fresh_health()
+    level, text, _ = robot.next_health()
     assert level == DiagnosticStatus.ERROR
     assert "does not finish" in text
     assert robot.stop_node() == 0

@@ -22,16 +22,6 @@ def kill(process):
     process.wait()
 
 
-def assert_recovery(robot, image):
-    """Diagnostics become OK while images come; without any for 5 s they would warn of that."""
-
-    def recovered():
-        robot.send(image)
-        return robot.fresh_health()[0] == DiagnosticStatus.OK
-
-    robot.wait(recovered, "it stays in error")
-
-
 def test_a_camera_killed_in_the_middle_of_an_image_is_replaced_by_another(robot, tiny_folder):
     robot.start_node(model=tiny_folder)
     robot.activate()
@@ -42,7 +32,7 @@ def test_a_camera_killed_in_the_middle_of_an_image_is_replaced_by_another(robot,
             robot.wait(lambda: len(robot.received["masks"]) > 2, "no masks")
             kill(camera)
         assert len(robot.answer(GOOD).masks) == 2
-    assert_recovery(robot, GOOD)
+    robot.reported(DiagnosticStatus.OK, image=GOOD)
 
 
 def test_a_listener_that_never_reads_is_frozen_or_killed_and_others_get_masks(robot, tiny_folder):
@@ -65,7 +55,7 @@ def answer_beside_a_listener(robot, fate):
         after = footprint(robot.process.pid)
     assert after.resident_mb - before.resident_mb < 20.0
     assert after.threads <= before.threads + 2
-    assert robot.fresh_health()[0] == DiagnosticStatus.OK
+    robot.reported(DiagnosticStatus.OK, image=GOOD)
 
 
 def test_a_node_killed_while_it_works_can_be_started_again(robot_over_udp, tiny_folder):
@@ -104,15 +94,9 @@ def test_memory_that_runs_out_is_reported_and_the_next_image_segmented(robot, ti
     # From now on there is room for the file of some KB, not for the 192 MB that are in it.
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     unlimited = resource.prlimit(pid, resource.RLIMIT_AS, (used + (128 << 20), -1))
-
-    def reported():
-        robot.send(huge)
-        level, text, _ = robot.next_health()
-        return level == DiagnosticStatus.ERROR and text
-
-    text = robot.wait(reported, "nothing was logged")
+    text, _ = robot.reported(DiagnosticStatus.ERROR, image=huge)
     assert "emory" in text or "damaged" in text
     robot.forget()
     assert len(robot.answer(small).masks) == 2
     resource.prlimit(pid, resource.RLIMIT_AS, unlimited)
-    assert_recovery(robot, small)
+    robot.reported(DiagnosticStatus.OK, image=small)

@@ -1,7 +1,8 @@
 """The node, with parts that fail when its parameter `fault` says so.
 
 `fault` is `<place>:<error>` or `<place>:<error>:<times>`, as `Publishers.destroy:MemoryError:1`.
-An error of `Hang` waits instead, until the parameter is another one.
+An error of `Hang` waits instead, until the parameter is another one. Where the parameter `hasty`
+is set, the node loses patience with a hanging engine sooner than it does with a real one.
 """
 
 import builtins
@@ -19,10 +20,6 @@ from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import Segmenter
-
-# Sooner than it takes a real engine, so that tests need not wait.
-diagnostics.STALLED_S = 1.0
-worker.PATIENCE_S = 0.5
 
 PLACES = {
     "Segmenter": (Segmenter, ("from_bundle", "segment", "encode", "close")),
@@ -43,6 +40,8 @@ class FaultyNode(AopsamNode):
     def __init__(self, **options):
         super().__init__(**options)
         self.declare_parameter("fault", "")
+        if self.declare_parameter("hasty", False).value:
+            diagnostics.STALLED_S, worker.PATIENCE_S = 1.0, 0.5
         self.broken = 0
         for owner, (kind, names) in PLACES.items():
             for name in names:

@@ -26,7 +26,7 @@ from aopsam_ros.ros import publishers
 from aopsam_ros.ros.publishers import DEPTH_TOPICS
 from support.messages import stamp_of
 
-TIMEOUT_S = 30.0  # of one step; far beyond what it takes, for a busy machine
+TIMEOUT_S = 60.0  # of one step; far beyond what it takes, for a busy machine
 RETRY_S = 5.0
 TOPICS = {name: kind for name, (kind, _) in publishers.TOPICS.items() if name not in DEPTH_TOPICS}
 # What `ros2 launch` does, which is in a package of its own.
@@ -131,7 +131,7 @@ class Robot:
         # The modules beside the tests, too; one thread, as tests run side by side.
         self._start(arguments, OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join(sys.path))
         if wait:
-            self.client(GetState, "get_state")
+            self._meet()
 
     def launch(self, file, *arguments):
         """Start what a launch file describes; the process is launch's own."""
@@ -192,12 +192,24 @@ class Robot:
     # Services
 
     def client(self, kind, name):
-        """The client of a service of the node, once the service is there."""
-        if name not in self._clients:
+        """The client of a service of the node, once each side knows the other."""
+        is_new = name not in self._clients
+        if is_new:
             self._clients[name] = self.node.create_client(kind, f"/aopsam/{name}")
         client = self._clients[name]
         self.wait(client.service_is_ready, f"service {name} did not appear")
+        if is_new and kind is not GetState:
+            self._meet()
         return client
+
+    def _meet(self):
+        """Wait until the node knows all clients: it learns of them in order, and answers the last.
+
+        The middleware gives an answer up where the node has not heard of the client's side yet.
+        """
+        if "get_state" in self._clients:
+            self.node.destroy_client(self._clients.pop("get_state"))
+        self.state()
 
     def call(self, kind, name, request, retry_s=math.inf):
         """The response of a service that is called every `retry_s` seconds until it answers."""
@@ -213,10 +225,7 @@ class Robot:
         return self.wait(answered, f"service {name} did not answer").result()
 
     def query(self, kind, name, request):
-        """Call a service that changes nothing, and again where its answer is lost.
-
-        The middleware gives an answer up when the node has not heard of the client's side yet.
-        """
+        """Call a service that changes nothing, and again where its answer is lost."""
         return self.call(kind, name, request, RETRY_S)
 
     def state(self):
@@ -298,12 +307,17 @@ class Robot:
         for messages in self.received.values():
             messages.clear()
 
-    def send(self, image):
-        """Publish an image with a stamp of its own; the stamp."""
+    def stamp(self, image):
+        """Give an image a stamp of its own; the stamp."""
         self._stamp += 1
         image.header.stamp.sec, image.header.stamp.nanosec = 1_700_000_000, self._stamp
-        self.images.publish(image)
         return image.header.stamp
+
+    def send(self, image):
+        """Publish an image with a stamp of its own; the stamp."""
+        stamp = self.stamp(image)
+        self.images.publish(image)
+        return stamp
 
     def answer(self, image, topic="masks"):
         """Publish until the answer with the image's own stamp arrives; it."""
@@ -326,24 +340,38 @@ class Robot:
 
         return self.wait(found, f"no {topic} for the image")[0]
 
-    def health(self, after=0):
-        """Level, text and values of the node's newest diagnostics, of `after` at the earliest."""
-        self.wait(lambda: len(self.diagnostics) > after, "no diagnostics")
+    def health(self):
+        """Level, text and values of the node's newest diagnostics."""
+        self.wait(lambda: self.diagnostics, "no diagnostics")
         status = self.diagnostics[-1].status[0]
         return status.level, status.message, {pair.key: pair.value for pair in status.values}
 
-    def next_health(self):
-        """Level, text and values of the next diagnostics to arrive."""
-        return self.health(len(self.diagnostics))
-
-    def fresh_health(self):
-        """Diagnostics that cover everything until now: those after the next to be published.
+    def next_health(self, reports=1):
+        """The same of the next diagnostics to be published, or of so many after.
 
         Older ones may still wait to be received, behind a flood of results.
         """
         now = time.time_ns()
-        self.wait(lambda: sum(then > now for then in self._diagnosed) > 1, "no diagnostics")
+        self.wait(lambda: sum(then > now for then in self._diagnosed) >= reports, "no diagnostics")
         return self.health()
+
+    def fresh_health(self):
+        """Diagnostics that cover what the workers did until now: the next may be half made."""
+        return self.next_health(2)
+
+    def reported(self, level, text="", image=None):
+        """Text and values of the first diagnostics from now on of this level and with this text.
+
+        `image` is sent meanwhile: where none comes for 5 s, the node warns of that instead.
+        """
+
+        def found():
+            if image is not None:
+                self.send(image)
+            current, summary, values = self.next_health()
+            return current == level and text in summary and (summary, values)
+
+        return self.wait(found, f"no diagnostics of level {level} with {text!r}")
 
 
 def _parameters(values):
