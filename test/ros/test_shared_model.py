@@ -1,5 +1,6 @@
 """Several cameras in one process: one engine, used in turn."""
 
+import itertools
 import queue
 import threading
 import time
@@ -16,7 +17,7 @@ from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.shared_engines import FairTurns, SharedEngines
 from aopsam_ros.ros.worker import NewestWorker
 from support.live import TIMEOUT_S
-from support.messages import image_of
+from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
 
 CAMERAS = ("front", "rear")
@@ -111,6 +112,7 @@ def test_an_engine_is_loaded_once_and_closed_by_the_last(tiny_folder):
 def cameras(robot, tiny_folder):
     """Both cameras beside their nodes, active in one process."""
     masks, senders, health = {}, {}, {}
+    stamps = itertools.count(1)
     for name in CAMERAS:
         masks[name] = []
         robot.node.create_subscription(MaskArray, f"/{name}/aopsam/masks", masks[name].append, 50)
@@ -124,7 +126,7 @@ def cameras(robot, tiny_folder):
     # A rule for the whole process, as launch gives it, must not put both into one namespace.
     arguments = ["-r", "__ns:=/elsewhere", "--", "--cameras", "front,rear", "--ros-args"]
     robot.start_node(*arguments, wait=False, model=tiny_folder, autostart=True)
-    robot.masks, robot.senders, robot.health = masks, senders, health
+    robot.masks, robot.senders, robot.health, robot.stamps = masks, senders, health, stamps
 
     def answered():
         send(robot, *CAMERAS)
@@ -136,8 +138,13 @@ def cameras(robot, tiny_folder):
 
 
 def send(robot, *names):
+    """Publish an image of each of these cameras; the nanoseconds of their stamp."""
+    stamp = next(robot.stamps)
     for name in names:
-        robot.senders[name].publish(image_of(boxes_scene(), frame_id=name))
+        image = image_of(boxes_scene(), frame_id=name)
+        image.header.stamp.nanosec = stamp
+        robot.senders[name].publish(image)
+    return stamp
 
 
 def test_each_camera_has_masks_and_diagnostics_of_its_own(cameras):
@@ -162,20 +169,24 @@ def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
         cameras.wait(future.done, "no answer")
         assert future.result().success
 
-    def count(name):
-        cameras.masks[name].clear()
-        send(cameras, *CAMERAS)
-        cameras.spin(1.0)
-        return len(cameras.masks[name])
+    def answer(*names):
+        """Send images of both until one is answered by these nodes; which nodes answered any."""
+        sent = set()
+
+        def answered():
+            sent.add(send(cameras, *CAMERAS))
+            cameras.spin(0.2)
+            found = {name for name in CAMERAS if sent & set(map(stamp_of, cameras.masks[name]))}
+            return found >= set(names) and found
+
+        return cameras.wait(answered, f"no masks of {names}")
 
     change(Transition.TRANSITION_DEACTIVATE)
     change(Transition.TRANSITION_CLEANUP)
-    assert count("rear") == 0
-    assert count("front") == 1
+    assert answer("front") == {"front"}
     change(Transition.TRANSITION_CONFIGURE)
     change(Transition.TRANSITION_ACTIVATE)
-    cameras.spin(1.0)
-    assert count("rear") == 1
+    assert answer(*CAMERAS) == set(CAMERAS)
 
 
 def test_a_camera_that_is_no_name_is_refused(robot):
