@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("role", choices=("camera", "listener"))
     parser.add_argument("--size", type=int, default=0, help="of the camera's image, bytes beside")
     parser.add_argument("--period", type=float, default=0.03, help="of the camera, seconds")
+    parser.add_argument("--asked", action="store_true", help="for each, by a line to read")
     parser.add_argument("--best-effort", action="store_true", help="as a camera may publish")
     options, _ = parser.parse_known_args()
     rclpy.init()
@@ -43,10 +44,12 @@ def main() -> int:
     image.data = array.array("B", bytes(image.data) + bytes(options.size))
     print("ready", flush=True)
     for number in itertools.count():
+        if options.asked and not sys.stdin.readline():
+            break
         image.header.stamp = node.get_clock().now().to_msg()
         image.header.frame_id = str(number)
         publisher.publish(image)
-        time.sleep(options.period)
+        time.sleep(0.0 if options.asked else options.period)
     return 0
 
 

@@ -157,7 +157,8 @@ def bystander(
     environment = {**os.environ, "ROS_DOMAIN_ID": str(robot.domain), **variables}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-m", "reliability.bystander", role, *arguments]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
         try:
             if process.stdout is None or process.stdout.readline() != "ready\n":
                 raise RuntimeError(f"the {role} did not start")
