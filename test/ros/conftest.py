@@ -19,10 +19,14 @@ def context():
     """A ROS context of its own, for nodes in this process."""
     import rclpy
 
+    from support.live import free_domain
+
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=13)
+    domain, claim = free_domain()
+    rclpy.init(context=context, domain_id=domain)
     yield context
     context.try_shutdown()
+    claim.close()
 
 
 @pytest.fixture

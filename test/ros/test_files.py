@@ -146,9 +146,14 @@ def test_the_file_is_up_to_date():
 
 def test_a_live_node_has_these_topics(active):
     names = {name for name, _, _ in generator().published()}
-    own = active.node.get_publisher_names_and_types_by_node("aopsam", "/")
-    found = {topic.replace("/aopsam/", "~/") for topic, _ in own if topic.startswith("/aopsam/")}
-    assert names == found - {"~/transition_event", "~/annotations"}
+
+    def found():
+        own = active.node.get_publisher_names_and_types_by_node("aopsam", "/")
+        return {topic.replace("/aopsam/", "~/") for topic, _ in own if topic.startswith("/aopsam/")}
+
+    # It takes a while until all of a node is known to others.
+    active.wait(lambda: names <= found(), f"not all of {names}")
+    assert names == found() - {"~/transition_event", "~/annotations"}
 
 
 VARIABLE = "FASTRTPS_DEFAULT_PROFILES_FILE"

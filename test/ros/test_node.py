@@ -4,6 +4,7 @@ import array
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from visualization_msgs.msg import Marker
@@ -97,8 +98,9 @@ def test_compressed_images_are_taken_where_that_is_their_transport(active):
     masks = active.answer(good)
     assert masks.header.frame_id == "camera_optical_frame"
     assert (masks.height, masks.width) == (128, 128) and len(masks.masks) == 2
-    active.send(CompressedImage(format="jpeg", data=array.array("B", b"not an image")))
-    active.wait(lambda: active.logged("must be JPEG or PNG"), "no warning")
+    useless = CompressedImage(format="jpeg", data=array.array("B", b"not an image"))
+    active.reported(DiagnosticStatus.ERROR, "must be JPEG or PNG", useless)
+    assert active.logged("must be JPEG or PNG")
     active.forget()
     assert len(active.answer(good).masks) == 2
 
@@ -115,9 +117,13 @@ def test_a_flood_drops_old_images_and_counts_them(active):
 
     active.wait(flooded, "nothing was dropped")
     active.answer(GOOD)
-    values = active.fresh_health()[2]
-    counts = [int(values[f"frames_{name}"]) for name in ("segmented", "dropped", "failed")]
-    assert int(values["frames_received"]) == sum(counts)
+
+    def counted():
+        values = active.next_health()[2]
+        ends = sum(int(values[f"frames_{name}"]) for name in ("segmented", "dropped", "failed"))
+        return ends == int(values["frames_received"]) and values
+
+    values = active.wait(counted, "images are unaccounted for")
     stamps = [stamp_of(message) for message in active.received["masks"]]
     assert stamps == sorted(set(stamps))
     assert float(values["latency_p50_ms"]) > 0
@@ -138,7 +144,8 @@ def test_stamps_follow_simulated_time_even_where_it_stands_still(active):
     masks = active.answer(GOOD)
     assert len(masks.masks) == 2
     assert masks.header.stamp.sec == 1_700_000_000  # the image's own, whatever the clock says
+    latency = lambda: float(active.next_health()[2]["latency_p50_ms"])  # noqa: E731
+    active.wait(lambda: latency() > 0, "no latency")
     active.wait(lambda: len(active.diagnostics) >= reports + 2, "diagnostics wait for the clock")
     assert {report.header.stamp.sec for report in active.diagnostics[reports:]} == {1234}
-    assert float(active.health()[2]["latency_p50_ms"]) > 0
     active.node.destroy_publisher(clock)

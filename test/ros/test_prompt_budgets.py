@@ -36,11 +36,9 @@ def test_a_grid_is_whole_until_somebody_sets_a_limit(on_a_grid):
     assert len(decoded) == 20
     parts, _, _ = np.histogram2d(*decoded.T, bins=2, range=[[0, 128]] * 2)
     assert parts.min() >= 3  # of five in each quarter of the image
-    level, text, values = on_a_grid.fresh_health()
-    assert (level, text) == (
-        DiagnosticStatus.WARN,
-        "budgets left 236 of 256 prompts undecoded",
-    )
+    expected = "budgets left 236 of 256 prompts undecoded"
+    text, values = on_a_grid.reported(DiagnosticStatus.WARN, expected, GOOD)
+    assert text == expected
     assert values["prompts_unused"] == "236"
 
 
@@ -51,10 +49,8 @@ def test_a_spent_budget_still_decodes_a_batch_and_the_message_says_so(on_a_grid)
     prompts = on_a_grid.answer(large, "prompts").prompts
     assert message.status == MaskArray.STATUS_NO_TIME
     assert len(decoded_of(prompts)) == 8
-    assert on_a_grid.fresh_health()[:2] == (
-        DiagnosticStatus.WARN,
-        "the time budget ends before the first of 256 prompts: 8 are decoded all the same",
-    )
+    expected = "the time budget ends before the first of 256 prompts: 8 are decoded all the same"
+    assert on_a_grid.reported(DiagnosticStatus.WARN, expected, large)[0] == expected
 
 
 def test_what_the_grid_does_not_use_is_taken_with_a_reason(on_a_grid):

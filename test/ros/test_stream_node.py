@@ -89,14 +89,15 @@ def test_results_of_several_workers_are_their_own_images_and_in_order(active):
     active.configure_anew(workers=3, threads=1)
     active.answer(IMAGES[0])
     active.forget()
-    sent = {}
-    for number in range(150):  # faster than they are segmented
+    sent, number = {}, 0
+    while number < 150 or len(active.received["masks"]) <= 15:  # faster than they are segmented
         sent[active.send(IMAGES[number % 2]).nanosec] = COUNTS[number % 2]
         active.spin(0.005)
         if number % 15 == 0:  # requests are answered beside them
             request = Segment.Request(image=IMAGES[0], points=[40.0, 40.0], labels=[1])
             response = active.call(Segment, "segment", request)
             assert response.success, response.message
+        number += 1
     active.answer(IMAGES[0])
     answers = [message for message in active.received["masks"] if stamp_of(message) in sent]
     stamps = [stamp_of(masks) for masks in answers]
@@ -110,9 +111,12 @@ def test_several_workers_keep_ids_and_reuse_frames(active):
     active.configure_anew(workers=2, threads=1, tracking__enabled=True, reuse__enabled=True)
     first = active.answer(IMAGES[0])
     active.forget()
-    for _ in range(30):
+
+    def answered():
         active.send(IMAGES[0])
         active.spin(0.01)
-    active.wait(lambda: len(active.received["masks"]) > 5, "no masks")
+        return len(active.received["masks"]) > 15
+
+    active.wait(answered, "no masks")
     expected = sorted(mask.id for mask in first.masks)
     assert all(sorted(ids_from_top(masks)) == expected for masks in active.received["masks"])

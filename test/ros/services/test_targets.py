@@ -8,7 +8,7 @@ from sensor_msgs.msg import RegionOfInterest
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask, Selection, Target
 from aopsam_ros.srv import Follow, Segment, Select
-from support.messages import image_of
+from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height of the scene's boxes
@@ -134,11 +134,10 @@ def test_a_target_is_forgotten_when_the_node_is_deactivated(active):
 def test_edges_and_the_most_salient_masks_come_while_somebody_listens(active):
     active.set(salient__count=1)
     masks = active.answer(STREAMED)
-    edges = active.wait(lambda: active.received["edges"], "no edges came")[-1]
+    edges, salient = (active.with_stamp(t, stamp_of(masks)) for t in ("edges", "salient"))
     assert (edges.header, edges.encoding) == (masks.header, "mono8")
     pixels = np.frombuffer(edges.data, np.uint8).reshape(128, 128)
     assert pixels[30:50, 18:22].any(axis=1).mean() > 0.8  # the green box's left side
     assert not pixels[34:46, 26:54].any()  # and nothing inside it
-    salient = active.wait(lambda: active.received["salient"], "no salient masks came")[-1]
     assert salient.header == masks.header and len(salient.masks) == 1
     assert salient.masks[0] in masks.masks
