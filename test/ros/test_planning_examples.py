@@ -3,6 +3,7 @@
 nav2 and MoveIt are not at hand: the test is in their place, and receives what they would.
 """
 
+import collections
 import json
 import os
 import subprocess
@@ -124,14 +125,19 @@ def recording(tmp_path_factory, tiny_folder):
         depths = robot.node.create_publisher(Image, "/depth", 10)
         with recording_into(folder / "drive.mcap") as bag:
             bag.record(robot.node, {f"/aopsam/{name}": kind for name, kind in topics.items()})
+            for name, kind in topics.items():
+                robot.listen(name, kind)
             robot.wait(lambda: robot.node.count_subscribers("/depth"), "depth is not taken")
             for number, objects in enumerate(SEEN):
 
                 def recorded(number=number, objects=objects):
-                    send(robot, depths, number, objects)
-                    return min(bag.counts[f"/aopsam/{name}"] for name in topics) > number
+                    stamp = send(robot, depths, number, objects)
+                    newest = [message for name in topics for message in robot.received[name][-1:]]
+                    return [message.header.stamp for message in newest] == [stamp] * len(topics)
 
                 robot.wait(recorded, f"frame {number} has no boxes in space")
+            counts = {f"/aopsam/{name}": len(robot.received[name]) for name in topics}
+            robot.wait(lambda: bag.counts >= collections.Counter(counts), "not all is recorded")
         assert not robot.logged("Traceback"), robot.log.read_text()
     return folder / "drive.mcap"
 
@@ -147,6 +153,7 @@ def send(robot, depths, number, objects):
     depths.publish(depth)
     robot.images.publish(image)
     robot.spin(0.2)
+    return image.header.stamp
 
 
 @pytest.fixture(scope="module")
