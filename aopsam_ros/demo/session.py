@@ -27,8 +27,8 @@ NODE = "/aopsam"
 PLANNER = "teach.py"  # of the examples
 
 _START_TIMEOUT_S = 210.0  # to appear and to load a model
-_LESSON_TIMEOUT_S = 60.0  # from the first image to the first mask with the label
-_LAST_RESULTS_TIMEOUT_S = 5.0
+_LESSON_TIMEOUT_S = 120.0  # from the first image to the first mask with the label
+_LAST_RESULTS_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,10 @@ class _Run:
     def _has_all(self, bag: Bag | None) -> bool:
         """Tell whether the newest frame's results are here, and in the bag."""
         # Overlays are published last. Not counted in the bag alone: its masks may come later.
-        recorded = bag is None or bag.counts[f"{NODE}/overlay"] >= len(self.recording.segmented())
+        images = len(self.recording.segmented())
+        recorded = bag is None or (
+            bag.counts["/diagnostics"] > 0 and bag.counts[f"{NODE}/overlay"] >= images
+        )
         return recorded and self.recording.is_complete()
 
     def _spin_until(
