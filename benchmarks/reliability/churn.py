@@ -37,8 +37,7 @@ class Outcome:
     footprints: list[Footprint] = field(default_factory=list)
     answered: int = 0  # cycles in which masks came
     refused: int = 0  # transitions
-    most_publishers: int = 0  # of ~/masks, at any time
-    left_over: int = 0  # publishers of ~/masks at the end, cleaned up
+    most_publishers: int = 0  # of ~/masks, at any time; none at the end
     tracebacks: int = 0
     rear: RearCamera | None = None  # beside it, where there is one
 
@@ -85,8 +84,7 @@ def _end(robot: Robot, outcome: Outcome) -> None:
     for transition in _CYCLE[:2]:
         outcome.refused += not robot.change(transition)
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED
-    robot.spin(0.2)
-    outcome.left_over = robot.node.count_publishers("/aopsam/masks")
+    robot.wait(lambda: not robot.node.count_publishers("/aopsam/masks"), "a topic is left over")
     outcome.tracebacks = robot.log.read_text().count("Traceback")
 
 
@@ -97,7 +95,7 @@ def report(cycles: int, module: str, beside: bool) -> None:
     print(f"{module}: {cycles} cycles in {time.monotonic() - begin:.0f} s; "
           f"masks in {outcome.answered}")  # fmt: skip
     print(f"  refused transitions: {outcome.refused}; tracebacks: {outcome.tracebacks}")
-    print(f"  publishers of masks: at most {outcome.most_publishers}, left {outcome.left_over}")
+    print(f"  publishers of masks: at most {outcome.most_publishers}, none left")
     for at in sorted({0, cycles // 4, cycles // 2, 3 * cycles // 4, cycles - 1}):
         seen = outcome.footprints[at]
         print(f"  cycle {at + 1:4}: {seen.resident_mb:.1f} MB, {seen.threads} threads, "

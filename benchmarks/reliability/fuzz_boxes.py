@@ -37,20 +37,25 @@ def valid_boxes() -> Detection2DArray:
     return Detection2DArray(detections=[detection])
 
 
-def fuzz_boxes(count: int, seed: int = 0) -> Outcome:
-    """Send images with malformed boxes of their stamps to a node of its own, in steps."""
+def fuzz_boxes(count: int, seed: int = 0, least: int = 0) -> Outcome:
+    """Send images with malformed boxes of their stamps to a node of its own, in steps.
+
+    So many as `count`, and until so many as `least` were given up: the newest replaces one that
+    waits.
+    """
     rng, outcome = random.Random(seed), Outcome()
     with robot_with_node(prompt_source="boxes") as robot:
         publisher = robot.node.create_publisher(Detection2DArray, "/boxes", RELIABLE)
         robot.wait(publisher.get_subscription_count, "boxes are not listened to")
-        for number in range(count):
+        while outcome.sent < count or outcome.failed < least:
             _pair(robot, publisher, malformed.boxes(rng))
             outcome.sent += 1
             robot.spin(0.003)
-            if number % EVERY == EVERY - 1:
+            if outcome.sent % EVERY == 0:
                 _answered(robot, publisher)
                 outcome.valid += 1
-        outcome.failed = int(robot.fresh_health()[2]["frames_failed"])
+            if outcome.sent >= count:
+                outcome.failed = int(robot.fresh_health()[2]["frames_failed"])
         outcome.tracebacks = robot.log.read_text().count("Traceback")
     return outcome
 

@@ -104,7 +104,7 @@ class Storm:
         return bool(self._robot.set_atomically(**names).successful)
 
     def run(self, seconds: float) -> Outcome:
-        """Set and listen for so long, and until each configuration was seen."""
+        """Set and listen for so long, and until all was seen that the test is about."""
         robot = self._robot
         timer = robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(self._image))
         setter = robot.node.create_timer(1.0 / RATE_HZ, self._set_what_is_due)
@@ -127,8 +127,9 @@ class Storm:
         return self.outcome
 
     def _seen_enough(self) -> bool:
-        seen = self.outcome.messages
-        return min(seen[name] for name in CONFIGURATIONS) > 2 and self.outcome.compared > 5
+        outcome, seen = self.outcome, self.outcome.messages
+        is_set = outcome.sets > 10 and outcome.refused > 0
+        return is_set and min(seen[name] for name in CONFIGURATIONS) > 2 and outcome.compared > 5
 
     def _set_what_is_due(self) -> None:
         """Set as often as the time gone by asks for: a timer's delays must not lower the rate."""

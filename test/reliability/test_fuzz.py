@@ -49,7 +49,7 @@ def test_every_service_of_the_node_gets_malformed_requests(robot, tiny_folder):
 
 
 def test_a_detector_gone_wild_is_refused_and_valid_boxes_taken():
-    outcome = fuzz_boxes(15)
-    assert outcome.valid == 3
+    outcome = fuzz_boxes(15, least=3)
+    assert outcome.valid >= 3
     assert outcome.failed >= 3
     assert outcome.tracebacks == 0
