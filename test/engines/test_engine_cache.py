@@ -150,7 +150,7 @@ def test_a_lock_makes_others_wait(cache):
     thread = threading.Thread(target=other)
     with cache.locked(KEY, pytest.fail):
         thread.start()
-        assert waited.wait(20)
+        assert waited.wait(120)
         order.append("first")
     thread.join()
     assert order == ["first", "other"]
@@ -161,7 +161,7 @@ def test_the_lock_of_a_process_that_died_is_gone(cache):
     held, release = context.Event(), context.Event()
     process = context.Process(target=hold_the_lock, args=(cache.folder, KEY, held, release))
     process.start()
-    assert held.wait(60)
+    assert held.wait(120)
     waits = []
 
     def on_wait():

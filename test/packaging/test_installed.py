@@ -85,7 +85,7 @@ def test_processes_that_a_command_starts_do_not_run_it_again(path):
     """A spawned process first reads its parent's main file, under this name."""
     file = str(share().parents[1] / path)
     code = f"import runpy; runpy.run_path({file!r}, run_name='__mp_main__')"
-    done = python(code, "--help", timeout=60)
+    done = python(code, "--help", timeout=300)
     assert done.returncode == 0, done.stderr
 
 

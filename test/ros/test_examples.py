@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from support.live import TIMEOUT_S
 from support.messages import image_of
 from support.scenes import boxes_scene
 
@@ -50,7 +51,7 @@ def test_the_planner_sees_every_object(active, planner):
         assert mask.roi.x_offset <= x <= mask.roi.x_offset + mask.roi.width
         assert mask.roi.y_offset <= y <= mask.roi.y_offset + mask.roi.height
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(TIMEOUT_S) == 0
     assert "Traceback" not in log.read_text()
 
 
@@ -58,7 +59,7 @@ def click(active, *words):
     """Run the example to its end; its exit code and what it said."""
     environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
     command = [sys.executable, str(EXAMPLES / "click.py"), *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -92,12 +93,12 @@ def test_a_thing_is_taught_by_a_click_and_then_seen(active, tmp_path):
             active.answer(image_of(boxes_scene()))
             return "mug at" in log.read_text()
 
-        active.wait(was_seen, "the mug was not seen", seconds=90)
+        active.wait(was_seen, "the mug was not seen", seconds=3 * TIMEOUT_S)
         places = re.findall(r"mug at \((\d+), (\d+)\)", log.read_text())
         assert any(abs(int(x) - 40) <= 2 and abs(int(y) - 40) <= 2 for x, y in places)
         assert "Traceback" not in log.read_text()
         process.send_signal(signal.SIGINT)
-        process.wait(20)  # rclpy may turn the signal into an error while it takes a message
+        process.wait(TIMEOUT_S)  # rclpy may turn the signal into an error while it takes a message
     finally:
         process.kill()
         process.wait()

@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(server.content)))
         self.end_headers()
-        server.gate.wait(10)
+        server.gate.wait()
         self.wfile.write(server.content[: server.most])
 
     def log_message(self, *_):

@@ -82,14 +82,14 @@ def hold_the_lock(folder, key, held, release):
     """Take a lock and die with it on a signal."""
     with EngineCache(folder).locked(key, lambda: None):
         held.set()
-        release.wait(20)
+        release.wait(120)
         os._exit(1)
 
 
 def start_on_a_gpu(folder, cache, go, builds):
     """Load a bundle on a signal, and report how many engines were built."""
     gpu = Gpu("10.3.0", cache)
-    go.wait(60)
+    go.wait(120)
     gpu.start_and_stop(load_bundle(folder))
     builds.put(len(gpu.builds))
 

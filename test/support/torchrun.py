@@ -10,5 +10,5 @@ def torchrun(processes, words):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch += [f"--nproc-per-node={processes}", "-m", "aopsam_ros.cli", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    ended = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=900)
     return ended.returncode, ended.stdout + ended.stderr

@@ -138,7 +138,7 @@ def test_processes_at_once_leave_one_whole_file(server, cache):
     while server.requests < 2:
         assert all(process.poll() is None for process in processes)
     server.gate.set()
-    assert [process.wait(60) for process in processes] == [0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0]
     assert (cache / "small.pt").read_bytes() == CONTENT and files_in(cache) == ["small.pt"]
 
 
