@@ -106,13 +106,13 @@ class Storm:
     def run(self, seconds: float) -> Outcome:
         """Set and listen for so long, and until all was seen that the test is about."""
         robot = self._robot
-        timer = robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(self._image))
-        setter = robot.node.create_timer(1.0 / RATE_HZ, self._set_what_is_due)
         self._atomically = robot.client(SetParametersAtomically, "set_parameters_atomically")
         self._one_by_one = robot.client(SetParameters, "set_parameters")
         robot.wait(self._one_by_one.service_is_ready, "no service")
         self._waiting: list[tuple[Any, bool]] = []
         self._began = time.monotonic()
+        timer = robot.node.create_timer(FRAME_PERIOD_S, lambda: robot.send(self._image))
+        setter = robot.node.create_timer(1.0 / RATE_HZ, self._set_what_is_due)
         end = self._began + seconds
         while time.monotonic() < end or not self._seen_enough():
             assert time.monotonic() < end + TIMEOUT_S, self.outcome
