@@ -68,7 +68,7 @@ def test_a_node_killed_while_it_works_can_be_started_again(robot_over_udp, tiny_
             robot.send(GOOD)
         assert robot.stop_node(signal.SIGKILL) == -signal.SIGKILL
         robot.start_node(model=tiny_folder, autostart=True)
-        assert "/dev/shm" not in Path(f"/proc/{robot.process.pid}/maps").read_text()
+        assert "/dev/shm/fast" not in Path(f"/proc/{robot.process.pid}/maps").read_text()
         first = robot.send(GOOD).nanosec
         answered = functools.partial(_answered, robot, first)
         robot.wait(answered, "the new node does not answer", PATIENCE_S)
