@@ -50,8 +50,12 @@ def main() -> None:
     client = node.create_client(Segment, "/aopsam/segment")
     if not client.wait_for_service(timeout_sec=PATIENCE_S):
         raise SystemExit("there is no /aopsam/segment: is the node running?")
-    future = client.call_async(request_for(arguments.x, arguments.y, arguments.file))
-    rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE_S)
+    request = request_for(arguments.x, arguments.y, arguments.file)
+    for _ in range(3):  # an answer is lost where the node does not know this program yet
+        future = client.call_async(request)
+        rclpy.spin_until_future_complete(node, future, timeout_sec=PATIENCE_S)
+        if future.done():
+            break
     response = future.result()
     if response is None or not response.success:
         raise SystemExit(response.message if response else "no answer")
