@@ -123,6 +123,8 @@ def cameras(robot, tiny_folder):
             health[status.name] = {value.key: value.value for value in status.values}
 
     robot.node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
+    # Before the process starts: it then knows the client before it is called.
+    robot.rear = robot.node.create_client(ChangeState, "/rear/aopsam/change_state")
     # A rule for the whole process, as launch gives it, must not put both into one namespace.
     arguments = ["-r", "__ns:=/elsewhere", "--", "--cameras", "front,rear", "--ros-args"]
     robot.start_node(*arguments, wait=False, model=tiny_folder, autostart=True)
@@ -160,12 +162,11 @@ def test_each_camera_has_masks_and_diagnostics_of_its_own(cameras):
 
 
 def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
-    client = cameras.node.create_client(ChangeState, "/rear/aopsam/change_state")
-    assert client.wait_for_service(TIMEOUT_S)
+    cameras.wait(cameras.rear.service_is_ready, "no service")
 
     def change(transition):
         request = ChangeState.Request(transition=Transition(id=transition))
-        future = client.call_async(request)
+        future = cameras.rear.call_async(request)
         cameras.wait(future.done, "no answer")
         assert future.result().success
 

@@ -26,8 +26,8 @@ from aopsam_ros.ros import publishers
 from aopsam_ros.ros.publishers import DEPTH_TOPICS
 from support.messages import stamp_of
 
-TIMEOUT_S = 60.0  # of one step; far beyond what it takes, for a busy machine
-RETRY_S = 5.0
+TIMEOUT_S = 120.0  # of one step; far beyond what it takes, for a busy machine
+RETRY_S = 10.0  # of what may have been lost: it may also be that the machine is slow
 TOPICS = {name: kind for name, (kind, _) in publishers.TOPICS.items() if name not in DEPTH_TOPICS}
 # What `ros2 launch` does, which is in a package of its own.
 RUN_LAUNCH_FILE = """
@@ -131,7 +131,7 @@ class Robot:
         # The modules beside the tests, too; one thread, as tests run side by side.
         self._start(arguments, OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join(sys.path))
         if wait:
-            self._meet()
+            self.meet()
 
     def launch(self, file, *arguments):
         """Start what a launch file describes; the process is launch's own."""
@@ -199,10 +199,10 @@ class Robot:
         client = self._clients[name]
         self.wait(client.service_is_ready, f"service {name} did not appear")
         if is_new and kind is not GetState:
-            self._meet()
+            self.meet()
         return client
 
-    def _meet(self):
+    def meet(self):
         """Wait until the node knows all clients: it learns of them in order, and answers the last.
 
         The middleware gives an answer up where the node has not heard of the client's side yet.
@@ -324,7 +324,7 @@ class Robot:
         attempts = []
 
         def answered():
-            if not attempts or time.monotonic() - attempts[-1][1] > 5.0:
+            if not attempts or time.monotonic() - attempts[-1][1] > RETRY_S:
                 # Just after a subscription an image may be missed: send it again, newly stamped.
                 attempts.append((self.send(image).nanosec, time.monotonic()))
             stamps = {stamp for stamp, _ in attempts}
