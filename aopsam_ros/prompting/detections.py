@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from aopsam_ros.errors import InputError
+from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.grid import spread_order
 from aopsam_ros.prompting.prompts import ALL_PROMPTS, FrameInput, PromptSet, PromptSource
 
 
@@ -24,7 +28,7 @@ class BoxSource(PromptSource):
     def _inside(self, frame: FrameInput) -> Boxes:
         if frame.boxes is None:
             raise InputError(f"the prompt source '{self.name}' needs boxes with every frame")
-        return frame.boxes.inside(frame.geometry)
+        return _spread_equals(frame.boxes.inside(frame.geometry), frame.geometry)
 
 
 class BoxCentreSource(BoxSource):
@@ -38,3 +42,17 @@ class BoxCentreSource(BoxSource):
         """See `PromptSource`."""
         boxes = self._inside(frame)
         return PromptSet(boxes.centres(frame.geometry), boxes.confidence)
+
+
+def _spread_equals(boxes: Boxes, geometry: FrameGeometry) -> Boxes:
+    """Order boxes of equal confidence so that the first, however many, are spread over the image.
+
+    What is to be covered are the boxes themselves: nothing is gained near places that have none.
+    `boxes` are best first, as those returned.
+    """
+    if len(np.unique(boxes.confidence)) == len(boxes):
+        return boxes
+    centres = boxes.centres(geometry) / (geometry.width, geometry.height)
+    spread = spread_order(centres, centres, geometry.height, geometry.width)
+    order = spread[np.argsort(-boxes.confidence[spread], kind="stable")]
+    return Boxes(boxes.corners[order], boxes.confidence[order])

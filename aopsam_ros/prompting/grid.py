@@ -18,6 +18,9 @@ _EDGE = 3.0
 # In a square, many places are equally far from all points, and a plain choice among them leaves
 # rows: distances along one side count a little more.
 _STRETCH = 1.1
+# Each point of the sequence R2 is so much of a side from the one before, around the edge: the
+# inverse of the plastic number and its square, the "golden ratio" of the plane.
+_R2 = 0.7548776662466927, 0.5698402909980532
 
 
 class GridSource(PromptSource):
@@ -34,20 +37,24 @@ class GridSource(PromptSource):
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`; every point has confidence 1."""
         height, width = frame.geometry.height, frame.geometry.width
-        points = grid_points(self.side, height, width)[spread_order(self.side, height, width)]
+        points = grid_points(self.side, height, width)[_grid_order(self.side, height, width)]
         return PromptSet(points, np.ones(len(points), np.float32))
 
 
 class RandomSource(GridSource):
-    """Points anywhere in the image, the same in every one; else as a grid."""
+    """Points in no rows, the same in every image: the sequence R2 of M. Roberts; else as a grid.
+
+    Points drawn independently leave empty discs of ten times their share.
+    """
 
     def __init__(self, count: int) -> None:
         self.name, self.count = f"random{count}", count
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`; every point has confidence 1."""
-        size = frame.geometry.width, frame.geometry.height
-        points = np.random.default_rng(0).random((self.count, 2)) * size
+        width, height = frame.geometry.width, frame.geometry.height
+        steps = _R2[::-1] if width > height else _R2  # the other way long images have wider gaps
+        points = (0.5 + np.outer(np.arange(self.count), steps)) % 1.0 * (width, height)
         return PromptSet(points, np.ones(len(points), np.float32))
 
 
@@ -56,40 +63,57 @@ def grid_points(side: int, height: int, width: int) -> NDArray[np.float64]:
 
     They are x and y in pixels of an image of `height` x `width`, float64 `[side * side, 2]`.
     """
-    centres = (np.arange(side) + 0.5) / side
-    x, y = np.meshgrid(centres * width, centres * height)
+    return _raster((np.arange(side) + 0.5) / side) * (width, height)
+
+
+def _raster(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return x and y of every place of a square raster, row by row."""
+    x, y = np.meshgrid(steps, steps)
     return np.stack((x.ravel(), y.ravel()), axis=1)
 
 
 @functools.lru_cache(maxsize=32)  # a camera has one size, crops a few
-def spread_order(side: int, height: int, width: int) -> NDArray[np.int64]:
-    """Order a grid's points: each next one lies nearest to the place that is farthest from all.
+def _grid_order(side: int, height: int, width: int) -> NDArray[np.int64]:
+    """Order `grid_points`.
 
-    Any first n of them leave no empty disc in the image of more than 3.3 shares, a share being an
-    nth of the image, in images up to 16:9. A regular grid of n points leaves half as much, but no
-    order can do much better than pi: that is what a single missing point among others leaves.
+    Any first n of them leave no empty disc inside the image of more than 3.4 shares, a share being
+    an nth of the image, in images up to 16:9. A regular grid of n points leaves half as much, but
+    no order can do much better than pi: that is what a single missing point among others leaves.
+    """
+    places = _raster(np.arange(2 * side + 1) / (2 * side))
+    order = spread_order(grid_points(side, 1, 1), places, height, width)
+    order.flags.writeable = False
+    return order
+
+
+def spread_order(
+    points: NDArray[np.float64], places: NDArray[np.float64], height: int, width: int
+) -> NDArray[np.int64]:
+    """Order points: each next one lies nearest to the place that is farthest from all before.
+
+    Args:
+        points: x and y in shares of the image's width and height, float64 `[N, 2]`.
+        places: that are to be covered, likewise `[M, 2]`.
+        height: of the image.
+        width: of the image.
 
     Returns:
-        indices of `grid_points`, int64 `[side * side]`.
+        indices of the points, int64 `[N]`.
     """
-    x_size, y_size = (width, height * _STRETCH) if height < width else (width * _STRETCH, height)
-    centres, steps = (np.arange(side) + 0.5) / side, np.arange(2 * side + 1) / (2 * side)
-    to_edge = np.minimum(steps, 1.0 - steps)
+    size = np.array([width, height * _STRETCH] if height < width else [width * _STRETCH, height])
+
+    def squared(ends: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = ((ends - start) * size).T ** 2
+        return np.asarray(x + y)
+
     # Squared distance of each place to the nearest point so far, and to the edge.
-    far = (_EDGE * np.minimum.outer(to_edge * y_size, to_edge * x_size)) ** 2
-    taken = np.zeros((side, side))  # infinite where a point is
-    order = np.empty(side * side, np.int64)
-    x = y = 0.5
-    for place in range(len(order)):
-        near = np.add.outer(((centres - y) * y_size) ** 2, ((centres - x) * x_size) ** 2)
-        order[place] = chosen = (near + taken).argmin()
-        row, column = divmod(int(chosen), side)
-        taken[row, column] = np.inf
-        away = np.add.outer(
-            ((steps - centres[row]) * y_size) ** 2, ((steps - centres[column]) * x_size) ** 2
-        )
-        np.minimum(far, away, out=far)
-        row, column = divmod(int(far.argmax()), len(steps))
-        x, y = steps[column], steps[row]
-    order.flags.writeable = False
+    far = (_EDGE * (np.minimum(places, 1.0 - places) * size).min(axis=1)) ** 2
+    taken = np.zeros(len(points))  # infinite where a point is
+    order = np.empty(len(points), np.int64)
+    place = np.array([0.5, 0.5])
+    for number in range(len(order)):
+        order[number] = chosen = (squared(points, place) + taken).argmin()
+        taken[chosen] = np.inf
+        np.minimum(far, squared(places, points[chosen]), out=far)
+        place = places[far.argmax()]
     return order
