@@ -97,7 +97,8 @@ def _run_module(plan: GraphPlan) -> list[list[NDArray[np.float32]]]:
 def _trace(plan: GraphPlan, path: Path) -> None:
     """Write the graph as the exporter leaves it."""
     first = plan.samples[0]
-    with warnings.catch_warnings():
+    # Without gradients, for which every layer's attention would be kept: 7 of SAM ViT-B's 9 GB.
+    with warnings.catch_warnings(), torch.no_grad():
         # About sizes fixed by tracing and the newer exporter; the comparison below decides.
         warnings.simplefilter("ignore")
         torch.onnx.export(
