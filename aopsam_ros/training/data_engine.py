@@ -25,7 +25,7 @@ SETTINGS: dict[str, object] = {
     "asf.extent_overlap": 0.8,
     "asf.max_prompts": 100,
     "mask.candidates": "best",
-    "mask.score_threshold": 0.5,
+    "mask.score_threshold": 0.55,
     "mask.stability_threshold": 0.5,
     "mask.overlap_threshold": 0.7,
 }
