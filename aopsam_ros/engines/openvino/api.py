@@ -57,6 +57,8 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _TYPES[precision],
             "INFERENCE_NUM_THREADS": self._threads,
+            # Pinned, every process begins with the first core: two nodes would share it.
+            "ENABLE_CPU_PINNING": False,
         }
         return self.core.compile_model(model, CPU, settings)
 
