@@ -66,9 +66,14 @@ def test_options_are_those_of_every_part_with_frames(tiny_folder, tmp_path):
     assert results["settings"]["options"] == ["asf.max_prompts=1"]
 
 
-def test_the_live_node_is_measured_beside_the_pipeline(tiny_folder, tmp_path):
+def test_the_live_node_is_measured_beside_the_pipeline(tiny_folder, tmp_path, monkeypatch):
     pytest.importorskip("rclpy")
-    code, results = run(tiny_folder, tmp_path, "--only", "node")
+    from support.live import free_domain
+
+    domain, claim = free_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    with claim:
+        code, results = run(tiny_folder, tmp_path, "--only", "node")
     assert results["left_out"] == {}
     (row,) = results["models"]["tiny"]["node"]
     assert code == 0

@@ -14,7 +14,7 @@ from support.messages import compressed_image, image_of, stamp_of
 from support.scenes import boxes_scene
 
 GOOD = image_of(boxes_scene())
-PATIENCE_S = 60.0  # three times as long as Fast DDS takes to give up on a participant that died
+PATIENCE_S = 120.0  # six times as long as Fast DDS takes to give up on a participant that died
 
 
 def kill(process):

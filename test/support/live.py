@@ -26,6 +26,7 @@ from aopsam_ros.ros import publishers
 from aopsam_ros.ros.publishers import DEPTH_TOPICS
 from support.messages import stamp_of
 
+FIRST_DOMAIN = 20  # those below are for demos
 TIMEOUT_S = 120.0  # of one step; far beyond what it takes, for a busy machine
 RETRY_S = 10.0  # of what may have been lost: it may also be that the machine is slow
 TOPICS = {name: kind for name, (kind, _) in publishers.TOPICS.items() if name not in DEPTH_TOPICS}
@@ -47,7 +48,7 @@ RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 def free_domain():
     """A ROS domain that no other robot on this machine uses, and the open file that claims it."""
-    domains = list(range(20, 101))
+    domains = list(range(FIRST_DOMAIN, 101))
     random.SystemRandom().shuffle(domains)
     for domain in filter(is_unused, domains):  # demos and benchmarks claim nothing
         path = Path(tempfile.gettempdir()) / f"aopsam_test_domain_{os.getuid()}_{domain}"
