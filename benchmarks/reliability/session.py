@@ -95,7 +95,7 @@ class RearCamera:
         """Configure and activate its node; wait for the first masks."""
         client = self._robot.node.create_client(ChangeState, "/rear/aopsam/change_state")
         self._robot.wait(client.service_is_ready, "no second node")
-        self._robot.meet()
+        self._robot.wait_until_known()
         for step in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
             future = client.call_async(ChangeState.Request(transition=Transition(id=step)))
             self._robot.wait(future.done, "the second node did not answer")

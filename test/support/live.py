@@ -132,7 +132,7 @@ class Robot:
         # The modules beside the tests, too; one thread, as tests run side by side.
         self._start(arguments, OMP_NUM_THREADS="1", PYTHONPATH=os.pathsep.join(sys.path))
         if wait:
-            self.meet()
+            self.wait_until_known()
 
     def launch(self, file, *arguments):
         """Start what a launch file describes; the process is launch's own."""
@@ -200,10 +200,10 @@ class Robot:
         client = self._clients[name]
         self.wait(client.service_is_ready, f"service {name} did not appear")
         if is_new and kind is not GetState:
-            self.meet()
+            self.wait_until_known()
         return client
 
-    def meet(self):
+    def wait_until_known(self):
         """Wait until the node knows all clients: it learns of them in order, and answers the last.
 
         The middleware gives an answer up where the node has not heard of the client's side yet.
