@@ -2,11 +2,11 @@
 
 import functools
 import importlib
-import importlib.metadata
 import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version as version_of
 from typing import Any
 
 import rclpy
@@ -117,7 +117,7 @@ _REFUSALS: Mapping[Any, Refusal] = {
 def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
     if kind == "single":
         return SingleThreadedExecutor()
-    if not events_executor_waits(importlib.metadata.version("rclpy")):
+    if not events_executor_waits(version_of("rclpy")):
         raise OptionError("executor 'events' needs rclpy 9.1.2 (Kilted), 7.1.11 (Jazzy) or later")
     return importlib.import_module("rclpy.experimental").EventsExecutor()
 
