@@ -40,7 +40,7 @@ def write_report(
         frames = [frame for frame in recording.segmented() if frame.photograph == name]
         complete = [frame for frame in frames if frame.prompts is not None]
         if not complete:
-            print(f"no result arrived for {name}", file=sys.stderr)
+            print(f"no result arrived for {name}; for a slow machine: --fps 2", file=sys.stderr)
             continue
         segmentation = segmentation_of(complete[-1], recording.diagnostics)
         stem = Path(name).stem
