@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NO_PROMPTER = "none"
 INSTALL_TRAINING = "`make setup EXTRAS=train` or `pip install .[train]`"
+INSTALL_EVALUATION = "`make setup EXTRAS=evaluate` or `pip install .[evaluate]`"
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.commands.arguments import (
     add_data_arguments,
@@ -14,8 +12,7 @@ from aopsam_ros.commands.arguments import (
     engine_options,
     open_datasets,
 )
-from aopsam_ros.errors import DatasetError
-from aopsam_ros.evaluation.images import choose_images, read_image
+from aopsam_ros.evaluation.images import read_images
 from aopsam_ros.models.bundle_files import change_description
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.score_calibration import as_mapping, calibrate
@@ -35,16 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if a data set or the model is wrong, or there are too few masks.
     """
     bundle = load_bundle(arguments.model)
-    chosen = list(choose_images(open_datasets(arguments), arguments.limit))
-    images = (read_image(*place) for place in tqdm(chosen, unit="image", desc="calibrate"))
-    counting = [image for image in images if image is not None]
-    if not counting:
-        raise DatasetError("no image has an instance of at least 0.1 % of its area")
+    images = list(read_images(open_datasets(arguments), arguments.limit, "calibrate"))
     engine = engine_options(arguments)
     with Segmenter.from_bundle(bundle.folder, "predictor", engine) as segmenter:
-        found = calibrate(segmenter, counting)
+        found = calibrate(segmenter, images)
     change_description(bundle.folder, {"score_weights": as_mapping(found.weights)})
-    print(f"{found.masks} masks of {len(counting)} images; rank correlation with their IoU:")
+    print(f"{found.masks} masks of {len(images)} images; rank correlation with their IoU:")
     print(f"predicted IoU {found.before:.3f}, score {found.after:.3f}")
     for name, weight in as_mapping(found.weights).items():
         print(f"  {name}: {weight:g}")

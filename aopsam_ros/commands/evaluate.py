@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from aopsam_ros.commands.arguments import (
+    INSTALL_EVALUATION,
     add_data_arguments,
     add_model_arguments,
     engine_options,
@@ -27,7 +28,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
     mean_prompted,
     parse_kind,
 )
-from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
+from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_images
 from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.evaluation.tasks import TASKS, evaluate_edges, evaluate_salient
 from aopsam_ros.images.files import write_bytes
@@ -119,15 +120,11 @@ def _evaluate_prompts(arguments: argparse.Namespace) -> None:
     parse_kind(arguments.points)
     rng = np.random.default_rng(arguments.seed)
     by_set: dict[str, list[dict[str, Any]]] = {}
-    chosen = list(choose_images(open_datasets(arguments), arguments.limit))
+    images = read_images(open_datasets(arguments), arguments.limit, "evaluate")
     with Segmenter.from_bundle(arguments.model, "grid1", engine_options(arguments)) as segmenter:
-        for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
-            image = read_image(dataset, index)
-            if image is not None:
-                figures = evaluate_prompts(segmenter, image, arguments.points, rng)
-                by_set.setdefault(dataset.name, []).append(figures)
-    if not by_set:
-        raise DatasetError("no image has an instance of at least 0.1 % of its area")
+        for image in images:
+            figures = evaluate_prompts(segmenter, image, arguments.points, rng)
+            by_set.setdefault(image.dataset.name, []).append(figures)
     by_set["all"] = [figures for some in by_set.values() for figures in some]
     rows = {name: mean_prompted(some) for name, some in by_set.items()}
     clicks = "".join(f" {f'click {i + 1}':>8}" for i in range(len(rows["all"]["after_click"])))
@@ -135,17 +132,14 @@ def _evaluate_prompts(arguments: argparse.Namespace) -> None:
     for name, row in rows.items():
         clicks = "".join(f" {iou:8.3f}" for iou in row["after_click"])
         print(f"{name:20} {row['best']:10.3f} {row['chosen']:10.3f} {row['instances']:10d}{clicks}")
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(rows, indent=1) + "\n"
-        write_bytes(arguments.out / "points.json", text.encode())
+    _write(arguments.out, "points.json", rows)
 
 
 def _evaluate_classes(arguments: argparse.Namespace) -> None:
     from aopsam_ros.evaluation.classes import MEASURES, ClassEvaluation, mean_over_classes
     from aopsam_ros.labels.labeller import Labeller
 
-    require(["pycocotools"], "--classes needs pycocotools", "make setup EXTRAS=evaluate")
+    require(("pycocotools",), "--classes needs pycocotools", INSTALL_EVALUATION)
     engine = engine_options(arguments)
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     folder = None if arguments.classes == GROUND_TRUTH else Path(arguments.classes)
@@ -169,19 +163,13 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
         means = mean_over_classes(by_class)
         print(f"{name:12}" + "".join(f" {means[key]:8.3f}" for key in MEASURES), end="")
         print(f" {evaluation.figures[name].masks:8d}")
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        write_bytes(arguments.out / "classes.json", (json.dumps(rows, indent=1) + "\n").encode())
+    _write(arguments.out, "classes.json", rows)
 
 
 def _evaluate_task(arguments: argparse.Namespace) -> None:
     by_set: dict[str, list[EvaluationImage]] = {}
-    for dataset, index in choose_images(open_datasets(arguments), arguments.limit):
-        image = read_image(dataset, index)
-        if image is not None:
-            by_set.setdefault(dataset.name, []).append(image)
-    if not by_set:
-        raise DatasetError("no image has an instance of at least 0.1 % of its area")
+    for image in read_images(open_datasets(arguments), arguments.limit, "read"):
+        by_set.setdefault(image.dataset.name, []).append(image)
     engine, settings = engine_options(arguments), parse_settings(arguments.set)
     rows: dict[str, dict[str, dict[str, float]]] = {}  # by prompt source and data set
     for source in arguments.prompts.split(","):
@@ -196,16 +184,23 @@ def _evaluate_task(arguments: argparse.Namespace) -> None:
                     own[name] = evaluate_salient(segmenter, shown, max(1, arguments.salient_count))
                 figures = " ".join(f"{key} {value:.3f}" for key, value in own[name].items())
                 print(f"{source:12} {name:20} {figures}")
-    if arguments.out:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(rows, indent=1) + "\n"
-        write_bytes(arguments.out / f"{arguments.task}.json", text.encode())
+    _write(arguments.out, f"{arguments.task}.json", rows)
+
+
+def _write(folder: Path | None, name: str, rows: object) -> None:
+    """Write what was measured, where a folder is wanted."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / name, (json.dumps(rows, indent=1) + "\n").encode())
 
 
 def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
     from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
     from aopsam_ros.evaluation.report import write_report
 
+    if arguments.out or arguments.stream:
+        packages = ("matplotlib", "pycocotools")
+        require(packages, "a report needs matplotlib and pycocotools", INSTALL_EVALUATION)
     sources = arguments.prompts.split(",")
     task = EvaluationTask(
         model=arguments.model,

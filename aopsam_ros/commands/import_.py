@@ -1,7 +1,6 @@
 """`aopsam import`: graphs that others exported to ONNX in, a model bundle out; without PyTorch."""
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     require(("onnx",), "importing needs onnx", "pip install onnx")
     import onnx
 
-    from aopsam_ros.models.bundle_files import check_target, install, write_description
+    from aopsam_ros.models.bundle_files import new_bundle, write_description
     from aopsam_ros.models.composed_predictor import add_prompter
     from aopsam_ros.models.prompt_loop import wrap_decoder
     from aopsam_ros.models.published_graphs import wrap_encoder
@@ -86,15 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         "low_res_mask_size": decoder.side,
     }
     origin = {n: {"file": path.name, "sha256": file_sha256(path)} for n, path in files.items()}
-    check_target(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
-        work = Path(temporary)
+    with new_bundle(out) as work:
         for name, wrapped in ((ENCODER, encoder), (DECODER, decoder)):
             onnx.save(wrapped.model, str(work / f"{name}.onnx"))
         write_description(work, facts, {"mask": mask, "grid": mask}, {"imported": origin})
         _try(work)
-        install(work, out)
     if prompter is not None:
         add_prompter(load_bundle(out), prompter, out)
     print(out)

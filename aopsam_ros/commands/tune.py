@@ -6,12 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from aopsam_ros.commands.arguments import (
+    INSTALL_EVALUATION,
     add_data_arguments,
     add_model_arguments,
     engine_options,
     open_boxes,
     open_datasets,
     parse_settings,
+    require,
 )
 from aopsam_ros.errors import OptionError
 from aopsam_ros.images.files import write_bytes
@@ -19,7 +21,6 @@ from aopsam_ros.options import check
 from aopsam_ros.prompting.sources import AUTO
 from aopsam_ros.tuning.parameter_file import table, to_yaml
 from aopsam_ros.tuning.score import METRICS, Budget
-from aopsam_ros.tuning.study import require_optuna
 from aopsam_ros.tuning.tuner import Task, tune
 
 
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a data set, the model, an option or the budget is wrong.
     """
-    require_optuna()
+    require(("optuna",), "tuning needs optuna", INSTALL_EVALUATION)
     task = _task(arguments)
     task.out.mkdir(parents=True, exist_ok=True)
     tuned = tune(task)

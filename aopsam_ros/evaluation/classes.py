@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.labelled_images import LabelledImage
-from aopsam_ros.evaluation.coco_metrics import compress
+from aopsam_ros.evaluation.coco_metrics import CocoImage, accumulate, compress
 from aopsam_ros.evaluation.images import named_masks
 from aopsam_ros.evaluation.panoptic import count_panoptic, mostly_unlabelled, panoptic_quality
 from aopsam_ros.labels.composing import compose
@@ -34,7 +31,7 @@ class ClassFigures:
     """Adds up images; only classes of the ground truth count, but wrong masks of them do."""
 
     _counts: Counts = field(default_factory=lambda: defaultdict(lambda: defaultdict(float)))
-    _images: list[dict[str, Any]] = field(default_factory=list)  # what COCO's evaluation takes
+    _images: list[CocoImage] = field(default_factory=list)
     masks: int = 0  # with a label
 
     def add(self, segmentation: Segmentation, named: Named) -> None:
@@ -158,45 +155,9 @@ def with_ground_truth_labels(segmentation: Segmentation, named: Named) -> Segmen
     return replace(segmentation, masks=tuple(masks))
 
 
-def _average_precision(images: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _average_precision(images: Sequence[CocoImage]) -> dict[str, float]:
     """Return COCO's AP of masks, IoU 0.50 to 0.95, of each class of the ground truth."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     names = sorted({name for image in images for name, _, _ in image["ground_truth"]})
-    number = {name: place for place, name in enumerate(names, start=1)}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        data = {kind: COCO() for kind in ("ground_truth", "predicted")}
-        for kind, own in data.items():
-            own.dataset = _dataset(images, kind, number)
-            own.createIndex()
-        evaluation = COCOeval(data["ground_truth"], data["predicted"], "segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [thresholds, recalls, classes]
-    return {
-        name: float(np.maximum(precision[:, :, place - 1], 0.0).mean())
-        for name, place in number.items()
-    }
-
-
-def _dataset(
-    images: Sequence[dict[str, Any]], kind: str, number: Mapping[str, int]
-) -> dict[str, Any]:
-    """Return what COCO would read from a file of annotations: the masks of one kind."""
-    from pycocotools import mask as coco
-
-    annotations: list[dict[str, Any]] = []
-    for place, image in enumerate(images, start=1):
-        for name, text, score in image[kind]:
-            segmentation = {"size": image["size"], "counts": text}
-            if name in number:
-                entry = {"segmentation": segmentation, "area": float(coco.area(segmentation))}
-                entry |= {"id": len(annotations) + 1, "image_id": place, "score": score}
-                annotations.append(entry | {"category_id": number[name], "iscrowd": 0})
-    described = [
-        {"id": place, "height": image["size"][0], "width": image["size"][1]}
-        for place, image in enumerate(images, start=1)
-    ]
-    categories = [{"id": place, "name": name} for name, place in number.items()]
-    return {"images": described, "annotations": annotations, "categories": categories}
+    precision = accumulate(images, names)["precision"][:, :, :, 0, -1]  # [IoU, recalls, classes]
+    by_name = zip(names, np.moveaxis(np.maximum(precision, 0.0), 2, 0), strict=True)
+    return {name: float(own.mean()) for name, own in by_name}

@@ -1,4 +1,4 @@
-"""COCO's mask metrics without classes: average recall and precision, by pycocotools."""
+"""COCO's mask metrics by pycocotools: average recall and precision, with classes or without."""
 
 import contextlib
 import importlib.util
@@ -17,15 +17,16 @@ MOST_MASKS = (10, 100, 1000)  # best ones of an image that may count
 SIZES = {"": (0, 1e10), "_small": (0, 32**2), "_medium": (32**2, 96**2), "_large": (96**2, 1e10)}
 RECALLS = tuple(f"ar_{most}{size}" for size in SIZES for most in MOST_MASKS)
 COCO_FIGURES = (*RECALLS, "average_precision")
+CocoMask = tuple[str, str, float]  # class, COCO's compressed run lengths, score
+OBJECT = "object"  # class of all masks, where there are no others
 
 
 class CocoImage(TypedDict):
-    """One image's masks as COCO's compressed run lengths, and the score of each predicted one."""
+    """One image's masks; those of the ground truth have the score 1."""
 
     size: list[int]  # height and width
-    ground_truth: list[str]
-    predicted: list[str]
-    scores: list[float]
+    ground_truth: list[CocoMask]
+    predicted: list[CocoMask]
 
 
 def compress(crop: Crop, height: int, width: int) -> str:
@@ -54,46 +55,63 @@ def coco_figures(images: Sequence[CocoImage]) -> dict[str, float | None]:
     """
     if not images:
         return dict.fromkeys(COCO_FIGURES)
+    found = accumulate(
+        images,
+        [OBJECT],
+        maxDets=list(MOST_MASKS),
+        areaRng=[list(bounds) for bounds in SIZES.values()],
+        areaRngLbl=list(SIZES),
+    )
+    recall = found["recall"][:, 0]  # [thresholds, sizes, most masks]
+    precision = found["precision"][:, :, 0, 0, -1]
+    values = (_mean(recall[:, s, m]) for s in range(len(SIZES)) for m in range(len(MOST_MASKS)))
+    return dict(zip(COCO_FIGURES, (*values, _mean(precision) or 0.0), strict=True))
+
+
+def accumulate(
+    images: Sequence[CocoImage], classes: Sequence[str], **params: object
+) -> dict[str, NDArray[np.float64]]:
+    """Return COCO's `precision` and `recall`, of these classes in their order.
+
+    `params` replace COCO's own parameters of an evaluation. Masks of other classes do not count.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         labelled, found = COCO(), COCO()
-        for data, kind in ((labelled, "ground_truth"), (found, "predicted")):
-            data.dataset = _dataset(images, kind)
+        labelled.dataset = _dataset(images, [image["ground_truth"] for image in images], classes)
+        found.dataset = _dataset(images, [image["predicted"] for image in images], classes)
+        for data in (labelled, found):
             data.createIndex()
         evaluation = COCOeval(labelled, found, "segm")
-        evaluation.params.useCats = 0
-        evaluation.params.maxDets = list(MOST_MASKS)
-        evaluation.params.areaRng = [list(bounds) for bounds in SIZES.values()]
-        evaluation.params.areaRngLbl = list(SIZES)
+        vars(evaluation.params).update(params)
         evaluation.evaluate()
         evaluation.accumulate()
-    recall = evaluation.eval["recall"][:, 0]  # [thresholds, sizes, most masks]
-    precision = evaluation.eval["precision"][:, :, 0, 0, -1]
-    values = (_mean(recall[:, s, m]) for s in range(len(SIZES)) for m in range(len(MOST_MASKS)))
-    return dict(zip(COCO_FIGURES, (*values, _mean(precision) or 0.0), strict=True))
+    result: dict[str, NDArray[np.float64]] = evaluation.eval
+    return result
 
 
-def _dataset(images: Sequence[CocoImage], kind: str) -> dict[str, Any]:
+def _dataset(
+    images: Sequence[CocoImage], masks: Sequence[list[CocoMask]], classes: Sequence[str]
+) -> dict[str, Any]:
     """Return what COCO would read from a file of annotations: the masks of one kind."""
     from pycocotools import mask as coco
 
+    number = {name: place for place, name in enumerate(classes, start=1)}
     annotations: list[dict[str, Any]] = []
-    for number, image in enumerate(images, start=1):
-        texts = image["ground_truth"] if kind == "ground_truth" else image["predicted"]
-        scores = [1.0] * len(texts) if kind == "ground_truth" else image["scores"]
-        for text, score in zip(texts, scores, strict=True):
-            segmentation = {"size": image["size"], "counts": text}
-            area = float(coco.area(segmentation))
-            entry = {"segmentation": segmentation, "area": area, "score": score, "iscrowd": 0}
-            entry |= {"id": len(annotations) + 1, "image_id": number, "category_id": 1}
-            annotations.append(entry)
+    for place, (image, some) in enumerate(zip(images, masks, strict=True), start=1):
+        for name, text, score in some:
+            if name in number:
+                segmentation = {"size": image["size"], "counts": text}
+                entry = {"segmentation": segmentation, "area": float(coco.area(segmentation))}
+                entry |= {"id": len(annotations) + 1, "image_id": place, "score": score}
+                annotations.append(entry | {"category_id": number[name], "iscrowd": 0})
     described = [
-        {"id": number, "height": image["size"][0], "width": image["size"][1]}
-        for number, image in enumerate(images, start=1)
+        {"id": place, "height": image["size"][0], "width": image["size"][1]}
+        for place, image in enumerate(images, start=1)
     ]
-    categories = [{"id": 1, "name": "object"}]
+    categories = [{"id": place, "name": name} for name, place in number.items()]
     return {"images": described, "annotations": annotations, "categories": categories}
 
 

@@ -17,10 +17,9 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
-from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_image
+from aopsam_ros.evaluation.images import NO_IMAGE, EvaluationImage, choose_images, read_image
 from aopsam_ros.evaluation.measurement import Measurement
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
-from aopsam_ros.evaluation.plots import require_packages
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
 from aopsam_ros.evaluation.store import Store, configuration_key
 from aopsam_ros.options import SegmenterOptions
@@ -75,10 +74,8 @@ class Evaluator:
         """Refuse early what would fail late, load the model, and make the folders.
 
         Raises:
-            AopsamError: if a source, a part, an option or the model is wrong, or a package missing.
+            AopsamError: if a source, a part, an option or the model is wrong.
         """
-        if task.out is not None or task.is_stream:
-            require_packages()
         named = [source for source in task.sources if source != AUTO]
         configurations(named, task.parts, SegmenterOptions().updated(task.settings))
         self._task = task
@@ -172,7 +169,7 @@ class Evaluator:
                 before = image
                 bar.update(len(self.measurements))
         if not self.places:
-            raise DatasetError("no image has an instance of at least 0.1 % of its area")
+            raise DatasetError(NO_IMAGE)
 
     def _peak_memory(self, one: Measurement) -> float | None:
         """Measure a configuration in a process of its own, once; MiB."""

@@ -1,5 +1,6 @@
 """The images that are measured on: those with a ground-truth mask that counts."""
 
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,12 +8,15 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
-from aopsam_ros.evaluation.coco_metrics import compress
+from aopsam_ros.errors import DatasetError
+from aopsam_ros.evaluation.coco_metrics import OBJECT, CocoMask, compress
 from aopsam_ros.masks.iou import crop_of
 
 SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
+NO_IMAGE = "no image has an instance of at least 0.1 % of its area"
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class EvaluationImage:
         return f"{self.dataset.name}/{self.labelled.name}/{content:08x}"
 
     @cached_property
-    def run_lengths(self) -> list[str]:
+    def run_lengths(self) -> list[CocoMask]:
         """Its ground truth as COCO's run lengths; needs pycocotools."""
-        return [compress(crop_of(mask), *mask.shape) for mask in self.ground_truth]
+        return [(OBJECT, compress(crop_of(mask), *mask.shape), 1.0) for mask in self.ground_truth]
 
 
 def instance_masks(
@@ -69,6 +73,25 @@ def read_image(dataset: InstanceDataset, index: int) -> EvaluationImage | None:
     labelled = dataset.read(index)
     ground_truth = instance_masks(labelled.layers)
     return EvaluationImage(dataset, index, labelled, ground_truth) if ground_truth else None
+
+
+def read_images(
+    datasets: Sequence[InstanceDataset], limit: int, word: str
+) -> Iterator[EvaluationImage]:
+    """Read the images that count, with a progress bar of this word; see `choose_images`.
+
+    Raises:
+        DatasetError: if there is none.
+    """
+    is_empty = True
+    chosen = list(choose_images(datasets, limit))
+    for place in tqdm(chosen, unit="image", desc=word, file=sys.stderr):
+        image = read_image(*place)
+        if image is not None:
+            is_empty = False
+            yield image
+    if is_empty:
+        raise DatasetError(NO_IMAGE)
 
 
 def spread(indices: Sequence[int], limit: int) -> list[int]:

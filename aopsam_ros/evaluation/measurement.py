@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, CocoImage, compress, expand
+from aopsam_ros.evaluation.coco_metrics import HAS_PYCOCOTOOLS, OBJECT, CocoImage, compress, expand
 from aopsam_ros.evaluation.configurations import Configuration
 from aopsam_ros.evaluation.figures import Figures, mean_figures, measure
 from aopsam_ros.evaluation.images import EvaluationImage
@@ -62,15 +62,17 @@ class Measurement:
         crops = [crop_of(mask) for mask in found.masks]
         lost = None
         if before in self.store.results:
-            texts = self.store.results[before]["coco"]["predicted"]
-            lost = flicker([expand(text, *size) for text in texts], crops, shift, size)
+            masks = self.store.results[before]["coco"]["predicted"]
+            lost = flicker([expand(text, *size) for _, text, _ in masks], crops, shift, size)
         figures = measure(found, image.ground_truth, lost)
         if HAS_PYCOCOTOOLS:
             figures["coco"] = CocoImage(
                 size=list(size),
                 ground_truth=image.run_lengths,
-                predicted=[compress(crop, *size) for crop in crops],
-                scores=figures["scores"],
+                predicted=[
+                    (OBJECT, compress(crop, *size), score)
+                    for crop, score in zip(crops, figures["scores"], strict=True)
+                ],
             )
         self.store.put(image.key, figures)
 

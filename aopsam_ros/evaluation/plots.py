@@ -4,7 +4,6 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from aopsam_ros.errors import EngineError
 from aopsam_ros.evaluation.metrics import ScoreBin
 
 _STYLE = {
@@ -28,22 +27,6 @@ class Point(NamedTuple):
     label: str
     x: float
     y: float
-
-
-def require_packages() -> None:
-    """Say what to install if matplotlib or pycocotools is missing.
-
-    Raises:
-        EngineError: if one of them is.
-    """
-    try:
-        import matplotlib  # noqa: F401
-        import pycocotools  # noqa: F401
-    except ImportError as error:
-        raise EngineError(
-            f"a report needs matplotlib and pycocotools ({error}): `make setup EXTRAS=evaluate` or"
-            " `pip install .[evaluate]`"
-        ) from error
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:

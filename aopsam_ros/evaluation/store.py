@@ -9,7 +9,7 @@ from typing import Any
 
 from aopsam_ros.errors import InputError
 
-FORMAT = 3  # raise it when what is measured changes
+FORMAT = 4  # raise it when what is measured changes
 
 
 def configuration_key(description: Mapping[str, Any]) -> str:

@@ -1,13 +1,15 @@
 """The files of a bundle that is being written: their hashes, and moving them into place."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE, GRAPHS, SPLIT, load_bundle
+from aopsam_ros.bundle.loading import BUNDLE_FILE, GRAPHS, SPLIT, Bundle, load_bundle
 from aopsam_ros.errors import BundleError
 from aopsam_ros.images.files import write_bytes
 
@@ -48,9 +50,19 @@ def write_description(
     ):
         if found := describe_graphs(work, (f"{name}{suffix}" for name in names)):
             description[key] = found
-    description |= {"defaults": dict(defaults), "provenance": provenance}
-    text = yaml.safe_dump(description, sort_keys=False, width=100)
-    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    save_description(work, {**description, "defaults": dict(defaults), "provenance": provenance})
+
+
+def read_description(bundle: Bundle) -> dict[str, Any]:
+    """Return what a bundle's bundle.yaml holds, to be changed."""
+    description: dict[str, Any] = yaml.safe_load((bundle.folder / BUNDLE_FILE).read_bytes())
+    return description
+
+
+def save_description(folder: Path, description: Mapping[str, object]) -> None:
+    """Write bundle.yaml; the file is never half written."""
+    content = yaml.safe_dump(dict(description), sort_keys=False, width=100)
+    write_bytes(folder / BUNDLE_FILE, content.encode())
 
 
 def check_target(folder: Path) -> None:
@@ -68,21 +80,38 @@ def check_target(folder: Path) -> None:
 
 
 def change_description(folder: Path, changes: Mapping[str, object]) -> None:
-    """Set keys of a bundle's bundle.yaml; the file is never half written.
+    """Set keys of a bundle's bundle.yaml.
 
     Raises:
         BundleError: if the bundle cannot be loaded, as it is or with the changes.
     """
-    load_bundle(folder)
-    file = folder / BUNDLE_FILE
+    file = load_bundle(folder).folder / BUNDLE_FILE
     before = file.read_bytes()
-    description: dict[str, Any] = {**yaml.safe_load(before), **changes}
-    write_bytes(file, yaml.safe_dump(description, sort_keys=False, width=100).encode())
+    save_description(folder, {**yaml.safe_load(before), **changes})
     try:
         load_bundle(folder)
     except BundleError:
         write_bytes(file, before)
         raise
+
+
+@contextlib.contextmanager
+def new_bundle(folder: Path, parts_of: Bundle | None = None) -> Iterator[Path]:
+    """Yield a folder for the files of a bundle, which become `folder` once the block has ended.
+
+    It begins with the graphs of `parts_of`, if any. Where the block raises, nothing changes.
+
+    Raises:
+        BundleError: if the folder holds something else than a bundle, or a graph is altered.
+    """
+    check_target(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        work = Path(temporary)
+        for graph in parts_of.all_graphs if parts_of is not None else ():
+            (work / graph.path.name).write_bytes(graph.read())
+        yield work
+        install(work, folder)
 
 
 def install(work: Path, folder: Path) -> None:

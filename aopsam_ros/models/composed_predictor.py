@@ -4,25 +4,28 @@ The host's normalised image is scaled and normalised anew for the prompter, whos
 predictor follow in the same graph. So a model that no predictor was trained for has prompts.
 """
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import yaml
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper, parser
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, PREDICTOR, Bundle, load_bundle
+from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.engines import verification
 from aopsam_ros.engines.base import FP16, FP32, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError
-from aopsam_ros.models.bundle_files import MIXED_SUFFIX, check_target, describe_graphs, install
+from aopsam_ros.models.bundle_files import (
+    MIXED_SUFFIX,
+    describe_graphs,
+    new_bundle,
+    read_description,
+    save_description,
+)
 from aopsam_ros.models.mixed_precision import write_mixed
 
 # Of a prompter's options, what concerns the host's features instead of the prompter's maps.
@@ -80,12 +83,7 @@ def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
             composed, or the folder holds something else than a bundle.
         VerificationError: if the graph in mixed precision is too far from the one in 32 bits.
     """
-    check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        work = Path(temporary)
-        for graph in host.all_graphs:
-            (work / graph.path.name).write_bytes(graph.read())
+    with new_bundle(folder, host) as work:
         for kind in (host.graphs, host.mixed_graphs):
             if PREDICTOR in kind:
                 (work / kind[PREDICTOR].path.name).unlink()
@@ -95,7 +93,6 @@ def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
             write_mixed(full, mixed)
         _describe(host, prompter, work)
         _verify(load_bundle(work))
-        install(work, folder)
 
 
 def compose_predictor(prompter: Bundle, host: Bundle) -> ModelProto:
@@ -241,8 +238,7 @@ def _float(name: str, first: tuple[int, int], host: Bundle, side: int) -> ValueI
 
 def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
     """Write bundle.yaml anew: with the graphs, whose prompts they give, and their options."""
-    text = (host.folder / BUNDLE_FILE).read_text(encoding="utf-8")
-    description: dict[str, Any] = yaml.safe_load(text)
+    description = read_description(host)
     for key, suffix in (("graphs", ".onnx"), ("mixed_graphs", MIXED_SUFFIX)):
         if key in description:
             description[key] |= describe_graphs(work, [f"{PREDICTOR}{suffix}"])
@@ -268,8 +264,7 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
             "licence": prompter.licence,
             **{graph: prompter.graphs[graph].sha256 for graph in (ENCODER, PREDICTOR)},
         }
-    text = yaml.safe_dump(description, sort_keys=False, width=100)
-    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    save_description(work, description)
 
 
 def _verify(bundle: Bundle) -> None:

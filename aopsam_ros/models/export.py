@@ -1,6 +1,5 @@
 """Exporting trained weights as a bundle: ONNX graphs and bundle.yaml."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +15,11 @@ from aopsam_ros.bundle.signatures import ATTENTION, SEMANTIC_MAP
 from aopsam_ros.engines import verification
 from aopsam_ros.geometry import Resize
 from aopsam_ros.models import mobile_sam
-from aopsam_ros.models.bundle_files import (
-    MIXED_SUFFIX,
-    check_target,
-    install,
-    write_description,
-)
+from aopsam_ros.models.bundle_files import MIXED_SUFFIX, new_bundle, write_description
 from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.mixed_precision import write_mixed
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam
+from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam, split_mobile_sam
 from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
@@ -86,8 +80,10 @@ def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: in
     )
 
 
-def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> BundleParts:
-    """Return the parts of a MobileSAM bundle."""
+def sam_parts(
+    model: Sam, predictor: nn.Module | None = None, size_divisibility: int = 0
+) -> BundleParts:
+    """Return the parts of any model with SAM's prompt encoder and mask decoder."""
     return BundleParts(
         encoder=model.image_encoder,
         decoder=PointDecoder(model),
@@ -96,10 +92,15 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
         similarity_channels=mobile_sam.EMBEDDING_CHANNELS,
         mean=mobile_sam.MEAN,
         std=mobile_sam.STD,
-        size_divisibility=mobile_sam.STRIDE,
+        size_divisibility=size_divisibility,
         takes_mask_input=True,
         split=lambda: split_mobile_sam(model),
     )
+
+
+def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> BundleParts:
+    """Return the parts of a MobileSAM bundle, whose encoder takes more than squares."""
+    return sam_parts(model, predictor, mobile_sam.STRIDE)
 
 
 @dataclass(frozen=True)
@@ -126,17 +127,13 @@ def export_bundle(
         BundleError: if a graph differs, or the folder holds something else than a bundle.
         VerificationError: if a graph in mixed precision is too far from the one in float32.
     """
-    check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        work = Path(temporary)
+    with new_bundle(folder) as work:
         plans = _plans(parts)
         exported = {plan.name: export_graph(plan, work) for plan in plans}
         # Engines that take a precision from the graph run the whole decoder.
         in_mixed = [plan for plan in plans if mixed and plan.name not in SPLIT]
         cosines = {plan.name: _write_mixed(plan, work) for plan in in_mixed}
         _write_description(work, parts, exported, facts)
-        install(work, folder)
     return ExportReport({name: graph.difference for name, graph in exported.items()}, cosines)
 
 

@@ -2,26 +2,28 @@
 
 import contextlib
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import onnx
-import yaml
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, Bundle, load_bundle
+from aopsam_ros.bundle.loading import ENCODER, Bundle, load_bundle
 from aopsam_ros.engines import verification
 from aopsam_ros.engines.base import FP32, INT8, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError
-from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
+from aopsam_ros.models.bundle_files import (
+    describe_graphs,
+    new_bundle,
+    read_description,
+    save_description,
+)
 from aopsam_ros.models.stored_weights import load_graph
 
 INT8_SUFFIX = ".int8.onnx"
@@ -61,19 +63,11 @@ def quantize_bundle(
             the folder holds something else than a bundle.
         VerificationError: if the encoder in 8 bits is too far from the one in 32.
     """
-    check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        work = Path(temporary)
-        for graphs in (bundle.graphs, bundle.mixed_graphs, bundle.split_graphs):
-            for graph in graphs.values():
-                (work / graph.path.name).write_bytes(graph.read())
+    with new_bundle(folder, replace(bundle, int8_graphs={})) as work:
         source, target = work / bundle.graphs[ENCODER].path.name, work / f"{ENCODER}{INT8_SUFFIX}"
         write_int8(source, target, images)
         _describe(bundle, work, len(images))
-        comparison = _compare(load_bundle(work), images, threads)
-        install(work, folder)
-    return comparison
+        return _compare(load_bundle(work), images, threads)
 
 
 def write_int8(path: Path, target: Path, images: Sequence[Image]) -> None:
@@ -139,14 +133,12 @@ def _first_layers(model: ModelProto) -> list[NodeProto]:
 
 def _describe(bundle: Bundle, work: Path, photographs: int) -> None:
     """Write bundle.yaml anew: with the graph, and what it was calibrated on."""
-    text = (bundle.folder / BUNDLE_FILE).read_text(encoding="utf-8")
-    description: dict[str, Any] = yaml.safe_load(text)
+    description = read_description(bundle)
     description["int8_graphs"] = describe_graphs(work, [f"{ENCODER}{INT8_SUFFIX}"])
     provenance = description.get("provenance")
     if isinstance(provenance, dict):  # else it is free text, and stays
         provenance[INT8] = {"calibrated_on": f"{photographs} photographs"}
-    text = yaml.safe_dump(description, sort_keys=False, width=100)
-    (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+    save_description(work, description)
 
 
 def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> QuantizationReport:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from aopsam_ros.errors import EngineError, OptionError
+from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.search_space import SearchSpace
@@ -21,21 +21,6 @@ class Tried:
     values: Mapping[str, Value]
     score: Score
     excess: float
-
-
-def require_optuna() -> None:
-    """Say what to install if there is no optuna.
-
-    Raises:
-        EngineError: if there is none.
-    """
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise EngineError(
-            f"tuning needs optuna ({error}): `make setup EXTRAS=evaluate` or"
-            " `pip install .[evaluate]`"
-        ) from error
 
 
 class Study:

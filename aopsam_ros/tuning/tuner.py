@@ -14,7 +14,7 @@ from aopsam_ros.data.datasets import split_by_group
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, OptionError
-from aopsam_ros.evaluation.images import EvaluationImage, read_image, spread
+from aopsam_ros.evaluation.images import NO_IMAGE, EvaluationImage, read_image, spread
 from aopsam_ros.evaluation.metrics import iou_matrix
 from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.images.files import write_bytes
@@ -168,7 +168,7 @@ class _Tuner:
             if len(cached) % every == 1 or every == 1:
                 timed.append((photograph.rgb, boxes))
         if not cached:
-            raise DatasetError("no image has an instance of at least 0.1 % of its area")
+            raise DatasetError(NO_IMAGE)
         return cached, timed[:TIMED], digest.hexdigest()
 
     def _photographs(

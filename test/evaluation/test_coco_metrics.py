@@ -5,7 +5,7 @@ import pytest
 
 coco = pytest.importorskip("pycocotools.mask")
 
-from aopsam_ros.evaluation.coco_metrics import COCO_FIGURES, coco_figures, compress, expand  # noqa: E402
+from aopsam_ros.evaluation.coco_metrics import COCO_FIGURES, OBJECT, coco_figures, compress, expand  # noqa: E402
 from aopsam_ros.evaluation.metrics import crop_of  # noqa: E402
 from support.drawn_masks import rectangle  # noqa: E402
 
@@ -17,8 +17,12 @@ def box(*sides, size=SIZE):
 
 
 def image(labelled, found, scores, size=SIZE):
-    labels, masks = ([compress(crop_of(m), *size) for m in some] for some in (labelled, found))
-    return {"size": list(size), "ground_truth": labels, "predicted": masks, "scores": scores}
+    def of(masks, scores):
+        texts = [compress(crop_of(mask), *size) for mask in masks]
+        return [(OBJECT, text, score) for text, score in zip(texts, scores, strict=True)]
+
+    truth = of(labelled, [1.0] * len(labelled))
+    return {"size": list(size), "ground_truth": truth, "predicted": of(found, scores)}
 
 
 def figures(*images):

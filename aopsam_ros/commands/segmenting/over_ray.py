@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from aopsam_ros.commands.arguments import require
 from aopsam_ros.errors import EngineError
 
 FAILED = 2
@@ -38,10 +39,9 @@ def run_over_ray(work: Work, arguments: argparse.Namespace, parts: int) -> int:
         AopsamError: if a part could not begin, such as for a missing model.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise EngineError(f"--ray needs Ray ({error}): `pip install ray`") from error
+    require(("ray",), "--ray needs Ray", "`pip install ray`")
+    import ray
+
     try:
         _meet(arguments.ray)
         ray.init(arguments.ray, include_dashboard=False if arguments.ray == "local" else None)

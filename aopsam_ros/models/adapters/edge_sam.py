@@ -8,8 +8,8 @@ from pathlib import Path
 
 from aopsam_ros.models.adapters.adapted import Adapted, Thresholds, fill
 from aopsam_ros.models.adapters.authors_code import import_part
-from aopsam_ros.models.adapters.sam import sam_parts
 from aopsam_ros.models.adapters.table import Architecture
+from aopsam_ros.models.export import sam_parts
 from aopsam_ros.models.mobile_sam import IMAGE_SIZE, Sam
 
 THRESHOLDS: Thresholds = (0.88, 0.95)

@@ -9,15 +9,8 @@ from pathlib import Path
 from aopsam_ros.models.adapters.adapted import Adapted, Thresholds, fill
 from aopsam_ros.models.adapters.authors_code import import_part
 from aopsam_ros.models.adapters.table import Architecture
-from aopsam_ros.models.export import BundleParts
-from aopsam_ros.models.mobile_sam import (
-    EMBEDDING_CHANNELS,
-    MEAN,
-    STD,
-    PointDecoder,
-    Sam,
-    split_mobile_sam,
-)
+from aopsam_ros.models.export import sam_parts
+from aopsam_ros.models.mobile_sam import Sam
 from aopsam_ros.models.stored_weights import round_weights
 
 THRESHOLDS: Thresholds = (0.88, 0.95)
@@ -33,19 +26,3 @@ def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> 
     if architecture.variant in ROUNDED:
         round_weights(model.image_encoder)
     return Adapted(sam_parts(model), THRESHOLDS)
-
-
-def sam_parts(model: Sam, size_divisibility: int = 0) -> BundleParts:
-    """Return the parts of any model with SAM's prompt encoder and mask decoder."""
-    return BundleParts(
-        encoder=model.image_encoder,
-        decoder=PointDecoder(model),
-        predictor=None,
-        image_size=model.image_size,
-        similarity_channels=EMBEDDING_CHANNELS,
-        mean=MEAN,
-        std=STD,
-        size_divisibility=size_divisibility,
-        takes_mask_input=True,
-        split=lambda: split_mobile_sam(model),
-    )
