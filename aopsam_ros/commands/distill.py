@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.commands.training.data import (
     add_duration_arguments,
     add_training_arguments,
+    describe_figures,
     prepare_torch,
     weighted_paths,
 )
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     figures = trainer.run(_data(arguments, paths, teacher, options))
-    print(f"{arguments.out / trainer.checkpoint}: {trainer.step} steps{_describe(figures)}")
+    print(f"{arguments.out / trainer.checkpoint}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():
         _export(trainer, options, teacher, arguments.out / BUNDLE)
     return 0
@@ -128,18 +128,6 @@ def _data(
     batches = functools.partial(DistillationBatches, training, cache, bundle, options.batch_size)
     measure = HeldOutFrames(held_out, cache, bundle).measure
     return DistillationData(batches, description, measure)
-
-
-def _describe(figures: Mapping[str, float]) -> str:
-    """Return the last figures for the user."""
-    words = {
-        "loss": "loss {:.4f}",
-        "held_out_loss": "held out {:.4f}",
-        "held_out_cosine": "cosine {:.3f} with the teacher",
-    }
-    return "".join(
-        f", {text.format(figures[name])}" for name, text in words.items() if name in figures
-    )
 
 
 def _export(

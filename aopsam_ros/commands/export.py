@@ -166,26 +166,20 @@ def _load(arguments: argparse.Namespace) -> Source:
     Raises:
         InputError: if the predictor was trained on other embeddings than the model's.
     """
+    from aopsam_ros.models.checkpoints import load_checkpoint
     from aopsam_ros.models.loading import load_predictor
-    from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 
     file, architecture = arguments.predictor, _architecture(arguments)
     if architecture in ARCHITECTURES:
         model = adapted_model(architecture, arguments.checkpoint, arguments.source)
-        if file is None:
-            return model, None, {}
-        predictor, trained = load_predictor(file, model.embedding_channels)
     elif arguments.checkpoint is None:
         model = nano_model(arguments.segmenter)
-        if file is None:
-            return model, None, {}
-        predictor, trained = load_predictor(file, model.embedding_channels)
-    elif file is None:
-        return mobile_sam_model(arguments.checkpoint), None, {}
-    else:
-        predictor, trained = load_predictor(file, EMBEDDING_CHANNELS)
-        size = trained.get("options", {}).get("image_size")
-        model = mobile_sam_model(arguments.checkpoint, size)
+    else:  # at the size that the predictor was trained for
+        options = load_checkpoint(file).get("options", {}) if file else {}
+        model = mobile_sam_model(arguments.checkpoint, options.get("image_size"))
+    if file is None:
+        return model, None, {}
+    predictor, trained = load_predictor(file, model.embedding_channels)
     key = model.encoder_key()
     if trained.get("encoder", key) != key:
         raise InputError(f"{file}: trained for another model than this one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from aopsam_ros.commands.segmenting.over_ray import run_over_ray
 from aopsam_ros.commands.training.data import (
     add_duration_arguments,
     add_training_arguments,
+    describe_figures,
     open_training_data,
     prepare_torch,
     weighted_paths,
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     figures = trainer.run(_data(arguments, paths, model, options))
-    print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{_describe(figures)}")
+    print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():
         _export(trainer, model, arguments.out / BUNDLE)
     return 0
@@ -143,19 +143,6 @@ def _label_part(
     with FrozenEngine(model, arguments.out, arguments.threads) as engine:
         label_all(arguments, paths, engine)
     return 0
-
-
-def _describe(figures: Mapping[str, float]) -> str:
-    """Return the last figures for the user."""
-    words = {
-        "loss": "loss {:.4f}",
-        "held_out_loss": "held out {:.4f}",
-        "held_out_recall": "{:.0%} of held-out masks hit",
-        "held_out_prompts": "{:.1f} prompts an image",
-    }
-    return "".join(
-        f", {text.format(figures[name])}" for name, text in words.items() if name in figures
-    )
 
 
 def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:

@@ -12,9 +12,9 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from aopsam_ros.msg import Mask as MaskMessage
 from aopsam_ros.msg import MaskArray, PromptArray
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.results import Prompt, PromptState, Segmentation
+from aopsam_ros.ros.messages.segmentations import instance_of
 
 
 @dataclass
@@ -122,7 +122,7 @@ def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
     return Segmentation(
         height=frame.masks.height,
         width=frame.masks.width,
-        masks=tuple(map(_mask, frame.masks.masks)),
+        masks=tuple(map(instance_of, frame.masks.masks)),
         prompts=prompts,
         prompts_decoded=sum(
             prompt.state in (PromptState.KEPT, PromptState.REJECTED) for prompt in prompts
@@ -131,22 +131,4 @@ def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
         confidence_map=frame.confidence_map,
         model=diagnostics.get("model", ""),
         prompt_source=diagnostics.get("prompt_source", ""),
-    )
-
-
-def _mask(message: MaskMessage) -> InstanceMask:
-    roi = message.roi
-    return InstanceMask(
-        id=message.id,
-        bbox=(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        area=message.area,
-        predicted_iou=message.predicted_iou,
-        stability_score=message.stability_score,
-        score=message.score,
-        parent=message.parent,
-        level=message.level,
-        prompt=(message.prompt_x, message.prompt_y),
-        prompt_confidence=message.prompt_confidence,
-        label=message.label,
-        counts=np.frombuffer(message.counts, np.uint32),
     )

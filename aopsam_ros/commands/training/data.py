@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,20 @@ def open_training_data(
     count = sum(len(part.indices) for part in training)
     print(f"{count} images to train on, {sum(len(p.indices) for p in held)} held out")
     return training, held
+
+
+def describe_figures(figures: Mapping[str, float]) -> str:
+    """Return the last figures of a training for the user."""
+    words = {
+        "loss": "loss {:.4f}",
+        "held_out_loss": "held out {:.4f}",
+        "held_out_recall": "{:.0%} of held-out masks hit",
+        "held_out_prompts": "{:.1f} prompts an image",
+        "held_out_cosine": "cosine {:.3f} with the teacher",
+    }
+    return "".join(
+        f", {text.format(figures[name])}" for name, text in words.items() if name in figures
+    )
 
 
 def _weighted(word: str) -> tuple[str, float]:

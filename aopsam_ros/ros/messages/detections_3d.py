@@ -84,19 +84,18 @@ def detections_3d(
     return message
 
 
-def _detection(mask: InstanceMask, box: Box3D, header: Header) -> Detection3D:
-    x, y, z = box.center.tolist()
+def box_message(box: Box3D) -> BoundingBox3D:
+    """Return a box's pose and size."""
+    (x, y, z), (width, height, length) = box.center.tolist(), box.size.tolist()
     qx, qy, qz, qw = box.quaternion()
     pose = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
-    width, height, length = box.size.tolist()
-    result = hypothesis(mask)
-    result.pose.pose = pose
-    return Detection3D(
-        header=header,
-        results=[result],
-        bbox=BoundingBox3D(center=pose, size=Vector3(x=width, y=height, z=length)),
-        id=str(mask.id),
-    )
+    return BoundingBox3D(center=pose, size=Vector3(x=width, y=height, z=length))
+
+
+def _detection(mask: InstanceMask, box: Box3D, header: Header) -> Detection3D:
+    bounds, result = box_message(box), hypothesis(mask)
+    result.pose.pose = bounds.center
+    return Detection3D(header=header, results=[result], bbox=bounds, id=str(mask.id))
 
 
 def labelled_points(

@@ -47,6 +47,26 @@ def mask_message(instance: InstanceMask) -> Mask:
     return message
 
 
+def instance_of(message: Mask) -> InstanceMask:
+    """Return the instance that a message describes; its run lengths are not checked."""
+    roi = message.roi
+    return InstanceMask(
+        id=message.id,
+        bbox=(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        area=message.area,
+        predicted_iou=message.predicted_iou,
+        stability_score=message.stability_score,
+        prompt=(message.prompt_x, message.prompt_y),
+        prompt_confidence=message.prompt_confidence,
+        label=message.label,
+        counts=np.array(message.counts, np.uint32),
+        score=message.score,
+        parent=message.parent,
+        level=message.level,
+        label_score=message.label_score,
+    )
+
+
 def _uint32_array(values: NDArray[np.uint32]) -> array.array[int]:
     """Return the numbers as the one type that a uint32[] field takes over without checking each."""
     numbers = array.array("I")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from rclpy.node import Node
 
 from aopsam_ros.errors import AopsamError, InputError
@@ -11,7 +10,7 @@ from aopsam_ros.masks.choosing import choose
 from aopsam_ros.masks.rle import decode, require_inside
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.ros.messages import detections_3d
-from aopsam_ros.ros.messages.segmentations import mask_message
+from aopsam_ros.ros.messages.segmentations import instance_of, mask_message
 from aopsam_ros.ros.messages.targets import criteria_of
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.services.worker_service import NOT_ACTIVE
@@ -50,12 +49,8 @@ class TargetServices:
         response.height, response.width = newest.segmentation.height, newest.segmentation.width
         response.mask = mask_message(mask)
         if box is not None:
-            (x, y, z), (width, height, length) = box.center.tolist(), box.size.tolist()
-            qx, qy, qz, qw = box.quaternion()
-            position, turned = Point(x=x, y=y, z=z), Quaternion(x=qx, y=qy, z=qz, w=qw)
-            response.pose = Pose(position=position, orientation=turned)
-            response.size = Vector3(x=width, y=height, z=length)
-            response.has_box_3d = True
+            bounds = detections_3d.box_message(box)
+            response.pose, response.size, response.has_box_3d = bounds.center, bounds.size, True
         return response
 
     def _on_follow(self, request: Follow.Request, response: Follow.Response) -> Follow.Response:
@@ -95,19 +90,7 @@ def _wanted(newest: SegmentedFrame, request: Follow.Request) -> InstanceMask:
     area = int(np.count_nonzero(decode(given)))
     if not area:
         raise InputError("the mask is empty")
-    roi = given.roi
-    return InstanceMask(
-        id=given.id,
-        bbox=(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        area=area,
-        predicted_iou=given.predicted_iou,
-        stability_score=given.stability_score,
-        prompt=(given.prompt_x, given.prompt_y),
-        prompt_confidence=given.prompt_confidence,
-        label=given.label,
-        counts=np.array(given.counts, np.uint32),
-        score=given.score,
-    )
+    return replace(instance_of(given), area=area)
 
 
 def _box_3d(newest: SegmentedFrame, mask: InstanceMask) -> Box3D | None:
