@@ -65,6 +65,12 @@ class InstanceMask:
     level: int = 0  # 0 for a mask without a parent, else one more than the parent's
     label_score: float = 0.0  # similarity with the label, or the detection's score, 0-1
 
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """The box's left, top, right and bottom; the latter two are beyond it."""
+        x, y, width, height = self.bbox
+        return x, y, x + width, y + height
+
 
 @dataclass(frozen=True)
 class Segmentation:

@@ -55,7 +55,7 @@ def choose(masks: Sequence[InstanceMask], criteria: Criteria) -> InstanceMask:
         left = _some([m for m in left if contains(m, x, y)], f"is at {x:g}, {y:g}")
     if criteria.box is None:
         return max(left, key=lambda mask: mask.score)
-    boxes = np.array([(m.bbox[0], m.bbox[1], *np.add(m.bbox[:2], m.bbox[2:])) for m in left])
+    boxes = np.array([mask.corners for mask in left])
     agreement = paired_iou(boxes, np.array(criteria.box))
     if not agreement.any():
         raise InputError("no mask of the newest image touches the box")

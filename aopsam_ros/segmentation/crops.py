@@ -136,9 +136,9 @@ def _keep(
     found: Sequence[tuple[InstanceMask, Box, int]], image: Box, threshold: float
 ) -> list[int]:
     """Return the indices of the masks that stay, those of the smallest crops first."""
-    whole = [i for i, (mask, crop, _) in enumerate(found) if not _cut(_corners(mask), crop, image)]
+    whole = [i for i, (mask, crop, _) in enumerate(found) if not _cut(mask.corners, crop, image)]
     order = sorted(whole, key=lambda i: (_area(found[i][1]), -found[i][0].score))
-    corners = np.array([_corners(found[i][0]) for i in order], np.int64).reshape(-1, 4)
+    corners = np.array([found[i][0].corners for i in order], np.int64).reshape(-1, 4)
     rank = -np.arange(len(order), dtype=np.float32)
     return [order[i] for i in suppress_corners(corners, rank, threshold).tolist()]
 
@@ -156,11 +156,6 @@ def _judged(part: Segmentation, remaining: set[tuple[float, float]]) -> list[Pro
         replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in dropped else prompt
         for prompt in part.prompts
     ]
-
-
-def _corners(mask: InstanceMask) -> Box:
-    x, y, width, height = mask.bbox
-    return x, y, x + width, y + height
 
 
 def _area(box: Box) -> int:

@@ -59,10 +59,10 @@ def shift_between(before: Thumbnail, after: Thumbnail) -> tuple[float, float]:
     return x, y
 
 
-def thumbnail_of(rgb: NDArray[np.uint8]) -> Thumbnail:
-    """Shrink a frame, uint8 `[H, W, 3]`, to what frames are compared by."""
+def thumbnail_of(rgb: NDArray[np.uint8], side: int = SIDE) -> Thumbnail:
+    """Shrink a frame, uint8 `[H, W, 3]`, to what frames are compared by: `side` pixels at most."""
     height, width = rgb.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
+    scale = min(1.0, side / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.float32)

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.streaming.camera_motion import thumbnail_of
+
 SIDE = 320  # pixels of the longer side that frames are compared at
 MOST_CORNERS, LEAST_CORNERS = 80, 6
 LARGEST_ERROR = 2.0  # pixels from a corner to where it leads back to
@@ -34,7 +36,7 @@ class ObjectMotion:
             two similarity transforms of the map's cell indices (x, y); of no motion where too
             little is seen.
         """
-        grey = _grey(rgb)
+        grey = thumbnail_of(rgb, SIDE).astype(np.uint8)
         before, self._before = self._before, grey
         if before is None or self._inside is None or before.shape != grey.shape:
             return STANDING, STANDING
@@ -62,14 +64,6 @@ def moved_map(
     mode = cv2.BORDER_REPLICATE if fill is None else cv2.BORDER_CONSTANT
     size, value = values.shape[::-1], (fill or 0.0,)
     return np.asarray(cv2.warpAffine(values, motion, size, borderMode=mode, borderValue=value))
-
-
-def _grey(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = rgb.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _motion(

@@ -162,7 +162,7 @@ def _prompts_of(
     for prompt in unused[: max(0, most - segmentation.prompts_decoded)]:
         confidence.setdefault((prompt.x, prompt.y), prompt.confidence)
     points = np.array(list(confidence), np.float64).reshape(-1, 2)
-    boxes = [(x, y, x + w, y + h) for x, y, w, h in (mask.bbox for mask in masks.values())]
+    boxes = [mask.corners for mask in masks.values()]
     return (
         points,
         np.array(list(confidence.values()), np.float32),

@@ -125,17 +125,12 @@ def _samples(
             mask.predicted_iou,
             mask.stability_score,
             mask.prompt_confidence,
-            float(paired_iou(np.array(_corners(mask.bbox)), np.array(boxes[mask.prompt]))),
+            float(paired_iou(np.array(mask.corners), np.array(boxes[mask.prompt]))),
         )
         for mask in found.masks
     ]
     values = np.array(rows, np.float64).reshape(-1, 4)[counts]
     return values, iou.max(axis=1)[counts], np.full(len(values), 1.0 / max(1, len(values)))
-
-
-def _corners(bbox: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    x, y, width, height = bbox
-    return x, y, x + width, y + height
 
 
 def _rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:

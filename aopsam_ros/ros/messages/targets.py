@@ -1,5 +1,6 @@
 """What is chosen and followed, from and to messages."""
 
+from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import Header
 
 from aopsam_ros.errors import InputError
@@ -18,14 +19,22 @@ def criteria_of(selection: Selection) -> Criteria:
     numbers = [float(number) for number in selection.point]
     if len(numbers) not in (0, 2):
         raise InputError(f"a point is x and y, not {len(numbers)} numbers")
-    roi, box = selection.box, None
-    if roi.width or roi.height:
-        if not (roi.width and roi.height):
-            raise InputError(f"the box of {roi.width}x{roi.height} pixels is empty")
-        left, top = float(roi.x_offset), float(roi.y_offset)
-        box = (left, top, left + roi.width, top + roi.height)
     point = (numbers[0], numbers[1]) if numbers else None
-    return Criteria(point, box, selection.label, selection.id)
+    return Criteria(point, corners_of(selection.box), selection.label, selection.id)
+
+
+def corners_of(roi: RegionOfInterest) -> tuple[float, float, float, float] | None:
+    """Return a box's left, top, right and bottom; None where none is given.
+
+    Raises:
+        InputError: if it is empty.
+    """
+    if not (roi.width or roi.height):
+        return None
+    if not (roi.width and roi.height):
+        raise InputError(f"the box of {roi.width}x{roi.height} pixels is empty")
+    left, top = float(roi.x_offset), float(roi.y_offset)
+    return left, top, left + roi.width, top + roi.height
 
 
 def target_message(target: TargetInFrame, header: Header, height: int, width: int) -> Target:

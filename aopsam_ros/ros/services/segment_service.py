@@ -13,6 +13,7 @@ from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
+from aopsam_ros.ros.messages.targets import corners_of
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.services.sessions import Session, Sessions
 from aopsam_ros.ros.services.worker_service import WorkerService
@@ -86,13 +87,7 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
         labels = np.full(len(points), Segment.Request.OBJECT, np.uint8)
     if len(labels) != len(points):
         raise InputError(f"{len(labels)} labels do not fit {len(points)} points: give one a point")
-    roi, box = request.box, None
-    if roi.width or roi.height:
-        if not (roi.width and roi.height):
-            raise InputError(f"the box of {roi.width}x{roi.height} pixels is empty")
-        left, top = float(roi.x_offset), float(roi.y_offset)
-        box = (left, top, left + roi.width, top + roi.height)
-    return UserPrompt(points, labels, box)
+    return UserPrompt(points, labels, corners_of(request.box))
 
 
 def answer(
