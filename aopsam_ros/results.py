@@ -1,8 +1,8 @@
 """What a segmented frame consists of: the types that every other part exchanges."""
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -93,6 +93,13 @@ class Segmentation:
     # how much of an edge each pixel is, float32 `[height, width]` in 0-1; None: nobody asked for it
     edge_map: NDArray[np.float32] | None = None
     status: Status = Status.COMPLETE  # whether a time budget left prompts undecoded
+
+    def prompts_without(self, lost: Collection[tuple[float, float]]) -> tuple[Prompt, ...]:
+        """Return the prompts after all masks of some (x, y) were dropped: those are rejected."""
+        return tuple(
+            replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in lost else prompt
+            for prompt in self.prompts
+        )
 
     def to_supervision(self) -> "supervision.Detections":
         """Return the masks as `Detections` of the library supervision, which has to be installed.

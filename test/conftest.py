@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -106,15 +107,27 @@ def robot(tmp_path):
 
 
 @pytest.fixture
-def refused(capfd):
-    """Run `aopsam` with words that it must refuse; its one line of why."""
+def aopsam(capfd):
+    """Run `aopsam` in this process; its exit code, and what it said on stdout and stderr."""
     from aopsam_ros.cli import main
 
     def run(*words):
-        assert main([str(word) for word in words]) == 2
-        said = capfd.readouterr().err
-        assert "Traceback" not in said
-        line = said.splitlines()[-1]
+        code = main([str(word) for word in words])
+        streams = capfd.readouterr()
+        assert "Traceback" not in streams.err
+        return SimpleNamespace(code=code, out=streams.out, err=streams.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(aopsam):
+    """Run `aopsam` with words that it must refuse; its one line of why."""
+
+    def run(*words):
+        result = aopsam(*words)
+        assert result.code == 2
+        line = result.err.splitlines()[-1]
         assert line.startswith("aopsam: error: ")
         return line
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aopsam_ros.masks.hierarchy import find_hierarchy
 from aopsam_ros.masks.overlap import SampleGrid
 from aopsam_ros.masks.suppression import suppress_corners
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation, Status
+from aopsam_ros.results import InstanceMask, Prompt, Segmentation, Status
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom (exclusive), source pixels
 
@@ -84,7 +84,8 @@ def segment_crops(
     masks = _with_parents(sorted((mask for mask, _, _ in kept), key=lambda m: -m.area), rgb.shape)
     prompts: list[Prompt] = []
     for number, part in enumerate(parts):
-        prompts += _judged(part, {mask.prompt for mask, _, crop in kept if crop == number})
+        remaining = {mask.prompt for mask, _, crop in kept if crop == number}
+        prompts += part.prompts_without({mask.prompt for mask in part.masks} - remaining)
     return replace(
         parts[0],
         height=height,
@@ -147,15 +148,6 @@ def _cut(box: Box, crop: Box, image: Box) -> bool:
     """Return whether a box comes near an edge of its crop that is no edge of the image."""
     sides = zip(box, crop, image, strict=True)
     return any(abs(b - c) <= EDGE and abs(b - i) > EDGE for b, c, i in sides)
-
-
-def _judged(part: Segmentation, remaining: set[tuple[float, float]]) -> list[Prompt]:
-    """Return a crop's prompts; one whose masks were all dropped in the end is rejected."""
-    dropped = {mask.prompt for mask in part.masks} - remaining
-    return [
-        replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in dropped else prompt
-        for prompt in part.prompts
-    ]
 
 
 def _area(box: Box) -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.options import MaskOptions, SegmenterOptions
-from aopsam_ros.results import InstanceMask, PromptState, Segmentation
+from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.streaming.camera_motion import CameraMotion
 from aopsam_ros.streaming.flicker import PARTNER_IOU, moved
 
@@ -85,8 +85,5 @@ def _without(segmentation: Segmentation, kept: tuple[InstanceMask, ...]) -> Segm
     return replace(
         segmentation,
         masks=tuple(relinked(mask) for mask in kept),
-        prompts=tuple(
-            replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in lost else prompt
-            for prompt in segmentation.prompts
-        ),
+        prompts=segmentation.prompts_without(lost),
     )

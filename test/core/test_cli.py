@@ -23,20 +23,6 @@ def scene(tmp_path):
     return SimpleNamespace(path=tmp_path / "scene.png", objects=objects, rgb=rgb)
 
 
-@pytest.fixture
-def segment(tiny_folder, tmp_path, capfd):
-    """Run `aopsam segment` with the tiny bundle; return exit code, output folder and streams."""
-
-    def run(*words):
-        out = tmp_path / "out"
-        code = main(["segment", *map(str, words), "--model", str(tiny_folder), "--out", str(out)])
-        streams = capfd.readouterr()
-        assert "Traceback" not in streams.err
-        return SimpleNamespace(code=code, out=out, stdout=streams.out, err=streams.err)
-
-    return run
-
-
 def written(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -6,21 +6,13 @@ import subprocess
 import sys
 import time
 
-import cv2
 import pytest
 
 from aopsam_ros.images.files import write_rgb
-from support.scenes import coloured_scene
+from support.scenes import coloured_scene, write_video
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("ray")
-
-
-def write_video(path, height):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (120, height))
-    for _ in range(3):
-        writer.write(cv2.cvtColor(coloured_scene(height)[0], cv2.COLOR_RGB2BGR))
-    writer.release()
 
 
 def results(folder):
@@ -41,8 +33,8 @@ def the_only_part(command):
 
 
 def test_a_killed_workers_part_is_done_again_and_results_are_those_of_one(tiny_folder, tmp_path):
-    write_video(tmp_path / "monday.avi", 90)
-    write_video(tmp_path / "tuesday.avi", 100)
+    write_video(tmp_path / "monday.avi", [coloured_scene(90)[0]] * 3)
+    write_video(tmp_path / "tuesday.avi", [coloured_scene(100)[0]] * 3)
     write_rgb(tmp_path / "photo.png", coloured_scene()[0])
     words = [sys.executable, "-m", "aopsam_ros.cli", "segment", "--no-overlay"]
     words += ["monday.avi", "tuesday.avi", "photo.png", "--model", str(tiny_folder), "--out"]

@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from aopsam_ros.cli import main
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.masks import decode_full
-from support.scenes import boxes_scene, coloured_scene, iou
+from support.scenes import boxes_scene, coloured_scene, iou, write_video
 from support.written_bags import image_message, write_bag
 
 pytest.importorskip("rosbags")
@@ -26,27 +25,8 @@ def moving(number):
 
 
 @pytest.fixture
-def segment(tiny_folder, tmp_path, capfd):
-    """Run `aopsam segment` with the tiny bundle; return exit code, output folder and streams."""
-
-    def run(*words):
-        out = tmp_path / "out"
-        code = main(["segment", *map(str, words), "--model", str(tiny_folder), "--out", str(out)])
-        streams = capfd.readouterr()
-        assert "Traceback" not in streams.err
-        return SimpleNamespace(code=code, out=out, stdout=streams.out, err=streams.err)
-
-    return run
-
-
-@pytest.fixture
 def video(tmp_path):
-    path = tmp_path / "drive.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 20, (128, 128))
-    for number in range(FRAMES):
-        writer.write(cv2.cvtColor(moving(number), cv2.COLOR_RGB2BGR))
-    writer.release()
-    return path
+    return write_video(tmp_path / "drive.avi", [*map(moving, range(FRAMES))], rate=20)
 
 
 @pytest.fixture

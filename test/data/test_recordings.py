@@ -2,14 +2,13 @@
 
 import sys
 
-import cv2
 import numpy as np
 import pytest
 
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, EngineError
 from aopsam_ros.images.files import write_rgb
-from support.scenes import draw_ellipses
+from support.scenes import draw_ellipses, write_video
 from support.written_bags import IMAGE, image_message, text_message, write_bag
 
 pytest.importorskip("rosbags")
@@ -22,16 +21,6 @@ def shades(count, height=48, width=64):
 
 def level(rgb):
     return round((float(rgb.mean()) - 20) / 8)
-
-
-def write_video(path, images):
-    height, width = images[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (width, height))
-    assert writer.isOpened()
-    for rgb in images:
-        writer.write(rgb[:, :, ::-1])
-    writer.release()
-    return path
 
 
 def read_all(source):

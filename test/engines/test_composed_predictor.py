@@ -11,7 +11,6 @@ import yaml
 onnx = pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
-from aopsam_ros.cli import main  # noqa: E402
 from aopsam_ros.engines.base import EngineOptions  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine  # noqa: E402
@@ -148,17 +147,6 @@ def test_every_engine_runs_it(request, bare, tmp_path, engine):
     maps = [each.predict(IMAGE, each.encode(IMAGE)).confidence_map for each in (wanted, found)]
     assert maps[0].shape == (128, 128) and maps[0].std() > 0
     np.testing.assert_allclose(*maps, atol=1e-3)
-
-
-@pytest.fixture
-def aopsam(capfd, monkeypatch):
-    def run(*words):
-        code = main([*map(str, words)])
-        streams = capfd.readouterr()
-        assert "Traceback" not in streams.err
-        return SimpleNamespace(code=code, out=streams.out, err=streams.err)
-
-    return run
 
 
 def test_add_prompter_changes_a_bundle_where_it_lies(aopsam, bare, caplog):

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
-from aopsam_ros.cli import main  # noqa: E402
 from aopsam_ros.images.files import write_rgb  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
 from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
@@ -44,20 +42,13 @@ def image():
 
 
 @pytest.fixture
-def aopsam(monkeypatch, tmp_path, capfd):
+def aopsam(aopsam, monkeypatch, tmp_path):
     """Run the command in a folder and with a cache of the test's own, for small images."""
     monkeypatch.setattr("aopsam_ros.models.loading.MobileSam", lambda _: MobileSam(64))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        code = main([*map(str, words)])
-        streams = capfd.readouterr()
-        assert "Traceback" not in streams.err
-        return SimpleNamespace(code=code, out=streams.out, err=streams.err)
-
-    return run
+    return aopsam
 
 
 def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypatch, image, caplog):

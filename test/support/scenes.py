@@ -25,6 +25,17 @@ def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return np.count_nonzero(first & second) / union if union else 0.0
 
 
+def write_video(path, images, rate=10):
+    """Write a video of uint8 images `[height, width, 3]`, RGB; return its path."""
+    height, width = images[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), rate, (width, height))
+    assert writer.isOpened()
+    for rgb in images:
+        writer.write(np.ascontiguousarray(rgb[:, :, ::-1]))
+    writer.release()
+    return path
+
+
 def boxes_scene(boxes=((20, 30, 40, 20), (70, 60, 30, 50)), size=(128, 128)):
     """Draw up to three boxes (x, y, width, height) on black, each with a dot in its middle."""
     rgb = np.zeros((*size, 3), np.uint8)

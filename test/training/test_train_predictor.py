@@ -9,7 +9,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.random_weights import random_state
-from support.scenes import draw_ellipses, write_label_maps
+from support.scenes import draw_ellipses, write_label_maps, write_video
 from support.written_bags import image_message, write_bag
 
 torch = pytest.importorskip("torch")
@@ -169,12 +168,9 @@ def write_sources(folder):
     (folder / "images").mkdir(parents=True)
     for index in range(2):
         write_rgb(folder / "images" / f"{index}.png", draw_ellipses(index)[0])
-    video = folder / "drive.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 96))
-    for index in range(4):
-        writer.write(draw_ellipses(index)[0][:, :, ::-1])
-    writer.release()
-    images = [image_message(draw_ellipses(index)[0], "rgb8") for index in range(4)]
+    drawn = [draw_ellipses(index)[0] for index in range(4)]
+    video = write_video(folder / "drive.avi", drawn)
+    images = [image_message(rgb, "rgb8") for rgb in drawn]
     bag = write_bag(folder / "recording", {"/camera": images, "/rear": images})
     return [folder / "images", video, bag]
 

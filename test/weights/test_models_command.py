@@ -2,20 +2,17 @@
 
 import pytest
 
-from aopsam_ros.cli import main
 from aopsam_ros.weights.known import KNOWN
 from support.file_server import CONTENT
 
 
 @pytest.fixture
-def models(weights, capfd, monkeypatch):
+def models(weights, aopsam, monkeypatch):
     monkeypatch.setattr("aopsam_ros.commands.models.available", lambda: [])  # bundles: test/bundle
 
     def run(*words):
-        code = main(["models", *map(str, words)])
-        streams = capfd.readouterr()
-        assert "Traceback" not in streams.err
-        return code, streams.out, streams.err
+        result = aopsam("models", *words)
+        return result.code, result.out, result.err
 
     return run
 
