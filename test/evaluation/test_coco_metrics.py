@@ -21,8 +21,8 @@ def image(labelled, found, scores, size=SIZE):
         texts = [compress(crop_of(mask), *size) for mask in masks]
         return [(OBJECT, text, score) for text, score in zip(texts, scores, strict=True)]
 
-    truth = of(labelled, [1.0] * len(labelled))
-    return {"size": list(size), "ground_truth": truth, "predicted": of(found, scores)}
+    labels = of(labelled, [1.0] * len(labelled))
+    return {"size": list(size), "ground_truth": labels, "predicted": of(found, scores)}
 
 
 def figures(*images):
