@@ -123,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         model = replace(model, parts=with_attention(model.parts, *arguments.attention))
     report = model.export(out, predictor, facts, arguments.mixed)
     exported = load_bundle(out)
+    del model, predictor  # a large one's gigabytes: the graphs are loaded next
     if prompter is not None:
         add_prompter(exported, prompter, out)
     for name, difference in report.differences.items():
