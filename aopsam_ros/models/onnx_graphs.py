@@ -76,8 +76,8 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     halve_weights(model)
     _save(model, path)
     del model
+    onnx.checker.check_model(str(path), full_check=True)  # first: a run's memory may linger
     outputs = run_graph(path, plan.samples)
-    onnx.checker.check_model(str(path), full_check=True)
     shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
     return ExportedGraph(path, shapes, _largest_difference(path.name, outputs, expected))
 
