@@ -8,7 +8,8 @@ import numpy as np
 from aopsam_ros.bundle.loading import DECODER, ENCODER, load_bundle
 from aopsam_ros.commands.arguments import add_prompter_argument, load_prompter, require
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.weights.fetching import file_sha256
+from aopsam_ros.weights.fetching import file_sha256, resolve_checkpoint
+from aopsam_ros.weights.known import KNOWN
 
 # ImageNet's mean and standard deviation, as SAM, NanoSAM and SAM 2 take them.
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -17,11 +18,16 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     for part in (ENCODER, "decoder"):
-        parser.add_argument(f"--{part}", type=Path, required=True, metavar="FILE", help="ONNX file")
+        parser.add_argument(
+            f"--{part}",
+            required=True,
+            metavar="FILE",
+            help="ONNX file, or the name of one that `aopsam models fetch` stored",
+        )
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     parser.add_argument("--name", help="of the model (the folder's)")
     parser.add_argument("--version", default="0.1.0", help="of the model (%(default)s)")
-    parser.add_argument("--licence", default="unknown", help="of the weights (%(default)s)")
+    parser.add_argument("--licence", help="of the weights (a fetched encoder's: its own)")
     parser.add_argument(
         "--resize",
         choices=["pad", "stretch"],
@@ -67,15 +73,19 @@ def run(arguments: argparse.Namespace) -> int:
     from aopsam_ros.models.published_graphs import wrap_encoder
 
     out, prompter = arguments.out, load_prompter(arguments)
-    encoder = wrap_encoder(arguments.encoder, arguments.mean, arguments.std, arguments.image_size)
-    decoder = wrap_decoder(arguments.decoder, encoder)
+    files = {
+        ENCODER: resolve_checkpoint(arguments.encoder),
+        DECODER: resolve_checkpoint(arguments.decoder),
+    }
+    encoder = wrap_encoder(files[ENCODER], arguments.mean, arguments.std, arguments.image_size)
+    decoder = wrap_decoder(files[DECODER], encoder)
+    known = KNOWN.get(arguments.encoder)
     iou, stability = arguments.thresholds
     mask = {"predicted_iou_threshold": iou, "stability_threshold": stability}
-    files = {ENCODER: arguments.encoder, DECODER: arguments.decoder}
     facts = {
         "name": arguments.name or out.resolve().name,
         "version": arguments.version,
-        "licence": arguments.licence,
+        "licence": arguments.licence or (known.licence if known else "unknown"),
         "image_size": encoder.image_size,
         "resize": arguments.resize or ("stretch" if encoder.fine_maps else "pad"),
         "mean": list(arguments.mean),

@@ -43,19 +43,18 @@ def run(arguments: argparse.Namespace) -> int:
         return _fetch(arguments.model, arguments.source)
     bundles, weights = _sort(arguments.model)
     is_check = arguments.action == "verify"
-    end = "  verified" if is_check else ""
     for bundle in bundles:
         if is_check:
             create_engine(bundle, EngineOptions(engine="onnxruntime")).close()
             for graph in (*bundle.mixed_graphs.values(), *bundle.int8_graphs.values()):
                 graph.read()  # for other engines or precisions: whole, as far as the hash tells
-        print(_describe_bundle(bundle) + end)
+        print(_describe_bundle(bundle) + ("  verified" if is_check else ""))
     for entry in weights:
         if is_check and not arguments.model and not cached_path(entry).exists():
             continue  # nobody asked for these
         if is_check:
             check_file(entry, cached_path(entry))
-        print(_describe_weights(entry) + end)
+        print(_describe_weights(entry) + (f"  {entry.verdict}" if is_check else ""))
     return 0
 
 
@@ -67,7 +66,7 @@ def _fetch(names: list[str], source: Path | None) -> int:
             raise InputError(f"unknown weights '{name}'; known: {', '.join(KNOWN)}")
     for weights in [KNOWN[name] for name in names]:
         path = fetch(weights) if source is None else fetch_from_file(weights, source)
-        print(f"{path}  {weights.licence}  verified")
+        print(f"{path}  {weights.licence}  {weights.verdict}")
     return 0
 
 

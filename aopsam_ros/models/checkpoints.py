@@ -1,10 +1,11 @@
 """Checkpoint files: written whole or not at all, read without running code in them."""
 
+import io
 import pickle
 import stat
 import warnings
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -24,14 +25,16 @@ def save_atomically(path: Path, state: dict[str, Any]) -> None:
 def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a dictionary of tensors and plain values; code in the file is never run.
 
+    Of a `NAME.zip`, the file NAME in it is read.
+
     Raises:
         InputError: if there is no such file, or it is something else.
     """
     try:
-        _check_size(path)
+        source = _checked(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that are then refused
-            state = torch.load(path, map_location=device, weights_only=True)
+            state = torch.load(source, map_location=device, weights_only=True)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -43,14 +46,27 @@ def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
     return state
 
 
-def _check_size(path: Path) -> None:
+def _checked(path: Path) -> Path | io.BytesIO:
     """Refuse what could fill the memory: a device, a huge file, a small one that unpacks to one."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path}: not a file")
-    size = status.st_size
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+    _check_size(path, path, status.st_size)
+    if path.suffix != ".zip":
+        return path
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if PurePosixPath(name).name == path.stem:
+                inner = io.BytesIO(archive.read(name))
+                _check_size(path, inner, 0)
+                inner.seek(0)
+                return inner
+    raise InputError(f"{path}: holds no {path.stem}")
+
+
+def _check_size(path: Path, content: Path | io.BytesIO, size: int) -> None:
+    if zipfile.is_zipfile(content):
+        with zipfile.ZipFile(content) as archive:
             size = max(size, sum(entry.file_size for entry in archive.infolist()))
     if size > MAX_BYTES:
         raise InputError(f"{path}: {size} bytes, more than the {MAX_BYTES} allowed")

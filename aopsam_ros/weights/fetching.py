@@ -115,6 +115,9 @@ def _check_content(weights: Weights, path: Path, origin: object) -> None:
     pairs = (weights.sha256, file_sha256(path)), (weights.git_blob, git_blob)
     if any(published and published != found for published, found in pairs):
         raise WeightsError(f"{origin}: damaged, or not the published {weights.file}")
+    with path.open("rb") as file:
+        if file.read(1) == b"<":  # a server's excuse, which matters where no hash is published
+            raise WeightsError(f"{origin}: a web page, not {weights.file}")
 
 
 def _digest(path: Path, digest: hashlib._Hash) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Weights:
-    """A published file, and at least one hash of it."""
+    """A published file."""
 
     name: str  # what users call it
     file: str  # file name in the cache
@@ -18,8 +18,14 @@ class Weights:
     licence: str  # SPDX identifier
     description: str  # one line for `aopsam models list`
 
+    @property
+    def verdict(self) -> str:
+        """What a check of its content tells."""
+        return "verified" if self.sha256 or self.git_blob else "not verified: no hash is published"
+
 
 _META = "https://dl.fbaipublicfiles.com"
+_DRIVE = "https://drive.google.com/uc?export=download&id="
 _EFFICIENT_TAM = "https://huggingface.co/yunyangx/efficient-track-anything/resolve/main"
 _NON_COMMERCIAL = "S-Lab-1.0 (non-commercial)"
 
@@ -35,6 +41,13 @@ def _weights(
     """Describe a checkpoint for `aopsam export`."""
     description = "for `aopsam export --checkpoint`"
     return Weights(name, url.rpartition("/")[2], url, size, sha256, git_blob, licence, description)
+
+
+def _nanosam(part: str, file: str, file_id: str) -> Weights:
+    """Describe a graph of NanoSAM, as its README publishes it: neither size nor hash."""
+    description = f"for `aopsam import --{part}`"
+    url = _DRIVE + file_id
+    return Weights(f"nanosam_{part}", file, url, 0, "", "", "Apache-2.0", description)
 
 
 KNOWN: dict[str, Weights] = {
@@ -97,6 +110,13 @@ KNOWN: dict[str, Weights] = {
             "af883c49e33c68f01107be52df0ecad26a48355f",
         ),
         _weights(
+            "efficient_sam_vits",
+            "https://github.com/yformer/EfficientSAM/raw/main/weights/efficient_sam_vits.pt.zip",
+            0,
+            "",
+            "fa4e9f05f753e109dbde052f97d37903b833cf53",
+        ),
+        _weights(
             "edge_sam",
             "https://huggingface.co/chongzhou/EdgeSAM/resolve/main/edge_sam.pth",
             38_807_540,
@@ -134,5 +154,7 @@ KNOWN: dict[str, Weights] = {
             136_379_145,
             "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085",
         ),
+        _nanosam("encoder", "resnet18_image_encoder.onnx", "14-SsvoaTl-esC3JOzomHDnI9OGgdO2OR"),
+        _nanosam("decoder", "mobile_sam_mask_decoder.onnx", "1jYNvnseTL49SNRx9PDcbkZ9DwsY8up7n"),
     )
 }

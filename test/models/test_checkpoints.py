@@ -51,6 +51,22 @@ def test_damaged_files_are_refused_or_read_but_never_raise_otherwise(tmp_path, i
     assert not any("\n" in line for line in refusals)
 
 
+def test_of_a_published_zip_the_checkpoint_is_read(tmp_path, monkeypatch):
+    torch.save(STATE, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__MACOSX/._x.pt", b"")
+        archive.write(tmp_path / "x.pt", "weights/x.pt")
+    loaded = load_state(tmp_path / "x.pt.zip")
+    assert torch.equal(loaded["model"]["weight"], STATE["model"]["weight"])
+    (tmp_path / "x.pt.zip").rename(tmp_path / "y.pt.zip")
+    with pytest.raises(InputError, match=r"y\.pt\.zip: holds no y\.pt$"):
+        load_state(tmp_path / "y.pt.zip")
+    with zipfile.ZipFile(tmp_path / "z.pt.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(tmp_path / "x.pt", "z.pt")
+    monkeypatch.setattr(checkpoints, "MAX_BYTES", (tmp_path / "x.pt").stat().st_size)
+    load_state(tmp_path / "z.pt.zip")
+
+
 class Trap:
     """Makes a file when it is unpickled."""
 

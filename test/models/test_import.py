@@ -106,6 +106,16 @@ def test_each_prompt_of_a_batch_reaches_the_decoder_alone(encoder, decoder, tmp_
     assert (continued[:, 3] == 5.0).all()
 
 
+def test_fetched_graphs_are_imported_by_name(encoder, decoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, path in (("nanosam_encoder", encoder), ("nanosam_decoder", decoder)):
+        assert main(["models", "fetch", name, "--from", str(path)]) == 0
+    assert run_import("nanosam_encoder", "nanosam_decoder", tmp_path / "b") == 0
+    bundle = load_bundle(tmp_path / "b")
+    assert bundle.licence == "Apache-2.0"
+    assert bundle.provenance["imported"]["encoder"]["file"] == "resnet18_image_encoder.onnx"
+
+
 def test_the_finer_maps_of_sam_2_travel_in_the_embedding(tmp_path):
     outputs = (
         "float[1, 2, 16, 16] high_res_feats_0, float[1, 1, 8, 8] high_res_feats_1,"

@@ -1,5 +1,7 @@
 """`aopsam models`: what is printed, and one clear line with exit code 2 for each fault."""
 
+import dataclasses
+
 import pytest
 
 from aopsam_ros.weights.known import KNOWN
@@ -36,6 +38,14 @@ def test_fetch_list_verify(models, cache, server):
         code, out, _ = models(*words)
         assert code == 0 and out.startswith("small.pt  ") and out.endswith("  verified\n")
     assert server.requests == 1
+
+
+def test_what_has_no_published_hash_is_not_called_verified(models, weights, cache, monkeypatch):
+    unhashed = dataclasses.replace(weights, sha256="", git_blob="")
+    monkeypatch.setitem(KNOWN, weights.name, unhashed)
+    for words in (["fetch", "small"], ["verify", "small"]):
+        code, out, _ = models(*words)
+        assert code == 0 and out.endswith("  not verified: no hash is published\n")
 
 
 def test_without_names_it_is_about_all(models):

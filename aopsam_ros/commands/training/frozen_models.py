@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, WeightsError
 from aopsam_ros.models.adapters.table import ARCHITECTURES
-from aopsam_ros.weights.fetching import file_sha256, resolve_checkpoint
+from aopsam_ros.weights.fetching import check_file, file_sha256, resolve_checkpoint
 from aopsam_ros.weights.known import KNOWN
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ def adapted_model(name: str, checkpoint: str, source: Path | None) -> FrozenMode
 
 def _identity(checkpoint: Path, name: str) -> dict[str, str]:
     """Describe the file for bundle.yaml, and whether it is the published one."""
-    sha256 = file_sha256(checkpoint)
-    published = name in KNOWN and sha256 == KNOWN[name].sha256
-    origin = "as published by its authors" if published else "not the published file"
-    return {"file": checkpoint.name, "sha256": sha256, "origin": origin}
+    origin = "not the published file"
+    if name in KNOWN:
+        with contextlib.suppress(WeightsError):
+            check_file(KNOWN[name], checkpoint)
+            origin = "as published by its authors"
+    return {"file": checkpoint.name, "sha256": file_sha256(checkpoint), "origin": origin}
