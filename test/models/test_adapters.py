@@ -18,7 +18,10 @@ from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam  # noqa: E
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
+from support import adapter_cases as authors  # noqa: E402
 from support import mobile_sam_cases as cases  # noqa: E402
+from support.adapter_cases import SmallEncoder  # noqa: E402
+from support.efficient_sam import EfficientSam  # noqa: E402
 from support.sam2 import cases as sam2  # noqa: E402
 from support.sam2.modules import MaskDecoder, PromptEncoder  # noqa: E402
 
@@ -41,37 +44,60 @@ def test_sams_decoder_gives_four_masks_and_takes_one_to_start_from(has_mask):
             np.testing.assert_allclose(cases.sampled(f"{name}_{part}", answer), expected, **CLOSE)
 
 
-class SmallEncoder(torch.nn.Module):
-    """In place of the authors' encoder: its signature, for small images."""
+@pytest.fixture
+def export(tmp_path, monkeypatch):
+    """Export small models of random weights by the adapters, whose authors' code stands in here."""
+    from aopsam_ros.models.adapters import edge_sam, efficient_sam
 
-    img_size = 64
+    def run(architecture):
+        model = authors.with_random_weights(make[architecture]())
+        state = {"edge_sam": model.state_dict()}.get(architecture, {"model": model.state_dict()})
+        others = {"rpn_head.conv.weight": torch.zeros(1)}  # left out
+        torch.save({**others, **state}, tmp_path / "x.pth")
+        words = ["--architecture", architecture, "--checkpoint", str(tmp_path / "x.pth")]
+        out = tmp_path / architecture
+        assert main(["export", *words, "--source", str(tmp_path), "--out", str(out)]) == 0
+        return load_bundle(out)
 
-    def __init__(self):
-        super().__init__()
-        self.patches = torch.nn.Conv2d(3, 256, 16, 16)
+    def rep_vit(arch, img_size, fuse, upsample_mode):
+        assert (arch, img_size, fuse, upsample_mode) == ("m1", authors.SIZE, True, "bicubic")
+        return SmallEncoder()
 
-    def forward(self, image):
-        return self.patches(image)
+    def build_efficient_sam(encoder_patch_embed_dim, encoder_num_heads):
+        assert (encoder_patch_embed_dim, encoder_num_heads) == (192, 3)
+        return EfficientSam(SmallEncoder())
+
+    make = {
+        "edge_sam": lambda: Sam(SmallEncoder(), authors.SIZE),
+        "efficient_sam_vitt": lambda: EfficientSam(SmallEncoder()),
+    }
+    monkeypatch.setattr(edge_sam, "IMAGE_SIZE", authors.SIZE)
+    networks = SimpleNamespace(RepViT=rep_vit, build_efficient_sam=build_efficient_sam)
+    for adapter in (edge_sam, efficient_sam):
+        monkeypatch.setattr(adapter, "import_part", lambda *_: networks)
+    return run
 
 
-def test_a_bundle_says_its_architecture_and_the_licence_of_its_weights(tmp_path, monkeypatch):
-    from aopsam_ros.models.adapters import edge_sam
+@pytest.mark.parametrize("architecture", ["edge_sam", "efficient_sam_vitt"])
+def test_a_bundle_answers_as_its_authors_predictor(export, architecture):
+    """An image to resize, and one batch of prompts, to logits and predicted IoU."""
+    bundle = export(architecture)
+    with Segmenter.from_bundle(bundle.folder, "grid2", "onnxruntime") as segmenter:
+        logits, iou = segmenter.decode(segmenter.encode(authors.IMAGE), *authors.batch())
+    with np.load(authors.REFERENCE) as stored:
+        for row, name in enumerate(authors.LABELS):
+            found = authors.sampled(name, logits[row])
+            np.testing.assert_allclose(found, stored[f"{architecture} {name} logits"], **CLOSE)
+            np.testing.assert_allclose(iou[row], stored[f"{architecture} {name} iou"], **CLOSE)
 
-    monkeypatch.setattr(edge_sam, "IMAGE_SIZE", SmallEncoder.img_size)
-    networks = SimpleNamespace(RepViT=lambda *_, **__: SmallEncoder())
-    monkeypatch.setattr(edge_sam, "import_part", lambda *_: networks)
-    model = Sam(SmallEncoder(), SmallEncoder.img_size)
-    state = {**model.state_dict(), "rpn_head.conv.weight": torch.zeros(1)}  # left out
-    torch.save(state, tmp_path / "edge.pth")
-    command = ["export", "--architecture", "edge_sam", "--checkpoint", str(tmp_path / "edge.pth")]
-    out = tmp_path / "b"
-    assert main([*command, "--source", str(tmp_path), "--out", str(out)]) == 0
-    bundle = load_bundle(out)
+
+def test_a_bundle_says_its_architecture_and_the_licence_of_its_weights(export):
+    bundle = export("edge_sam")
     assert bundle.licence == "S-Lab-1.0 (non-commercial)"
     assert bundle.provenance["architecture"] == "edge_sam"
     assert bundle.provenance["checkpoint"]["origin"] == "not the published file"
     assert set(bundle.split_graphs) == {"decoder_frame", "decoder_prompts", "decoder_masks"}
-    with Segmenter.from_bundle(out, "grid2", "onnxruntime") as segmenter:
+    with Segmenter.from_bundle(bundle.folder, "grid2", "onnxruntime") as segmenter:
         assert segmenter.engine.num_masks == MASKS and segmenter.engine.accepts_mask_input
 
 

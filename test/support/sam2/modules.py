@@ -65,22 +65,24 @@ class Block(nn.Module):
         self.norm1, self.norm2, self.norm3, self.norm4 = (nn.LayerNorm(WIDTH) for _ in range(4))
 
     def forward(self, tokens, image, position, image_position):
-        if self.is_first:
-            tokens = self.norm1(self.self_attn(tokens, tokens, tokens))
-        else:
-            positioned = tokens + position
-            tokens = self.norm1(tokens + self.self_attn(positioned, positioned, tokens))
+        tokens = self.norm1(self.among_tokens(tokens, position))
         attended = self.cross_attn_token_to_image(tokens + position, image + image_position, image)
         tokens = self.norm2(tokens + attended)
         tokens = self.norm3(tokens + self.mlp(tokens))
         update = self.cross_attn_image_to_token(image + image_position, tokens + position, tokens)
         return tokens, self.norm4(image + update)
 
+    def among_tokens(self, tokens, position):
+        if self.is_first:
+            return self.self_attn(tokens, tokens, tokens)
+        positioned = tokens + position
+        return tokens + self.self_attn(positioned, positioned, tokens)
+
 
 class Transformer(nn.Module):
-    def __init__(self):
+    def __init__(self, block=Block):
         super().__init__()
-        self.layers = nn.ModuleList([Block(True), Block(False)])
+        self.layers = nn.ModuleList([block(True), block(False)])
         self.final_attn_token_to_image = Attention(WIDTH // 2)
         self.norm_final_attn = nn.LayerNorm(WIDTH)
 
@@ -104,6 +106,11 @@ class Position(nn.Module):
         phase = 2 * np.pi * ((2 * places - 1) @ self.positional_encoding_gaussian_matrix)
         return torch.cat([phase.sin(), phase.cos()], -1)
 
+    def of_cells(self):
+        across = ((torch.arange(SIDE) + 0.5) / SIDE).expand(SIDE, SIDE)
+        encoded = self._pe_encoding(torch.stack([across, across.T], -1))
+        return encoded.permute(2, 0, 1)[None]
+
 
 class PromptEncoder(nn.Module):
     def __init__(self):
@@ -117,9 +124,7 @@ class PromptEncoder(nn.Module):
         )  # fmt: skip
 
     def get_dense_pe(self):
-        across = ((torch.arange(SIDE) + 0.5) / SIDE).expand(SIDE, SIDE)
-        encoded = self.pe_layer._pe_encoding(torch.stack([across, across.T], -1))
-        return encoded.permute(2, 0, 1)[None]
+        return self.pe_layer.of_cells()
 
 
 class MaskDecoder(nn.Module):
