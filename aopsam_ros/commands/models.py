@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             continue  # nobody asked for these
         if is_check:
             check_file(entry, cached_path(entry))
-        print(_describe_weights(entry) + (f"  {entry.verdict}" if is_check else ""))
+        print(_describe_weights(entry) + (f"  {entry.outcome}" if is_check else ""))
     return 0
 
 
@@ -66,7 +66,7 @@ def _fetch(names: list[str], source: Path | None) -> int:
             raise InputError(f"unknown weights '{name}'; known: {', '.join(KNOWN)}")
     for weights in [KNOWN[name] for name in names]:
         path = fetch(weights) if source is None else fetch_from_file(weights, source)
-        print(f"{path}  {weights.licence}  {weights.verdict}")
+        print(f"{path}  {weights.licence}  {weights.outcome}")
     return 0
 
 

@@ -19,7 +19,7 @@ class Weights:
     description: str  # one line for `aopsam models list`
 
     @property
-    def verdict(self) -> str:
+    def outcome(self) -> str:
         """What a check of its content tells."""
         return "verified" if self.sha256 or self.git_blob else "not verified: no hash is published"
 

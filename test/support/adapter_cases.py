@@ -17,7 +17,7 @@ REFERENCE = Path(__file__).parents[1] / "models" / "adapters_reference.npz"
 SIZE, SIDE, WIDTH = 64, 4, 256
 SAMPLES = 300  # logits of each prompt that are stored
 MOST = 8  # points of a prompt
-# Enlarged 2 or 4 times, the values stay whole numbers: every library resizes it alike.
+# Enlarged 2 or 4 times, the values stay whole numbers: all resize it equally.
 IMAGE = uniform("image", (16, 32, 3), 0, 8).astype(np.uint8) * 32
 LABELS = {
     "point": [1],
