@@ -84,9 +84,16 @@ def test_two_processes_have_the_loss_curve_of_one(distilled, teacher, images, tm
     assert said.count(f"student.pt: {STEPS} steps") == 1  # only the first process prints
     alone, together = rows_of(distilled), rows_of(tmp_path)
     assert [row["step"] for row in together] == [*range(11), STEPS]
-    for name in ("loss", "held_out_loss", "held_out_cosine"):
-        expected = [row[name] for row in alone if name in row]
-        assert [row[name] for row in together if name in row] == pytest.approx(expected, rel=1e-3)
+    # The same batches: what sums differ by in the order of their terms grows step by step, as it does
+    # between two runs of one process.
+    for name, first, last in (
+        ("loss", 1e-4, 1e-3),
+        ("held_out_loss", 1e-4, 5e-3),
+        ("held_out_cosine", 1e-4, 1e-3),
+    ):
+        one, two = ([row[name] for row in rows if name in row] for rows in (alone, together))
+        assert two[:-1] == pytest.approx(one[:-1], rel=first)
+        assert two[-1] == pytest.approx(one[-1], rel=last)
     names = [
         {file.name for file in out.glob("embeddings/*/*.npy")} for out in (distilled, tmp_path)
     ]
