@@ -78,7 +78,7 @@ def composed(request):
     return SimpleNamespace(predict=predict, open=bool(host.size_divisibility))
 
 
-def around(confidence, places, cells):
+def highest_near(confidence, places, cells):
     """The most confidence at most so many cells away from each place, along rows and columns."""
     widened = maximum_filter(confidence, 2 * cells + 1)
     return widened[tuple(np.transpose(places))]
@@ -102,7 +102,7 @@ def test_the_map_is_that_of_nano_by_itself(nano, composed, shape, least):
     for one, other in ((wanted, found), (found, wanted)):
         peaks = sample(one, 2.0, 0.15, 4)[0]
         assert len(peaks) >= 5
-        assert (around(other, peaks, 3) > 0.6 * around(one, peaks, 1)).all()
+        assert (highest_near(other, peaks, 3) > 0.6 * highest_near(one, peaks, 1)).all()
 
 
 def test_nano_composed_with_itself_gives_the_same_masks(tmp_path):
