@@ -84,8 +84,8 @@ def test_two_processes_have_the_loss_curve_of_one(distilled, teacher, images, tm
     assert said.count(f"student.pt: {STEPS} steps") == 1  # only the first process prints
     alone, together = rows_of(distilled), rows_of(tmp_path)
     assert [row["step"] for row in together] == [*range(11), STEPS]
-    # The same batches: what sums differ by in the order of their terms grows step by step, as it does
-    # between two runs of one process.
+    # The same batches. What sums in another order differ by grows step by step, as it does between
+    # two runs of one process.
     for name, first, last in (
         ("loss", 1e-4, 1e-3),
         ("held_out_loss", 1e-4, 5e-3),
