@@ -64,6 +64,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how often a view asks for unlabelled regions of one colour, too (%(default)s)",
     )
     parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=1e-3,
+        help="peak, of all but the backbone; half of it from trained weights (%(default)s)",
+    )
+    parser.add_argument(
+        "--backbone-rate",
+        type=float,
+        default=2.5e-4,
+        help="peak, of the pretrained backbone, likewise (%(default)s)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

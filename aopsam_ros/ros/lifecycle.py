@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import re
 import signal
 import time
 import traceback
@@ -127,7 +128,7 @@ def events_executor_waits(version: str) -> bool:
 
     There are earlier ones that do not (ros2/rclpy#1473): requests would have no answer.
     """
-    numbers = tuple(int(number) for number in version.split("."))
+    numbers = tuple(map(int, re.findall(r"\d+", version)))
     return numbers >= (9, 1, 2) or (7, 1, 11) <= numbers < (8,)
 
 

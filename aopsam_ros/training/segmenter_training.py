@@ -77,6 +77,8 @@ class SegmenterTrainingOptions:
             raise OptionError(f"image size and canvas must be multiples of {COARSEST_STRIDE}")
         if self.batch_size < 1 or self.views < 1:
             raise OptionError("the batch size and the views must be at least 1")
+        if not (self.learning_rate > 0 and self.backbone_rate >= 0):
+            raise OptionError("the learning rate must be above 0, the backbone's not below")
         if not (
             0 <= self.full_share <= 1 and 0 <= self.decay_share <= 1 and 0 <= self.surfaces <= 1
         ):

@@ -16,7 +16,7 @@ HAS_EVENTS = events_executor_waits(importlib.metadata.version("rclpy"))
 
 def test_releases_whose_executor_leaves_coroutines_are_known():
     """Humble; Jazzy, whose 7.1.11 has the mended one; Kilted, from 9.1.2; Lyrical."""
-    releases = ("3.3.15", "7.1.5", "7.1.10", "7.1.11", "8.0.0", "9.1.1", "9.1.2", "10.0.10")
+    releases = ("3.3.15", "7.1.10.post1", "7.1.11", "8.0.0", "9.1.1", "9.1.2", "10.0.10")
     fit = [release for release in releases if events_executor_waits(release)]
     assert fit == ["7.1.11", "9.1.2", "10.0.10"]
 

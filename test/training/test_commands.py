@@ -97,6 +97,7 @@ def test_a_run_goes_on_where_it_stopped(trained, images, capfd):
         (["--data", "DATA", "--views", "0"], "views"),
         (["--data", "DATA", "--image-size", "100"], "image size"),
         (["--data", "DATA", "--batch-size", "0"], "batch"),
+        (["--data", "DATA", "--learning-rate", "0"], "learning rate"),
         (["--data", "DATA", "--pretrained", "missing.pth"], "missing.pth"),
     ],
 )
