@@ -1,6 +1,7 @@
 """Random views of a labelled photograph, at the size that the encoder takes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ class View:
 
     rgb: Image
     layers: Layers
+    classes: Mapping[int, str] = field(default_factory=dict)  # by label, where they are known
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,9 @@ def random_view(
     view = _resize(image, factor)
     view = _crop(view, canvas, rng)
     if rng.random() < 0.5:
-        view = View(view.rgb[:, ::-1], view.layers[:, :, ::-1])
-    return View(recolour(np.ascontiguousarray(view.rgb), rng), np.ascontiguousarray(view.layers))
+        view = replace(view, rgb=view.rgb[:, ::-1], layers=view.layers[:, :, ::-1])
+    rgb = recolour(np.ascontiguousarray(view.rgb), rng)
+    return replace(view, rgb=rgb, layers=np.ascontiguousarray(view.layers))
 
 
 def _resize(image: LabelledImage, factor: float) -> View:
@@ -67,7 +70,7 @@ def _resize(image: LabelledImage, factor: float) -> View:
     rgb = cv2.resize(image.rgb, (width, height), interpolation=shrink)
     nearest = cv2.INTER_NEAREST
     layers = [cv2.resize(layer, (width, height), interpolation=nearest) for layer in image.layers]
-    return View(rgb, np.stack(layers))
+    return View(rgb, np.stack(layers), image.classes)
 
 
 def _crop(view: View, canvas: tuple[int, int], rng: np.random.Generator) -> View:
@@ -81,7 +84,7 @@ def _crop(view: View, canvas: tuple[int, int], rng: np.random.Generator) -> View
     top = _window_start(y, height, canvas[0], rng)
     left = _window_start(x, width, canvas[1], rng)
     rows, columns = slice(top, top + canvas[0]), slice(left, left + canvas[1])
-    return View(view.rgb[rows, columns], view.layers[:, rows, columns])
+    return replace(view, rgb=view.rgb[rows, columns], layers=view.layers[:, rows, columns])
 
 
 def _window_start(at: int, length: int, canvas: int, rng: np.random.Generator) -> int:
@@ -117,14 +120,16 @@ def paste_objects(view: View, donor: View, rng: np.random.Generator, most: int =
     labels = [(i, v) for i, layer in enumerate(donor.layers) for v in np.unique(layer) if v]
     if not labels:
         return view
-    rgb, layers = view.rgb.copy(), view.layers.copy()
+    rgb, layers, classes = view.rgb.copy(), view.layers.copy(), dict(view.classes)
     next_label = int(layers.max()) + 1
     for pick in rng.permutation(len(labels))[: rng.integers(1, most + 1)]:
         layer, value = labels[pick]
         mask = donor.layers[layer] == value
         if _paste(rgb, layers, donor.rgb, mask, next_label, rng):
+            # The label may have been of something that the crop left out.
+            classes[next_label] = donor.classes.get(int(value), "")
             next_label += 1
-    return View(rgb, layers)
+    return View(rgb, layers, classes)
 
 
 def _paste(

@@ -1,6 +1,7 @@
 """Batches for the segmenter: views, prompts and targets."""
 
 import functools
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,7 @@ class Batch:
     coords: Tensor  # float32 [B, N, 3, 2], pixels of the view
     labels: Tensor  # float32 [B, N, 3], as the decoder takes them
     targets: Tensor  # uint8 [B, N, H/4, W/4], coverage 0-255
+    classes: Tensor  # int64 [B, N], `class_number` of what is prompted
     confidence: Tensor  # uint8 [B, H/4, W/4], the map to predict, 0-255
     known: Tensor  # bool [B, H/4, W/4], where the data says what is there
     extents: Tensor  # float32 [B, 4, H/8, W/8]
@@ -148,11 +150,12 @@ class SegmenterBatches(EndlessBatches[Batch]):
         height, width = view.rgb.shape[:2]
         image = np.zeros((*shape, 3), np.uint8)
         image[:height, :width] = view.rgb
-        masks = self._masks(view, instances, rng)
+        masks, classes = self._masks(view, instances, rng)
         prompts = [self._prompt(number, mask, rng) for number, mask in enumerate(masks)]
         coords, labels = zip(*prompts, strict=True)
         targets = np.stack([coverage(mask, shape) for mask in masks])
-        return image, np.array([height, width]), np.stack(coords), np.stack(labels), targets
+        size = np.array([height, width])
+        return image, size, np.stack(coords), np.stack(labels), targets, classes
 
     def _prompt(
         self, number: int, mask: NDArray[np.bool_], rng: np.random.Generator
@@ -171,8 +174,8 @@ class SegmenterBatches(EndlessBatches[Batch]):
 
     def _masks(
         self, view: View, instances: list[ViewInstance], rng: np.random.Generator
-    ) -> list[NDArray[np.bool_]]:
-        """Draw one mask a prompt: instances, and sometimes a few surfaces."""
+    ) -> tuple[list[NDArray[np.bool_]], NDArray[np.int64]]:
+        """Draw a mask and a class number a prompt: instances, and sometimes a few surfaces."""
         surfaces: list[NDArray[np.bool_]] = []
         if rng.random() < self.options.surfaces:
             layer = surface_layer(view.rgb, np.any(view.layers, axis=0), SURFACES, rng)
@@ -180,7 +183,10 @@ class SegmenterBatches(EndlessBatches[Batch]):
         count = self.options.prompts.all - len(surfaces)
         chosen = _choose(instances, count, rng)
         masks = [view.layers[i.layer] == i.label for i in chosen] + surfaces
-        return [masks[i] for i in rng.permutation(len(masks))]
+        names = [view.classes.get(i.label, "") for i in chosen] + [""] * len(surfaces)
+        order = rng.permutation(len(masks))
+        classes = np.array([class_number(names[i]) for i in order], np.int64)
+        return [masks[i] for i in order], classes
 
     def _maps(
         self, view: View, shape: tuple[int, int], instances: list[ViewInstance]
@@ -200,6 +206,11 @@ def _choose(
     while len(order) < count:
         order += rng.permutation(len(instances)).tolist()
     return [instances[i] for i in order[:count]]
+
+
+def class_number(name: str) -> int:
+    """Return a number of a class by its name, the same in every process; 0 where it has none."""
+    return zlib.crc32(name.encode()) if name else 0
 
 
 def coverage(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.uint8]:

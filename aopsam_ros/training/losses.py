@@ -1,4 +1,4 @@
-"""Losses of the promptable segmenter, of the Prompt Predictor and of the semantic map.
+"""Losses of the promptable segmenter and of the Prompt Predictor.
 
 Sums are divided by weights averaged over a run's processes: the mean of all processes' losses is
 that of the whole batch.
@@ -101,9 +101,3 @@ def extent_loss(log_extents: Tensor, target: Tensor, weight: Tensor, unit: float
     ratio = log_extents - torch.log(target.clamp(min=1e-3) / unit)
     places = (1 - iou) + 0.25 * ratio.abs().mean(1)
     return (places * weight).sum() / average(weight.sum()).clamp(min=1.0)
-
-
-def semantic_loss(found: Tensor, target: Tensor) -> Tensor:
-    """One minus the cosine of features `[B, D, h, w]`, centred by the target's channel means."""
-    centre = target.mean((0, 2, 3), keepdim=True)
-    return (1 - F.cosine_similarity(found - centre, target - centre, dim=1)).mean()

@@ -61,6 +61,21 @@ def test_pasted_objects_cover_what_is_behind(seed):
 
 
 @given(st.integers(0, 10_000))
+def test_pasted_objects_bring_their_class(seed):
+    """The labels of what a crop left out are given again: no object may inherit their class."""
+    rng = np.random.default_rng(seed)
+    image, donor = coded_image(seed % 5), coded_image(seed % 5 + 1)
+    names = dict.fromkeys(range(256), "below")
+    above = View(np.full_like(donor.rgb, 255), donor.layers, {1: "first", 2: "second"})
+    view = paste_objects(View(image.rgb, image.layers, names), above, rng)
+    for label in np.unique(view.layers):
+        if 0 < label <= image.layers.max():
+            assert view.classes[int(label)] == "below"
+        elif label:
+            assert view.classes[int(label)] in ("first", "second", "")
+
+
+@given(st.integers(0, 10_000))
 def test_innermost_pixel_is_the_farthest_from_the_outside(seed):
     rng = np.random.default_rng(seed)
     mask = np.zeros((24, 30), bool)
