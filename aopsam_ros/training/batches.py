@@ -1,8 +1,7 @@
 """Batches for the segmenter: views, prompts and targets."""
 
-import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,12 +23,13 @@ from aopsam_ros.training.augmentation import (
     random_view,
 )
 from aopsam_ros.training.extent_targets import ViewInstance, extent_target, view_instances
-from aopsam_ros.training.loop.loader import EndlessBatches
+from aopsam_ros.training.loop.loader import EndlessBatches, readable
 from aopsam_ros.training.predictor_targets import innermost_points, map_target
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
 
 SMALLEST_INSTANCE = 48  # pixels of the view; smaller remnants of a crop teach nothing
+MOST_EMPTY = 1000  # views in a row
 SMALLEST_PROMPTED = 96  # likewise, for the predictor
 TARGET_STRIDE = 4
 SURFACES = 3  # prompts of a view that may ask for an unlabelled surface
@@ -96,11 +96,11 @@ class SegmenterBatches(EndlessBatches[Batch]):
     """Endless batches of random views."""
 
     def __init__(
-        self, data: list[WeightedDataset], options: BatchOptions, seed: int, cached_images: int = 0
+        self, data: list[WeightedDataset], options: BatchOptions, seed: int, cached_bytes: int = 0
     ) -> None:
         super().__init__(options.batch_size, seed)
         self.data, self.options = data, options
-        self.cached_images = cached_images
+        self._room, self._kept = cached_bytes, dict[tuple[int, int], LabelledImage]()
         share = np.array([len(d.indices) * d.weight for d in data], np.float64)
         self.share = share / share.sum()
 
@@ -110,23 +110,34 @@ class SegmenterBatches(EndlessBatches[Batch]):
         samples = [self._sample(shape, rng) for rng in each]
         return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
 
-    def _read(self, source: int, index: int) -> LabelledImage:
-        dataset = self.data[source].dataset
-        # A stream's images are large, and hardly ever seen twice.
-        return dataset.read(index) if isinstance(dataset, Sa1bShards) else self._kept(source, index)
+    def _read(self, source: int, rng: np.random.Generator) -> LabelledImage:
+        dataset, indices = self.data[source].dataset, self.data[source].indices
+        # A stream's images are large, hardly ever seen twice, and broken ones are left out there.
+        if isinstance(dataset, Sa1bShards):
+            return dataset.read(0)
+        return readable(lambda: self._keep(source, indices[int(rng.integers(len(indices)))]))
 
-    @functools.cached_property
-    def _kept(self) -> Callable[[int, int], LabelledImage]:
-        cache = functools.lru_cache(self.cached_images)
-        return cache(lambda source, index: self.data[source].dataset.read(index))
+    def _keep(self, source: int, index: int) -> LabelledImage:
+        """Read an image, or take it from those that are kept while there is room."""
+        if image := self._kept.get((source, index)):
+            return image
+        image = self.data[source].dataset.read(index)
+        size = image.rgb.nbytes + image.layers.nbytes
+        if size <= self._room:
+            self._kept[source, index] = image
+            self._room -= size
+        return image
 
     def _sample(self, shape: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray, ...]:
-        while True:
+        for _ in range(MOST_EMPTY):
             view = self._view(shape, rng)
             instances = view_instances(view.layers, SMALLEST_INSTANCE)
             if instances:
                 prompted = self._prompted(view, shape, instances, rng)
                 return *prompted, *self._maps(view, shape, instances)
+        raise DatasetError(
+            f"none of {MOST_EMPTY} views shows an instance of {SMALLEST_INSTANCE} pixels"
+        )
 
     def _view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
         view = self._random_view(shape, rng)
@@ -136,8 +147,7 @@ class SegmenterBatches(EndlessBatches[Batch]):
 
     def _random_view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
         number = int(rng.choice(len(self.data), p=self.share))
-        indices = self.data[number].indices
-        image = self._read(number, indices[int(rng.integers(len(indices)))])
+        image = self._read(number, rng)
         return random_view(image, shape, self.options.image_size, self.options.augmentation, rng)
 
     def _prompted(

@@ -12,7 +12,7 @@ from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.augmentation import AugmentationOptions, random_view
 from aopsam_ros.training.batches import WeightedDataset
 from aopsam_ros.training.extent_targets import extent_target, view_instances
-from aopsam_ros.training.loop.loader import EndlessBatches
+from aopsam_ros.training.loop.loader import EndlessBatches, readable
 from aopsam_ros.training.predictor_targets import PromptTarget, view_target
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
@@ -77,7 +77,9 @@ class ViewBatches(PredictorBatches):
 
     def _sample(self, source: int, rng: np.random.Generator) -> Sample:
         part = self.data[source]
-        labelled = part.dataset.read(part.indices[int(rng.integers(len(part.indices)))])
+        labelled = readable(
+            lambda: part.dataset.read(part.indices[int(rng.integers(len(part.indices)))])
+        )
         square = (self.image_size, self.image_size)
         view = random_view(labelled, square, self.image_size, self.augmentation, rng)
         height, width = view.rgb.shape[:2]

@@ -46,6 +46,7 @@ COARSEST_STRIDE = 32  # of the backbone's last features
 CHECKPOINT_SECONDS = 240.0
 VALIDATION_SECONDS = 900.0
 VALIDATION_BATCHES = 12
+CACHED_BYTES = 3 << 30  # of decoded images, of all loaders of a process
 SINGLE, MULTIPLE = slice(0, 1), slice(1, MASKS)  # the decoder's outputs
 WARM_UP_STEPS = 200
 
@@ -198,7 +199,12 @@ class SegmenterTrainer:
             surfaces=self.options.surfaces,
         )  # fmt: skip
         return endless_batches(
-            SegmenterBatches(self.data, options, self.options.seed + self.step, cached_images=1500),
+            SegmenterBatches(
+                self.data,
+                options,
+                self.options.seed + self.step,
+                CACHED_BYTES // max(1, self.options.loaders),
+            ),
             self.options.loaders,
         )
 
@@ -372,6 +378,7 @@ class SegmenterTrainer:
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "semantic": self.semantic.classes.state() if self.semantic else None,
             **self._facts(),
         }
         save_atomically(self.out / "checkpoint.pt", state)
@@ -392,17 +399,25 @@ class SegmenterTrainer:
 
         Raises:
             InputError: if the file is damaged or belongs to another model.
+            OptionError: if the run had pretrained weights, and none are given now.
         """
         file = self.out / "checkpoint.pt"
         if not file.is_file():
             return False
         state = load_checkpoint(file, self.device)
+        if state.get("backbone") and self.semantic is None:
+            raise OptionError(f"{file}: this run has --pretrained, which teaches its semantic map")
+        peaks = [group["peak"] for group in self.optimizer.param_groups]
         try:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
+            if self.semantic and state.get("semantic"):
+                self.semantic.classes.restore(state["semantic"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(f"{file}: not a checkpoint of this model ({error})") from error
+        for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
+            group["peak"] = peak  # of this part of the run, not of the one before
         self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
         return True
 

@@ -12,6 +12,8 @@ SLOWEST_MEAN = 0.02  # least share that a new example has in its class's mean
 class SemanticLosses:
     """What teaches the semantic map: a frozen teacher, and the classes that data sets name.
 
+    In a run of several processes each compares what it sees itself.
+
     Args:
         teacher: image `[B, 3, H, W]` to features whose last has the map's shape.
         views: how many of a batch the teacher looks at.
@@ -20,7 +22,7 @@ class SemanticLosses:
     def __init__(self, teacher: nn.Module, views: int = TEACHER_VIEWS) -> None:
         self.teacher = teacher
         self._views = max(1, views)
-        self._classes = ClassMeans()
+        self.classes = ClassMeans()
 
     @torch.no_grad()
     def wanted(self, image: Tensor) -> Tensor:
@@ -47,7 +49,7 @@ class SemanticLosses:
             "semantic": 4.0 * semantic_loss(found[some], wanted),
             "objects": 2.0 * (1 - (student * teacher).sum(1)).mean(),
             "relations": 3.0 * relation_loss(student, teacher),
-            "classes": 0.3 * self._classes.loss(objects.flatten(0, 1), classes.flatten()),
+            "classes": 0.3 * self.classes.loss(objects.flatten(0, 1), classes.flatten()),
         }
 
 
@@ -61,6 +63,17 @@ class ClassMeans:
         self._place: dict[int, int] = {}
         self._means: list[Tensor] = []
         self._seen: list[int] = []
+
+    def state(self) -> dict[str, Tensor]:
+        """Return numbers, means and how often each was seen, as a checkpoint keeps them."""
+        means = torch.stack(self._means) if self._means else torch.zeros(0)
+        seen, numbers = torch.tensor(self._seen), torch.tensor(list(self._place))
+        return {"numbers": numbers, "means": means, "seen": seen}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take the place of what was seen; raises `KeyError` if something is missing."""
+        self._place = {number: i for i, number in enumerate(state["numbers"].tolist())}
+        self._means, self._seen = list(state["means"]), state["seen"].tolist()
 
     def loss(self, objects: Tensor, classes: Tensor) -> Tensor:
         """Compare objects' features `[n, D]` of classes `[n]` with all means, then update these.

@@ -90,3 +90,13 @@ def test_the_map_learns_to_tell_classes_apart():
         course.append(parts["classes"].item())
     assert course[0] == 0
     assert sum(course[-10:]) < 0.5 * sum(course[1:11])
+
+
+def test_means_survive_a_checkpoint():
+    means, copy = ClassMeans(), ClassMeans()
+    means.loss(directions(0, 20, 90), torch.tensor([CUP, CUP, DOG]))
+    copy.restore(means.state())
+    for _ in range(2):  # the second time after both have learnt from the first
+        pair = [m.loss(directions(30), torch.tensor([CUP])).item() for m in (means, copy)]
+        assert pair[0] == pair[1] > 0
+    ClassMeans().restore(ClassMeans().state())

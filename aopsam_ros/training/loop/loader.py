@@ -3,18 +3,22 @@
 import contextlib
 import ctypes
 import itertools
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
 import torch
 
-from aopsam_ros.errors import AopsamError, OptionError
+from aopsam_ros.errors import AopsamError, DatasetError, InputError, OptionError
 from aopsam_ros.training.loop import processes
 
 Batch = TypeVar("Batch")
+Drawn = TypeVar("Drawn")
 
+_LOGGER = logging.getLogger(__name__)
+_MOST_BROKEN = 100  # draws in a row
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's mallopt parameters
 
 
@@ -52,6 +56,20 @@ class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
             each: randomness of each of its samples.
         """
         raise NotImplementedError
+
+
+def readable(draw: Callable[[], Drawn]) -> Drawn:
+    """Draw at random until what was drawn can be read: one broken file must not end a long run.
+
+    Raises:
+        InputError: what the last of many draws in a row said.
+    """
+    for _ in range(_MOST_BROKEN - 1):
+        try:
+            return draw()
+        except (DatasetError, InputError) as error:
+            _LOGGER.warning("left out: %s", error)
+    return draw()
 
 
 def endless_batches(batches: torch.utils.data.IterableDataset, loaders: int = 1) -> Iterator[Any]:
