@@ -10,6 +10,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.images.compressed import RgbImage
 
 UNKNOWN_RATE = 10.0  # frames a second, where the source does not say
+LONGEST_GAP = 10.0  # seconds without a frame, which the last one fills; more are cut out
 _FOURCC = cv2.VideoWriter.fourcc(*"mp4v")  # which every OpenCV can write
 _QUIT = {ord("q"), 27}  # or Escape
 
@@ -45,6 +46,9 @@ class VideoFile:
         if size != self._size:
             raise InputError(f"a frame of {size} pixels does not fit a video of {self._size}")
         due = round(1e-9 * (stamp - self._first) * self.rate) + 1 if stamp else 0
+        if due - self._count > LONGEST_GAP * self.rate:  # or the clock was set
+            self._first = stamp - round(1e9 * self._count / self.rate)
+            due = 0
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         for _ in range(max(1, due - self._count)):
             writer.write(bgr)

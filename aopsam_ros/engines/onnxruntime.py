@@ -77,6 +77,9 @@ class OnnxRuntimeEngine(GraphEngine):
         is_on_gpu = encoder.get_providers()[0] == gpu_provider
         if not is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
             self._providers = [CPU]
+            if options.precision == AUTO and has_int8_dot_products():
+                takes_int8 = ENCODER in bundle.int8_graphs
+                self._files[ENCODER] = bundle.int8_graphs.get(ENCODER, self._files[ENCODER])
             encoder = self._open(self._files[ENCODER])
         self._graphs[ENCODER] = encoder
         self._load(self._needed(in_parts=not is_on_gpu))

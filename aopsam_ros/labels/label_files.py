@@ -72,7 +72,9 @@ def load_label_set(folder: Path) -> LabelSet:
             min_similarity=fields.number("min_similarity", 0.0, 1.0, MIN_SIMILARITY),
             margin=fields.number("margin", 0.0, 1.0, MARGIN),
         )
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{file}: not readable as YAML: {reason}") from None
     except BundleError as error:

@@ -38,11 +38,15 @@ def clean_logits(
         if left == right:
             continue
         shown = mask[top:bottom, left:right]  # what lies beyond is one region of background
-        flipped = _small_holes(shown <= MASK_THRESHOLD, hole)
-        flipped |= _small_islands(shown > MASK_THRESHOLD, island)
-        # A logit of zero is outside: filled, it must be above.
-        shown[flipped] = np.where(shown[flipped] == 0.0, 1e-3, -shown[flipped])
+        # One after the other, as SAM does: what lies in a hole or an island goes with it.
+        _flip(shown, _small_holes(shown <= MASK_THRESHOLD, hole))
+        _flip(shown, _small_islands(shown > MASK_THRESHOLD, island))
     return cleaned
+
+
+def _flip(logits: NDArray[np.float32], cells: NDArray[np.bool_]) -> None:
+    # A logit of zero is outside: filled, it must be above.
+    logits[cells] = np.where(logits[cells] == 0.0, 1e-3, -logits[cells])
 
 
 def _small_holes(outside: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:

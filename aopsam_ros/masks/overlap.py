@@ -25,8 +25,7 @@ class SampleGrid:
     def over(cls, height: int, width: int) -> SampleGrid:
         """Lay an even grid over an image of `height` x `width` pixels."""
         step = max(1.0, max(height, width) / SAMPLES)
-        y = ((np.arange(max(1, int(height / step))) + 0.5) * step).astype(np.int64)
-        x = ((np.arange(max(1, int(width / step))) + 0.5) * step).astype(np.int64)
+        y, x = (_even_places(side, max(1, int(side / step))) for side in (height, width))
         return cls(y, x)
 
     def sample(self, mask: InstanceMask, shift: Shift = (0.0, 0.0)) -> NDArray[np.bool_]:
@@ -60,6 +59,11 @@ class SampleGrid:
         """Return the centroid of a sampled mask, x and y in pixels."""
         rows, columns = np.nonzero(sampled.reshape(len(self.y), len(self.x)))
         return np.array([self.x[columns].mean(), self.y[rows].mean()])
+
+
+def _even_places(side: int, count: int) -> NDArray[np.int64]:
+    """Return the pixels in the middle of `count` equal parts of a side."""
+    return ((np.arange(count) + 0.5) * (side / count)).astype(np.int64)
 
 
 def iou_table(

@@ -130,7 +130,7 @@ def box_of(mask: Any) -> Box:  # noqa: ANN401  (a message or an InstanceMask)
         values = (roi.x_offset, roi.y_offset, roi.width, roi.height)
     else:
         values = tuple(mask.bbox)
-    if len(values) != 4 or any(int(v) != v or v < 0 for v in values):
+    if len(values) != 4 or not all(float(v).is_integer() and v >= 0 for v in values):
         raise MaskFormatError(f"a mask's box must be four whole numbers from 0, not {values}")
     x, y, w, h = (int(v) for v in values)
     if w * h > MAX_PIXELS:

@@ -143,10 +143,8 @@ def _describe(bundle: Bundle, work: Path, photographs: int) -> None:
 
 def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> QuantizationReport:
     """Encode every image with both in turns, so that other load on the machine affects both."""
-    full, int8 = (
-        OnnxRuntimeEngine(bundle, EngineOptions(threads=threads, precision=precision))
-        for precision in (FP32, INT8)
-    )
+    options = (EngineOptions(threads=threads, precision=precision) for precision in (FP32, INT8))
+    full, int8 = (OnnxRuntimeEngine(bundle, each, gpu_provider="") for each in options)  # no GPU
     for engine in (full, int8):
         engine.encode(images[0])  # the first run takes longer
     cosines, ratios = [], []

@@ -15,6 +15,7 @@ from aopsam_ros.prompting.prompts import FrameInput, PromptSet, PromptSource
 
 # A candidate map with more maxima than this keeps the best of them: no image needs more prompts.
 MAX_MAXIMA = 20_000
+_COMPARED = 64  # boxes at a time with all before them: any number fits into memory
 
 
 class PredictorSource(PromptSource):
@@ -187,8 +188,10 @@ def find_duplicates(
     Returns:
         bool `[N]`.
     """
-    agree = paired_iou(boxes[:, None], boxes[None]) > max_overlap
     duplicate = np.zeros(len(boxes), np.bool_)
-    for index in range(max(1, num_protected), len(boxes)):
-        duplicate[index] = (agree[index, :index] & ~duplicate[:index]).any()
+    for start in range(0, len(boxes), _COMPARED):
+        end = min(start + _COMPARED, len(boxes))
+        agree = paired_iou(boxes[start:end, None], boxes[None, :end]) > max_overlap
+        for index in range(max(1, num_protected, start), end):
+            duplicate[index] = (agree[index - start, :index] & ~duplicate[:index]).any()
     return duplicate

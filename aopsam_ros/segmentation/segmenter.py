@@ -134,7 +134,8 @@ class Segmenter:
 
         def whole(image: NDArray[np.uint8]) -> Segmentation:
             frame = self.encode(image, chosen, watch)
-            return self.segment_frame(frame, chosen, boxes, watch, edges=edges)
+            is_crop = layers > 0 and image.shape != np.shape(rgb)
+            return self.segment_frame(frame, chosen, boxes, watch, edges=edges and not is_crop)
 
         def in_time(images: int) -> bool:
             budget_ms, taken = chosen.asf.time_budget_ms, watch.timings_ms()

@@ -122,7 +122,7 @@ class StreamSegmenter:
     ) -> Segmentation:
         """Segment a frame that stands alone; crops are encoded one by one, the image once more."""
         segmenter, stopwatch = self._segmenter, Stopwatch()
-        if options.grid.crop_layers:
+        if options.grid.crop_layers and segmenter.source.croppable:
             segmentation = segmenter.segment(rgb, options, boxes)
             return annotate(rgb, segmenter.encode(rgb, options), segmentation)
         frame = segmenter.encode(rgb, options, stopwatch)

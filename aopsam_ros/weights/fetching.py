@@ -38,6 +38,7 @@ def fetch(weights: Weights) -> Path:
         with contextlib.suppress(WeightsError):
             check_file(weights, path)
             return path
+        path.unlink(missing_ok=True)  # pooch keeps whatever it has no SHA-256 of
         _download(weights, folder)
         try:
             check_file(weights, path)

@@ -116,6 +116,16 @@ def test_it_is_used_where_asked_for_or_where_the_processor_gains_by_it(
         assert engine.precision == ("fp32, encoder int8" if is_int8 else "fp32")
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_it_is_used_where_the_gpu_cannot_be(quantized, monkeypatch):
+    """CUDA's provider is installed, and there is no driver."""
+    offered = [onnxruntime_engine.CUDA, *onnxruntime.get_available_providers()]
+    monkeypatch.setattr(onnxruntime_engine.ort, "get_available_providers", lambda: offered)
+    monkeypatch.setattr(onnxruntime_engine, "has_int8_dot_products", lambda: True)
+    engine = OnnxRuntimeEngine(load_bundle(quantized))
+    assert (engine.device, engine.precision) == ("cpu", "fp32, encoder int8")
+
+
 @pytest.mark.parametrize(
     ("flags", "gains"),
     [("avx512f avx512_vnni", True), ("avx_vnni", True), ("asimd asimddp", True), ("avx2", False)],

@@ -12,9 +12,10 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.engines.tensorrt.api import Precision, TensorRt
 from aopsam_ros.errors import BundleError, EngineError
+from support import tiny_bundle
 from support.gpu import Gpu, add_mixed_graphs, start_on_a_gpu
 from support.stand_in.tensorrt import VERSIONS
-from support.tiny_bundle import model_of, write_tiny_bundle
+from support.tiny_bundle import MAP, SIZE, edit, model_of, open_sides, write_tiny_bundle
 
 GRAPHS = ["encoder", "prompt_predictor", "mask_decoder"]
 OUTPUTS = ["embedding", "confidence_map", "low_res_logits"]
@@ -42,6 +43,26 @@ def test_the_best_precision_of_a_version(gpu, bundle, mixed, caplog, precision, 
     assert gpu.builds == [(output, built) for output in OUTPUTS]
     is_told = "`aopsam export --mixed` writes them" in caplog.text
     assert is_told == (name == "FULL" and precision != "fp32")
+
+
+def test_a_graph_without_a_mixed_form_is_computed_in_32_bits(tmp_path):
+    gpu = Gpu("10.3.0", tmp_path / "engines")
+    folder = add_mixed_graphs(write_tiny_bundle(tmp_path / "b"))
+    edit(folder, lambda fields: fields["mixed_graphs"].pop("prompt_predictor"))
+    found = gpu.start_and_stop(load_bundle(folder))
+    assert found == {**dict.fromkeys(GRAPHS, "TYPED_HALF"), "prompt_predictor": "FULL"}
+
+
+def test_one_graph_at_two_image_sizes_is_two_engines(modern_gpu, tmp_path):
+    """With open sides the files are the same, byte by byte."""
+    models = {name: open_sides(make()) for name, make in tiny_bundle.GRAPHS.items()}
+    larger = {
+        "image_size": 2 * SIZE, "embedding_shape": [1, 3, 2 * MAP, 2 * MAP],
+        "confidence_map_size": 2 * MAP, "low_res_mask_size": 2 * MAP,
+    }  # fmt: skip
+    for name, sides in (("small", {}), ("large", larger)):
+        modern_gpu.start_and_stop(load_bundle(write_tiny_bundle(tmp_path / name, models, **sides)))
+    assert modern_gpu.builds == 2 * [(output, "half") for output in OUTPUTS]
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])

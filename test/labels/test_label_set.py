@@ -85,6 +85,7 @@ def change(folder, **values):
     [
         (lambda folder: (folder / LABELS_FILE).unlink(), "cannot be read"),
         (lambda folder: (folder / LABELS_FILE).write_text("names: [a"), "not readable as YAML"),
+        (lambda folder: (folder / LABELS_FILE).write_text("names: [2020-13-45]"), "not readable"),
         (lambda folder: (folder / LABELS_FILE).write_text("- 1"), "mapping"),
         (lambda folder: next(folder.glob("*.npz")).write_bytes(b"PK"), "damaged"),
         (lambda folder: next(folder.glob("*.npz")).unlink(), "cannot be read"),

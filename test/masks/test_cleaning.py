@@ -49,6 +49,17 @@ def test_an_island_goes_and_the_largest_stays():
     assert (cleaned(mask, island=100) == drawing()).all()
 
 
+def test_what_lies_in_a_small_island_or_hole_goes_with_it():
+    ring = drawing()
+    ring[26:29, 26:29] = True
+    ring[27, 27] = False  # a hole in an island
+    assert (cleaned(ring, hole=2, island=10) == drawing()).all()
+    holed = drawing()
+    holed[8:11, 8:11] = False
+    holed[9, 9] = True  # an island in a hole
+    assert (cleaned(holed, hole=10, island=2) == drawing()).all()
+
+
 def test_padding_takes_no_part():
     wide = resized_geometry(2 * SIDE, 4 * SIDE, 2 * SIDE)
     logits = np.full((1, SIDE, SIDE), -1.0, np.float32)

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.errors import MaskFormatError
 from aopsam_ros.masks import decode, decode_full, encode, encode_full
-from aopsam_ros.masks.rle import MAX_PIXELS
+from aopsam_ros.masks.rle import MAX_PIXELS, box_of
 from aopsam_ros.results import InstanceMask
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24))
@@ -115,6 +115,12 @@ def test_box_outside_the_image_is_refused(box):
     pixels = box.get("w", 3) * box.get("h", 2)
     with pytest.raises(MaskFormatError, match="not inside the image"):
         decode_full(message([pixels], **box), 4, 4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 0.5])
+def test_a_box_that_is_no_whole_numbers_is_refused(value):
+    with pytest.raises(MaskFormatError, match="four whole numbers"):
+        box_of(SimpleNamespace(bbox=(0, value, 2, 2)))
 
 
 @pytest.mark.parametrize(

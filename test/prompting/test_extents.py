@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aopsam_ros.geometry import FrameGeometry, paired_iou, resized_geometry
 from aopsam_ros.options import SegmenterOptions
@@ -52,6 +54,20 @@ def test_of_boxes_that_agree_the_first_is_kept():
 def test_a_dropped_box_drops_no_other():
     boxes = np.array([[0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]], float)  # IoU .54, .25
     assert find_duplicates(boxes, 0.5).tolist() == [False, True, False]
+
+
+@given(st.integers(0, 200), st.integers(0, 5), st.integers(0, 1000))
+def test_any_number_of_boxes_is_compared_with_all_before(count, num_protected, seed):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, 20, (count, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 20, (count, 2))], axis=1)
+    kept, expected = [], []
+    for index, box in enumerate(boxes):
+        overlaps = [paired_iou(box[None], boxes[other][None]).item() > 0.5 for other in kept]
+        expected.append(index >= num_protected and any(overlaps))
+        if not expected[-1]:
+            kept.append(index)
+    assert find_duplicates(boxes, 0.5, num_protected).tolist() == expected
 
 
 def two_peaks_of_one_object():

@@ -130,6 +130,14 @@ def test_impossible_options(values):
         TrackingOptions(**values)
 
 
+@pytest.mark.parametrize("size", [(5, 1000), (1000, 5), (1, 1), (480, 640), (97, 96)])
+def test_samples_lie_inside_the_image_and_evenly(size):
+    grid = SampleGrid.over(*size)
+    for places, side in zip((grid.y, grid.x), size, strict=True):
+        assert places[0] >= 0 and places[-1] < side
+        assert places[0] + places[-1] == pytest.approx(side - 1, abs=2)  # the same at both ends
+
+
 @given(st.integers(0, 1000))
 def test_sampled_iou_is_about_the_real_one(seed):
     rng = np.random.default_rng(seed)

@@ -212,6 +212,12 @@ def test_where_no_sha256_is_published_gits_id_decides(weights, cache, is_damaged
     assert not list(cache.iterdir())
 
 
+def test_a_damaged_file_without_a_sha256_is_downloaded_again(weights, cache):
+    known = dataclasses.replace(weights, size=0, sha256="")
+    fetch(known).write_bytes(b"cut")
+    assert fetch(known).read_bytes() == CONTENT
+
+
 def test_the_licence_is_said_before_anything_is_fetched(weights, capsys):
     with pytest.raises(WeightsError):
         fetch(dataclasses.replace(weights, url="http://127.0.0.1:9/small.pt"))

@@ -57,6 +57,8 @@ class Plans:
             EngineError: if TensorRT cannot build it, or what it builds is wrong in 32 bits, too.
         """
         for precision in self._precisions:
+            if precision is Precision.TYPED_HALF and graph not in self._bundle.mixed_graphs:
+                continue
             plan = self._find(graph, precision)
             if plan is not None:
                 return plan, precision
@@ -121,8 +123,10 @@ class Plans:
         return (self._bundle.mixed_graphs if is_typed else self._bundle.graphs)[graph].read()
 
     def _key(self, graph: str, precision: Precision, content: bytes) -> EngineKey:
-        ranges = self._ranges(self._signatures[graph].inputs)
-        profile = {name: tuple(shapes) for name, shapes in ranges.items()}
+        signature = self._signatures[graph]
+        # Weights exported at two image sizes may be the same graph, with open sides.
+        inputs = {**signature.inputs, **signature.optional_inputs}
+        profile = {name: tuple(shapes) for name, shapes in self._ranges(inputs).items()}
         return {
             "graph": graph,
             "onnx": hashlib.sha256(content).hexdigest(),
@@ -131,6 +135,7 @@ class Plans:
             "compute_capability": self._device.compute_capability,
             "cuda": self._device.driver_version,
             "precision": precision.value,
+            "inputs": str(sorted(inputs.items())),
             "profile": str(sorted(profile.items())),
             "workspace": str(WORKSPACE_BYTES),
         }
