@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
     failed = failures = 0
     with (
         Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter,
-        _dataset(arguments) as dataset,
+        _dataset(arguments, inputs) as dataset,
     ):
         segmenter.options = segmenter.options.updated(settings)
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -161,8 +161,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _dataset(arguments: argparse.Namespace) -> Iterator[DatasetWriter | None]:
-    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well."""
+def _dataset(
+    arguments: argparse.Namespace, inputs: Sequence[Path]
+) -> Iterator[DatasetWriter | None]:
+    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well.
+
+    Raises:
+        InputError: if an input is among its images: they and their labels would be overwritten.
+    """
     writer = WRITERS.get(arguments.format)
     if writer is None:
         yield None
@@ -170,6 +176,10 @@ def _dataset(arguments: argparse.Namespace) -> Iterator[DatasetWriter | None]:
     out = arguments.out
     if arguments.shard is not None:  # some formats have one file for all images
         out = out / f"shard-{arguments.shard.replace('/', '-of-')}"
+    images = (out / writer.images).resolve()
+    for path in inputs:
+        if not is_stream(path) and images in (path.resolve(), path.resolve().parent):
+            raise InputError(f"{path} is in the data set of --out, which would be overwritten")
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(writer(out)) as dataset:
         yield dataset

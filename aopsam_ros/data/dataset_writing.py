@@ -26,13 +26,15 @@ _MAX_LABEL = 2**16 - 1  # of a label map in 16 bits
 class DatasetWriter:
     """Writes images and their labels into a folder; one instance, closed once, makes a data set."""
 
+    images = "images"  # where in the folder the images are
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.categories: list[str] = []  # in the order in which they were met
 
     def image_path(self, name: str) -> Path:
         """Return where the image of a name is written."""
-        return self.folder / "images" / f"{name}.jpg"
+        return self.folder / self.images / f"{name}.jpg"
 
     def add(self, name: str, rgb: NDArray[np.uint8], found: Segmentation, stream: str = "") -> None:
         """Write one image, uint8 RGB `[H, W, 3]`, with its labels.
@@ -143,9 +145,7 @@ class LabelMapWriter(DatasetWriter):
 class Sa1bWriter(DatasetWriter):
     """SA-1B: each image with a JSON file of its name beside it."""
 
-    def image_path(self, name: str) -> Path:
-        """See `DatasetWriter`."""
-        return self.folder / f"{name}.jpg"
+    images = "."
 
     def _write_labels(self, name: str, found: Segmentation, stream: str) -> None:  # noqa: ARG002
         content = to_sa1b(found, name)

@@ -222,3 +222,21 @@ def test_files_are_written_whole_or_not_at_all(segment, scene, monkeypatch, tmp_
     assert result.code == 2
     assert written(result.out) == []
     assert "No space left on device" in result.err
+
+
+@pytest.mark.needs("pycocotools")
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("sa1b", ()),
+        ("sa1b", ("--format", "sa1b")),
+        ("coco", ("--format", "coco")),
+        ("labelmap", ("--format", "labelmap")),
+    ],
+)
+def test_a_data_set_that_is_segmented_keeps_its_labels(segment, scene, kind, words):
+    out = segment(scene.path, "--format", kind).out
+    before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
+    result = segment(out if kind == "sa1b" else out / "images", *words, "--no-overlay")
+    assert result.code == 2 and "would be overwritten" in result.err
+    assert {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()} == before

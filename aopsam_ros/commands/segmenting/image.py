@@ -1,6 +1,7 @@
 """`aopsam segment` of one image, with the model's prompts or the user's."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,10 +29,12 @@ def segment_image(
     originals: set[Path],
 ) -> str:
     """Segment one image and write its results; say in words what was found."""
-    overlay = None if arguments.no_overlay else arguments.out / f"{stem}_overlay.png"
-    drawn = dataset.image_path(stem) if dataset else overlay
-    if drawn and drawn.resolve() in originals:
-        raise InputError(f"{drawn} is one of the images and would be overwritten")
+    overlay, masks = arguments.out / f"{stem}_overlay.png", arguments.out / f"{stem}.json"
+    if dataset is None:
+        if not arguments.no_overlay and overlay.resolve() in originals:
+            raise InputError(f"{overlay} is one of the images and would be overwritten")
+        if _has_annotations(masks):
+            raise InputError(f"{masks} has annotations of a data set and would be overwritten")
     rgb = read_rgb(image)
     if isinstance(prompts, UserPrompt):
         found = segment_clicks(segmenter, rgb, prompts)
@@ -47,13 +50,23 @@ def segment_image(
     if dataset:
         dataset.add(stem, rgb, found)
     else:
-        write_bytes(arguments.out / f"{stem}.json", to_json(found, str(image)).encode())
-        if overlay:
+        write_bytes(masks, to_json(found, str(image)).encode())
+        if not arguments.no_overlay:
             write_rgb(overlay, draw_overlay(rgb, found))
+    file = dataset.image_path(stem) if dataset else masks.name
     return (
         f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
-        f"{found.timings_ms['total']:.0f} ms -> {drawn if dataset else f'{stem}.json'}"
+        f"{found.timings_ms['total']:.0f} ms -> {file}"
     )
+
+
+def _has_annotations(file: Path) -> bool:
+    """Return whether a file is labels as of SA-1B or COCO."""
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "annotations" in content
 
 
 def read_prompt(points: Sequence[str], box: str | None) -> UserPrompt | None:
