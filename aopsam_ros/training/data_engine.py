@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from aopsam_ros.data.dataset_writing import Sa1bWriter
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.geometry import shrink
+from aopsam_ros.images.files import read_bytes
 from aopsam_ros.masks.iou import crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode_full, encode_full
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.training.prepared_images import content_key
 
 # Many prompts, each with its best mask; what is not sure is left out below.
 SETTINGS: dict[str, object] = {
@@ -166,7 +168,9 @@ class DataEngine:
         Raises:
             AopsamError: if it cannot be read.
         """
-        name = f"{dataset.name}-{index:06}"
+        # By content: data sets of other runs may have the same name, and sets grow.
+        path = dataset.image_path(index)
+        name = f"{dataset.name}-{path.stem}-{content_key(read_bytes(path))[:8]}"
         if name in self.done:
             return
         image = dataset.read(index)
