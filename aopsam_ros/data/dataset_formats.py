@@ -197,15 +197,14 @@ class CocoFile:
         try:
             content = json.loads(path.read_text())
             images = sorted(content["images"], key=lambda image: str(image["file_name"]))
-            annotations = content["annotations"]
             self._names = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
-        except (ValueError, KeyError, TypeError) as error:
+            self.by_image: dict[int, list[dict]] = {}
+            for annotation in content["annotations"]:
+                if not annotation.get("iscrowd") and annotation.get("segmentation"):
+                    self.by_image.setdefault(annotation["image_id"], []).append(annotation)
+            self.images = [image for image in images if image["id"] in self.by_image]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DatasetError(f"{path}: not a COCO annotation file ({error})") from error
-        self.by_image: dict[int, list[dict]] = {}
-        for annotation in annotations:
-            if not annotation.get("iscrowd") and annotation.get("segmentation"):
-                self.by_image.setdefault(annotation["image_id"], []).append(annotation)
-        self.images = [image for image in images if image["id"] in self.by_image]
         if not self.images:
             raise DatasetError(f"{path}: no image has a segmentation")
 

@@ -157,6 +157,9 @@ def test_broken_files_are_named(tmp_path, file, content):
         ("[]", "not a COCO"),
         ('{"images": []}', "not a COCO"),
         ('{"images": [], "annotations": []}', "no image has"),
+        ('{"images": [], "annotations": [{"segmentation": [[1]]}]}', "not a COCO"),
+        ('{"images": [{"file_name": "a"}], "annotations": []}', "not a COCO"),
+        ('{"images": [], "annotations": ["a"]}', "not a COCO"),
     ],
 )
 def test_broken_coco_files(tmp_path, content, message):
