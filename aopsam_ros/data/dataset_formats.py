@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
@@ -19,7 +20,7 @@ class _ImageFolder:
     """What data sets with a file of labels for each image have in common."""
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
-        self.name, self.path, self.files = path.name, path, files
+        self.name, self.path, self.files = folder_name(path), path, files
         self._groups = _read_groups(path)
 
     def __len__(self) -> int:
@@ -190,12 +191,21 @@ def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledI
 
 
 class CocoFile:
-    """A COCO instance annotation file; images lie beside it, in `images/` or in a given split."""
+    """A COCO instance annotation file; images lie beside it, in `images/` or in a given split.
 
-    def __init__(self, path: Path) -> None:
-        self.name, self.path = path.stem, path
+    Args:
+        file: the annotations.
+        folder: names the data set, where it was opened as a folder.
+    """
+
+    def __init__(self, file: Path, folder: Path | None = None) -> None:
+        self.name, self.path = folder_name(folder) if folder else file.stem, folder or file
+        self._file = file
+        self._groups = _read_groups(
+            file.parent.parent if file.parent.name == "annotations" else file.parent
+        )
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(file.read_text())
             images = sorted(content["images"], key=lambda image: str(image["file_name"]))
             self._names = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
             self.by_image: dict[int, list[dict]] = {}
@@ -204,24 +214,26 @@ class CocoFile:
                     self.by_image.setdefault(annotation["image_id"], []).append(annotation)
             self.images = [image for image in images if image["id"] in self.by_image]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{path}: not a COCO annotation file ({error})") from error
+            raise DatasetError(f"{file}: not a COCO annotation file ({error})") from error
         if not self.images:
-            raise DatasetError(f"{path}: no image has a segmentation")
+            raise DatasetError(f"{file}: no image has a segmentation")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def group(self, index: int) -> str:
         """See `InstanceDataset`."""
-        return str(self.images[index]["file_name"])
+        image = self.images[index]
+        name = str(image["file_name"])
+        return self._groups.get(PurePath(name).stem) or str(image.get("video", name))
 
     def image_path(self, index: int) -> Path:
         """See `InstanceDataset`."""
-        name, folder = str(self.images[index]["file_name"]), self.path.parent
+        name, folder = str(self.images[index]["file_name"]), self._file.parent
         for base in (folder, folder / "images", folder.parent, folder.parent / "images"):
             if (base / name).is_file():
                 return base / name
-        raise DatasetError(f"{self.path}: image {name} is not beside it nor in images/")
+        raise DatasetError(f"{self._file}: image {name} is not beside it nor in images/")
 
     def annotation(self, index: int) -> bytes:
         """See `InstanceDataset`."""
@@ -232,20 +244,26 @@ class CocoFile:
         file, annotations = self.image_path(index), self.by_image[self.images[index]["id"]]
         rgb = read_rgb(file)
         size = (rgb.shape[0], rgb.shape[1])
-        masks = [_decode_mask(a["segmentation"], size, self.path) for a in annotations]
+        masks = [_decode_mask(a["segmentation"], size, self._file) for a in annotations]
         names = [self._names.get(a.get("category_id"), "") for a in annotations]
         order = stacking_order(masks)
         classes = {n: names[place] for n, place in enumerate(order, start=1) if names[place]}
         return LabelledImage(file.stem, rgb, stack_layers(masks, size), classes=classes)
 
 
+def folder_name(path: Path) -> str:
+    """Return the name of a data set's folder, of "." as well."""
+    return Path(os.path.abspath(path)).name
+
+
 def _read_groups(path: Path) -> dict[str, str]:
     """Read id → group from a `manifest.csv` above the folder, where one lists this set."""
+    name = folder_name(path)
     for folder in (path, path.parent, path.parent.parent):
         manifest = folder / "manifest.csv"
         if manifest.is_file():
             with manifest.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row.get("set") == path.name]
+                rows = [row for row in csv.DictReader(file) if row.get("set") == name]
             return {row["id"]: row.get("group") or row["id"] for row in rows}
     return {}
 

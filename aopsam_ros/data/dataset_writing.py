@@ -1,10 +1,12 @@
 """Data sets written from segmentations, for labelling tools and training.
 
 Every format has the images beside their labels. `stream` is given for frames of one sequence, where
-a mask's id is that of its object.
+a mask's id is that of its object: `manifest.csv` then says which frames a split must not part.
 """
 
+import csv
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.data.dataset_formats import folder_name
+from aopsam_ros.data.frames import NEIGHBOURS
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.images.files import write_bytes, write_rgb
 from aopsam_ros.masks.formats import to_label_map, to_polygons
@@ -31,6 +35,7 @@ class DatasetWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.categories: list[str] = []  # in the order in which they were met
+        self._frames: Counter[str] = Counter()  # of each stream
 
     def image_path(self, name: str) -> Path:
         """Return where the image of a name is written."""
@@ -47,6 +52,17 @@ class DatasetWriter:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_rgb(file, rgb)
         self._write_labels(name, found, stream)
+        if stream:
+            self._write_group(name, f"{stream}_part_{self._frames[stream] // NEIGHBOURS:04}")
+            self._frames[stream] += 1
+
+    def _write_group(self, name: str, group: str) -> None:
+        """Append to the manifest; of several rows of one frame the last holds."""
+        with (self.folder / "manifest.csv").open("a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if not file.tell():
+                writer.writerow(("set", "id", "group"))
+            writer.writerow((folder_name(self.folder), name, group))
 
     def _write_labels(self, name: str, found: Segmentation, stream: str) -> None:
         raise NotImplementedError

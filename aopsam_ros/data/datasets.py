@@ -50,7 +50,7 @@ def _open_folder(path: Path) -> InstanceDataset:
     if any(file.with_suffix(".jpg").exists() for file in annotations):
         return Sa1bFolder(path)
     if len(annotations) == 1:
-        return CocoFile(annotations[0])
+        return CocoFile(annotations[0], path)
     raise DatasetError(
         f"{path}: expected images/ and masks/, one COCO JSON file, or SA-1B's *.jpg with *.json; "
         f"found {len(annotations)} JSON files"

@@ -10,6 +10,7 @@ import yaml
 
 from aopsam_ros.data.dataset_writing import WRITERS
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.data.frames import NEIGHBOURS
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.images.files import read_rgb
 from aopsam_ros.masks.rle import decode_full
@@ -121,6 +122,31 @@ def test_an_unfinished_coco_data_set_is_no_data_set(tmp_path, found):
     assert not (tmp_path / "annotations" / "instances_default.json").exists()
     writer.close()
     assert open_dataset(tmp_path / "annotations" / "instances_default.json").read(0).name == "a"
+
+
+@pytest.mark.parametrize("kind", ["coco", "sa1b", "labelmap"])
+def test_neighbours_in_a_stream_are_one_group(tmp_path, found, kind):
+    rgb, segmentation = found["a"]
+    for _ in range(2):  # the second run adds nothing
+        with contextlib.closing(WRITERS[kind](tmp_path / "data")) as writer:
+            writer.add("photo", rgb, segmentation)
+            for number in range(NEIGHBOURS + 1):
+                writer.add(f"drive_{number:02}", rgb, segmentation, "drive")
+    dataset = open_dataset(tmp_path / "data")
+    groups = [dataset.group(index) for index in range(len(dataset))]
+    *first, last, photo = groups
+    assert len(first) == NEIGHBOURS
+    assert len({*first}) == 1 and len({*groups}) == 3
+    assert "drive" in last and photo.startswith("photo")
+
+
+def test_coco_folders_have_the_folders_name_and_open_again(tmp_path, found):
+    for name in ("monday", "tuesday"):
+        dataset = open_dataset(write(tmp_path / name, "coco", found))
+        assert dataset.name == open_dataset(dataset.path).name == name
+        assert len(dataset.read(0).instances()) > 2
+    file = tmp_path / "monday" / "annotations" / "instances_default.json"
+    assert open_dataset(file).name == "instances_default"
 
 
 @pytest.mark.needs("supervision")
