@@ -69,9 +69,13 @@ def named_masks(labelled: LabelledImage) -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def read_image(dataset: InstanceDataset, index: int) -> EvaluationImage | None:
-    """Read an image; None if it has no instance that counts."""
+    """Read an image; None if it has no instance that counts.
+
+    Of several annotators the first one's instances count: each divides the whole image.
+    """
     labelled = dataset.read(index)
-    ground_truth = instance_masks(labelled.layers)
+    layers = labelled.layers[:1] if labelled.is_by_annotator else labelled.layers
+    ground_truth = instance_masks(layers)
     return EvaluationImage(dataset, index, labelled, ground_truth) if ground_truth else None
 
 

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from aopsam_ros.data.datasets import open_dataset
+from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
@@ -101,3 +103,16 @@ def test_a_processs_peak_is_seen_after_it_was_freed():
     assert 60 <= most - before <= 90
     if new_peak < most:  # some kernels do not let the mark be reset
         assert after < before + 32 and new_peak < before + 32
+
+
+def test_of_several_annotators_the_first_ones_instances_count():
+    layers = np.ones((2, 6, 8), np.uint16)
+    layers[0, :, 4:], layers[1] = 2, 3
+
+    class Dataset:
+        def read(self, index):
+            return LabelledImage("a", np.zeros((6, 8, 3), np.uint8), layers, is_by_annotator=True)
+
+    image = read_image(Dataset(), 0)
+    assert [mask.sum() for mask in image.ground_truth] == [24, 24]
+    assert len(image.labelled.layers) == 2  # edges are compared with everybody's
