@@ -19,6 +19,12 @@ from aopsam_ros.data.shards import TarFrames, is_shard
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
 
+# Listed here: what `mimetypes` knows depends on the machine. OpenCV may read others, too.
+VIDEO_SUFFIXES = (
+    ".3gp", ".asf", ".avi", ".flv", ".m1v", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4",
+    ".mpe", ".mpeg", ".mpg", ".mts", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+)  # fmt: skip
+
 
 def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSource:
     """Open a folder of images, a tar file of them, a video or a recording.

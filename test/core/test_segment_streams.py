@@ -4,14 +4,17 @@ import json
 import os
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
+from aopsam_ros.commands.segmenting.stream import is_stream
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.masks import decode_full
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 from support.scenes import boxes_scene, coloured_scene, iou, write_video
 from support.written_bags import image_message, write_bag
 
@@ -120,6 +123,31 @@ def test_a_camera_is_read_until_enough_and_its_video_is_as_long_as_what_it_shows
     monkeypatch.undo()
     rate, frames = play(result.out / "3.mp4")
     assert (rate, len(frames)) == (20.0, 1 + 3 * 4)
+
+
+def test_ctrl_c_ends_a_camera_and_the_next_input_is_done(segment, video, monkeypatch):
+    """The interrupt comes while a frame is segmented; a video's ends the command."""
+    reader, segmented = cv2.VideoCapture, StreamSegmenter.segment
+
+    def interrupted(self, rgb, number, *rest, **options):
+        if number == 2:
+            raise KeyboardInterrupt
+        return segmented(self, rgb, number, *rest, **options)
+
+    monkeypatch.setattr(StreamSegmenter, "segment", interrupted)
+    assert segment(video).code == 130
+    monkeypatch.setattr("aopsam_ros.data.recordings.cv2.VideoCapture", lambda _: reader(str(video)))
+    write_rgb(video.with_name("photo.png"), moving(0))
+    result = segment("3", video.with_name("photo.png"))
+    assert result.code == 0, result.err
+    assert "3: 2 frames" in result.stdout and "photo.json" in result.stdout
+    assert len(lines_of(result.out / "3.jsonl")) == 2
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".m4v", ".wmv", ".flv", ".MTS", ".ts", ".3gp"])
+def test_videos_are_known_by_their_suffix_on_every_machine(suffix):
+    assert is_stream(Path(f"drive{suffix}"))
+    assert not is_stream(Path("photo.jpg"))
 
 
 def test_a_broken_frame_does_not_lose_the_others(segment, tmp_path):

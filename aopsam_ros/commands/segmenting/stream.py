@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import mimetypes
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from aopsam_ros.data.bags import is_bag
 from aopsam_ros.data.dataset_writing import DatasetWriter
 from aopsam_ros.data.frames import Frame, FrameSource
-from aopsam_ros.data.recordings import Camera, open_frames
+from aopsam_ros.data.recordings import VIDEO_SUFFIXES, Camera, open_frames
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.drawing.video import VideoFile, Window
 from aopsam_ros.errors import AopsamError, DatasetError, InputError
@@ -32,8 +31,8 @@ from aopsam_ros.streaming.tracker import TrackingOptions
 
 def is_stream(path: Path) -> bool:
     """Return whether what a path names has frames in a row: a camera, a video or a recording."""
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    return is_camera(path) or is_bag(path) or (kind.startswith("video/") and not path.is_dir())
+    is_video = path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()
+    return is_camera(path) or is_bag(path) or is_video
 
 
 def is_camera(path: Path) -> bool:
@@ -77,6 +76,7 @@ def segment_stream(
     stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0
     with contextlib.ExitStack() as stack:
         outputs = _Outputs(stack, source, path, name, arguments, dataset)
+        stack.enter_context(_ended_by_interrupt(source))
         for number, frame in enumerate(_frames(source, arguments.limit)):
             try:
                 rgb = frame.read()
@@ -97,17 +97,23 @@ def segment_stream(
     return f"{frames} frames, {each} -> {', '.join(outputs.names)}", failures
 
 
-def _frames(source: FrameSource | Camera, limit: int) -> Iterator[Frame]:
-    """Yield at most `limit` frames (0: all); Ctrl-C ends a camera's as if they were all."""
-    total = 0 if isinstance(source, Camera) else len(source)
-    frames = itertools.islice(source.frames(), limit or None)
-    total = min(filter(None, (total, limit)), default=0)
+@contextlib.contextmanager
+def _ended_by_interrupt(source: FrameSource | Camera) -> Iterator[None]:
+    """Ctrl-C ends a camera's frames as if they were all."""
     try:
-        # Silent where nobody watches, as in a log.
-        yield from tqdm(frames, source.name, total or None, unit="frame", disable=None)
+        yield
     except KeyboardInterrupt:
         if not isinstance(source, Camera):
             raise
+
+
+def _frames(source: FrameSource | Camera, limit: int) -> Iterator[Frame]:
+    """Yield at most `limit` frames (0: all)."""
+    total = 0 if isinstance(source, Camera) else len(source)
+    frames = itertools.islice(source.frames(), limit or None)
+    total = min(filter(None, (total, limit)), default=0)
+    # Silent where nobody watches, as in a log.
+    yield from tqdm(frames, source.name, total or None, unit="frame", disable=None)
 
 
 class _Outputs:
