@@ -107,7 +107,7 @@ class Follower:
         """
         if self._begin is None:
             return
-        (rgb, mask), self._begin = self._begin, None
+        rgb, mask = self._begin
         frame = segmenter.encode(rgb)
         side = segmenter.bundle.low_res_mask_size
         logits = mask_logits(decode_full(mask, *rgb.shape[:2]), frame.geometry, side)
@@ -116,6 +116,7 @@ class Follower:
         self._motion.update(rgb, binary.shape[1:])
         self._beside = np.zeros(binary.shape[1:], np.float32)
         self._take(logits, binary[0], self._appearance.features(segmenter, frame))
+        self._begin = None  # where anything failed, the next frame tries again
 
     def update(self, segmenter: Segmenter, frame: FrameEmbedding, rgb: NDArray[np.uint8]) -> Target:
         """Find the thing in the next frame, and keep the answer as `target`.

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.errors import InferenceError
 from aopsam_ros.masks.rle import decode_full, encode_full
 from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.results import InstanceMask
@@ -89,6 +90,20 @@ def test_a_stream_follows_beside_its_masks(tiny):
     found = stream.segment(scene((36, 30)), follower=follower)
     assert follower.target.state == FOLLOWED
     assert [m.bbox for m in found.masks] == [m.bbox for m in alone.masks]
+
+
+def test_what_fails_before_the_first_frame_is_tried_again(tiny, monkeypatch):
+    follower = Follower(scene((30, 30)), mask_at(30, 30))
+
+    def fail(*_):
+        raise InferenceError("not finite")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny, "encode", fail)
+        with pytest.raises(InferenceError):
+            follower.prepare(tiny)
+    StreamSegmenter(tiny).segment(scene((36, 30)), follower=follower)
+    assert follower.target.state == FOLLOWED
 
 
 def test_motion_is_shift_and_turn_inside_the_mask_only():
