@@ -39,16 +39,17 @@ class Refinement:
         """Encode an image, uint8 `[H, W, 3]`; errors as `Segmenter.encode`."""
         self._segmenter = segmenter
         self._frame = segmenter.encode(rgb)
+        self._is_newest = True  # nothing else was encoded since
         self._before: tuple[UserPrompt, Answer] | None = None
         self.size: tuple[int, int] = (rgb.shape[0], rgb.shape[1])
 
     def answer(self, prompt: UserPrompt, all_masks: bool = False) -> tuple[InstanceMask, ...]:
         """Decode a prompt; arguments and errors as `segment_prompt`."""
-        previous = None
-        if self._before is not None:
+        if not self._is_newest:
             self._frame = self._segmenter.restored(self._frame)
-            if prompt.continues(self._before[0]):
-                previous = self._before[1].logits
+        self._is_newest, previous = False, None
+        if self._before is not None and prompt.continues(self._before[0]):
+            previous = self._before[1].logits
         found = segment_prompt(self._segmenter, self._frame, prompt, all_masks, previous)
         self._before = prompt, found
         return found.masks

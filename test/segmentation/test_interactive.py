@@ -158,6 +158,22 @@ def test_an_engine_that_keeps_one_embedding_encodes_again(with_masks, monkeypatc
     assert after.bbox == before.bbox
 
 
+def test_a_refused_first_prompt_does_not_end_a_refinement(with_masks, monkeypatch):
+    """The embedding is replaced before the next, whatever became of the first."""
+    rgb, objects = coloured_scene()
+    wanted, (x, y) = objects[0]
+    refinement = Refinement(with_masks, rgb)
+    encoded = []
+    encode = with_masks.engine.encode
+    monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
+    monkeypatch.setattr(with_masks.engine, "encode", lambda *a: encoded.append(1) or encode(*a))
+    with pytest.raises(InputError, match="outside the image"):
+        refinement.answer(prompt([(500, 10)]))
+    assert not encoded
+    (mask,) = refinement.answer(prompt([(x + 6, y + 6)]))
+    assert encoded and iou(decode_full(mask, *wanted.shape), wanted) > 0.85
+
+
 def test_clicks_one_after_another_are_one_segmentation(with_masks):
     rgb, objects = coloured_scene()
     wanted, (x, y) = objects[0]

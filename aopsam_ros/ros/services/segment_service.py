@@ -113,12 +113,12 @@ def answer(
             raise InputError("no image has come yet")
         rgb = to_rgb(image, bridge_reader())
         session = Session(image.header, Refinement(segmenter, rgb))
-        if request.session:
-            sessions.begin(request.session, session)
     response = Segment.Response(success=True, header=session.header, continued=is_continued)
     height, width = session.refinement.size
     if len(request.mask.counts):
         prompt = replace(prompt, mask=decode_full(request.mask, height, width))
+    if request.session and not is_continued:
+        sessions.begin(request.session, session)
     with session.lock:
         masks = session.refinement.answer(prompt, request.all_masks)
     response.height, response.width = height, width

@@ -124,8 +124,9 @@ def test_a_mask_to_begin_with_is_checked_and_a_model_without_mask_input_says_so(
         response.success and response.message == "the model has no mask input: the mask was ignored"
     )
     damaged = Mask(counts=[5], roi=RegionOfInterest(width=2, height=2))
-    response = segment(active, points=ON_GREEN, mask=damaged)
+    response = segment(active, points=ON_GREEN, mask=damaged, session="none begins")
     assert not response.success and "longer than its box (4 pixels)" in response.message
+    assert not segment(active, points=ON_GREEN, session="none begins").continued
 
 
 def test_requests_and_stream_are_both_answered(active):
