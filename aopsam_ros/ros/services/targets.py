@@ -94,12 +94,15 @@ def _wanted(newest: SegmentedFrame, request: Follow.Request) -> InstanceMask:
 
 
 def _box_3d(newest: SegmentedFrame, mask: InstanceMask) -> Box3D | None:
-    """Return a mask's box in space; None without depth, or where it shows too little."""
+    """Return a mask's box in space; None without depth that fits and shows enough."""
     if newest.depth is None or newest.calibration is None:
         return None
     only = replace(newest.segmentation, masks=(mask,))
     rectified = newest.frame.configuration.markers.rectified
-    (points,) = detections_3d.locate(
-        only, newest.frame.image.header, newest.depth, newest.calibration, rectified
-    )
+    try:
+        (points,) = detections_3d.locate(
+            only, newest.frame.image.header, newest.depth, newest.calibration, rectified
+        )
+    except InputError:  # the diagnostics say why; the mask is meant all the same
+        return None
     return fit_box(points, newest.frame.configuration.boxes_3d_axes)

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from sensor_msgs.msg import RegionOfInterest
+from sensor_msgs.msg import Image, RegionOfInterest
+from vision_msgs.msg import Detection3DArray
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask, Selection, Target
 from aopsam_ros.srv import Follow, Segment, Select
-from support.messages import image_of, stamp_of
+from support.messages import calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height of the scene's boxes
@@ -58,6 +59,26 @@ def test_what_is_meant_is_the_streams_own_mask(active, selection, meant):
     assert np.abs(np.subtract(box_of(response.mask), meant)).max() <= 2
     assert not response.has_box_3d  # no depth
     assert select(active, Selection(id=response.mask.id)).mask == response.mask
+
+
+def test_depth_that_does_not_fit_takes_nothing_but_the_box_in_space(active):
+    depth = active.node.create_publisher(Image, "/depth", 10)
+    subscription = active.listen("detections_3d", Detection3DArray)
+    assert active.set(pairing__tolerance_ms=0.0) == []
+
+    def refused():
+        active.infos.publish(calibration_of(128, 128))
+        message = raw_image(np.full((128, 128), 2.0, np.float32))
+        message.header.stamp, message.header.frame_id = active.send(STREAMED), "elsewhere"
+        depth.publish(message)
+        active.spin(0.1)
+        return "depth is in frame 'elsewhere'" in active.health()[1]
+
+    active.wait(refused, "the depth was not refused")
+    response = select(active, ON_GREEN)
+    assert (response.success, response.has_box_3d) == (True, False), response.message
+    active.node.destroy_subscription(subscription)
+    active.node.destroy_publisher(depth)
 
 
 @pytest.mark.parametrize(
