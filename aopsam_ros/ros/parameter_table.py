@@ -1,6 +1,6 @@
 """The table of the node's parameters, and the immutable objects that their values make."""
 
-import importlib.util
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -270,10 +270,8 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
     axes, choices = values["boxes_3d.axes"], TABLE["boxes_3d.axes"].choices
     if axes not in choices:
         raise OptionError(f"boxes_3d.axes must be one of {', '.join(choices)}, not {axes!r}")
-    if values["target_frame"] and importlib.util.find_spec("tf2_ros") is None:
-        raise OptionError(
-            "target_frame needs tf2_ros, which is not installed: ros-<distro>-tf2-ros-py"
-        )
+    if values["target_frame"]:
+        _require_tf2()
     return Configuration(
         options=options,
         markers=MarkerOptions(**_group(values, "markers")),
@@ -291,6 +289,16 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         target_frame=values["target_frame"],
         labels=LabelOptions(*(values[f"labels.{field.name}"] for field in fields(LabelOptions))),
     )
+
+
+def _require_tf2() -> None:
+    try:  # what is found may be of another Python, as in a virtual environment beside ROS
+        importlib.import_module("tf2_ros")
+    except ImportError as error:
+        raise OptionError(
+            "target_frame needs tf2_ros, which is not installed for this Python: "
+            "ros-<distro>-tf2-ros-py"
+        ) from error
 
 
 def _if_enabled(kind: Callable[..., T], enabled: bool, **options: Any) -> T | None:  # noqa: ANN401

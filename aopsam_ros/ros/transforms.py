@@ -14,6 +14,8 @@ from std_msgs.msg import Header
 from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.space.boxes_3d import Box3D
 
+TIME_JUMP_NS = 1_000_000_000  # back by more: a recording begins anew; images are less out of order
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -54,18 +56,26 @@ class TransformListener:
         self._tf2: Any = tf2_ros
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
+        self._stamp = 0  # stamp of the last image, nanoseconds
 
     def look_up(self, target: str, header: Header, patience_s: float) -> Transform:
         """Return the transform from the header's frame to `target`, at its stamp.
 
         Raises:
-            InputError: if it is not known within `patience_s` seconds; the message says why.
+            InputError: if it is not known within `patience_s` seconds, or nothing connects the
+                frames yet; the message says why.
         """
         try:
+            stamp = Time.from_msg(header.stamp)
+            if stamp.nanoseconds < self._stamp - TIME_JUMP_NS:
+                self._buffer.clear()  # it takes nothing that is far older than its newest
+            self._stamp = stamp.nanoseconds
+            if not self._buffer.can_transform(target, header.frame_id, Time()):  # at any time
+                patience_s = 0.0
             message = self._buffer.lookup_transform(
                 target,
                 header.frame_id,
-                Time.from_msg(header.stamp),
+                stamp,
                 Duration(nanoseconds=round(1e9 * max(0.0, patience_s))),
             )
         except (self._tf2.TransformException, ValueError) as error:  # ValueError: of the stamp

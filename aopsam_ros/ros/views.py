@@ -83,7 +83,10 @@ class Views:
                 )
             except InputError as error:  # markers are as right in the camera's own frame
                 is_located = False
-                self._not_located(error)
+                if self._publishers.needs_depth:
+                    self._not_located(error)
+                else:
+                    self._on_failure(f"markers are in the camera's frame: {error}")
         calibration = self.calibration
         self._publishers.publish_views(
             segmentation, segmented.rgb, header, calibration, configuration, transform

@@ -1,6 +1,5 @@
 """TF: boxes, points and markers in another frame than the camera's."""
 
-import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -20,7 +19,7 @@ from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
 from aopsam_ros.ros.parameter_table import TABLE, configuration_of
 from aopsam_ros.ros.transforms import Transform, TransformListener
 from aopsam_ros.space.boxes_3d import fit_box
-from support.messages import calibration_of, image_of, raw_image, stamp_of
+from support.messages import calibration_of, header, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
 
 CAMERA, BASE = "camera_optical_frame", "base_link"
@@ -58,21 +57,30 @@ def test_a_boxs_edges_are_twelve_lines_of_its_size_in_its_masks_colour():
     assert gone.action == Marker.DELETE
 
 
-def test_a_target_frame_needs_tf2(monkeypatch):
+def test_a_target_frame_needs_a_tf2_that_can_be_imported(monkeypatch, tmp_path):
     values = {name: TABLE[name].default for name in TABLE} | {"target_frame": BASE}
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    (tmp_path / "tf2_ros.py").write_text("raise ImportError('of another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tf2_ros", raising=False)
     with pytest.raises(OptionError, match="target_frame needs tf2_ros, which is not installed"):
         configuration_of(values)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "found")
+    monkeypatch.setitem(sys.modules, "tf2_ros", SimpleNamespace())
     assert configuration_of(values).target_frame == BASE
     assert set(OPTIONS) <= set(values)
 
 
-def test_the_transform_is_asked_for_at_the_images_stamp_and_a_missing_one_is_explained(monkeypatch):
-    """With a stand-in: no wheel has tf2_ros."""
+@pytest.fixture
+def tf2(monkeypatch):
+    """A stand-in, as no wheel has tf2_ros: a listener, and what it asked for."""
     asked = []
 
     class Buffer:
+        def can_transform(self, target, source, time):
+            return target != "moon"
+
+        def clear(self):
+            asked.append("clear")
+
         def lookup_transform(self, *arguments):
             asked.append(arguments)
             if arguments[0] == "moon":
@@ -85,13 +93,28 @@ def test_the_transform_is_asked_for_at_the_images_stamp_and_a_missing_one_is_exp
         TransformException=type("TransformException", (Exception,), {}),
     )
     monkeypatch.setitem(sys.modules, "tf2_ros", stand_in)
-    listener = TransformListener(None)
-    np.testing.assert_array_equal(listener.look_up(BASE, HEADER, 0.5).translation, [0.1, 0, 0.5])
-    ((target, source, time, patience),) = asked
+    return SimpleNamespace(listener=TransformListener(None), asked=asked)
+
+
+def test_the_transform_is_asked_for_at_the_images_stamp(tf2):
+    found = tf2.listener.look_up(BASE, HEADER, 0.5)
+    np.testing.assert_array_equal(found.translation, [0.1, 0, 0.5])
+    ((target, source, time, patience),) = tf2.asked
     assert (target, source, time.nanoseconds, patience.nanoseconds) == (BASE, CAMERA, 7e9, 5e8)
+
+
+def test_frames_that_nothing_connects_are_not_waited_for_and_the_reason_is_given(tf2):
     reason = f"no transform from '{CAMERA}' to 'moon' at the image's stamp: no such frame"
     with pytest.raises(InputError, match=reason):
-        listener.look_up("moon", HEADER, 0.0)
+        tf2.listener.look_up("moon", HEADER, 0.5)
+    ((*_, patience),) = tf2.asked
+    assert patience.nanoseconds == 0
+
+
+def test_where_a_recording_begins_anew_the_transforms_before_are_forgotten(tf2):
+    for milliseconds in (20_000, 19_900, 20_000, 1000):
+        tf2.listener.look_up(BASE, header(milliseconds), 0.0)
+    assert [asked == "clear" for asked in tf2.asked] == [False, False, False, True, False]
 
 
 @pytest.mark.needs("tf2_ros")
