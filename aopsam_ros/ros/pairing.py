@@ -16,9 +16,9 @@ from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
 
 M = TypeVar("M", Detection2DArray, Image)
 
-MAX_WAITING_IMAGES = 10  # a detector's delay in frames
+MAX_WAITING_IMAGES = 30  # a detector's delay in frames
 MAX_EARLY_BOXES = 30  # messages that came before their image
-MAX_DEPTH_IMAGES = 30  # kept while an image is being segmented
+MAX_DEPTH_IMAGES = 30  # kept beside those of the images that are being segmented
 DEPTH_ALIVE_S = 1.0  # after the last depth image, the next one is still waited for
 DEPTH_GRACE_S = 3.0  # after depth was first subscribed to, a missing one is no error
 
@@ -78,7 +78,8 @@ class BoxPairing:
             topic: Topic of the boxes, for messages to the user.
             forward: Called with a frame that has its boxes.
             on_drop: Called for an image that was dropped for a newer one.
-            on_missing: Called with the reason for an image whose boxes did not come in time.
+            on_missing: Called with the reason for an image whose boxes did not come in time, or
+                before too many others waited for theirs.
         """
         self._topic = topic
         self._forward = forward
@@ -95,8 +96,7 @@ class BoxPairing:
         if found is not None and found[0] <= frame.configuration.pairing.tolerance_ms:
             self._pair(frame, found[1])
         elif len(self._frames) > MAX_WAITING_IMAGES:
-            self._frames.pop(0)
-            self._on_drop()
+            self._give_up(f"{MAX_WAITING_IMAGES} images")
 
     def put_boxes(self, message: Detection2DArray) -> None:
         """Add a detector's boxes; the image of their stamp is forwarded."""
@@ -119,16 +119,19 @@ class BoxPairing:
     def expire(self) -> None:
         """Give up images that have waited too long; called once a second."""
         while self._frames and time.monotonic() > _deadline(self._frames[0]):
-            self._on_missing(self._why_missing(self._frames.pop(0)))
+            self._give_up(f"{self._frames[0].configuration.pairing.timeout_ms} ms")
 
-    def _why_missing(self, frame: Frame) -> str:
-        options = frame.configuration.pairing
+    def _give_up(self, limit: str) -> None:
+        """Let go of the oldest image, whose boxes did not come within this time."""
+        frame = self._frames.pop(0)
         found = nearest(self._boxes, frame.image.header)
         if found is None:
-            return f"no boxes came on {self._topic} within {options.timeout_ms} ms of the image"
-        return (
-            f"no boxes on {self._topic} are within {options.tolerance_ms:g} ms of the image's "
-            f"stamp, the nearest {found[0]:.0f} ms: a detector has to copy the image's stamp"
+            self._on_missing(f"no boxes came on {self._topic} within {limit}")
+            return
+        self._on_missing(
+            f"no boxes on {self._topic} are within {frame.configuration.pairing.tolerance_ms:g} ms "
+            f"of the image's stamp, the nearest {found[0]:.0f} ms: a detector has to copy the "
+            f"image's stamp, and to answer within {limit}"
         )
 
     def clear(self) -> None:
@@ -142,27 +145,43 @@ def _deadline(frame: Frame) -> float:
 
 
 class DepthBuffer:
-    """The newest depth images; one thread adds them, another waits for the one it needs."""
+    """The newest depth images; one thread adds them, others wait for the one they need.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin without images; `clock` returns seconds."""
+    Attributes:
+        needed: whether depth is subscribed to.
+    """
+
+    def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin without images, for so many threads that may wait; `clock` returns seconds."""
+        self.needed = False
         self._clock = clock
         self._changed = threading.Condition()
         self._kept: deque[Image] = deque(maxlen=MAX_DEPTH_IMAGES)
+        self._at_work: deque[Header] = deque(maxlen=workers)  # images that are being segmented
+        self._own: list[Image] = []  # the nearest to each of these
         self._newest_stamp = 0
         self._last_arrival = float("-inf")
         self._needed_since = float("inf")
 
     def set_needed(self, needed: bool) -> None:
         """Note whether depth is subscribed to; called once a second."""
+        self.needed = needed
         if not needed:
             self._needed_since = float("inf")
         elif self._needed_since == float("inf"):
             self._needed_since = self._clock()
 
+    def expect(self, header: Header) -> None:
+        """Keep the depth of an image from now on, however long the work on it takes."""
+        with self._changed:
+            self._at_work.append(header)
+
     def put(self, message: Image) -> None:
         """Add an image."""
         with self._changed:
+            known = [*self._own, *self._kept, message]
+            nearest_to = (nearest(known, header) for header in self._at_work)
+            self._own = [found[1] for found in nearest_to if found is not None]
             self._kept.append(message)
             self._newest_stamp = nanoseconds(message.header)
             self._last_arrival = self._clock()
@@ -179,7 +198,7 @@ class DepthBuffer:
         """
         with self._changed:
             while True:
-                found = nearest(self._kept, header)
+                found = nearest([*self._own, *self._kept], header)
                 if found is not None and found[0] <= options.tolerance_ms:
                     return found[1]
                 now = self._clock()
@@ -198,6 +217,8 @@ class DepthBuffer:
         """Remove all images; whoever waits stops waiting."""
         with self._changed:
             self._kept.clear()
+            self._at_work.clear()
+            self._own.clear()
             self._last_arrival = float("-inf")
             self._changed.notify_all()
 

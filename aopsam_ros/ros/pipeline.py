@@ -80,7 +80,7 @@ class Pipeline:
         self._stream = StreamSegmenter(segmenter)
         self._read = bridge_reader()
         self._publishers = publishers
-        self._views = Views(publishers, statistics, on_failure)
+        self._views = Views(publishers, statistics, on_failure, workers)
         self._statistics = statistics
         self._configuration = configuration
         self._on_failure = on_failure
@@ -171,6 +171,8 @@ class Pipeline:
         `wait` returns when all images before have been processed.
         """
         header, configuration = frame.image.header, frame.configuration
+        if self._views.depth.needed:
+            self._views.depth.expect(header)
         try:
             rgb = to_rgb(frame.image, self._read)
             follower = None if configuration.options.grid.crop_layers else self.follower

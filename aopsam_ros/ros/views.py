@@ -39,11 +39,18 @@ class Views:
     """
 
     def __init__(
-        self, publishers: Publishers, statistics: Statistics, on_failure: Callable[[str], None]
+        self,
+        publishers: Publishers,
+        statistics: Statistics,
+        on_failure: Callable[[str], None],
+        workers: int,
     ) -> None:
-        """Publish by `publishers`; `on_failure` is called with the reason for what is missing."""
+        """Publish by `publishers`, for so many threads as `workers`.
+
+        `on_failure` is called with the reason for what is missing.
+        """
         self.calibration: CameraInfo | None = None
-        self.depth = DepthBuffer()
+        self.depth = DepthBuffer(workers)
         self._publishers = publishers
         self._statistics = statistics
         self._on_failure = on_failure

@@ -13,6 +13,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.pairing import (
     DEPTH_GRACE_S,
+    MAX_DEPTH_IMAGES,
     MAX_WAITING_IMAGES,
     BoxPairing,
     DepthBuffer,
@@ -89,7 +90,7 @@ def test_without_boxes_images_are_bounded_and_end_with_a_reason():
     rig.image(1000)
     time.sleep(0.002)
     rig.pairing.expire()
-    assert rig.missing == ["no boxes came on /boxes within 0 ms of the image"]
+    assert rig.missing == ["no boxes came on /boxes within 0 ms"]
     rig.boxes(1210)
     rig.image(1000)
     time.sleep(0.002)
@@ -98,7 +99,8 @@ def test_without_boxes_images_are_bounded_and_end_with_a_reason():
     rig = Rig()
     for number in range(MAX_WAITING_IMAGES + 5):
         rig.image(1000 + 33 * number)
-    assert rig.dropped == 5
+    assert rig.missing == [f"no boxes came on /boxes within {MAX_WAITING_IMAGES} images"] * 5
+    assert rig.dropped == 0
     rig.pairing.clear()
     rig.boxes(1000 + 33 * 14)
     assert not rig.pairs
@@ -126,7 +128,7 @@ class Depth:
 
     def __init__(self):
         self.now = 1000.0
-        self.buffer = DepthBuffer(lambda: self.now)
+        self.buffer = DepthBuffer(1, lambda: self.now)
 
     def put(self, milliseconds):
         message = raw_image(FLAT, milliseconds=milliseconds)
@@ -150,6 +152,20 @@ def test_depth_that_has_arrived_is_found_by_stamp(depth):
     for milliseconds in (1000, 1033, 1066):
         depth.put(milliseconds)
     assert depth.wait(1034).header == header(1033)
+
+
+def test_the_depth_of_an_image_outlasts_long_work_on_it(depth):
+    depth.put(1000)
+    depth.buffer.expect(header(1000))
+    for number in range(1, 2 * MAX_DEPTH_IMAGES):
+        depth.put(1000 + 33 * number)
+    assert depth.wait(1000).header == header(1000)
+    depth.buffer.expect(header(9000))  # begun before its depth has come
+    for number in range(2 * MAX_DEPTH_IMAGES):
+        depth.put(9000 + 33 * number)
+    assert depth.wait(9000).header == header(9000)
+    with pytest.raises(InputError, match="no depth is within"):  # no longer at work
+        depth.wait(1000)
 
 
 def test_depth_that_comes_later_is_waited_for(depth):

@@ -2,18 +2,20 @@
 
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from aopsam_ros.errors import InferenceError
+from aopsam_ros.errors import InferenceError, InputError
 from aopsam_ros.ros.monitoring.statistics import Statistics
-from aopsam_ros.ros.pairing import Frame
+from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.worker import MOST_TASKS, NewestWorker
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.messages import image_of
+from support.messages import image_of, raw_image
 from support.scenes import boxes_scene
 
 PATIENCE_S = 60.0
@@ -188,7 +190,7 @@ class Recorder:
     needs_depth = False
 
     def __init__(self):
-        self.masks, self.views, self.calls = [], [], []
+        self.masks, self.views, self.depths, self.calls = [], [], [], []
         self.arrived = threading.Semaphore(0)
 
     def publish(self, segmentation, header):
@@ -197,6 +199,13 @@ class Recorder:
     def publish_views(self, segmentation, rgb, header, calibration, configuration, transform):
         self.views.append((header.stamp.sec, rgb.shape, configuration))
         self.arrived.release()
+
+    def publish_3d(self, segmentation, header, depth, calibration, configuration, transform):
+        self.depths.append(nanoseconds(depth.header))
+        self.arrived.release()
+
+    def transform_to(self, target, header, patience_s):
+        raise InputError("no transform")
 
     def subscribed(self, *topics):
         return False
@@ -216,11 +225,12 @@ def frame_of(number, options, image=None):
 
 @pytest.fixture
 def parts(tiny_folder):
-    publishers, failures = Recorder(), []
+    publishers, failures, statistics = Recorder(), [], Statistics()
     segmenter = Segmenter.from_bundle(tiny_folder)
-    pipeline = Pipeline(segmenter, publishers, Statistics(), Configuration, failures.append)
+    configuration = lambda: Configuration(segmenter.options)  # noqa: E731
+    pipeline = Pipeline(segmenter, publishers, statistics, configuration, failures.append)
     pipeline.start()
-    yield SimpleNamespace(pipeline=pipeline, publishers=publishers, failures=failures)
+    yield SimpleNamespace(**locals())
     pipeline.close()
     assert publishers.calls[-1] == "destroy"
 
@@ -238,6 +248,34 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
     assert parts.publishers.masks == [(0, 2), (1, 0), (2, 2)]
     assert [view[2].options for view in parts.publishers.views] == [usual, strict, usual]
     assert not parts.failures
+
+
+def test_an_images_own_depth_outlasts_its_segmentation(parts, monkeypatch):
+    parts.publishers.needs_depth = True
+    assert parts.pipeline.wants("depth")
+    segment = parts.pipeline.segmenter.segment
+
+    def segment_slowly(*arguments, **options):
+        for number in range(2 * MAX_DEPTH_IMAGES):
+            depth = raw_image(np.ones((4, 5), np.float32), milliseconds=1000 + 33 * number)
+            parts.pipeline.callbacks["depth"](depth)
+        return segment(*arguments, **options)
+
+    monkeypatch.setattr(parts.pipeline.segmenter, "segment", segment_slowly)
+    send(parts, frame_of(1, parts.pipeline.segmenter.options))
+    assert parts.publishers.arrived.acquire(timeout=PATIENCE_S), parts.failures
+    assert parts.publishers.depths == [1_000_000_000]
+
+
+@pytest.mark.parametrize("needs_depth", [False, True])
+def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, needs_depth):
+    parts.publishers.needs_depth = needs_depth
+    frame = frame_of(1, parts.pipeline.segmenter.options)
+    send(parts, replace(frame, configuration=replace(frame.configuration, target_frame="base")))
+    parts.pipeline.stop()
+    what = "no boxes in space" if needs_depth else "markers are in the camera's frame"
+    assert parts.failures == [f"{what}: no transform"]
+    assert parts.statistics.report().total.not_located == needs_depth
 
 
 @pytest.mark.parametrize("error", [InferenceError("not finite"), RuntimeError("out of memory")])
