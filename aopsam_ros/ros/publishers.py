@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -251,11 +250,11 @@ class Publishers:
 def _kinds() -> dict[str, type]:
     """Return the type of each topic that can be offered here."""
     kinds = {topic: kind for topic, (kind, _) in TOPICS.items()}
-    if importlib.util.find_spec("foxglove_msgs") is not None:
+    try:
         from foxglove_msgs.msg import ImageAnnotations
-
-        kinds["annotations"] = ImageAnnotations
-    return kinds
+    except ImportError:  # not installed, or for another Python
+        return kinds
+    return {**kinds, "annotations": ImageAnnotations}
 
 
 def _annotations(segmentation: Segmentation, header: Header) -> Any:  # noqa: ANN401  (foxglove's)
