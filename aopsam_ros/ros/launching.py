@@ -144,7 +144,8 @@ def namespaces(namespace: str, cameras: str, topics: Iterable[str]) -> list[str]
     absolute = [topic for topic in topics if topic.startswith("/")]
     if absolute and len(names) > 1:
         raise RuntimeError(f"several cameras cannot share {absolute[0]}: leave its first / out")
-    return [f"{namespace.rstrip('/')}/{name}" for name in names]
+    # Relative where `namespace` is: the group that includes the launch file may have one.
+    return [f"{namespace.rstrip('/')}/{name}" if namespace else name for name in names]
 
 
 def _nodes(context: LaunchContext) -> list[Node]:
@@ -154,21 +155,31 @@ def _nodes(context: LaunchContext) -> list[Node]:
     _check(context)
     topics = {name: chosen(f"{name}_topic") for name in _TOPICS}
     spaces = namespaces(chosen("namespace"), chosen("cameras"), topics.values())
-    if _is_true(chosen("shared_model")):
+    if _is_true(context, "shared_model"):
         nodes = [_shared_node(context, spaces, topics)]
     else:
         nodes = [_node(context, namespace, topics) for namespace in spaces]
-    if _is_true(chosen("rviz")):
-        nodes += [_rviz(namespace, topics) for namespace in spaces]
+    if _is_true(context, "rviz"):
+        nodes += [_rviz(context, namespace, topics) for namespace in spaces]
     return nodes
 
 
-def _is_true(text: str) -> bool:
-    return text.lower() in ("true", "1")
+def _is_true(context: LaunchContext, name: str) -> bool:
+    text = LaunchConfiguration(name).perform(context)
+    value = yaml.safe_load(text.lower())
+    if value not in (True, False):
+        raise RuntimeError(f"{name}:={text}: give true or false")
+    return bool(value)
 
 
-def _rviz(namespace: str, topics: Mapping[str, str]) -> Node:
-    above = f"/{namespace.strip('/')}" if namespace else ""
+def _full(context: LaunchContext, namespace: str) -> str:
+    """Return the absolute name of a namespace, below that of the group of the launch file."""
+    above = context.launch_configurations.get("ros_namespace")  # as launch_ros keeps it
+    return str(make_namespace_absolute(prefix_namespace(above, namespace)) or "/")
+
+
+def _rviz(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> Node:
+    above = _full(context, namespace).rstrip("/")
     camera = {f"/{name}": topics[name] for name in ("image", "camera_info")}
     return Node(
         package="rviz2",
@@ -189,8 +200,7 @@ def _rviz(namespace: str, topics: Mapping[str, str]) -> Node:
 def _shared_node(
     context: LaunchContext, namespaces: Sequence[str], topics: Mapping[str, str]
 ) -> Node:
-    above = context.launch_configurations.get("ros_namespace")  # as launch_ros keeps it
-    full = [make_namespace_absolute(prefix_namespace(above, name)) or "/" for name in namespaces]
+    full = [_full(context, namespace) for namespace in namespaces]
     # Without name and namespace: they would be those of all nodes of the process.
     return Node(**_settings(context, topics, ["--cameras", ",".join(full)]))
 
@@ -215,6 +225,6 @@ def _settings(
         "arguments": [*arguments, "--ros-args", "--log-level", LaunchConfiguration("log_level")],
         "output": "screen",
         "additional_env": large_message_environment(),  # overlays and label maps are images, too
-        "respawn": _is_true(LaunchConfiguration("use_respawn").perform(context)),
+        "respawn": _is_true(context, "use_respawn"),
         "respawn_delay": RESPAWN_DELAY_S,
     }

@@ -108,7 +108,8 @@ TOPICS = ("image", "camera_info", "depth", "boxes")
     [
         ("", "", [""]),
         ("robot", "", ["robot"]),
-        ("", "front", ["/front"]),
+        ("", "front", ["front"]),
+        ("/", "front", ["/front"]),
         ("robot", "front, rear", ["robot/front", "robot/rear"]),
         ("/robot/", "front,rear", ["/robot/front", "/robot/rear"]),
     ],
@@ -133,6 +134,46 @@ def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reaso
 
     with pytest.raises(RuntimeError, match=reason):
         namespaces("", cameras, topics)
+
+
+@pytest.fixture
+def nodes():
+    """Make the nodes of cpu.launch.py in a group of the namespace `robot1`."""
+    from aopsam_ros.ros import launching
+
+    def make(**chosen):
+        context = launch.LaunchContext()
+        for name, argument in arguments_of(description_of("cpu")).items():
+            value = "".join(each.perform(context) for each in argument.default_value or [])
+            context.launch_configurations[name] = chosen.get(name, value)
+        context.launch_configurations["ros_namespace"] = "/robot1"
+        made = launching._nodes(context)
+        for node in made:
+            node._perform_substitutions(context)
+        return made
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("cameras", "above"),
+    [("", ["/robot1"]), ("front,rear", ["/robot1/front", "/robot1/rear"])],
+)
+def test_cameras_are_in_the_namespace_of_the_group_that_includes_the_file(nodes, cameras, above):
+    made = nodes(cameras=cameras, rviz="on")
+    assert [node.expanded_node_namespace for node in made] == 2 * above
+    shown = [dict(node.expanded_remapping_rules) for node in made[len(above) :]]
+    assert [each["/aopsam/overlay"] for each in shown] == [f"{n}/aopsam/overlay" for n in above]
+    assert [each["/image"] for each in shown] == [f"{n}/image" for n in above]
+    (shared,) = nodes(cameras=cameras, shared_model="yes")
+    words = ["".join(part.text for part in word if hasattr(part, "text")) for word in shared.cmd]
+    assert ",".join(above) in words
+
+
+@pytest.mark.parametrize("name", ["shared_model", "rviz", "use_respawn"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(nodes, name):
+    with pytest.raises(RuntimeError, match=f"{name}:=perhaps: give true or false"):
+        nodes(**{name: "perhaps"})
 
 
 @pytest.mark.parametrize(("shared", "processes"), [("false", 2), ("true", 1)])
