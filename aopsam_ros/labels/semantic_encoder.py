@@ -1,6 +1,7 @@
 """What masks show, as numbers: features of a model's labeller or of a semantic map."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,8 @@ class SemanticEncoder:
         self._labeller = labeller = segmenter.bundle.labeller
         semantic_map = segmenter.engine.semantic_map(frame.handle)
         if labeller is None and semantic_map is None:
+            if segmenter.engine.name == "tensorrt":  # would build plans: minutes without masks
+                engine = replace(engine, engine="onnxruntime")
             self._segmenter = self._own = Segmenter.from_bundle(SEMANTIC_MODEL, "grid1", engine)
         elif labeller is not None and labeller.takes == "features":
             given = 0 if semantic_map is None else semantic_map.shape[1]

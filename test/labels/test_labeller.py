@@ -107,6 +107,19 @@ def test_a_model_without_a_semantic_map_takes_nanos(tiny):
     labeller.close()
 
 
+def test_beside_tensorrt_nano_is_run_by_an_engine_that_builds_nothing(tiny, monkeypatch):
+    asked, load = [], Segmenter.from_bundle
+
+    def from_bundle(name, source, engine):
+        asked.append(engine)
+        return load(name, source, engine)
+
+    monkeypatch.setattr(tiny.engine, "name", "tensorrt")
+    monkeypatch.setattr(Segmenter, "from_bundle", from_bundle)
+    Labeller(tiny, EngineOptions(threads=1)).close()
+    assert asked == [CPU]
+
+
 @pytest.fixture(params=["crops", "features"])
 def with_labeller(request, tmp_path):
     """A segmenter whose bundle says in which colour a thing is."""
