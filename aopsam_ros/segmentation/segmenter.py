@@ -105,7 +105,12 @@ class Segmenter:
             make_source(prompt_source)  # refuses a wrong name before seconds of loading
         bundle = load_bundle(name_or_path)
         options = EngineOptions(engine=engine) if isinstance(engine, str) else engine
-        return cls(bundle, make_engine(bundle, options, on_progress), prompt_source)
+        made = make_engine(bundle, options, on_progress)
+        try:
+            return cls(bundle, made, prompt_source)
+        except BaseException:
+            made.close()
+            raise
 
     def segment(
         self,

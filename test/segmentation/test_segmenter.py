@@ -1,6 +1,7 @@
 """The whole way of a frame, with a bundle whose results are known beforehand."""
 
 import itertools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -228,8 +229,10 @@ def test_bundle_without_predictor_serves_grids_only(without_predictor):
     rgb, objects = coloured_scene(240, 320)
     with Segmenter.from_bundle(without_predictor, prompt_source="grid8") as grid:
         assert min(best_ious(grid.segment(rgb), objects)) > 0.8
+    engine = Mock(has_predictor=False)
     with pytest.raises(OptionError, match=r"no prompt predictor: .*such as .*train-predictor"):
-        Segmenter.from_bundle(without_predictor, prompt_source="predictor")
+        Segmenter.from_bundle(without_predictor, "predictor", make_engine=lambda *_: engine)
+    engine.close.assert_called_once_with()
 
 
 def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
