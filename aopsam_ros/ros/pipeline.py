@@ -176,6 +176,8 @@ class Pipeline:
         try:
             rgb = to_rgb(frame.image, self._read)
             follower = None if configuration.options.grid.crop_layers else self.follower
+            if follower is not None:
+                follower.options = configuration.follow
             boxes = None if frame.boxes is None else boxes_of(frame.boxes)
             segmentation = self._stream.segment(
                 rgb,

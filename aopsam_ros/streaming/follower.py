@@ -81,6 +81,7 @@ class Follower:
 
     Attributes:
         target: what became of the thing in the last frame; None before the first.
+        options: of the frames to come.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Follower:
     ) -> None:
         """Begin with an image, uint8 `[H, W, 3]`, and the thing's mask in it."""
         self.target: Target | None = None
-        self._options = options or FollowOptions()
+        self.options = options or FollowOptions()
         self._id = mask.id
         self._begin: tuple[NDArray[np.uint8], InstanceMask] | None = (rgb, mask)
         self._motion = ObjectMotion()
@@ -131,7 +132,7 @@ class Follower:
         """
         features = self._appearance.features(segmenter, frame)
         self._move(rgb, frame.geometry)
-        least = self._options.min_similarity
+        least = self.options.min_similarity
         found = self._where_expected(segmenter, frame, features)
         if found is None or found.similarity < least:
             least = min(1.0, least + CLEARLY)
@@ -159,7 +160,7 @@ class Follower:
     def _lose(self, similarity: float, geometry: FrameGeometry) -> Target:
         self._lost += 1
         self._motion.look_at(_binary(self._logits[None], geometry)[0])
-        given_up = self._lost > self._options.max_lost
+        given_up = self._lost > self.options.max_lost
         state = TargetState.GIVEN_UP if given_up else TargetState.LOST
         return Target(state, None, similarity, self._lost)
 

@@ -61,8 +61,7 @@ class TargetServices:
                 self._pipeline.follower = None
             else:
                 mask = _wanted(newest, request)
-                options = newest.frame.configuration.follow
-                self._pipeline.follower = Follower(newest.rgb, mask, options)
+                self._pipeline.follower = Follower(newest.rgb, mask)
                 response.mask = mask_message(mask)
         except AopsamError as error:
             response.message = str(error)

@@ -125,12 +125,12 @@ def test_a_thing_is_followed_lost_found_and_no_longer_followed(active):
 
 
 def test_a_mask_of_segment_is_followed_and_given_up_in_the_end(active):
-    active.set(follow__max_lost=1)
     active.answer(STREAMED)
     request = Segment.Request(points=[30.0, 35.0])
     (mask,) = active.call(Segment, "segment", request).masks
     assert follow(active, mask=mask).success
     assert target_in(active, STREAMED).state == Target.FOLLOWED
+    active.set(follow__max_lost=1)  # holds for what is followed already
     without = image_of(boxes_scene(()))
     states = [target_in(active, without).state for _ in range(2)]
     assert states == [Target.LOST, Target.GIVEN_UP]
