@@ -188,7 +188,11 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
     ),
     "segment.timeout_ms": _number(
-        5000, 100, 600_000, "a request of ~/segment that waits longer is refused"
+        5000,
+        100,
+        600_000,
+        "a request of ~/segment or ~/teach that takes longer is refused, up to a second later;"
+        " where its work had begun, the answer says that it may be done all the same",
     ),
     "segment.session_s": _number(
         60.0, 1.0, 3600.0, "seconds without a request after which a session of ~/segment ends"

@@ -38,15 +38,16 @@ def _meant(pipeline: Pipeline, request: Teach.Request) -> tuple[Frame, InstanceM
     if request.mask_id and has_prompt:
         raise InputError("mask_id and a point or box exclude each other")
     if not request.mask_id:
-        if pipeline.newest is None:
+        newest = pipeline.newest
+        if newest is None:
             raise InputError("no image has come yet")
-        return pipeline.newest, None
-    if pipeline.segmented is None:
+        return newest, None
+    segmented = pipeline.segmented  # read once: another worker may replace it
+    if segmented is None:
         raise InputError("no masks have been found yet")
-    frame, segmentation = pipeline.segmented.frame, pipeline.segmented.segmentation
-    for mask in segmentation.masks:
+    for mask in segmented.segmentation.masks:
         if mask.id == request.mask_id:
-            return frame, mask
+            return segmented.frame, mask
     raise InputError(f"the newest masks have none with the id {request.mask_id}")
 
 

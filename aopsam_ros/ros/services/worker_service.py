@@ -15,6 +15,8 @@ from aopsam_ros.ros.worker import NewestWorker
 
 BUSY = "too many requests wait already"
 NOT_ACTIVE = "the node is not active"
+LATE = "timed out: the model was busy"
+BEGUN = "timed out while it was worked on: it may be done all the same"
 
 
 @dataclass
@@ -23,6 +25,7 @@ class _Waiting:
 
     request: Any
     deadline: float
+    begun: bool = False
     answer: Future = field(default_factory=Future)
 
 
@@ -82,6 +85,7 @@ class WorkerService:
         """Answer, in a worker's thread."""
         if waiting.answer.done():
             return
+        waiting.begun = True
         try:
             response = respond(waiting.request)
             if not waiting.answer.done():
@@ -103,7 +107,7 @@ class WorkerService:
         """Refuse what waited for too long; called from time to time."""
         for waiting in self._waiting:
             if time.monotonic() > waiting.deadline:
-                self._refuse(waiting, "timed out: the model was busy")
+                self._refuse(waiting, BEGUN if waiting.begun else LATE)
 
     def stop(self) -> None:
         """Refuse what still waits, and every request from now on."""

@@ -238,6 +238,18 @@ def test_a_request_that_waits_too_long_is_refused_and_a_late_answer_dropped(part
     assert not late.result().success
 
 
+def test_a_request_that_is_refused_while_it_is_worked_on_may_be_done(parts, monkeypatch):
+    monkeypatch.setattr(
+        segment_service, "answer", lambda *given: parts.service.expire() or answer(*given)
+    )
+    parts.settings.timeout_ms = 0
+    late = waiting_request(parts)
+    parts.worker.tasks[0]()
+    until(parts, late.done)
+    assert not late.result().success
+    assert late.result().message.endswith("it may be done all the same")
+
+
 def test_waiting_requests_are_refused_when_the_node_stops(parts):
     futures = [waiting_request(parts) for _ in range(3)]
     parts.service.stop()
