@@ -35,7 +35,7 @@ class StreamSegmenter:
         self._hysteresis: Hysteresis | None = None  # likewise
         self._tracker = Tracker()
         self._camera = CameraMotion()
-        self._stamp = 0
+        self._stamp: int | None = None  # of the frame tracked last; None: no object is known
 
     def segment(
         self,
@@ -79,7 +79,7 @@ class StreamSegmenter:
             else:
                 segmentation = self._annotated(rgb, chosen, boxes, annotate, edges)
             wait()
-            self._reuse = self._hysteresis = None
+            self.reset()
             return segmentation
         previous, stopwatch = None, Stopwatch()
         if follower is not None:
@@ -108,6 +108,8 @@ class StreamSegmenter:
             segmentation = annotate(rgb, frame, segmentation)
         if tracking is not None:
             segmentation = self._track(rgb, segmentation, frame, stamp, tracking)
+        else:
+            self._forget_objects()
         if follower is not None:
             follower.update(segmenter, frame, rgb)
         return segmentation
@@ -138,7 +140,7 @@ class StreamSegmenter:
         options: TrackingOptions,
     ) -> Segmentation:
         """Give the masks the ids of the objects they show."""
-        if stamp < self._stamp:
+        if self._stamp is not None and stamp < self._stamp:
             self._forget_objects()
         self._stamp = stamp
         masks = self._tracker.update(
@@ -159,6 +161,7 @@ class StreamSegmenter:
         self._forget_objects()
 
     def _forget_objects(self) -> None:
-        self._tracker.reset()
-        self._camera.reset()
-        self._stamp = 0
+        if self._stamp is not None:
+            self._tracker.reset()
+            self._camera.reset()
+            self._stamp = None

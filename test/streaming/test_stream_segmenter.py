@@ -42,6 +42,17 @@ def test_reuse_needs_no_predictor_for_a_still_image_until_it_was_off(stream):
     assert predicted(stream, on)
 
 
+@pytest.mark.parametrize("other", [{}, {"reuse": ReuseOptions()}])
+def test_tracking_that_was_off_knows_no_object(stream, other):
+    def ids():
+        return {mask.id for mask in stream.segment(RGB, tracking=TrackingOptions()).masks}
+
+    before = ids()
+    assert before and ids() == before
+    stream.segment(RGB, **other)
+    assert not before & ids()
+
+
 def test_a_frame_that_fails_leaves_nothing_to_the_next(stream, tiny, monkeypatch):
     on = ReuseOptions()
     stream.segment(RGB, reuse=on)
