@@ -1,6 +1,7 @@
 """Which masks catch the eye: sure, large enough, near the centre, unlike what is around them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ def most_salient(
 ) -> tuple[InstanceMask, ...]:
     """Return the `count` most salient masks of an image, uint8 `[H, W, 3]`, best first.
 
-    Of masks that lie in one another (`parent`) at most one is among them.
+    Of masks that lie in one another at most one is among them: they have no `parent` there.
     """
     ranks = saliency(masks, rgb)
     chosen: list[InstanceMask] = []
@@ -28,7 +29,7 @@ def most_salient(
     for index in np.argsort(-ranks, kind="stable").tolist():
         mask = masks[index]
         if not any(_related(mask.id, other.id, parents) for other in chosen):
-            chosen.append(mask)
+            chosen.append(replace(mask, parent=0, level=0))
         if len(chosen) == count:
             break
     return tuple(chosen)

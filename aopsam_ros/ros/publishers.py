@@ -99,10 +99,13 @@ class Publishers:
 
     def publish(self, segmentation: Segmentation, header: Header) -> None:
         """Publish the masks, with the image's header."""
+        self._publishers["masks"].publish(self._mask_array(segmentation, header))
+
+    def _mask_array(self, segmentation: Segmentation, header: Header) -> MaskArray:
         seconds, nanoseconds = self._node.get_clock().now().seconds_nanoseconds()
         stamp = header.stamp
         age_ms = 1e3 * (seconds - stamp.sec) + 1e-6 * (nanoseconds - stamp.nanosec)
-        self._publishers["masks"].publish(segmentations.mask_array(segmentation, header, age_ms))
+        return segmentations.mask_array(segmentation, header, age_ms)
 
     def publish_target(self, target: TargetInFrame, header: Header, rgb: RgbImage) -> None:
         """Publish what became of the thing that is followed."""
@@ -132,7 +135,7 @@ class Publishers:
 
         def salient() -> MaskArray:
             chosen = most_salient(segmentation.masks, rgb, configuration.salient_count)
-            return segmentations.mask_array(replace(segmentation, masks=chosen), header, 0.0)
+            return self._mask_array(replace(segmentation, masks=chosen), header)
 
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),

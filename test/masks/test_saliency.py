@@ -45,5 +45,7 @@ def test_contrast_and_score_count(rgb):
 def test_parts_of_a_chosen_thing_are_not_chosen(rgb):
     half = replace(mask(5, (35, 85), (55, 80)), parent=1, level=1)
     assert [m.id for m in most_salient([MIDDLE, half, CORNER], rgb, 2)] == [1, 2]
+    (alone,) = most_salient([replace(MIDDLE, parent=4, level=1), GROUND], rgb, 1)
+    assert (alone.id, alone.parent, alone.level) == (1, 0, 0)  # its parent is not among them
     assert most_salient([], rgb, 3) == ()
     assert len(most_salient([MIDDLE], rgb, 3)) == 1

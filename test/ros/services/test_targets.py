@@ -159,4 +159,5 @@ def test_edges_and_the_most_salient_masks_come_while_somebody_listens(active):
     assert pixels[30:50, 18:22].any(axis=1).mean() > 0.8  # the green box's left side
     assert not pixels[34:46, 26:54].any()  # and nothing inside it
     assert salient.header == masks.header and len(salient.masks) == 1
+    assert salient.age_ms >= masks.age_ms > 0
     assert salient.masks[0] in masks.masks
