@@ -28,7 +28,8 @@ class PredictorSource(PromptSource):
     defaults = {}  # noqa: RUF012
     own_options = (
         "asf.smoothing_sigma", "asf.confidence_threshold", "asf.min_spacing", "asf.sampling",
-        "asf.filtering", "asf.elimination_", "reuse.",
+        "asf.prompts", "asf.prompt_form", "asf.extent_overlap", "asf.filtering",
+        "asf.elimination_", "reuse.",
     )  # fmt: skip
 
     def propose(self, frame: FrameInput) -> PromptSet:

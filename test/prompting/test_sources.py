@@ -106,6 +106,9 @@ def test_only_the_predictor_has_a_limit_of_its_own(name):
     ("source", "name", "filtering", "reason"),
     [
         ("grid16", "asf.min_spacing", "paper", "with the prompt source 'grid16'"),
+        ("boxes", "asf.prompts", "paper", "with the prompt source 'boxes'"),
+        ("clusters", "asf.prompt_form", "paper", "with the prompt source 'clusters'"),
+        ("random9", "asf.extent_overlap", "paper", "with the prompt source 'random9'"),
         ("clusters", "asf.elimination_iou", "paper", "with the prompt source 'clusters'"),
         ("boxes", "grid.crop_layers", "paper", "with the prompt source 'boxes'"),
         ("predictor", "clusters.side", "paper", "with the prompt source 'predictor'"),
