@@ -27,12 +27,14 @@ class FairTurns:
         thread = threading.get_ident()
         with self._changed:
             self._waiting.append(thread)
-            self._changed.wait_for(
-                lambda: self._waiting[0] == thread and len(self._holders) < self.limit
-            )
-            self._waiting.popleft()
-            self._holders.add(thread)
-            self._changed.notify_all()
+            try:
+                self._changed.wait_for(
+                    lambda: self._waiting[0] == thread and len(self._holders) < self.limit
+                )
+                self._holders.add(thread)
+            finally:  # a signal may end the wait, too
+                self._waiting.remove(thread)
+                self._changed.notify_all()
 
     @property
     def waiting(self) -> int:

@@ -63,6 +63,18 @@ def test_no_more_threads_than_the_limit_have_a_turn():
     assert most == [2] * 6
 
 
+def test_a_wait_that_a_signal_ends_holds_nobody_up(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    turns = FairTurns()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Condition, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt), turns:
+            pass
+    assert not turns.waiting
+
+
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
     turns, at_work, go = FairTurns(), queue.Queue(), threading.Semaphore(0)
 
