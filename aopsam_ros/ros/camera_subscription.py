@@ -86,10 +86,18 @@ class CameraSubscription:
         return ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
 
     def adapt(self) -> None:
-        """Follow the present publishers; called once a second."""
+        """Follow the present publishers; called once a second.
+
+        Raises:
+            OptionError: if subscribing anew fails; the next call tries again.
+        """
         if self._follows and self._offered() not in (None, self.quality.reliability):
             self.destroy()
-            self._subscription = self._subscribe()
+            try:
+                self._subscription = self._subscribe()
+            except BaseException:
+                self.quality = QoSProfile(depth=1, reliability=FOLLOW)  # differs: to be tried again
+                raise
             # rclpy may just have said that no messages will be received.
             self._node.get_logger().info(
                 f"{self.topic}: switched to {_text(self.quality.reliability)}, as its publishers do"

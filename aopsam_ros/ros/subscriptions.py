@@ -32,7 +32,8 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "depth": (
         Image,
         "optional: registered to the image; 32FC1 metres or 16UC1 millimetres. Subscribed to only "
-        "while `~/detections_3d` or `~/points` has a subscriber",
+        "while `~/detections_3d`, `~/boxes_3d` or `~/points` has a subscriber, or labels are "
+        "merged by depth (`labels.merge`, `labels.depth_tolerance`)",
     ),
 }
 Callback = Callable[[Any], None]
@@ -113,10 +114,10 @@ class Subscriptions:
         """Follow what is offered and wanted, and warn of silence and loss; called once a second."""
         try:
             self._update()
+            for subscription in self._subscriptions.values():
+                subscription.adapt()
         except OptionError as error:
             self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
-        for subscription in self._subscriptions.values():
-            subscription.adapt()
         warned, self._warned = self._warned, self.silent
         if self._warned and not warned:
             warning = self._subscriptions[self._image_name].silence(SILENCE_S)

@@ -1,6 +1,7 @@
 """Parameters: one table, ranges, what may change when, and one configuration at a time; QoS."""
 
 import math
+import time
 
 import pytest
 from lifecycle_msgs.msg import Transition
@@ -16,6 +17,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.option_table import OPTIONS
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.sources import make_source
+from aopsam_ros.ros.camera_subscription import CameraSubscription
 from aopsam_ros.ros.parameter_table import FIXED, TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import Publishers
@@ -253,6 +255,28 @@ def test_without_overrides_the_subscription_follows_the_publishers(active):
     active.wait(active.images.get_subscription_count, "it cannot hear best effort")
     active.forget()
     assert len(active.answer(GOOD).masks) == 2
+
+
+def test_subscribing_anew_is_tried_again_where_it_failed(context, monkeypatch):
+    node = Node("aopsam", context=context, enable_rosout=False)
+    offered = [ReliabilityPolicy.BEST_EFFORT]
+    monkeypatch.setattr(CameraSubscription, "_offered", lambda _: offered[-1])
+    active = Subscriptions(node, "raw", {"image": print}, lambda _: True, time.monotonic)
+    subscribe = node.create_subscription
+
+    def fail(*args, **options):
+        node.destroy_subscription(subscribe(*args, **options))
+        raise MemoryError
+
+    offered.append(ReliabilityPolicy.RELIABLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(node, "create_subscription", fail)
+        active.adapt()
+    assert not list(node.subscriptions)
+    active.adapt()
+    (subscription,) = node.subscriptions
+    assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    node.destroy_node()
 
 
 @pytest.fixture
