@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +113,30 @@ def load_prompter(arguments: argparse.Namespace) -> Bundle | None:
         BundleError: if there is none of that name, or it is malformed.
     """
     return None if arguments.prompter == NO_PROMPTER else load_bundle(arguments.prompter)
+
+
+def refuse_given(
+    arguments: argparse.Namespace,
+    declare: Callable[[argparse.ArgumentParser], None],
+    names: Iterable[str],
+    why: str,
+) -> None:
+    """Refuse options that were given but would have no effect.
+
+    Args:
+        arguments: of the command.
+        declare: what declares these options; it has their defaults.
+        names: of the options, with underscores.
+        why: completes the sentence that starts with the option.
+
+    Raises:
+        OptionError: if one is not at its default.
+    """
+    parser = argparse.ArgumentParser()
+    declare(parser)
+    for name in sorted(names):
+        if getattr(arguments, name) != parser.get_default(name):
+            raise OptionError(f"--{name.replace('_', '-')} {why}")
 
 
 def require(modules: Sequence[str], needs: str, remedy: str) -> None:

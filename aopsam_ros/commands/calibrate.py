@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from aopsam_ros.bundle.loading import load_bundle
@@ -32,12 +33,14 @@ def run(arguments: argparse.Namespace) -> int:
         AopsamError: if a data set or the model is wrong, or there are too few masks.
     """
     bundle = load_bundle(arguments.model)
-    images = list(read_images(open_datasets(arguments), arguments.limit, "calibrate"))
-    engine = engine_options(arguments)
-    with Segmenter.from_bundle(bundle.folder, "predictor", engine) as segmenter:
+    datasets, engine = open_datasets(arguments), engine_options(arguments)
+    with (
+        Segmenter.from_bundle(bundle.folder, "predictor", engine) as segmenter,
+        contextlib.closing(read_images(datasets, arguments.limit, "calibrate")) as images,
+    ):
         found = calibrate(segmenter, images)
     change_description(bundle.folder, {"score_weights": as_mapping(found.weights)})
-    print(f"{found.masks} masks of {len(images)} images; rank correlation with their IoU:")
+    print(f"{found.masks} masks of {found.photographs} images; rank correlation with their IoU:")
     print(f"predicted IoU {found.before:.3f}, score {found.after:.3f}")
     for name, weight in as_mapping(found.weights).items():
         print(f"  {name}: {weight:g}")

@@ -18,9 +18,10 @@ from aopsam_ros.commands.arguments import (
     open_boxes,
     open_datasets,
     parse_settings,
+    refuse_given,
     require,
 )
-from aopsam_ros.errors import DatasetError
+from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.configurations import PARTS
 from aopsam_ros.evaluation.ground_truth_prompts import (
     KINDS,
@@ -28,7 +29,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
     mean_prompted,
     parse_kind,
 )
-from aopsam_ros.evaluation.images import EvaluationImage, choose_images, read_images
+from aopsam_ros.evaluation.images import choose_images, read_images
 from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.evaluation.tasks import TASKS, evaluate_edges, evaluate_salient
 from aopsam_ros.images.files import write_bytes
@@ -36,6 +37,14 @@ from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 GROUND_TRUTH = "ground-truth"
+# Of the options that not every kind of measurement takes, those that each takes.
+TAKEN = {
+    "": ("prompts", "set", "boxes", "boxes_ms", "parts", "stream"),
+    "--points": ("points", "seed"),
+    "--classes": ("classes", "prompts", "set", "boxes"),
+    "--task edges": ("prompts", "set", "boxes"),
+    "--task salient": ("prompts", "set", "boxes", "salient_count"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +104,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder for results.json, results.csv, report.html and report.md (needs matplotlib and"
-        " pycocotools); an interrupted run goes on there",
+        " pycocotools), where an interrupted run goes on; of --points, --classes and --task for one"
+        " JSON file, written at the end",
     )
 
 
@@ -105,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         AopsamError: if a data set, the model or an option is wrong.
     """
+    _check_options(arguments)
     if arguments.task != TASKS[0]:
         _evaluate_task(arguments)
     elif arguments.points:
@@ -116,12 +127,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that would have no effect on what is measured."""
+    kind = f"--task {arguments.task}" if arguments.task != TASKS[0] else ""
+    kind = kind or ("--points" if arguments.points else "--classes" if arguments.classes else "")
+    others = {name for names in TAKEN.values() for name in names}.difference(TAKEN[kind])
+    why = f"has no effect with {kind}" if kind else "has no effect on instances"
+    refuse_given(arguments, add_arguments, others, why)
+    if arguments.salient_count < 1:
+        raise OptionError("--salient-count must be 1 or more")
+
+
 def _evaluate_prompts(arguments: argparse.Namespace) -> None:
     parse_kind(arguments.points)
     rng = np.random.default_rng(arguments.seed)
     by_set: dict[str, list[dict[str, Any]]] = {}
-    images = read_images(open_datasets(arguments), arguments.limit, "evaluate")
-    with Segmenter.from_bundle(arguments.model, "grid1", engine_options(arguments)) as segmenter:
+    datasets, engine = open_datasets(arguments), engine_options(arguments)
+    with (
+        Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter,
+        contextlib.closing(read_images(datasets, arguments.limit, "evaluate")) as images,
+    ):
         for image in images:
             figures = evaluate_prompts(segmenter, image, arguments.points, rng)
             by_set.setdefault(image.dataset.name, []).append(figures)
@@ -140,7 +165,8 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
     from aopsam_ros.labels.labeller import Labeller
 
     require(("pycocotools",), "--classes needs pycocotools", INSTALL_EVALUATION)
-    engine = engine_options(arguments)
+    engine, settings = engine_options(arguments), parse_settings(arguments.set)
+    boxes = open_boxes(arguments.boxes, [arguments.prompts])
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     folder = None if arguments.classes == GROUND_TRUTH else Path(arguments.classes)
     if folder is not None and not folder.exists():
@@ -148,13 +174,14 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as opened:
         segmenter = Segmenter.from_bundle(arguments.model, arguments.prompts, engine)
         opened.enter_context(segmenter)
-        segmenter.options = segmenter.options.updated(parse_settings(arguments.set))
+        segmenter.options = segmenter.options.updated(settings)
         labeller = None if folder is None else Labeller(segmenter, engine, folder)
         if labeller is not None:
             opened.callback(labeller.close)
         evaluation = ClassEvaluation(segmenter, labeller)
         for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
-            evaluation.add(dataset.read(index))
+            image = dataset.read(index)
+            evaluation.add(image, boxes.find(image.name, [dataset.name]) if boxes else None)
     rows = {name: figures.by_class() for name, figures in evaluation.figures.items()}
     if not any(rows.values()):
         raise DatasetError("no instance of at least 0.1 % of an image has a class")
@@ -167,21 +194,24 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_task(arguments: argparse.Namespace) -> None:
-    by_set: dict[str, list[EvaluationImage]] = {}
-    for image in read_images(open_datasets(arguments), arguments.limit, "read"):
-        by_set.setdefault(image.dataset.name, []).append(image)
     engine, settings = engine_options(arguments), parse_settings(arguments.set)
+    datasets, sources = open_datasets(arguments), arguments.prompts.split(",")
+    boxes = open_boxes(arguments.boxes, sources)
     rows: dict[str, dict[str, dict[str, float]]] = {}  # by prompt source and data set
-    for source in arguments.prompts.split(","):
+    for source in sources:
         with Segmenter.from_bundle(arguments.model, source, engine) as segmenter:
             segmenter.options = segmenter.options.updated(settings)
+            given = boxes if segmenter.source.needs_boxes else None
             rows[source] = own = {}
-            for name, images in by_set.items():
-                shown = tqdm(images, unit="image", desc=f"{source} {name}", file=sys.stderr)
-                if arguments.task == "edges":
-                    own[name] = evaluate_edges(segmenter, shown)
-                else:
-                    own[name] = evaluate_salient(segmenter, shown, max(1, arguments.salient_count))
+            for dataset in datasets:
+                name = dataset.name
+                word = f"{source} {name}"
+                with contextlib.closing(read_images([dataset], arguments.limit, word)) as images:
+                    if arguments.task == "edges":
+                        own[name] = evaluate_edges(segmenter, images, given)
+                    else:
+                        count = arguments.salient_count
+                        own[name] = evaluate_salient(segmenter, images, count, given)
                 figures = " ".join(f"{key} {value:.3f}" for key, value in own[name].items())
                 print(f"{source:12} {name:20} {figures}")
     _write(arguments.out, f"{arguments.task}.json", rows)

@@ -18,6 +18,7 @@ from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.labels.labeller import Labeller
 from aopsam_ros.masks.iou import crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -118,8 +119,12 @@ class ClassEvaluation:
         self._segmenter, self._labeller = segmenter, labeller
         self.figures = {"apart": ClassFigures(), "united": ClassFigures()}
 
-    def add(self, image: LabelledImage) -> None:
+    def add(self, image: LabelledImage, boxes: Boxes | None = None) -> None:
         """Measure an image; one without a class is left out.
+
+        Args:
+            image: the image.
+            boxes: a detector's, for the prompt sources that need them.
 
         Raises:
             InferenceError: if a graph fails.
@@ -128,7 +133,7 @@ class ClassEvaluation:
         if not named:
             return
         frame = self._segmenter.encode(image.rgb)
-        found = self._segmenter.segment_frame(frame)
+        found = self._segmenter.segment_frame(frame, boxes=boxes)
         if self._labeller is None:
             apart = with_ground_truth_labels(found, named)
         else:

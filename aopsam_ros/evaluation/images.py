@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,8 @@ from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.coco_metrics import OBJECT, CocoMask, compress
 from aopsam_ros.masks.iou import crop_of
+from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.boxes import Boxes
 
 SMALLEST_SHARE = 0.001  # instances under 0.1 % of the image are not counted
 NO_IMAGE = "no image has an instance of at least 0.1 % of its area"
@@ -38,6 +40,14 @@ class EvaluationImage:
         """A name that differs for other pixels or other labels of the same name."""
         content = zlib.crc32(self.labelled.layers.tobytes(), zlib.crc32(self.rgb.tobytes()))
         return f"{self.dataset.name}/{self.labelled.name}/{content:08x}"
+
+    def find_boxes(self, file: BoxFile | None) -> Boxes | None:
+        """Return its boxes; None where there is no file.
+
+        Raises:
+            InputError: if the file has no entry for it.
+        """
+        return None if file is None else file.find(self.labelled.name, [self.dataset.name])
 
     @cached_property
     def run_lengths(self) -> list[CocoMask]:
@@ -81,8 +91,10 @@ def read_image(dataset: InstanceDataset, index: int) -> EvaluationImage | None:
 
 def read_images(
     datasets: Sequence[InstanceDataset], limit: int, word: str
-) -> Iterator[EvaluationImage]:
+) -> Generator[EvaluationImage]:
     """Read the images that count, with a progress bar of this word; see `choose_images`.
+
+    Close it, or the bar stays open after an error.
 
     Raises:
         DatasetError: if there is none.
@@ -95,7 +107,8 @@ def read_images(
             is_empty = False
             yield image
     if is_empty:
-        raise DatasetError(NO_IMAGE)
+        names = ", ".join(dataset.name for dataset in datasets)
+        raise DatasetError(f"{names}: {NO_IMAGE}")
 
 
 def spread(indices: Sequence[int], limit: int) -> list[int]:

@@ -37,9 +37,7 @@ class Measurement:
             InputError: if the file of boxes has no entry for it.
             InferenceError: if a graph fails.
         """
-        boxes = None
-        if self.boxes is not None and self.segmenter.source.needs_boxes:
-            boxes = self.boxes.find(image.labelled.name, [image.dataset.name])
+        boxes = image.find_boxes(self.boxes if self.segmenter.source.needs_boxes else None)
         return self.segmenter.segment(image.rgb, self.options, boxes)
 
     def measure(

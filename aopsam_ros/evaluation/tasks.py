@@ -9,12 +9,15 @@ from aopsam_ros.evaluation.edges import THRESHOLDS, boundaries, edge_counts, edg
 from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.saliency import most_salient
+from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 TASKS = ("instances", "edges", "salient")
 
 
-def evaluate_edges(segmenter: Segmenter, images: Iterable[EvaluationImage]) -> dict[str, float]:
+def evaluate_edges(
+    segmenter: Segmenter, images: Iterable[EvaluationImage], boxes: BoxFile | None = None
+) -> dict[str, float]:
     """Compare edges with the boundaries of the ground truth's regions, of each annotator.
 
     Returns:
@@ -22,7 +25,7 @@ def evaluate_edges(segmenter: Segmenter, images: Iterable[EvaluationImage]) -> d
     """
     counts = []
     for image in images:
-        found = segmenter.segment(image.rgb, edges=True)
+        found = segmenter.segment(image.rgb, boxes=image.find_boxes(boxes), edges=True)
         if found.edge_map is not None:
             lines = np.array([boundaries(layer) for layer in image.labelled.layers])
             if not image.labelled.is_by_annotator:
@@ -33,7 +36,10 @@ def evaluate_edges(segmenter: Segmenter, images: Iterable[EvaluationImage]) -> d
 
 
 def evaluate_salient(
-    segmenter: Segmenter, images: Iterable[EvaluationImage], count: int
+    segmenter: Segmenter,
+    images: Iterable[EvaluationImage],
+    count: int,
+    boxes: BoxFile | None = None,
 ) -> dict[str, float]:
     """Compare the union of the most salient masks with everything that is labelled.
 
@@ -45,7 +51,7 @@ def evaluate_salient(
     """
     rows = []
     for image in images:
-        found = segmenter.segment(image.rgb)
+        found = segmenter.segment(image.rgb, boxes=image.find_boxes(boxes))
         wanted = np.any(image.ground_truth, axis=0)
         shape = wanted.shape
         masks = {mask.id: decode_full(mask, *shape) for mask in found.masks}

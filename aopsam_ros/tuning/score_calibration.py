@@ -40,13 +40,14 @@ LEAST_MASKS = 200
 
 @dataclass(frozen=True)
 class Calibration:
-    """Weights, the masks that they were found on, and how well scores rank these.
+    """Weights, how many photographs and masks they are of, and how well scores rank the masks.
 
     `before` and `after` are rank correlations (Spearman) of predicted IoU and of the score with the
     masks' IoU.
     """
 
     weights: ScoreWeights
+    photographs: int
     masks: int
     before: float
     after: float
@@ -75,9 +76,8 @@ def calibrate(segmenter: Segmenter, photographs: Iterable[EvaluationImage]) -> C
         raise DatasetError(f"{len(iou)} masks are too few to calibrate scores on: {LEAST_MASKS}")
     weights = fit(values, iou, weight)
     score = weights.score(*values.T)
-    return Calibration(
-        weights, len(iou), _rank_correlation(values[:, 0], iou), _rank_correlation(score, iou)
-    )
+    before, after = (_rank_correlation(some, iou) for some in (values[:, 0], score))
+    return Calibration(weights, len(samples), len(iou), before, after)
 
 
 def fit(

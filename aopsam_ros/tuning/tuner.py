@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.option_table import Value
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -142,16 +143,16 @@ class _Tuner:
         start = space.near(self._own.flat())
         study.run(self._task.trials, space, start, judge, self._task.metric)
         best, milliseconds = self._winner([mine, *study.tried()], timed)
-        others = list(self._photographs("check", [held for _, held in self._parts]))
         own_ms = median_time(self._segmenter, timed, self._own)
+        others, (checked, own_checked) = self._check(best.values, {})
         return Tuned(
             model=self._task.model,
             prompt_source=self._segmenter.source.name,
             options=best.values,
-            found=Side(best.score, self._check(others, best.values), milliseconds),
-            own=Side(own, self._check(others, {}), own_ms),
+            found=Side(best.score, checked, milliseconds),
+            own=Side(own, own_checked, own_ms),
             photographs=len(cached),
-            others=len(others),
+            others=others,
         )
 
     def _encode(self) -> tuple[list[CachedPhotograph], list[Timed], str]:
@@ -182,9 +183,8 @@ class _Tuner:
                 yield number, photograph
 
     def _boxes(self, photograph: EvaluationImage) -> Boxes | None:
-        if not self._segmenter.source.needs_boxes or self._task.boxes is None:
-            return None
-        return self._task.boxes.find(photograph.labelled.name, [photograph.dataset.name])
+        needs_boxes = self._segmenter.source.needs_boxes
+        return photograph.find_boxes(self._task.boxes if needs_boxes else None)
 
     def _time_model(self, timed: Sequence[Timed]) -> TimeModel | None:
         """Measure, or read what an earlier run measured: its trials were judged by that."""
@@ -231,17 +231,28 @@ class _Tuner:
         )
 
     def _check(
-        self, others: Iterable[tuple[int, EvaluationImage]], values: Mapping[str, Value]
-    ) -> Score | None:
-        """Segment photographs that the search did not see."""
-        options, scores = self._own.updated(values), []
-        for _, photograph in others:
-            found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
-            iou = iou_matrix(found, photograph.ground_truth)
-            masks = [crop_of(mask) for mask in found.masks]
-            unlabelled = mostly_unlabelled(masks, photograph.ground_truth)
-            scores.append(Score.of(iou, unlabelled, found.prompts_decoded))
-        return mean(scores) if scores else None
+        self, *settings: Mapping[str, Value]
+    ) -> tuple[int, list[Score | None]]:
+        """Segment photographs that the search did not see, with each setting.
+
+        Returns:
+            How many these are, and the mean score of each setting (None: there are none).
+        """
+        options = [self._own.updated(values) for values in settings]
+        held = [held for _, held in self._parts]
+        scores = [
+            [self._score(photograph, some) for some in options]
+            for _, photograph in self._photographs("check", held)
+        ]
+        means = [mean([row[i] for row in scores]) if scores else None for i in range(len(options))]
+        return len(scores), means
+
+    def _score(self, photograph: EvaluationImage, options: SegmenterOptions) -> Score:
+        found = self._segmenter.segment(photograph.rgb, options, self._boxes(photograph))
+        iou = iou_matrix(found, photograph.ground_truth)
+        masks = [crop_of(mask) for mask in found.masks]
+        unlabelled = mostly_unlabelled(masks, photograph.ground_truth)
+        return Score.of(iou, unlabelled, found.prompts_decoded)
 
 
 def _split(dataset: InstanceDataset, task: Task) -> tuple[list[int], list[int]]:

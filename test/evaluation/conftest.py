@@ -4,11 +4,13 @@ import json
 import signal
 import subprocess
 import sys
+import weakref
 
 import cv2
 import numpy as np
 import pytest
 
+from aopsam_ros.evaluation.images import EvaluationImage
 from support.scenes import write_scenes
 
 KILLED = """
@@ -37,6 +39,20 @@ def run_until_killed():
         assert done.returncode == -signal.SIGKILL
 
     return run
+
+
+@pytest.fixture
+def images_in_memory(monkeypatch):
+    """How many images were in memory as each was read."""
+    made, references, counts = EvaluationImage.__init__, [], []
+
+    def count(self, *fields):
+        made(self, *fields)
+        references.append(weakref.ref(self))
+        counts.append(sum(reference() is not None for reference in references))
+
+    monkeypatch.setattr(EvaluationImage, "__init__", count)
+    return counts
 
 
 def write_boxes(path, folders):

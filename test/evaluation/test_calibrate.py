@@ -29,14 +29,16 @@ def test_photographs_weigh_the_same_whatever_their_masks():
     assert fit(values, iou, weight).score(*np.zeros((4, 1))) == pytest.approx(0.5, abs=1e-3)
 
 
-def test_a_bundle_gets_the_weights_that_were_fitted(tmp_path, capsys):
+def test_a_bundle_gets_the_weights_that_were_fitted(tmp_path, capsys, images_in_memory):
     copy, scenes = tmp_path / "nano", write_scenes(tmp_path / "drawn", range(16))
     shutil.copytree(find_bundle("nano"), copy)
     command = ["calibrate", str(copy), "--data", str(scenes), "--threads", "1"]
     assert main([*command, "--engine", "onnxruntime"]) == 0
     written = yaml.safe_load((copy / "bundle.yaml").read_text())["score_weights"]
     assert load_bundle(copy).score_weights == ScoreWeights(**written)
-    assert "rank correlation" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "rank correlation" in out and f" of {len(images_in_memory)} images" in out
+    assert max(images_in_memory) <= 2
 
 
 def test_a_model_without_extents_is_refused(tiny_folder, data, refused):

@@ -85,6 +85,11 @@ def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, ca
     assert float(apart.split()[1]) > 0.8 and float(united.split()[1]) > 0.8
     rows = json.loads((out / "classes.json").read_text())
     assert set(rows["united"]) == {"left", "middle", "right"}
+    boxes = tmp_path / "boxes.json"
+    write_json(boxes, {f"scene{i}": [[0, 0, 40, 40, 0.9]] for i in range(2)})
+    by_boxes = ["--prompts", "boxes", "--boxes", str(boxes)]
+    assert main([*words, "--classes", "ground-truth", *by_boxes]) == 0
+    capsys.readouterr()
     assert main(["labels", "--data", str(data), "--out", str(tmp_path / "set")]) == 0
     capsys.readouterr()
     assert main([*words, "--classes", str(tmp_path / "set")]) == 0

@@ -116,6 +116,12 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd, r
         (["--data", "NEAR", "--set", "asf.batch_size=0"], "asf.batch_size must be between"),
         (["--data", "NEAR", "--points", "middle"], "--points is centre, random, box or clicks:N"),
         (["--data", "NEAR", "--model", "nothing"], "model bundle 'nothing' not found"),
+        (["--data", "nowhere", "--task", "edges", "--set", "asf.batch_size=0"], "asf.batch_size"),
+        (["--data", "NEAR", "--task", "salient", "--salient-count", "0"], "--salient-count must be"),
+        (["--data", "NEAR", "--points", "box", "--set", "asf.min_spacing=3"], "--set has no effect"),
+        (["--data", "NEAR", "--task", "edges", "--points", "box"], "no effect with --task edges"),
+        (["--data", "NEAR", "--classes", "ground-truth", "--stream"], "no effect with --classes"),
+        (["--data", "NEAR", "--seed", "1"], "--seed has no effect on instances"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(data, tiny_folder, refused, given, reason):
@@ -133,7 +139,9 @@ def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp
     assert out[0].endswith("click 1  click 2") and out[3].split()[:1] == ["all"]
 
 
-def test_edges_and_salient_things_are_tasks_of_their_own(tiny_folder, data, tmp_path, capfd):
+def test_edges_and_salient_things_are_tasks_of_their_own(
+    tiny_folder, data, tmp_path, capfd, images_in_memory
+):
     common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
     for task, names in (("edges", ["ods", "ois"]), ("salient", ["iou", "mae", "best"])):
         out = tmp_path / task
@@ -147,3 +155,13 @@ def test_edges_and_salient_things_are_tasks_of_their_own(tiny_folder, data, tmp_
         assert content["near"][names[0]] > 0.2  # the tiny model finds its coloured things
         assert f"{names[0]} {content['near'][names[0]]:.3f}" in capfd.readouterr().out
     assert by_source["grid8"]["near"]["prompts"] == 64
+    assert max(images_in_memory) <= 2
+
+
+def test_boxes_are_taken_by_tasks(tiny_folder, data, boxes_file, tmp_path):
+    common = ["evaluate", "--data", str(data[0]), "--model", str(tiny_folder)]
+    common += ["--prompts", "boxes,predictor", "--boxes", str(boxes_file), "--out", str(tmp_path)]
+    for task, figure in (("edges", "ods"), ("salient", "best")):
+        assert main([*common, "--task", task]) == 0
+        by_source = json.loads((tmp_path / f"{task}.json").read_text())
+        assert by_source["boxes"]["near"][figure] > 0.2

@@ -111,9 +111,10 @@ def test_a_folder_holds_one_search(tuned, bad_bundle, images, refused):
         assert f"holds a search with {said}" in refused(*words(bad_bundle, images, out, *changed))
 
 
-def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path):
-    more = ("--set", "asf.filtering=none", "mask.candidates=all", "--trials", "3", "--limit", "2")
+def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path, images_in_memory):
+    more = ("--set", "asf.filtering=none", "mask.candidates=all", "--trials", "3")
     tune(bad_bundle, images, tmp_path, *more)
+    assert max(images_in_memory) <= 2
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())["/**"]["ros__parameters"]
     assert values["asf.filtering"] == "none" and values["mask.candidates"] == "all"
 
