@@ -14,7 +14,7 @@ from aopsam_ros.commands.arguments import (
     engine_options,
     open_datasets,
 )
-from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.errors import DatasetError, OptionError, quoted
 from aopsam_ros.labels.examples import Examples
 from aopsam_ros.labels.label_files import LABELS_FILE, save_label_set
 from aopsam_ros.labels.semantic_encoder import SemanticEncoder
@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not len(examples):
         raise DatasetError("no instance of at least 0.1 % of an image has a class")
     labels = examples.label_set()
+    for name in sorted({*arguments.only}.difference(labels.names)):
+        print(f"no instance of at least 0.1 % of an image is of {quoted(name)}", file=sys.stderr)
     save_label_set(labels, arguments.out)
     counts = np.bincount(labels.label_of, minlength=len(labels.names))
     for name, count in zip(labels.names, counts.tolist(), strict=True):

@@ -75,11 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--edges", action="store_true", help="write an image's edges, too: <name>_edges.png"
     )
     parser.add_argument("--no-overlay", action="store_true", help="no overlay of an image")
-    group = parser.add_argument_group("frames in a row: videos, recordings, cameras")
+    group = parser.add_argument_group(
+        "frames in a row: videos, recordings, cameras, and with --save-video or --show folders"
+    )
     group.add_argument(
         "--save-video",
         action="store_true",
-        help="write an MP4 with the masks and their ids; a folder's images are then frames, too",
+        help="write an MP4 with the masks and their ids",
     )
     group.add_argument(
         "--show", action="store_true", help="show that in a window; q ends it, Ctrl-C a camera"
@@ -123,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     prompt = read_prompt(arguments.point, arguments.box)
     if arguments.format in WITH_PYCOCOTOOLS:
         require(["pycocotools"], f"--format {arguments.format} needs", "`pip install pycocotools`")
-    inputs = [path for word in words for path in images_of(word, arguments.save_video)]
+    inputs = _inputs(arguments, words)
     if arguments.ray is not None:
         return run_over_ray(run, arguments, num_parts(inputs))
     first, step = shard_of(arguments.shard)
@@ -158,6 +160,18 @@ def run(arguments: argparse.Namespace) -> int:
     if failed and len(inputs) > 1:
         print(f"aopsam: {failed} of {len(named)} inputs failed", file=sys.stderr)
     return FAILED if failed or failures else 0
+
+
+def _inputs(arguments: argparse.Namespace, words: list[Path]) -> list[Path]:
+    """List what to segment; refuse options that none of it takes."""
+    as_frames = arguments.save_video or arguments.show
+    inputs = [path for word in words for path in images_of(word, as_frames)]
+    in_a_row = [is_stream(path) or path.is_dir() for path in inputs]
+    if as_frames and not any(in_a_row):
+        raise OptionError("--save-video and --show take frames in a row: a folder, not its images")
+    if arguments.edges and (arguments.point or arguments.box or all(in_a_row)):
+        raise OptionError("--edges is for images, and does not go with --point and --box")
+    return inputs
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aopsam_ros.commands.arguments import refuse_given
 from aopsam_ros.commands.segmenting.over_ray import run_over_ray
 from aopsam_ros.commands.training.data import (
     add_duration_arguments,
@@ -73,8 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     from aopsam_ros.training.loop import processes
     from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
 
-    if (arguments.shard or arguments.ray) and not arguments.self_label:
-        raise OptionError("--shard and --ray go with --self-label")
+    if not arguments.self_label:
+        names = ("grid", "every", "topic", "shard", "ray", "set")
+        refuse_given(arguments, add_self_label_arguments, names, "goes with --self-label")
     if arguments.ray and processes.is_first():
         # Each part is this command with a --shard; what it labelled is found below.
         code = run_over_ray(run, arguments, num_frame_parts(arguments, paths))
@@ -109,8 +111,8 @@ def _model(arguments: argparse.Namespace) -> FrozenModel:
         if size is not None and (size % 16 or not 64 <= size <= 2048):
             raise OptionError("--image-size must be a multiple of 16 between 64 and 2048")
         return mobile_sam_model(arguments.checkpoint or MOBILE_SAM, size)
-    if arguments.checkpoint or arguments.image_size:
-        raise OptionError("--checkpoint and --image-size go with --model")
+    if arguments.checkpoint or arguments.image_size or arguments.no_flips:
+        raise OptionError("--checkpoint, --image-size and --no-flips go with --model")
     return nano_model(arguments.segmenter)
 
 

@@ -168,6 +168,10 @@ def test_a_broken_frame_does_not_lose_the_others(segment, tmp_path):
         (("71",), "camera 71 cannot be opened"),
         (("drive",), "choose with --topic: /front, /rear"),
         (("drive.avi", "--show"), "there is no screen for a window"),
+        ((".", "--show"), "there is no screen for a window"),
+        (("scene.png", "--show"), "take frames in a row: a folder, not its images"),
+        (("drive.avi", "--edges"), "--edges is for images"),
+        (("scene.png", "--edges", "--point", "3,3"), "does not go with --point"),
         (("drive.avi", "--every", "0"), "--every 1 or more"),
         (("drive.mp4", "--save-video"), "no such folder, video or recording"),
     ],
@@ -176,6 +180,7 @@ def test_what_cannot_be_done_is_one_clear_line(
     segment, recording, video, monkeypatch, words, reason
 ):
     monkeypatch.chdir(recording.parent)
+    write_rgb(recording.parent / "scene.png", moving(0))
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     result = segment(*words)

@@ -237,6 +237,9 @@ def nothing(source):
         (bag, ["--self-label", "--topic", "/front"], "no images on topic /front"),
         (bag, ["--self-label", "--set", "mask.area=3"], "unknown option 'mask.area'"),
         (Path.mkdir, ["--self-label", "--every", "0"], "--every"),
+        (Path.mkdir, ["--every", "2"], "--every goes with --self-label"),
+        (Path.mkdir, ["--set", "mask.min_area=3"], "--set goes with --self-label"),
+        (Path.mkdir, ["--ray", "local"], "--ray goes with --self-label"),
         (Path.mkdir, ["--image-size", "100"], "--image-size"),
         (Path.mkdir, ["--batch-size", "0"], "batch size"),
         (Path.mkdir, ["--minutes", "0"], "--minutes"),
@@ -256,9 +259,10 @@ def test_model_or_segmenter_but_not_both(scenes, tmp_path, refused):
         with pytest.raises(SystemExit) as raised:
             main(["train-predictor", *chosen, *common])
         assert raised.value.code == 2
-    assert "--image-size go with --model" in refused(
-        "train-predictor", "--segmenter", "x.pt", "--image-size", "64", *common
-    )
+    for more in (["--image-size", "64"], ["--no-flips"]):
+        assert "--no-flips go with --model" in refused(
+            "train-predictor", "--segmenter", "x.pt", *more, *common
+        )
 
 
 def test_a_folder_of_something_else_is_left_alone(checkpoint, scenes, tmp_path, refused):
