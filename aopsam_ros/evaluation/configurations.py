@@ -96,20 +96,27 @@ def _merging(sources: Sequence[str]) -> list[Configuration]:
 
 
 def _ablation(predictor: SegmenterOptions) -> list[Configuration]:
-    """Table 2: every peak of the map; thinned by sampling; and by filtering, too."""
+    """Table 2: every peak of the map; thinned by sampling; by filtering; and by extents, too.
+
+    The paper has no extents: they come last, where the model's own options have them.
+    """
     plain: dict[str, Value] = {
         "asf.smoothing_sigma": 0.0,
         "asf.min_spacing": 1,
         "asf.sampling": "peaks",
         "asf.filtering": "none",
+        "asf.prompts": "points",
+        "asf.max_prompts": 4096,  # the most that the option takes
     }
     own = predictor.asf.filtering
     rule = PAPERS_RULE if own == "none" else own
     steps: list[tuple[str, dict[str, Value]]] = [
         ("predictor only", plain),
-        ("+ sampling", {"asf.filtering": "none"}),
-        (f"+ filtering ({rule})", {"asf.filtering": rule}),
+        ("+ sampling", {"asf.filtering": "none", "asf.prompts": "points"}),
+        (f"+ filtering ({rule})", {"asf.filtering": rule, "asf.prompts": "points"}),
     ]
+    if predictor.asf.prompts == "extents":
+        steps.append(("+ extents", {"asf.filtering": rule}))
     return [Configuration("ablation", title, PREDICTOR, changes) for title, changes in steps]
 
 

@@ -6,7 +6,9 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.evaluation.configurations import configurations
 from aopsam_ros.options import SegmenterOptions
 
-OWN = SegmenterOptions().updated({"asf.filtering": "none", "asf.min_spacing": 8})
+OWN = SegmenterOptions().updated(
+    {"asf.filtering": "none", "asf.min_spacing": 8, "asf.prompts": "points"}
+)
 
 
 def test_the_ablation_adds_one_thing_at_a_time():
@@ -18,6 +20,15 @@ def test_the_ablation_adds_one_thing_at_a_time():
     assert sampled.min_spacing == filtered.min_spacing == 8
     own = OWN.updated({"asf.filtering": "max_inside"})
     assert configurations(["predictor"], ["ablation"], own)[-1].title == "+ filtering (max_inside)"
+
+
+def test_the_ablation_of_a_model_with_extents_begins_without_them_and_without_a_budget():
+    own = OWN.updated({"asf.prompts": "extents", "asf.max_prompts": 100})
+    found = configurations(["predictor"], ["ablation"], own)[1:]
+    steps = [own.updated(one.changes).asf for one in found]
+    assert [step.prompts for step in steps] == ["points", "points", "points", "extents"]
+    assert [step.max_prompts for step in steps] == [4096, 100, 100, 100]
+    assert found[-1].title == "+ extents" and steps[-1].filtering == steps[-2].filtering
 
 
 def test_presets_of_clusters_and_how_masks_of_points_are_combined():

@@ -9,6 +9,7 @@ ROWS = [
     {"step": 0, "seconds": 0.0, "held_out_loss": 0.4, "held_out_recall": 0.0},
     {"step": 50, "seconds": 5.0, "loss": 0.3},
     {"step": 80, "seconds": 8.0, "loss": 0.2, "held_out_loss": 0.2, "held_out_prompts": 3.5},
+    {"step": 90, "seconds": 9.0, "held_out_extents": 0.4},
 ]
 
 
@@ -27,9 +28,10 @@ def test_without_matplotlib_there_is_a_table(tmp_path, monkeypatch):
     write_log(tmp_path, ROWS)
     curve.write(tmp_path)
     rows = table(tmp_path)
-    assert [row["step"] for row in rows] == ["0", "50", "80"]
-    assert [row["loss"] for row in rows] == ["", "0.3", "0.2"]
-    assert [row["held_out_prompts"] for row in rows] == ["", "", "3.5"]
+    assert [row["step"] for row in rows] == ["0", "50", "80", "90"]
+    assert [row["loss"] for row in rows] == ["", "0.3", "0.2", ""]
+    assert [row["held_out_prompts"] for row in rows] == ["", "", "3.5", ""]
+    assert [row["held_out_extents"] for row in rows] == ["", "", "", "0.4"]
     assert not (tmp_path / "curve.png").exists()
 
 

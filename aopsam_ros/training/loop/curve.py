@@ -13,7 +13,7 @@ from aopsam_ros.images.files import write_bytes
 LOG_FILE, TABLE_FILE, PLOT_FILE = "training.jsonl", "curve.csv", "curve.png"
 COLUMNS = ("step", "seconds", "loss", "held_out_loss")
 # Held-out figures that a run may have: the predictor's, and a distilled encoder's.
-FIGURES = ("held_out_recall", "held_out_prompts", "held_out_cosine")
+FIGURES = ("held_out_recall", "held_out_prompts", "held_out_extents", "held_out_cosine")
 Row = Mapping[str, Any]
 
 _LOGGER = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def _plot(rows: list[Row]) -> bytes:
     _draw_line(losses, rows, "held_out_loss", "C1", "held out")
     losses.set(ylabel="loss", yscale="log")
     _draw_line(shares, rows, "held_out_recall", "C1", "masks hit by a prompt")
+    _draw_line(shares, rows, "held_out_extents", "C3", "mean IoU of the extents")
     _draw_line(shares, rows, "held_out_cosine", "C1", "cosine with the teacher")
     shares.set(xlabel="step", ylabel="held out", ylim=(0, 1))
     if any("held_out_prompts" in row for row in rows):
