@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import tarfile
 from collections.abc import Iterator
@@ -137,7 +136,7 @@ class TarFrames:
     def frames(self) -> Iterator[Frame]:
         """See `FrameSource`."""
         with tarfile.open(self.path) as tar:
-            for number, member in zip(itertools.count(), self._members, strict=False):
+            for number, member in enumerate(self._members):
                 name = f"{number:06}-{PurePosixPath(member.name).stem}"
                 yield Frame(name, name, functools.partial(_read, tar, member))
 

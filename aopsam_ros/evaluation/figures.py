@@ -50,7 +50,7 @@ def measure(
         prompts_decoded: Prompts decoded.
         prompt_ms: Milliseconds for predictor, sampling and filtering.
         total_ms: Milliseconds from the image to the masks.
-        scores: What the masks are ranked by, 0-1: their predicted IoU.
+        scores: What the masks are ranked by, 0-1: calibrated where the bundle has weights.
         ious: IoU of each mask with its closest ground truth.
         unlabelled: Whether each mask lies mostly on unlabelled pixels.
         flicker: In a stream, the share of the masks of the frame before without a partner in this

@@ -52,7 +52,7 @@ def evaluate_prompts(
 
     Returns:
         best: mean IoU of the best mask of each prompt, after the first click.
-        chosen: mean IoU of the mask with the highest predicted IoU.
+        chosen: mean IoU of the mask that a user would get.
         instances: how many were prompted.
         after_click: mean IoU of the chosen mask after each click, the first one included; only of
             clicks.

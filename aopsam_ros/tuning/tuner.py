@@ -230,9 +230,7 @@ class _Tuner:
             "longer with more --trials"
         )
 
-    def _check(
-        self, *settings: Mapping[str, Value]
-    ) -> tuple[int, list[Score | None]]:
+    def _check(self, *settings: Mapping[str, Value]) -> tuple[int, list[Score | None]]:
         """Segment photographs that the search did not see, with each setting.
 
         Returns:

@@ -79,6 +79,14 @@ def test_pixi_has_all_that_package_xml_needs(root):
     assert {"build", "node"} == set(recipe["tasks"])
 
 
+def test_pixi_builds_again_when_what_is_installed_changes(root):
+    inputs = tomllib.loads((root / "pixi.toml").read_text())["tasks"]["build"]["inputs"]
+    recipe = (root / "CMakeLists.txt").read_text()
+    named = re.findall(r"DIRECTORY ([a-z]\w+)", recipe)
+    (listed,) = re.findall(r"foreach\(folder (.+)\)", recipe)
+    assert {*named, *listed.split()} <= {path.split("/")[0] for path in inputs}
+
+
 def test_the_devcontainer_is_a_stage_of_the_image(root):
     content = json.loads((root / ".devcontainer/devcontainer.json").read_text())
     build = content["build"]
