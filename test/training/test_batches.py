@@ -84,12 +84,12 @@ def test_nothing_but_broken_images_is_an_error():
         next(batches_of(Drawn(broken=range(4))))
     draws = iter([InputError("one")] * 3)
 
-    def draw():
+    def read():
         if error := next(draws, None):
             raise error
         return "read"
 
-    assert readable(draw) == "read"
+    assert readable(read) == "read"
 
 
 def test_images_without_instances_are_an_error():
