@@ -257,14 +257,23 @@ def folder_name(path: Path) -> str:
 
 
 def _read_groups(path: Path) -> dict[str, str]:
-    """Read id → group from a `manifest.csv` above the folder, where one lists this set."""
+    """Read id → group from a `manifest.csv` above the folder, where one lists this set.
+
+    Raises:
+        DatasetError: if it cannot be read, or has no ids.
+    """
     name = folder_name(path)
     for folder in (path, path.parent, path.parent.parent):
         manifest = folder / "manifest.csv"
         if manifest.is_file():
-            with manifest.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row.get("set") == name]
-            return {row["id"]: row.get("group") or row["id"] for row in rows}
+            try:
+                with manifest.open(newline="") as file:
+                    rows = [row for row in csv.DictReader(file) if row.get("set") == name]
+                return {row["id"]: row.get("group") or row["id"] for row in rows}
+            except (OSError, ValueError, KeyError, csv.Error) as error:
+                raise DatasetError(
+                    f"{manifest}: not a table of set, id and group ({error})"
+                ) from error
     return {}
 
 

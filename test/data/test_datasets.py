@@ -46,6 +46,9 @@ def test_groups_come_from_the_manifest(tmp_path):
     )
     dataset = open_dataset(folder)
     assert [dataset.group(i) for i in range(3)] == ["tote", "tote", "scene2"]
+    (tmp_path / "manifest.csv").write_text("set,group\ndrawn,tote\n")
+    with pytest.raises(DatasetError, match="not a table of set, id and group"):
+        open_dataset(folder)
 
 
 def coco(file_name, annotations):
