@@ -1,10 +1,10 @@
 """Puts the demo's overlays together as one image for the README.
 
     aopsam demo --out out/demo
-    python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut coffee cat
+    python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut table cat
 
     aopsam demo --scene teach --fps 2 --repeat 1 --out out/teach
-    python docs/images/contact_sheet.py out/teach docs/images/teach.jpg mug_00 mug_09 mug_18
+    python docs/images/contact_sheet.py out/teach docs/images/teach.jpg mug_00 mug_06 mug_18
 
 Overlays are scaled to one height and set in rows of equal width, in the order given; without names
 all of the run's photographs are taken.
