@@ -12,6 +12,7 @@ import contextlib
 
 import rclpy
 from moveit_msgs.msg import CollisionObject
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -80,4 +81,8 @@ def box_of(detection: Detection3D, header: Header, padding: float) -> CollisionO
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.init()
-        rclpy.spin(CollisionObjects())
+        try:
+            rclpy.spin(CollisionObjects())
+        except RCLError:
+            if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
+                raise

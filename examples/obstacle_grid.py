@@ -15,6 +15,7 @@ import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -92,4 +93,8 @@ def grid_of(
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.init()
-        rclpy.spin(ObstacleGrid())
+        try:
+            rclpy.spin(ObstacleGrid())
+        except RCLError:
+            if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
+                raise

@@ -12,6 +12,7 @@ import contextlib
 
 import numpy as np
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -52,4 +53,8 @@ def centre(mask: Mask) -> tuple[float, float]:
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         rclpy.init()
-        rclpy.spin(Planner())
+        try:
+            rclpy.spin(Planner())
+        except RCLError:
+            if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
+                raise
