@@ -12,7 +12,6 @@ import contextlib
 
 import rclpy
 from moveit_msgs.msg import CollisionObject
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -83,6 +82,6 @@ if __name__ == "__main__":
         rclpy.init()
         try:
             rclpy.spin(CollisionObjects())
-        except RCLError:
+        except RuntimeError:
             if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
                 raise

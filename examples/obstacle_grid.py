@@ -15,7 +15,6 @@ import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -95,6 +94,6 @@ if __name__ == "__main__":
         rclpy.init()
         try:
             rclpy.spin(ObstacleGrid())
-        except RCLError:
+        except RuntimeError:
             if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
                 raise

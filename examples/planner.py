@@ -12,7 +12,6 @@ import contextlib
 
 import numpy as np
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 
@@ -55,6 +54,6 @@ if __name__ == "__main__":
         rclpy.init()
         try:
             rclpy.spin(Planner())
-        except RCLError:
+        except RuntimeError:
             if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
                 raise
