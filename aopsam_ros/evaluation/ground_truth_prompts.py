@@ -3,7 +3,7 @@
 Centres, random points and boxes are decoded once. Clicks are made as SAM's authors made them: the
 first at the innermost pixel, each further one at the innermost pixel of the largest error region,
 with the mask before as input where the decoder takes one. The mask that counts is the one that a
-user would get: see `interactive.best_answer`.
+user would get: see `answers`.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,12 @@ from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.segmentation.interactive import agreement_with, best_answer, clicks_met
+from aopsam_ros.segmentation.answers import (
+    agreement_with,
+    best_answer,
+    clicks_met,
+    merge_changes,
+)
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.training.prompt_sampling import innermost_pixel
 
@@ -157,14 +162,20 @@ def _decode(
     first = engine.num_masks - MASKS
     found = []
     for index, wanted in enumerate(ground_truth):
-        masks = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits[index])]
-        ious = pairwise_iou(masks, [crop_of(wanted)])[:, 0]
-        met = clicks_met(logits[index], coords[index], labels[index], frame.geometry)
-        agreement = agreement_with(before[index].logits, logits[index]) if has_input else None
+        clicks = coords[index], labels[index], frame.geometry
+        met = clicks_met(logits[index], *clicks)
+        previous = before[index].logits if has_input else None
+        agreement = None if previous is None else agreement_with(previous, logits[index])
         is_ambiguous = coords.shape[1] == 1
-        chosen = best_answer(predicted[index], met, is_ambiguous, agreement)
-        best, iou = float(ious[first:].max()), float(ious[chosen])
-        found.append(_Decoded(best, iou, masks[chosen], logits[index, chosen]))
+        answer = logits[index, best_answer(predicted[index], met, is_ambiguous, agreement)]
+        if previous is not None:
+            answer = merge_changes(previous, answer, *clicks)
+        *masks, chosen = (
+            Crop(mask.bbox, decode(mask), mask.area)
+            for mask in upscale(np.stack([*logits[index, first:], answer]))
+        )
+        *ious, iou = pairwise_iou([*masks, chosen], [crop_of(wanted)])[:, 0].tolist()
+        found.append(_Decoded(max(ious), iou, chosen, answer))
     return found
 
 

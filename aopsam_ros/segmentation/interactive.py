@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.selection import MASK_THRESHOLD, answering_masks, stability_score
+from aopsam_ros.masks.selection import answering_masks, stability_score
 from aopsam_ros.masks.upscaling import Upscaler
-from aopsam_ros.prompting.user_prompts import BACKGROUND, OBJECT, UserPrompt
+from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
+from aopsam_ros.segmentation.answers import (
+    agreement_with,
+    best_answer,
+    clicks_met,
+    merge_changes,
+)
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
 
 MASK_LOGIT = 6.0  # of a mask input where the mask fills a cell, or does not touch it
-SINGLE_ADVANTAGE = 0.1  # of SAM's single mask over the others, in IoU
 
 
 class Answer(NamedTuple):
@@ -129,12 +134,17 @@ def segment_prompt(
         met = clicks_met(logits[0], inside.points, inside.labels, frame.geometry)
         agreement = None if previous is None else agreement_with(previous, logits[0])
         order = np.array([best_answer(predicted_iou[0], met, is_ambiguous, agreement)])
+    chosen = logits[0, order]
+    if previous is not None and not all_masks:
+        merged = merge_changes(previous, chosen[0], inside.points, inside.labels, frame.geometry)
+        chosen = merged[None]
     rows, columns = frame.geometry.valid_cells(logits.shape[-1])
-    offset = segmenter.bundle.stability_offset
-    stability = stability_score(logits[0, :, :rows, :columns], offset)
+    stability = stability_score(chosen[:, :rows, :columns], segmenter.bundle.stability_offset)
     upscale = Upscaler(frame.geometry, logits.shape[-1])
     masks: list[InstanceMask] = []
-    for index, encoded in zip(order.tolist(), upscale(logits[0, order]), strict=True):
+    for encoded, predicted, stable in zip(
+        upscale(chosen), predicted_iou[0, order], stability, strict=True
+    ):
         if not encoded.area:
             continue
         masks.append(
@@ -142,72 +152,16 @@ def segment_prompt(
                 id=len(masks) + 1,
                 bbox=encoded.bbox,
                 area=encoded.area,
-                predicted_iou=float(np.clip(predicted_iou[0, index], 0.0, 1.0)),
-                stability_score=float(stability[index]),
+                predicted_iou=float(np.clip(predicted, 0.0, 1.0)),
+                stability_score=float(stable),
                 prompt=inside.anchor,
                 prompt_confidence=1.0,
                 label="",
                 counts=encoded.counts,
-                score=float(np.clip(predicted_iou[0, index], 0.0, 1.0)),
+                score=float(np.clip(predicted, 0.0, 1.0)),
             )
         )
-    return Answer(tuple(masks), logits[0, order[0]])
-
-
-def clicks_met(
-    logits: NDArray[np.float32],
-    points: NDArray[np.float64],
-    labels: NDArray[Any],
-    geometry: FrameGeometry,
-) -> NDArray[np.int64]:
-    """Count the clicks that each mask meets: holds those on the object, and none beside it.
-
-    Args:
-        logits: of M masks, `[M, side, side]`.
-        points: `[K, 2]`, x and y in source pixels.
-        labels: `[K]`: 1 on the object, 0 beside it; others are no clicks.
-        geometry: of the frame.
-
-    Returns:
-        int64 `[M]`.
-    """
-    clicks = np.isin(labels, (BACKGROUND, OBJECT))
-    cells = np.rint(geometry.to_cells(points[clicks], logits.shape[-1])).astype(np.int64)
-    x, y = np.clip(cells, 0, logits.shape[-1] - 1).T
-    inside = logits[:, y, x] > MASK_THRESHOLD
-    return np.asarray(np.count_nonzero(inside == (labels[clicks] == OBJECT), axis=1))
-
-
-def agreement_with(
-    previous: NDArray[np.float32], logits: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Return the IoU of masks with the one before, logits `[M, side, side]` and `[side, side]`."""
-    before, masks = previous > MASK_THRESHOLD, logits > MASK_THRESHOLD
-    both = np.count_nonzero(masks & before, axis=(1, 2))
-    return both / np.maximum(np.count_nonzero(masks | before, axis=(1, 2)), 1)
-
-
-def best_answer(
-    predicted_iou: NDArray[np.float32],
-    met: NDArray[np.int64],
-    is_ambiguous: bool,
-    agreement: NDArray[np.float64] | None = None,
-) -> int:
-    """Return which of a prompt's M masks answers it: of those that meet most clicks, the best.
-
-    It is the one of the highest predicted IoU and `agreement` with the mask before, as a click
-    corrects a part. Of four masks the first, SAM's single one, has an advantage, and comes before
-    the others where there is no mask before; a single click is answered by one of the others.
-    """
-    answers = answering_masks(len(met), is_ambiguous)
-    candidates = answers if is_ambiguous else np.arange(len(met))
-    is_single, score = np.isin(candidates, answers), predicted_iou[candidates]
-    if agreement is None:
-        ranks = np.lexsort((-score, ~is_single, -met[candidates]))
-    else:
-        score = score + agreement[candidates] + SINGLE_ADVANTAGE * is_single
-        ranks = np.lexsort((-score, -met[candidates]))
-    return int(candidates[ranks[0]])
+    return Answer(tuple(masks), chosen[0])
 
 
 def mask_logits(mask: NDArray[np.bool_], geometry: FrameGeometry, side: int) -> NDArray[np.float32]:

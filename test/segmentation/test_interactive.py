@@ -8,9 +8,6 @@ from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.segmentation.interactive import (
     Refinement,
-    agreement_with,
-    best_answer,
-    clicks_met,
     mask_logits,
     segment_clicks,
     segment_prompt,
@@ -181,30 +178,3 @@ def test_clicks_one_after_another_are_one_segmentation(with_masks):
     found = segment_clicks(with_masks, rgb, points)
     assert found.prompts_decoded == 2 and found.prompt_source == "user"
     assert iou(decode_full(found.masks[0], *wanted.shape), wanted) > 0.85
-
-
-def test_the_mask_that_meets_most_clicks_answers(tiny):
-    geometry = tiny.encode(np.zeros((128, 128, 3), np.uint8)).geometry
-    logits = np.full((4, 64, 64), -1.0, np.float32)
-    logits[0, :, :32] = logits[1, :32] = logits[2] = 1.0
-    points = np.array([[20.0, 20.0], [20.0, 100.0], [100.0, 20.0]])
-    met = clicks_met(logits, points, np.array([1, 0, 1]), geometry)
-    assert met.tolist() == [1, 3, 2, 1]
-    iou_of = np.array([0.9, 0.5, 0.8, 0.99], np.float32)
-    assert best_answer(iou_of, met, is_ambiguous=False) == 1
-    assert best_answer(iou_of, np.array([3, 3, 3, 3]), is_ambiguous=False) == 0  # SAM's single
-    assert best_answer(iou_of, np.array([1, 1, 1, 1]), is_ambiguous=True) == 3
-    assert best_answer(iou_of[1:], np.array([0, 0, 0]), is_ambiguous=False) == 2
-
-
-def test_of_masks_that_meet_all_clicks_the_one_like_the_mask_before_answers():
-    before = np.full((64, 64), -1.0, np.float32)
-    before[:, :32] = 1.0
-    logits = np.full((3, 64, 64), -1.0, np.float32)
-    logits[0, :, :16] = logits[1, :, :32] = logits[2] = 1.0
-    agreement = agreement_with(before, logits)
-    assert agreement.tolist() == [0.5, 1.0, 0.5]
-    iou_of, met = np.array([0.7, 0.6, 0.9], np.float32), np.array([2, 2, 2])
-    assert best_answer(iou_of, met, False) == 2
-    assert best_answer(iou_of, met, False, agreement) == 1
-    assert best_answer(iou_of, np.array([2, 1, 2]), False, agreement) == 2  # clicks come first
