@@ -147,6 +147,12 @@ OPTIONS: Mapping[str, OptionSpec] = {
         "how overlapping masks are resolved: suppression by mask IoU or by box IoU, or merging",
         choices=("nms", "box_nms", "merge"),
     ),
+    "mask.refine": OptionSpec(
+        0,
+        "further passes for each mask that passed the filters, each from its own box",
+        0,
+        4,
+    ),
     "clusters.preset": OptionSpec(
         "high_quality",
         "min_samples and min_cluster_size of the prompt source clusters, by Efficient SAM2's names",

@@ -118,6 +118,7 @@ class MaskOptions(_Group):
     granularity: str = _default("mask.granularity")
     candidates: str = _default("mask.candidates")
     combine: str = _default("mask.combine")
+    refine: int = _default("mask.refine")
 
 
 @dataclass(frozen=True)

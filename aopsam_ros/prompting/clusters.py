@@ -24,7 +24,7 @@ class ClusterSource(PromptSource):
     name = defaults_group = "clusters"
     needs_features = True
     defaults = {**ALL_PROMPTS, "mask.combine": "merge"}  # noqa: RUF012
-    own_options = ("clusters.",)
+    own_options = ("clusters.", "mask.refine")
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""

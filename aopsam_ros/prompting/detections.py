@@ -36,7 +36,7 @@ class BoxCentreSource(BoxSource):
 
     name = defaults_group = "box_centres"
     defaults = ALL_PROMPTS
-    own_options = ()
+    own_options = ("mask.refine",)
 
     def propose(self, frame: FrameInput) -> PromptSet:
         """See `PromptSource`."""

@@ -29,7 +29,7 @@ class GridSource(PromptSource):
     defaults_group = "grid"
     croppable = True  # small objects get a grid of their own
     defaults = {**ALL_PROMPTS, "mask.candidates": "all", "mask.combine": "box_nms"}  # noqa: RUF012
-    own_options = ("grid.",)
+    own_options = ("grid.", "mask.refine")
 
     def __init__(self, side: int) -> None:
         self.name, self.side = f"grid{side}", side

@@ -74,6 +74,10 @@ class PromptSource(ABC):
     defaults: Mapping[str, object] = ALL_PROMPTS
     own_options: tuple[str, ...] = ()
 
+    def takes(self, name: str) -> bool:
+        """Return whether the source uses an option that not every source uses."""
+        return name.startswith(self.own_options)
+
     @abstractmethod
     def propose(self, frame: FrameInput) -> PromptSet:
         """Return the prompts of a frame, best first.

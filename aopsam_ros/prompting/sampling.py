@@ -29,7 +29,7 @@ class PredictorSource(PromptSource):
     own_options = (
         "asf.smoothing_sigma", "asf.confidence_threshold", "asf.min_spacing", "asf.sampling",
         "asf.prompts", "asf.prompt_form", "asf.extent_overlap", "asf.filtering",
-        "asf.elimination_", "reuse.",
+        "asf.elimination_", "reuse.", "mask.refine",
     )  # fmt: skip
 
     def propose(self, frame: FrameInput) -> PromptSet:

@@ -88,17 +88,13 @@ def without_effect(name: str, source: PromptSource, filtering: str) -> str:
         source: that proposes prompts.
         filtering: the rule, `asf.filtering`.
     """
-    if _takes(source, name):
+    if source.takes(name):
         rule = RULES.get(filtering)
         if name in RULE_OPTIONS and not (rule and RULE_OPTIONS[name](rule)):
             return f"{name} has no effect with asf.filtering '{filtering}'"
         return ""
-    others = [other for other in (*_SOURCES.values(), GridSource(1)) if _takes(other, name)]
+    others = [other for other in (*_SOURCES.values(), GridSource(1)) if other.takes(name)]
     return f"{name} has no effect with the prompt source '{source.name}'" if others else ""
-
-
-def _takes(source: PromptSource, name: str) -> bool:
-    return name.startswith(source.own_options)
 
 
 def needs_boxes(name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +57,7 @@ class DecodingLimits:
     # what masks are scored by whose prompts have a predicted box; None: by predicted IoU, as others
     score_weights: ScoreWeights | None = None
     box_passes: int = 0  # further ones for prompts that are boxes, each on the mask before
+    own_box_passes: int = 0  # further ones for masks that passed the filters, from their own boxes
     efficient_batch: int = 1  # prompts from which on the engine takes no less time for each
 
 
@@ -135,6 +136,8 @@ class _Loop:
         has_boxes = self.limits.adaptive and self.prompts.boxes is not None
         self.has_scores = has_boxes and self.limits.score_weights is not None
         self.valid = self.geometry.valid_cells(self.limits.low_size)
+        cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
+        self.cells_per_pixel = np.tile(cells, 2)  # of the source, for left, top, right, bottom
         self.rule = RULES.get(self.options.asf.filtering) if self.limits.adaptive else None
 
     def next_size(self, waiting: int, last: tuple[int, float] | None, budget: TimeBudget) -> int:
@@ -163,7 +166,7 @@ class _Loop:
             points = as_decoder_input(self.prompts, batch)
             decoded = self.decode(*points)
             for _ in range(self.limits.box_passes if self.prompts.form == "box" else 0):
-                decoded = self.decode(*points, _single_masks(decoded))
+                decoded = self.decode(*points, _answers_to_boxes(decoded)[0][:, None])
             is_ambiguous = self.prompts.form == "point"
             # The best mask by score is known only when all of a prompt's masks have one.
             candidates = "all" if self.has_scores else options.candidates
@@ -182,8 +185,33 @@ class _Loop:
                 masks = best_of_each_prompt(masks)
             found = filter_by_score(masks, options)
         if len(found):
+            for _ in range(self.limits.own_box_passes):
+                found = self._from_own_boxes(found)
             self.found.append(found)
         return found
+
+    def _from_own_boxes(self, masks: LowResMasks) -> LowResMasks:
+        """Decode masks again, each from its box: that leaves less doubt than the point before.
+
+        A score that says how sure the prompt was stays; so does a mask whose box gives none.
+        """
+        geometry, step = self.geometry, self.limits.largest_batch or len(masks)
+        before = masks.binary(*self.valid)
+        edges = [geometry.width, geometry.height] * 2
+        boxes = np.minimum(mask_corners(before) / self.cells_per_pixel, edges).reshape(-1, 2, 2)
+        labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(masks), 1))
+        with self.stopwatch.stage("decoder"):
+            parts = [slice(start, start + step) for start in range(0, len(masks), step)]
+            answers = [_answers_to_boxes(self.decode(boxes[some], labels[some])) for some in parts]
+            logits, predicted_iou = map(np.concatenate, zip(*answers, strict=True))
+        with self.stopwatch.stage("postprocess"):
+            shown = logits[:, : self.valid[0], : self.valid[1]]
+            found = before.any((1, 2)) & (shown > MASK_THRESHOLD).any((1, 2))
+            logits[~found] = masks.logits[~found]
+            stability = stability_score(shown, self.limits.stability_offset)
+            iou = np.where(found, np.clip(predicted_iou, 0.0, 1.0), masks.predicted_iou)
+            score = masks.score if self.has_scores else iou
+        return replace(masks, logits=logits, predicted_iou=iou, stability=stability, score=score)
 
     def _score(
         self,
@@ -196,9 +224,8 @@ class _Loop:
         weights, boxes = self.limits.score_weights, self.prompts.boxes
         if weights is None or boxes is None or not self.has_scores:
             return predicted_iou
-        cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
         agreement = paired_iou(
-            mask_corners(logits > MASK_THRESHOLD), boxes[prompts] * np.tile(cells, 2)
+            mask_corners(logits > MASK_THRESHOLD), boxes[prompts] * self.cells_per_pixel
         )
         return weights.score(predicted_iou, stability, self.prompts.confidence[prompts], agreement)
 
@@ -226,12 +253,12 @@ class _Loop:
         return remaining[~dropped]
 
 
-def _single_masks(decoded: Decoded) -> NDArray[np.float32]:
-    """Return the logits of each prompt's mask that answers a box, `[n, 1, M, M]`."""
+def _answers_to_boxes(decoded: Decoded) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return logits `[n, M, M]` of each prompt's mask that answers a box, and its predicted IoU."""
     iou = decoded.predicted_iou
     answers = answering_masks(iou.shape[1], is_ambiguous=False)
-    columns = answers[np.argmax(iou[:, answers], axis=1)]
-    return decoded.logits(np.arange(len(iou)), columns)[:, None]
+    rows, columns = np.arange(len(iou)), answers[np.argmax(iou[:, answers], axis=1)]
+    return decoded.logits(rows, columns), iou[rows, columns]
 
 
 def as_decoder_input(

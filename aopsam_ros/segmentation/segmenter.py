@@ -247,6 +247,7 @@ class Segmenter:
             stability_offset=self.bundle.stability_offset,
             score_weights=self.bundle.score_weights,
             box_passes=passes if passes and self.engine.accepts_mask_input else 0,
+            own_box_passes=options.mask.refine if self.source.takes("mask.refine") else 0,
         )
 
     def _propose(

@@ -92,8 +92,8 @@ class Replay:
     def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Score:
         """Segment a photograph, and compare with its instances.
 
-        The time budget is ignored: a look-up takes no time that would mean anything. So is
-        `boxes.refine`: what a prompt gives on another mask is not cached.
+        The time budget is ignored: a look-up takes no time that would mean anything. So are
+        `boxes.refine` and `mask.refine`: what a mask becomes is not cached.
         """
         untimed = replace(options, asf=replace(options.asf, time_budget_ms=0))
         frame = replace(cached.frame, options=untimed)
@@ -102,7 +102,7 @@ class Replay:
             functools.partial(self._decode, cached),
             lambda: cast("FeatureMap", frame.features),
             frame.geometry,
-            replace(self._segmenter.limits_of(options), box_passes=0),
+            replace(self._segmenter.limits_of(options), box_passes=0, own_box_passes=0),
             untimed,
             Stopwatch(),
             TimeBudget(),

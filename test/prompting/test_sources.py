@@ -111,6 +111,8 @@ def test_only_the_predictor_has_a_limit_of_its_own(name):
         ("random9", "asf.extent_overlap", "paper", "with the prompt source 'random9'"),
         ("clusters", "asf.elimination_iou", "paper", "with the prompt source 'clusters'"),
         ("boxes", "grid.crop_layers", "paper", "with the prompt source 'boxes'"),
+        ("boxes", "mask.refine", "paper", "with the prompt source 'boxes'"),
+        ("box_centres", "mask.refine", "paper", ""),
         ("predictor", "clusters.side", "paper", "with the prompt source 'predictor'"),
         ("random9", "reuse.enabled", "paper", "with the prompt source 'random9'"),
         ("predictor", "asf.elimination_cosine", "paper", "with asf.filtering 'paper'"),
