@@ -27,11 +27,13 @@ from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array
 from aopsam_ros.ros.monitoring.logs import LogBridge, Throttle
 from aopsam_ros.ros.monitoring.memory import resident_mb, return_freed_memory
 from aopsam_ros.ros.monitoring.statistics import Statistics
+from aopsam_ros.ros.parameter_table import Startup
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.services.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.services.targets import TargetServices
+from aopsam_ros.ros.services.teaching import teach
 from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.shared_engines import SharedEngine, SharedEngines
 from aopsam_ros.ros.subscriptions import Subscriptions
@@ -40,7 +42,6 @@ from aopsam_ros.srv import Teach
 
 if TYPE_CHECKING:
     from aopsam_ros.labels.labeller import Labeller
-    from aopsam_ros.ros.parameter_table import Startup
 
 WARNING_PERIOD_S = 5.0
 REPORT_PERIOD_S = 1.0  # REP 107
@@ -77,19 +78,9 @@ class AopsamNode(LifecycleNode):
         # Simulated time may stand still; diagnostics go on.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)
-        self._segment_service = SegmentService(
-            self,
-            lambda: self.parameters.configuration().segment_timeout_ms,
-            lambda: self.parameters.configuration().segment_session_s,
-            self._warn,
-        )
-        self._teach_service = WorkerService(
-            self,
-            Teach,
-            "~/teach",
-            lambda: self.parameters.configuration().segment_timeout_ms,
-            self._warn,
-        )
+        configuration = self.parameters.configuration
+        self._segment_service = SegmentService(self, configuration, self._warn)
+        self._teach_service = WorkerService(self, Teach, "~/teach", configuration, self._warn)
         self._target_services = TargetServices(self)
         refuse_impossible_requests(self, self._warn)
         self._log_bridge = LogBridge(self.get_logger())
@@ -182,7 +173,8 @@ class AopsamNode(LifecycleNode):
     @guarded_transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe, and start the workers."""
-        pipeline = self._configured_pipeline()
+        pipeline = self._pipeline
+        assert pipeline is not None  # made by configure
         transport = self.parameters.startup().image_transport
         # First what may fail. No message is received before this callback has returned.
         self._active_subscriptions = Subscriptions(
@@ -190,10 +182,8 @@ class AopsamNode(LifecycleNode):
         )
         self._statistics.reset()
         pipeline.start()
-        self._segment_service.serve(
-            ServedModel(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
-        )
-        self._teach_service.answer_with(pipeline.worker, functools.partial(_teach, pipeline))
+        self._segment_service.serve(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
+        self._teach_service.answer_with(pipeline.worker, functools.partial(teach, pipeline))
         self._target_services.serve(pipeline)
         image_topic = self._active_subscriptions.image_topic
         self.get_logger().info(f"active: segmenting images of {image_topic}")
@@ -258,11 +248,6 @@ class AopsamNode(LifecycleNode):
             if subscriptions is not None:
                 steps.callback(subscriptions.destroy)
 
-    def _configured_pipeline(self) -> Pipeline:
-        if self._pipeline is None:
-            raise RuntimeError("the node is not configured")
-        return self._pipeline
-
     def _warn(self, message: str) -> None:
         # Logging fails once ROS is being shut down.
         if self.context.ok() and self._throttle.passes(message):
@@ -321,16 +306,10 @@ class AopsamNode(LifecycleNode):
         )
 
 
-def _open_labeller(segmenter: Segmenter, engine: EngineOptions, startup: "Startup") -> "Labeller":
+def _open_labeller(segmenter: Segmenter, engine: EngineOptions, startup: Startup) -> "Labeller":
     from aopsam_ros.labels.labeller import Labeller  # only where labels are wanted
 
     folder, names = startup.labels_file, startup.labels_names.split(",")
     return Labeller(
         segmenter, engine, Path(folder) if folder else None, [n.strip() for n in names if n.strip()]
     )
-
-
-def _teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:
-    from aopsam_ros.ros.services.teaching import teach
-
-    return teach(pipeline, request)

@@ -1,11 +1,10 @@
 """The service `~/segment`: prompts from outside, answered between two frames."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.encodings import to_rgb
@@ -15,6 +14,7 @@ from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.messages.targets import corners_of
 from aopsam_ros.ros.pairing import Frame
+from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.services.sessions import Session, Sessions
 from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.worker import NewestWorker
@@ -23,47 +23,31 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """What requests are answered with."""
-
-    worker: NewestWorker[Frame]  # its threads may use the segmenter
-    segmenter: Segmenter
-    newest: Callable[[], Frame | None]  # the newest image received
-
-
 class SegmentService(WorkerService):
     """Masks for prompts from outside, and the sessions in which they are refined."""
 
     def __init__(
         self,
         node: Node,
-        timeout_ms: Callable[[], int],
-        session_s: Callable[[], float],
+        configuration: Callable[[], Configuration],
         on_failure: Callable[[str], None],
     ) -> None:
-        """Offer the service; until `serve`, every request is refused.
-
-        `session_s` returns how long a session lives without a request; the others are those of
-        `WorkerService`.
-        """
-        super().__init__(node, Segment, "~/segment", timeout_ms, on_failure)
-        self._session_s = session_s
+        """Offer the service, as any `WorkerService`."""
+        super().__init__(node, Segment, "~/segment", configuration, on_failure)
         self._sessions = Sessions()
 
-    def serve(self, model: ServedModel) -> None:
-        """Answer requests from now on."""
-
-        def respond(request: Segment.Request) -> Segment.Response:
-            newest = model.newest()
-            image = None if newest is None else newest.image
-            return answer(model.segmenter, request, image, self._sessions)
-
-        self.answer_with(model.worker, respond)
+    def serve(
+        self,
+        worker: NewestWorker[Frame],
+        segmenter: Segmenter,
+        newest: Callable[[], Frame | None],
+    ) -> None:
+        """Answer from now on, in threads that may use the segmenter; `newest` returns an image."""
+        self.answer_with(worker, lambda r: answer(segmenter, r, newest(), self._sessions))
 
     def expire(self) -> None:
         """Refuse what waited for too long, end forgotten sessions; called from time to time."""
-        self._sessions.expire(self._session_s())
+        self._sessions.expire(self._configuration().segment_session_s)
         super().expire()
 
     def stop(self) -> None:
@@ -93,7 +77,7 @@ def prompt_of(request: Segment.Request) -> UserPrompt:
 def answer(
     segmenter: Segmenter,
     request: Segment.Request,
-    newest: Image | CompressedImage | None,
+    newest: Frame | None,
     sessions: Sessions,
 ) -> Segment.Response:
     """Carry out a request; without data in its image, the session's or the `newest` one is meant.
@@ -108,9 +92,9 @@ def answer(
     session = sessions.find(request.session) if request.session and not has_image else None
     is_continued = session is not None
     if session is None:
-        image = given if has_image else newest
-        if image is None:
+        if newest is None and not has_image:
             raise InputError("no image has come yet")
+        image = given if newest is None or has_image else newest.image
         rgb = to_rgb(image, bridge_reader())
         session = Session(image.header, Refinement(segmenter, rgb))
     response = Segment.Response(success=True, header=session.header, continued=is_continued)

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from aopsam_ros.errors import AopsamError
+from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.worker import NewestWorker
 
 BUSY = "too many requests wait already"
@@ -42,7 +43,7 @@ class WorkerService:
         node: Node,
         kind: Any,  # noqa: ANN401  (a service's generated class)
         name: str,
-        timeout_ms: Callable[[], int],
+        configuration: Callable[[], Configuration],
         on_failure: Callable[[str], None],
     ) -> None:
         """Offer the service; until `answer_with`, every request is refused.
@@ -51,10 +52,10 @@ class WorkerService:
             node: that offers it.
             kind: of the service; its responses have `success` and `message`.
             name: of the service.
-            timeout_ms: returns how long a request may wait.
+            configuration: returns the parameters, among them how long a request may wait.
             on_failure: called with what went wrong unexpectedly.
         """
-        self._kind, self._timeout_ms, self._on_failure = kind, timeout_ms, on_failure
+        self._kind, self._configuration, self._on_failure = kind, configuration, on_failure
         self._worker: NewestWorker[Any] | None = None
         self._respond: Callable[[Any], Any] | None = None
         self._waiting: list[_Waiting] = []
@@ -67,7 +68,8 @@ class WorkerService:
         self._worker, self._respond = worker, respond
 
     async def _on_request(self, request: Any, _response: Any) -> Any:  # noqa: ANN401
-        waiting = _Waiting(request, time.monotonic() + self._timeout_ms() / 1000)
+        patience_s = self._configuration().segment_timeout_ms / 1000
+        waiting = _Waiting(request, time.monotonic() + patience_s)
         self._waiting.append(waiting)
         worker, respond = self._worker, self._respond
         try:

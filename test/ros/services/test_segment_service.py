@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image, RegionOfInterest
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask
 from aopsam_ros.ros.services import segment_service
-from aopsam_ros.ros.services.segment_service import SegmentService, ServedModel
+from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.srv import Segment
 from support.messages import image_of
 from support.scenes import boxes_scene
@@ -188,9 +188,9 @@ def parts(context, monkeypatch):
     node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    worker, settings = Worker(), SimpleNamespace(timeout_ms=60_000)
-    service = SegmentService(node, lambda: settings.timeout_ms, lambda: 60.0, print)
-    service.serve(ServedModel(worker, None, lambda: None))
+    settings = SimpleNamespace(segment_timeout_ms=60_000, segment_session_s=60.0)
+    worker, service = Worker(), SegmentService(node, lambda: settings, print)
+    service.serve(worker, None, lambda: None)
     client = node.create_client(Segment, "/aopsam/segment")
     parts = SimpleNamespace(**locals())
     yield parts
@@ -223,9 +223,9 @@ def test_an_answer_wakes_an_executor_that_waits_without_a_limit(parts):
 
 
 def test_a_request_that_waits_too_long_is_refused_and_a_late_answer_dropped(parts):
-    parts.settings.timeout_ms = 0
+    parts.settings.segment_timeout_ms = 0
     late = waiting_request(parts)
-    parts.settings.timeout_ms = 60_000
+    parts.settings.segment_timeout_ms = 60_000
     patient = waiting_request(parts)
     parts.service.expire()
     until(parts, late.done)
@@ -242,7 +242,7 @@ def test_a_request_that_is_refused_while_it_is_worked_on_may_be_done(parts, monk
     monkeypatch.setattr(
         segment_service, "answer", lambda *given: parts.service.expire() or answer(*given)
     )
-    parts.settings.timeout_ms = 0
+    parts.settings.segment_timeout_ms = 0
     late = waiting_request(parts)
     parts.worker.tasks[0]()
     until(parts, late.done)
