@@ -280,9 +280,8 @@ class AopsamNode(LifecycleNode):
     def _publish_diagnostics(self, status: NodeStatus) -> None:
         stamp = self.get_clock().now().to_msg()
         name = self.get_fully_qualified_name().lstrip("/")
-        received = None if self._pipeline is None else self._pipeline.received
         active = self._active_subscriptions
-        report = self._statistics.report(received, None if active is None else active.lost)
+        report = self._statistics.report(None if active is None else active.lost)
         self._diagnostics.publish(diagnostic_array(name, stamp, report, status))
 
     def _status(self) -> NodeStatus:

@@ -46,7 +46,6 @@ class Pipeline:
         labeller: gives masks their labels; None: they get none.
         segmented: the image whose masks were published last, and these; None before the first.
         follower: follows a thing from frame to frame; None: nobody asked for it.
-        received: how many images were received since the start.
     """
 
     def __init__(
@@ -75,7 +74,6 @@ class Pipeline:
         self.segmented: SegmentedFrame | None = None
         self._open_labeller, self._labeller_lock = open_labeller, threading.Lock()
         self.follower: Follower | None = None
-        self.received = 0
         self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._stream = StreamSegmenter(segmenter)
         self._read = bridge_reader()
@@ -96,8 +94,7 @@ class Pipeline:
         self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._fail)
 
     def start(self) -> None:
-        """Begin to count and to segment images."""
-        self.received = 0
+        """Begin to segment images."""
         self.worker.start()
 
     def stop(self) -> None:
@@ -124,6 +121,7 @@ class Pipeline:
 
     def on_image(self, message: Image | CompressedImage) -> None:
         """Take an image with the parameters of now; the one that waits is dropped."""
+        self._statistics.on_received()
         configuration = self._configuration()
         if configuration.target_frame:
             self._publishers.listen_to_transforms()
@@ -131,7 +129,6 @@ class Pipeline:
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
-        self.received += 1
         self.newest = frame
         if self.segmenter.source.needs_boxes:
             self._pairing.put_image(frame)

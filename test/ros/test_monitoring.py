@@ -4,6 +4,7 @@ import math
 import mmap
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
-from aopsam_ros.ros.monitoring.statistics import Counts, Report, Statistics
+from aopsam_ros.ros.monitoring.statistics import Report, Statistics
 from support.drawn_masks import instance_of, rectangle
 from support.stand_in.cuda import StandInDriver
 
@@ -34,8 +35,10 @@ def test_counts_and_latency():
         statistics.on_segmented(FRAME, latency / 1000, IMAGE)
     statistics.on_dropped()
     statistics.on_failed("no light")
-    report = statistics.report(received=101, lost=11)
-    assert report.total == Counts(received=101, lost=11, segmented=100, dropped=1, failed=1)
+    for _ in range(101):
+        statistics.on_received()
+    report = statistics.report(lost=11)
+    assert report.total == Counter(received=101, lost=11, segmented=100, dropped=1, failed=1)
     assert report.lost_share == pytest.approx(11 / 112)
     assert report.latency_p50_ms == pytest.approx(50.5)
     assert report.latency_p95_ms == pytest.approx(95.05)
@@ -43,12 +46,12 @@ def test_counts_and_latency():
     assert report.new == report.total and report.failing
     assert report.input_rate_hz > report.output_rate_hz > 0
     again = statistics.report()
-    assert again.new == Counts() and again.failing
+    assert again.new == Counter() and again.failing
     statistics.on_segmented(FRAME, 0.1, IMAGE)
     recovered = statistics.report()
     assert (recovered.failing, recovered.last_error) == (False, "")
     statistics.reset()
-    assert statistics.report().total == Counts()
+    assert statistics.report().total == Counter()
 
 
 def test_what_budgets_cut_is_that_of_the_newest_frame():
@@ -68,7 +71,9 @@ def test_rates_are_those_of_the_last_five_reports(monkeypatch):
         now[0] += 1.0
         if second < 6 and second % 2 == 0:  # a frame every two seconds, then none
             statistics.on_segmented(FRAME, 2.0, IMAGE)
-        report = statistics.report(received=min(second + 1, 6))
+        if second < 6:
+            statistics.on_received()
+        report = statistics.report()
         rates.append((round(report.input_rate_hz, 2), round(report.output_rate_hz, 2)))
     assert rates[:6] == [(1, 1), (1, 0.5), (1, 0.67), (1, 0.5), (1, 0.6), (1, 0.4)]
     assert rates[10:] == [(0, 0), (0, 0)]
@@ -98,8 +103,9 @@ def test_flicker_is_the_share_of_masks_that_the_next_frame_lacks():
 
 def report(error="", **figures):
     """A report with some frames of the last second segmented, failed and so on."""
-    new = {name: figures.pop(name) for name in vars(Counts()) if name in figures}
-    return Report(new=Counts(**new), last_error=error, **figures)
+    counted = ("segmented", "dropped", "failed", "not_located", "not_shown")
+    new = {name: figures.pop(name) for name in counted if name in figures}
+    return Report(new=Counter(new), last_error=error, **figures)
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, n
     parts.pipeline.stop()
     what = "no boxes in space" if needs_depth else "markers are in the camera's frame"
     assert parts.failures == [f"{what}: no transform"]
-    assert parts.statistics.report().total.not_located == needs_depth
+    assert parts.statistics.report().total["not_located"] == needs_depth
 
 
 @pytest.mark.parametrize("error", [InferenceError("not finite"), RuntimeError("out of memory")])

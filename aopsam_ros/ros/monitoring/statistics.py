@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field, replace
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,32 +21,20 @@ _RATE_WINDOW = 5  # reports: a model may take longer than a second
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Numbers of frames by what became of them."""
-
-    received: int = 0
-    lost: int = 0  # by the middleware, on the way here
-    segmented: int = 0  # masks published
-    dropped: int = 0  # replaced by a newer one
-    failed: int = 0  # not segmented
-    not_located: int = 0  # segmented, but without the boxes in space that were subscribed to
-    not_shown: int = 0  # segmented, but not all that was subscribed to could be published
-
-    def __sub__(self, earlier: Counts) -> Counts:
-        """Return the numbers of the time between."""
-        return Counts(**{name: now - getattr(earlier, name) for name, now in vars(self).items()})
-
-
-@dataclass(frozen=True)
 class Report:
     """Figures of the frames since the node was activated.
+
+    They are counted as `received`, `lost` (by the middleware, on the way here), `segmented` (masks
+    published), `dropped` (replaced by a newer one), `failed` (not segmented), `not_located`
+    (segmented, but without the boxes in space that were subscribed to) and `not_shown` (likewise
+    without another view).
 
     Latency runs from the receipt of an image to the publication of its masks, milliseconds; NaN
     before the first.
     """
 
-    total: Counts = field(default_factory=Counts)
-    new: Counts = field(default_factory=Counts)  # since the report before
+    total: Counter[str] = field(default_factory=Counter)
+    new: Counter[str] = field(default_factory=Counter)  # since the report before
     failing: bool = False  # the newest frame that was finished failed
     lost_share: float = 0.0  # of the images sent recently, 0-1
     input_rate_hz: float = 0.0
@@ -74,7 +62,8 @@ class Statistics:
     def reset(self) -> None:
         """Begin anew, as after activation."""
         with self._lock:
-            self._counts = self._reported = Counts()
+            self._counts: Counter[str] = Counter()
+            self._reported = self._counts.copy()
             self._latencies: deque[float] = deque(maxlen=_LATENCY_WINDOW)
             self._newest: dict[str, Any] = {}
             # The two newest frames, and a small copy of each one's image.
@@ -83,27 +72,29 @@ class Statistics:
             self._failing = False
             self._last_error, self._last_error_s = "", 0.0
             # Time and counts at the beginning of each report's period.
-            self._periods = deque([(time.monotonic(), Counts())], maxlen=_RATE_WINDOW)
+            self._periods = deque([(time.monotonic(), self._reported)], maxlen=_RATE_WINDOW)
 
-    def _increment(self, name: str) -> None:
-        self._counts = replace(self._counts, **{name: getattr(self._counts, name) + 1})
+    def on_received(self) -> None:
+        """Count an image that came."""
+        with self._lock:
+            self._counts["received"] += 1
 
     def on_dropped(self) -> None:
         """Count an image that was replaced by a newer one."""
         with self._lock:
-            self._increment("dropped")
+            self._counts["dropped"] += 1
 
     def on_failed(self, reason: str) -> None:
         """Count an image that could not be segmented."""
         with self._lock:
-            self._increment("failed")
+            self._counts["failed"] += 1
             self._failing = True
             self._last_error, self._last_error_s = reason, time.time()
 
     def on_incomplete(self, what: str, reason: str) -> None:
-        """Count a segmented image as `not_located` or `not_shown`; see `Counts`."""
+        """Count a segmented image as `not_located` or `not_shown`; see `Report`."""
         with self._lock:
-            self._increment(what)
+            self._counts[what] += 1
             self._last_error, self._last_error_s = reason, time.time()
 
     def on_segmented(
@@ -121,26 +112,24 @@ class Statistics:
             "was_late": segmentation.status == Status.NO_TIME,
         }
         with self._lock:
-            self._increment("segmented")
+            self._counts["segmented"] += 1
             self._failing = False
             self._latencies.append(1000.0 * latency_s)
             self._newest = newest
             self._frames.append((segmentation, small))
 
-    def report(self, received: int | None = None, lost: int | None = None) -> Report:
+    def report(self, lost: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
 
-        `received` and `lost` are images since the last reset; None: as in the report before.
+        `lost` are images since the last reset; None: as in the report before.
         """
         self._measure_flicker()
         with self._lock:
-            if received is not None:
-                self._counts = replace(self._counts, received=received)
             if lost is not None:
-                self._counts = replace(self._counts, lost=lost)
-            now, total, before = time.monotonic(), self._counts, self._reported
-            new = total - before
-            if new.segmented and not (new.failed or new.not_located or new.not_shown):
+                self._counts["lost"] = lost
+            now, total = time.monotonic(), self._counts.copy()
+            new = total - self._reported
+            if new["segmented"] and not (new["failed"] or new["not_located"] or new["not_shown"]):
                 self._last_error, self._last_error_s = "", 0.0  # it has recovered
             began, then = self._periods[0]
             period = max(1e-3, now - began)
@@ -152,9 +141,9 @@ class Statistics:
                 total=total,
                 new=new,
                 failing=self._failing,
-                lost_share=recent.lost / max(1, recent.lost + recent.received),
-                input_rate_hz=recent.received / period,
-                output_rate_hz=recent.segmented / period,
+                lost_share=recent["lost"] / max(1, recent["lost"] + recent["received"]),
+                input_rate_hz=recent["received"] / period,
+                output_rate_hz=recent["segmented"] / period,
                 latency_p50_ms=float(p50),
                 latency_p95_ms=float(p95),
                 **self._newest,
