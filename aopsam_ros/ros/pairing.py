@@ -1,5 +1,6 @@
 """An image on its way through the node, and what belongs to it by stamp: boxes, depth."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -7,12 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
+from aopsam_ros.images.compressed import RgbImage
+from aopsam_ros.results import Segmentation
+from aopsam_ros.ros.parameter_table import Configuration
 
 M = TypeVar("M", Detection2DArray, Image)
 
@@ -36,10 +39,20 @@ class Frame:
     boxes: Detection2DArray | None = None  # a detector's, where prompts come from one
 
     @property
-    def patience_s(self) -> float:
-        """For how long it may still wait for what belongs to it."""
-        waited = time.monotonic() - self.received
-        return max(0.0, self.configuration.pairing.timeout_ms / 1000 - waited)
+    def deadline(self) -> float:
+        """Until when it may wait for what belongs to it, monotonic seconds."""
+        return self.received + self.configuration.pairing.timeout_ms / 1000
+
+
+@dataclass
+class SegmentedFrame:
+    """A segmented image, and what came with it."""
+
+    frame: Frame
+    rgb: RgbImage
+    segmentation: Segmentation
+    calibration: CameraInfo | None
+    depth: Image | None = None  # set once it has come, where somebody wants it
 
 
 def nanoseconds(header: Header) -> int:
@@ -118,7 +131,7 @@ class BoxPairing:
 
     def expire(self) -> None:
         """Give up images that have waited too long; called once a second."""
-        while self._frames and time.monotonic() > _deadline(self._frames[0]):
+        while self._frames and time.monotonic() > self._frames[0].deadline:
             self._give_up(f"{self._frames[0].configuration.pairing.timeout_ms} ms")
 
     def _give_up(self, limit: str) -> None:
@@ -140,10 +153,6 @@ class BoxPairing:
         self._boxes.clear()
 
 
-def _deadline(frame: Frame) -> float:
-    return frame.received + frame.configuration.pairing.timeout_ms / 1000
-
-
 class DepthBuffer:
     """The newest depth images; one thread adds them, others wait for the one they need.
 
@@ -151,25 +160,21 @@ class DepthBuffer:
         needed: whether depth is subscribed to.
     """
 
-    def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin without images, for so many threads that may wait; `clock` returns seconds."""
+    def __init__(self, workers: int) -> None:
+        """Begin without images, for so many threads that may wait."""
         self.needed = False
-        self._clock = clock
         self._changed = threading.Condition()
         self._kept: deque[Image] = deque(maxlen=MAX_DEPTH_IMAGES)
         self._at_work: deque[Header] = deque(maxlen=workers)  # images that are being segmented
         self._own: list[Image] = []  # the nearest to each of these
         self._newest_stamp = 0
-        self._last_arrival = float("-inf")
-        self._needed_since = float("inf")
+        self._last_arrival = -math.inf
+        self._needed_since = math.inf
 
     def set_needed(self, needed: bool) -> None:
         """Note whether depth is subscribed to; called once a second."""
         self.needed = needed
-        if not needed:
-            self._needed_since = float("inf")
-        elif self._needed_since == float("inf"):
-            self._needed_since = self._clock()
+        self._needed_since = min(time.monotonic(), self._needed_since) if needed else math.inf
 
     def expect(self, header: Header) -> None:
         """Keep the depth of an image from now on, however long the work on it takes."""
@@ -184,33 +189,38 @@ class DepthBuffer:
             self._own = [found[1] for found in nearest_to if found is not None]
             self._kept.append(message)
             self._newest_stamp = nanoseconds(message.header)
-            self._last_arrival = self._clock()
+            self._last_arrival = time.monotonic()
             self._changed.notify_all()
 
-    def wait_for(self, header: Header, options: PairingOptions, received: float) -> Image | None:
+    def wait_for(self, frame: Frame) -> Image | None:
         """Return the depth of an image; None while depth may not have started to arrive yet.
 
-        Waits until `timeout_ms` after the image was `received` (seconds of the clock), but only
-        while depth images keep arriving and none is newer than the image.
+        Waits until the frame's deadline, but only while depth images keep arriving and none is
+        newer than the image.
 
         Raises:
             InputError: if there is none; the message says what there is instead.
         """
+        tolerance_ms = frame.configuration.pairing.tolerance_ms
         with self._changed:
             while True:
-                found = nearest([*self._own, *self._kept], header)
-                if found is not None and found[0] <= options.tolerance_ms:
+                found = nearest([*self._own, *self._kept], frame.image.header)
+                if found is not None and found[0] <= tolerance_ms:
                     return found[1]
-                now = self._clock()
+                now = time.monotonic()
                 is_new = now < self._needed_since + DEPTH_GRACE_S
                 if found is None and is_new:
                     return None
-                deadline = received + options.timeout_ms / 1000
-                left = min(deadline, self._last_arrival + DEPTH_ALIVE_S) - now
-                if left <= 0 or self._newest_stamp > nanoseconds(header):
+                left = min(frame.deadline, self._last_arrival + DEPTH_ALIVE_S) - now
+                if left <= 0 or self._newest_stamp > nanoseconds(frame.image.header):
                     if is_new:  # subscribed to after the image's own depth was sent
                         return None
-                    raise InputError(_why_no_depth(found, options))
+                    if found is None:
+                        raise InputError("no depth came")
+                    raise InputError(
+                        f"no depth is within {tolerance_ms:g} ms of the image's stamp, the nearest "
+                        f"{found[0]:.0f} ms"
+                    )
                 self._changed.wait(left)
 
     def clear(self) -> None:
@@ -219,14 +229,5 @@ class DepthBuffer:
             self._kept.clear()
             self._at_work.clear()
             self._own.clear()
-            self._last_arrival = float("-inf")
+            self._last_arrival = -math.inf
             self._changed.notify_all()
-
-
-def _why_no_depth(found: tuple[float, Image] | None, options: PairingOptions) -> str:
-    if found is None:
-        return "no depth came"
-    return (
-        f"no depth is within {options.tolerance_ms:g} ms of the image's stamp, the nearest "
-        f"{found[0]:.0f} ms"
-    )

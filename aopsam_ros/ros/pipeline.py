@@ -21,10 +21,10 @@ from aopsam_ros.ros.messages.boxes import boxes_of, with_labels
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
-from aopsam_ros.ros.pairing import BoxPairing, Frame, nanoseconds
+from aopsam_ros.ros.pairing import BoxPairing, Frame, SegmentedFrame, nanoseconds
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.views import SegmentedFrame, Views
+from aopsam_ros.ros.views import Views
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.streaming.follower import Follower, TargetState

@@ -2,15 +2,16 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import ImageMarker, MarkerArray
@@ -24,13 +25,18 @@ from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages import detections_3d, markers, segmentations
 from aopsam_ros.ros.messages.images import array_to_image, array_to_jpeg
 from aopsam_ros.ros.messages.targets import target_message
-from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.pairing import Frame, SegmentedFrame
 from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
+from aopsam_ros.ros.transforms import Transform, TransformListener
 from aopsam_ros.space.boxes_3d import Box3D, fit_box
 from aopsam_ros.streaming.follower import Target as TargetInFrame
 
-if TYPE_CHECKING:
-    from aopsam_ros.ros.transforms import Transform, TransformListener
+try:
+    from foxglove_msgs.msg import ImageAnnotations
+
+    from aopsam_ros.ros.messages.annotations import annotations
+except ImportError:  # not installed, or for another Python
+    ImageAnnotations = None
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -57,7 +63,6 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
-# Offered where foxglove_msgs is installed.
 ANNOTATIONS = (
     "foxglove_msgs/ImageAnnotations",
     "outlines, ids or labels, and prompts, to be drawn over the image by Foxglove, which shows a"
@@ -83,8 +88,10 @@ class Publishers:
         # Of topics of markers: subscribers at the last message; messages since one came.
         self._viewers: dict[str, tuple[int, int]] = {}
         try:
-            for topic, kind in _kinds().items():
+            for topic, (kind, _) in TOPICS.items():
                 self._publishers[topic] = self._create(kind, f"~/{topic}")
+            if ImageAnnotations is not None:
+                self._publishers["annotations"] = self._create(ImageAnnotations, "~/annotations")
         except OptionError:
             self.destroy()
             raise
@@ -109,22 +116,18 @@ class Publishers:
 
     def publish_target(self, target: TargetInFrame, header: Header, rgb: RgbImage) -> None:
         """Publish what became of the thing that is followed."""
+        self._publish_if_subscribed(
+            "target", lambda: target_message(target, header, *rgb.shape[:2])
+        )
 
-        def message() -> Target:
-            return target_message(target, header, *rgb.shape[:2])
-
-        self._publish_if_subscribed("target", message)
-
-    def publish_views(
-        self,
-        segmentation: Segmentation,
-        rgb: RgbImage,
-        header: Header,
-        calibration: CameraInfo | None,
-        configuration: Configuration,
-        transform: "Transform | None" = None,
-    ) -> None:
+    def publish_views(self, segmented: SegmentedFrame, transform: Transform | None) -> None:
         """Publish all that is made from the segmentation beside the masks; markers transformed."""
+        segmentation, rgb, header = (
+            segmented.segmentation,
+            segmented.rgb,
+            segmented.frame.image.header,
+        )
+        configuration = segmented.frame.configuration
 
         @functools.cache
         def overlay() -> RgbImage:
@@ -140,7 +143,7 @@ class Publishers:
         views: dict[str, Callable[[], Any]] = {
             "prompts": lambda: segmentations.prompt_array(segmentation, header),
             "prompt_markers": lambda: markers.prompt_markers(
-                segmentation, header, calibration, configuration.markers, transform
+                segmentation, header, segmented.calibration, configuration.markers, transform
             ),
             "detections": lambda: segmentations.detections(segmentation, header),
             "outlines": lambda: markers.outlines(segmentation, header),
@@ -153,28 +156,26 @@ class Publishers:
             "overlay/compressed": lambda: array_to_jpeg(overlay(), header),
         }
         if "annotations" in self._publishers:
-            views["annotations"] = lambda: _annotations(segmentation, header)
+            views["annotations"] = lambda: annotations(segmentation, header)
         for topic, make in views.items():
             self._publish_if_subscribed(topic, make)
 
     def publish_3d(
-        self,
-        segmentation: Segmentation,
-        header: Header,
-        depth: Image,
-        calibration: CameraInfo | None,
-        configuration: Configuration,
-        transform: "Transform | None" = None,
+        self, segmented: SegmentedFrame, depth: Image, transform: Transform | None
     ) -> None:
         """Publish the masks' boxes and points in space, transformed.
 
         Raises:
             InputError: if depth or calibration do not belong to the image, or are damaged.
         """
-        options, axes = configuration.markers, configuration.boxes_3d_axes
-        points = detections_3d.locate(segmentation, header, depth, calibration, options.rectified)
+        segmentation, header = segmented.segmentation, segmented.frame.image.header
+        options = segmented.frame.configuration.markers
+        points = detections_3d.locate(
+            segmentation, header, depth, segmented.calibration, options.rectified
+        )
         boxes: list[Box3D | None] = []
         if self.subscribed("detections_3d", "boxes_3d"):
+            axes = segmented.frame.configuration.boxes_3d_axes
             boxes = [fit_box(own, axes) for own in points]
         if transform is not None:
             header = transform.header
@@ -191,19 +192,20 @@ class Publishers:
     def listen_to_transforms(self) -> None:
         """Subscribe to TF, unless that is done; in the executor's thread."""
         if self._transforms is None:
-            from aopsam_ros.ros.transforms import TransformListener
-
             self._transforms = TransformListener(self._node)
 
-    def transform_to(self, target: str, header: Header, patience_s: float) -> "Transform | None":
-        """Return what takes an image's points to the frame `target`; None where nobody asks for it.
+    def transform_of(self, frame: Frame) -> Transform | None:
+        """Return what takes an image's points to the target frame; None where nobody asks for it.
 
         Raises:
-            InputError: if TF does not know it within `patience_s` seconds.
+            InputError: if TF does not know it in time.
         """
-        if self._transforms is None or not self.subscribed("prompt_markers", *DEPTH_TOPICS):
+        target = frame.configuration.target_frame
+        is_wanted = target and self.subscribed("prompt_markers", *DEPTH_TOPICS)
+        if self._transforms is None or not is_wanted:
             return None
-        return self._transforms.look_up(target, header, patience_s)
+        patience_s = max(0.0, frame.deadline - time.monotonic())
+        return self._transforms.look_up(target, frame.image.header, patience_s)
 
     @property
     def needs_depth(self) -> bool:
@@ -248,19 +250,3 @@ class Publishers:
             for publisher in self._publishers.values():
                 stack.callback(self._node.destroy_lifecycle_publisher, publisher)
             self._publishers = {}
-
-
-def _kinds() -> dict[str, type]:
-    """Return the type of each topic that can be offered here."""
-    kinds = {topic: kind for topic, (kind, _) in TOPICS.items()}
-    try:
-        from foxglove_msgs.msg import ImageAnnotations
-    except ImportError:  # not installed, or for another Python
-        return kinds
-    return {**kinds, "annotations": ImageAnnotations}
-
-
-def _annotations(segmentation: Segmentation, header: Header) -> Any:  # noqa: ANN401  (foxglove's)
-    from aopsam_ros.ros.messages.annotations import annotations
-
-    return annotations(segmentation, header)

@@ -76,7 +76,7 @@ class TransformListener:
                 target,
                 header.frame_id,
                 stamp,
-                Duration(nanoseconds=round(1e9 * max(0.0, patience_s))),
+                Duration(nanoseconds=round(1e9 * patience_s)),
             )
         except (self._tf2.TransformException, ValueError) as error:  # ValueError: of the stamp
             raise InputError(

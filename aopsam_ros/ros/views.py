@@ -1,33 +1,17 @@
 """What is published beside the masks, with an image's calibration and depth, where they come."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.camera import calibration_mismatch
 from aopsam_ros.ros.messages.detections_3d import Depths, median_depths
 from aopsam_ros.ros.monitoring.statistics import Statistics
-from aopsam_ros.ros.pairing import DepthBuffer, Frame
+from aopsam_ros.ros.pairing import DepthBuffer, Frame, SegmentedFrame
 from aopsam_ros.ros.publishers import Publishers
-
-if TYPE_CHECKING:
-    from aopsam_ros.ros.transforms import Transform
-
-
-@dataclass
-class SegmentedFrame:
-    """A segmented image, and what came with it."""
-
-    frame: Frame
-    rgb: RgbImage
-    segmentation: Segmentation
-    calibration: CameraInfo | None
-    depth: Image | None = None  # set once it has come, where somebody wants it
+from aopsam_ros.ros.transforms import Transform
 
 
 class Views:
@@ -67,62 +51,45 @@ class Views:
 
     def depths_of(self, frame: Frame, segmentation: Segmentation) -> Depths | None:
         """Return the depths of an image's masks; None where no depth of it comes."""
-        header = frame.image.header
         try:
-            depth = self.depth.wait_for(header, frame.configuration.pairing, frame.received)
+            depth = self.depth.wait_for(frame)
         except InputError:  # masks are united by what else is known of them
             return None
         try:
-            return None if depth is None else median_depths(segmentation, header, depth)
+            return None if depth is None else median_depths(segmentation, frame.image.header, depth)
         except InputError as error:
             self._on_failure(f"masks are united without depth: {error}")
             return None
 
     def publish(self, segmented: SegmentedFrame) -> None:
         """Publish what is wanted beside the masks; that something is missing is no error."""
-        frame, segmentation = segmented.frame, segmented.segmentation
-        header, configuration = frame.image.header, frame.configuration
         transform, is_located = None, True
-        if configuration.target_frame:
-            try:
-                transform = self._publishers.transform_to(
-                    configuration.target_frame, header, frame.patience_s
-                )
-            except InputError as error:  # markers are as right in the camera's own frame
-                is_located = False
-                if self._publishers.needs_depth:
-                    self._not_located(error)
-                else:
-                    self._on_failure(f"markers are in the camera's frame: {error}")
-        calibration = self.calibration
-        self._publishers.publish_views(
-            segmentation, segmented.rgb, header, calibration, configuration, transform
-        )
-        if calibration is not None and self._publishers.subscribed("prompt_markers"):
+        try:
+            transform = self._publishers.transform_of(segmented.frame)
+        except InputError as error:  # markers are as right in the camera's own frame
+            is_located = False
+            if self._publishers.needs_depth:
+                self._not_located(error)
+            else:
+                self._on_failure(f"markers are in the camera's frame: {error}")
+        self._publishers.publish_views(segmented, transform)
+        if segmented.calibration is not None and self._publishers.subscribed("prompt_markers"):
+            size = segmented.segmentation.height, segmented.segmentation.width
             reason = calibration_mismatch(
-                calibration, segmentation.height, segmentation.width, header
+                segmented.calibration, *size, segmented.frame.image.header
             )
             if reason:
                 self._on_failure(f"markers without a calibration: {reason}")
         if is_located and self._publishers.needs_depth:
             self._publish_3d(segmented, transform)
 
-    def _publish_3d(self, segmented: SegmentedFrame, transform: "Transform | None") -> None:
+    def _publish_3d(self, segmented: SegmentedFrame, transform: Transform | None) -> None:
         """Publish where the masks are in space, once the image's depth has come."""
-        frame, configuration = segmented.frame, segmented.frame.configuration
-        header = frame.image.header
         try:
-            depth = self.depth.wait_for(header, configuration.pairing, frame.received)
-            if depth is not None:
-                segmented.depth = depth
-                self._publishers.publish_3d(
-                    segmented.segmentation,
-                    header,
-                    depth,
-                    self.calibration,
-                    configuration,
-                    transform,
-                )
+            segmented.depth = self.depth.wait_for(segmented.frame)
+            segmented.calibration = self.calibration  # the first one may have come meanwhile
+            if segmented.depth is not None:
+                self._publishers.publish_3d(segmented, segmented.depth, transform)
         except InputError as error:
             self._not_located(error)
 

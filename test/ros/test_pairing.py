@@ -126,9 +126,10 @@ FLAT = np.ones((4, 5), np.float32)
 class Depth:
     """A buffer of depth images with a clock that is set by hand, in seconds."""
 
-    def __init__(self):
+    def __init__(self, monkeypatch):
         self.now = 1000.0
-        self.buffer = DepthBuffer(1, lambda: self.now)
+        monkeypatch.setattr("aopsam_ros.ros.pairing.time.monotonic", lambda: self.now)
+        self.buffer = DepthBuffer(1)
 
     def put(self, milliseconds):
         message = raw_image(FLAT, milliseconds=milliseconds)
@@ -136,13 +137,15 @@ class Depth:
         return message
 
     def wait(self, milliseconds, options=OPTIONS):
-        return self.buffer.wait_for(header(milliseconds), options, self.now)
+        image = raw_image(FLAT, milliseconds=milliseconds)
+        configuration = Configuration(SegmenterOptions(), pairing=options)
+        return self.buffer.wait_for(Frame(image, self.now, configuration))
 
 
 @pytest.fixture
-def depth():
+def depth(monkeypatch):
     """Depth that has been subscribed to for long."""
-    depth = Depth()
+    depth = Depth(monkeypatch)
     depth.buffer.set_needed(True)
     depth.now += DEPTH_GRACE_S
     return depth
@@ -193,8 +196,8 @@ def test_waiting_ends_when_everything_is_cleared(depth):
         depth.wait(1000)
 
 
-def test_depth_is_given_time_to_begin_once_it_is_needed():
-    depth = Depth()
+def test_depth_is_given_time_to_begin_once_it_is_needed(monkeypatch):
+    depth = Depth(monkeypatch)
     depth.buffer.set_needed(True)
     assert depth.wait(1000) is None
     depth.put(1033)  # the first that came since it was subscribed to: of a later image

@@ -196,16 +196,17 @@ class Recorder:
     def publish(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
 
-    def publish_views(self, segmentation, rgb, header, calibration, configuration, transform):
-        self.views.append((header.stamp.sec, rgb.shape, configuration))
+    def publish_views(self, segmented, transform):
+        self.views.append(segmented.frame.configuration)
         self.arrived.release()
 
-    def publish_3d(self, segmentation, header, depth, calibration, configuration, transform):
+    def publish_3d(self, segmented, depth, transform):
         self.depths.append(nanoseconds(depth.header))
         self.arrived.release()
 
-    def transform_to(self, target, header, patience_s):
-        raise InputError("no transform")
+    def transform_of(self, frame):
+        if frame.configuration.target_frame:
+            raise InputError("no transform")
 
     def subscribed(self, *topics):
         return False
@@ -246,7 +247,7 @@ def test_each_frame_is_segmented_with_the_configuration_it_came_with(parts):
     for number, options in enumerate((usual, strict, usual)):
         send(parts, frame_of(number, options))
     assert parts.publishers.masks == [(0, 2), (1, 0), (2, 2)]
-    assert [view[2].options for view in parts.publishers.views] == [usual, strict, usual]
+    assert [view.options for view in parts.publishers.views] == [usual, strict, usual]
     assert not parts.failures
 
 

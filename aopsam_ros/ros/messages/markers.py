@@ -8,7 +8,6 @@ left pixel is at the origin.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -22,15 +21,13 @@ from aopsam_ros.drawing.palette import PROMPT_STYLES, colour_of
 from aopsam_ros.masks import to_polygons
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
+from aopsam_ros.ros.transforms import Transform
 from aopsam_ros.space.boxes_3d import Box3D
 
 EDGE_WIDTH = 0.005  # metres
 OUTLINE_TOLERANCE = 1.0  # pixels that an outline may deviate: each further point costs time
 OUTLINE_WIDTH = 2.0  # image pixels
 POINT_SIZE = 8.0  # image pixels
-
-if TYPE_CHECKING:
-    from aopsam_ros.ros.transforms import Transform
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def prompt_markers(
     header: Header,
     calibration: CameraInfo | None,
     options: MarkerOptions,
-    transform: "Transform | None" = None,
+    transform: Transform | None = None,
 ) -> MarkerArray:
     """Return the prompts as spheres: a list of them for each state, in a namespace of its name."""
     positions, diameter = place(segmentation, header, calibration, options)

@@ -12,9 +12,9 @@ from aopsam_ros.results import InstanceMask
 from aopsam_ros.ros.messages import detections_3d
 from aopsam_ros.ros.messages.segmentations import instance_of, mask_message
 from aopsam_ros.ros.messages.targets import criteria_of
+from aopsam_ros.ros.pairing import SegmentedFrame
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.services.worker_service import NOT_ACTIVE
-from aopsam_ros.ros.views import SegmentedFrame
 from aopsam_ros.space.boxes_3d import Box3D, fit_box
 from aopsam_ros.srv import Follow, Select
 from aopsam_ros.streaming.follower import Follower

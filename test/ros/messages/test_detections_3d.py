@@ -187,7 +187,7 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
     same = found[round(response.pose.position.z, 2)].bbox
     assert (response.pose, response.size) == (same.center, same.size)
 
-    assert not active.logged("no boxes in space")
+    assert not active.logged("no boxes in space"), active.log.read_text()
     assert active.set(pairing__tolerance_ms=0.0) == []  # the robot's stamps are nanoseconds apart
     active.forget()
 
