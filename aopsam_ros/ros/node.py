@@ -288,7 +288,7 @@ class AopsamNode(LifecycleNode):
         if self._pipeline is None:
             return NodeStatus(problem=self.problem)
         segmenter = self._pipeline.segmenter
-        limits = self.parameters.configuration().limits
+        configuration = self.parameters.configuration()
         return NodeStatus(
             active=self._active_subscriptions is not None,
             model=segmenter.bundle.name,
@@ -300,8 +300,8 @@ class AopsamNode(LifecycleNode):
             silent=self._active_subscriptions is not None and self._active_subscriptions.silent,
             memory_mb=resident_mb(),
             gpu_memory_mb=self._pipeline.gpu_memory.used_mb(),
-            max_latency_ms=limits.max_latency_ms,
-            min_rate_hz=limits.min_rate_hz,
+            max_latency_ms=configuration.max_latency_ms,
+            min_rate_hz=configuration.min_rate_hz,
         )
 
 

@@ -1,9 +1,9 @@
 """The table of the node's parameters, and the immutable objects that their values make."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from aopsam_ros.engines.base import AUTO
 from aopsam_ros.engines.registry import ENGINES
@@ -17,185 +17,169 @@ from aopsam_ros.streaming.follower import FollowOptions
 from aopsam_ros.streaming.reuse import ReuseOptions
 from aopsam_ros.streaming.tracker import TrackingOptions
 
-T = TypeVar("T")
-
-
-def _flag(default: bool, description: str) -> OptionSpec:
-    return OptionSpec(default, description)
-
-
-def _text(default: str, description: str, choices: tuple[str, ...] = ()) -> OptionSpec:
-    return OptionSpec(default, description, choices=choices)
-
-
-def _number(default: float, minimum: float, maximum: float, description: str) -> OptionSpec:
-    return OptionSpec(default, description, minimum, maximum)
-
-
 FIXED: Mapping[str, OptionSpec] = {
-    "model": _text("nano", "model bundle: its name, or its folder"),
-    "engine": _text(AUTO, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"),
-    "precision": _text(
+    "model": OptionSpec("nano", "model bundle: its name, or its folder"),
+    "engine": OptionSpec(AUTO, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"),
+    "precision": OptionSpec(
         AUTO,
         "16 bits where results stay right: fp16 on a GPU and in OpenVINO, auto on a GPU and, in"
         " OpenVINO, with AMX, fp32 never; int8: the encoder in 8 bits, in ONNX Runtime on a CPU,"
         " for bundles that have it",
     ),
-    "prompt_source": _text(
+    "prompt_source": OptionSpec(
         "auto",
         "where prompts come from: auto, predictor, clusters, gridN as grid16, randomN as random256,"
         " or a detector's boxes or box_centres",
     ),
-    "threads": _number(0, 0, 256, "processor threads of the engine; 0 = the engine chooses"),
-    "workers": _number(
+    "threads": OptionSpec(0, "processor threads of the engine; 0 = the engine chooses", 0, 256),
+    "workers": OptionSpec(
         1,
-        1,
-        16,
         "images that are segmented side by side, for more of them a second; results keep their"
         " order. With `threads` 1, in ONNX Runtime on a CPU",
+        1,
+        16,
     ),
-    "image_transport": _text(
+    "image_transport": OptionSpec(
         "raw",
         "how images arrive: raw, or compressed (JPEG and PNG, on <image topic>/compressed)",
-        ("raw", "compressed"),
+        choices=("raw", "compressed"),
     ),
-    "labels.file": _text(
+    "labels.file": OptionSpec(
         "",
         "folder of a label set, from `aopsam labels`, whose labels masks get; a new folder begins"
         " empty, and ~/teach fills it; empty = what ~/teach adds is kept until cleanup. Or a .npz"
         " of text embeddings, for a bundle with a labeller",
     ),
-    "labels.names": _text(
-        "",
-        "which labels of labels.file are used, separated by commas, as mug, door; empty = all",
+    "labels.names": OptionSpec(
+        "", "which labels of labels.file are used, separated by commas, as mug, door; empty = all"
     ),
-    "autostart": _flag(False, "configure and activate at start"),
-    "executor": _text(
+    "autostart": OptionSpec(False, "configure and activate at start"),
+    "executor": OptionSpec(
         "single",
         "what waits for messages: single, or events, rclpy's experimental executor, which needs"
         " less of the processor, from rclpy 9.1.2 (Kilted) or 7.1.11 (Jazzy) on; read when the"
         " process starts",
-        ("single", "events"),
+        choices=("single", "events"),
     ),
 }
 CHANGEABLE: Mapping[str, OptionSpec] = {
-    "target_frame": _text(
+    "target_frame": OptionSpec(
         "",
         "frame of boxes, points and markers in space, by TF at the image's stamp: base_link;"
         " empty = the camera's",
     ),
-    "markers.depth": _number(
-        1.0, 0.01, 1000.0, "distance of markers along their pixels' rays, metres"
+    "markers.depth": OptionSpec(
+        1.0, "distance of markers along their pixels' rays, metres", 0.01, 1000.0
     ),
-    "markers.pixel_size": _number(
-        0.001, 1e-6, 1.0, "metres a pixel, where no CameraInfo fits the image"
+    "markers.pixel_size": OptionSpec(
+        0.001, "metres a pixel, where no CameraInfo fits the image", 1e-6, 1.0
     ),
-    "markers.size": _number(8.0, 0.1, 1000.0, "diameter of markers, image pixels"),
-    "markers.lifetime": _number(
-        10.0, 0.0, 86400.0, "seconds until markers vanish if no newer ones come; 0 = never"
+    "markers.size": OptionSpec(8.0, "diameter of markers, image pixels", 0.1, 1000.0),
+    "markers.lifetime": OptionSpec(
+        10.0, "seconds until markers vanish if no newer ones come; 0 = never", 0.0, 86400.0
     ),
-    "markers.rectified": _flag(
+    "markers.rectified": OptionSpec(
         False,
         "images are rectified: use CameraInfo's P without distortion, for boxes in space as well",
     ),
-    "overlay.prompts": _flag(True, "draw prompts on the overlay"),
-    "overlay.legend": _flag(False, "write a legend on the overlay"),
-    "tracking.enabled": _flag(
+    "overlay.prompts": OptionSpec(True, "draw prompts on the overlay"),
+    "overlay.legend": OptionSpec(False, "write a legend on the overlay"),
+    "tracking.enabled": OptionSpec(
         False, "ids stay with objects from frame to frame; not with grid.crop_layers"
     ),
-    "tracking.min_iou": _number(
-        0.3, 0.0, 1.0, "least IoU of a mask and an object's expected place to be matched"
+    "tracking.min_iou": OptionSpec(
+        0.3, "least IoU of a mask and an object's expected place to be matched", 0.0, 1.0
     ),
-    "tracking.min_similarity": _number(
-        0.9, 0.0, 1.0, "least cosine similarity at which an object is found again elsewhere"
+    "tracking.min_similarity": OptionSpec(
+        0.9, "least cosine similarity at which an object is found again elsewhere", 0.0, 1.0
     ),
-    "tracking.max_lost": _number(
-        15, 0, 10_000, "frames without an object after which it is forgotten"
+    "tracking.max_lost": OptionSpec(
+        15, "frames without an object after which it is forgotten", 0, 10_000
     ),
-    "mask.hysteresis": _number(
+    "mask.hysteresis": OptionSpec(
         0.0,
-        0.0,
-        1.0,
         "how much lower the thresholds of predicted IoU, stability and score are for a mask that"
         " the frame before had, against flicker; not with grid.crop_layers; 0 = off",
+        0.0,
+        1.0,
     ),
-    "reuse.enabled": _flag(
+    "reuse.enabled": OptionSpec(
         False,
         "prompts that gave masks in the frame before are decoded first, new ones only where the"
         " image changed; with the prompt source predictor",
     ),
-    "reuse.change_threshold": _number(
+    "reuse.change_threshold": OptionSpec(
         6.0,
+        "mean difference around a place, in grey levels, above which the image has changed",
         0.0,
         255.0,
-        "mean difference around a place, in grey levels, above which the image has changed",
     ),
-    "reuse.key_frames": _number(
-        10, 1, 10_000, "every so many frames one is segmented as if it stood alone"
+    "reuse.key_frames": OptionSpec(
+        10, "every so many frames one is segmented as if it stood alone", 1, 10_000
     ),
-    "salient.count": _number(1, 1, 100, "masks of ~/salient"),
-    "follow.min_similarity": _number(
+    "salient.count": OptionSpec(1, "masks of ~/salient", 1, 100),
+    "follow.min_similarity": OptionSpec(
         0.65,
-        0.0,
-        1.0,
         "least cosine of a mask's features and the followed thing's, without what the scene has in"
         " common, to be taken for it",
+        0.0,
+        1.0,
     ),
-    "follow.max_lost": _number(
-        300, 1, 100_000, "images without the followed thing after which it is given up"
+    "follow.max_lost": OptionSpec(
+        300, "images without the followed thing after which it is given up", 1, 100_000
     ),
-    "boxes_3d.axes": _text(
+    "boxes_3d.axes": OptionSpec(
         OPTICAL,
         "how boxes in space lie: along the optical frame, turned about its vertical, or along the "
         "object's own axes",
-        tuple(AXES),
+        choices=tuple(AXES),
     ),
-    "labels.min_similarity": _number(
+    "labels.min_similarity": OptionSpec(
         OWN,
-        OWN,
-        1.0,
         "least similarity of a mask and its label, a cosine; less is unknown; -1 = the label set's",
-    ),
-    "labels.margin": _number(
-        OWN,
         OWN,
         1.0,
+    ),
+    "labels.margin": OptionSpec(
+        OWN,
         "by how much the next label must be less similar, else the mask is unknown; -1 = the label"
         " set's",
+        OWN,
+        1.0,
     ),
-    "labels.merge": _flag(
+    "labels.merge": OptionSpec(
         False,
         "masks of one label that belong to one thing are united; parts lose their label, and"
         " have the whole as `parent`",
     ),
-    "labels.depth_tolerance": _number(
+    "labels.depth_tolerance": OptionSpec(
         LabelOptions.depth_tolerance,
-        0.0,
-        10.0,
         "masks whose depths differ by more than this share of the nearer one are not united, where"
         " depth images come; 0 = depth does not matter",
+        0.0,
+        10.0,
     ),
-    "pairing.tolerance_ms": _number(
-        10.0, 0.0, 1000.0, "boxes or depth belong to an image whose stamp is so near"
+    "pairing.tolerance_ms": OptionSpec(
+        10.0, "boxes or depth belong to an image whose stamp is so near", 0.0, 1000.0
     ),
-    "pairing.timeout_ms": _number(
-        500, 0, 60_000, "how long an image waits for the boxes or the depth of its stamp"
+    "pairing.timeout_ms": OptionSpec(
+        500, "how long an image waits for the boxes or the depth of its stamp", 0, 60_000
     ),
-    "diagnostics.max_latency_ms": _number(
-        0, 0, 600_000, "diagnostics warn where 95 of 100 images take longer; 0 = no limit"
+    "diagnostics.max_latency_ms": OptionSpec(
+        0, "diagnostics warn where 95 of 100 images take longer; 0 = no limit", 0, 600_000
     ),
-    "diagnostics.min_rate_hz": _number(
-        0.0, 0.0, 1000.0, "diagnostics warn where fewer masks are published; 0 = no limit"
+    "diagnostics.min_rate_hz": OptionSpec(
+        0.0, "diagnostics warn where fewer masks are published; 0 = no limit", 0.0, 1000.0
     ),
-    "segment.timeout_ms": _number(
+    "segment.timeout_ms": OptionSpec(
         5000,
-        100,
-        600_000,
         "a request of ~/segment or ~/teach that takes longer is refused, up to a second later;"
         " where its work had begun, the answer says that it may be done all the same",
+        100,
+        600_000,
     ),
-    "segment.session_s": _number(
-        60.0, 1.0, 3600.0, "seconds without a request after which a session of ~/segment ends"
+    "segment.session_s": OptionSpec(
+        60.0, "seconds without a request after which a session of ~/segment ends", 1.0, 3600.0
     ),
 }
 TABLE: Mapping[str, OptionSpec] = {**FIXED, **OPTIONS, **CHANGEABLE}
@@ -233,14 +217,6 @@ class PairingOptions:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits beyond which the diagnostics warn; 0: no limit."""
-
-    max_latency_ms: int = 0
-    min_rate_hz: float = 0.0
-
-
-@dataclass(frozen=True)
 class Configuration:
     """What may change between two frames; a frame is worked on with exactly one of these."""
 
@@ -254,7 +230,8 @@ class Configuration:
     follow: FollowOptions = field(default_factory=FollowOptions)
     boxes_3d_axes: str = OPTICAL
     pairing: PairingOptions = field(default_factory=PairingOptions)
-    limits: Limits = field(default_factory=Limits)
+    max_latency_ms: int = 0  # beyond which the diagnostics warn; 0: no limit
+    min_rate_hz: float = 0.0  # likewise
     segment_timeout_ms: int = 5000
     segment_session_s: float = 60.0
     target_frame: str = ""  # "": the camera's
@@ -278,20 +255,23 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         _require_tf2()
     return Configuration(
         options=options,
-        markers=MarkerOptions(**_group(values, "markers")),
-        overlay=OverlayOptions(**_group(values, "overlay")),
-        tracking=_if_enabled(TrackingOptions, **_group(values, "tracking")),
-        reuse=_if_enabled(ReuseOptions, **_group(values, "reuse")),
+        markers=_group(MarkerOptions, "markers", values),
+        overlay=_group(OverlayOptions, "overlay", values),
+        tracking=_group(TrackingOptions, "tracking", values)
+        if values["tracking.enabled"]
+        else None,
+        reuse=_group(ReuseOptions, "reuse", values) if values["reuse.enabled"] else None,
         hysteresis=values["mask.hysteresis"],
         salient_count=values["salient.count"],
-        follow=FollowOptions(**_group(values, "follow")),
+        follow=_group(FollowOptions, "follow", values),
         boxes_3d_axes=axes,
-        pairing=PairingOptions(**_group(values, "pairing")),
-        limits=Limits(**_group(values, "diagnostics")),
+        pairing=_group(PairingOptions, "pairing", values),
+        max_latency_ms=values["diagnostics.max_latency_ms"],
+        min_rate_hz=values["diagnostics.min_rate_hz"],
         segment_timeout_ms=values["segment.timeout_ms"],
         segment_session_s=values["segment.session_s"],
         target_frame=values["target_frame"],
-        labels=LabelOptions(*(values[f"labels.{field.name}"] for field in fields(LabelOptions))),
+        labels=_group(LabelOptions, "labels", values),
     )
 
 
@@ -305,11 +285,6 @@ def _require_tf2() -> None:
         ) from error
 
 
-def _if_enabled(kind: Callable[..., T], enabled: bool, **options: Any) -> T | None:  # noqa: ANN401
-    return kind(**options) if enabled else None
-
-
-def _group(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the values named `<name>.<key>` by key."""
-    split = {key.partition("."): value for key, value in values.items()}
-    return {key: value for (group, _, key), value in split.items() if group == name}
+def _group(kind: Any, name: str, values: Mapping[str, Any]) -> Any:  # noqa: ANN401  (of this kind)
+    """Make the options whose fields are the parameters `<name>.<field>`."""
+    return kind(**{field.name: values[f"{name}.{field.name}"] for field in fields(kind)})

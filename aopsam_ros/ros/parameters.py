@@ -95,10 +95,7 @@ class Parameters:
         Raises:
             OptionError: if there is no such executor.
         """
-        name, choices = str(self._value("executor")), TABLE["executor"].choices
-        if name not in choices:
-            raise OptionError(f"executor '{name}' is not available: use {' or '.join(choices)}")
-        return name
+        return self._chosen("executor")
 
     def startup(self) -> Startup:
         """Return what to configure with.
@@ -106,16 +103,15 @@ class Parameters:
         Raises:
             OptionError: if images are asked for in a way that this release cannot take.
         """
-        transport, choices = self._value("image_transport"), TABLE["image_transport"].choices
-        if transport not in choices:
-            raise OptionError(
-                f"image_transport '{transport}' is not available: use {' or '.join(choices)}"
-            )
-        names = {
-            field.name: field.name.replace("labels_", "labels.")
-            for field in dataclasses.fields(Startup)
-        }
-        return Startup(**{field: self._value(name) for field, name in names.items()})
+        self._chosen("image_transport")
+        names = (field.name for field in dataclasses.fields(Startup))
+        return Startup(**{name: self._value(name.replace("labels_", "labels.")) for name in names})
+
+    def _chosen(self, name: str) -> str:
+        value, choices = str(self._value(name)), TABLE[name].choices
+        if value not in choices:
+            raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")
+        return value
 
     def configuration(self) -> Configuration:
         """Return the configuration as of now: the same object until a value changes."""
