@@ -24,13 +24,8 @@ from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
 RESPAWN_DELAY_S = 2.0
 _TOPICS = ("image", "camera_info", "depth", "boxes")  # each has its argument, as image_topic
-_RVIZ_TOPICS = (
-    "overlay",
-    "confidence_map",
-    "prompt_markers",
-    "boxes_3d",
-    "points",
-)  # of rviz/aopsam.rviz
+# Of rviz/aopsam.rviz.
+_RVIZ_TOPICS = ("overlay", "confidence_map", "prompt_markers", "boxes_3d", "points")
 # Parameters that go before the parameter file.
 _OVERRIDES = (
     "engine",
@@ -99,13 +94,10 @@ def unknown_arguments(words: Sequence[str], file: Path) -> list[str]:
 
     None where it starts another launch file, which may include this one and has its own.
     """
-    is_started = {"aopsam_ros", file.name} <= set(words) or str(file) in map(_resolved, words)
+    if not ({"aopsam_ros", file.name} <= set(words) or file in [Path(w).resolve() for w in words]):
+        return []
     names = [word.partition(":=")[0] for word in words if ":=" in word]
-    return [name for name in names if is_started and name not in {*_ARGUMENTS, "params_file"}]
-
-
-def _resolved(word: str) -> str:
-    return str(Path(word).resolve())
+    return [name for name in names if name not in {*_ARGUMENTS, "params_file"}]
 
 
 def _check(context: LaunchContext) -> None:
@@ -155,10 +147,15 @@ def _nodes(context: LaunchContext) -> list[Node]:
     _check(context)
     topics = {name: chosen(f"{name}_topic") for name in _TOPICS}
     spaces = namespaces(chosen("namespace"), chosen("cameras"), topics.values())
+    settings = _settings(context, topics)
+    nodes: list[Node]
     if _is_true(context, "shared_model"):
-        nodes = [_shared_node(context, spaces, topics)]
+        cameras = ",".join(_full(context, namespace) for namespace in spaces)
+        settings["arguments"] = ["--cameras", cameras, *settings["arguments"]]
+        # Without name and namespace: they would be those of all nodes of the process.
+        nodes = [Node(**settings)]
     else:
-        nodes = [_node(context, namespace, topics) for namespace in spaces]
+        nodes = [LifecycleNode(name="aopsam", namespace=space, **settings) for space in spaces]
     if _is_true(context, "rviz"):
         nodes += [_rviz(context, namespace, topics) for namespace in spaces]
     return nodes
@@ -180,38 +177,21 @@ def _full(context: LaunchContext, namespace: str) -> str:
 
 def _rviz(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> Node:
     above = _full(context, namespace).rstrip("/")
-    camera = {f"/{name}": topics[name] for name in ("image", "camera_info")}
+    shown = {f"/aopsam/{topic}": f"{above}/aopsam/{topic}" for topic in _RVIZ_TOPICS}
+    for name in ("image", "camera_info"):
+        topic = topics[name]
+        shown[f"/{name}"] = topic if topic[0] == "/" else f"{above}/{topic}"
     return Node(
         package="rviz2",
         executable="rviz2",
         namespace=namespace,
         arguments=["-d", str(resource_folder("rviz") / "aopsam.rviz")],
-        remappings=[
-            *((f"/aopsam/{topic}", f"{above}/aopsam/{topic}") for topic in _RVIZ_TOPICS),
-            *(
-                (name, topic if topic[0] == "/" else f"{above}/{topic}")
-                for name, topic in camera.items()
-            ),
-        ],
+        remappings=list(shown.items()),
         additional_env=large_message_environment(),
     )
 
 
-def _shared_node(
-    context: LaunchContext, namespaces: Sequence[str], topics: Mapping[str, str]
-) -> Node:
-    full = [_full(context, namespace) for namespace in namespaces]
-    # Without name and namespace: they would be those of all nodes of the process.
-    return Node(**_settings(context, topics, ["--cameras", ",".join(full)]))
-
-
-def _node(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> LifecycleNode:
-    return LifecycleNode(name="aopsam", namespace=namespace, **_settings(context, topics))
-
-
-def _settings(
-    context: LaunchContext, topics: Mapping[str, str], arguments: Sequence[str] = ()
-) -> dict[str, Any]:
+def _settings(context: LaunchContext, topics: Mapping[str, str]) -> dict[str, Any]:
     # A node of this package starts itself: launch_ros learnt to do that only after Humble.
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
@@ -222,7 +202,7 @@ def _settings(
         "executable": "aopsam_node",
         "parameters": [LaunchConfiguration("params_file"), {**switches, **overrides(context)}],
         "remappings": list(topics.items()),
-        "arguments": [*arguments, "--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        "arguments": ["--ros-args", "--log-level", LaunchConfiguration("log_level")],
         "output": "screen",
         "additional_env": large_message_environment(),  # overlays and label maps are images, too
         "respawn": _is_true(context, "use_respawn"),
