@@ -84,12 +84,7 @@ class Pipeline:
         self._on_failure = on_failure
         self._turns = turns
         self.worker = NewestWorker(
-            self.process,
-            statistics.on_dropped,
-            statistics.on_failed,
-            "aopsam_worker",
-            workers,
-            turns,
+            self.process, statistics.on_dropped, statistics.on_failed, workers, turns
         )
         self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._fail)
 

@@ -12,6 +12,7 @@ T = TypeVar("T")
 Job = Callable[[], None]
 Wait = Callable[[], object]
 
+THREAD_NAME = "aopsam_worker"
 MOST_TASKS = 8  # that wait
 PATIENCE_S = 60.0  # for the work at hand when it is to end; an engine may hang for ever
 
@@ -29,7 +30,6 @@ class NewestWorker(Generic[T]):
         work: Callable[[T, Wait], None],
         on_drop: Callable[[], None],
         on_error: Callable[[str], None],
-        name: str,
         threads: int = 1,
         turns: contextlib.AbstractContextManager[object] | None = None,
     ) -> None:
@@ -41,7 +41,6 @@ class NewestWorker(Generic[T]):
             on_drop: called in `put` for an item that gives way to a newer one.
             on_error: called with the name of what `work` or a task raised nevertheless, such as for
                 want of memory to report it. The thread goes on.
-            name: of the threads.
             threads: that work side by side, each on an item of its own.
             turns: a thread's turn, taken before the task and the item that it is for: what comes
                 while it waits replaces what waits.
@@ -49,7 +48,6 @@ class NewestWorker(Generic[T]):
         self._work = work
         self._on_drop = on_drop
         self._on_error = on_error
-        self._name = name
         self._count = threads
         self._turns = turns or contextlib.nullcontext()
         self._since: dict[int, float] = {}  # monotonic seconds, by thread that does something
@@ -68,7 +66,7 @@ class NewestWorker(Generic[T]):
             return
         self._running = True
         for _ in range(self._count):
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
             thread.start()
             self._threads.append(thread)
 

@@ -13,7 +13,7 @@ from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
-from aopsam_ros.ros.worker import MOST_TASKS, NewestWorker
+from aopsam_ros.ros.worker import MOST_TASKS, THREAD_NAME, NewestWorker
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.messages import image_of, raw_image
 from support.scenes import boxes_scene
@@ -27,7 +27,7 @@ class Gate:
     def __init__(self):
         self.done, self.dropped, self.errors = [], 0, []
         self.begun, self.open = threading.Semaphore(0), threading.Semaphore(0)
-        self.worker = NewestWorker(self.work, self.drop, self.errors.append, "test")
+        self.worker = NewestWorker(self.work, self.drop, self.errors.append)
 
     def work(self, item, wait):
         self.begun.release()
@@ -92,7 +92,7 @@ def test_only_a_running_worker_takes_items_and_it_can_run_again():
         gate.worker.stop()
         gate.worker.put("after stop")
     assert gate.done == ["first", "second"]
-    assert not [thread for thread in threading.enumerate() if thread.name == "test"]
+    assert not [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
 
 
 def test_tasks_and_items_have_turns_and_waiting_tasks_are_few():
@@ -143,7 +143,7 @@ class Pair:
         self.done, self.errors, self.fails = [], [], fails
         self.together = threading.Barrier(2, timeout=PATIENCE_S)
         self.later, self.ended = threading.Event(), threading.Semaphore(0)
-        self.worker = NewestWorker(self.work, lambda: None, self.errors.append, "pair", threads=2)
+        self.worker = NewestWorker(self.work, lambda: None, self.errors.append, threads=2)
 
     def work(self, item, wait):
         try:
@@ -178,7 +178,7 @@ def test_items_end_in_order_and_one_that_fails_does_not_hold_up_those_behind_it(
     pair.worker.stop()
     assert pair.done == [item for item in range(20) if item not in fails]
     assert pair.errors == ["ValueError"] * len(fails)
-    assert not [thread for thread in threading.enumerate() if thread.name == "pair"]
+    assert not [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
 
 
 # The pipeline: configurations do not mix.

@@ -82,9 +82,7 @@ def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
         at_work.put(item)
         go.acquire(timeout=TIMEOUT_S)
 
-    front, rear = (
-        NewestWorker(work, lambda: None, at_work.put, "camera", turns=turns) for _ in CAMERAS
-    )
+    front, rear = (NewestWorker(work, lambda: None, at_work.put, turns=turns) for _ in CAMERAS)
     try:
         for camera in (front, rear):
             camera.start()

@@ -4,7 +4,6 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 LIBRARY = "aopsam_ros"
@@ -69,16 +68,15 @@ class Throttle:
     rclpy throttles by the line of code that logs: one kind would hold back all others of that line.
     """
 
-    def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Let one message of a kind pass in `period_s` seconds of `clock`."""
+    def __init__(self, period_s: float) -> None:
+        """Let one message of a kind pass in so many seconds."""
         self._period_s = period_s
-        self._clock = clock
         self._passed_at: dict[str, float] = {}  # by kind, oldest first
         self._lock = threading.Lock()
 
     def passes(self, message: str) -> bool:
         """Return whether to log a message now; if so, its period begins."""
-        kind, now = kind_of(message), self._clock()
+        kind, now = kind_of(message), time.monotonic()
         with self._lock:
             if now - self._passed_at.get(kind, float("-inf")) < self._period_s:
                 return False
