@@ -126,42 +126,36 @@ class AopsamNode(LifecycleNode):
         segmenter = Segmenter.from_bundle(
             startup.model, startup.prompt_source, engine, self._report_loading, self._make_engine
         )
-        shared = segmenter.engine if isinstance(segmenter.engine, SharedEngine) else None
-        turns = None if shared is None else shared.turns
-        try:
-            self.parameters.follow(segmenter.options)
-            with turns or contextlib.nullcontext():
-                warm_up(segmenter)
-            publishers = Publishers(self)
-        except BaseException:
-            segmenter.close()
-            raise
         workers = startup.workers if segmenter.engine.concurrent else 1
         if workers < startup.workers:
             self.get_logger().warning(
                 f"engine {segmenter.engine.name} takes one image at a time: 1 worker"
             )
+        turns = segmenter.engine.turns if isinstance(segmenter.engine, SharedEngine) else None
         if turns is not None:
             turns.limit = max(turns.limit, workers)
-        boxes_topic = self.resolve_topic_name("boxes")
-        pipeline = Pipeline(
-            segmenter,
-            publishers,
-            self._statistics,
-            self.parameters.configuration,
-            self._warn,
-            boxes_topic,
-            workers,
-            turns,
-            functools.partial(_open_labeller, segmenter, engine, startup),
-        )
-        try:
+        with contextlib.ExitStack() as undone:  # what has been made, where the next thing fails
+            undone.callback(segmenter.close)
+            self.parameters.follow(segmenter.options)
+            with turns or contextlib.nullcontext():
+                warm_up(segmenter)
+            pipeline = Pipeline(
+                segmenter,
+                Publishers(self),
+                self._statistics,
+                self.parameters.configuration,
+                self._warn,
+                self.resolve_topic_name("boxes"),
+                workers,
+                turns,
+                functools.partial(_open_labeller, segmenter, engine, startup),
+            )
+            undone.pop_all()
+            undone.callback(pipeline.close)
             if startup.labels_file or startup.labels_names:
                 with turns or contextlib.nullcontext():
                     pipeline.make_labeller()
-        except BaseException:
-            pipeline.close()
-            raise
+            undone.pop_all()
         self._pipeline = pipeline
         self.get_logger().info(
             f"configured: model {segmenter.bundle.name}, engine {segmenter.engine.name} "
@@ -238,9 +232,8 @@ class AopsamNode(LifecycleNode):
         pipeline, subscriptions = self._pipeline, self._active_subscriptions
         self._active_subscriptions = None
         with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
-            steps.callback(self._segment_service.stop)
-            steps.callback(self._teach_service.stop)
-            steps.callback(self._target_services.stop)
+            for service in (self._segment_service, self._teach_service, self._target_services):
+                steps.callback(service.stop)
             if pipeline is not None:
                 if subscriptions is not None and self.context.ok():
                     steps.callback(pipeline.clear)

@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from aopsam_ros.ros.monitoring.statistics import Report
 
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 STALLED_S = 10.0  # at one image or request: far beyond any model that a robot waits for
 MOST_LOST = 0.1  # share of the images, without a warning
 REMEDY = "give the middleware room for large images, or send them compressed (docs/robot.md)"
@@ -54,25 +55,23 @@ def _if(applies: object, summary: str) -> str:
 # no fault: a camera may well be faster than the model.
 HEALTH_RULES = (
     HealthRule(
-        DiagnosticStatus.ERROR,
+        ERROR,
         "the last transition failed, such as a model that cannot be loaded",
         lambda _, s: s.problem,
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "an engine is still being built",
         lambda _, s: _if(s.loading, f"not ready: {s.loading}"),
     ),
+    HealthRule(OK, "the node is not active", lambda _, s: _if(not s.active, "not active")),
     HealthRule(
-        DiagnosticStatus.OK, "the node is not active", lambda _, s: _if(not s.active, "not active")
-    ),
-    HealthRule(
-        DiagnosticStatus.ERROR,
+        ERROR,
         f"an image or a request has been worked on for more than {STALLED_S:g} seconds",
         lambda _, s: _if(s.busy_s > STALLED_S, f"the engine has not answered for {s.busy_s:.0f} s"),
     ),
     HealthRule(
-        DiagnosticStatus.ERROR,
+        ERROR,
         "every image of the last second failed; or none came since one failed",
         lambda r, s: _if(
             r.failing and not (r.new["segmented"] or s.silent),
@@ -80,35 +79,31 @@ HEALTH_RULES = (
         ),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "an image of the last second failed",
         lambda r, _: _if(r.new["failed"], f"some images failed: {r.last_error}"),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "boxes or points in space have a subscriber, and depth or calibration do not fit",
         lambda r, _: _if(r.new["not_located"], f"no boxes in space: {r.last_error}"),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "not all that has a subscriber could be published for an image of the last second",
         lambda r, _: _if(r.new["not_shown"], f"shown in part only: {r.last_error}"),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "more than a tenth of the images of the last five seconds were lost by the middleware",
         lambda r, _: _if(
             r.lost_share > MOST_LOST,
             f"{r.lost_share:.0%} of the images are lost on their way: {REMEDY}",
         ),
     ),
+    HealthRule(WARN, "no image came for 5 seconds", lambda _, s: _if(s.silent, "no images arrive")),
     HealthRule(
-        DiagnosticStatus.WARN,
-        "no image came for 5 seconds",
-        lambda _, s: _if(s.silent, "no images arrive"),
-    ),
-    HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "`asf.time_budget_ms` was spent before the first prompt of the newest image was decoded",
         lambda r, _: _if(
             r.was_late,
@@ -117,7 +112,7 @@ HEALTH_RULES = (
         ),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "`asf.time_budget_ms` or `asf.max_prompts` left more than half of the prompts of the newest"
         " image undecoded",
         lambda r, _: _if(
@@ -126,7 +121,7 @@ HEALTH_RULES = (
         ),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "`latency_p95_ms` is above `diagnostics.max_latency_ms`",
         lambda r, s: _if(
             0 < s.max_latency_ms < r.latency_p95_ms,
@@ -134,14 +129,14 @@ HEALTH_RULES = (
         ),
     ),
     HealthRule(
-        DiagnosticStatus.WARN,
+        WARN,
         "`output_rate_hz` is below `diagnostics.min_rate_hz`",
         lambda r, s: _if(
             r.output_rate_hz < s.min_rate_hz,
             f"{r.output_rate_hz:.1f} frames a second are below {s.min_rate_hz:g}",
         ),
     ),
-    HealthRule(DiagnosticStatus.OK, "otherwise", lambda _, __: "segmenting"),
+    HealthRule(OK, "otherwise", lambda _, __: "segmenting"),
 )
 
 # Meaning of each value, and how it is read; docs/interface.md is made from this.
