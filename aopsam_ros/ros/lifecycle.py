@@ -6,7 +6,7 @@ import re
 import signal
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -26,8 +26,6 @@ WAIT_S = 0.5
 IMPATIENT_S = 2.0  # `ros2 launch` repeats a terminal's Ctrl-C at once, and sends SIGTERM after 5 s
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
-Service = Callable[[Any, Any], Any]
-Refusal = Callable[[Any, Any, Exception], str]  # fills the response, returns a line for the log
 
 
 def guarded_transition(callback: Transition) -> Transition:
@@ -76,43 +74,36 @@ def refuse_impossible_requests(node: LifecycleNode, warn: Callable[[str], None])
     does not catch it.
     """
     for service in node.services:
-        if refuse := _REFUSALS.get(service.srv_type):
-            service.callback = _refusing(service.callback, refuse, warn)
+        if service.srv_type in (ChangeState, SetParameters, SetParametersAtomically):
+            service.callback = functools.partial(_answer, service.callback, warn)
 
 
-def _refusing(callback: Service, refuse: Refusal, warn: Callable[[str], None]) -> Service:
-    def wrapper(request: Any, response: Any) -> Any:  # noqa: ANN401
-        try:
-            return callback(request, response)
-        except Exception as error:
-            warn(refuse(request, response, error))
-            return response
-
-    return wrapper
-
-
-def _refuse_transition(request: Any, response: Any, error: Exception) -> str:  # noqa: ANN401
-    response.success = False
-    transition = request.transition.label or request.transition.id
-    return f"transition {transition} is not possible now: {error}"
+def _answer(
+    callback: Callable[[Any, Any], Any],
+    warn: Callable[[str], None],
+    request: Any,  # noqa: ANN401  (of one of three services)
+    response: Any,  # noqa: ANN401
+) -> Any:  # noqa: ANN401
+    try:
+        return callback(request, response)
+    except Exception as error:
+        warn(_refuse(request, response, error))
+        return response
 
 
-def _refuse_parameters(request: Any, response: Any, error: Exception) -> str:  # noqa: ANN401
-    """Refuse those that are not answered yet, in a response of either service."""
+def _refuse(request: Any, response: Any, error: Exception) -> str:  # noqa: ANN401
+    """Make the response a refusal; return a line for the log."""
+    if isinstance(response, ChangeState.Response):
+        response.success = False
+        transition = request.transition.label or request.transition.id
+        return f"transition {transition} is not possible now: {error}"
     refusal = SetParametersResult(successful=False, reason=f"impossible parameters: {error}")
-    if isinstance(response, SetParameters.Response):
+    if isinstance(response, SetParameters.Response):  # some may have been answered
         left = len(request.parameters) - len(response.results)
         response.results = [*response.results, *[refusal] * left]
     else:
         response.result = refusal
     return str(refusal.reason)
-
-
-_REFUSALS: Mapping[Any, Refusal] = {
-    ChangeState: _refuse_transition,
-    SetParameters: _refuse_parameters,
-    SetParametersAtomically: _refuse_parameters,
-}
 
 
 def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
@@ -148,7 +139,7 @@ def spin(
     nodes: Sequence[Node],
     start: Callable[[], None],
     on_callback_failed: Callable[[str], None],
-    kind: str = "single",
+    kind: str,
 ) -> None:
     """Call `start`, then serve the nodes' callbacks until a signal comes or ROS is shut down.
 
