@@ -50,8 +50,8 @@ class Parameters:
         self._followed: dict[str, Value] = {}
         for name, spec in TABLE.items():
             self._declare(name, spec)
-        self._snapshot: tuple[Value, ...] = ()
-        self._configuration = self._read()
+        self._read = self._values()
+        self._configuration = configuration_of(self._read)
         node.add_on_set_parameters_callback(self._validate)
 
     def _declare(self, name: str, spec: OptionSpec) -> None:
@@ -115,11 +115,13 @@ class Parameters:
 
     def configuration(self) -> Configuration:
         """Return the configuration as of now: the same object until a value changes."""
-        snapshot = tuple(self._value(name) for name in (*OPTIONS, *CHANGEABLE))
-        if snapshot != self._snapshot:
-            self._configuration = self._read()
-            self._snapshot = snapshot
+        values = self._values()
+        if values != self._read:
+            self._configuration, self._read = configuration_of(values), values
         return self._configuration
+
+    def _values(self) -> dict[str, Any]:
+        return {name: self._value(name) for name in (*OPTIONS, *CHANGEABLE)}
 
     def without_effect(self, names: Iterable[str]) -> str:
         """Say which parameters the configured node has no use for now, and why; "" for none."""
@@ -127,22 +129,12 @@ class Parameters:
         reasons = () if source is None else (without_effect(n, source, filtering) for n in names)
         return "; ".join(filter(None, reasons))
 
-    def _read(self, changes: Mapping[str, Any] | None = None) -> Configuration:
-        """Return the configuration with some values replaced, all of them validated.
-
-        Raises:
-            OptionError: if a value is impossible.
-        """
-        values = {name: self._value(name) for name in (*OPTIONS, *CHANGEABLE)}
-        values.update({name: v for name, v in (changes or {}).items() if name in values})
-        return configuration_of(values)
-
     def _validate(self, parameters: Iterable[Parameter]) -> SetParametersResult:
         """Judge a set of changes as a whole, without acting on it."""
         changes = {parameter.name: parameter.value for parameter in parameters}
         try:
             self._check_fixed(changes)
-            self._read(changes)
+            configuration_of({**self._values(), **changes})
         except OptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.prompting.boxes import Boxes
@@ -51,9 +51,8 @@ def with_labels(
     def labelled(mask: InstanceMask) -> InstanceMask:
         distance = np.abs(centres[best_first] - mask.prompt).max(axis=1, initial=0.0)
         found = best_first[np.flatnonzero(distance < _SAME_PLACE)[:1]]
-        label = _class(message.detections[found[0]]) if len(found) else ""
-        score = float(np.clip(boxes.confidence[found[0]], 0.0, 1.0)) if label else 0.0
-        return replace(mask, label=label, label_score=score) if label else mask
+        score, label = _best(message.detections[found[0]]) if len(found) else (0.0, "")
+        return replace(mask, label=label, label_score=min(max(score, 0.0), 1.0)) if label else mask
 
     return replace(segmentation, masks=tuple(map(labelled, segmentation.masks)))
 
@@ -73,17 +72,14 @@ def _corners(detection: Detection2D, index: int) -> tuple[float, float, float, f
     return x - across, y - down, x + across, y + down
 
 
-def _best(detection: Detection2D) -> ObjectHypothesisWithPose | None:
-    return max(detection.results, key=lambda r: float(r.hypothesis.score), default=None)
-
-
 def _score(detection: Detection2D, index: int) -> float:
+    score, _ = _best(detection)
     if not all(math.isfinite(result.hypothesis.score) for result in detection.results):
         raise InputError(f"detection {index} has a score that is not finite")
-    best = _best(detection)
-    return 1.0 if best is None else float(best.hypothesis.score)
+    return score
 
 
-def _class(detection: Detection2D) -> str:
-    best = _best(detection)
-    return "" if best is None else str(best.hypothesis.class_id)
+def _best(detection: Detection2D) -> tuple[float, str]:
+    """Return score and class of the surest hypothesis; 1 and "" where there is none."""
+    known = [(float(r.hypothesis.score), str(r.hypothesis.class_id)) for r in detection.results]
+    return max(known, key=lambda found: found[0], default=(1.0, ""))

@@ -13,7 +13,7 @@ from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray
 
 from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.errors import InputError, quoted
-from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.camera import CalibratedCamera, calibration_mismatch
 from aopsam_ros.ros.messages.depth import depth_to_metres
 from aopsam_ros.ros.messages.segmentations import hypothesis
@@ -80,7 +80,11 @@ def detections_3d(
     message = Detection3DArray(header=header)
     for mask, box in zip(segmentation.masks, boxes, strict=True):
         if box is not None:
-            message.detections.append(_detection(mask, box, header))
+            bounds, result = box_message(box), hypothesis(mask)
+            result.pose.pose = bounds.center
+            message.detections.append(
+                Detection3D(header=header, results=[result], bbox=bounds, id=str(mask.id))
+            )
     return message
 
 
@@ -90,12 +94,6 @@ def box_message(box: Box3D) -> BoundingBox3D:
     qx, qy, qz, qw = box.quaternion()
     pose = Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
     return BoundingBox3D(center=pose, size=Vector3(x=width, y=height, z=length))
-
-
-def _detection(mask: InstanceMask, box: Box3D, header: Header) -> Detection3D:
-    bounds, result = box_message(box), hypothesis(mask)
-    result.pose.pose = bounds.center
-    return Detection3D(header=header, results=[result], bbox=bounds, id=str(mask.id))
 
 
 def labelled_points(
@@ -110,8 +108,6 @@ def labelled_points(
         red, green, blue = colour_of(mask.id)
         part["rgb"], part["label"] = (red << 16) | (green << 8) | blue, mask.id
         start += len(own)
-    data = array.array("B")
-    data.frombytes(cloud.tobytes())
     return PointCloud2(
         header=header,
         height=1,
@@ -120,6 +116,6 @@ def labelled_points(
         is_bigendian=sys.byteorder == "big",
         point_step=_POINT.itemsize,
         row_step=_POINT.itemsize * len(cloud),
-        data=data,
+        data=array.array("B", cloud.tobytes()),
         is_dense=True,
     )

@@ -61,6 +61,5 @@ def array_to_jpeg(rgb: RgbImage, header: Header) -> CompressedImage:
     """Return an image as image_transport's compressed publisher would."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    data = array.array("B")
-    data.frombytes(content.data)
+    data = array.array("B", content.tobytes())
     return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=data)

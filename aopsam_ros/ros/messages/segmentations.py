@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 
 import numpy as np
-from numpy.typing import NDArray
 from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -43,7 +42,8 @@ def mask_message(instance: InstanceMask) -> Mask:
     message.label_score = float(instance.label_score)
     message.parent = instance.parent
     message.level = min(instance.level, 255)
-    message.counts = _uint32_array(instance.counts)
+    # The one type that a uint32[] field takes over without checking each number.
+    message.counts = array.array("I", instance.counts.astype(np.uint32, copy=False).tobytes())
     return message
 
 
@@ -65,13 +65,6 @@ def instance_of(message: Mask) -> InstanceMask:
         level=message.level,
         label_score=message.label_score,
     )
-
-
-def _uint32_array(values: NDArray[np.uint32]) -> array.array[int]:
-    """Return the numbers as the one type that a uint32[] field takes over without checking each."""
-    numbers = array.array("I")
-    numbers.frombytes(values.astype(np.uint32, copy=False).tobytes())
-    return numbers
 
 
 def prompt_array(segmentation: Segmentation, header: Header) -> PromptArray:
