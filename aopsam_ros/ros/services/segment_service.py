@@ -52,7 +52,7 @@ class SegmentService(WorkerService):
 
     def stop(self) -> None:
         """Refuse what still waits, and every request from now on."""
-        self._sessions.clear()
+        self._sessions = Sessions()
         super().stop()
 
 

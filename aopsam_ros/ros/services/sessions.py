@@ -31,22 +31,22 @@ class Sessions:
     def find(self, name: str) -> Session | None:
         """Return the session of a name, which counts as used now; None if it has ended."""
         with self._lock:
-            session = self._sessions.pop(name, None)
+            session = self._sessions.get(name)
             if session is not None:
-                self._put(name, session)
+                self._use(name, session)
             return session
 
     def begin(self, name: str, session: Session) -> None:
         """Keep a session, in place of one of that name."""
         with self._lock:
-            self._sessions.pop(name, None)
-            self._put(name, session)
-            while len(self._sessions) > MOST_SESSIONS:
+            self._use(name, session)
+            if len(self._sessions) > MOST_SESSIONS:
                 del self._sessions[next(iter(self._sessions))]
 
-    def _put(self, name: str, session: Session) -> None:
+    def _use(self, name: str, session: Session) -> None:
         session.used = time.monotonic()
-        self._sessions[name] = session
+        self._sessions.pop(name, None)
+        self._sessions[name] = session  # as the last one
 
     def expire(self, seconds: float) -> None:
         """End the sessions that nobody used for so long."""
@@ -54,8 +54,3 @@ class Sessions:
         with self._lock:
             kept = {name: one for name, one in self._sessions.items() if one.used >= oldest}
             self._sessions = kept
-
-    def clear(self) -> None:
-        """End all."""
-        with self._lock:
-            self._sessions.clear()

@@ -10,11 +10,13 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image, RegionOfInterest
+from std_msgs.msg import Header
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask
 from aopsam_ros.ros.services import segment_service
 from aopsam_ros.ros.services.segment_service import SegmentService
+from aopsam_ros.ros.services.sessions import Session
 from aopsam_ros.srv import Segment
 from support.messages import image_of
 from support.scenes import boxes_scene
@@ -248,6 +250,24 @@ def test_a_request_that_is_refused_while_it_is_worked_on_may_be_done(parts, monk
     until(parts, late.done)
     assert not late.result().success
     assert late.result().message.endswith("it may be done all the same")
+
+
+def test_a_session_that_begins_while_the_node_stops_is_not_continued(parts, monkeypatch):
+    found = []
+
+    def answer_late(segmenter, request, newest, sessions):
+        found.append(sessions.find("gripper"))
+        if len(found) == 1:
+            parts.service.stop()
+            sessions.begin("gripper", Session(Header(), None))
+        return answer(segmenter, request, newest, sessions)
+
+    monkeypatch.setattr(segment_service, "answer", answer_late)
+    for _ in range(2):
+        parts.service.serve(parts.worker, None, lambda: None)
+        waiting_request(parts)
+        parts.worker.tasks[-1]()
+    assert found == [None, None]
 
 
 def test_waiting_requests_are_refused_when_the_node_stops(parts):
