@@ -106,7 +106,12 @@ def _refuse(request: Any, response: Any, error: Exception) -> str:  # noqa: ANN4
     return str(refusal.reason)
 
 
-def _executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+def make_executor(kind: str) -> Any:  # noqa: ANN401  (rclpy has no types)
+    """Return what waits for messages, as the parameter `executor` says.
+
+    Raises:
+        OptionError: if this rclpy has none that works.
+    """
     if kind == "single":
         return SingleThreadedExecutor()
     if not events_executor_waits(version_of("rclpy")):
@@ -135,13 +140,8 @@ def handle_signals(
         signal.signal(sign, handler)
 
 
-def spin(
-    nodes: Sequence[Node],
-    start: Callable[[], None],
-    on_callback_failed: Callable[[str], None],
-    kind: str,
-) -> None:
-    """Call `start`, then serve the nodes' callbacks until a signal comes or ROS is shut down.
+def spin(executor: Any, on_callback_failed: Callable[[str], None]) -> None:  # noqa: ANN401
+    """Serve callbacks until a signal comes or ROS is shut down.
 
     A callback that raises does not end them: its traceback goes to `on_callback_failed`. A signal
     lets a callback finish; one that comes `IMPATIENT_S` later is a KeyboardInterrupt in it.
@@ -153,10 +153,6 @@ def spin(
         if signalled[-1] - signalled[0] > IMPATIENT_S:
             raise KeyboardInterrupt
 
-    executor = _executor(kind)
-    for node in nodes:
-        executor.add_node(node)
-    start()
     handle_signals(on_signal)
     while rclpy.ok() and not signalled:
         try:

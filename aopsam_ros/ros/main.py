@@ -13,7 +13,7 @@ from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.lifecycle import handle_signals, shut_down, spin
+from aopsam_ros.ros.lifecycle import handle_signals, make_executor, shut_down, spin
 from aopsam_ros.ros.monitoring.memory import keep_freed_memory
 from aopsam_ros.ros.node import AopsamNode
 from aopsam_ros.ros.shared_engines import SharedEngines
@@ -45,14 +45,14 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     handle_signals()
     nodes: list[AopsamNode] = []
-
-    def start() -> None:
-        for node in nodes:
-            node.start()
-
     try:
         _add_nodes([name for name in own.cameras.split(",") if name.strip()], nodes)
-        spin(nodes, start, nodes[0].on_callback_failed, nodes[0].parameters.executor)
+        executor = make_executor(nodes[0].parameters.executor)
+        for node in nodes:
+            executor.add_node(node)
+        for node in nodes:
+            node.start()
+        spin(executor, nodes[0].on_callback_failed)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (AopsamError, ParameterException, InvalidNamespaceException) as error:
