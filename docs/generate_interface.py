@@ -25,7 +25,12 @@ DIAGNOSTICS = (
     "1 Hz (REP 107): rates, latency, drops, prompts decoded, model, engine, last error",
 )
 
-ANNOTATIONS = ("~/annotations", *publishers.ANNOTATIONS)
+ANNOTATIONS = (
+    "~/annotations",
+    "foxglove_msgs/ImageAnnotations",
+    "outlines, ids or labels, and prompts, to be drawn over the image by Foxglove, which shows a "
+    "mask's values on a click. Only where foxglove_msgs is installed",
+)
 TRANSFORMS = ("/tf, /tf_static", "tf2_msgs/TFMessage", "where `target_frame` is set")
 
 LEVELS = {

@@ -63,11 +63,6 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "up to 2000 points of every mask in space: x, y, z, colour, and the mask's id as `label`",
     ),
 }
-ANNOTATIONS = (
-    "foxglove_msgs/ImageAnnotations",
-    "outlines, ids or labels, and prompts, to be drawn over the image by Foxglove, which shows a"
-    " mask's values on a click. Only where foxglove_msgs is installed",
-)
 ACKNOWLEDGED_S = 0.5  # in which subscribers acknowledge that markers are deleted
 NEW_VIEWER_MESSAGES = 10  # for which a subscriber is new: it may miss the very first
 DEPTH_TOPICS = ("detections_3d", "boxes_3d", "points")  # made from depth images

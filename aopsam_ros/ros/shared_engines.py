@@ -36,12 +36,6 @@ class FairTurns:
                 self._waiting.remove(thread)
                 self._changed.notify_all()
 
-    @property
-    def waiting(self) -> int:
-        """The number of threads that have asked for a turn and have none yet."""
-        with self._changed:
-            return len(self._waiting)
-
     def end(self) -> None:
         """End the thread's turn; harmless when repeated."""
         with self._changed:

@@ -35,7 +35,7 @@ def test_turns_are_taken_in_the_order_in_which_threads_asked():
         for name in range(5):
             threads.append(threading.Thread(target=take, args=[name]))
             threads[-1].start()
-            while turns.waiting <= name:
+            while len(turns._waiting) <= name:
                 time.sleep(0.001)
         turns.end()  # before the block's own end, which then ends nobody else's turn
         threads[-1].join(TIMEOUT_S)
@@ -72,7 +72,7 @@ def test_a_wait_that_a_signal_ends_holds_nobody_up(monkeypatch):
         patch.setattr(threading.Condition, "wait_for", interrupted)
         with pytest.raises(KeyboardInterrupt), turns:
             pass
-    assert not turns.waiting
+    assert not turns._waiting
 
 
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
@@ -91,7 +91,7 @@ def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
         for number in range(10):
             front.put("front")
             rear.put(number)
-            while not turns.waiting:
+            while not turns._waiting:
                 time.sleep(0.001)
             for turn in (number, "front"):  # not the other one, which has something to do, too
                 go.release()
