@@ -1,7 +1,7 @@
 """The node's parameters: declared from the table, validated, read as one immutable object."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -132,22 +132,17 @@ class Parameters:
     def _validate(self, parameters: Iterable[Parameter]) -> SetParametersResult:
         """Judge a set of changes as a whole, without acting on it."""
         changes = {parameter.name: parameter.value for parameter in parameters}
+        fixed = [n for n, value in changes.items() if n in FIXED and value != self._value(n)]
+        if fixed and self._source() is not None:
+            reason = (
+                f"{fixed[0]} is fixed while the node is configured: deactivate and clean up first"
+            )
+            return SetParametersResult(successful=False, reason=reason)
         try:
-            self._check_fixed(changes)
             configuration_of({**self._values(), **changes})
         except OptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
-
-    def _check_fixed(self, changes: Mapping[str, Any]) -> None:
-        """Refuse a change of what the configured node has been built from."""
-        if self._source() is None:
-            return
-        for name, value in changes.items():
-            if name in FIXED and value != self._value(name):
-                raise OptionError(
-                    f"{name} is fixed while the node is configured: deactivate and clean up first"
-                )
 
 
 def descriptor_of(name: str, spec: OptionSpec) -> ParameterDescriptor:

@@ -1,5 +1,6 @@
 """Files that come with the package: photographs, parameter files, settings of Fast DDS."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -23,24 +24,14 @@ def resource_folder(name: str) -> Path:
     """
     package = Path(aopsam_ros.__file__).resolve().parent
     places = [package / name, package.parent / name]
-    share = _share_folder()
-    if share is not None:
-        places.insert(0, share / name)
+    with contextlib.suppress(ImportError, LookupError, OSError):  # without a ROS that knows it
+        from ament_index_python.packages import get_package_share_directory
+
+        places.insert(0, Path(get_package_share_directory("aopsam_ros")) / name)
     for place in places:
         if place.is_dir():
             return place
     raise InputError(f"the folder {name} that comes with the package is not installed")
-
-
-def _share_folder() -> Path | None:
-    try:
-        from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
-    except ImportError:
-        return None
-    try:
-        return Path(get_package_share_directory("aopsam_ros"))
-    except (PackageNotFoundError, OSError):  # OSError: no ROS environment is set up
-        return None
 
 
 def large_message_environment() -> dict[str, str]:

@@ -59,11 +59,6 @@ class CalibratedCamera:
         matrix = np.array(calibration.k, np.float64).reshape(3, 3)
         return cls(matrix, coefficients, calibration.distortion_model)
 
-    @property
-    def focal_length(self) -> float:
-        """Of the horizontal axis, pixels."""
-        return float(self.matrix[0, 0])
-
     def rays(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return pixels `[n, 2]` as points `[n, 2]` of the plane at one metre, lens undone."""
         if not self.distortion.any() or len(pixels) == 0:

@@ -125,7 +125,7 @@ def place(
         rays = camera.rays(pixels)
         if np.isfinite(rays).all():
             points = np.column_stack([rays, np.ones(len(rays))]) * options.depth
-            return points, options.size * options.depth / camera.focal_length
+            return points, float(options.size * options.depth / camera.matrix[0, 0])
     on_plane = np.column_stack([pixels * options.pixel_size, np.zeros(len(pixels))])
     return on_plane, options.size * options.pixel_size
 

@@ -155,11 +155,10 @@ class Statistics:
     def _measure_flicker(self) -> None:
         """Compare the two newest frames; outside the lock, as it takes some milliseconds."""
         with self._lock:
-            frames = list(self._frames)
-            if len(frames) == 2:
-                self._frames.clear()
-        if len(frames) == 2:
-            (before, first), (after, second) = frames
-            value = camera_flicker(before, after, (first, second))
-            if value is not None:
-                self._flicker.append(value)
+            if len(self._frames) < 2:
+                return
+            (before, first), (after, second) = self._frames
+            self._frames.clear()
+        value = camera_flicker(before, after, (first, second))
+        if value is not None:
+            self._flicker.append(value)
