@@ -96,6 +96,7 @@ class Pipeline:
         """Finish the image or request that is being worked on."""
         self._views.depth.clear()  # nobody waits for it any more
         self.worker.stop()
+        self._views.depth.set_needed(False)  # when it is again, it is given time to begin
         self._pairing.clear()
         self._stream.reset()
         self._views.calibration = self.newest = self.segmented = self.follower = None

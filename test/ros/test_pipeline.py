@@ -268,6 +268,19 @@ def test_an_images_own_depth_outlasts_its_segmentation(parts, monkeypatch):
     assert parts.publishers.depths == [1_000_000_000]
 
 
+def test_depth_is_given_time_to_begin_each_time_the_node_is_activated(parts, monkeypatch):
+    parts.publishers.needs_depth = True
+    assert parts.pipeline.wants("depth")
+    parts.pipeline.stop()
+    now = time.monotonic() + 60.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert parts.pipeline.wants("depth")
+    parts.pipeline.start()
+    send(parts, frame_of(1, parts.pipeline.segmenter.options))
+    parts.pipeline.stop()
+    assert not parts.failures
+
+
 @pytest.mark.parametrize("needs_depth", [False, True])
 def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, needs_depth):
     parts.publishers.needs_depth = needs_depth
