@@ -171,9 +171,7 @@ class AopsamNode(LifecycleNode):
         assert pipeline is not None  # made by configure
         transport = self.parameters.startup().image_transport
         # First what may fail. No message is received before this callback has returned.
-        self._active_subscriptions = Subscriptions(
-            self, transport, pipeline.callbacks, pipeline.wants, lambda: pipeline.last_image_s
-        )
+        self._active_subscriptions = Subscriptions(self, transport, pipeline)
         self._statistics.reset()
         pipeline.start()
         self._segment_service.serve(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)

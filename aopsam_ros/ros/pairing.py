@@ -85,19 +85,13 @@ class BoxPairing:
         on_drop: Callable[[], None],
         on_missing: Callable[[str], None],
     ) -> None:
-        """Prepare to call `forward` for pairs.
+        """Prepare to call `forward` for frames that have their boxes, which come on `topic`.
 
-        Args:
-            topic: Topic of the boxes, for messages to the user.
-            forward: Called with a frame that has its boxes.
-            on_drop: Called for an image that was dropped for a newer one.
-            on_missing: Called with the reason for an image whose boxes did not come in time, or
-                before too many others waited for theirs.
+        `on_drop` is called for an image that was dropped for a newer one, `on_missing` with the
+        reason for one whose boxes did not come in time, or before too many others waited.
         """
-        self._topic = topic
-        self._forward = forward
-        self._on_drop = on_drop
-        self._on_missing = on_missing
+        self._topic, self._forward = topic, forward
+        self._on_drop, self._on_missing = on_drop, on_missing
         self._frames: list[Frame] = []
         self._boxes: deque[Detection2DArray] = deque(maxlen=MAX_EARLY_BOXES)
 

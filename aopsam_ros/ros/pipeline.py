@@ -24,6 +24,7 @@ from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import BoxPairing, Frame, SegmentedFrame, nanoseconds
 from aopsam_ros.ros.parameter_table import Configuration
 from aopsam_ros.ros.publishers import Publishers
+from aopsam_ros.ros.shared_engines import FairTurns
 from aopsam_ros.ros.views import Views
 from aopsam_ros.ros.worker import NewestWorker, Wait
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -32,7 +33,6 @@ from aopsam_ros.streaming.stream_segmenter import Annotate, StreamSegmenter
 
 if TYPE_CHECKING:
     from aopsam_ros.labels.labeller import Labeller
-    from aopsam_ros.ros.shared_engines import FairTurns
 
 
 class Pipeline:
@@ -57,7 +57,7 @@ class Pipeline:
         on_failure: Callable[[str], None],
         boxes_topic: str = "boxes",
         workers: int = 1,
-        turns: "FairTurns | None" = None,
+        turns: FairTurns | None = None,
         open_labeller: "Callable[[], Labeller] | None" = None,
     ) -> None:
         """Take over segmenter and publishers.

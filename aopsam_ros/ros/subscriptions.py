@@ -11,6 +11,7 @@ from vision_msgs.msg import Detection2DArray
 from aopsam_ros.errors import OptionError
 from aopsam_ros.ros.camera_subscription import CameraSubscription
 from aopsam_ros.ros.monitoring.diagnostics import REMEDY
+from aopsam_ros.ros.pipeline import Pipeline
 
 SILENCE_S = 5.0  # without images, until there is a warning
 ERROR_PERIOD_S = 10.0
@@ -36,38 +37,21 @@ TOPICS: Mapping[str, tuple[type, str]] = {
         "merged by depth (`labels.merge`, `labels.depth_tolerance`)",
     ),
 }
-Callback = Callable[[Any], None]
 
 
 class Subscriptions:
     """Subscribes to the camera and what belongs to it, and detects silence."""
 
-    def __init__(
-        self,
-        node: Node,
-        transport: str,
-        callbacks: Mapping[str, Callback],
-        wants: Callable[[str], bool],
-        last_image: Callable[[], float],
-    ) -> None:
-        """Subscribe.
-
-        Args:
-            node: Node that subscribes.
-            transport: Transport of the images, `raw` or `compressed`.
-            callbacks: Callbacks by topic; `image` stands for either transport.
-            wants: Whether a topic is needed at the moment; called once a second.
-            last_image: When the newest image came, monotonic seconds.
+    def __init__(self, node: Node, transport: str, pipeline: Pipeline) -> None:
+        """Subscribe, for what the pipeline wants; images come as `raw` or `compressed`.
 
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
-        self._node = node
-        self._wants = wants
+        self._node, self._pipeline = node, pipeline
         self._image_name = "image/compressed" if transport == "compressed" else "image"
-        others = {name: callback for name, callback in callbacks.items() if name != "image"}
-        self._callbacks = {self._image_name: callbacks["image"], **others}
-        self._last_image = last_image
+        self._callbacks = dict(pipeline.callbacks)
+        self._callbacks[self._image_name] = self._callbacks.pop("image")
         self._since = time.monotonic()
         self._warned = False
         self._lost = 0  # reported so far
@@ -81,14 +65,14 @@ class Subscriptions:
     def _update(self) -> None:
         """Subscribe to the topics that are wanted, and to no others."""
         for name, callback in self._callbacks.items():
-            if not self._wants(name):
+            if not self._pipeline.wants(name):
                 subscription = self._subscriptions.pop(name, None)
                 if subscription is not None:
                     subscription.destroy()
             elif name not in self._subscriptions:
                 self._subscriptions[name] = self._subscribe(name, callback)
 
-    def _subscribe(self, name: str, callback: Callback) -> CameraSubscription:
+    def _subscribe(self, name: str, callback: Callable[[Any], None]) -> CameraSubscription:
         # As image_transport's subscribers do: the compressed topic lies below the raw one's name.
         base, _, transport = name.partition("/")
         topic = f"{self._node.resolve_topic_name(base)}/{transport}" if transport else base
@@ -108,7 +92,7 @@ class Subscriptions:
     @property
     def silent(self) -> bool:
         """Whether no image came for some seconds."""
-        return time.monotonic() - max(self._since, self._last_image()) > SILENCE_S
+        return time.monotonic() - max(self._since, self._pipeline.last_image_s) > SILENCE_S
 
     def adapt(self) -> None:
         """Follow what is offered and wanted, and warn of silence and loss; called once a second."""

@@ -1,7 +1,7 @@
 """Parameters: one table, ranges, what may change when, and one configuration at a time; QoS."""
 
 import math
-import time
+from types import SimpleNamespace
 
 import pytest
 from lifecycle_msgs.msg import Transition
@@ -199,6 +199,7 @@ def test_a_change_confirmed_before_an_image_is_in_its_message(active, rate):
 GOOD = image_of(boxes_scene())
 IMAGE = "qos_overrides./image.subscription"
 MASKS = "qos_overrides./aopsam/masks.publisher"
+CAMERA_ONLY = SimpleNamespace(callbacks={"image": print}, wants=bool, last_image_s=math.inf)
 
 
 def quality_of(robot, topic, find):
@@ -261,7 +262,7 @@ def test_subscribing_anew_is_tried_again_where_it_failed(context, monkeypatch):
     node = Node("aopsam", context=context, enable_rosout=False)
     offered = [ReliabilityPolicy.BEST_EFFORT]
     monkeypatch.setattr(CameraSubscription, "_offered", lambda _: offered[-1])
-    active = Subscriptions(node, "raw", {"image": print}, lambda _: True, time.monotonic)
+    active = Subscriptions(node, "raw", CAMERA_ONLY)
     subscribe = node.create_subscription
 
     def fail(*args, **options):
@@ -295,10 +296,7 @@ def node_with(context, request):
     ("node_with", "make"),
     [
         ((f"{MASKS}.reliability", "perhaps"), Publishers),
-        (
-            (f"{IMAGE}.depth", "deep"),
-            lambda node: Subscriptions(node, "raw", {"image": print}, lambda _: True, lambda: 0.0),
-        ),
+        ((f"{IMAGE}.depth", "deep"), lambda node: Subscriptions(node, "raw", CAMERA_ONLY)),
     ],
     indirect=["node_with"],
 )

@@ -123,9 +123,13 @@ def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
     message = Detection2DArray(header=header)
     ranked = sorted(segmentation.masks, key=lambda mask: -(mask.score + mask.stability_score))
     for mask in ranked:
-        box, result = _box(mask.bbox), hypothesis(mask)
-        detection = Detection2D(header=header, results=[result], bbox=box, id=str(mask.id))
-        message.detections.append(detection)
+        x, y, width, height = mask.bbox
+        box = BoundingBox2D(size_x=float(width), size_y=float(height))
+        # Its centre minus half its size is the top left corner again.
+        box.center.position.x, box.center.position.y = x + width / 2.0, y + height / 2.0
+        message.detections.append(
+            Detection2D(header=header, results=[hypothesis(mask)], bbox=box, id=str(mask.id))
+        )
     return message
 
 
@@ -135,12 +139,3 @@ def hypothesis(mask: InstanceMask) -> ObjectHypothesisWithPose:
     result.hypothesis.class_id = mask.label
     result.hypothesis.score = float(mask.score)
     return result
-
-
-def _box(bbox: tuple[int, int, int, int]) -> BoundingBox2D:
-    """Return the box: its centre minus half its size is the top left corner again."""
-    x, y, width, height = bbox
-    box = BoundingBox2D(size_x=float(width), size_y=float(height))
-    box.center.position.x = x + width / 2.0
-    box.center.position.y = y + height / 2.0
-    return box
