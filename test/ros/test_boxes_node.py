@@ -8,7 +8,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from vision_msgs.msg import Detection2DArray
 
 from support.live import RELIABLE
-from support.messages import detection_of, image_of, stamp_of
+from support.messages import box_of, detection_of, image_of, stamp_of
 from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height in the scene
@@ -56,8 +56,7 @@ def detector(active, request):
 @pytest.mark.parametrize("detector", ["boxes", "box_centres"], indirect=True)
 def test_each_box_becomes_a_mask_with_its_class(detector):
     (mask,) = detector.answer(CUP).masks
-    roi = mask.roi
-    assert np.abs(np.subtract((roi.x_offset, roi.y_offset, roi.width, roi.height), BLUE)).max() <= 2
+    assert np.abs(np.subtract(box_of(mask), BLUE)).max() <= 2
     assert (mask.label, mask.prompt_x, mask.prompt_y) == ("cup", 84.5, 84.5)
     assert mask.prompt_confidence == pytest.approx(0.8)
 

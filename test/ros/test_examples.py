@@ -15,24 +15,28 @@ from support.messages import image_of
 from support.scenes import boxes_scene
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PLANNER = EXAMPLES / "planner.py"
 
 
 @pytest.fixture
-def planner(active, tmp_path):
-    """The example's process and its log."""
-    log = tmp_path / "planner.log"
-    words = [sys.executable, "-u", str(PLANNER)]
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
-    with log.open("w") as file:
-        process = subprocess.Popen(words, env=environment, stdout=file, stderr=file)
-    yield process, log
-    process.kill()
-    process.wait()
+def example(active, tmp_path):
+    """Starts an example; its process and its log."""
+    started, log = [], tmp_path / "example.log"
+
+    def start(*words):
+        command = [sys.executable, "-u", EXAMPLES / words[0], *words[1:]]
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
+        with log.open("w") as file:
+            started.append(subprocess.Popen(command, env=environment, stdout=file, stderr=file))
+        return started[-1], log
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
-def test_the_planner_sees_every_object(active, planner):
-    process, log = planner
+def test_the_planner_sees_every_object(active, example):
+    process, log = example("planner.py")
     topic = "/aopsam/masks"
     active.wait(lambda: active.node.count_subscribers(topic) >= 2, "the planner did not appear")
 
@@ -81,27 +85,19 @@ def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
     assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"
 
 
-def test_a_thing_is_taught_by_a_click_and_then_seen(active, tmp_path):
+def test_a_thing_is_taught_by_a_click_and_then_seen(active, example):
     # The tiny model has no semantic map: nano is loaded first, seconds on a busy machine.
     assert not active.set(segment__timeout_ms=60_000)
     active.answer(image_of(boxes_scene()))
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
-    log = tmp_path / "teach.log"
-    with log.open("w") as file:
-        command = [sys.executable, "-u", str(EXAMPLES / "teach.py"), "mug", "30", "35"]
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-    try:
+    process, log = example("teach.py", "mug", "30", "35")
 
-        def was_seen():
-            active.answer(image_of(boxes_scene()))
-            return "mug at" in log.read_text()
+    def was_seen():
+        active.answer(image_of(boxes_scene()))
+        return "mug at" in log.read_text()
 
-        active.wait(was_seen, "the mug was not seen", seconds=3 * TIMEOUT_S)
-        places = re.findall(r"mug at \((\d+), (\d+)\)", log.read_text())
-        assert any(abs(int(x) - 40) <= 2 and abs(int(y) - 40) <= 2 for x, y in places)
-        assert "Traceback" not in log.read_text()
-        process.send_signal(signal.SIGINT)
-        process.wait(TIMEOUT_S)  # rclpy may turn the signal into an error while it takes a message
-    finally:
-        process.kill()
-        process.wait()
+    active.wait(was_seen, "the mug was not seen", seconds=3 * TIMEOUT_S)
+    places = re.findall(r"mug at \((\d+), (\d+)\)", log.read_text())
+    assert any(abs(int(x) - 40) <= 2 and abs(int(y) - 40) <= 2 for x, y in places)
+    assert "Traceback" not in log.read_text()
+    process.send_signal(signal.SIGINT)
+    process.wait(TIMEOUT_S)  # rclpy may turn the signal into an error while it takes a message

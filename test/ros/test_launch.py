@@ -14,8 +14,12 @@ from support.scenes import boxes_scene
 
 launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
+launching = pytest.importorskip("aopsam_ros.ros.launching")
 
 FOLDER = Path(__file__).parents[2] / "launch"
+OVERRIDES = ("engine", "model", "precision", "prompt_source", "image_transport", "executor")
+OVERRIDES += ("tracking.enabled", "asf.time_budget_ms")
+TOPICS = ("image", "camera_info", "depth", "boxes")
 NAV2 = {"use_respawn", "namespace", "use_sim_time", "params_file", "autostart", "log_level"}
 
 
@@ -38,10 +42,6 @@ def test_arguments_are_as_nav2s_and_described(name):
     assert all(argument.description for argument in arguments.values())
 
 
-OVERRIDES = ("engine", "model", "precision", "prompt_source", "image_transport", "executor")
-OVERRIDES += ("tracking.enabled", "asf.time_budget_ms")
-
-
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -53,21 +53,17 @@ OVERRIDES += ("tracking.enabled", "asf.time_budget_ms")
     ],
 )
 def test_only_what_the_user_gives_goes_before_the_parameter_file(given, expected):
-    from aopsam_ros.ros.launching import overrides
-
     context = launch.LaunchContext()
     context.launch_configurations.update({**dict.fromkeys(OVERRIDES, ""), **given})
-    assert overrides(context) == expected
+    assert launching.overrides(context) == expected
 
 
 def test_a_value_of_another_type_is_refused():
-    from aopsam_ros.ros.launching import overrides
-
     context = launch.LaunchContext()
-    context.launch_configurations.update(dict.fromkeys(OVERRIDES, ""))
-    context.launch_configurations["tracking.enabled"] = "perhaps"
+    chosen = {**dict.fromkeys(OVERRIDES, ""), "tracking.enabled": "perhaps"}
+    context.launch_configurations.update(chosen)
     with pytest.raises(RuntimeError, match=r"tracking\.enabled is of type bool"):
-        overrides(context)
+        launching.overrides(context)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +78,9 @@ def test_a_value_of_another_type_is_refused():
     ],
 )
 def test_unknown_arguments_are_found_where_the_file_itself_is_started(words, unknown):
-    from aopsam_ros.ros.launching import unknown_arguments
-
-    assert unknown_arguments(["ros2", "launch", *words], FOLDER / "cpu.launch.py") == unknown
+    assert (
+        launching.unknown_arguments(["ros2", "launch", *words], FOLDER / "cpu.launch.py") == unknown
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,9 +96,6 @@ def test_what_would_be_ignored_ends_with_the_reason(robot, argument, reason):
     assert robot.logged(reason), robot.log.read_text()
 
 
-TOPICS = ("image", "camera_info", "depth", "boxes")
-
-
 @pytest.mark.parametrize(
     ("namespace", "cameras", "expected"),
     [
@@ -115,9 +108,7 @@ TOPICS = ("image", "camera_info", "depth", "boxes")
     ],
 )
 def test_each_camera_has_a_namespace(namespace, cameras, expected):
-    from aopsam_ros.ros.launching import namespaces
-
-    assert namespaces(namespace, cameras, TOPICS) == expected
+    assert launching.namespaces(namespace, cameras, TOPICS) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,16 +121,13 @@ def test_each_camera_has_a_namespace(namespace, cameras, expected):
     ],
 )
 def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reason):
-    from aopsam_ros.ros.launching import namespaces
-
     with pytest.raises(RuntimeError, match=reason):
-        namespaces("", cameras, topics)
+        launching.namespaces("", cameras, topics)
 
 
 @pytest.fixture
 def nodes():
     """Make the nodes of cpu.launch.py in a group of the namespace `robot1`."""
-    from aopsam_ros.ros import launching
 
     def make(**chosen):
         context = launch.LaunchContext()

@@ -18,7 +18,6 @@ from aopsam_ros.ros.node import AopsamNode
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.worker import NewestWorker
-from support.live import free_domain
 from support.messages import image_of
 from support.scenes import coloured_scene
 
@@ -79,11 +78,8 @@ def profile():
 
 
 @pytest.fixture
-def camera():
+def camera(context):
     """A camera beside a node that is active, in this process."""
-    domain, claim = free_domain()
-    context = rclpy.Context()
-    rclpy.init(context=context, domain_id=domain)
     settings = {"model": "nano", "engine": "onnxruntime"}
     node = AopsamNode(
         context=context,
@@ -100,8 +96,6 @@ def camera():
     executor.shutdown()
     node.destroy_node()
     camera.destroy_node()
-    context.try_shutdown()
-    claim.close()
 
 
 def test_a_frame_goes_through_few_files_and_few_calls(profile, camera):

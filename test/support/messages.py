@@ -65,6 +65,11 @@ def detection_of(box, scores=(), names=(), theta=0.0):
     return found
 
 
+def box_of(mask):
+    """Left, top, width and height of a mask's box."""
+    return mask.roi.x_offset, mask.roi.y_offset, mask.roi.width, mask.roi.height
+
+
 def header(milliseconds):
     found = Header(frame_id="camera_optical_frame")
     found.stamp.sec = milliseconds // 1000

@@ -17,6 +17,7 @@ from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.ros.messages import markers, segmentations
 from aopsam_ros.ros.messages.markers import MarkerOptions
 from support.drawn_masks import instance_of, rectangle
+from support.messages import box_of
 
 HEADER = Header(frame_id="camera_optical_frame")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 34
@@ -54,8 +55,7 @@ def test_masks_arrive_as_they_were():
     assert (message.status, message.age_ms) == (MaskArray.STATUS_CUT, 12.5)
     assert (message.model, message.prompt_source) == ("nano", "predictor")
     for mask, sent in zip(FRAME.masks, message.masks, strict=True):
-        roi = sent.roi
-        assert (roi.x_offset, roi.y_offset, roi.width, roi.height) == mask.bbox
+        assert box_of(sent) == mask.bbox
         assert (sent.id, sent.area, sent.label) == (mask.id, mask.area, mask.label)
         assert sent.predicted_iou == mask.predicted_iou
         assert sent.stability_score == mask.stability_score
@@ -63,7 +63,7 @@ def test_masks_arrive_as_they_were():
         assert (sent.prompt_x, sent.prompt_y) == mask.prompt
         assert sent.prompt_confidence == mask.prompt_confidence
         assert sent.counts.typecode == "I" and sent.counts.tolist() == mask.counts.tolist()
-        assert not roi.do_rectify
+        assert not sent.roi.do_rectify
 
 
 def test_prompts_keep_their_state():

@@ -18,7 +18,7 @@ from aopsam_ros.ros.services import segment_service
 from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.services.sessions import Session
 from aopsam_ros.srv import Segment
-from support.messages import image_of
+from support.messages import box_of, image_of
 from support.scenes import boxes_scene
 
 GREEN = (20, 30, 40, 20)  # x, y, width, height of the first box of the scene
@@ -29,10 +29,6 @@ PATIENCE_S = 60.0
 
 def segment(robot, **fields):
     return robot.call(Segment, "segment", Segment.Request(**fields))
-
-
-def box_of(mask):
-    return mask.roi.x_offset, mask.roi.y_offset, mask.roi.width, mask.roi.height
 
 
 def test_a_point_on_the_newest_image(active):

@@ -9,7 +9,7 @@ from vision_msgs.msg import Detection3DArray
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask, Selection, Target
 from aopsam_ros.srv import Follow, Segment, Select
-from support.messages import calibration_of, image_of, raw_image, stamp_of
+from support.messages import box_of, calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height of the scene's boxes
@@ -23,10 +23,6 @@ def select(robot, selection):
 
 def follow(robot, **fields):
     return robot.call(Follow, "follow", Follow.Request(**fields))
-
-
-def box_of(mask):
-    return mask.roi.x_offset, mask.roi.y_offset, mask.roi.width, mask.roi.height
 
 
 def target_in(robot, image):
