@@ -38,10 +38,7 @@ class CameraSubscription:
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
-        self._node = node
-        self._kind = kind
-        self._name = topic
-        self._callback = callback
+        self._node, self._kind, self._name, self._callback = node, kind, topic, callback
         self.topic: str = node.resolve_topic_name(topic)
         self.quality = QoSProfile(depth=1, reliability=FOLLOW)
         self.lost = 0

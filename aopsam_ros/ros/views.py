@@ -35,8 +35,7 @@ class Views:
         """
         self.calibration: CameraInfo | None = None
         self.depth = DepthBuffer(workers)
-        self._publishers = publishers
-        self._statistics = statistics
+        self._publishers, self._statistics = publishers, statistics
         self._on_failure = on_failure
 
     def put_calibration(self, message: CameraInfo) -> None:

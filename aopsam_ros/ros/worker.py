@@ -45,9 +45,7 @@ class NewestWorker(Generic[T]):
             turns: a thread's turn, taken before the task and the item that it is for: what comes
                 while it waits replaces what waits.
         """
-        self._work = work
-        self._on_drop = on_drop
-        self._on_error = on_error
+        self._work, self._on_drop, self._on_error = work, on_drop, on_error
         self._count = threads
         self._turns = turns or contextlib.nullcontext()
         self._since: dict[int, float] = {}  # monotonic seconds, by thread that does something
@@ -118,10 +116,8 @@ class NewestWorker(Generic[T]):
     def _run(self) -> None:
         while self._wait():
             with self._busy(), self._turns:
-                for take in (self._next_task, self._next_item):
-                    job = take()
-                    if job is not None:
-                        self._do(job)
+                self._do(self._next_task())
+                self._do(self._next_item())
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False when the thread is to end."""
@@ -161,8 +157,9 @@ class NewestWorker(Generic[T]):
             with self._changed:
                 del self._since[thread]
 
-    def _do(self, job: Job) -> None:
+    def _do(self, job: Job | None) -> None:
         try:
-            job()
+            if job is not None:
+                job()
         except Exception as error:
             self._on_error(type(error).__name__)

@@ -48,12 +48,8 @@ class WorkerService:
     ) -> None:
         """Offer the service; until `answer_with`, every request is refused.
 
-        Args:
-            node: that offers it.
-            kind: of the service; its responses have `success` and `message`.
-            name: of the service.
-            configuration: returns the parameters, among them how long a request may wait.
-            on_failure: called with what went wrong unexpectedly.
+        Responses of its `kind` have `success` and `message`. `configuration` says how long a
+        request may wait, `on_failure` is called with what went wrong unexpectedly.
         """
         self._kind, self._configuration, self._on_failure = kind, configuration, on_failure
         self._worker: NewestWorker[Any] | None = None
