@@ -29,7 +29,7 @@ def _add_nodes(namespaces: Sequence[str], nodes: list[AopsamNode]) -> None:
         validate_namespace(full)
         # A rule of the node's own goes before one for the process, as launch gives it.
         rule = ["--ros-args", "--remap", f"__ns:={full}"]
-        nodes.append(AopsamNode(engines=engines, cli_args=rule))
+        nodes.append(AopsamNode(make_engine=engines.create, cli_args=rule))
 
 
 def main(args: list[str] | None = None) -> int:

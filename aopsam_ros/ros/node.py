@@ -35,9 +35,9 @@ from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.services.targets import TargetServices
 from aopsam_ros.ros.services.teaching import teach
 from aopsam_ros.ros.services.worker_service import WorkerService
-from aopsam_ros.ros.shared_engines import SharedEngine, SharedEngines
+from aopsam_ros.ros.shared_engines import SharedEngine
 from aopsam_ros.ros.subscriptions import Subscriptions
-from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import MakeEngine, Segmenter
 from aopsam_ros.srv import Teach
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ class AopsamNode(LifecycleNode):
 
     def __init__(
         self,
-        engines: SharedEngines | None = None,
+        make_engine: MakeEngine = create_engine,
         **options: Any,  # noqa: ANN401  (rclpy's own)
     ) -> None:
         """Declare the parameters; everything else waits for configure.
 
-        `engines` are shared with other nodes of the process.
+        `make_engine` loads the model; nodes of one process may share what it returns.
 
         Raises:
             OptionError: if a parameter's initial value is impossible.
             rclpy.exceptions.ParameterException: likewise.
         """
         super().__init__("aopsam", **options)
-        self._make_engine = create_engine if engines is None else engines.create
+        self._make_engine = make_engine
         self._pipeline: Pipeline | None = None
         self._active_subscriptions: Subscriptions | None = None
         self.problem = ""  # why a transition failed, for the diagnostics

@@ -202,13 +202,10 @@ class DepthBuffer:
                 if found is not None and found[0] <= tolerance_ms:
                     return found[1]
                 now = time.monotonic()
-                is_new = now < self._needed_since + DEPTH_GRACE_S
-                if found is None and is_new:
-                    return None
                 left = min(frame.deadline, self._last_arrival + DEPTH_ALIVE_S) - now
                 if left <= 0 or self._newest_stamp > nanoseconds(frame.image.header):
-                    if is_new:  # subscribed to after the image's own depth was sent
-                        return None
+                    if now < self._needed_since + DEPTH_GRACE_S:
+                        return None  # subscribed to after the image's own depth was sent
                     if found is None:
                         raise InputError("no depth came")
                     raise InputError(

@@ -113,10 +113,9 @@ def place(
     calibration: CameraInfo | None,
     options: MarkerOptions,
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the prompts' positions and the markers' diameter, in metres.
+    """Return the prompts' positions in the image's frame, `[N, 3]`, and the markers' diameter.
 
-    Returns:
-        float64 `[N, 3]` in the image's frame, and the diameter.
+    Both are in metres.
     """
     pixels = np.array([(p.x, p.y) for p in segmentation.prompts], np.float64).reshape(-1, 2)
     size = (segmentation.height, segmentation.width)
