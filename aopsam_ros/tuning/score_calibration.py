@@ -33,6 +33,7 @@ ALL_MASKS = {
     "mask.score_threshold": 0.0,
     "mask.overlap_threshold": 1.0,
     "mask.granularity": "all",
+    "mask.refine": 0,  # scores are given before
 }
 PENALTY = 1e-4  # on squared weights: photographs are few
 LEAST_MASKS = 200
