@@ -20,7 +20,7 @@ from aopsam_ros.engines.base import (
     EngineOptions,
     half_precision,
 )
-from aopsam_ros.engines.graph_engine import GraphEngine
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.processor import has_int8_dot_products
 from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import BundleError, EngineError, InferenceError, VerificationError
@@ -33,7 +33,7 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 _LOGGER = logging.getLogger(__name__)
 
 
-class OnnxRuntimeEngine(GraphEngine):
+class OnnxRuntimeEngine(Engine):
     """Sessions that share an embedding, which stays where the encoder left it.
 
     On a GPU, graphs compute in 16 bits where the bundle has them in mixed precision and their
@@ -166,8 +166,8 @@ class OnnxRuntimeEngine(GraphEngine):
             else np.ascontiguousarray(value, np.float32)
             for name, value in inputs.items()
         }
+        session = self._loaded(graph)
         try:
-            session = self._graphs[graph]
             names = [output.name for output in session.get_outputs()]
             if self.device == "cpu":  # a binding would take new memory for the outputs every time
                 return dict(zip(names, session.run(names, given), strict=True))

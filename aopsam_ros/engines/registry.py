@@ -11,11 +11,11 @@ from aopsam_ros.engines.base import (
     FP16,
     FP32,
     INT8,
-    Engine,
     EngineOptions,
     OnProgress,
     silent,
 )
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.tensorrt.cuda import load_driver
 from aopsam_ros.errors import CudaError, EngineError
 

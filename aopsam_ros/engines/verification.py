@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import signatures
-from aopsam_ros.engines.base import Engine, all_logits
+from aopsam_ros.engines.base import all_logits
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.errors import VerificationError
 
 LEAST_COSINE = 0.99

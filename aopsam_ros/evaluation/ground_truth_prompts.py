@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.signatures import MASKS
-from aopsam_ros.engines.base import Engine, all_logits
+from aopsam_ros.engines.base import all_logits
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.errors import OptionError
 from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou

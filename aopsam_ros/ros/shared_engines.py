@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from aopsam_ros.bundle.loading import Bundle
-from aopsam_ros.engines.base import Engine, EngineOptions, OnProgress
+from aopsam_ros.engines.base import EngineOptions, OnProgress
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.registry import create_engine
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.engines.base import Decoded, Engine, EngineOptions, OnProgress, all_logits, silent
+from aopsam_ros.engines.base import Decoded, EngineOptions, OnProgress, all_logits, silent
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry, PreprocessedImage, check_image, preprocess

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from aopsam_ros.bundle.loading import ENCODER, Bundle
 from aopsam_ros.data.datasets import least_fraction, split_by_group
 from aopsam_ros.data.frames import FrameSource
-from aopsam_ros.engines.base import Engine, EngineOptions
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import preprocess, shrink

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.engines.base import Engine, EngineOptions
+from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.geometry import preprocess
 from aopsam_ros.models.frozen import FrozenModel

@@ -29,7 +29,8 @@ from aopsam_ros.bundle.loading import (
 )
 from aopsam_ros.bundle.signatures import HAS_MASK_INPUT, MASK_INPUT
 from aopsam_ros.commands.arguments import engine_options
-from aopsam_ros.engines.base import Engine, all_logits
+from aopsam_ros.engines.base import all_logits
+from aopsam_ros.engines.engine import EncodedImage, Engine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.geometry import preprocess
 from aopsam_ros.prompting.grid import grid_points
@@ -80,7 +81,7 @@ def graph_runs(
 def _decoder_run(
     bundle: Bundle,
     engine: Engine,
-    handle: object,
+    handle: EncodedImage,
     embedding: NDArray[np.float32],
     points: NDArray[np.float32],
 ) -> GraphRun:

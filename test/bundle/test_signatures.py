@@ -5,7 +5,7 @@ import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.bundle.signatures import signature_of
-from aopsam_ros.engines.graph_engine import check_output
+from aopsam_ros.engines.engine import check_output
 from aopsam_ros.errors import BundleError, InferenceError
 from support.tiny_bundle import MAP, SIZE, write_tiny_bundle
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from aopsam_ros.engines.tensorrt.cuda import Buffer, Device, Stream
+from aopsam_ros.engines.tensorrt.cuda import Device, Memory
 from aopsam_ros.errors import CudaError
 from support.stand_in.cuda import ILLEGAL_ADDRESS, TOTAL, StandInDriver
 
@@ -27,66 +27,59 @@ def device(driver):
 
 
 @pytest.fixture
-def stream(device):
-    stream = Stream(device)
-    yield stream
-    stream.close()
-    stream.close()
+def memory(device):
+    memory = Memory(device)
+    memory.reserve("x", (4, 5))
+    yield memory
+    memory.close()
+    memory.close()
 
 
-@pytest.fixture
-def buffer(device):
-    buffer = Buffer(device, (4, 5))
-    yield buffer
-    buffer.close()
-    buffer.close()
-
-
-def test_what_goes_in_comes_out(stream, buffer):
+def test_what_goes_in_comes_out(memory):
     array = np.arange(20, dtype=np.float32).reshape(4, 5)
-    stream.copy_in(array, buffer)
+    memory.copy_in("x", array)
     array[:] = -1  # read before the call returned
     found = np.zeros((4, 5), np.float32)
-    stream.copy_out(buffer, found)
+    memory.copy_out("x", found)
     assert not found.any()  # nobody has waited yet
-    stream.synchronize()
+    memory.synchronize()
     np.testing.assert_array_equal(found.ravel(), np.arange(20))
     part = np.zeros(3, np.float32)
-    stream.copy_out(buffer, part, offset=7)
-    stream.synchronize()
+    memory.copy_out("x", part, offset=7)
+    memory.synchronize()
     assert part.tolist() == [7, 8, 9]
 
 
-def test_nothing_is_copied_beyond_a_buffer(stream, buffer):
+def test_nothing_is_copied_beyond_a_buffer(memory):
     with pytest.raises(CudaError, match="84 bytes do not fit"):
-        stream.copy_in(np.zeros(21, np.float32), buffer)
+        memory.copy_in("x", np.zeros(21, np.float32))
     with pytest.raises(CudaError, match="not in a buffer"):
-        stream.copy_out(buffer, np.zeros(3, np.float32), offset=18)
+        memory.copy_out("x", np.zeros(3, np.float32), offset=18)
 
 
-def test_too_little_memory_is_a_clear_error(driver, device):
+def test_too_little_memory_is_a_clear_error(driver, memory):
     driver.room = 100
     with pytest.raises(CudaError, match="cuMemAlloc_v2 failed: out of memory"):
-        Buffer(device, (TOTAL,))
+        memory.reserve("y", (TOTAL,))
 
 
-def test_a_failing_kernel_shows_when_somebody_waits(driver, stream):
+def test_a_failing_kernel_shows_when_somebody_waits(driver, memory):
     driver.fails["cuStreamSynchronize"] = ILLEGAL_ADDRESS
     with pytest.raises(CudaError, match="cuStreamSynchronize failed: another error"):
-        stream.synchronize()
+        memory.synchronize()
     driver.fails.clear()
 
 
-def test_a_thread_makes_the_context_current(device):
+def test_a_thread_makes_the_context_current(device, memory):
     outcome = []
 
     def work():
         try:
-            Buffer(device, (1,))
+            memory.reserve("y", (1,))
         except CudaError as error:
             outcome.append(str(error))
         device.make_current()
-        Buffer(device, (1,)).close()
+        memory.reserve("y", (1,))
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -89,7 +89,7 @@ def test_shapes_are_checked(tiny):
         tiny.decode(handle, np.zeros((2, 2), np.float32), np.ones((2, 2)))
     with pytest.raises(InferenceError, match=r"\(2, 1, 2\) coordinates do not fit to \(3, 1\)"):
         tiny.decode(handle, np.zeros((2, 1, 2)), np.ones((3, 1)))
-    wrong = dataclasses.replace(handle, embedding=np.zeros((1, 3, 4, 4)))
+    wrong = dataclasses.replace(handle, maps={"embedding": np.zeros((1, 3, 4, 4))})
     with pytest.raises(InferenceError, match="mask_decoder failed in O"):
         tiny.decode(wrong, *prompts(2))
 

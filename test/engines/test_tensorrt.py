@@ -1,5 +1,7 @@
 """TensorRT's engine on all versions: right results, from the GPU's memory, allocated once."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -81,11 +83,32 @@ def test_what_was_overwritten_is_refused(modern):
     with pytest.raises(InferenceError, match="overwritten by a later call"):
         decoded.logits(np.array([0]), np.array([0]))
     modern.encode(-IMAGE)
-    for use in (modern.embedding, lambda h: modern.predict(IMAGE, h)):
-        with pytest.raises(InferenceError, match="replaced by a later image"):
+    for use in (
+        modern.embedding,
+        lambda h: modern.predict(IMAGE, h),
+        lambda h: modern.decode(h, *prompts(1)),
+    ):
+        with pytest.raises(InferenceError, match="overwritten by a later call"):
             use(first)
-    with pytest.raises(InferenceError, match="replaced by a later image"):
-        modern.decode(first, *prompts(1))
+
+
+def test_any_thread_may_read_what_another_has_left(modern):
+    handle = modern.encode(IMAGE)
+    with ThreadPoolExecutor(1) as other:
+        found = other.submit(modern.embedding, handle).result()
+    np.testing.assert_array_equal(found, modern.embedding(handle))
+
+
+def test_a_closed_engine_says_so(modern):
+    handle = modern.encode(IMAGE)
+    modern.close()
+    for use in (
+        lambda: modern.encode(IMAGE),
+        lambda: modern.embedding(handle),
+        lambda: modern.decode(handle, *prompts(1)),
+    ):
+        with pytest.raises(InferenceError, match="the engine is closed"):
+            use()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +133,7 @@ def test_more_prompts_than_fit_are_decoded_in_parts(modern, bundle):
 
 
 def test_an_image_of_another_size_is_refused(engine):
-    with pytest.raises(InferenceError, match="encoder takes no image of shape"):
+    with pytest.raises(InferenceError, match="encoder takes images of shape"):
         engine.encode(IMAGE[:, :, :64])
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.loading import DECODER, ENCODER, FRAME_PART, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import Shapes
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, EngineOptions
-from aopsam_ros.engines.graph_engine import GraphEngine
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
 from aopsam_ros.engines.openvino.graph import Graph, SizedGraph, described, read_model, reshape
 from aopsam_ros.engines.verification import answers, check, sample_inputs
@@ -27,7 +27,7 @@ _TAKE_IMAGES = (ENCODER, PREDICTOR, FRAME_PART)
 _LOGGER = logging.getLogger(__name__)
 
 
-class OpenVinoEngine(GraphEngine):
+class OpenVinoEngine(Engine):
     """Graphs that share an embedding, which stays where the encoder wrote it.
 
     Graphs are compiled for the sizes of images that come, which takes half a second the first time.
@@ -114,10 +114,9 @@ class OpenVinoEngine(GraphEngine):
                     graph.prepare(sizes)
 
     def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        if graph not in self._graphs:
-            raise InferenceError(f"{graph} failed in OpenVINO: it is not loaded, or closed")
+        loaded = self._loaded(graph)
         with _failures_named(graph):
-            return self._graphs[graph].run(inputs)
+            return loaded.run(inputs)
 
     def _to_host(self, value: NDArray[np.float32]) -> NDArray[np.float32]:
         return value

@@ -7,6 +7,7 @@ CudaError if there is no GPU, too little memory, or the GPU is in an error state
 
 import ctypes
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ class Device:
         self._call("cuCtxSetCurrent", self._context)
 
     def close(self) -> None:
-        """Let go of the GPU; buffers and streams must have been closed before."""
+        """Let go of the GPU; memory must have been closed before."""
         if self._context:
             self._free("cuDevicePrimaryCtxRelease_v2", self._device)
             self._context = ctypes.c_void_p()
@@ -108,80 +109,78 @@ class Device:
         return text.value.decode(errors="replace") if text.value else f"error {status}"
 
 
-class Buffer:
-    """GPU memory for one float32 array."""
+class Memory:
+    """A stream, and one buffer of float32 for each tensor name: graphs share `image` and such.
 
-    def __init__(self, device: Device, shape: Sequence[int]) -> None:
-        """Allocate memory for an array of a shape."""
-        self._device = device
-        self.shape = tuple(shape)
-        self._address = ctypes.c_uint64()
-        device._call("cuMemAlloc_v2", ctypes.byref(self._address), ctypes.c_size_t(self.nbytes))
-
-    @property
-    def address(self) -> int:
-        """Where it is, on the GPU."""
-        return self._address.value
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return 4 * int(np.prod(self.shape))
-
-    def close(self) -> None:
-        """Free the memory; harmless when repeated."""
-        if self._address:
-            self._device._free("cuMemFree_v2", self._address)
-            self._address = ctypes.c_uint64()
-
-
-class Stream:
-    """Work for the GPU in order, copies included."""
+    What is put on the stream is done in order, copies included.
+    """
 
     def __init__(self, device: Device) -> None:
-        """Create a stream."""
+        """Begin with no buffer."""
         self._device = device
-        self._handle = ctypes.c_void_p()
-        device._call("cuStreamCreate", ctypes.byref(self._handle), _NON_BLOCKING)
+        self._buffers: dict[str, tuple[ctypes.c_uint64, int]] = {}  # address and size, bytes
+        self._stream = ctypes.c_void_p()
+        device.make_current()
+        device._call("cuStreamCreate", ctypes.byref(self._stream), _NON_BLOCKING)
 
     @property
-    def handle(self) -> int:
+    def stream(self) -> int:
         """The stream as TensorRT takes it."""
-        return self._handle.value or 0
+        return self._stream.value or 0
 
-    def copy_in(self, array: NDArray[np.float32], buffer: Buffer) -> None:
+    def reserve(self, name: str, shape: Sequence[int]) -> int:
+        """Allocate room for an array where its name has none yet; return its address."""
+        if name not in self._buffers:
+            address, size = ctypes.c_uint64(), 4 * math.prod(shape)
+            self._device._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+            self._buffers[name] = address, size
+        return self._buffers[name][0].value
+
+    def copy_in(self, name: str, array: NDArray[np.float32]) -> None:
         """Copy a contiguous array to the start of a buffer that is large enough.
 
         The driver reads ordinary memory before it returns, so the array may change afterwards.
         """
-        if array.nbytes > buffer.nbytes:
-            raise CudaError(f"{array.nbytes} bytes do not fit into a buffer of {buffer.nbytes}")
+        address, size = self._buffers[name]
+        if array.nbytes > size:
+            raise CudaError(f"{array.nbytes} bytes do not fit into a buffer of {size}")
         self._device._call(
             "cuMemcpyHtoDAsync_v2",
-            ctypes.c_uint64(buffer.address),
+            address,
             ctypes.c_void_p(array.ctypes.data),
             ctypes.c_size_t(array.nbytes),
-            self._handle,
+            self._stream,
         )
 
-    def copy_out(self, buffer: Buffer, array: NDArray[np.float32], offset: int = 0) -> None:
+    def copy_out(self, name: str, array: NDArray[np.float32], offset: int = 0) -> None:
         """Copy into a contiguous array from `offset` values on; `synchronize` before reading it."""
-        if 4 * offset + array.nbytes > buffer.nbytes:
-            raise CudaError(f"value {offset} and what follows is not in a buffer of {buffer.shape}")
+        address, size = self._buffers[name]
+        if 4 * offset + array.nbytes > size:
+            raise CudaError(f"value {offset} and what follows is not in a buffer of {size} bytes")
         self._device._call(
             "cuMemcpyDtoHAsync_v2",
             ctypes.c_void_p(array.ctypes.data),
-            ctypes.c_uint64(buffer.address + 4 * offset),
+            ctypes.c_uint64(address.value + 4 * offset),
             ctypes.c_size_t(array.nbytes),
-            self._handle,
+            self._stream,
         )
+
+    def read(self, name: str, shape: Sequence[int]) -> NDArray[np.float32]:
+        """Copy an array to the host and wait for it, and for what ran before."""
+        array = np.empty(shape, np.float32)
+        self.copy_out(name, array)
+        self.synchronize()
+        return array
 
     def synchronize(self) -> None:
         """Wait until everything is done; what failed of it is raised here."""
-        self._device._call("cuStreamSynchronize", self._handle)
+        self._device._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Destroy the stream; harmless when repeated."""
-        if self._handle:
-            self._device._free("cuStreamDestroy_v2", self._handle)
-            self._handle = ctypes.c_void_p()
+        """Free everything; harmless when repeated."""
+        for address, _ in self._buffers.values():
+            self._device._free("cuMemFree_v2", address)
+        self._buffers.clear()
+        if self._stream:
+            self._device._free("cuStreamDestroy_v2", self._stream)
+            self._stream = ctypes.c_void_p()

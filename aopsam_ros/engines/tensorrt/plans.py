@@ -20,8 +20,8 @@ from aopsam_ros.bundle.signatures import Shapes, signatures
 from aopsam_ros.engines.base import FP32, OnProgress
 from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
 from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
-from aopsam_ros.engines.tensorrt.cuda import Device
-from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, GraphRunner, Memory, sized
+from aopsam_ros.engines.tensorrt.cuda import Device, Memory
+from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, GraphRunner, sized
 from aopsam_ros.engines.verification import Arrays, sample_inputs, verify
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
@@ -164,13 +164,8 @@ def _verify(
     """
 
     def run(sample: Arrays) -> Arrays:
-        given = {name: sample[name] for name in runner.signature.inputs}
-        runner.run(given)
-        count = max(map(len, given.values()))
-        return {
-            name: memory.read(name, tuple(count if size is None else size for size in shape))
-            for name, shape in runner.signature.outputs.items()
-        }
+        shapes = runner.run({name: sample[name] for name in runner.signature.inputs})
+        return {name: memory.read(name, shapes[name]) for name in runner.signature.outputs}
 
     samples = sample_inputs(bundle)
     embedding = _reference(bundle, ENCODER, samples[ENCODER][0])["embedding"]

@@ -1,7 +1,7 @@
-"""What ONNX Runtime's and OpenVINO's engines share: graphs that are run one by one.
+"""What every engine does: it runs a bundle's graphs one by one.
 
-The decoder runs in three parts where the bundle has it so, and padding is left out where the graphs
-can do without: they get an image's own sides, rounded up to a multiple of the bundle's
+On a CPU the decoder runs in three parts where the bundle has it so, and padding is left out where
+the graphs can do without: they get an image's own sides, rounded up to a multiple of the bundle's
 `size_divisibility`.
 """
 
@@ -42,21 +42,28 @@ class EncodedImage:
     """An image's embedding where the encoder left it."""
 
     area: ContentArea  # of the padded square that was encoded
-    embedding: Any  # of the engine's own type
-    semantic_map: Any = None  # likewise; None where the encoder gives none
-    attention: Any = None  # likewise
+    maps: Mapping[str, Any]  # what `_run` returned for the encoder
     frame: FrameTensors | None = None  # what the image's prompts share, once there are any
 
 
-class GraphEngine(ABC):
-    """An `Engine` of loaded graphs; subclasses load them and run one."""
+class Engine(ABC):
+    """Runs a bundle's graphs; subclasses load them and run one.
 
-    largest_batch: int | None = None
-    keeps_embeddings = True
+    Embeddings are opaque handles that stay on the device. Every method that runs a graph or reads a
+    result raises InferenceError if the graph fails, or gives values of another shape or that are
+    not finite.
+    """
+
+    name: str  # one of `registry.ENGINES`
+    device: str  # where the graphs run: "cpu", "cuda"
+    precision: str  # how it computes, for people: "fp32", "fp16 but encoder"
+    largest_batch: int | None = None  # the most prompts `decode` takes at once; None: any number
+    concurrent: bool  # whether several threads at once may use it, each with embeddings of its own
+    keeps_embeddings = True  # whether handles stay valid after another image was encoded
 
     def __init__(self, bundle: Bundle) -> None:
         """Begin without graphs."""
-        self.has_predictor = PREDICTOR in bundle.graphs
+        self.has_predictor = PREDICTOR in bundle.graphs  # for `predict`
         self._bundle = bundle
         self._files = {**bundle.graphs, **bundle.split_graphs}
         self._graphs: dict[str, Any] = {}  # of the engine's own type
@@ -70,10 +77,10 @@ class GraphEngine(ABC):
 
     @abstractmethod
     def _run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a graph on float32 arrays and on values that it left on the device.
+        """Run a graph on arrays and on values that a graph left on the device.
 
         Returns:
-            Values on the device, by name.
+            Its outputs, and inputs that it keeps: values on the device, by name.
 
         Raises:
             InferenceError: if the graph fails.
@@ -121,59 +128,67 @@ class GraphEngine(ABC):
 
     @property
     def num_masks(self) -> int:
-        """See `Engine`."""
+        """M, masks of a prompt: 3 alternatives, or 4 with SAM's single mask, which is the first."""
         if self._split is not None:
             return self._split.signature.num_masks
         return self._signatures[DECODER].outputs[IOU][1] or 0
 
     @property
     def efficient_batch(self) -> int:
-        """See `Engine`; more at once take more memory, but where masks have weights of their own.
+        """From how many prompts at once on more take no less time for each.
 
-        Then a call's fixed cost is that of several prompts.
+        More than one where masks have weights of their own: a call's fixed cost is then that of
+        several prompts. Elsewhere more at once only take more memory.
         """
         return 32 if self._split is not None and self._split.signature.is_per_mask else 1
 
     @property
     def accepts_mask_input(self) -> bool:
-        """See `Engine`; only the whole decoder does, which is loaded now."""
+        """Whether `decode` takes masks to begin with; where it runs in parts, this loads more."""
         return MASK_INPUT in self._signature(DECODER).inputs
 
     def encode(self, image: NDArray[np.float32], valid: Sides | None = None) -> EncodedImage:
-        """See `Engine`."""
+        """Encode an image to an embedding's handle.
+
+        Args:
+            image: normalised and padded, `[1, 3, S, S]`.
+            valid: rows and columns that show the image; what lies beyond may be left out.
+        """
         self._check_image(image)
         area = content_area(valid, self._bundle.image_size, self._multiple)
         self._prepare(area)
-        found = self._run(ENCODER, {"image": crop_to_content(image, area)})
-        further = found.get(SEMANTIC_MAP), found.get(ATTENTION)
-        return EncodedImage(area, found["embedding"], *further)
+        return EncodedImage(area, self._run(ENCODER, {"image": crop_to_content(image, area)}))
 
     def embedding(self, handle: EncodedImage) -> NDArray[np.float32]:
-        """See `Engine`."""
-        return self._whole_map("embedding", handle.embedding, handle.area)
+        """Copy an embedding to the host, `[1, C, S', S']`."""
+        return self._whole_map("embedding", handle)
 
     def semantic_map(self, handle: EncodedImage) -> NDArray[np.float32] | None:
-        """See `Engine`."""
-        if handle.semantic_map is None:
-            return None
-        return self._whole_map(SEMANTIC_MAP, handle.semantic_map, handle.area)
+        """Copy an image's semantic features to the host, `[1, D, S/32, S/32]`.
+
+        None where the bundle's encoder gives none.
+        """
+        return self._whole_map(SEMANTIC_MAP, handle) if SEMANTIC_MAP in handle.maps else None
 
     def attention(self, handle: EncodedImage) -> NDArray[np.float32] | None:
-        """See `Engine`."""
+        """Copy how much each of N cells of the square attends to each to the host, `[1, N, N]`.
+
+        None where the bundle's encoder gives none.
+        """
         shape = self._signatures[ENCODER].outputs.get(ATTENTION)
         if shape is None:
             return None
-        return check_output(ATTENTION, self._to_host(handle.attention), shape)
+        return check_output(ATTENTION, self._to_host(handle.maps[ATTENTION]), shape)
 
     def predict(self, image: NDArray[np.float32], handle: EncodedImage) -> Prediction:
-        """See `Engine`."""
+        """Return where prompts should be, and how far their objects reach."""
         self._check_image(image)
-        inputs = {"image": crop_to_content(image, handle.area), "embedding": handle.embedding}
+        inputs = {"image": crop_to_content(image, handle.area), **handle.maps}
         sizes = self._map_sizes(PREDICTOR, handle.area)
         side = self._bundle.confidence_map_size
         maps = {
             name: pad_to_square(array[0], side)
-            for name, array in self._answer(PREDICTOR, inputs, sizes).items()
+            for name, array in self._checked(self._run_whole(PREDICTOR, inputs), sizes).items()
         }
         return Prediction(maps["confidence_map"][0], maps.get(EXTENT_MAP))
 
@@ -184,9 +199,15 @@ class GraphEngine(ABC):
         labels: NDArray[np.float32],
         mask_input: NDArray[np.float32] | None = None,
     ) -> Decoded:
-        """See `Engine`.
+        """Decode N prompts of K points, at most `largest_batch`.
 
         The whole decoder takes mask inputs. It needs the square: what `encode` left out is zero.
+
+        Args:
+            handle: from `encode`.
+            coords: `[N, K, 2]` in pixels of the padded square.
+            labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
+            mask_input: logits to begin with, `[N, 1, side, side]`, such as a mask of the last call.
         """
         count = len(coords)
         if np.shape(coords)[:2] != np.shape(labels):
@@ -195,27 +216,39 @@ class GraphEngine(ABC):
             )
         if self._split is not None and mask_input is None:
             if handle.frame is None:
-                embedding = self._to_host(handle.embedding)
+                embedding = self._to_host(handle.maps["embedding"])
                 handle.frame = self._split.encode_frame(embedding, handle.area)
             return self._split.decode(handle.frame, coords, labels)
         signature = self._signature(DECODER)
         is_square = handle.area.rows == handle.area.columns == handle.area.square
         inputs = {
-            "embedding": handle.embedding if is_square else self.embedding(handle),
+            "embedding": handle.maps["embedding"] if is_square else self.embedding(handle),
             "point_coords": coords,
             "point_labels": labels,
             **mask_inputs(signature, mask_input, count),
         }
         sizes = {name: (count, *shape[1:]) for name, shape in signature.outputs.items()}
-        found = self._answer(DECODER, inputs, sizes)
-        return DecodedOnHost(found[LOGITS], found[IOU])
+        return self._decoded(self._run_whole(DECODER, inputs), sizes)
+
+    def _decoded(self, found: Mapping[str, Any], sizes: Shapes) -> Decoded:
+        """Return the outputs of the whole decoder, of these sizes."""
+        arrays = self._checked(found, sizes)
+        return DecodedOnHost(arrays[LOGITS], arrays[IOU])
 
     def embed_masks(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Engine`."""
+        """Run the bundle's `labeller`, which is loaded by the first call.
+
+        Args:
+            inputs: of N masks, at most 32: crops `[N, 3, L, L]`, RGB 0 to 255, or features
+                `[N, D]`, of unit length, as the bundle says.
+
+        Returns:
+            `[N, E]`, in the space of text embeddings.
+        """
         signature = self._signature(LABELLER)
         sizes = {name: (len(inputs), *shape[1:]) for name, shape in signature.outputs.items()}
-        given = dict.fromkeys(signature.inputs, inputs)
-        return self._answer(LABELLER, given, sizes)[LABEL_EMBEDDING]
+        found = self._run(LABELLER, dict.fromkeys(signature.inputs, inputs))
+        return self._checked(found, sizes)[LABEL_EMBEDDING]
 
     def run_graph(self, graph: str, inputs: Arrays) -> Arrays:
         """Run one of the loaded graphs by itself, from arrays to arrays of any size.
@@ -233,7 +266,7 @@ class GraphEngine(ABC):
         return {name: self._to_host(value) for name, value in self._run(graph, inputs).items()}
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Free everything; the engine cannot be used afterwards."""
         self._graphs.clear()
 
     def _run_part(self, graph: str, inputs: Arrays, sizes: Shapes) -> Arrays:
@@ -249,17 +282,24 @@ class GraphEngine(ABC):
             self._load([graph])
         return self._signatures[graph]
 
-    def _answer(
-        self, graph: str, inputs: Mapping[str, Any], sizes: Shapes
-    ) -> dict[str, NDArray[np.float32]]:
-        """Run a whole graph on the inputs that it takes, and check its outputs."""
+    def _loaded(self, graph: str) -> Any:  # noqa: ANN401
+        if graph not in self._graphs:
+            raise InferenceError(f"{graph} is not loaded, or the engine is closed")
+        return self._graphs[graph]
+
+    def _run_whole(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Run a whole graph on those of the inputs that it takes; see `_run`."""
         taken = self._signatures[graph].inputs
-        found = self._run(graph, {name: value for name, value in inputs.items() if name in taken})
+        return self._run(graph, {name: value for name, value in inputs.items() if name in taken})
+
+    def _checked(self, found: Mapping[str, Any], sizes: Shapes) -> dict[str, NDArray[np.float32]]:
+        """Copy outputs of these sizes to the host and check them."""
         return {n: check_output(n, self._to_host(found[n]), shape) for n, shape in sizes.items()}
 
-    def _whole_map(self, name: str, value: Any, area: ContentArea) -> NDArray[np.float32]:  # noqa: ANN401
+    def _whole_map(self, name: str, handle: EncodedImage) -> NDArray[np.float32]:
         """Copy a map of the encoder to the host, check it, and pad it to the square's."""
-        found = check_output(name, self._to_host(value), self._map_sizes(ENCODER, area)[name])
+        sizes = {name: self._map_sizes(ENCODER, handle.area)[name]}
+        found = self._checked(handle.maps, sizes)[name]
         return np.array(pad_to_square(found, self._signatures[ENCODER].outputs[name][-1] or 0))
 
     def _map_sizes(self, graph: str, area: ContentArea) -> dict[str, Shape]:
