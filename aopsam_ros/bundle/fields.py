@@ -1,8 +1,10 @@
 """Reading the fields of a bundle.yaml, each with its type and range."""
 
+from __future__ import annotations
+
 import math
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,16 @@ class Fields:
     def any(self, name: str) -> Any:  # noqa: ANN401  (free text or mappings)
         """Return a field of any type; None where it is missing."""
         return self._content.get(name)
+
+    def inner(self, name: str) -> Fields:
+        """Return a field that must be a mapping."""
+        where = f"{self._where}.{name}" if self._where else name
+        return Fields(self.file, self._content.get(name), where)
+
+    def choice(self, name: str, known: Sequence[str], default: str | None = None) -> str:
+        """Return one of some known words."""
+        wanted = " or ".join(known)
+        return str(self._checked(name, wanted, lambda value: value in known, default))
 
     def text(self, name: str) -> str:
         """Return a field that must be text and not empty; a number is read as text."""
@@ -82,7 +94,7 @@ class Fields:
         return value
 
     def _checked(
-        self, name: str, wanted: str, accepts: Callable[[Any], bool], default: float | None
+        self, name: str, wanted: str, accepts: Callable[[Any], bool], default: float | str | None
     ) -> Any:  # noqa: ANN401  (what it accepts)
         value = self._content.get(name, default)
         if not accepts(value):

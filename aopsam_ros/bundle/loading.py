@@ -8,7 +8,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -225,7 +225,7 @@ def _parse(fields: Fields) -> Bundle:
         confidence_map_size=(
             fields.integer("confidence_map_size", 8, 4096) if PREDICTOR in graphs else 0
         ),
-        resize=_resize(fields),
+        resize=cast("Resize", fields.choice("resize", ("pad", "stretch"), "pad")),
         predictor_inputs=fields.names("predictor_inputs", PREDICTOR_INPUTS),
         prompter="" if fields.any("prompter") is None else fields.text("prompter"),
         stability_offset=fields.number("stability_offset", 0.0, 100.0, 1.0),
@@ -248,24 +248,21 @@ def _parse(fields: Fields) -> Bundle:
 def _score_weights(fields: Fields) -> ScoreWeights | None:
     if fields.any("score_weights") is None:
         return None
-    inner = Fields(fields.file, fields.any("score_weights"), "score_weights")
+    inner = fields.inner("score_weights")
     names = [field.name for field in dataclasses.fields(ScoreWeights)]
     return ScoreWeights(**{name: inner.number(name, -1e3, 1e3, 0.0) for name in names})
 
 
 def _labeller(fields: Fields) -> LabellerSizes:
-    inner, kinds = Fields(fields.file, fields.any(LABELLER), LABELLER), ("crops", "features")
-    takes = inner.text("input")
-    if takes not in kinds:
-        raise inner.error("input", " or ".join(kinds), takes)
+    inner = fields.inner(LABELLER)
     sizes = (inner.integer(name, 1, 1 << 16) for name in ("input_size", "embedding_size"))
-    return LabellerSizes(takes, *sizes)
+    return LabellerSizes(inner.choice("input", ("crops", "features")), *sizes)
 
 
 def _attention(fields: Fields) -> AttentionOrigin | None:
     if fields.any("attention") is None:
         return None
-    inner = Fields(fields.file, fields.any("attention"), "attention")
+    inner = fields.inner("attention")
     layer, head = (inner.integer(name, 0, 1000) for name in ("layer", "head"))
     return AttentionOrigin(layer, head, inner.integer("side", 2, 64))
 
@@ -280,23 +277,16 @@ def _divisibility(fields: Fields, image_size: int) -> int:
     return divisor
 
 
-def _resize(fields: Fields) -> Resize:
-    value = fields.any("resize")
-    if value not in (None, "pad", "stretch"):
-        raise fields.error("resize", "pad or stretch", value)
-    return "stretch" if value == "stretch" else "pad"
-
-
 def _graphs(fields: Fields, key: str, names: Sequence[str]) -> dict[str, Graph]:
     """Read the files listed at `key`; only `graphs`, and what is not optional, must be there."""
     graphs: dict[str, Graph] = {}
     if key != "graphs" and fields.any(key) is None:
         return graphs
-    entries = Fields(fields.file, fields.any(key), key)
+    entries = fields.inner(key)
     for name in names:
         if name in OPTIONAL_GRAPHS and entries.any(name) is None:
             continue
-        entry = Fields(fields.file, entries.any(name), f"{key}.{name}")
+        entry = entries.inner(name)
         file, digest = entry.text("file"), entry.text("sha256")
         # Only a plain name: nothing outside the bundle's folder is ever opened.
         if not _NAME.fullmatch(file):

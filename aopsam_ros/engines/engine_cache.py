@@ -30,15 +30,10 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """What is known about a key: a plan, or why there can be none, and what the build noted."""
+    """What is known about a key: a plan, or else why none may be used."""
 
     plan: bytes | None
-    notes: Mapping[str, Any]
-
-    @property
-    def refusal(self) -> str:
-        """Why the engine of this key must not be used; empty where it may."""
-        return str(self.notes.get("refused", ""))
+    refusal: str = ""
 
 
 class EngineCache:
@@ -67,9 +62,9 @@ class EngineCache:
             _LOGGER.warning("cached engine ignored: %s", error)
             return None
 
-    def store(self, key: EngineKey, plan: bytes, notes: Mapping[str, Any]) -> None:
+    def store(self, key: EngineKey, plan: bytes) -> None:
         """Keep a plan; on a full disk or in a read-only folder, say so and go on without."""
-        self._write(key, {"notes": dict(notes), "sha256": _sha256(plan), "size": len(plan)}, plan)
+        self._write(key, {"sha256": _sha256(plan)}, plan)
 
     def refuse(self, key: EngineKey, reason: str) -> None:
         """Remember that the engine of a key gives wrong results, so that none is built again."""
@@ -108,14 +103,14 @@ class EngineCache:
             raise ValueError(f"{sidecar}: belongs to another engine")
         notes = described.get("notes", {})
         if "refused" in notes:
-            return Entry(None, notes)
+            return Entry(None, str(notes["refused"]))
         file = self._file(key, "plan")
         plan = _read_own(file)
         if _sha256(plan) != described.get("sha256"):
             raise ValueError(f"{file}: truncated or altered ({len(plan)} bytes)")
         with contextlib.suppress(OSError):
             os.utime(sidecar)  # it is in use: not the first to go
-        return Entry(plan, notes)
+        return Entry(plan)
 
     def _write(
         self, key: EngineKey, described: Mapping[str, Any], plan: bytes | None = None

@@ -59,40 +59,35 @@ class OnnxRuntimeEngine(Engine):
             EngineError: if 8 bits are asked for on a GPU.
         """
         super().__init__(bundle)
-        self._threads = options.threads
-        offered = ort.get_available_providers()
-        wanted = dict.fromkeys((gpu_provider, CPU))
-        self._providers = [name for name in wanted if name in offered]
-        takes_int8 = options.precision == INT8
+        self._threads, precision = options.threads, options.precision
+        self._providers, is_on_gpu = [CPU], False
+        if gpu_provider in ort.get_available_providers():
+            self._providers = list(dict.fromkeys((gpu_provider, CPU)))
+            encoder = self._open(bundle.graphs[ENCODER])
+            is_on_gpu = encoder.get_providers()[0] == gpu_provider
+            if is_on_gpu:
+                self._graphs[ENCODER] = encoder
+            else:  # CUDA is installed, but not usable
+                self._providers = [CPU]
+        takes_int8 = precision == INT8
+        if precision == AUTO and not is_on_gpu:
+            takes_int8 = ENCODER in bundle.int8_graphs and has_int8_dot_products()
         if takes_int8 and ENCODER not in bundle.int8_graphs:
             raise BundleError(
                 f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle "
                 "with one"
             )
-        if options.precision == AUTO and gpu_provider not in offered and has_int8_dot_products():
-            takes_int8 = ENCODER in bundle.int8_graphs
+        if takes_int8 and is_on_gpu:
+            raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
         if takes_int8:
             self._files[ENCODER] = bundle.int8_graphs[ENCODER]
-        encoder = self._open(self._files[ENCODER])
-        is_on_gpu = encoder.get_providers()[0] == gpu_provider
-        if not is_on_gpu and self._providers != [CPU]:  # CUDA is installed, but not usable
-            self._providers = [CPU]
-            if options.precision == AUTO and has_int8_dot_products():
-                takes_int8 = ENCODER in bundle.int8_graphs
-                self._files[ENCODER] = bundle.int8_graphs.get(ENCODER, self._files[ENCODER])
-            encoder = self._open(self._files[ENCODER])
-        self._graphs[ENCODER] = encoder
         self._load(self._needed(in_parts=not is_on_gpu))
         self.device = "cuda" if is_on_gpu else "cpu"
         self.concurrent = not is_on_gpu  # sessions take several threads, and nothing is kept
-        self.precision = FP32
-        if takes_int8:
-            if is_on_gpu:
-                raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
-            self.precision = f"{FP32}, encoder {INT8}"
-        elif is_on_gpu and options.precision != FP32:
-            self._take_half(options.precision)
-        elif options.precision == FP16:
+        self.precision = f"{FP32}, encoder {INT8}" if takes_int8 else FP32
+        if is_on_gpu and precision != FP32:
+            self._take_half(precision)
+        elif precision == FP16:
             _LOGGER.warning("onnxruntime computes in %s on a CPU: %s is for GPUs", FP32, FP16)
 
     def _load(self, names: Iterable[str]) -> None:

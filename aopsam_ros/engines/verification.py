@@ -103,16 +103,13 @@ def answers(
     return found
 
 
-def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict[str, float]:
-    """Compare two forms of a graph on samples.
+def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> None:
+    """Compare two forms of a graph on samples; log the least cosine of each output.
 
     Args:
         what: is verified, for the message.
         found: outputs of the new form, for each sample.
         wanted: likewise of the graph in 32 bits, which may have more of them.
-
-    Returns:
-        The least cosine of each output with the reference's.
 
     Raises:
         VerificationError: if an output is not finite or too far from the reference's.
@@ -123,7 +120,6 @@ def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict
             cosines[match.output] = min(match.cosine, cosines.get(match.output, 1.0))
     shown = ", ".join(f"{name} {cosine:.5f}" for name, cosine in cosines.items())
     _LOGGER.info("%s: verified, cosine with the reference: %s", what, shown)
-    return cosines
 
 
 def check(

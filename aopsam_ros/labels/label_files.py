@@ -59,7 +59,7 @@ def load_label_set(folder: Path) -> LabelSet:
     try:
         fields = Fields(file, yaml.safe_load(read_bytes(file)))
         names = _names(fields)
-        entry = Fields(file, fields.any("prototypes"), "prototypes")
+        entry = fields.inner("prototypes")
         archive, digest = entry.text("file"), entry.text("sha256")
         if not _ARCHIVE.fullmatch(archive):
             raise entry.error("file", "prototypes.<8 hexadecimal digits>.npz", archive)

@@ -19,7 +19,7 @@ PLAN = bytes(range(256)) * 40
 @pytest.fixture
 def cache(tmp_path):
     cache = EngineCache(tmp_path / "engines")
-    cache.store(KEY, PLAN, {"cosine": {"embedding": 1.0}})
+    cache.store(KEY, PLAN)
     return cache
 
 
@@ -30,7 +30,7 @@ def file_of(cache, suffix):
 
 def test_what_was_stored_is_found(cache):
     entry = cache.find(KEY)
-    assert (entry.plan, entry.notes, entry.refusal) == (PLAN, {"cosine": {"embedding": 1.0}}, "")
+    assert (entry.plan, entry.refusal) == (PLAN, "")
     assert sorted(f.suffix for f in cache.folder.iterdir()) == [".json", ".plan"]
 
 
@@ -102,7 +102,7 @@ def test_a_full_disk_leaves_nothing_half_written(cache, monkeypatch, caplog, fun
         return real(*arguments, **options)
 
     monkeypatch.setattr(os, function, full)
-    cache.store(KEY, b"larger", {})
+    cache.store(KEY, b"larger")
     monkeypatch.undo()
     assert "the next start builds it again: [Errno 28]" in caplog.text
     assert cache.find(KEY) is None
@@ -113,7 +113,7 @@ def test_a_folder_that_cannot_be_made_costs_nothing_but_time(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     cache = EngineCache(tmp_path / "file" / "engines")
     with cache.locked(KEY, pytest.fail):
-        cache.store(KEY, PLAN, {})
+        cache.store(KEY, PLAN)
     cache.refuse(KEY, "wrong")
     assert cache.find(KEY) is None
     assert "cannot be kept" in caplog.text
@@ -131,11 +131,11 @@ def test_only_so_many_engines_are_kept(tmp_path, monkeypatch):
     keys = [{"number": str(number)} for number in range(5)]
     for age, key in enumerate(keys[:4]):
         known = set(tmp_path.glob("*.json"))
-        cache.store(key, b"plan", {})
+        cache.store(key, b"plan")
         os.utime(*set(tmp_path.glob("*.json")) - known, (age, age))
     assert cache.find(keys[0]) is None
     assert cache.find(keys[1]) is not None  # and is the newest by that
-    cache.store(keys[4], b"plan", {})
+    cache.store(keys[4], b"plan")
     assert [cache.find(key) is not None for key in keys] == [False, True, False, True, True]
     assert len(list(tmp_path.glob("*.plan"))) == 3
 

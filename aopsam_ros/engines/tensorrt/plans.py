@@ -9,11 +9,8 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-
-import numpy as np
-from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import ENCODER, Bundle
 from aopsam_ros.bundle.signatures import Shapes, signatures
@@ -81,7 +78,8 @@ class Plans:
 
     def _find(self, graph: str, precision: Precision) -> bytes | None:
         """Return a usable plan of this precision, None if there can be none."""
-        content = self._content(graph, precision)
+        is_typed = precision is Precision.TYPED_HALF
+        content = (self._bundle.mixed_graphs if is_typed else self._bundle.graphs)[graph].read()
         key = self._key(graph, precision, content)
         known = self._cache.find(key)
         if known is None:
@@ -102,11 +100,8 @@ class Plans:
         _LOGGER.warning("%s: this takes minutes, once", what)
         try:
             with _reported(what, self._on_progress) as set_share:
-                signature = self._signatures[graph]
-                inputs = {**signature.inputs, **signature.optional_inputs}
-                ranges = self._ranges(inputs)
-                plan = self._trt.build(content, precision, inputs, ranges, set_share)
-                cosines = _verify(self._bundle, self._trt, self._device, graph, plan)
+                plan = self._trt.build(content, precision, *self._inputs(graph), set_share)
+                _verify(self._bundle, self._trt, self._device, graph, plan)
         except (EngineError, InferenceError, VerificationError) as error:
             if isinstance(error, VerificationError):  # that will not change; a lack of memory may
                 self._cache.refuse(key, str(error))
@@ -114,19 +109,13 @@ class Plans:
                 raise EngineError(f"{graph}: {error}") from error
             _LOGGER.warning("%s: %s; trying 32 bits", graph, error)
             return None
-        self._cache.store(key, plan, {"cosine": cosines})
+        self._cache.store(key, plan)
         return plan
 
-    def _content(self, graph: str, precision: Precision) -> bytes:
-        """Return the checked bytes of the ONNX graph to build from."""
-        is_typed = precision is Precision.TYPED_HALF
-        return (self._bundle.mixed_graphs if is_typed else self._bundle.graphs)[graph].read()
-
     def _key(self, graph: str, precision: Precision, content: bytes) -> EngineKey:
-        signature = self._signatures[graph]
         # Weights exported at two image sizes may be the same graph, with open sides.
-        inputs = {**signature.inputs, **signature.optional_inputs}
-        profile = {name: tuple(shapes) for name, shapes in self._ranges(inputs).items()}
+        inputs, ranges = self._inputs(graph)
+        profile = {name: tuple(shapes) for name, shapes in ranges.items()}
         return {
             "graph": graph,
             "onnx": hashlib.sha256(content).hexdigest(),
@@ -140,22 +129,19 @@ class Plans:
             "workspace": str(WORKSPACE_BYTES),
         }
 
-    def _ranges(self, inputs: Shapes) -> dict[str, Range]:
-        """Return the ranges of dynamic inputs: N prompts of K points."""
-        return {
+    def _inputs(self, graph: str) -> tuple[Shapes, dict[str, Range]]:
+        """Return a graph's inputs, and ranges of the dynamic ones: N prompts of K points."""
+        signature = self._signatures[graph]
+        inputs = {**signature.inputs, **signature.optional_inputs}
+        return inputs, {
             name: Range(sized(shape, 1, 1), sized(shape, self._usual_batch, 1), sized(shape))
             for name, shape in inputs.items()
             if None in shape
         }
 
 
-def _verify(
-    bundle: Bundle, trt: TensorRt, device: Device, graph: str, plan: bytes
-) -> dict[str, float]:
+def _verify(bundle: Bundle, trt: TensorRt, device: Device, graph: str, plan: bytes) -> None:
     """Compare a plan with ONNX Runtime on the CPU, in 32 bits, in memory of its own.
-
-    Returns:
-        The least cosine of each output with the reference's.
 
     Raises:
         VerificationError: if an output is not finite or too far from the reference's.
@@ -168,17 +154,17 @@ def _verify(
         return {name: memory.read(name, shapes[name]) for name in runner.signature.outputs}
 
     samples = sample_inputs(bundle)
-    embedding = _reference(bundle, ENCODER, samples[ENCODER][0])["embedding"]
-    given = [{"embedding": embedding, **sample} for sample in samples[graph]]
-    wanted = (_reference(bundle, graph, sample) for sample in given)
+    (encoded,) = _references(bundle, ENCODER, samples[ENCODER])
+    given = [{"embedding": encoded["embedding"], **sample} for sample in samples[graph]]
+    wanted = _references(bundle, graph, given)
     with (
         closing(Memory(device)) as memory,
         closing(GraphRunner(trt, bundle, graph, plan, memory)) as runner,
     ):
-        return verify(f"TensorRT {trt.version}", map(run, given), wanted)
+        verify(f"TensorRT {trt.version}", map(run, given), wanted)
 
 
-def _reference(bundle: Bundle, graph: str, sample: Arrays) -> dict[str, NDArray[np.float32]]:
+def _references(bundle: Bundle, graph: str, samples: Sequence[Arrays]) -> list[Arrays]:
     """Run a graph of the bundle on the CPU."""
     try:
         import onnxruntime
@@ -191,9 +177,12 @@ def _reference(bundle: Bundle, graph: str, sample: Arrays) -> dict[str, NDArray[
     session = onnxruntime.InferenceSession(
         bundle.graphs[graph].read(), options, providers=["CPUExecutionProvider"]
     )
-    names = [output.name for output in session.get_outputs()]
-    inputs = {node.name: sample[node.name] for node in session.get_inputs()}
-    return dict(zip(names, session.run(names, inputs), strict=True))
+    taken = [node.name for node in session.get_inputs()]
+    given = [node.name for node in session.get_outputs()]
+    return [
+        dict(zip(given, session.run(given, {name: sample[name] for name in taken}), strict=True))
+        for sample in samples
+    ]
 
 
 @contextmanager
@@ -215,7 +204,7 @@ def _reported(what: str, on_progress: OnProgress) -> Iterator[Callable[[float], 
     thread = threading.Thread(target=report, name="aopsam_progress", daemon=True)
     thread.start()
     try:
-        yield lambda share: shares.__setitem__(-1, share)
+        yield shares.append
     finally:
         ended.set()
         thread.join()
