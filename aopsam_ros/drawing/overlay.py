@@ -25,6 +25,7 @@ MASK_OPACITY = 0.45
 _HALO_FROM = 1.6  # drawing units; below, an outline's dark edge would be wider than the line
 _ORDER = list(PROMPT_STYLES)  # a kept prompt is drawn last
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE: Rgb = (255, 255, 255)
 
 
 def draw_overlay(
@@ -62,7 +63,7 @@ def draw_overlay(
         )
     canvas = _paint_masks(rgb, segmentation.masks)
     for mask in segmentation.masks:
-        if mask.label:
+        if mask.label and not show_ids:
             _write_label(canvas, mask)
     if show_prompts:
         for prompt in sorted(segmentation.prompts, key=lambda prompt: _ORDER.index(prompt.state)):
@@ -154,13 +155,20 @@ def _draw_marker(
         cv2.drawMarker(canvas, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
 
 
-def _draw_id(canvas: RgbImage, mask: InstanceMask) -> None:
-    """Write a mask's id in its colour, on a dark edge, around its prompt."""
-    unit, text = _unit(canvas), f"{mask.id} {mask.label}".rstrip()
-    at = round(mask.prompt[0] - _text_width(text, unit) / 2), round(mask.prompt[1] + 4 * unit)
-    colour, line = mix(colour_of(mask.id), 255, 0.6), max(1, round(unit))
+def _write(
+    canvas: RgbImage, text: str, at: tuple[float, float], unit: float, colour: Rgb = _WHITE
+) -> None:
+    """Write text to the right of and above a place, first its dark edge, then itself."""
+    corner, line = (round(at[0]), round(at[1])), max(1, round(unit))
     for shade, width in ((HALO, line + max(2, line)), (colour, line)):
-        cv2.putText(canvas, text, at, _FONT, 0.42 * unit, shade, width, cv2.LINE_AA)
+        cv2.putText(canvas, text, corner, _FONT, 0.42 * unit, shade, width, cv2.LINE_AA)
+
+
+def _draw_id(canvas: RgbImage, mask: InstanceMask) -> None:
+    """Write a mask's id and label in its colour around its prompt."""
+    unit, text = _unit(canvas), f"{mask.id} {mask.label}".rstrip()
+    at = mask.prompt[0] - _text_width(text, unit) / 2, mask.prompt[1] + 4 * unit
+    _write(canvas, text, at, unit, mix(colour_of(mask.id), 255, 0.6))
 
 
 def _write_label(canvas: RgbImage, mask: InstanceMask) -> None:
@@ -170,10 +178,8 @@ def _write_label(canvas: RgbImage, mask: InstanceMask) -> None:
     if 2 * _text_width(text, unit) < width:
         unit *= 2
     room = canvas.shape[1] - _text_width(text, unit)
-    at = round(max(0.0, min(room, x + (width - _text_width(text, unit)) / 2))), y + height // 2
-    line = max(1, round(unit))
-    for colour, thickness in ((HALO, line + 2), ((255, 255, 255), line)):
-        cv2.putText(canvas, text, at, _FONT, 0.42 * unit, colour, thickness, cv2.LINE_AA)
+    left = max(0.0, min(room, x + (width - _text_width(text, unit)) / 2))
+    _write(canvas, text, (left, y + height // 2), unit)
 
 
 def _draw_legend(canvas: RgbImage, segmentation: Segmentation) -> None:
@@ -196,8 +202,7 @@ def _draw_legend(canvas: RgbImage, segmentation: Segmentation) -> None:
         if style is not None:
             _draw_marker(canvas, (x, baseline - 4 * unit), unit, style)
             x += 9 * unit
-        at, line = (round(x), round(baseline)), max(1, round(unit))
-        cv2.putText(canvas, text, at, _FONT, 0.42 * unit, (255, 255, 255), line, cv2.LINE_AA)
+        _write(canvas, text, (x, baseline), unit)
         x += _text_width(text, unit) + 16 * unit
 
 

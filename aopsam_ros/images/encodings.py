@@ -36,10 +36,6 @@ class Encoding:
         return self.channels * self.itemsize
 
 
-def _bayer(code: int, itemsize: int = 1) -> Encoding:
-    return Encoding(1, code, itemsize, least_side=3)
-
-
 # cv2 names a Bayer pattern by its second row's second and third pixel, ROS by the first two rows.
 _BAYER = {
     "rggb": cv2.COLOR_BayerBG2RGB,
@@ -71,8 +67,11 @@ ENCODINGS: dict[str, Encoding] = {
     "yuv422_yuy2": _YUYV,
     "yuyv": _YUYV,
     "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, even_width=True, half_height_chroma=True),
-    **{f"bayer_{pattern}8": _bayer(code) for pattern, code in _BAYER.items()},
-    **{f"bayer_{pattern}16": _bayer(code, 2) for pattern, code in _BAYER.items()},
+    **{
+        f"bayer_{pattern}{8 * size}": Encoding(1, code, size, least_side=3)
+        for size in (1, 2)
+        for pattern, code in _BAYER.items()
+    },
 }
 
 

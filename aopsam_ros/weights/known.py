@@ -10,13 +10,13 @@ class Weights:
     name: str  # what users call it
     file: str  # file name in the cache
     url: str  # where it is published
-    size: int  # bytes; 0: not published
-    sha256: str  # of its content, hexadecimal; "": not published
+    size: int = 0  # bytes; 0: not published
+    sha256: str = ""  # of its content, hexadecimal; "": not published
     # git's id of its content, as the publisher's repository lists it: the SHA-1 of "blob <size>", a
     # zero byte and the file; "": not published
-    git_blob: str
-    licence: str  # SPDX identifier
-    description: str  # one line for `aopsam models list`
+    git_blob: str = ""
+    licence: str = "Apache-2.0"  # SPDX identifier
+    description: str = "for `aopsam export --checkpoint`"  # one line for `aopsam models list`
 
     @property
     def outcome(self) -> str:
@@ -24,30 +24,16 @@ class Weights:
         return "verified" if self.sha256 or self.git_blob else "not verified: no hash is published"
 
 
+_GITHUB = "https://github.com"
 _META = "https://dl.fbaipublicfiles.com"
+_SAM_2 = f"{_META}/segment_anything_2/092824"
 _DRIVE = "https://drive.google.com/uc?export=download&id="
 _EFFICIENT_TAM = "https://huggingface.co/yunyangx/efficient-track-anything/resolve/main"
-_NON_COMMERCIAL = "S-Lab-1.0 (non-commercial)"
 
 
-def _weights(
-    name: str,
-    url: str,
-    size: int,
-    sha256: str,
-    git_blob: str = "",
-    licence: str = "Apache-2.0",
-) -> Weights:
-    """Describe a checkpoint for `aopsam export`."""
-    description = "for `aopsam export --checkpoint`"
-    return Weights(name, url.rpartition("/")[2], url, size, sha256, git_blob, licence, description)
-
-
-def _nanosam(part: str, file: str, file_id: str) -> Weights:
-    """Describe a graph of NanoSAM, as its README publishes it: neither size nor hash."""
-    description = f"for `aopsam import --{part}`"
-    url = _DRIVE + file_id
-    return Weights(f"nanosam_{part}", file, url, 0, "", "", "Apache-2.0", description)
+def _weights(name: str, url: str, size: int = 0, sha256: str = "", git_blob: str = "") -> Weights:
+    """Describe a file that its address names."""
+    return Weights(name, url.rpartition("/")[2], url, size, sha256, git_blob)
 
 
 KNOWN: dict[str, Weights] = {
@@ -55,7 +41,7 @@ KNOWN: dict[str, Weights] = {
     for weights in (
         _weights(
             "mobile_sam",
-            "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+            f"{_GITHUB}/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
             40_728_226,
             "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             "7ef2d090979fd9853adf17b7a99c8b94a1c5a6a7",
@@ -80,55 +66,50 @@ KNOWN: dict[str, Weights] = {
         ),
         _weights(
             "sam2.1_hiera_tiny",
-            f"{_META}/segment_anything_2/092824/sam2.1_hiera_tiny.pt",
+            f"{_SAM_2}/sam2.1_hiera_tiny.pt",
             156_008_466,
             "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
         ),
         _weights(
             "sam2.1_hiera_small",
-            f"{_META}/segment_anything_2/092824/sam2.1_hiera_small.pt",
+            f"{_SAM_2}/sam2.1_hiera_small.pt",
             184_416_285,
             "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
         ),
         _weights(
             "sam2.1_hiera_base_plus",
-            f"{_META}/segment_anything_2/092824/sam2.1_hiera_base_plus.pt",
+            f"{_SAM_2}/sam2.1_hiera_base_plus.pt",
             323_606_802,
             "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
         ),
         _weights(
             "sam2.1_hiera_large",
-            f"{_META}/segment_anything_2/092824/sam2.1_hiera_large.pt",
+            f"{_SAM_2}/sam2.1_hiera_large.pt",
             898_083_611,
             "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
         ),
         _weights(
             "efficient_sam_vitt",
-            "https://github.com/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
-            0,
-            "",
-            "af883c49e33c68f01107be52df0ecad26a48355f",
+            f"{_GITHUB}/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
+            git_blob="af883c49e33c68f01107be52df0ecad26a48355f",
         ),
         _weights(
             "efficient_sam_vits",
-            "https://github.com/yformer/EfficientSAM/raw/main/weights/efficient_sam_vits.pt.zip",
-            0,
-            "",
-            "fa4e9f05f753e109dbde052f97d37903b833cf53",
+            f"{_GITHUB}/yformer/EfficientSAM/raw/main/weights/efficient_sam_vits.pt.zip",
+            git_blob="fa4e9f05f753e109dbde052f97d37903b833cf53",
         ),
-        _weights(
+        Weights(
             "edge_sam",
+            "edge_sam.pth",
             "https://huggingface.co/chongzhou/EdgeSAM/resolve/main/edge_sam.pth",
             38_807_540,
             "439b086a20ab6fba90c12cba32e0001ba3aa726da5791ff8738acdd440330991",
-            licence=_NON_COMMERCIAL,
+            licence="S-Lab-1.0 (non-commercial)",
         ),
         _weights(
             "edgetam",
-            "https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
-            0,
-            "",
-            "abd54d22bbd22ba3e53cf59a307e59e0f3701be6",
+            f"{_GITHUB}/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
+            git_blob="abd54d22bbd22ba3e53cf59a307e59e0f3701be6",
         ),
         _weights(
             "efficienttam_ti",
@@ -145,8 +126,7 @@ KNOWN: dict[str, Weights] = {
         _weights(
             "efficienttam_ti_512x512",
             f"{_EFFICIENT_TAM}/efficienttam_ti_512x512.pt",
-            0,
-            "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b",
+            sha256="7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b",
         ),
         _weights(
             "efficienttam_s_512x512",
@@ -154,7 +134,18 @@ KNOWN: dict[str, Weights] = {
             136_379_145,
             "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085",
         ),
-        _nanosam("encoder", "resnet18_image_encoder.onnx", "14-SsvoaTl-esC3JOzomHDnI9OGgdO2OR"),
-        _nanosam("decoder", "mobile_sam_mask_decoder.onnx", "1jYNvnseTL49SNRx9PDcbkZ9DwsY8up7n"),
+        # NanoSAM's, as its README publishes them: neither size nor hash.
+        Weights(
+            "nanosam_encoder",
+            "resnet18_image_encoder.onnx",
+            f"{_DRIVE}14-SsvoaTl-esC3JOzomHDnI9OGgdO2OR",
+            description="for `aopsam import --encoder`",
+        ),
+        Weights(
+            "nanosam_decoder",
+            "mobile_sam_mask_decoder.onnx",
+            f"{_DRIVE}1jYNvnseTL49SNRx9PDcbkZ9DwsY8up7n",
+            description="for `aopsam import --decoder`",
+        ),
     )
 }

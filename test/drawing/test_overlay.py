@@ -1,5 +1,6 @@
 """Overlays: what is drawn where, in which colour, and what is left alone."""
 
+import dataclasses
 from itertools import combinations
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_the_legend_is_a_strip_at_the_bottom(size):
     assert with_legend.shape == rgb.shape
     if size[0] >= 40:
         assert changed.size and changed[0] > 0.8 * size[0]
+
+
+def test_with_ids_a_label_is_written_once():
+    rgb = grey_image()
+    mask = dataclasses.replace(rectangle(1, (10, 10, 140, 100)), prompt=(80.0, 100.0))
+    plain, labelled = (
+        draw_overlay(rgb, segmentation(rgb, (each,)), show_prompts=False, show_ids=True)
+        for each in (mask, dataclasses.replace(mask, label="cup"))
+    )
+    rows = np.flatnonzero((plain != labelled).any(axis=(1, 2)))
+    assert rows.min() > 85 and rows.max() < 110  # and not at the box's centre, too
 
 
 def test_an_empty_mask_is_skipped():
