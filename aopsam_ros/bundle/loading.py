@@ -32,11 +32,6 @@ MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can 
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
 SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
 DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
-# Bundles that are not shipped: what makes them, in the folder where they are found by name.
-RECIPES = {
-    "mobile_sam": "`aopsam models fetch mobile_sam`, then `aopsam export --checkpoint mobile_sam "
-    "--mixed`; or choose model 'nano', which is built in"
-}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -174,8 +169,12 @@ def find_bundle(name_or_path: str | Path) -> Path:
                 return folder
         if text and path.exists():
             raise BundleError(f"{path}: not a model bundle, it holds no {BUNDLE_FILE}")
-    if text in RECIPES:
-        raise BundleError(f"model bundle '{text}' not found; make it first: {RECIPES[text]}")
+    if text == "mobile_sam":  # which is not shipped
+        raise BundleError(
+            "model bundle 'mobile_sam' not found; make it first: `aopsam models fetch mobile_sam`, "
+            "then `aopsam export --checkpoint mobile_sam --mixed`; or choose model 'nano', which "
+            "is built in"
+        )
     shown = text if len(text) <= 100 else text[:97] + "..."
     raise BundleError(
         f"model bundle '{shown}' not found; give one of these names "

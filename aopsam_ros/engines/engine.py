@@ -60,6 +60,7 @@ class Engine(ABC):
     largest_batch: int | None = None  # the most prompts `decode` takes at once; None: any number
     concurrent: bool  # whether several threads at once may use it, each with embeddings of its own
     keeps_embeddings = True  # whether handles stay valid after another image was encoded
+    _drops_unused = False  # whether graphs lose inputs that they do not use, as they are loaded
 
     def __init__(self, bundle: Bundle) -> None:
         """Begin without graphs."""
@@ -96,18 +97,8 @@ class Engine(ABC):
         left_out = [LABELLER, DECODER] if in_parts and parts else [LABELLER, *parts]
         return [name for name in self._files if name not in left_out]
 
-    def _check(
-        self,
-        inputs: Mapping[str, Described],
-        outputs: Mapping[str, Described],
-        drops_unused: bool = False,
-    ) -> None:
+    def _check(self, inputs: Mapping[str, Described], outputs: Mapping[str, Described]) -> None:
         """Check graphs, and keep the signatures of whole ones and how a decoder's parts fit.
-
-        Args:
-            inputs: of each graph.
-            outputs: of each graph.
-            drops_unused: see `signature_of`.
 
         Raises:
             BundleError: if a graph is not what it must be.
@@ -116,7 +107,7 @@ class Engine(ABC):
         for name in inputs:
             if name in bundle.graphs:
                 graph = str(self._files[name].path), inputs[name], outputs[name]
-                self._signatures[name] = signature_of(bundle, name, *graph, drops_unused)
+                self._signatures[name] = signature_of(bundle, name, *graph, self._drops_unused)
         if FRAME_PART in inputs:
             self._multiple = bundle.size_divisibility
             for name, found in inputs.items() if self._multiple else ():

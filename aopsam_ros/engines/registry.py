@@ -22,7 +22,6 @@ from aopsam_ros.errors import CudaError, EngineError
 ENGINES = ("tensorrt", "openvino", "onnxruntime")  # every name the interface knows
 FLOATS = (AUTO, FP16, FP32)
 PRECISIONS = (*FLOATS, INT8)
-_X86 = ("x86_64", "amd64")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -52,11 +51,17 @@ def create_engine(
         EngineError: if engine or precision is unknown, or cannot be used on this machine.
         BundleError: if a graph is missing, altered or of another signature.
     """
-    _check(options)
-    if options.engine == AUTO and options.precision != INT8:
+    name, precision = options.engine, options.precision
+    if name not in (AUTO, *ENGINES):
+        raise EngineError(f"unknown engine '{name}'; known: {AUTO}, {', '.join(ENGINES)}")
+    if precision not in PRECISIONS:
+        raise EngineError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
+    if precision == INT8 and name not in (AUTO, "onnxruntime"):
+        raise EngineError(f"precision '{INT8}' is for engine 'onnxruntime', not for '{name}'")
+    if name == AUTO and precision != INT8:
         return _automatic(bundle, options, on_progress)
     # Only one engine computes in 8 bits: a matter of what was asked for, not of the machine.
-    name = "onnxruntime" if options.precision == INT8 else options.engine
+    name = "onnxruntime" if precision == INT8 else name
     engine = _create(name, bundle, options, on_progress)
     _LOGGER.info("engine %s on %s (as requested)", engine.name, engine.device)
     return engine
@@ -80,16 +85,6 @@ def _automatic(bundle: Bundle, options: EngineOptions, on_progress: OnProgress) 
     level = logging.WARNING if engine.device == "cpu" and _has_gpu() else logging.INFO
     _LOGGER.log(level, "engine %s on %s (auto%s)", engine.name, engine.device, reasons)
     return engine
-
-
-def _check(options: EngineOptions) -> None:
-    engine, precision = options.engine, options.precision
-    if engine not in (AUTO, *ENGINES):
-        raise EngineError(f"unknown engine '{engine}'; known: {AUTO}, {', '.join(ENGINES)}")
-    if precision not in PRECISIONS:
-        raise EngineError(f"unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
-    if precision == INT8 and engine not in (AUTO, "onnxruntime"):
-        raise EngineError(f"precision '{INT8}' is for engine 'onnxruntime', not for '{engine}'")
 
 
 def _create(name: str, bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
@@ -126,7 +121,7 @@ def _check_cuda() -> None:
 
 def _check_x86() -> None:
     """Refuse OpenVINO on processors where it was not measured: a tenth faster at best."""
-    if platform.machine().lower() not in _X86:
+    if platform.machine().lower() not in ("x86_64", "amd64"):
         raise EngineError(f"not measured on {platform.machine()}")
 
 

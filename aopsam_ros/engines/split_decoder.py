@@ -78,19 +78,16 @@ class SplitDecoder:
         parts = []
         for part in _chunks(len(coords), size):
             points = {"point_coords": coords[part], "point_labels": labels[part]}
+            count = len(coords[part])
             found = self.run(PROMPT_PART, {**tensors, **points}, {IOU: (None, signature.num_masks)})
-            parts.append(self._checked(found, len(coords[part])))
+            for name in (IOU, *signature.mask_weights):  # weights are checked as rendered masks
+                if len(found[name]) != count:
+                    raise InferenceError(
+                        f"{PROMPT_PART} gave {len(found[name])} results for {count} prompts"
+                    )
+            parts.append(found)
         weights = {n: [row for found in parts for row in found[n]] for n in signature.mask_weights}
         return DecodedToWeights(self, frame, np.concatenate([p[IOU] for p in parts]), weights)
-
-    def _checked(self, found: Arrays, count: int) -> Arrays:
-        """Return the results for `count` prompts; weights are checked as rendered masks."""
-        for name in (IOU, *self.signature.mask_weights):
-            if len(found[name]) != count:
-                raise InferenceError(
-                    f"{PROMPT_PART} gave {len(found[name])} results for {count} prompts"
-                )
-        return found
 
 
 @dataclass(frozen=True)

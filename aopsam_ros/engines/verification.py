@@ -188,13 +188,7 @@ def _match(
     a, b = found.ravel().astype(np.float64), wanted.ravel().astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise VerificationError(f"{what}: {name} holds values that are not finite")
-    return Match(name, _cosine(a, b), float(np.abs(a - b).max(initial=0.0)))
-
-
-def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return the cosine of two vectors; 1 where both are zero, 0 where one is."""
-    lengths = float(np.linalg.norm(a)), float(np.linalg.norm(b))
-    if not all(lengths):
-        return float(lengths == (0.0, 0.0))
-    # Each divided on its own: the product of two large lengths overflows.
-    return float(np.clip((a / lengths[0]) @ (b / lengths[1]), -1.0, 1.0))
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    # 1 where both are zero, 0 where one is
+    cosine = np.clip(a @ b / lengths, -1.0, 1.0) if lengths else np.array_equal(a, b)
+    return Match(name, float(cosine), float(np.abs(a - b).max(initial=0.0)))

@@ -51,11 +51,7 @@ def decode_file(data: bytes, flags: int = cv2.IMREAD_COLOR) -> RgbImage | None:
 
 
 def image_size(data: bytes, declared: str) -> tuple[int, int]:
-    """Read width and height from the header of a JPEG or PNG file.
-
-    Args:
-        data: the file.
-        declared: the message's `format`; drivers fill it in as they like, so it is only quoted.
+    """Read width and height from the header of a JPEG or PNG file; arguments as of `decompress`.
 
     Raises:
         InputError: if the data are neither, or end before their header does.

@@ -30,10 +30,28 @@ _SAM_2 = f"{_META}/segment_anything_2/092824"
 _DRIVE = "https://drive.google.com/uc?export=download&id="
 _EFFICIENT_TAM = "https://huggingface.co/yunyangx/efficient-track-anything/resolve/main"
 
+# Size and SHA-256 of each of a family, whose files are named alike.
+_SAM_2_SIZES = {
+    "tiny": (156_008_466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
+    "small": (184_416_285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
+    "base_plus": (323_606_802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
+    "large": (898_083_611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
+}
+_EFFICIENT_TAM_SIZES = {
+    "ti": (71_616_316, "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d"),
+    "s": (136_375_868, "2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd"),
+    "ti_512x512": (0, "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b"),
+    "s_512x512": (136_379_145, "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085"),
+}
+
 
 def _weights(name: str, url: str, size: int = 0, sha256: str = "", git_blob: str = "") -> Weights:
     """Describe a file that its address names."""
     return Weights(name, url.rpartition("/")[2], url, size, sha256, git_blob)
+
+
+def _family(folder: str, prefix: str, sizes: dict[str, tuple[int, str]]) -> list[Weights]:
+    return [_weights(prefix + n, f"{folder}/{prefix}{n}.pt", *facts) for n, facts in sizes.items()]
 
 
 KNOWN: dict[str, Weights] = {
@@ -64,30 +82,7 @@ KNOWN: dict[str, Weights] = {
             2_564_550_879,
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
         ),
-        _weights(
-            "sam2.1_hiera_tiny",
-            f"{_SAM_2}/sam2.1_hiera_tiny.pt",
-            156_008_466,
-            "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69",
-        ),
-        _weights(
-            "sam2.1_hiera_small",
-            f"{_SAM_2}/sam2.1_hiera_small.pt",
-            184_416_285,
-            "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38",
-        ),
-        _weights(
-            "sam2.1_hiera_base_plus",
-            f"{_SAM_2}/sam2.1_hiera_base_plus.pt",
-            323_606_802,
-            "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5",
-        ),
-        _weights(
-            "sam2.1_hiera_large",
-            f"{_SAM_2}/sam2.1_hiera_large.pt",
-            898_083_611,
-            "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318",
-        ),
+        *_family(_SAM_2, "sam2.1_hiera_", _SAM_2_SIZES),
         _weights(
             "efficient_sam_vitt",
             f"{_GITHUB}/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
@@ -111,29 +106,7 @@ KNOWN: dict[str, Weights] = {
             f"{_GITHUB}/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
             git_blob="abd54d22bbd22ba3e53cf59a307e59e0f3701be6",
         ),
-        _weights(
-            "efficienttam_ti",
-            f"{_EFFICIENT_TAM}/efficienttam_ti.pt",
-            71_616_316,
-            "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d",
-        ),
-        _weights(
-            "efficienttam_s",
-            f"{_EFFICIENT_TAM}/efficienttam_s.pt",
-            136_375_868,
-            "2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd",
-        ),
-        _weights(
-            "efficienttam_ti_512x512",
-            f"{_EFFICIENT_TAM}/efficienttam_ti_512x512.pt",
-            sha256="7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b",
-        ),
-        _weights(
-            "efficienttam_s_512x512",
-            f"{_EFFICIENT_TAM}/efficienttam_s_512x512.pt",
-            136_379_145,
-            "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085",
-        ),
+        *_family(_EFFICIENT_TAM, "efficienttam_", _EFFICIENT_TAM_SIZES),
         # NanoSAM's, as its README publishes them: neither size nor hash.
         Weights(
             "nanosam_encoder",

@@ -1,13 +1,11 @@
 """Memory, copies and a stream through the driver's interface."""
 
-import threading
-
 import numpy as np
 import pytest
 
 from aopsam_ros.engines.tensorrt.cuda import Device, Memory
 from aopsam_ros.errors import CudaError
-from support.stand_in.cuda import ILLEGAL_ADDRESS, TOTAL, StandInDriver
+from support.stand_in.cuda import StandInDriver
 
 
 @pytest.fixture
@@ -55,36 +53,6 @@ def test_nothing_is_copied_beyond_a_buffer(memory):
         memory.copy_in("x", np.zeros(21, np.float32))
     with pytest.raises(CudaError, match="not in a buffer"):
         memory.copy_out("x", np.zeros(3, np.float32), offset=18)
-
-
-def test_too_little_memory_is_a_clear_error(driver, memory):
-    driver.room = 100
-    with pytest.raises(CudaError, match="cuMemAlloc_v2 failed: out of memory"):
-        memory.reserve("y", (TOTAL,))
-
-
-def test_a_failing_kernel_shows_when_somebody_waits(driver, memory):
-    driver.fails["cuStreamSynchronize"] = ILLEGAL_ADDRESS
-    with pytest.raises(CudaError, match="cuStreamSynchronize failed: another error"):
-        memory.synchronize()
-    driver.fails.clear()
-
-
-def test_a_thread_makes_the_context_current(device, memory):
-    outcome = []
-
-    def work():
-        try:
-            memory.reserve("y", (1,))
-        except CudaError as error:
-            outcome.append(str(error))
-        device.make_current()
-        memory.reserve("y", (1,))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert outcome == ["cuMemAlloc_v2 failed: no context"]
 
 
 @pytest.mark.parametrize("function", ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"])

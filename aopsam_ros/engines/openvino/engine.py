@@ -37,6 +37,7 @@ class OpenVinoEngine(Engine):
     name = "openvino"
     device = "cpu"
     concurrent = False
+    _drops_unused = True
 
     def __init__(
         self, bundle: Bundle, options: EngineOptions = DEFAULTS, *, openvino: OpenVino | None = None
@@ -67,7 +68,7 @@ class OpenVinoEngine(Engine):
         models = {name: self._read(name) for name in names}
         inputs = {name: described(model.inputs) for name, model in models.items()}
         outputs = {name: described(model.outputs) for name, model in models.items()}
-        self._check(inputs, outputs, drops_unused=True)
+        self._check(inputs, outputs)
         self._graphs |= {name: self._compiled(name, model, FP32) for name, model in models.items()}
 
     def _read(self, name: str) -> Any:  # noqa: ANN401
