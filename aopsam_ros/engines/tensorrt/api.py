@@ -50,6 +50,9 @@ class TensorRt:
         self.version = str(self.module.__version__)
         if not hasattr(self.module.IExecutionContext, "execute_async_v3"):
             raise EngineError(f"TensorRT {self.version} is too old: 8.6 or newer is needed")
+        flags = self.module.NetworkDefinitionCreationFlag
+        self._strong = getattr(flags, "STRONGLY_TYPED", None)
+        self._chooses_half = hasattr(self.module.BuilderFlag, "FP16")
         self._logger = _make_logger(self.module)
         self._runtime: Any = None
 
@@ -60,11 +63,9 @@ class TensorRt:
 
     def half(self, has_mixed_graph: bool) -> Precision | None:
         """Return how 16 bits can be had, with or without a mixed-precision graph; None: not."""
-        if has_mixed_graph and self._strong_flag() is not None:
+        if has_mixed_graph and self._strong is not None:
             return Precision.TYPED_HALF
-        if hasattr(self.module.BuilderFlag, "FP16"):
-            return Precision.CHOSEN_HALF
-        return None
+        return Precision.CHOSEN_HALF if self._chooses_half else None
 
     def build(
         self,
@@ -123,38 +124,24 @@ class TensorRt:
             raise EngineError(f"TensorRT {self.version} cannot load the engine: {self.last_error}")
         return engine
 
-    def describe(self, engine: Any, kind: str) -> Described:  # noqa: ANN401
-        """Return an engine's inputs or outputs by name: element type and sizes.
-
-        Args:
-            engine: from `load`.
-            kind: "input" or "output".
-        """
-        mode = getattr(self.module.TensorIOMode, kind.upper())
-        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        return {
-            name: (
-                self._type(engine.get_tensor_dtype(name)),
-                [size if size >= 0 else "any" for size in engine.get_tensor_shape(name)],
-            )
-            for name in names
-            if engine.get_tensor_mode(name) == mode
-        }
-
-    def _type(self, found: Any) -> str:  # noqa: ANN401
-        return "tensor(float)" if found == self.module.DataType.FLOAT else f"tensor({found})"
+    def describe(self, engine: Any) -> tuple[Described, Described]:  # noqa: ANN401
+        """Return the inputs and the outputs of an engine from `load`."""
+        modes = self.module.TensorIOMode
+        found: dict[Any, dict[str, tuple[str, list[object]]]] = {modes.INPUT: {}, modes.OUTPUT: {}}
+        for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+            dtype = engine.get_tensor_dtype(name)
+            kind = "float" if dtype == self.module.DataType.FLOAT else dtype
+            sizes = [size if size >= 0 else "any" for size in engine.get_tensor_shape(name)]
+            found[engine.get_tensor_mode(name)][name] = f"tensor({kind})", sizes
+        return found[modes.INPUT], found[modes.OUTPUT]
 
     def _network_flags(self, precision: Precision) -> int:
-        flags = self.module.NetworkDefinitionCreationFlag
-        strong, batch = self._strong_flag(), getattr(flags, "EXPLICIT_BATCH", None)
         # Where layers have no precision of their own, there are no other networks than typed ones.
-        only_typed = not hasattr(self.module.BuilderFlag, "FP16")
-        if strong is not None and (only_typed or precision is Precision.TYPED_HALF):
-            return 1 << int(strong)
+        is_typed = precision is Precision.TYPED_HALF or not self._chooses_half
+        if self._strong is not None and is_typed:
+            return 1 << int(self._strong)
+        batch = getattr(self.module.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
         return 0 if batch is None else 1 << int(batch)
-
-    def _strong_flag(self) -> Any:  # noqa: ANN401
-        return getattr(self.module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
 
     def _parse(self, network: Any, graph: bytes) -> None:  # noqa: ANN401
         parser = self.module.OnnxParser(network, self._logger)

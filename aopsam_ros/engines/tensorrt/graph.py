@@ -37,8 +37,7 @@ class GraphRunner:
         """
         self._graph, self._trt, self._memory = graph, trt, memory
         self._engine = trt.load(plan)
-        found = trt.describe(self._engine, "input"), trt.describe(self._engine, "output")
-        self.signature = signature_of(bundle, graph, graph, *found)
+        self.signature = signature_of(bundle, graph, graph, *trt.describe(self._engine))
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
             raise EngineError(f"{graph}: no room for its work: {trt.last_error}")
