@@ -242,14 +242,7 @@ class Engine(ABC):
         return self._checked(found, sizes)[LABEL_EMBEDDING]
 
     def run_graph(self, graph: str, inputs: Arrays) -> Arrays:
-        """Run one of the loaded graphs by itself, from arrays to arrays of any size.
-
-        Args:
-            graph: its name in the bundle.
-            inputs: exactly what the graph takes, by name; float32.
-
-        Returns:
-            What it gives, by name, unchecked.
+        """Run a loaded graph by itself on exactly what it takes; what it gives is not checked.
 
         Raises:
             InferenceError: if the graph fails or is not loaded.

@@ -58,11 +58,10 @@ def fetch_from_file(weights: Weights, source: Path) -> Path:
     """
     if not source.is_file():
         raise InputError(f"{source}: no such file")
-    _check_size(weights, source)
     with _writable_cache(weights) as folder, tempfile.TemporaryDirectory(dir=folder) as temporary:
         # The copy is checked, not the source, which may change meanwhile.
         copy = Path(shutil.copyfile(source, Path(temporary) / weights.file))
-        _check_content(weights, copy, source)
+        _check(weights, copy, source)
         copy.replace(folder / weights.file)
     return folder / weights.file
 
@@ -93,8 +92,7 @@ def check_file(weights: Weights, path: Path) -> None:
     """
     if not path.exists():
         raise WeightsError(f"{path}: not there; run `aopsam models fetch {weights.name}`")
-    _check_size(weights, path)
-    _check_content(weights, path, path)
+    _check(weights, path, path)
 
 
 def file_sha256(path: Path) -> str:
@@ -102,16 +100,13 @@ def file_sha256(path: Path) -> str:
     return _digest(path, hashlib.sha256())
 
 
-def _check_size(weights: Weights, path: Path) -> None:
+def _check(weights: Weights, path: Path, origin: Path) -> None:
     size = path.stat().st_size
     if weights.size and size != weights.size:
         state = "truncated" if size < weights.size else "another file"
         found = f"it has {size} bytes, {weights.file} has {weights.size}"
-        raise WeightsError(f"{path}: {state}: {found}")
-
-
-def _check_content(weights: Weights, path: Path, origin: object) -> None:
-    header = f"blob {path.stat().st_size}\0".encode()
+        raise WeightsError(f"{origin}: {state}: {found}")
+    header = f"blob {size}\0".encode()
     git_blob = _digest(path, hashlib.sha1(header, usedforsecurity=False))
     pairs = (weights.sha256, file_sha256(path)), (weights.git_blob, git_blob)
     if any(published and published != found for published, found in pairs):
