@@ -30,7 +30,7 @@ _SAM_2 = f"{_META}/segment_anything_2/092824"
 _DRIVE = "https://drive.google.com/uc?export=download&id="
 _EFFICIENT_TAM = "https://huggingface.co/yunyangx/efficient-track-anything/resolve/main"
 
-# Size and SHA-256 of each of a family, whose files are named alike.
+# Size and SHA-256 of the files of a family, by what differs in their names.
 _SAM_2_SIZES = {
     "tiny": (156_008_466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
     "small": (184_416_285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
