@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from aopsam_ros.option_table import OptionSpec
+from aopsam_ros.options import OptionSpec
 from aopsam_ros.ros import publishers, subscriptions
 from aopsam_ros.ros.monitoring.diagnostics import HEALTH_RULES, VALUES
 from aopsam_ros.ros.parameter_table import FIXED, TABLE

@@ -26,7 +26,7 @@ from aopsam_ros.commands.segmenting.over_ray import run_over_ray
 from aopsam_ros.commands.segmenting.stream import is_stream, segment_stream
 from aopsam_ros.data.dataset_writing import WITH_PYCOCOTOOLS, WRITERS, DatasetWriter
 from aopsam_ros.errors import AopsamError, InputError, OptionError
-from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import OPTIONS
 from aopsam_ros.prompting.sources import KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS, Value
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import OPTIONS, SegmenterOptions, Value
 from aopsam_ros.prompting.clusters import PRESETS
 from aopsam_ros.prompting.filtering import RULES
 from aopsam_ros.prompting.sources import make_source

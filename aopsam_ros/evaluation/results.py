@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aopsam_ros.evaluation.configurations import Configuration
 from aopsam_ros.evaluation.figures import Figures
-from aopsam_ros.option_table import Value
+from aopsam_ros.options import Value
 
 ALL = "all"  # the figures over the images of all data sets
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.option_table import OPTIONS
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import OPTIONS, SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.features import FeatureMap
 

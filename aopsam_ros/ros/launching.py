@@ -18,7 +18,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
-from aopsam_ros.option_table import Value
+from aopsam_ros.options import Value
 from aopsam_ros.ros.parameter_table import TABLE
 from aopsam_ros.ros.resources import large_message_environment, resource_folder
 

@@ -9,8 +9,7 @@ from aopsam_ros.engines.base import AUTO
 from aopsam_ros.engines.registry import ENGINES
 from aopsam_ros.errors import OptionError
 from aopsam_ros.labels.label_set import OWN, LabelOptions
-from aopsam_ros.option_table import OPTIONS, OptionSpec
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions
 from aopsam_ros.ros.messages.markers import MarkerOptions
 from aopsam_ros.space.boxes_3d import AXES, OPTICAL
 from aopsam_ros.streaming.follower import FollowOptions

@@ -14,8 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS, OptionSpec, Value
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
 from aopsam_ros.prompting.prompts import PromptSource
 from aopsam_ros.prompting.sources import without_effect
 from aopsam_ros.ros.parameter_table import (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from aopsam_ros.option_table import OPTIONS, Value
+from aopsam_ros.options import OPTIONS, Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.tuner import Tuned
 

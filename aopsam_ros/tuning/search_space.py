@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aopsam_ros.option_table import OPTIONS, Value
+from aopsam_ros.options import OPTIONS, Value
 from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES
 
 # Wider than what suits any model met so far, and in steps that matter.

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import Value
+from aopsam_ros.options import Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.search_space import SearchSpace
 

@@ -19,8 +19,7 @@ from aopsam_ros.evaluation.metrics import iou_matrix
 from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.masks.iou import crop_of
-from aopsam_ros.option_table import Value
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import SegmenterOptions, Value
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.segmentation.segmenter import Segmenter

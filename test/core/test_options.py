@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS
-from aopsam_ros.options import AsfOptions, SegmenterOptions, check
+from aopsam_ros.options import OPTIONS, AsfOptions, SegmenterOptions, check
 
 
 def test_table_and_dataclasses_name_the_same_options():

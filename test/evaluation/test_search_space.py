@@ -3,8 +3,7 @@
 import pytest
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS
-from aopsam_ros.options import SegmenterOptions, check
+from aopsam_ros.options import OPTIONS, SegmenterOptions, check
 from aopsam_ros.tuning.score import Budget, Score, TimeModel
 from aopsam_ros.tuning.search_space import OF_EXTENTS, SearchSpace
 from support.dice import Dice

@@ -10,7 +10,7 @@ from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
-from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import OPTIONS
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning import tuner
 from aopsam_ros.tuning.score import TimeModel

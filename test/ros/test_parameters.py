@@ -14,8 +14,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from aopsam_ros.errors import OptionError
-from aopsam_ros.option_table import OPTIONS
-from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.options import OPTIONS, SegmenterOptions
 from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.ros.camera_subscription import CameraSubscription
 from aopsam_ros.ros.parameter_table import FIXED, TABLE

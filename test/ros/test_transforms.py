@@ -14,7 +14,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from aopsam_ros.errors import InputError, OptionError
-from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import OPTIONS
 from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
 from aopsam_ros.ros.parameter_table import TABLE, configuration_of
 from aopsam_ros.ros.transforms import Transform, TransformListener

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.option_table import OPTIONS
+from aopsam_ros.options import OPTIONS
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import iou
