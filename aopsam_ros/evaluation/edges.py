@@ -6,7 +6,6 @@ where it matches any of them, and the recall is that of all their pixels.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,6 @@ from scipy.spatial import cKDTree
 
 TOLERANCE = 0.0075  # of the diagonal
 THRESHOLDS = np.linspace(0.02, 0.9, 23)
-
-
-class EdgeFigures(NamedTuple):
-    """F at the data set's best threshold (ODS) and at each image's own (OIS); the former's own."""
-
-    ods: float
-    ois: float
-    threshold: float
-    precision: float  # at it
-    recall: float
 
 
 def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -84,20 +73,26 @@ def _matched(near: Sequence[Sequence[int]], count: int) -> NDArray[np.bool_]:
 
 def edge_figures(
     images: Sequence[NDArray[np.int64]], thresholds: NDArray[np.float64]
-) -> EdgeFigures:
-    """Put the counts of images together."""
+) -> dict[str, float]:
+    """Put the counts of images together.
+
+    Returns:
+        ods: F at the data set's best threshold.
+        ois: F at each image's own.
+        threshold, precision, recall: the data set's best, and those at it.
+    """
     total = np.sum(images, axis=0)
     all_f = f_measure(total)
     best = int(all_f.argmax())
     own = [counts[int(f_measure(counts).argmax())] for counts in images]
     found, right, wanted, recalled = total[best].tolist()
-    return EdgeFigures(
-        float(all_f[best]),
-        float(f_measure(np.sum(own, axis=0)[None])[0]),
-        float(thresholds[best]),
-        right / max(1, found),
-        recalled / max(1, wanted),
-    )
+    return {
+        "ods": float(all_f[best]),
+        "ois": float(f_measure(np.sum(own, axis=0)[None])[0]),
+        "threshold": float(thresholds[best]),
+        "precision": right / max(1, found),
+        "recall": recalled / max(1, wanted),
+    }
 
 
 def f_measure(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.evaluation.boundary import mean_boundary_iou
 from aopsam_ros.evaluation.coco_metrics import coco_figures
 from aopsam_ros.evaluation.metrics import (
     closest,
     coverage,
     expected_calibration_error,
+    mean_boundary_iou,
     near_copies,
     one_to_one,
     reliability,

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.results import Segmentation
 
+BOUNDARY_SHARE = 0.02  # of the diagonal: how far inside an outline pixels still belong to it
 COPY_IOU = 0.8  # above it, a mask shows again what a better one shows
 SCORE_BINS = 10
 ScoreBin = Mapping[str, float]  # mean "score" and "iou" of the "masks" in one tenth of the scores
@@ -43,6 +45,41 @@ def one_to_one(iou: NDArray[np.float64]) -> float:
         iou: `[predicted, ground truth]`, ground truth >= 1.
     """
     return sum(float(iou[pair]) for pair in match_one_to_one(iou)) / iou.shape[1]
+
+
+def mean_boundary_iou(
+    masks: Sequence[Crop],
+    ground_truth: Sequence[Crop],
+    iou: NDArray[np.float64],
+    size: tuple[int, int],
+) -> float:
+    """Mean boundary IoU over the ground truth, matched one-to-one by mask IoU; unmatched count 0.
+
+    How well outlines agree, whatever a mask's size (Cheng et al., arXiv 2103.16562).
+
+    Args:
+        masks: predicted.
+        ground_truth: at least one.
+        iou: of the masks, `[masks, ground truth]`.
+        size: height and width of the image.
+    """
+    width = max(1, round(BOUNDARY_SHARE * float(np.hypot(*size))))
+    pairs = match_one_to_one(iou)
+    return sum(boundary_iou(masks[i], ground_truth[j], width) for i, j in pairs) / iou.shape[1]
+
+
+def boundary_iou(first: Crop, second: Crop, width: int) -> float:
+    """IoU of two masks' pixels that are at most `width` from their outside, 0-1."""
+    return float(pairwise_iou([_boundary(first, width)], [_boundary(second, width)])[0, 0])
+
+
+def _boundary(mask: Crop, width: int) -> Crop:
+    """Keep the pixels at most `width` from the outside; the image's border is outside, too."""
+    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    pixels = mask.pixels.astype(np.uint8)
+    inner = cv2.erode(pixels, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    ring = mask.pixels & (inner == 0)
+    return Crop(mask.box, ring, int(np.count_nonzero(ring)))
 
 
 def closest(iou: NDArray[np.float64]) -> float:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aopsam_ros.evaluation.edges import THRESHOLDS, boundaries, edge_counts, edge_figures
 from aopsam_ros.evaluation.images import EvaluationImage
+from aopsam_ros.evaluation.metrics import iou_matrix
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.saliency import most_salient
 from aopsam_ros.prompting.box_file import BoxFile
@@ -21,7 +21,7 @@ def evaluate_edges(
     """Compare edges with the boundaries of the ground truth's regions, of each annotator.
 
     Returns:
-        ods, ois, and at the ODS threshold precision and recall.
+        see `edge_figures`.
     """
     counts = []
     for image in images:
@@ -31,8 +31,7 @@ def evaluate_edges(
             if not image.labelled.is_by_annotator:
                 lines = np.asarray(lines.any(axis=0, keepdims=True))
             counts.append(edge_counts(found.edge_map, lines, THRESHOLDS))
-    figures = edge_figures(counts, THRESHOLDS)
-    return figures._asdict()
+    return edge_figures(counts, THRESHOLDS)
 
 
 def evaluate_salient(
@@ -53,16 +52,10 @@ def evaluate_salient(
     for image in images:
         found = segmenter.segment(image.rgb, boxes=image.find_boxes(boxes))
         wanted = np.any(image.ground_truth, axis=0)
-        shape = wanted.shape
-        masks = {mask.id: decode_full(mask, *shape) for mask in found.masks}
-        chosen = most_salient(found.masks, image.rgb, count)
-        union = np.any([masks[m.id] for m in chosen], axis=0) if chosen else np.zeros(shape, bool)
-        best = max((_iou(mask, wanted) for mask in masks.values()), default=0.0)
-        wrong = float(np.mean(union != wanted))
-        rows.append((_iou(union, wanted), wrong, best, found.prompts_decoded))
+        union = np.zeros_like(wanted)
+        for mask in most_salient(found.masks, image.rgb, count):
+            union |= decode_full(mask, *wanted.shape)
+        iou = np.count_nonzero(union & wanted) / np.count_nonzero(union | wanted)
+        best = iou_matrix(found, [wanted]).max(initial=0.0)
+        rows.append((iou, np.mean(union != wanted), best, found.prompts_decoded))
     return dict(zip(("iou", "mae", "best", "prompts"), np.mean(rows, axis=0).tolist(), strict=True))
-
-
-def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    either = int(np.count_nonzero(first | second))
-    return int(np.count_nonzero(first & second)) / either if either else 1.0

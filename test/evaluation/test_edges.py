@@ -43,11 +43,11 @@ def test_ods_has_one_threshold_for_all_images_ois_one_for_each():
         edge_counts(weak, (line(100) + line(200))[None] > 0, THRESHOLDS),  # best from 0.2 on
     ]
     figures = edge_figures(images, THRESHOLDS)
-    assert figures.ois == 1.0
-    assert figures.ods == pytest.approx(
+    assert figures["ois"] == 1.0
+    assert figures["ods"] == pytest.approx(
         2 * 200 / (200 + 300)
     )  # at 0.6; at 0.2 2 * 300 / (500 + 300)
-    assert figures.ods < 1
+    assert figures["ods"] < 1
 
 
 def test_nothing_found_or_wanted_is_zero():

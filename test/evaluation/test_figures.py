@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from aopsam_ros.evaluation.boundary import boundary_iou, mean_boundary_iou
 from aopsam_ros.evaluation.coco_metrics import COCO_FIGURES
 from aopsam_ros.evaluation.figures import SHARES, mean_figures, measure
-from aopsam_ros.evaluation.metrics import expected_calibration_error, iou_matrix, reliability
+from aopsam_ros.evaluation.metrics import (
+    boundary_iou,
+    expected_calibration_error,
+    iou_matrix,
+    mean_boundary_iou,
+    reliability,
+)
 from aopsam_ros.evaluation.panoptic import count_panoptic, mostly_unlabelled, panoptic_quality
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.results import Prompt, PromptState
