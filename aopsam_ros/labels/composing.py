@@ -12,8 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
-from aopsam_ros.masks.iou import crop_of
-from aopsam_ros.masks.rle import decode, encode, tight_box
+from aopsam_ros.masks.rle import decode, encode
 from aopsam_ros.results import InstanceMask, Segmentation
 
 # Log odds that two masks of one label show one thing, fitted to pairs of masks of training
@@ -105,11 +104,8 @@ def same_depth(depths: NDArray[np.float32], tolerance: float) -> NDArray[np.bool
 def _coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np.uint8]:
     """Return masks with `SIDE` cells along the longer side, uint8 `[n, rows, columns]`."""
     scale = min(1.0, SIDE / max(segmentation.height, segmentation.width))
-    shape = (
-        math.ceil(segmentation.height * scale),
-        math.ceil(segmentation.width * scale),
-    )
-    cells = np.zeros((len(masks), *shape), np.uint8)
+    rows, columns = (math.ceil(s * scale) for s in (segmentation.height, segmentation.width))
+    cells = np.zeros((len(masks), rows, columns), np.uint8)
     for own, mask in zip(cells, masks, strict=True):
         left, top, width, height = mask.bbox
         y, x = int(top * scale), int(left * scale)
@@ -122,21 +118,20 @@ def _coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np
 
 def _united(members: list[InstanceMask], number: int) -> InstanceMask:
     """Return the union of masks, the largest first, with the scores and prompt of the best."""
-    crops = [crop_of(member) for member in members]
-    corners = np.array([(x, y, x + w, y + h) for (x, y, w, h), _, _ in crops])
+    corners = np.array([member.corners for member in members])
     left, top = corners[:, :2].min(axis=0).tolist()
     right, bottom = corners[:, 2:].max(axis=0).tolist()
     union = np.zeros((bottom - top, right - left), np.bool_)
-    for (x, y, w, h), pixels, _ in crops:
-        union[y - top : y - top + h, x - left : x - left + w] |= pixels
-    x, y, w, h = tight_box(union)
+    for member in members:
+        x, y, w, h = member.bbox
+        union[y - top : y - top + h, x - left : x - left + w] |= decode(member)
     best = max(members, key=lambda member: member.score)
     return replace(
         best,
         id=number,
-        bbox=(left + x, top + y, w, h),
+        bbox=(left, top, right - left, bottom - top),
         area=int(np.count_nonzero(union)),
-        counts=encode(union[y : y + h, x : x + w]),
+        counts=encode(union),
         label_score=max(member.label_score for member in members),
         parent=0,
         level=0,

@@ -1,8 +1,9 @@
-"""A label set from many examples: the features of labelled masks, thinned where there are many."""
+"""A label set from many examples: their features, thinned where there are many, and thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,13 @@ from scipy.cluster.vq import kmeans2
 
 from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelSet, checked_name
 from aopsam_ros.labels.semantic_encoder import SemanticEncoder
-from aopsam_ros.labels.thresholds import fit_thresholds
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.prompting.features import unit_length
 from aopsam_ros.segmentation.segmenter import FrameEmbedding
+
+LEAST_EXAMPLES = 20  # of which fewer say nothing about thresholds
+_STEPS = np.arange(0.0, 1.0, 0.02)
+_MARGINS = np.arange(0.0, 0.11, 0.01)
 
 
 class Examples:
@@ -63,3 +67,38 @@ def thinned(features: NDArray[np.float32]) -> NDArray[np.float32]:
         return features
     means, member_of = kmeans2(features.astype(np.float64), MOST_PROTOTYPES, minit="++", seed=0)
     return unit_length(means[np.unique(member_of)].astype(np.float32))
+
+
+def fit_thresholds(
+    labels: LabelSet,
+    examples: NDArray[np.float32],
+    label_of: NDArray[np.int64],
+    image_of: NDArray[np.int64],
+) -> LabelSet:
+    """Return the set with the thresholds that leave most right labels beyond wrong ones.
+
+    Each example is compared with those of other images.
+
+    Args:
+        labels: the set; its prototypes are not looked at.
+        examples: unit features, float32 `[n, D]`.
+        label_of: place of each example's label in `labels.names`, int64 `[n]`.
+        image_of: number of the image of each, int64 `[n]`.
+    """
+    similarity, lead, gain = np.zeros((3, len(examples)))  # gain: 1 if right, -1 if wrong, or 0
+    for image in np.unique(image_of):
+        held = image_of == image
+        others = replace(labels, prototypes=examples[~held], label_of=label_of[~held])
+        known = held & np.isin(label_of, others.label_of)
+        if known.any():
+            places, similarity[known], lead[known] = others.ranked(examples[known])
+            gain[known] = np.where(places == label_of[known], 1, -1)
+    if np.count_nonzero(gain) < LEAST_EXAMPLES:
+        return labels
+    gains = [
+        (gain[(similarity >= least) & (lead >= margin)].sum(), least, margin)
+        for least in _STEPS
+        for margin in _MARGINS
+    ]
+    _, least, margin = max(gains, key=lambda each: each[0])
+    return replace(labels, min_similarity=float(least), margin=float(margin))

@@ -116,16 +116,21 @@ class LabelSet:
         chosen = options or LabelOptions()
         least = self.min_similarity if chosen.min_similarity == OWN else chosen.min_similarity
         margin = self.margin if chosen.margin == OWN else chosen.margin
-        table = self.similarity(features)
-        order = np.argsort(-table, axis=1, kind="stable")
-        best = np.take_along_axis(table, order[:, :2], axis=1)
-        is_near = best[:, 0] >= least
-        if best.shape[1] > 1:
-            is_near &= best[:, 0] - best[:, 1] >= margin
+        places, similarity, lead = self.ranked(features)
+        is_near = (similarity >= least) & (lead >= margin)
         return [
             (self.names[place], float(np.clip(score, 0.0, 1.0))) if near else ("", 0.0)
-            for place, score, near in zip(order[:, 0], best[:, 0], is_near, strict=True)
+            for place, score, near in zip(places, similarity, is_near, strict=True)
         ]
+
+    def ranked(
+        self, features: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Return each feature's nearest label, its similarity, and its lead over the next label."""
+        table = self.similarity(features)
+        others = np.full((len(table), 1), -1.0, np.float32)  # where there is one label only
+        two = -np.sort(-np.hstack((table, others)), axis=1)[:, :2]
+        return table.argmax(axis=1), two[:, 0], two[:, 0] - two[:, 1]
 
 
 def checked_name(name: str) -> str:

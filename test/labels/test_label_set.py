@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.labels.examples import fit_thresholds
 from aopsam_ros.labels.label_files import (
     LABELS_FILE,
     load_label_set,
@@ -14,7 +15,6 @@ from aopsam_ros.labels.label_files import (
     save_label_set,
 )
 from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelOptions, LabelSet
-from aopsam_ros.labels.thresholds import fit_thresholds
 
 
 def unit(*degrees):
