@@ -4,7 +4,6 @@ import argparse
 import importlib.util
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from aopsam_ros.commands.arguments import (
@@ -12,6 +11,7 @@ from aopsam_ros.commands.arguments import (
     add_settings_argument,
     engine_options,
     parse_settings,
+    require,
 )
 from aopsam_ros.errors import AopsamError, InputError
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     _require()
     from aopsam_benchmarks.part import parse_size
     from aopsam_benchmarks.report import as_text
-    from aopsam_benchmarks.run import Settings, measure
+    from aopsam_benchmarks.run import measure
 
     parse_size(arguments.size)
     parse_settings(arguments.set)
@@ -78,8 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [file for file in arguments.peer_onnx if not file.is_file()]
     if missing:
         raise InputError(f"{missing[0]}: no such file")
-    named = {field.name: getattr(arguments, field.name) for field in fields(Settings)}
-    results = measure(Settings(**named))
+    results = measure(arguments)
     text = as_text(results)
     (arguments.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     (arguments.out / "report.txt").write_text(text + "\n", encoding="utf-8")
@@ -89,12 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _require() -> None:
     """Make the benchmarks importable: installed beside this package, or in its source folder."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise AopsamError(
-            f"benchmarks need {', '.join(missing)}: `make setup EXTRAS=bench` or"
-            " `pip install .[bench]`"
-        )
+    remedy = "`make setup EXTRAS=bench` or `pip install .[bench]`"
+    require(NEEDED, f"benchmarks need {', '.join(NEEDED)}", remedy)
     if importlib.util.find_spec("aopsam_benchmarks") is None:
         source = Path(__file__).resolve().parents[2] / "benchmarks"
         if not source.is_dir():

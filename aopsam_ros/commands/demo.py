@@ -5,17 +5,16 @@ images, summary.json and index.html. `--scene teach` adds a planner, which teach
 """
 
 import argparse
-import importlib
-import importlib.util
 import math
 import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from aopsam_ros.commands.arguments import require
 from aopsam_ros.demo.photographs import MUG, Photograph, mug_views, read_folder
 from aopsam_ros.demo.processes import interrupts, unused_domain
-from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.errors import InputError
 from aopsam_ros.ros.resources import large_message_environment, resource_folder
 
 _DEFAULT_REPEAT = 12
@@ -69,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.record is not None:
         _check_recording(arguments.record)
     _make_folder(arguments.out)
-    _require_ros()
+    remedy = "run `make demo`, or build with colcon and source its setup file"
+    require(("rclpy", "aopsam_ros.msg"), "the demo needs ROS 2 and the built package", remedy)
     from aopsam_ros.demo import report, session
 
     os.environ.update({**large_message_environment(), **network})
@@ -137,21 +137,8 @@ def _check_recording(path: Path) -> None:
     if path.suffix != ".mcap":
         raise InputError(f"--record writes a file of the suffix .mcap, not {path}")
     _make_folder(path.parent)
-    if importlib.util.find_spec("rosbags") is None:
-        raise AopsamError(
-            "--record needs rosbags: `make setup EXTRAS=record` or `pip install .[record]`"
-        )
-
-
-def _require_ros() -> None:
-    try:
-        for module in ("rclpy", "aopsam_ros.msg"):
-            importlib.import_module(module)
-    except ImportError as error:
-        raise AopsamError(
-            f"the demo needs ROS 2 and the built package, but {error.name} cannot be imported: "
-            "run `make demo`, or build with colcon and source its setup file"
-        ) from error
+    remedy = "`make setup EXTRAS=record` or `pip install .[record]`"
+    require(("rosbags",), "--record needs rosbags", remedy)
 
 
 def _network(domain_id: int | None) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """What this machine's processor can do, as Linux reports it; elsewhere nothing is assumed."""
 
+import os
+import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -15,6 +17,14 @@ def has_amx(cpuinfo: Path = CPUINFO) -> bool:
 def has_int8_dot_products(cpuinfo: Path = CPUINFO) -> bool:
     """Return whether the processor multiplies 8-bit numbers faster than floats."""
     return not INT8_DOT_PRODUCTS.isdisjoint(_flags(cpuinfo))
+
+
+def describe_processor() -> str:
+    """Name the processor and how many cores this process may use."""
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{names[0] if names else platform.machine()}, {cores} cores"
 
 
 def _flags(cpuinfo: Path) -> list[str]:

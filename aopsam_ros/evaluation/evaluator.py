@@ -14,13 +14,14 @@ from tqdm import tqdm
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.processor import describe_processor
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
 from aopsam_ros.evaluation.images import NO_IMAGE, EvaluationImage, choose_images, read_image
 from aopsam_ros.evaluation.measurement import Measurement
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
-from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome, describe_machine
+from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome
 from aopsam_ros.evaluation.store import Store, configuration_key
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
@@ -86,7 +87,7 @@ class Evaluator:
         self._about = {
             "model": f"{bundle.name} {bundle.version}",
             "engine": f"{engine.name} on {engine.device}, {engine.precision}, {threads}",
-            "machine": describe_machine(),
+            "machine": describe_processor(),
         }
         if task.boxes is not None:
             taken = f"{task.detector_ms:g} ms an image" if task.detector_ms else "not counted"

@@ -3,11 +3,8 @@
 import csv
 import io
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from aopsam_ros.evaluation.configurations import Configuration
 from aopsam_ros.evaluation.figures import Figures
@@ -68,12 +65,3 @@ class Evaluation:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
-
-
-def describe_machine() -> str:
-    """Name the processor and how many cores this process may use."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.machine()}, {cores} cores"

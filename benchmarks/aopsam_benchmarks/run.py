@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import importlib.util
 import itertools
@@ -11,8 +12,7 @@ import subprocess
 import sys
 import time
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ FORMAT = 2  # of the JSON; counted up when a name in it changes its meaning
 NODE_MEASURES = ("frames", "workers", "plain", "default")
 RANDOM = "mobile_sam_random"  # made here; the name is not looked for
 MODELS = ("nano", RANDOM)
+# Arguments that results repeat; the others have paths.
+DESCRIBED = ("engine", "precision", "threads", "size", "parts", "quick")
 MEMORY_PROMPTS = (1, 16, 64, 256)
 
 
@@ -38,26 +40,10 @@ class PartError(AopsamError):
     """A part could not be measured."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is to be measured, and how thoroughly."""
+def measure(settings: argparse.Namespace) -> dict[str, Any]:
+    """Measure what the arguments of `aopsam bench` say, as far as it can be.
 
-    out: Path
-    models: Sequence[str] | None  # None: those of `MODELS`
-    engine: str
-    precision: str
-    threads: int
-    size: str
-    set: Sequence[str]  # NAME=VALUE; graphs by themselves have none
-    parts: Sequence[str]
-    quick: bool
-    peer: Path | None
-    peer_python: str
-    peer_onnx: Sequence[Path]
-
-
-def measure(settings: Settings) -> dict[str, Any]:
-    """Measure everything that can be; what cannot is named with its reason under `left_out`.
+    What cannot is named with its reason under `left_out`.
 
     Raises:
         BundleError: if there is no model of a name.
@@ -73,10 +59,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     for name, model in names.items():
         with _noting_failures(left_out, name):
             models[name] = _ModelParts(settings, name, model, left_out).measure()
-    described = asdict(settings) | {"models": list(names), "peer": settings.peer is not None}
-    described["options"] = described.pop("set")
-    for name in ("out", "peer_python", "peer_onnx"):  # which are this machine's own
-        del described[name]
+    described = {name: getattr(settings, name) for name in DESCRIBED}
+    described |= {"models": list(names), "peer": settings.peer is not None, "options": settings.set}
     return {
         "format": FORMAT,
         "machine": machine,
@@ -101,7 +85,9 @@ def _noting_failures(left_out: dict[str, str], what: str) -> Iterator[None]:
 class _ModelParts:
     """Measures one model."""
 
-    def __init__(self, settings: Settings, name: str, model: str, left_out: dict[str, str]) -> None:
+    def __init__(
+        self, settings: argparse.Namespace, name: str, model: str, left_out: dict[str, str]
+    ) -> None:
         self.settings = settings
         self.left_out = left_out
         self.name = name

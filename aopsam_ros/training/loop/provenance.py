@@ -1,12 +1,11 @@
 """Provenance of checkpoints, which bundle.yaml repeats: data, machine and effort."""
 
-import os
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from aopsam_ros.engines.processor import describe_processor
 
 
 def summarise_run(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,11 +25,4 @@ def describe_machine(device: torch.device) -> str:
     version = f"torch {torch.__version__.partition('+')[0]}"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, {version}"
-    return f"{_cpu_name()}, {os.cpu_count()} cores, {version}"
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"{describe_processor()}, {version}"
