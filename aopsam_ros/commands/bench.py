@@ -52,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="others' graphs, timed in turns with whole frames (the part peers), on a CPU",
     )
-    parser.add_argument("--peer-python", default=sys.executable, help="Python to run it with")
     parser.add_argument(
         "--out", type=Path, default=Path("out/bench"), help="folder for the results (%(default)s)"
     )

@@ -1,8 +1,7 @@
 """Times MobileSAM's own automatic mask generator, as its authors published it: `mobile_sam`.
 
 This project does not ship that package: a folder that holds it is named on the command line. What
-runs it needs torch, numpy and what the package imports (timm, torchvision), and nothing of this
-project, so that it may have a Python of its own.
+it imports (timm, torchvision) has to be installed.
 """
 
 from __future__ import annotations
@@ -12,25 +11,9 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-
-
-def load_model(package: Path, weights: Path) -> Any:  # noqa: ANN401  (the package's type)
-    """Return the published model, ready to run.
-
-    Args:
-        package: folder that holds `mobile_sam`, which can be imported from then on.
-        weights: state dict.
-    """
-    sys.path.insert(0, str(package))
-    from mobile_sam import sam_model_registry
-
-    model = sam_model_registry["vit_t"]()
-    model.load_state_dict(torch.load(weights, weights_only=True), strict=True)
-    return model.eval()  # again: the encoder keeps copies of some weights from this call
 
 
 def main() -> int:
@@ -38,11 +21,13 @@ def main() -> int:
     arguments = _arguments()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    model = load_model(arguments.package, arguments.weights)
-    from mobile_sam import SamAutomaticMaskGenerator
+    sys.path.insert(0, str(arguments.package))
+    from mobile_sam import SamAutomaticMaskGenerator, sam_model_registry
 
+    model = sam_model_registry["vit_t"]()
+    model.load_state_dict(torch.load(arguments.weights, weights_only=True), strict=True)
     generator = SamAutomaticMaskGenerator(
-        model,
+        model.eval(),  # again: the encoder keeps copies of some weights from this call
         points_per_side=arguments.grid,
         pred_iou_thresh=arguments.predicted_iou,
         stability_score_thresh=arguments.stability,

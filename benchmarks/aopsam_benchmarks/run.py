@@ -130,11 +130,6 @@ class _ModelParts:
 
     def _frames(self) -> Any:  # noqa: ANN401  (as the script wrote it)
         arguments = ["--grid", 4, "--rounds", 1] if self.settings.quick else []
-        if self._applies("official"):
-            with _noting_failures(self.left_out, f"{self.name}, the published decoder"):
-                file = self.work / "published_decoder.onnx"
-                self._peer("published_decoder", "--out", file)
-                arguments += ["--published", file]
         return self._part("whole_frames", *arguments, *self._options())
 
     def _memory(self) -> dict[str, Any]:
@@ -175,32 +170,26 @@ class _ModelParts:
         return self._part("peers", *few, *self._options(), "--graphs", *files)
 
     def _official(self) -> dict[str, Any]:
-        """Run the published generator in its own Python, with the grid's thresholds."""
-        grid = load_bundle(self.model).options("grid").mask
-        pixels, out = self.work / "image.npy", self._file("official")
-        np.save(pixels, benchmark_image(*parse_size(self.settings.size)))
-        words = ["--out", out, "--image", pixels]
-        words += ["--predicted-iou", grid.predicted_iou_threshold]
-        words += ["--stability", grid.stability_threshold, "--overlap", grid.overlap_threshold]
-        words += ["--grid", 4 if self.settings.quick else 32, "--threads", self.settings.threads]
-        self._peer("official", *words)
-        facts = json.loads(out.read_text(encoding="utf-8"))
-        milliseconds = [1e3 * seconds for seconds in facts.pop("seconds")]
-        return {"frame_ms": summary(milliseconds), **facts}
-
-    def _peer(self, name: str, *arguments: object) -> None:
-        """Run a script that uses the published package, in its own Python.
+        """Run the published generator with the grid's thresholds.
 
         Raises:
             InputError: if the package is not where the user says.
-            PartError: if the script failed.
         """
         peer = self.settings.peer
-        if peer is None or not (peer / "mobile_sam" / "__init__.py").is_file():
+        if not (peer / "mobile_sam" / "__init__.py").is_file():
             raise InputError(f"{peer}: holds no package mobile_sam")
-        script = Path(__file__).with_name(f"{name}.py")
-        command = [self.settings.peer_python, script, "--package", peer]
-        self._process(name, [*command, "--weights", self.work / "weights.pt", *arguments])
+        grid = load_bundle(self.model).options("grid").mask
+        pixels, out = self.work / "image.npy", self._file("official")
+        np.save(pixels, benchmark_image(*parse_size(self.settings.size)))
+        words = ["--package", peer, "--weights", self.work / "weights.pt"]
+        words += ["--out", out, "--image", pixels]
+        words += ["--predicted-iou", grid.predicted_iou_threshold]
+        words += ["--stability", grid.stability_threshold, "--overlap", grid.overlap_threshold]
+        words += ["--grid", 4 if self.settings.quick else 32, "--threads", self.settings.threads]
+        self._script("official", *words)
+        facts = json.loads(out.read_text(encoding="utf-8"))
+        milliseconds = [1e3 * seconds for seconds in facts.pop("seconds")]
+        return {"frame_ms": summary(milliseconds), **facts}
 
     def _common(self) -> list[object]:
         """Return the arguments that every part takes."""

@@ -2,17 +2,14 @@
 
 In turns, so that a machine that slows down or speeds up does so for all. The pipeline's own
 stopwatch is read: frames take far longer than it does. Where the engine runs the decoder in parts,
-the grid is timed a second time with the decoder in one piece, and where the published decoder is at
-hand, with that as well.
+the grid is timed a second time with the decoder in one piece, as others run it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +22,7 @@ from aopsam_benchmarks.part import (
     summary,
     write_json,
 )
-from aopsam_ros.bundle.loading import DECODER, Bundle, Graph, load_bundle
+from aopsam_ros.bundle.loading import Bundle, load_bundle
 from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
@@ -42,14 +39,12 @@ def main() -> int:
     parser = part_parser("time whole frames")
     parser.add_argument("--grid", type=int, default=32, help="points a side of SAM's grid")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--published", type=Path, help="the published decoder as a graph")
     arguments = parser.parse_args()
     segmenters = contenders(
         load_bundle(arguments.model),
         engine_options(arguments),
         f"grid{arguments.grid}",
         parse_settings(arguments.set),
-        arguments.published,
     )
     found = in_turns(segmenters, benchmark_image(*parse_size(arguments.size)), arguments.rounds)
     rows = [describe(name, segmenters[name], results) for name, results in found.items()]
@@ -62,7 +57,6 @@ def contenders(
     engine: EngineOptions,
     grid: str,
     settings: Mapping[str, Any],
-    published: Path | None = None,
 ) -> dict[str, Segmenter]:
     """Make what is compared: AoP-SAM's prompts first, then the grid's.
 
@@ -72,7 +66,6 @@ def contenders(
         grid: the grid's name as a prompt source.
         settings: options of both; they may serve the grid as well, which is then compared with the
             bundle's own, too.
-        published: the published decoder as a graph of the bundle's signature.
     """
     runtime = create_engine(bundle, engine)
     segmenters = {source: Segmenter(bundle, runtime, source) for source in ("auto", grid)}
@@ -80,23 +73,11 @@ def contenders(
         segmenter.options = segmenter.options.updated(settings)
     if settings:
         segmenters[f"{grid}, the bundle's options"] = Segmenter(bundle, runtime, grid)
-    # The decoder as others run it: one graph, and all masks drawn.
-    others = {}
     if bundle.split_graphs and runtime.name in IN_PARTS and runtime.device == "cpu":
-        others["decoder in one piece"] = dataclasses.replace(bundle, split_graphs={})
-    if published is not None:
-        others["the published decoder"] = with_decoder(bundle, published)
-    for decoder, other in others.items():
-        name = f"{grid}, the bundle's options, {decoder}"
-        segmenters[name] = Segmenter(other, create_engine(other, engine), grid)
+        whole = dataclasses.replace(bundle, split_graphs={})  # one graph, and all masks drawn
+        name = f"{grid}, the bundle's options, decoder in one piece"
+        segmenters[name] = Segmenter(whole, create_engine(whole, engine), grid)
     return segmenters
-
-
-def with_decoder(bundle: Bundle, file: Path) -> Bundle:
-    """Return a bundle with another decoder, in one piece."""
-    decoder = Graph(file, hashlib.sha256(file.read_bytes()).hexdigest())
-    graphs = {**bundle.graphs, DECODER: decoder}
-    return dataclasses.replace(bundle, graphs=graphs, split_graphs={})
 
 
 def in_turns(
