@@ -225,14 +225,14 @@ def _write(folder: Path | None, name: str, rows: object) -> None:
 
 
 def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
-    from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
+    from aopsam_ros.evaluation.evaluator import Evaluator
     from aopsam_ros.evaluation.report import write_report
 
     if arguments.out or arguments.stream:
         packages = ("matplotlib", "pycocotools")
         require(packages, "a report needs matplotlib and pycocotools", INSTALL_EVALUATION)
     sources = arguments.prompts.split(",")
-    task = EvaluationTask(
+    evaluator = Evaluator(
         model=arguments.model,
         engine=engine_options(arguments),
         datasets=open_datasets(arguments),
@@ -245,7 +245,7 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
         is_stream=arguments.stream,
         out=arguments.out,
     )
-    with contextlib.closing(Evaluator(task)) as evaluator:
+    with contextlib.closing(evaluator):
         evaluation = evaluator.run()
         _print(evaluation, is_stream=arguments.stream)
         if arguments.out:

@@ -33,9 +33,12 @@ RESULTS = "images"  # the folder of results by image
 MEMORY_IMAGES = 3  # images on which memory is measured
 
 
-@dataclass(frozen=True)
-class EvaluationTask:
-    """What is to be measured.
+@dataclass
+class Evaluator:
+    """Measures prompt sources and options side by side, on one loaded model.
+
+    After `run`, `places` says where the image of each key was read, and `measurements` has all
+    results.
 
     Args:
         model: a bundle's name or folder.
@@ -49,6 +52,9 @@ class EvaluationTask:
         detector_ms: what those boxes had cost for each image.
         is_stream: whether each data set is a stream of frames, of which flicker is measured.
         out: folder of the report; None measures for the console only.
+
+    Raises:
+        AopsamError: if a source, a part, an option or the model is wrong.
     """
 
     model: str
@@ -62,43 +68,30 @@ class EvaluationTask:
     detector_ms: float = 0.0
     is_stream: bool = False
     out: Path | None = None
+    places: dict[str, tuple[InstanceDataset, int]] = field(default_factory=dict, init=False)
+    measurements: list[Measurement] = field(default_factory=list, init=False)
 
-
-class Evaluator:
-    """Measures prompt sources and options side by side, on one loaded model.
-
-    After `run`, `places` says where the image of each key was read, and `measurements` has all
-    results.
-    """
-
-    def __init__(self, task: EvaluationTask) -> None:
-        """Refuse early what would fail late, load the model, and make the folders.
-
-        Raises:
-            AopsamError: if a source, a part, an option or the model is wrong.
-        """
-        named = [source for source in task.sources if source != AUTO]
-        configurations(named, task.parts, SegmenterOptions().updated(task.settings))
-        self._task = task
-        bundle = load_bundle(task.model)
-        self._engine = engine = create_engine(bundle, task.engine)
-        count = task.engine.threads
+    def __post_init__(self) -> None:
+        """Refuse early what would fail late, load the model, and make the folders."""
+        named = [source for source in self.sources if source != AUTO]
+        configurations(named, self.parts, SegmenterOptions().updated(self.settings))
+        bundle = load_bundle(self.model)
+        self._engine = engine = create_engine(bundle, self.engine)
+        count = self.engine.threads
         threads = f"{count} threads" if count else "threads by its own choice"
         self._about = {
             "model": f"{bundle.name} {bundle.version}",
             "engine": f"{engine.name} on {engine.device}, {engine.precision}, {threads}",
             "machine": describe_processor(),
         }
-        if task.boxes is not None:
-            taken = f"{task.detector_ms:g} ms an image" if task.detector_ms else "not counted"
+        if self.boxes is not None:
+            taken = f"{self.detector_ms:g} ms an image" if self.detector_ms else "not counted"
             self._about["detector's time"] = taken
-        segmenters = [Segmenter(bundle, self._engine, source) for source in task.sources]
+        segmenters = [Segmenter(bundle, engine, source) for source in self.sources]
         self._segmenters = {segmenter.source.name: segmenter for segmenter in segmenters}
         self._stores: dict[str, Store] = {}
-        self.places: dict[str, tuple[InstanceDataset, int]] = {}
-        self.measurements: list[Measurement] = []
-        if task.out is not None:
-            (task.out / RESULTS).mkdir(parents=True, exist_ok=True)
+        if self.out is not None:
+            (self.out / RESULTS).mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
         """Free the model."""
@@ -113,8 +106,8 @@ class Evaluator:
             InferenceError: if a graph fails.
         """
         first = next(iter(self._segmenters.values()))
-        own = self._segmenters.get(PREDICTOR, first).options.updated(self._task.settings)
-        wanted = configurations(list(self._segmenters), self._task.parts, own)
+        own = self._segmenters.get(PREDICTOR, first).options.updated(self.settings)
+        wanted = configurations(list(self._segmenters), self.parts, own)
         self.measurements = [self._prepare(configuration) for configuration in wanted]
         self._measure_images()
         groups: dict[str, list[str]] = {}
@@ -127,7 +120,7 @@ class Evaluator:
             Outcome(
                 configuration=one.configuration,
                 options=one.options.flat(),
-                figures=one.means(groups, self._task.detector_ms),
+                figures=one.means(groups, self.detector_ms),
                 peak_mb=self._peak_memory(one),
             )
             for one in bar
@@ -135,9 +128,9 @@ class Evaluator:
         return Evaluation(self._about, data, outcomes)
 
     def _prepare(self, configuration: Configuration) -> Measurement:
-        task, segmenter = self._task, self._segmenters[configuration.source]
-        options = segmenter.options.updated({**task.settings, **configuration.changes})
-        bundle = segmenter.bundle
+        segmenter = self._segmenters[configuration.source]
+        options = segmenter.options.updated({**self.settings, **configuration.changes})
+        bundle, file = segmenter.bundle, self.boxes if segmenter.source.needs_boxes else None
         key = configuration_key(  # all that results depend on, but for the image
             {
                 "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
@@ -145,18 +138,18 @@ class Evaluator:
                 "engine": self._about["engine"],
                 "source": segmenter.source.name,
                 "options": options.flat(),
-                "boxes": task.boxes.digest if task.boxes and segmenter.source.needs_boxes else "",
-                "stream": task.is_stream,
+                "boxes": file.digest if file else "",
+                "stream": self.is_stream,
             }
         )
         if key not in self._stores:
-            path = task.out / RESULTS / f"{key}.jsonl" if task.out else None
+            path = self.out / RESULTS / f"{key}.jsonl" if self.out else None
             self._stores[key] = Store(path)
-        return Measurement(configuration, segmenter, options, self._stores[key], task.boxes)
+        return Measurement(configuration, segmenter, options, self._stores[key], file)
 
     def _measure_images(self) -> None:
-        task, camera = self._task, CameraMotion()
-        chosen = list(choose_images(task.datasets, task.limit, consecutive=task.is_stream))
+        camera = CameraMotion()
+        chosen = list(choose_images(self.datasets, self.limit, consecutive=self.is_stream))
         before: EvaluationImage | None = None
         total = len(chosen) * len(self.measurements)
         with tqdm(total=total, unit="run", desc="evaluate", file=sys.stderr) as bar:
@@ -164,7 +157,7 @@ class Evaluator:
                 image = read_image(dataset, index)
                 if image is not None:
                     self.places[image.key] = dataset, index
-                    frame = _frame_before(before, image, camera) if task.is_stream else ()
+                    frame = _frame_before(before, image, camera) if self.is_stream else ()
                     for one in self.measurements:
                         one.measure(image, *frame)
                 before = image
@@ -174,16 +167,16 @@ class Evaluator:
 
     def _peak_memory(self, one: Measurement) -> float | None:
         """Measure a configuration in a process of its own, once; MiB."""
-        task, keys = self._task, list(self.places)
-        if task.out is None:
+        if self.out is None:
             return None
+        keys = list(self.places)
         chosen = [keys[i * len(keys) // MEMORY_IMAGES] for i in range(MEMORY_IMAGES)]
         key = f"memory, {', '.join(chosen)}"
         if key not in one.store.results:
             images = [(self.places[each][0].path, self.places[each][1]) for each in chosen]
-            source = one.segmenter.source
-            boxes = task.boxes.path if task.boxes and source.needs_boxes else None
-            given = (task.model, task.engine, source.name, one.options.flat(), images, boxes)
+            boxes = one.boxes.path if one.boxes else None
+            source = one.configuration.source
+            given = (self.model, self.engine, source, one.options.flat(), images, boxes)
             one.store.put(key, {"peak_mb": in_fresh_process(peak_memory, *given)})
         return float(one.store.results[key]["peak_mb"])
 

@@ -37,8 +37,7 @@ class Measurement:
             InputError: if the file of boxes has no entry for it.
             InferenceError: if a graph fails.
         """
-        boxes = image.find_boxes(self.boxes if self.segmenter.source.needs_boxes else None)
-        return self.segmenter.segment(image.rgb, self.options, boxes)
+        return self.segmenter.segment(image.rgb, self.options, image.find_boxes(self.boxes))
 
     def measure(
         self, image: EvaluationImage, before: str = "", shift: tuple[float, float] = (0.0, 0.0)
@@ -81,7 +80,7 @@ class Measurement:
             groups: keys of images by the group's name.
             detector_ms: what the boxes had cost for each image.
         """
-        extra_ms = detector_ms if self.segmenter.source.needs_boxes else 0.0
+        extra_ms = detector_ms if self.boxes else 0.0
         return {
             name: mean_figures([self.store.results[key] for key in keys], extra_ms)
             for name, keys in groups.items()

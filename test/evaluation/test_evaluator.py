@@ -11,7 +11,7 @@ from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.evaluation.evaluator import EvaluationTask, Evaluator
+from aopsam_ros.evaluation.evaluator import Evaluator
 from aopsam_ros.evaluation.figures import measure
 from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
@@ -24,8 +24,7 @@ ENGINE = EngineOptions(engine="onnxruntime", threads=1)
 
 def evaluate(tiny_folder, data, **changes):
     datasets = [open_dataset(folder) for folder in data]
-    task = EvaluationTask(str(tiny_folder), ENGINE, datasets, **changes)
-    with closing(Evaluator(task)) as evaluator:
+    with closing(Evaluator(str(tiny_folder), ENGINE, datasets, **changes)) as evaluator:
         return evaluator.run(), evaluator
 
 
