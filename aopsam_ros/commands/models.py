@@ -95,11 +95,8 @@ def _describe_bundle(bundle: Bundle) -> str:
     )
 
 
-def _size(weights: Weights) -> str:
-    return f"{weights.size / 1e6:.1f} MB  " if weights.size else ""
-
-
 def _describe_weights(weights: Weights) -> str:
     path = cached_path(weights)
     where = str(path) if path.exists() else f"not fetched: aopsam models fetch {weights.name}"
-    return f"{weights.file}  {weights.description}  {_size(weights)}{weights.licence}  {where}"
+    size = f"{weights.size / 1e6:.1f} MB  " if weights.size else ""
+    return f"{weights.file}  {weights.description}  {size}{weights.licence}  {where}"

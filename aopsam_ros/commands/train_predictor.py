@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target
+    from aopsam_ros.training.frozen_engine import FrozenEngine
     from aopsam_ros.training.loop import processes
     from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
 
@@ -85,7 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     processes.wait()
     model = _model(arguments)
     if arguments.shard is not None:
-        return _label_part(arguments, paths, model)
+        with FrozenEngine(model, arguments.out, arguments.threads) as engine:
+            label_all(arguments, paths, engine)
+        return 0
     options = PredictorTrainingOptions(
         minutes=arguments.minutes,
         steps=arguments.steps,
@@ -135,16 +138,6 @@ def _data(
             return encoded_on_the_fly(training, held, options, out)
         flips = not arguments.no_flips
         return encoded_beforehand(training, held, options, out, engine, flips)
-
-
-def _label_part(
-    arguments: argparse.Namespace, paths: list[tuple[str, float]], model: FrozenModel
-) -> int:
-    from aopsam_ros.training.frozen_engine import FrozenEngine
-
-    with FrozenEngine(model, arguments.out, arguments.threads) as engine:
-        label_all(arguments, paths, engine)
-    return 0
 
 
 def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:

@@ -33,7 +33,7 @@ SWEEPS: dict[str, tuple[Value, ...]] = {
 class Configuration:
     """One row of a table: a prompt source with some options changed.
 
-    `part` is one of `PARTS`; `swept` names the option of a sweep and `value` its value.
+    `part` is one of `PARTS`; `swept` names the option of a sweep.
     """
 
     part: str
@@ -41,11 +41,6 @@ class Configuration:
     source: str
     changes: dict[str, Value] = field(default_factory=dict)
     swept: str = ""
-
-    @property
-    def value(self) -> Value:
-        """The swept option's value."""
-        return self.changes[self.swept]
 
 
 def configurations(

@@ -21,6 +21,7 @@ from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.prompting.user_prompts import BACKGROUND, BOTTOM_RIGHT, OBJECT, TOP_LEFT
 from aopsam_ros.segmentation.answers import (
     agreement_with,
     best_answer,
@@ -32,7 +33,7 @@ from aopsam_ros.training.prompt_sampling import innermost_pixel
 
 DECODED_AT_ONCE = 16
 KINDS = "centre, random, box or clicks:N"
-FOREGROUND, BACKGROUND, TOP_LEFT, BOTTOM_RIGHT, PADDING = 1, 0, 2, 3, -1  # labels of points
+PADDING = -1  # label of a point that is none
 
 Prompt = tuple[NDArray[np.float64], NDArray[np.float64]]  # coordinates [K, 2] and labels [K]
 
@@ -102,8 +103,10 @@ def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -
     if kind == "random":
         rows, columns = np.nonzero(mask)
         pick = rng.integers(len(rows))
-        return np.array([[columns[pick], rows[pick]]], np.float64), np.array([float(FOREGROUND)])
-    return np.array([innermost_pixel(mask)], np.float64), np.array([float(FOREGROUND)])
+        point = columns[pick], rows[pick]
+    else:
+        point = innermost_pixel(mask)
+    return np.array([point], np.float64), np.array([OBJECT], np.float64)
 
 
 def corrected(prompt: Prompt, ground_truth: NDArray[np.bool_], found: Crop) -> Prompt:
@@ -116,7 +119,7 @@ def corrected(prompt: Prompt, ground_truth: NDArray[np.bool_], found: Crop) -> P
     whole = np.zeros_like(ground_truth)
     whole[y : y + h, x : x + w] = found.pixels
     missing, extra = ground_truth & ~whole, whole & ~ground_truth
-    regions = {FOREGROUND: _largest_region(missing), BACKGROUND: _largest_region(extra)}
+    regions = {OBJECT: _largest_region(missing), BACKGROUND: _largest_region(extra)}
     label = max(regions, key=lambda label: int(np.count_nonzero(regions[label])))
     is_wrong = regions[label].any()
     point, label = (innermost_pixel(regions[label]), label) if is_wrong else ((0, 0), PADDING)

@@ -76,7 +76,8 @@ def segment_stream(
     stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0
     with contextlib.ExitStack() as stack:
         outputs = _Outputs(stack, source, path, name, arguments, dataset)
-        stack.enter_context(_ended_by_interrupt(source))
+        if isinstance(source, Camera):  # whose frames Ctrl-C ends, as if they were all
+            stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         for number, frame in enumerate(_frames(source, arguments.limit)):
             try:
                 rgb = frame.read()
@@ -95,16 +96,6 @@ def segment_stream(
         raise DatasetError(f"{path}: no frame could be segmented")
     each = f"{masks / frames:.1f} masks and {milliseconds / frames:.0f} ms a frame"
     return f"{frames} frames, {each} -> {', '.join(outputs.names)}", failures
-
-
-@contextlib.contextmanager
-def _ended_by_interrupt(source: FrameSource | Camera) -> Iterator[None]:
-    """Ctrl-C ends a camera's frames as if they were all."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not isinstance(source, Camera):
-            raise
 
 
 def _frames(source: FrameSource | Camera, limit: int) -> Iterator[Frame]:
