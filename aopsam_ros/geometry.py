@@ -216,10 +216,7 @@ def pad_to_square(
 ) -> NDArray[np.float32]:
     """Pad the top left part of a map, `[..., rows, columns]`, to `[..., side, side]`.
 
-    Args:
-        part: of the map.
-        side: of the map.
-        mode: "constant" pads with zeros, "edge" with the part's last row and column.
+    "constant" pads with zeros, "edge" with the part's last row and column.
     """
     rows, columns = part.shape[-2:]
     if (rows, columns) == (side, side):

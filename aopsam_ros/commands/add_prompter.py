@@ -22,12 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the bundle, and say where its prompts come from.
-
-    Raises:
-        AopsamError: if a bundle cannot be used, a predictor of its own would be lost, or onnx is
-            missing.
-    """
+    """Write the bundle, and say where its prompts come from."""
     host, prompter = load_bundle(arguments.model), load_bundle(arguments.prompter)
     out = arguments.out or host.folder
     if PREDICTOR in host.graphs and not host.prompter and out.resolve() == host.folder.resolve():

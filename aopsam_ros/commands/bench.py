@@ -62,9 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns:
         0, or 2 if a part had to be left out.
-
-    Raises:
-        AopsamError: if the benchmarks or what they need are not installed, or an argument is wrong.
     """
     _require()
     from aopsam_benchmarks.part import parse_size

@@ -32,12 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build what is not there yet, on the GPU that is to run it, and verify it.
-
-    Raises:
-        BundleError: if the bundle is missing, malformed or altered.
-        EngineError: if there is no GPU or TensorRT, or an engine cannot be built.
-    """
+    """Build what is not there yet, on the GPU that is to run it, and verify it."""
     bundle = load_bundle(arguments.model)
     cache = EngineCache(arguments.out)
     with tqdm(total=100, unit="%", file=sys.stderr, bar_format="{desc}: {elapsed}{postfix}") as bar:

@@ -27,11 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fit the weights, write them into bundle.yaml, and say how scores rank before and after.
-
-    Raises:
-        AopsamError: if a data set or the model is wrong, or there are too few masks.
-    """
+    """Fit the weights, write them into bundle.yaml, and say how scores rank before and after."""
     bundle = load_bundle(arguments.model)
     datasets, engine = open_datasets(arguments), engine_options(arguments)
     with (

@@ -55,11 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out `aopsam demo` and return its exit code.
-
-    Raises:
-        AopsamError: if the arguments cannot be used, the node fails, or no masks arrive.
-    """
+    """Carry out `aopsam demo` and return its exit code."""
     shipped, lesson = resource_folder("photographs"), MUG if arguments.scene else None
     photographs = mug_views(shipped) if lesson else read_folder(arguments.photos or shipped)
     fps = _positive("--fps", arguments.fps)

@@ -61,11 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Encode, train, or go on where a run in `--out` stopped, and write a bundle.
-
-    Raises:
-        AopsamError: if a source, an option or a bundle is wrong, or torch is missing.
-    """
+    """Encode, train, or go on where a run in `--out` stopped, and write a bundle."""
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target

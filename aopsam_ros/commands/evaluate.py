@@ -1,9 +1,9 @@
 """`aopsam evaluate`: figures on labelled images."""
 
 import argparse
-import contextlib
 import json
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print one line a data set and one over all images.
-
-    Raises:
-        AopsamError: if a data set, the model or an option is wrong.
-    """
+    """Measure and print one line a data set and one over all images."""
     _check_options(arguments)
     if arguments.task != TASKS[0]:
         _evaluate_task(arguments)
@@ -145,7 +141,7 @@ def _evaluate_prompts(arguments: argparse.Namespace) -> None:
     datasets, engine = open_datasets(arguments), engine_options(arguments)
     with (
         Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter,
-        contextlib.closing(read_images(datasets, arguments.limit, "evaluate")) as images,
+        closing(read_images(datasets, arguments.limit, "evaluate")) as images,
     ):
         for image in images:
             figures = evaluate_prompts(segmenter, image, arguments.points, rng)
@@ -171,13 +167,13 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
     folder = None if arguments.classes == GROUND_TRUTH else Path(arguments.classes)
     if folder is not None and not folder.exists():
         raise DatasetError(f"{folder}: no such label set")
-    with contextlib.ExitStack() as opened:
+    with ExitStack() as opened:
         segmenter = Segmenter.from_bundle(arguments.model, arguments.prompts, engine)
         opened.enter_context(segmenter)
         segmenter.options = segmenter.options.updated(settings)
-        labeller = None if folder is None else Labeller(segmenter, engine, folder)
-        if labeller is not None:
-            opened.callback(labeller.close)
+        labeller = None
+        if folder is not None:
+            labeller = opened.enter_context(closing(Labeller(segmenter, engine, folder)))
         evaluation = ClassEvaluation(segmenter, labeller)
         for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
             image = dataset.read(index)
@@ -206,7 +202,7 @@ def _evaluate_task(arguments: argparse.Namespace) -> None:
             for dataset in datasets:
                 name = dataset.name
                 word = f"{source} {name}"
-                with contextlib.closing(read_images([dataset], arguments.limit, word)) as images:
+                with closing(read_images([dataset], arguments.limit, word)) as images:
                     if arguments.task == "edges":
                         own[name] = evaluate_edges(segmenter, images, given)
                     else:
@@ -245,7 +241,7 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
         is_stream=arguments.stream,
         out=arguments.out,
     )
-    with contextlib.closing(evaluator):
+    with closing(evaluator):
         evaluation = evaluator.run()
         _print(evaluation, is_stream=arguments.stream)
         if arguments.out:

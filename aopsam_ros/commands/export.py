@@ -93,11 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export, compare every graph with torch, and check the bundle by loading it.
-
-    Raises:
-        AopsamError: if a checkpoint or an option is wrong, a graph differs, or torch is missing.
-    """
+    """Export, compare every graph with torch, and check the bundle by loading it."""
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
     from aopsam_ros.models.composed_predictor import add_prompter

@@ -59,11 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Wrap the graphs, write the bundle, and check it by segmenting an empty image.
-
-    Raises:
-        AopsamError: if a graph is not a known kind of encoder or decoder, or onnx is missing.
-    """
+    """Wrap the graphs, write the bundle, and check it by segmenting an empty image."""
     require(("onnx",), "importing needs onnx", "pip install onnx")
     import onnx
 

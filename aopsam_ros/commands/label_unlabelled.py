@@ -40,11 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Label; an image that cannot be read does not stop the others.
-
-    Raises:
-        AopsamError: if a data set, the model or an option is wrong.
-    """
+    """Label; an image that cannot be read does not stop the others."""
     require(("pycocotools", "torch"), "labels for training need", INSTALL_TRAINING)
     from aopsam_ros.evaluation.images import spread
     from aopsam_ros.training.batches import hold_out

@@ -33,11 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Build the set and print what it holds.
-
-    Raises:
-        AopsamError: if a data set or the model is wrong, or nothing has a class.
-    """
+    """Build the set and print what it holds."""
     from aopsam_ros.evaluation.images import choose_images, named_masks
 
     if (arguments.out / LABELS_FILE).exists():

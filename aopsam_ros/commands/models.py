@@ -30,13 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List bundles and weights, fetch weights, or check those that are installed.
-
-    Raises:
-        BundleError: if a bundle is malformed, altered or cannot be loaded.
-        WeightsError: if weights cannot be had, or are not the published ones.
-        InputError: if a name is unknown.
-    """
+    """List bundles and weights, fetch weights, or check those that are installed."""
     if arguments.source is not None and (arguments.action != "fetch" or len(arguments.model) != 1):
         raise OptionError("--from goes with `fetch` and one name")
     if arguments.action == "fetch":

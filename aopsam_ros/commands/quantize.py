@@ -50,12 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the bundle, and say how its encoder in 8 bits compares with the one in 32.
-
-    Raises:
-        AopsamError: if bundle or images cannot be used, the encoder in 8 bits is too far from the
-            one in 32, or onnx is missing.
-    """
+    """Write the bundle, and say how its encoder in 8 bits compares with the one in 32."""
     if arguments.limit < 1 or arguments.threads < 0:
         raise OptionError("--limit must be at least 1, and --threads 0 or more")
     modules = ("onnx", "onnxruntime.quantization")

@@ -113,9 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     Returns:
         0, or 2 if an image or a frame failed.
-
-    Raises:
-        AopsamError: if nothing can be done: no input, a wrong option, a missing model.
     """
     words, settings = split_words(arguments.inputs, arguments.set)
     if arguments.limit < 0 or arguments.every < 1:

@@ -63,11 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on where a run in `--out` stopped, and write a bundle.
-
-    Raises:
-        AopsamError: if a data set, an option or a checkpoint is wrong, or torch is missing.
-    """
+    """Train, or go on where a run in `--out` stopped, and write a bundle."""
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target

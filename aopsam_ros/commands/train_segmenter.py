@@ -79,11 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, or go on where a run in `--out` stopped.
-
-    Raises:
-        AopsamError: if a data set, an option or a checkpoint is wrong, or torch is missing.
-    """
+    """Train, or go on where a run in `--out` stopped."""
     prepare_torch(arguments.threads)
     from aopsam_ros.models.loading import load_weights
     from aopsam_ros.training.segmenter_training import SegmenterTrainer, SegmenterTrainingOptions

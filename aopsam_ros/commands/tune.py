@@ -68,11 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Search, print the result beside the model's own options, and write the files.
-
-    Raises:
-        AopsamError: if a data set, the model, an option or the budget is wrong.
-    """
+    """Search, print the result beside the model's own options, and write the files."""
     require(("optuna",), "tuning needs optuna", INSTALL_EVALUATION)
     task = _task(arguments)
     task.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG that can stand in a page; drawn by matplotlib."""
+"""The plots of a report, each an SVG element for its page; drawn by matplotlib."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -39,13 +39,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
-    """Plot all points by series, name the labelled ones, and join those of the front.
-
-    The horizontal axis is logarithmic.
-
-    Returns:
-        an SVG element.
-    """
+    """Plot all points by series over a logarithmic axis, name some, and join those of the front."""
     figure, (axes,) = _figure(7.0, 4.2)
     for series in dict.fromkeys(point.series for point in points):
         own = [point for point in points if point.series == series]
@@ -62,11 +56,7 @@ def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
 
 
 def draw_sweep(values: Sequence[float], curves: Mapping[str, Sequence[float]], name: str) -> str:
-    """Plot one small panel for each curve over a swept option's values.
-
-    Returns:
-        an SVG element.
-    """
+    """Plot one small panel for each curve over a swept option's values."""
     figure, panels = _figure(2.6 * len(curves), 2.2, len(curves))
     for axes, (title, heights) in zip(panels, curves.items(), strict=True):
         axes.plot(values, heights, marker="o", ms=4)
@@ -76,11 +66,7 @@ def draw_sweep(values: Sequence[float], curves: Mapping[str, Sequence[float]], n
 
 
 def draw_reliability(bins: Mapping[str, Sequence[ScoreBin]]) -> str:
-    """Plot the masks' mean IoU over their mean score, a line for each series.
-
-    Returns:
-        an SVG element.
-    """
+    """Plot the masks' mean IoU over their mean score, a line for each series."""
     figure, (axes,) = _figure(4.2, 4.2)
     axes.plot([0, 1], [0, 1], label="calibrated", **_GREY)
     for series, some in bins.items():

@@ -41,12 +41,7 @@ _STYLE = (
 
 
 def write_report(evaluator: Evaluator, evaluation: Evaluation, folder: Path) -> None:
-    """Write results.json, results.csv, report.md, report.html and its example images.
-
-    Args:
-        evaluator: after its run.
-        evaluation: what it returned.
-        folder: to write to.
+    """Write results.json, results.csv, report.md, report.html and its images, after a run.
 
     Raises:
         OSError: if a file cannot be written.
@@ -70,12 +65,7 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 
 def to_html(evaluation: Evaluation, examples: Sequence[Sequence[tuple[str, str]]] = ()) -> str:
-    """Return the whole report as one page.
-
-    Args:
-        evaluation: to report.
-        examples: rows of image files that lie beside the page, and their captions.
-    """
+    """Return the whole report as one page; `examples` are rows of image files and captions."""
     about = [f"<li>{name}: {html.escape(text)}</li>" for name, text in _about(evaluation).items()]
     reliability = {
         o.configuration.title: o.figures[ALL]["reliability"] for o in evaluation.part("sources")
@@ -177,10 +167,6 @@ def _row_of_examples(row: Sequence[tuple[str, str]]) -> str:
 
 def draw_examples(evaluator: Evaluator, folder: Path) -> list[list[tuple[str, str]]]:
     """Draw what each prompt source finds where the first did best, middling and worst.
-
-    Args:
-        evaluator: after its run; its first source chooses the images.
-        folder: gets a folder `examples`.
 
     Returns:
         a row for each image: files, relative to `folder`, and captions.
