@@ -64,7 +64,7 @@ def instance_masks(
     for layer in layers:
         counts = np.bincount(layer.ravel())
         masks += [layer == label for label in range(1, len(counts)) if counts[label] >= least]
-    return [mask for mask in masks if mask.any()]
+    return masks
 
 
 def named_masks(labelled: LabelledImage) -> list[tuple[str, NDArray[np.bool_]]]:

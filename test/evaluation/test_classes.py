@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from aopsam_ros.cli import main
@@ -12,8 +11,8 @@ from aopsam_ros.evaluation.classes import (
     mean_over_classes,
     with_ground_truth_labels,
 )
-from aopsam_ros.masks.rle import encode_full
-from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.results import Segmentation
+from support.drawn_masks import instance_of, rectangle
 from support.scenes import write_json, write_scenes
 
 pytestmark = pytest.mark.needs("pycocotools")
@@ -21,21 +20,14 @@ SIZE = 40, 60
 
 
 def area(left, top, right, bottom):
-    mask = np.zeros(SIZE, bool)
-    mask[top:bottom, left:right] = True
-    return mask
+    return rectangle(top, bottom, left, right, SIZE)
 
 
 def segmentation(*named):
-    masks = []
-    for number, (label, score, mask) in enumerate(named, start=1):
-        bbox, counts = encode_full(mask)
-        size = int(mask.sum())
-        masks.append(
-            InstanceMask(
-                number, bbox, size, 0.8, 0.9, (0, 0), 0.5, label, counts, score, label_score=1.0
-            )
-        )
+    masks = [
+        instance_of(mask, number, label=label, score=score, label_score=1.0)
+        for number, (label, score, mask) in enumerate(named, start=1)
+    ]
     return Segmentation(*SIZE, tuple(masks), (), 0, {}, None, "nano", "predictor")
 
 

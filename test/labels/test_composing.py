@@ -6,31 +6,25 @@ import numpy as np
 import pytest
 
 from aopsam_ros.labels.composing import affinity, compose
-from aopsam_ros.masks.rle import decode_full, encode_full
-from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.results import Segmentation
+from support.drawn_masks import instance_of, rectangle
 
 SIZE = 60, 100
 
 
 def area(left, top, right, bottom):
-    mask = np.zeros(SIZE, bool)
-    mask[top:bottom, left:right] = True
-    return mask
+    return rectangle(top, bottom, left, right, SIZE)
 
 
 def segmentation(*named, parents=(), scores=(0.1, 0.2, 0.3, 0.4)):
     """Masks in the order given, which has to be that of their areas; ids 1, 2, ..."""
     masks = []
     for number, (label, mask) in enumerate(named, start=1):
-        bbox, counts = encode_full(mask)
         parent = dict(parents).get(number, 0)
-        size = int(mask.sum())
-        masks.append(
-            InstanceMask(
-                number, bbox, size, 0.8, 0.9, (1.0, 2.0), 0.5, label, counts,
-                score=scores[number - 1], parent=parent, level=int(parent > 0), label_score=0.8,
-            )
-        )  # fmt: skip
+        links = {"parent": parent, "level": int(parent > 0)}
+        score = scores[number - 1]
+        masks.append(instance_of(mask, number, label=label, score=score, label_score=0.8, **links))
     return Segmentation(*SIZE, tuple(masks), (), 0, {}, None, "nano", "predictor")
 
 
@@ -120,10 +114,7 @@ def test_single_pixels_in_the_corners_of_large_images_are_compared():
         for number, (y, x) in enumerate(((0, 0), (height - 1, width - 1)), start=1):
             pixel = np.zeros((height, width), bool)
             pixel[y, x] = True
-            bbox, counts = encode_full(pixel)
-            masks.append(
-                InstanceMask(number, bbox, 1, 0.8, 0.9, (0, 0), 0.5, "mug", counts, label_score=0.8)
-            )
+            masks.append(instance_of(pixel, number, label="mug", score=0.0, label_score=0.8))
         found = Segmentation(height, width, tuple(masks), (), 0, {}, None, "nano", "predictor")
         assert compose(found) is found
         pair = masks[1], replace(masks[1], id=1)
