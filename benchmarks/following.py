@@ -10,7 +10,6 @@ Run it as python -m benchmarks.following --videos FOLDER... --photographs FOLDER
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -148,14 +147,14 @@ def line(name: str, all_sums: Sequence[dict[str, float]]) -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--videos", nargs="*", default=[], help="folders of images and masks")
     parser.add_argument("--photographs", nargs="*", default=[], help="data sets with label maps")
     parser.add_argument("--limit", type=int, default=3, help="photographs of a data set")
     parser.add_argument("--model", default="nano")
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args()
     print(HEADER)
     with Segmenter.from_bundle(chosen.model, engine=EngineOptions(threads=1)) as segmenter:
         videos = [follow(segmenter, video_frames(folder)) for folder in chosen.videos]
@@ -176,8 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, found in (("all videos", videos), ("all photographs", photographs)):
             if found:
                 print(line(name, found))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

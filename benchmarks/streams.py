@@ -137,7 +137,7 @@ HEADER = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", nargs="+", required=True, help="data sets with label maps")
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_settings_argument(parser, "set options")
     parser.add_argument("--change-threshold", type=float, default=ReuseOptions.change_threshold)
     parser.add_argument("--key-frames", type=int, default=ReuseOptions.key_frames)
-    chosen = parser.parse_args(arguments)
+    chosen = parser.parse_args()
     try:
         _run(chosen)
     except AopsamError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -149,7 +148,7 @@ def graph_rows(times: Path, counts: Mapping[str, int], rate: float | None) -> li
     return rows
 
 
-def main() -> int:
+def main() -> None:
     """Time the graphs that `--only` names, or all; write device and multiplications to `--work`."""
     runner = pyperf.Runner(
         program_args=("-m", "aopsam_benchmarks.graphs"), add_cmdline_args=_pass_on
@@ -168,7 +167,6 @@ def main() -> int:
         counts = {one.name: one.count() for one in wanted}
         found = {"device": engine.device, "multiplications": counts}
         arguments.work.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    return 0
 
 
 def _pass_on(command: list[str], arguments: argparse.Namespace) -> None:
@@ -193,4 +191,4 @@ def _timed(run: Callable[[], object]) -> Callable[[int], float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -44,7 +43,7 @@ def load(model: str, engine: EngineOptions, settings: dict[str, object]) -> Segm
     return segmenter
 
 
-def main() -> int:
+def main() -> None:
     """Measure all four; write a list of rows for each."""
     parser = part_parser("measure how time grows")
     parser.add_argument("--prompts", nargs="*", type=int, default=list(PROMPTS))
@@ -70,7 +69,6 @@ def main() -> int:
         _with_cameras(loading, count, arguments.seconds) for count in arguments.cameras
     ]
     write_json(arguments.out, found)
-    return 0
 
 
 def _in_budgets(segmenter: Segmenter, rgb: NDArray[np.uint8], runs: int) -> list[dict[str, Any]]:
@@ -128,4 +126,4 @@ def _camera(loading: Callable[[], Segmenter], seconds: float) -> tuple[float, fl
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ loaded in both, as padding can be left out only with it, and runs in neither.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -38,7 +37,7 @@ Settings = dict[str, object]  # options by name
 Work = Callable[[NDArray[np.uint8]], object]
 
 
-def main() -> int:
+def main() -> None:
     """Run `--what` on some frames; write the process's memory in MB."""
     parser = part_parser("measure memory")
     parser.add_argument("--what", choices=("encoder", "prompts", "pipeline"), default="pipeline")
@@ -54,7 +53,6 @@ def main() -> int:
     for _ in range(FRAMES):
         work(rgb)
     write_json(arguments.out, {"loaded_mb": MIB * loaded, "peak_mb": MIB * peak()})
-    return 0
 
 
 def _only(bundle: Bundle, *graphs: str) -> Bundle:
@@ -120,4 +118,4 @@ def exactly(prompts: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 
-def main() -> int:
+def main() -> None:
     """Time `--runs` images; write seconds and masks to `--out`."""
     arguments = _arguments()
     if arguments.threads:
@@ -42,7 +42,6 @@ def main() -> int:
     found = sum(mask["area"] > 0 for mask in masks)  # it also returns masks without a pixel
     facts = {"seconds": seconds, "masks": found, "torch": torch.__version__}
     arguments.out.write_text(json.dumps(facts), encoding="utf-8")
-    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,4 +57,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

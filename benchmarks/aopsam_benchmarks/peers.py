@@ -7,7 +7,6 @@ and after it is not in its time, while a whole frame's has everything.
 from __future__ import annotations
 
 import itertools
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ TYPES = {
 }
 
 
-def main() -> int:
+def main() -> None:
     """Time `--rounds` rounds of the bundle's frames and of each graph; write a row for each."""
     parser = part_parser("time others' graphs beside whole frames")
     parser.add_argument("--graphs", type=Path, nargs="+", required=True, help="ONNX files")
@@ -53,7 +52,6 @@ def main() -> int:
     named = [ours, *(peer.describe() for peer in peers)]
     rows = [row | {"ms": summary(ms)} for row, ms in zip(named, times, strict=True)]
     write_json(arguments.out, rows)
-    return 0
 
 
 class Peer:
@@ -141,4 +139,4 @@ def in_turns(runs: list[Any], rounds: int) -> list[list[float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from typing import Any
 
 import rclpy
@@ -57,7 +56,7 @@ class PlainNode(LifecycleNode):
         self._outputs["masks"].publish(kind(header=image.header))
 
 
-def main() -> int:
+def main() -> None:
     """Configure, activate, and run until interrupted."""
     rclpy.init()
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
@@ -65,8 +64,7 @@ def main() -> int:
         node.trigger_configure()
         node.trigger_activate()
         rclpy.spin(node)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

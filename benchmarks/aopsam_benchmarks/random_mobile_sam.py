@@ -12,7 +12,6 @@ So thresholds are set to let a known number through:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +40,13 @@ IOU_MEAN, IOU_DEVIATION = 0.4, 0.15  # of the predicted IoU: nearly all of it in
 WEIGHTS = "weights.pt"
 
 
-def main() -> int:
+def main() -> None:
     """Write `--out`/bundle and `--out`/weights.pt."""
     parser = argparse.ArgumentParser(description="export MobileSAM with random weights")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", default="1280x720", help="of the image the thresholds suit")
     arguments = parser.parse_args()
     write(arguments.out, benchmark_image(*parse_size(arguments.size)))
-    return 0
 
 
 def write(folder: Path, rgb: np.ndarray, image_size: int = IMAGE_SIZE) -> None:
@@ -117,4 +115,4 @@ def defaults(iou: Tensor) -> dict[str, dict[str, object]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ the grid is timed a second time with the decoder in one piece, as others run it.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +33,7 @@ IN_PARTS = ("onnxruntime", "openvino")  # engines that run the decoder so, on a 
 PROMPT_STAGES = ("predictor", "sampling", "filtering")
 
 
-def main() -> int:
+def main() -> None:
     """Time `--rounds` rounds of each source; write a row for each."""
     parser = part_parser("time whole frames")
     parser.add_argument("--grid", type=int, default=32, help="points a side of SAM's grid")
@@ -49,7 +48,6 @@ def main() -> int:
     found = in_turns(segmenters, benchmark_image(*parse_size(arguments.size)), arguments.rounds)
     rows = [describe(name, segmenters[name], results) for name, results in found.items()]
     write_json(arguments.out, rows)
-    return 0
 
 
 def contenders(
@@ -114,4 +112,4 @@ def describe(name: str, segmenter: Segmenter, results: list[Segmentation]) -> di
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

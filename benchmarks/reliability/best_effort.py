@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
 
 from aopsam_ros.ros.resources import large_message_environment
 
@@ -26,17 +24,16 @@ def share_answered(size: int, seconds: float, variables: dict[str, str]) -> floa
     return len(numbers) / (max(numbers) - min(numbers) + 1) if numbers else 0.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
-    seconds = parser.parse_args(arguments).seconds
+    seconds = parser.parse_args().seconds
     for name, size in SIZES.items():
         default = share_answered(size, seconds, {})
         shipped = share_answered(size, seconds, large_message_environment())
         print(f"{name}: {default:.0%} by default, {shipped:.0%} with config/fastdds.xml")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

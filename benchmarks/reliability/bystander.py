@@ -22,7 +22,7 @@ from .session import CAMERA
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def main() -> int:
+def main() -> None:
     """Do it until killed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("camera", "listener"))
@@ -50,8 +50,7 @@ def main() -> int:
         image.header.frame_id = str(number)
         publisher.publish(image)
         time.sleep(0.0 if options.asked else options.period)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

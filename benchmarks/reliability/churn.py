@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -105,15 +103,14 @@ def report(cycles: int, module: str, beside: bool) -> None:
         print(f"  {outcome.rear.line()}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run this package's node, the same beside a second camera, then the plain one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=500)
-    cycles = parser.parse_args(arguments).cycles
+    cycles = parser.parse_args().cycles
     for module, beside in ((NODE, False), (NODE, True), (PLAIN_NODE, False)):
         report(cycles, module, beside)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import collections
 import random
-import sys
-from collections.abc import Sequence
 
 import numpy as np
 from std_msgs.msg import Header
@@ -78,18 +76,17 @@ def read_all(count: int, seed: int = 0) -> dict[str, collections.Counter[str]]:
     return refusals
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run and print the refusals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="messages of every kind")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     for name, refusals in read_all(options.count, options.seed).items():
         print(f"{name}: {refusals.total()} of {options.count} refused")
         for kind, times in refusals.most_common():
             print(f"  {times:6} {kind[:120]}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

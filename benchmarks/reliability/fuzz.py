@@ -7,7 +7,6 @@ import collections
 import random
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -145,13 +144,13 @@ def fuzz(count: int, seed: int = 0, wire: bool = False, **parameters: Any) -> Ou
         return outcome
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run and print the figures; 1 where one is not as it must be."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wire", action="store_true", help="break bytes, too, not only fields")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     outcome = fuzz(options.count, options.seed, options.wire)
     print(f"sent: {dict(outcome.sent)}; images looked at and given up: {outcome.failed}")
     print(f"requests answered: {outcome.answered}, of them refused: {outcome.refused}, "

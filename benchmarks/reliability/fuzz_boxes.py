@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rclpy.publisher import Publisher
@@ -77,15 +75,14 @@ def _answered(robot: Robot, publisher: Publisher) -> None:
     robot.wait(answered, "a valid pair was not answered")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     print(fuzz_boxes(options.count, options.seed))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

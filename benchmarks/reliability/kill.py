@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import signal
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from support.live import Robot
@@ -58,17 +56,16 @@ def _answer(robot: Robot, rear: RearCamera) -> float | None:
     return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=40)
-    taken = kill(parser.parse_args(arguments).times)
+    taken = kill(parser.parse_args().times)
     served = [seconds for seconds in taken if seconds is not None]
     print(f"restarts: {len(taken)}, served: {len(served)}")
     print(f"seconds from start to the first masks: {min(served):.1f} to {max(served):.1f}, "
           f"median {statistics.median(served):.1f}")  # fmt: skip
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -182,13 +181,13 @@ def several(cameras: int, size: tuple[int, int], rate: float, seconds: float,
     return outcomes
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each of the four")
     parser.add_argument("--model", default="nano")
     parser.add_argument("--rate", type=float, default=30.0, help="of each of the four cameras")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     seconds, parameters = options.seconds, {"model": options.model, "threads": 1}
     runs: dict[str, Callable[[], list[Outcome]]] = {
         "10 times the rate, 640x480": lambda: [overload(VGA, 10.0, seconds, **parameters)],
@@ -204,8 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(
         f"two cameras on one model, 640x480 at {options.rate:g} Hz: {outcome.line()}; {rear.line()}"
     )
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

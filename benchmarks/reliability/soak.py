@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 
@@ -76,16 +75,15 @@ def report(seen: Sequence[Footprint], robot: Robot, rear: RearCamera) -> None:
     print(f"load average of the machine: {os.getloadavg()}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Run and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=30.0, help="images a second, of each camera")
     parser.add_argument("--model", default="nano")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     report(*soak(60.0 * options.minutes, options.rate, options.model))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

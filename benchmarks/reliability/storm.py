@@ -11,7 +11,6 @@ import collections
 import random
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -195,12 +194,12 @@ def storm(seconds: float, seed: int = 0) -> Outcome:
         return outcome
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run and print the figures; 1 where a message is of no configuration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     outcome = storm(options.seconds, options.seed)
     print(f"{outcome.sets} sets in {options.seconds:.0f} s, {outcome.refused} refused, "
           f"{outcome.wrongly_judged} judged wrongly, {outcome.late} left out")  # fmt: skip
