@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             level=logging.INFO if arguments.verbose else logging.WARNING,
             format="aopsam: %(message)s",
         )
-        return int(_module(arguments.command).run(arguments))
+        return int(_module(arguments.command).run(arguments) or 0)
     except BrokenPipeError:
         # The reader of our output has left, as `head` does. Nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

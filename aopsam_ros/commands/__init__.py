@@ -1,7 +1,7 @@
 """The subcommands of `aopsam`: one module each, imported only when it is the one to run.
 
-A module has `add_arguments(parser)` and `run(arguments) -> int`, which returns the exit code and
-raises an `AopsamError` for what the user did wrong or has not installed.
+A module has `add_arguments(parser)` and `run(arguments)`, which may return an exit code, and raises
+an `AopsamError` for what the user did wrong or has not installed.
 """
 
 # A subcommand's line in the help, by its name; its module has that name with underscores,

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Write the bundle, and say where its prompts come from."""
     host, prompter = load_bundle(arguments.model), load_bundle(arguments.prompter)
     out = arguments.out or host.folder
@@ -36,4 +36,3 @@ def run(arguments: argparse.Namespace) -> int:
     add_prompter(host, prompter, out)
     print(f"prompts from the predictor of {prompter.name} {prompter.version}")
     print(out)
-    return 0

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Build what is not there yet, on the GPU that is to run it, and verify it."""
     bundle = load_bundle(arguments.model)
     cache = EngineCache(arguments.out)
@@ -47,4 +47,3 @@ def run(arguments: argparse.Namespace) -> int:
     for graph, precision in engine.precisions.items():
         print(f"{graph}: {precision.value}")
     print(cache.folder)
-    return 0

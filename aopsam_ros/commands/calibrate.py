@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Fit the weights, write them into bundle.yaml, and say how scores rank before and after."""
     bundle = load_bundle(arguments.model)
     datasets, engine = open_datasets(arguments), engine_options(arguments)
@@ -40,4 +40,3 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"predicted IoU {found.before:.3f}, score {found.after:.3f}")
     for name, weight in as_mapping(found.weights).items():
         print(f"  {name}: {weight:g}")
-    return 0

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Encode, train, or go on where a run in `--out` stopped, and write a bundle."""
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
@@ -88,7 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{arguments.out / trainer.checkpoint}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():
         _export(trainer, options, teacher, arguments.out / BUNDLE)
-    return 0
 
 
 def _data(

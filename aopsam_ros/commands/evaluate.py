@@ -109,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Measure and print one line a data set and one over all images."""
     _check_options(arguments)
     if arguments.task != TASKS[0]:
@@ -120,7 +120,6 @@ def run(arguments: argparse.Namespace) -> int:
         _evaluate_classes(arguments)
     else:
         _evaluate_pipeline(arguments)
-    return 0
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Export, compare every graph with torch, and check the bundle by loading it."""
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
@@ -130,7 +130,6 @@ def run(arguments: argparse.Namespace) -> int:
     if prompter is not None:
         print(f"prompt_predictor: that of {prompter.name} {prompter.version}")
     print(out)
-    return 0
 
 
 def _layer_and_head(text: str) -> tuple[int, int]:

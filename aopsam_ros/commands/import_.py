@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Wrap the graphs, write the bundle, and check it by segmenting an empty image."""
     require(("onnx",), "importing needs onnx", "pip install onnx")
     import onnx
@@ -99,7 +99,6 @@ def run(arguments: argparse.Namespace) -> int:
     if prompter is not None:
         add_prompter(load_bundle(out), prompter, out)
     print(out)
-    return 0
 
 
 def _try(bundle: Path) -> None:

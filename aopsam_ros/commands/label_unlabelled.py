@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Label; an image that cannot be read does not stop the others."""
     require(("pycocotools", "torch"), "labels for training need", INSTALL_TRAINING)
     from aopsam_ros.evaluation.images import spread
@@ -64,4 +64,3 @@ def run(arguments: argparse.Namespace) -> int:
     for name, count in looked_at.items():
         masks = sum(int(row["new"]) for row in rows if row["source"] == name)
         print(f"{name}: {masks} new masks on {with_new[name]} of {count} images")
-    return 0

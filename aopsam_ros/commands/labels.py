@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine_arguments(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Build the set and print what it holds."""
     from aopsam_ros.evaluation.images import choose_images, named_masks
 
@@ -68,4 +68,3 @@ def run(arguments: argparse.Namespace) -> int:
         f"{len(examples)} examples of {len(labels.names)} labels; least similarity "
         f"{labels.min_similarity:.2f}, margin {labels.margin:.2f} -> {arguments.out}"
     )
-    return 0

@@ -29,12 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """List bundles and weights, fetch weights, or check those that are installed."""
     if arguments.source is not None and (arguments.action != "fetch" or len(arguments.model) != 1):
         raise OptionError("--from goes with `fetch` and one name")
     if arguments.action == "fetch":
-        return _fetch(arguments.model, arguments.source)
+        _fetch(arguments.model, arguments.source)
+        return
     bundles, weights = _sort(arguments.model)
     is_check = arguments.action == "verify"
     for bundle in bundles:
@@ -49,10 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
         if is_check:
             check_file(entry, cached_path(entry))
         print(_describe_weights(entry) + (f"  {entry.outcome}" if is_check else ""))
-    return 0
 
 
-def _fetch(names: list[str], source: Path | None) -> int:
+def _fetch(names: list[str], source: Path | None) -> None:
     if not names:
         raise InputError(f"say what to fetch: {', '.join(KNOWN)}")
     for name in names:
@@ -61,7 +61,6 @@ def _fetch(names: list[str], source: Path | None) -> int:
     for weights in [KNOWN[name] for name in names]:
         path = fetch(weights) if source is None else fetch_from_file(weights, source)
         print(f"{path}  {weights.licence}  {weights.outcome}")
-    return 0
 
 
 def _sort(names: list[str]) -> tuple[list[Bundle], list[Weights]]:

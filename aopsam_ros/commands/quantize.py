@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new bundle")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Write the bundle, and say how its encoder in 8 bits compares with the one in 32."""
     if arguments.limit < 1 or arguments.threads < 0:
         raise OptionError("--limit must be at least 1, and --threads 0 or more")
@@ -61,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     images = _images(bundle, [_open(Path(path)) for path in arguments.data], arguments.limit)
     _print(quantize_bundle(bundle, arguments.out, images, arguments.threads))
     print(arguments.out)
-    return 0
 
 
 def _open(path: Path) -> FrameSource:

@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Train, or go on where a run in `--out` stopped."""
     prepare_torch(arguments.threads)
     from aopsam_ros.models.loading import load_weights
@@ -95,4 +95,3 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
     trainer.run()
     print(f"{arguments.out / 'segmenter.pt'}: {trainer.step} steps, {trainer.images} views")
-    return 0

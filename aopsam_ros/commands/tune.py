@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Search, print the result beside the model's own options, and write the files."""
     require(("optuna",), "tuning needs optuna", INSTALL_EVALUATION)
     task = _task(arguments)
@@ -81,7 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     for name, text in files.items():
         write_bytes(task.out / name, text.encode())
     print("\n".join([*table(tuned), str(task.out / "params.yaml")]))
-    return 0
 
 
 def _task(arguments: argparse.Namespace) -> Task:
