@@ -7,7 +7,6 @@ images, summary.json and index.html. `--scene teach` adds a planner, which teach
 import argparse
 import math
 import os
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -54,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Carry out `aopsam demo` and return its exit code."""
+def run(arguments: argparse.Namespace) -> None:
+    """Run node and camera to the end, and write the report."""
     shipped, lesson = resource_folder("photographs"), MUG if arguments.scene else None
     photographs = mug_views(shipped) if lesson else read_folder(arguments.photos or shipped)
     fps = _positive("--fps", arguments.fps)
@@ -80,23 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.record,
         lesson,
     )
-    try:
-        with interrupts() as check:
-            recording = session.record(plan, check)
-            shown = _evenly(photographs, recording.shown()) if lesson else photographs
-            texts = session.planner_texts(plan)
-            summary = report.write_report(plan.out, recording, shown, texts)
-            check()
-    except KeyboardInterrupt:
-        print("interrupted; the node was ended", file=sys.stderr)
-        return 130
+    with interrupts() as check:
+        recording = session.record(plan, check)
+        shown = _evenly(photographs, recording.shown()) if lesson else photographs
+        texts = session.planner_texts(plan)
+        summary = report.write_report(plan.out, recording, shown, texts)
+        check()
     latency = summary["latency_ms"]
     print(
         f"{summary['frames']} frames, {summary['masks']} masks, {summary['fps']:.1f} fps, "
         f"latency {latency['p50']:.0f} ms (95 %: {latency['p95']:.0f} ms), "
         f"{summary['dropped']} dropped: {plan.out / 'index.html'}"
     )
-    return 0
 
 
 def _evenly(photographs: Sequence[Photograph], names: Collection[str]) -> list[Photograph]:

@@ -19,10 +19,9 @@ from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.evaluation.configurations import PREDICTOR, Configuration, configurations
 from aopsam_ros.evaluation.images import NO_IMAGE, EvaluationImage, choose_images, read_image
-from aopsam_ros.evaluation.measurement import Measurement
+from aopsam_ros.evaluation.measurement import Measurement, Store, configuration_key
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.results import ALL, Evaluation, Outcome
-from aopsam_ros.evaluation.store import Store, configuration_key
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import AUTO

@@ -14,9 +14,9 @@ from aopsam_ros.errors import AopsamError
 from aopsam_ros.evaluation.evaluator import Evaluator
 from aopsam_ros.evaluation.figures import measure
 from aopsam_ros.evaluation.images import choose_images, read_image
+from aopsam_ros.evaluation.measurement import configuration_key
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.results import ALL
-from aopsam_ros.evaluation.store import configuration_key
 from support.scenes import write_scenes
 
 ENGINE = EngineOptions(engine="onnxruntime", threads=1)

@@ -13,7 +13,7 @@ from aopsam_ros.images.files import read_rgb
 from aopsam_ros.labels.label_files import load_label_set, save_label_set
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
 from aopsam_ros.labels.labeller import Labeller
-from aopsam_ros.labels.pooling import crop_images, pool_masks
+from aopsam_ros.labels.semantic_encoder import crop_images, pool_masks
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.features import FeatureMap
