@@ -123,11 +123,8 @@ def refuse_given(
 ) -> None:
     """Refuse options that were given but would have no effect.
 
-    Args:
-        arguments: of the command.
-        declare: what declares these options; it has their defaults.
-        names: of the options, with underscores.
-        why: completes the sentence that starts with the option.
+    `declare` declares them, with their defaults; `names` have underscores; `why` completes the
+    sentence that starts with the option.
 
     Raises:
         OptionError: if one is not at its default.

@@ -122,10 +122,6 @@ class ClassEvaluation:
     def add(self, image: LabelledImage, boxes: Boxes | None = None) -> None:
         """Measure an image; one without a class is left out.
 
-        Args:
-            image: the image.
-            boxes: a detector's, for the prompt sources that need them.
-
         Raises:
             InferenceError: if a graph fails.
         """

@@ -39,34 +39,22 @@ class Evaluator:
     After `run`, `places` says where the image of each key was read, and `measurements` has all
     results.
 
-    Args:
-        model: a bundle's name or folder.
-        engine: that runs it.
-        datasets: whose names are all different.
-        limit: most images of each; 0 for all.
-        sources: names of prompt sources; "auto" is resolved.
-        parts: of the report, see `configurations.PARTS`.
-        settings: options for every configuration, over the bundle's own.
-        boxes: for the sources that need them.
-        detector_ms: what those boxes had cost for each image.
-        is_stream: whether each data set is a stream of frames, of which flicker is measured.
-        out: folder of the report; None measures for the console only.
-
     Raises:
         AopsamError: if a source, a part, an option or the model is wrong.
     """
 
-    model: str
+    model: str  # a bundle's name or folder
     engine: EngineOptions
-    datasets: Sequence[InstanceDataset]
-    limit: int = 0
+    datasets: Sequence[InstanceDataset]  # whose names are all different
+    limit: int = 0  # images of each at most; 0: all
     sources: Sequence[str] = (AUTO,)
-    parts: Sequence[str] = ("sources",)
+    parts: Sequence[str] = ("sources",)  # of the report, see `configurations.PARTS`
+    # of every configuration, over the bundle's own options
     settings: Mapping[str, object] = field(default_factory=dict)
-    boxes: BoxFile | None = None
-    detector_ms: float = 0.0
-    is_stream: bool = False
-    out: Path | None = None
+    boxes: BoxFile | None = None  # for the sources that need them
+    detector_ms: float = 0.0  # what those boxes had cost for each image
+    is_stream: bool = False  # each data set is a stream of frames, whose flicker is measured
+    out: Path | None = None  # folder of the report; None: for the console only
     places: dict[str, tuple[InstanceDataset, int]] = field(default_factory=dict, init=False)
     measurements: list[Measurement] = field(default_factory=list, init=False)
 

@@ -39,10 +39,7 @@ def configuration_key(description: Mapping[str, Any]) -> str:
 class Store:
     """Results of one configuration: a line of JSON for each image, appended at once.
 
-    `results` holds them by the image's key.
-
-    Args:
-        path: the file; None keeps the results in memory only.
+    `results` holds them by the image's key; without a path, in memory only.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -133,12 +130,7 @@ class Measurement:
         self.store.put(image.key, figures)
 
     def means(self, groups: Mapping[str, Sequence[str]], detector_ms: float) -> dict[str, Figures]:
-        """Return the figures over each group of images, all of them measured.
-
-        Args:
-            groups: keys of images by the group's name.
-            detector_ms: what the boxes had cost for each image.
-        """
+        """Return the figures over each group of images, given by keys, all of them measured."""
         extra_ms = detector_ms if self.boxes else 0.0
         return {
             name: mean_figures([self.store.results[key] for key in keys], extra_ms)

@@ -1,4 +1,7 @@
-"""IoU between masks at the source's resolution, and what follows from one image's IoU matrix."""
+"""IoU between masks at the source's resolution, and what follows from one image's IoU matrix.
+
+That is `[predicted, ground truth]`, with one ground-truth mask at least.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -39,11 +42,7 @@ def match_one_to_one(iou: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def one_to_one(iou: NDArray[np.float64]) -> float:
-    """Mean IoU over the ground truth, matched one-to-one, where the unmatched count 0.
-
-    Args:
-        iou: `[predicted, ground truth]`, ground truth >= 1.
-    """
+    """Mean IoU over the ground truth, matched one-to-one, where the unmatched count 0."""
     return sum(float(iou[pair]) for pair in match_one_to_one(iou)) / iou.shape[1]
 
 
@@ -55,13 +54,8 @@ def mean_boundary_iou(
 ) -> float:
     """Mean boundary IoU over the ground truth, matched one-to-one by mask IoU; unmatched count 0.
 
-    How well outlines agree, whatever a mask's size (Cheng et al., arXiv 2103.16562).
-
-    Args:
-        masks: predicted.
-        ground_truth: at least one.
-        iou: of the masks, `[masks, ground truth]`.
-        size: height and width of the image.
+    How well outlines agree, whatever a mask's size (Cheng et al., arXiv 2103.16562); `size` is the
+    image's height and width.
     """
     width = max(1, round(BOUNDARY_SHARE * float(np.hypot(*size))))
     pairs = match_one_to_one(iou)
@@ -88,12 +82,7 @@ def closest(iou: NDArray[np.float64]) -> float:
 
 
 def coverage(iou: NDArray[np.float64], threshold: float) -> float:
-    """Share of the ground-truth masks that some predicted mask reaches with at least this IoU.
-
-    Args:
-        iou: `[predicted, ground truth]`, ground truth >= 1.
-        threshold: IoU in 0-1.
-    """
+    """Share of the ground-truth masks that some predicted mask reaches with at least this IoU."""
     return float((iou.max(0) >= threshold).mean()) if iou.size else 0.0
 
 
@@ -111,12 +100,7 @@ def near_copies(masks: Sequence[Crop], scores: Sequence[float]) -> float:
 
 
 def reliability(scores: Sequence[float], ious: Sequence[float]) -> list[ScoreBin]:
-    """Sort masks into ten bins by score; bins without a mask are left out.
-
-    Args:
-        scores: of the masks, 0-1.
-        ious: of each mask with its closest ground-truth one.
-    """
+    """Sort masks into ten bins by score, 0-1; bins without a mask are left out."""
     score, iou = np.asarray(scores, np.float64), np.asarray(ious, np.float64)
     bins = np.clip((score * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
     members = [bins == number for number in np.unique(bins)]

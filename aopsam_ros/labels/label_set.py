@@ -107,9 +107,7 @@ class LabelSet:
     ) -> list[tuple[str, float]]:
         """Return each feature's label and similarity; "" and 0 where none is near enough.
 
-        Args:
-            features: unit length, float32 `[n, D]`.
-            options: thresholds; the set's own where None.
+        Features are of unit length, float32 `[n, D]`; without options, the set's thresholds hold.
         """
         if not self.names or not len(features):
             return [("", 0.0)] * len(features)

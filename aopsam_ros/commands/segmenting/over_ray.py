@@ -26,11 +26,6 @@ def run_over_ray(work: Work, arguments: argparse.Namespace, parts: int) -> int:
     Every machine needs this package, and this folder under the same path. A part takes `--threads`
     CPUs, one by default, and a GPU where the cluster has some.
 
-    Args:
-        work: the command; it takes `shard`.
-        arguments: of the command; `ray` is the cluster's address, or "local".
-        parts: how many.
-
     Returns:
         0, or 2 if a part failed.
 

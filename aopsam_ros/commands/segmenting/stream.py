@@ -50,15 +50,8 @@ def segment_stream(
 ) -> tuple[str, int]:
     """Segment every frame, with ids that stay with the objects.
 
-    A frame that cannot be used does not stop the others.
-
-    Args:
-        segmenter: the model.
-        path: of a video, a recording or a folder of images; or a camera's number.
-        name: of the files to write.
-        arguments: of the command.
-        boxes: a detector's, by the frames' names.
-        dataset: where labelled frames go; None: JSON lines are written.
+    A frame that cannot be used does not stop the others. Files are called `name`; without a
+    `dataset` for labelled frames, they are JSON lines.
 
     Returns:
         What was found, in words, and how many frames could not be used.

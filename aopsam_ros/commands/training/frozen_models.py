@@ -1,4 +1,8 @@
-"""Loading the frozen models of `export` and `train-predictor` from what users name."""
+"""Loading the frozen models of `export` and `train-predictor` from what users name.
+
+A checkpoint is a file, or the name of weights that were fetched: WeightsError, if they are not
+there or not what they were; InputError, if there is no such file or it holds other tensors.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,7 @@ _SAM_THRESHOLDS: dict[str, object] = {"predicted_iou_threshold": 0.88, "stabilit
 
 
 def nano_model(segmenter: Path) -> FrozenModel:
-    """Read `segmenter.pt` of `aopsam train-segmenter`.
-
-    Raises:
-        InputError: if there is no such file, or it is another.
-    """
+    """Read `segmenter.pt` of `aopsam train-segmenter`."""
     from aopsam_ros.models.export import nano_parts
     from aopsam_ros.models.frozen import FrozenModel
     from aopsam_ros.models.loading import load_segmenter
@@ -45,16 +45,7 @@ def nano_model(segmenter: Path) -> FrozenModel:
 
 
 def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenModel:
-    """Read MobileSAM's checkpoint: a file, or the name of weights that were fetched.
-
-    Args:
-        checkpoint: `mobile_sam`, or a path.
-        image_size: side of the encoder's square, pixels; None: what the weights were trained for.
-
-    Raises:
-        WeightsError: if the named weights are not there, or not what they were.
-        InputError: if there is no such file, or it holds other tensors.
-    """
+    """Read MobileSAM's checkpoint, for this side of the encoder's square; None: as trained."""
     from aopsam_ros.models.export import mobile_sam_parts
     from aopsam_ros.models.frozen import FrozenModel
     from aopsam_ros.models.loading import load_mobile_sam
@@ -76,12 +67,11 @@ def adapted_model(name: str, checkpoint: str, source: Path | None) -> FrozenMode
 
     Args:
         name: of `ARCHITECTURES`.
-        checkpoint: the name of weights that were fetched, or a path.
+        checkpoint: see the module.
         source: a checkout of the authors' repository; None: their package is installed.
 
     Raises:
-        WeightsError: if the named weights are not there, or not what they were.
-        InputError: if there is no such file, it holds other tensors, or the checkout is wrong.
+        InputError: if the checkout is wrong.
         EngineError: if the authors' code cannot be imported.
     """
     from aopsam_ros.models.frozen import FrozenModel
