@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections import Counter
 from pathlib import Path
 
 from tqdm import tqdm
@@ -58,9 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
             except AopsamError as error:
                 place = f"{dataset.name}, image {index}"
                 tqdm.write(f"aopsam: error: {place}: {error}", file=sys.stderr)
-        rows = list(engine.rows())
-    looked_at = Counter(row["source"] for row in rows)
-    with_new = Counter(row["source"] for row in rows if int(row["new"]))
-    for name, count in looked_at.items():
-        masks = sum(int(row["new"]) for row in rows if row["source"] == name)
-        print(f"{name}: {masks} new masks on {with_new[name]} of {count} images")
+    found: dict[str, list[int]] = {}
+    for row in engine.rows():
+        found.setdefault(row["source"], []).append(int(row["new"]))
+    for name, new in found.items():
+        print(f"{name}: {sum(new)} new masks on {sum(map(bool, new))} of {len(new)} images")

@@ -19,7 +19,7 @@ from aopsam_ros.labels.labeller import Labeller
 from aopsam_ros.masks.iou import crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.boxes import Boxes
-from aopsam_ros.results import InstanceMask, Segmentation
+from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 MEASURES = ("pq", "sq", "rq", "ap", "miou")
@@ -55,7 +55,11 @@ class ClassFigures:
             iou = pairwise_iou([crops[place] for place in own], [crop_of(m) for m in wanted])
             for key, value in count_panoptic(iou, unlabelled[own]).items():
                 self._counts[name][key] += value
-            self._add_pixels(name, [found[place] for place in own], wanted, known, size)
+            # Of pixels, those count where anything is labelled.
+            predicted = np.any([decode_full(found[place], *size) for place in own], axis=0) & known
+            right = np.any(wanted, axis=0)
+            self._counts[name]["shared"] += int(np.count_nonzero(predicted & right))
+            self._counts[name]["either"] += int(np.count_nonzero(predicted | right))
         self._images.append(
             {
                 "size": list(size),
@@ -69,24 +73,6 @@ class ClassFigures:
                 ],
             }
         )
-
-    def _add_pixels(
-        self,
-        name: str,
-        found: Sequence[InstanceMask],
-        wanted: Sequence[NDArray[np.bool_]],
-        known: NDArray[np.bool_],
-        size: tuple[int, int],
-    ) -> None:
-        """Count a class's pixels where anything is labelled."""
-        predicted, right = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-        for mask in found:
-            predicted |= decode_full(mask, *size)
-        for own in wanted:
-            right |= own
-        predicted &= known
-        self._counts[name]["shared"] += int(np.count_nonzero(predicted & right))
-        self._counts[name]["either"] += int(np.count_nonzero(predicted | right))
 
     def by_class(self) -> dict[str, dict[str, float]]:
         """Return `MEASURES` and the number of `instances` of each class of the ground truth."""

@@ -11,7 +11,6 @@ from scipy.cluster.vq import kmeans2
 
 from aopsam_ros.labels.label_set import MOST_PROTOTYPES, LabelSet, checked_name
 from aopsam_ros.labels.semantic_encoder import SemanticEncoder
-from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.prompting.features import unit_length
 from aopsam_ros.segmentation.segmenter import FrameEmbedding
 
@@ -45,8 +44,7 @@ class Examples:
             InputError: if a name is not 1 to 64 printable characters.
             InferenceError: if a graph fails.
         """
-        crops = [crop_of(mask) for _, mask in named]
-        self._features += list(self._encoder.features(rgb, frame, crops))
+        self._features += list(self._encoder.features(rgb, frame, [mask for _, mask in named]))
         self._names += [checked_name(name) for name, _ in named]
         self._image_of += [self._images] * len(named)
         self._images += 1

@@ -21,7 +21,6 @@ from aopsam_ros.labels.label_files import (
 )
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
 from aopsam_ros.labels.semantic_encoder import SemanticEncoder
-from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 
@@ -89,7 +88,7 @@ class Labeller:
         labels = self.labels
         if not labels.names or not segmentation.masks:
             return segmentation
-        found = labels.nearest(self._features(rgb, frame, segmentation.masks), options)
+        found = labels.nearest(self._encoder.features(rgb, frame, segmentation.masks), options)
         masks = tuple(
             replace(mask, label=name, label_score=score)
             for mask, (name, score) in zip(segmentation.masks, found, strict=True)
@@ -99,11 +98,6 @@ class Labeller:
             return labelled
         depths = depths_of(labelled) if options.depth_tolerance else None
         return compose(labelled, depths, options.depth_tolerance)
-
-    def _features(
-        self, rgb: NDArray[np.uint8], frame: FrameEmbedding, masks: Sequence[InstanceMask]
-    ) -> NDArray[np.float32]:
-        return self._encoder.features(rgb, frame, [crop_of(mask) for mask in masks])
 
     def teach(
         self, name: str, rgb: NDArray[np.uint8], frame: FrameEmbedding, mask: InstanceMask
@@ -129,7 +123,7 @@ class Labeller:
                 "labels of text embeddings, or of chosen names, take no examples: leave "
                 "labels.names empty, and let labels.file be a folder"
             )
-        example = self._features(rgb, frame, [mask])
+        example = self._encoder.features(rgb, frame, [mask])
         with self._lock:
             labels = self.labels.added(name, example)
             if self._folder is not None:

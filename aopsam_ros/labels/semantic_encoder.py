@@ -13,6 +13,7 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.iou import Crop, crop_of
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul, unit_length
+from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 
 SEMANTIC_MODEL = "nano"  # whose semantic map stands in for a bundle's that has none
@@ -55,28 +56,31 @@ class SemanticEncoder:
         bundle = self._segmenter.bundle
         digest = bundle.graphs[ENCODER if labeller is None else LABELLER].sha256[:12]
         self.identity = f"{bundle.name} {bundle.version} {digest}"
-        whole = crop_of(np.ones(_PROBE.shape[:2], np.bool_))
+        whole = np.ones(_PROBE.shape[:2], np.bool_)
         self.size = self.features(_PROBE, frame, [whole]).shape[1]
 
     def features(
-        self, rgb: NDArray[np.uint8], frame: FrameEmbedding, masks: Sequence[Crop]
+        self,
+        rgb: NDArray[np.uint8],
+        frame: FrameEmbedding,
+        masks: Sequence[InstanceMask | NDArray[np.bool_]],
     ) -> NDArray[np.float32]:
         """Return masks' features, of unit length, float32 `[n, D]`.
 
         Args:
             rgb: the image, uint8 `[H, W, 3]`.
             frame: its embedding by the model.
-            masks: in it.
+            masks: in it, those that were found or whole ones, bool `[H, W]`.
 
         Raises:
             InferenceError: if a graph fails.
         """
-        labeller = self._labeller
+        labeller, crops = self._labeller, [crop_of(mask) for mask in masks]
         if labeller is None:
-            return pool_masks(masks, self._semantic_map(rgb, frame))
-        found = np.empty((len(masks), labeller.embedding_size), np.float32)
-        for first in range(0, len(masks), _BATCH):
-            some = masks[first : first + _BATCH]
+            return pool_masks(crops, self._semantic_map(rgb, frame))
+        found = np.empty((len(crops), labeller.embedding_size), np.float32)
+        for first in range(0, len(crops), _BATCH):
+            some = crops[first : first + _BATCH]
             inputs = (
                 crop_images(rgb, some, labeller.input_size)
                 if labeller.takes == "crops"

@@ -212,7 +212,7 @@ def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, 
     labels = load_label_set(tmp_path / "set")
     assert labels.names == ("blue", "red")
     rgb, drawn = draw_ellipses(2)
-    masks = [crop_of(drawn == label) for label in (1, 3)]
+    masks = [drawn == label for label in (1, 3)]
     labeller = Labeller(nano, CPU, tmp_path / "set")
     encoder = labeller._encoder
     features = encoder.features(rgb, nano.encode(rgb), masks)
