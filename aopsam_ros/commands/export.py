@@ -140,11 +140,7 @@ def _layer_and_head(text: str) -> tuple[int, int]:
 
 
 def _target(arguments: argparse.Namespace) -> Path:
-    """Return the folder to write: what the user gave, or where names are looked up.
-
-    Raises:
-        OptionError: if neither tells.
-    """
+    """Return the folder to write: what the user gave, or where names are looked up."""
     if arguments.out is not None:
         return Path(arguments.out)
     name = arguments.name or arguments.architecture
@@ -157,11 +153,7 @@ def _target(arguments: argparse.Namespace) -> Path:
 
 
 def _load(arguments: argparse.Namespace) -> Source:
-    """Load the model and its predictor.
-
-    Raises:
-        InputError: if the predictor was trained on other embeddings than the model's.
-    """
+    """Load the model and its predictor, which must be trained on the model's embeddings."""
     from aopsam_ros.models.checkpoints import load_checkpoint
     from aopsam_ros.models.loading import load_predictor
 
@@ -183,11 +175,7 @@ def _load(arguments: argparse.Namespace) -> Source:
 
 
 def _architecture(arguments: argparse.Namespace) -> str | None:
-    """Return the architecture that was given, or that of the named weights; None: not said.
-
-    Raises:
-        OptionError: if it is given for `--segmenter`, or a checkout for what needs none.
-    """
+    """Return the architecture that was given, or that of the named weights; None: not said."""
     given: str | None = arguments.architecture
     if given is not None and arguments.checkpoint is None:
         raise OptionError("--architecture goes with --checkpoint")

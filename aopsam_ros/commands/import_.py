@@ -102,11 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _try(bundle: Path) -> None:
-    """Decode three prompts on an empty image.
-
-    Raises:
-        AopsamError: if a graph cannot be loaded or run, or gives something else than it must.
-    """
+    """Decode three prompts on an empty image: all that is wrong with the graphs is an error."""
     rgb = np.zeros((48, 64, 3), np.uint8)
     with Segmenter.from_bundle(bundle, "grid1", "onnxruntime") as segmenter:
         points = np.array([[[8.0, 8.0]], [[32.0, 24.0]], [[60.0, 40.0]]])

@@ -175,11 +175,7 @@ def _inputs(arguments: argparse.Namespace, words: list[Path]) -> list[Path]:
 def _dataset(
     arguments: argparse.Namespace, inputs: Sequence[Path]
 ) -> Iterator[DatasetWriter | None]:
-    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well.
-
-    Raises:
-        InputError: if an input is among its images: they and their labels would be overwritten.
-    """
+    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well."""
     writer = WRITERS.get(arguments.format)
     if writer is None:
         yield None

@@ -56,11 +56,7 @@ def add_frame_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def num_frame_parts(arguments: argparse.Namespace, paths: list[tuple[str, float]]) -> int:
-    """Return how many parts of the largest source's frames to label.
-
-    Raises:
-        AopsamError: A source cannot be read.
-    """
+    """Return how many parts of the largest source's frames to label."""
     from aopsam_ros.data.recordings import open_frames
 
     sources = [open_frames(path, arguments.topic, arguments.every) for path, _ in paths]
