@@ -11,7 +11,6 @@ depends on the mesh and on its outline, not on its area.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,69 +47,44 @@ class Upscaler:
         ]
 
     def _encode(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
-        cells = cut_cells(logits, self._down, self._across)
-        return encode_runs(self._runs(cells, len(logits)))
-
-    def _runs(self, cells: Cells, masks: int) -> Runs:
-        """Find the runs of pixels above zero in each row of the source, of so many masks."""
-        lines = self._lines(cells)
-        inside, inside_behind = lines.left > 0.0, lines.right > 0.0
-        enters = lines.take(np.flatnonzero(inside_behind > inside))
-        leaves = lines.take(np.flatnonzero(inside > inside_behind))
-        # A pixel on the crossing itself is not above zero.
-        starts = self._flat(cells, enters, np.floor(self._crossing(cells, enters)) + 1)
-        ends = self._flat(cells, leaves, np.ceil(self._crossing(cells, leaves)))
+        starts, ends = self._runs(cut_cells(logits, self._down, self._across))
         line = starts // self._stride
         before = line * self._stride
-        bounds = np.searchsorted(line, np.arange(masks + 1) * self._height)
-        return Runs(line % self._height, starts - before, ends - before, bounds)
+        bounds = np.searchsorted(line, np.arange(len(logits) + 1) * self._height)
+        return encode_runs(line % self._height, starts - before, ends - before, bounds)
 
-    def _lines(self, cells: Cells) -> _Lines:
-        """Follow every row of the source through the cells that it crosses."""
+    def _runs(self, cells: Cells) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Follow every row of the source through the cells that it crosses.
+
+        Returns:
+            where runs of pixels above zero start, and the pixels behind them, counted over all
+            rows of all masks, in order. A row has one pixel more than the source, for the end of a
+            run at its side.
+        """
         cell, y = self._down.pixels_in(cells.row)
         share = self._down.share.take(y)
         # In 64 bits no product vanishes: what is inside stays inside.
-        corners = cells.corners.astype(np.float64).take(cell, axis=1)
-        above, below = corners.reshape(2, 2, -1)
-        below *= share
+        above, below = cells.corners.astype(np.float64).take(cell, axis=1).reshape(2, 2, -1)
         above *= 1.0 - share
+        below *= share
         above += below
-        left, right = above
-        return _Lines(cell, y, left, right)
-
-    def _crossing(self, cells: Cells, lines: _Lines) -> NDArray[np.float64]:
-        """Return where logits of different sign on a line's sides cross zero, source pixels."""
-        column = cells.column.take(lines.cell)
+        crossed = np.flatnonzero((above[0] > 0.0) != (above[1] > 0.0))
+        cell, y = cell.take(crossed), y.take(crossed)
+        left, right = above.take(crossed, axis=1)
+        column = cells.column.take(cell)
         before = self._across.position.take(column)
         way = self._across.position.take(column + 1) - before
-        way *= lines.left / (lines.left - lines.right)
-        return before + way
-
-    def _flat(self, cells: Cells, lines: _Lines, pixel: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return pixels of some lines, counted over all rows of all masks, in order.
-
-        In a row starts and ends of runs take turns: sorted by themselves they still belong
-        together. A row has one pixel more than the source, for the end of a run at its side.
-        """
-        row = cells.mask.take(lines.cell) * self._height + lines.y
-        flat = row * self._stride + pixel.astype(np.int64)
-        flat.sort()
-        return flat
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """Rows of the source as far as cells go: the cell's number, the row, logits at both sides."""
-
-    cell: NDArray[np.int64]
-    y: NDArray[np.int64]
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
-
-    def take(self, which: NDArray[np.int64]) -> _Lines:
-        return _Lines(
-            self.cell.take(which), self.y.take(which), self.left.take(which), self.right.take(which)
-        )
+        crossing = before + way * (left / (left - right))
+        row = (cells.mask.take(cell) * self._height + y) * self._stride
+        enters, leaves = np.flatnonzero(right > 0.0), np.flatnonzero(left > 0.0)
+        # A pixel on the crossing itself is not above zero.
+        starts = row.take(enters) + np.floor(crossing.take(enters)).astype(np.int64) + 1
+        ends = row.take(leaves) + np.ceil(crossing.take(leaves)).astype(np.int64)
+        # In a row they take turns: sorted by themselves they still belong together.
+        starts.sort()
+        ends.sort()
+        has_pixels = ends > starts
+        return starts[has_pixels], ends[has_pixels]
 
 
 class MeshAxis:
@@ -141,14 +115,15 @@ class MeshAxis:
         # The first pixel behind each corner; a cell without a pixel has the next one's.
         self._begin = np.searchsorted(cell, np.arange(len(self.position)))
 
-    def reach(self, positive: NDArray[np.bool_]) -> list[slice]:
+    def reach(self, positive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the corners that positive low-resolution pixels reach, and one on each side.
 
         Args:
             positive: `[n, M]`, of each mask: which rows, or columns, have a positive pixel.
 
         Returns:
-            of each mask; empty where only the padding is positive, or nothing.
+            the first corner of each mask and the one behind the last, int64 `[n]`; both 0 where
+            only the padding is positive, or nothing.
         """
         lowest = positive.argmax(axis=1)
         highest = positive.shape[1] - 1 - positive[:, ::-1].argmax(axis=1)
@@ -156,13 +131,10 @@ class MeshAxis:
         last = np.searchsorted(self._first, highest, side="right")
         found = (first < last) & positive.any(axis=1)
         start = np.where(found, np.maximum(0, first - 1), 0)
-        stop = np.where(found, np.minimum(len(self.position), last + 1), 0)
-        return [slice(*ends) for ends in zip(start.tolist(), stop.tolist(), strict=True)]
+        return start, np.where(found, np.minimum(len(self.position), last + 1), 0)
 
     def needed(self, corners: slice) -> slice:
-        """Return the low-resolution pixels that some corners are made of."""
-        if corners.start >= corners.stop:
-            return slice(0, 0)
+        """Return the low-resolution pixels that some corners, at least one, are made of."""
         return slice(self._needed[corners.start][0], self._needed[corners.stop - 1][1])
 
     def interpolate(
@@ -249,29 +221,34 @@ def cut_cells(logits: NDArray[np.float32], down: MeshAxis, across: MeshAxis) -> 
         across: its columns.
     """
     positive = logits > 0.0
-    rows = down.reach(np.asarray(positive.any(axis=2)))
-    columns = across.reach(np.asarray(positive.any(axis=1)))
-    heights, widths = _lengths(rows), _lengths(columns)
-    ends = np.cumsum(heights * widths)
+    top, bottom = down.reach(np.asarray(positive.any(axis=2)))
+    first, last = across.reach(np.asarray(positive.any(axis=1)))
+    widths = last - first
+    bounds = np.append(0, np.cumsum((bottom - top) * widths))
     # The masks' meshes one behind another: calls for each mask are what takes the time.
-    corners = np.empty(ends[-1], np.float32)
-    cut = np.zeros(ends[-1], np.bool_)
-    begin = 0
-    for low, in_rows, in_columns, end in zip(logits, rows, columns, ends.tolist(), strict=True):
+    corners = np.empty(bounds[-1], np.float32)
+    cut = np.zeros(bounds[-1], np.bool_)
+    sides = np.stack((top, bottom, first, last, bounds[:-1], bounds[1:]), axis=1)
+    for low, (*ends, begin, end) in zip(logits, sides.tolist(), strict=True):
         if begin < end:
-            mesh = _mesh(low, down, in_rows, across, in_columns)
+            rows, columns = slice(*ends[:2]), slice(*ends[2:])
+            needed = down.needed(rows)
+            mesh = across.interpolate(low[needed], columns, axis=1)
+            mesh = down.interpolate(mesh, rows, needed.start)
             corners[begin:end] = mesh.ravel()
             _mark_cut(mesh, cut[begin:end])
-        begin = end
-    return _cells(corners, cut, ends - heights * widths, widths, rows, columns)
-
-
-def _mesh(
-    logits: NDArray[np.float32], down: MeshAxis, rows: slice, across: MeshAxis, columns: slice
-) -> NDArray[np.float32]:
-    """Return the logits at the mesh's corners in some rows and columns."""
-    low = down.needed(rows)
-    return down.interpolate(across.interpolate(logits[low], columns, axis=1), rows, low.start)
+    corner = np.flatnonzero(cut)
+    mask = np.repeat(np.arange(len(logits)), np.diff(np.searchsorted(corner, bounds)))
+    width = widths.take(mask)
+    place = corner - bounds.take(mask)
+    row = place // width
+    at = np.stack((corner, corner + 1, corner + width, corner + width + 1))
+    return Cells(
+        mask=mask,
+        row=row + top.take(mask),
+        column=place - row * width + first.take(mask),
+        corners=corners.take(at),
+    )
 
 
 def _mark_cut(mesh: NDArray[np.float32], cut: NDArray[np.bool_]) -> None:
@@ -288,110 +265,46 @@ def _mark_cut(mesh: NDArray[np.float32], cut: NDArray[np.bool_]) -> None:
     marks |= below[:-1]
 
 
-def _cells(
-    corners: NDArray[np.float32],
-    cut: NDArray[np.bool_],
-    begins: NDArray[np.int64],
-    widths: NDArray[np.int64],
-    rows: Sequence[slice],
-    columns: Sequence[slice],
-) -> Cells:
-    """Collect the cells that are marked in the masks' meshes, one behind another."""
-    corner = np.flatnonzero(cut)
-    of_each = np.diff(np.append(np.searchsorted(corner, begins), len(corner)))
-    mask = np.repeat(np.arange(len(begins)), of_each)
-    width = widths.take(mask)
-    place = corner - begins.take(mask)
-    row = place // width
-    column = place - row * width
-    at = np.stack((corner, corner + 1, corner + width, corner + width + 1))
-    return Cells(
-        mask=mask,
-        row=row + _starts(rows).take(mask),
-        column=column + _starts(columns).take(mask),
-        corners=corners.take(at),
-    )
+def encode_runs(
+    row: NDArray[np.int64],
+    start: NDArray[np.int64],
+    end: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+) -> list[EncodedMask]:
+    """Encode masks; one without a pixel gets the box (0, 0, 0, 0) and no runs.
 
-
-def _lengths(corners: Sequence[slice]) -> NDArray[np.int64]:
-    return np.array([which.stop - which.start for which in corners], np.int64)
-
-
-def _starts(corners: Sequence[slice]) -> NDArray[np.int64]:
-    return np.array([which.start for which in corners], np.int64)
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Runs of pixels of some masks, mask after mask, row after row, from left to right.
-
-    Arrays are int64 `[n]`: `start` is a run's first pixel in its row and `end` the one behind its
-    last; a run that does not end behind its start counts for nothing. In a row a run may begin
-    where the one before it ends. `bounds` int64 `[masks + 1]` tells where each mask's runs begin.
+    Args:
+        row: of each run of pixels, int64 `[n]`: mask after mask, row after row, from left to right.
+        start: a run's first pixel in its row; it may be where the run before ends.
+        end: the pixel behind its last.
+        bounds: where each mask's runs begin, and the last one's end, `[masks + 1]`.
     """
-
-    row: NDArray[np.int64]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    bounds: NDArray[np.int64]
-
-    def without_empty(self) -> Runs:
-        """Return the runs that have a pixel."""
-        some = self.end > self.start
-        before = np.concatenate(([0], np.cumsum(some)))
-        return Runs(self.row[some], self.start[some], self.end[some], before[self.bounds])
-
-
-def encode_runs(runs: Runs) -> list[EncodedMask]:
-    """Encode masks; one without a pixel gets the box (0, 0, 0, 0) and no runs."""
-    found = runs.without_empty()
-    masks = np.flatnonzero(np.diff(found.bounds))
-    encoded = [EncodedMask((0, 0, 0, 0), 0, np.zeros(0, np.uint32))] * (len(runs.bounds) - 1)
+    encoded = [EncodedMask((0, 0, 0, 0), 0, np.zeros(0, np.uint32))] * (len(bounds) - 1)
+    masks = np.flatnonzero(np.diff(bounds))
     if len(masks) == 0:
         return encoded
-    first = found.bounds[masks]
-    boxes = _boxes(found, first, found.bounds[masks + 1] - 1)
-    areas = np.add.reduceat(found.end - found.start, first).tolist()
-    counts = _counts(found, first, boxes)
-    for mask, box, area, runs_of_it in zip(masks, boxes.tolist(), areas, counts, strict=True):
-        x, y, w, h = box
-        encoded[mask] = EncodedMask((x, y, w, h), area, runs_of_it)
-    return encoded
-
-
-def _boxes(runs: Runs, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return x, y, w, h of each mask, `[masks, 4]`, given its first and its last run."""
-    x, right = np.minimum.reduceat(runs.start, first), np.maximum.reduceat(runs.end, first)
-    y, bottom = runs.row[first], runs.row[last] + 1
-    return np.stack((x, y, right - x, bottom - y), axis=1)
-
-
-def _counts(
-    runs: Runs, first: NDArray[np.int64], boxes: NDArray[np.int64]
-) -> list[NDArray[np.uint32]]:
-    """Return each mask's run lengths inside its box."""
-    bounds = np.append(first, len(runs.row))
-    of_each = np.diff(bounds)
-    x, y, w, h = boxes.T
-    row_start = runs.row * np.repeat(w, of_each) - np.repeat(y * w + x, of_each)
-    start, end = row_start + runs.start, row_start + runs.end
+    first, behind = bounds[masks], bounds[masks + 1]
+    x, right = np.minimum.reduceat(start, first), np.maximum.reduceat(end, first)
+    y, w, h = row[first], right - x, row[behind - 1] + 1 - row[first]
+    areas = np.add.reduceat(end - start, first)
+    # Places inside the mask's box, row by row.
+    row_start = row * np.repeat(w, behind - first) - np.repeat(y * w + x, behind - first)
+    start, end = row_start + start, row_start + end
     # Where a row's last run meets the next row's first at the box's sides, they are one.
     opens = np.append(True, start[1:] > end[:-1])
     opens[first] = True
     opening = np.flatnonzero(opens)
-    closing = np.append(opening[1:], len(start)) - 1
-    # Behind each mask's runs comes an empty one, at its box's end.
-    behind = np.searchsorted(opening, bounds[1:])
-    start = np.insert(start.take(opening), behind, w * h)
-    end = np.insert(end.take(closing), behind, w * h)
-    last = behind + np.arange(len(behind))
-    begin = np.append(0, last[:-1] + 1)
+    start, end = start.take(opening), end.take(np.append(opening[1:], len(end)) - 1)
+    first, behind = np.searchsorted(opening, first), np.searchsorted(opening, behind)
     before = np.append(0, end[:-1])
-    before[begin] = 0
+    before[first] = 0
     pairs = np.stack((start - before, end - start), axis=1).astype(np.uint32)
-    rest = pairs[last, 0] > 0
-    # Copies: a mask that is kept for long must not keep all others.
-    return [
-        pairs.ravel()[2 * a : 2 * b + more].copy()
-        for a, b, more in zip(begin.tolist(), last.tolist(), rest.tolist(), strict=True)
-    ]
+    rest = (w * h - end[behind - 1]).astype(np.uint32)
+    boxes = map(tuple, np.stack((x, y, w, h), axis=1).tolist())
+    parts = zip(masks, boxes, areas.tolist(), first.tolist(), behind.tolist(), rest, strict=True)
+    for mask, box, area, begin, stop, remaining in parts:
+        counts = pairs[begin:stop].ravel()
+        # A copy in any case: a mask that is kept for long must not keep all others.
+        counts = np.append(counts, remaining) if remaining else counts.copy()
+        encoded[mask] = EncodedMask(box, area, counts)
+    return encoded
