@@ -27,76 +27,25 @@ def hdbscan(
     Returns:
         int64 `[n]`: the cluster of each point from 0 on, -1 for noise.
     """
-    labels = np.full(len(distance), -1, np.int64)
-    if len(distance) < max(min_samples, min_cluster_size):
-        return labels
+    from scipy.cluster.hierarchy import linkage  # takes memory: only where features are clustered
+    from scipy.spatial.distance import squareform
+
+    count = len(distance)
+    if count < max(min_samples, min_cluster_size):
+        return np.full(count, -1, np.int64)
     core = np.partition(distance, min_samples - 1, axis=1)[:, min_samples - 1]
     np.maximum(distance, np.maximum.outer(core, core), out=distance)
-    dendrogram = _Dendrogram(len(distance))
-    for first, second, length in _spanning_tree(distance):
-        dendrogram.merge(first, second, length)
-    for label, cluster in enumerate(_most_stable(_condense(dendrogram, min_cluster_size))):
-        labels[dendrogram.points(cluster.node)] = label
-    return labels
-
-
-def _spanning_tree(distance: NDArray[np.float64]) -> list[tuple[int, int, float]]:
-    """Return the minimum spanning tree's edges, shortest first: two points and their distance."""
-    nearest, reach = np.zeros(len(distance), np.int64), distance[0].copy()
-    is_outside = np.ones(len(distance), np.bool_)
-    reach[0], is_outside[0] = np.inf, False
-    edges = []
-    for _ in range(len(distance) - 1):
-        new = int(reach.argmin())
-        edges.append((int(nearest[new]), new, float(reach[new])))
-        reach[new], is_outside[new] = np.inf, False
-        is_nearer = is_outside & (distance[new] < reach)
-        reach[is_nearer], nearest[is_nearer] = distance[new, is_nearer], new
-    return sorted(edges, key=lambda edge: edge[2])
-
-
-class _Dendrogram:
-    """Groups of points in the order they merge; a node below `count` is a point.
-
-    Attributes:
-        halves: the two nodes that each node from `count` on is made of.
-        density: at which they merge.
-        size: points of every node.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.halves: list[tuple[int, int]] = []
-        self.density: list[float] = []
-        self.size = [1] * count
-        self._above = list(range(count))  # a node nearer to the largest group of each node
-
-    def merge(self, first: int, second: int, distance: float) -> None:
-        """Join the groups of two points."""
-        halves = self._group(first), self._group(second)
-        node = len(self.size)
-        self.halves.append(halves)
-        self.density.append(1.0 / max(distance, _SMALLEST_DISTANCE))
-        self.size.append(self.size[halves[0]] + self.size[halves[1]])
-        self._above.append(node)
-        self._above[halves[0]] = self._above[halves[1]] = node
-
-    def _group(self, node: int) -> int:
-        while self._above[node] != node:
-            self._above[node] = self._above[self._above[node]]
-            node = self._above[node]
-        return node
-
-    def points(self, node: int) -> list[int]:
-        """List the points of a node."""
-        found, waiting = [], [node]
-        while waiting:
-            last = waiting.pop()
-            if last < self.count:
-                found.append(last)
-            else:
-                waiting += self.halves[last - self.count]
-        return found
+    # Points are the nodes 0 to n - 1, merges the further ones, in the order of their distance.
+    merges = linkage(squareform(distance, checks=False), "single")
+    label = [-1] * (2 * count - 1)
+    for number, cluster in enumerate(_most_stable(_condense(merges, min_cluster_size))):
+        label[cluster.node] = number
+    halves = merges[:, :2].astype(np.int64).tolist()
+    for node in range(2 * count - 2, count - 1, -1):
+        if label[node] >= 0:
+            for half in halves[node - count]:
+                label[half] = label[node]
+    return np.array(label[:count], np.int64)
 
 
 @dataclass
@@ -109,16 +58,20 @@ class _Cluster:
     children: list[_Cluster] = field(default_factory=list)
 
 
-def _condense(dendrogram: _Dendrogram, min_cluster_size: int) -> list[_Cluster]:
-    """Return all clusters, each before its children; the first is all points."""
-    size = dendrogram.size
-    clusters = [_Cluster(len(size) - 1, 0.0)]
+def _condense(merges: NDArray[np.float64], min_cluster_size: int) -> list[_Cluster]:
+    """Return all clusters, each before its children; the first is all points.
+
+    Rows of `merges` are two nodes, their distance, and how many points they have together.
+    """
+    count = len(merges) + 1
+    size = np.append(np.ones(count), merges[:, 3]).tolist()
+    clusters = [_Cluster(2 * count - 2, 0.0)]
     waiting = [(clusters[0].node, clusters[0])]
     while waiting:
         node, cluster = waiting.pop()
-        merge = node - dendrogram.count
-        density = dendrogram.density[merge]
-        large = [half for half in dendrogram.halves[merge] if size[half] >= min_cluster_size]
+        first, second, distance, _ = merges[node - count].tolist()
+        density = 1.0 / max(distance, _SMALLEST_DISTANCE)
+        large = [half for half in (int(first), int(second)) if size[half] >= min_cluster_size]
         staying = size[large[0]] if len(large) == 1 else 0
         cluster.stability += (size[node] - staying) * (density - cluster.birth)
         if len(large) == 2:
