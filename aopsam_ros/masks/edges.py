@@ -5,11 +5,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
-from aopsam_ros.masks.selection import MASK_THRESHOLD
+from aopsam_ros.masks.selection import MASK_THRESHOLD, mask_corners
 
 MOST_PIXELS = 640  # of the longer side that edges are found at; larger images are scaled from it
 FLAT = 4.0  # logits beyond which a mask's probability no longer changes
 DIRECTIONS = 4  # along which an edge is thinned
+BORDER = cv2.BORDER_REPLICATE
 # Options of an image of which edges alone are wanted: masks too poor to keep still show some.
 EDGE_OPTIONS = {
     "asf.confidence_threshold": 0.05,
@@ -35,11 +36,20 @@ def find_edges(
     scale = min(1.0, MOST_PIXELS / max(geometry.height, geometry.width))
     size = max(1, round(geometry.height * scale)), max(1, round(geometry.width * scale))
     strength, across = np.zeros(size, np.float32), np.zeros(size, np.uint8)
-    to_cells = _to_cells(geometry, logits.shape[-1], size)
-    for mask, score in zip(logits, scores, strict=True):
-        window = _window(mask, to_cells, size)
-        if window is not None:
-            _add(mask, float(score), to_cells, window, strength, across)
+    valid = np.array(geometry.valid[::-1]) * logits.shape[-1] / geometry.image_size
+    step = valid / size[::-1]  # from a pixel of the map to the next, in cells of the masks
+    for mask, score, box in zip(logits, scores, mask_corners(logits > MASK_THRESHOLD), strict=True):
+        # The mask's box and two cells around it, in pixels of the map.
+        left, top = np.maximum((box[:2] - 1.5) / step - 0.5, 0).astype(int)
+        right, bottom = np.minimum((box[2:] + 1.5) / step + 1.5, size[::-1]).astype(int)
+        if left < right and top < bottom:
+            first = (np.array([left, top]) + 0.5) * step - 0.5
+            to_cells = np.column_stack((np.diag(step), first))
+            how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            window = right - left, bottom - top
+            fine = cv2.warpAffine(mask, to_cells, window, flags=how, borderMode=BORDER)
+            part = np.s_[top:bottom, left:right]
+            _add(fine, float(score), step, strength[part], across[part])
     thin = _thinned(strength, across)
     if scale < 1.0:
         whole = (geometry.width, geometry.height)
@@ -47,63 +57,28 @@ def find_edges(
     return np.clip(thin, 0.0, 1.0)
 
 
-def _to_cells(
-    geometry: FrameGeometry, side: int, size: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return scale and offset, x and y, from pixels of a map of `size` to cells of the masks."""
-    valid = np.array([geometry.valid_width, geometry.valid_height]) * side / geometry.image_size
-    scale = valid / np.array(size[::-1])
-    return scale, 0.5 * scale - 0.5
-
-
-Window = tuple[slice, slice]  # rows and columns
-
-
-def _window(
-    logits: NDArray[np.float32],
-    to_cells: tuple[NDArray[np.float64], NDArray[np.float64]],
-    size: tuple[int, int],
-) -> Window | None:
-    """Return the pixels around a mask; None where it has none."""
-    there = logits > MASK_THRESHOLD
-    rows, columns = np.flatnonzero(there.any(1)), np.flatnonzero(there.any(0))
-    if not len(rows):
-        return None
-    scale, offset = to_cells
-    first = (np.array([columns[0], rows[0]]) - 2 - offset) / scale
-    last = (np.array([columns[-1], rows[-1]]) + 2 - offset) / scale
-    left, top = np.maximum(np.floor(first), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(last) + 1, size[::-1]).astype(int)
-    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
-
-
 def _add(
-    logits: NDArray[np.float32],
+    fine: NDArray[np.float32],
     score: float,
-    to_cells: tuple[NDArray[np.float64], NDArray[np.float64]],
-    window: Window,
+    step: NDArray[np.float64],
     strength: NDArray[np.float32],
     across: NDArray[np.uint8],
 ) -> None:
-    """Put a mask's edge into the maps, where it is stronger than what is there."""
-    (rows, columns), (scale, offset) = window, to_cells
-    x = (np.arange(columns.start, columns.stop) * scale[0] + offset[0]).astype(np.float32)
-    y = (np.arange(rows.start, rows.stop) * scale[1] + offset[1]).astype(np.float32)
-    grid = np.broadcast_to(x, (len(y), len(x))), np.broadcast_to(y[:, None], (len(y), len(x)))
-    map_x, map_y = (np.ascontiguousarray(own) for own in grid)
-    border = cv2.BORDER_REPLICATE
-    fine = cv2.remap(logits, map_x, map_y, cv2.INTER_LINEAR, borderMode=border)
+    """Put the edge of a mask of logits `fine` into maps, where it is stronger than what is there.
+
+    `step` is that from a pixel to the next, x and y in cells of the mask.
+    """
     inside = (fine > MASK_THRESHOLD).astype(np.uint8)
     outline = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     probability = 1.0 / (1.0 + np.exp(-np.clip(fine, -FLAT, FLAT)))
-    along_x = cv2.Sobel(probability, cv2.CV_32F, 1, 0, borderType=border)
-    along_y = cv2.Sobel(probability, cv2.CV_32F, 0, 1, borderType=border)
-    # Sobel's sum is 8 times the gradient a pixel; a cell has 1 / scale of these.
-    own = score * np.hypot(along_x / scale[0], along_y / scale[1]) / 8.0
-    stronger = outline & (own > strength[rows, columns])
-    strength[rows, columns][stronger] = own[stronger]
+    along_x = cv2.Sobel(probability, cv2.CV_32F, 1, 0, borderType=BORDER)
+    along_y = cv2.Sobel(probability, cv2.CV_32F, 0, 1, borderType=BORDER)
+    # Sobel's sum is 8 times the gradient a pixel; a cell has 1 / step of these.
+    own = score * np.hypot(along_x / step[0], along_y / step[1]) / 8.0
+    stronger = outline & (own > strength)
+    strength[stronger] = own[stronger]
     turned = np.rint(np.arctan2(along_y, along_x) / (np.pi / DIRECTIONS)).astype(int) % DIRECTIONS
-    across[rows, columns][stronger] = turned[stronger]
+    across[stronger] = turned[stronger]
 
 
 def _thinned(strength: NDArray[np.float32], across: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.rle import box_of, decode, decode_full, require_image, require_inside
+from aopsam_ros.masks.rle import box_of, decode, decode_full, encode, require_image, require_inside
 
 
 def to_label_map(masks: Iterable[Any], height: int, width: int) -> NDArray[np.uint32]:
@@ -25,8 +25,7 @@ def to_label_map(masks: Iterable[Any], height: int, width: int) -> NDArray[np.ui
     require_image(height, width)
     labels = np.zeros((height, width), np.uint32)
     for mask in masks:
-        require_inside(mask, height, width)
-        x, y, w, h = box_of(mask)
+        x, y, w, h = require_inside(mask, height, width)
         labels[y : y + h, x : x + w][decode(mask)] = mask.id
     return labels
 
@@ -40,10 +39,8 @@ def to_coco(mask: Any, height: int, width: int) -> dict[str, Any]:  # noqa: ANN4
     Raises:
         MaskFormatError: if the mask is malformed or not inside the image.
     """
-    flat = decode_full(mask, height, width).ravel(order="F")
-    edges = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]))
-    runs = np.diff(edges).tolist()
-    return {"size": [height, width], "counts": [0, *runs] if flat[0] else runs}
+    counts = encode(decode_full(mask, height, width).T)
+    return {"size": [height, width], "counts": counts.tolist()}
 
 
 def to_polygons(mask: Any, tolerance: float = 0.0) -> list[NDArray[np.int32]]:  # noqa: ANN401
@@ -68,8 +65,4 @@ def to_polygons(mask: Any, tolerance: float = 0.0) -> list[NDArray[np.int32]]:  
     if tolerance > 0:
         contours = [cv2.approxPolyDP(contour, tolerance, True) for contour in contours]
     outlines = [np.asarray(contour, np.int32).reshape(-1, 2) for contour in contours]
-    return sorted(outlines, key=lambda outline: -_area(outline))
-
-
-def _area(outline: NDArray[np.int32]) -> float:
-    return float(cv2.contourArea(outline.reshape(-1, 1, 2)))
+    return sorted(outlines, key=cv2.contourArea, reverse=True)

@@ -22,9 +22,9 @@ class SampleGrid:
         self.y, self.x = y, x
 
     @classmethod
-    def over(cls, height: int, width: int) -> SampleGrid:
-        """Lay an even grid over an image of `height` x `width` pixels."""
-        step = max(1.0, max(height, width) / SAMPLES)
+    def over(cls, height: int, width: int, samples: int = SAMPLES) -> SampleGrid:
+        """Lay an even grid over an image, with so many points along its longer side."""
+        step = max(1.0, max(height, width) / samples)
         y, x = (_even_places(side, max(1, int(side / step))) for side in (height, width))
         return cls(y, x)
 

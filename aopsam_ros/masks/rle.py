@@ -6,6 +6,7 @@ differs: it is column-major and covers the whole image.
 
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,13 +58,8 @@ def encode_full(mask: NDArray[np.bool_]) -> tuple[Box, NDArray[np.uint32]]:
 
 def tight_box(mask: NDArray[np.bool_]) -> Box:
     """Return the smallest box (x, y, w, h) around the pixels set; (0, 0, 0, 0) for none."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
-        return 0, 0, 0, 0
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
-    left, right = int(columns[0]), int(columns[-1]) + 1
-    return left, top, right - left, bottom - top
+    x, y, w, h = cv2.boundingRect(np.ascontiguousarray(mask, np.bool_).view(np.uint8))
+    return x, y, w, h
 
 
 def decode(mask: Any) -> NDArray[np.bool_]:  # noqa: ANN401  (a message or an InstanceMask)
@@ -88,8 +84,7 @@ def decode_full(mask: Any, height: int, width: int) -> NDArray[np.bool_]:  # noq
         MaskFormatError: as `decode`, or if the box is not inside the image.
     """
     require_image(height, width)
-    require_inside(mask, height, width)
-    x, y, w, h = box_of(mask)
+    x, y, w, h = require_inside(mask, height, width)
     crop = decode(mask)
     full = np.zeros((height, width), np.bool_)
     full[y : y + h, x : x + w] = crop
@@ -106,17 +101,18 @@ def require_image(height: int, width: int) -> None:
         raise MaskFormatError(f"an image of {width} x {height} pixels cannot be decoded")
 
 
-def require_inside(mask: Any, height: int, width: int) -> None:  # noqa: ANN401
-    """Refuse a mask whose box is not inside an image of `height` x `width` pixels.
+def require_inside(mask: Any, height: int, width: int) -> Box:  # noqa: ANN401
+    """Return the box (x, y, w, h) of a mask in an image of `height` x `width` pixels.
 
     Raises:
-        MaskFormatError: if it is not.
+        MaskFormatError: as `box_of`, or if the box is not inside the image.
     """
     x, y, w, h = box_of(mask)
     if x + w > width or y + h > height:
         raise MaskFormatError(
             f"the box x={x} y={y} w={w} h={h} is not inside the image of {width} x {height} pixels"
         )
+    return x, y, w, h
 
 
 def box_of(mask: Any) -> Box:  # noqa: ANN401  (a message or an InstanceMask)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.rle import decode
+from aopsam_ros.masks.overlap import SampleGrid
 from aopsam_ros.results import InstanceMask
 
 SIDE = 128  # pixels of the longer side that colours are compared at
@@ -41,15 +41,15 @@ def saliency(masks: Sequence[InstanceMask], rgb: NDArray[np.uint8]) -> NDArray[n
     It is the geometric mean of its score, size, centrality and contrast.
     """
     height, width = rgb.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    grid = SampleGrid.over(height, width, SIDE)
+    shape = len(grid.y), len(grid.x)
+    small = cv2.resize(rgb, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
-    border = np.ones(size[::-1], np.bool_)
+    border = np.ones(shape, np.bool_)
     border[1:-1, 1:-1] = False
     ranks = []
     for mask in masks:
-        inside = _sampled(mask, height, width, size)
+        inside = grid.sample(mask).reshape(shape)
         share = float(inside.mean())
         # Half as large counts as much less as twice as large.
         typical = float(np.exp(-0.5 * (np.log(max(share, 1e-4) / TYPICAL_SHARE) / 1.5) ** 2))
@@ -72,24 +72,9 @@ def _related(first: int, second: int, parents: dict[int, int]) -> bool:
     return False
 
 
-def _sampled(
-    mask: InstanceMask, height: int, width: int, size: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """Read a mask of an image at the centres of `size` cells, bool `[rows, columns]`."""
-    columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(int)
-    rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(int)
-    x, y, w, h = mask.bbox
-    across, down = (columns >= x) & (columns < x + w), (rows >= y) & (rows < y + h)
-    sampled = np.zeros(size[::-1], np.bool_)
-    sampled[np.ix_(down, across)] = decode(mask)[np.ix_(rows[down] - y, columns[across] - x)]
-    return sampled
-
-
 def _centrality(inside: NDArray[np.bool_]) -> float:
     """Return how near a mask's centroid is to the image's centre, 0-1."""
     rows, columns = np.nonzero(inside)
-    if not len(rows):
-        return 0.0
     centre = (np.array(inside.shape) - 1) / 2
     offset = (np.array([rows.mean(), columns.mean()]) - centre) / np.maximum(centre, 1)
     return float(np.exp(-float(offset @ offset)))
@@ -100,7 +85,7 @@ def _contrast(inside: NDArray[np.bool_], lab: NDArray[np.float32]) -> float:
     reach = max(3, round(0.5 * float(np.sqrt(inside.sum())))) // 2 * 2 + 1
     around = cv2.dilate(inside.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     ring = around & ~inside
-    if not inside.any() or not ring.any():
+    if not ring.any():
         return 0.0
     distance = np.linalg.norm(lab[inside].mean(0) - lab[ring].mean(0))
     return float(min(1.0, float(distance) / CONTRAST))

@@ -34,14 +34,7 @@ class LowResMasks:
 
     def take(self, indices: NDArray[np.int64]) -> LowResMasks:
         """Return the masks at `indices`, in that order."""
-        return LowResMasks(
-            self.logits[indices],
-            self.predicted_iou[indices],
-            self.stability[indices],
-            self.score[indices],
-            self.prompt[indices],
-            self.candidate[indices],
-        )
+        return LowResMasks(*(values[indices] for values in vars(self).values()))
 
 
 def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
@@ -50,14 +43,8 @@ def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
         none = np.zeros(0, np.float32)
         empty = np.zeros((0, size, size), np.float32)
         return LowResMasks(empty, none, none, none, *np.zeros((2, 0), np.int64))
-    return LowResMasks(
-        np.concatenate([part.logits for part in parts]),
-        np.concatenate([part.predicted_iou for part in parts]),
-        np.concatenate([part.stability for part in parts]),
-        np.concatenate([part.score for part in parts]),
-        np.concatenate([part.prompt for part in parts]),
-        np.concatenate([part.candidate for part in parts]),
-    )
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return LowResMasks(*map(np.concatenate, columns))
 
 
 def stability_score(logits: Iterable[NDArray[np.float32]], offset: float) -> NDArray[np.float32]:
