@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.masks.selection import count_pixels
 from aopsam_ros.masks.suppression import count_shared, pack
+from aopsam_ros.results import InstanceMask
 
 CONTAINED = 0.9  # share of a mask that lies in its parent
 NO_PARENT = -1
@@ -48,7 +51,16 @@ class Hierarchy(NamedTuple):
         return Hierarchy(parent, level)
 
 
-def find_hierarchy(masks: NDArray[np.bool_], contained: float = CONTAINED) -> Hierarchy:
+def linked(masks: Sequence[InstanceMask], tree: Hierarchy) -> tuple[InstanceMask, ...]:
+    """Return masks numbered from 1, each with its parent and level in their tree."""
+    parents, levels = tree.parent.tolist(), tree.level.tolist()
+    return tuple(
+        replace(mask, id=index, parent=parent + 1, level=level)
+        for index, (mask, parent, level) in enumerate(zip(masks, parents, levels, strict=True), 1)
+    )
+
+
+def find_hierarchy(masks: NDArray[np.bool_]) -> Hierarchy:
     """Find each mask's parent.
 
     Of masks that contain each other, the larger one is the parent; of equally large ones the first.
@@ -56,7 +68,6 @@ def find_hierarchy(masks: NDArray[np.bool_], contained: float = CONTAINED) -> Hi
 
     Args:
         masks: bool `[n, rows, columns]`, at low resolution.
-        contained: share of a mask that must lie in its parent, 0-1.
     """
     words, area = pack(masks), count_pixels(masks)
     parent = np.full(len(masks), NO_PARENT, np.int64)
@@ -65,7 +76,7 @@ def find_hierarchy(masks: NDArray[np.bool_], contained: float = CONTAINED) -> Hi
     for rank, index in enumerate(order):
         larger = order[:rank]
         shared = count_shared(words, index, larger)
-        outer = larger[(shared >= contained * area[index]) & (area[index] > 0)]
+        outer = larger[(shared >= CONTAINED * area[index]) & (area[index] > 0)]
         if len(outer):
             parent[index] = outer[-1]  # the smallest of the larger ones
             level[index] = level[parent[index]] + 1

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.hierarchy import find_hierarchy
+from aopsam_ros.masks.hierarchy import find_hierarchy, linked
 from aopsam_ros.masks.overlap import SampleGrid
 from aopsam_ros.masks.suppression import suppress_corners
 from aopsam_ros.results import InstanceMask, Prompt, Segmentation, Status
@@ -81,7 +81,10 @@ def segment_crops(
         parts.append(part)
         found += [(mask, box, number) for mask in part.masks]
     kept = [found[i] for i in _keep(found, (0, 0, width, height), threshold)]
-    masks = _with_parents(sorted((mask for mask, _, _ in kept), key=lambda m: -m.area), rgb.shape)
+    masks = sorted((mask for mask, _, _ in kept), key=lambda mask: -mask.area)
+    grid = SampleGrid.over(height, width)
+    sampled = np.array([grid.sample(mask) for mask in masks], np.bool_)
+    tree = find_hierarchy(sampled.reshape(len(masks), len(grid.y), len(grid.x)))
     prompts: list[Prompt] = []
     for number, part in enumerate(parts):
         remaining = {mask.prompt for mask, _, crop in kept if crop == number}
@@ -90,7 +93,7 @@ def segment_crops(
         parts[0],
         height=height,
         width=width,
-        masks=masks,
+        masks=linked(masks, tree),
         prompts=tuple(prompts),
         prompts_decoded=sum(part.prompts_decoded for part in parts),
         timings_ms=parts[-1].timings_ms,  # one stopwatch: the last reading holds them all
@@ -104,19 +107,6 @@ def _joint_status(parts: Sequence[Segmentation], stopped: bool) -> Status:
     if found == {Status.NO_TIME}:
         return Status.NO_TIME
     return Status.CUT if stopped or found != {Status.COMPLETE} else Status.COMPLETE
-
-
-def _with_parents(masks: Sequence[InstanceMask], shape: Sequence[int]) -> tuple[InstanceMask, ...]:
-    """Number masks of an image of that shape, and find which lies in which."""
-    grid = SampleGrid.over(shape[0], shape[1])
-    sampled = [grid.sample(mask)[None] for mask in masks]
-    parent, level = find_hierarchy(
-        np.array(sampled, np.bool_).reshape(len(masks), 1, len(grid.y) * len(grid.x))
-    )
-    return tuple(
-        replace(mask, id=index + 1, parent=int(parent[index]) + 1, level=int(level[index]))
-        for index, mask in enumerate(masks)
-    )
 
 
 def _moved(part: Segmentation, x: int, y: int) -> Segmentation:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.results import Segmentation
-from aopsam_ros.streaming.camera_motion import shift_between, thumbnail_of
+from aopsam_ros.streaming.camera_motion import CameraMotion
 
 PARTNER_IOU = 0.5
 
@@ -52,9 +52,9 @@ def camera_flicker(
     size = (before.height, before.width)
     if size != (after.height, after.width):
         return None
-    thumbnails = [thumbnail_of(image) for image in images]
-    x, y = shift_between(*thumbnails)
-    rows, columns = thumbnails[0].shape
+    camera = CameraMotion()
+    _, (x, y) = (camera.update(image) for image in images)
+    rows, columns = images[1].shape[:2]
     shift = (x * size[1] / columns, y * size[0] / rows)
     first, second = ([crop_of(mask) for mask in frame.masks] for frame in (before, after))
     return flicker(first, second, shift, size)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.hierarchy import Hierarchy, linked
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.options import MaskOptions, SegmenterOptions
 from aopsam_ros.results import InstanceMask, Segmentation
@@ -47,43 +48,29 @@ class Hysteresis:
         """
         size, shift = (segmentation.height, segmentation.width), self._camera.update(rgb)
         before = [moved(crop, shift, size) for crop in self._before] if size == self._size else []
-        masks = segmentation.masks
-        weak = [mask for mask in masks if not _is_strong(mask, options)]
-        known = pairwise_iou([crop_of(mask) for mask in weak], before, PARTNER_IOU) > PARTNER_IOU
-        dropped = {
-            mask.id for mask, partners in zip(weak, known, strict=True) if not partners.any()
-        }
-        kept = tuple(mask for mask in masks if mask.id not in dropped)
-        self._before, self._size = [crop_of(mask) for mask in kept], size
-        return _without(segmentation, kept) if dropped else segmentation
+        crops = [crop_of(mask) for mask in segmentation.masks]
+        stays = np.array([_is_strong(mask, options) for mask in segmentation.masks], np.bool_)
+        weak = np.flatnonzero(~stays)
+        iou = pairwise_iou([crops[index] for index in weak], before, PARTNER_IOU)
+        stays[weak] = (iou > PARTNER_IOU).any(axis=1)
+        kept = np.flatnonzero(stays)
+        self._before, self._size = [crops[index] for index in kept], size
+        return segmentation if stays.all() else _only(segmentation, kept)
 
 
 def _is_strong(mask: InstanceMask, options: MaskOptions) -> bool:
     return all(getattr(mask, of) >= getattr(options, name) for of, name in THRESHOLDS.items())
 
 
-def _without(segmentation: Segmentation, kept: tuple[InstanceMask, ...]) -> Segmentation:
-    """Leave other masks out; a prompt that gave only those is rejected."""
-    lost = {mask.prompt for mask in segmentation.masks} - {mask.prompt for mask in kept}
-    parents = {mask.id: mask.parent for mask in segmentation.masks}
-    number = {mask.id: index for index, mask in enumerate(kept, 1)}
-
-    def ancestors(mask: InstanceMask) -> list[int]:
-        """Return the new ids of all kept masks around one, the innermost first."""
-        found, around = [], mask.parent
-        while around:
-            found += [number[around]] if around in number else []
-            around = parents[around]
-        return found
-
-    def relinked(mask: InstanceMask) -> InstanceMask:
-        around = ancestors(mask)
-        return replace(
-            mask, id=number[mask.id], parent=around[0] if around else 0, level=len(around)
-        )
-
+def _only(segmentation: Segmentation, kept: NDArray[np.int64]) -> Segmentation:
+    """Leave out all masks but those at some places; a prompt that gave only others is rejected."""
+    masks = segmentation.masks
+    parents = np.array([mask.parent - 1 for mask in masks], np.int64)
+    levels = np.array([mask.level for mask in masks], np.int64)
+    chosen = [masks[index] for index in kept]
+    lost = {mask.prompt for mask in masks} - {mask.prompt for mask in chosen}
     return replace(
         segmentation,
-        masks=tuple(relinked(mask) for mask in kept),
+        masks=linked(chosen, Hierarchy(parents, levels).take(kept)),
         prompts=segmentation.prompts_without(lost),
     )

@@ -6,7 +6,7 @@ found again: the first one, any after a cut or with other options or of another 
 `key_frames`-th.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.previous_prompts import PreviousPrompts
-from aopsam_ros.results import InstanceMask, PromptState, Segmentation
+from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.streaming.camera_motion import Thumbnail, shift_between, thumbnail_of
 
 CUT = 0.5  # share of the image that changed above which nothing is taken over
@@ -48,14 +48,9 @@ class _LastFrame:
     # where the prompts since the key frame are no guide, bool, cells of the thumbnail
     new: NDArray[np.bool_]
     age: int = 0  # frames since the key frame
-    # of its prompts, float64 `[N, 2]`: first those that gave masks, then those that were not
-    # decoded for want of time
-    points: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 2)))
-    # of the prompts, float32 `[N]`
-    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    prompt_boxes: NDArray[np.float64] | None = None  # of the prompts, float64 `[N, 4]`
-    # left, top, right, bottom of the masks that the first prompts gave, float64 `[M, 4]`
-    boxes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    # first those that gave masks, then those that were not decoded for want of time
+    prompts: tuple[Prompt, ...] = ()
+    masks: tuple[InstanceMask, ...] = ()  # the best one of each of the first prompts
 
 
 class FrameReuse:
@@ -96,14 +91,8 @@ class FrameReuse:
         """Remember what was found in the frame that began last."""
         if self._current is not None:
             most = self._current.settings[0].asf.max_prompts
-            points, confidence, boxes = _prompts_of(segmentation, most)
-            self._last = replace(
-                self._current,
-                points=points,
-                confidence=confidence,
-                prompt_boxes=_prompt_boxes(segmentation, points),
-                boxes=boxes,
-            )
+            prompts, masks = _prompts_of(segmentation, most)
+            self._last = replace(self._current, prompts=prompts, masks=masks)
         self._current = None
 
 
@@ -119,24 +108,26 @@ def _take_over(
     motion = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
     size = np.array(last.size[::-1], np.float64)
     cells = thumbnail.shape[::-1] / size  # of the thumbnail to a pixel
-    points = last.points + shift / cells
+    points = np.array([(prompt.x, prompt.y) for prompt in last.prompts]).reshape(-1, 2)
+    points += shift / cells
     inside = np.all((points >= 0) & (points <= size - 1), axis=1)
-    staying = inside[: len(last.boxes)]
+    staying = inside[: len(last.masks)]
     new = _moved(last.new.astype(np.uint8), motion, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT) > 0
-    left_behind = last.boxes[~staying] * np.tile(cells, 2) + np.tile(shift, 2)
+    masks = np.array([mask.corners for mask in last.masks]).reshape(-1, 4)
+    left_behind = masks[~staying] * np.tile(cells, 2) + np.tile(shift, 2)
     for left, top, right, bottom in np.maximum(np.rint(left_behind), 0).astype(np.int64):
         new[top:bottom, left:right] = True
     before = _moved(last.thumbnail, motion, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
     difference = cv2.blur(np.abs(thumbnail - before), (WINDOW, WINDOW))
     changed = new | (difference > reuse.change_threshold)
+    confidence = np.array([prompt.confidence for prompt in last.prompts], np.float32)
+    boxes = None
+    known = [prompt.box for prompt in last.prompts if prompt.box is not None]
+    if known and len(known) == len(last.prompts):
+        moved = np.array(known)[inside] + np.tile(shift / cells, 2)
+        boxes = np.clip(moved, 0.0, np.tile(size, 2))
     num_protected = int(np.count_nonzero(staying))
-    prompt_boxes = None
-    if last.prompt_boxes is not None:
-        moved = last.prompt_boxes[inside] + np.tile(shift / cells, 2)
-        prompt_boxes = np.clip(moved, 0.0, np.tile(size, 2))
-    previous = PreviousPrompts(
-        points[inside], last.confidence[inside], num_protected, changed, prompt_boxes
-    )
+    previous = PreviousPrompts(points[inside], confidence[inside], num_protected, changed, boxes)
     return previous, new
 
 
@@ -148,34 +139,17 @@ def _moved(cells: NDArray[Any], motion: NDArray[np.float64], how: int, border: i
 
 def _prompts_of(
     segmentation: Segmentation, most: int
-) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
-    """Return points, their confidence, and the box of each that gave a mask: its best one's.
+) -> tuple[tuple[Prompt, ...], tuple[InstanceMask, ...]]:
+    """Return prompts, and the best mask of each that gave one.
 
-    Those come first, each once, best predicted IoU first. Then come those that a time budget left
-    unused; what was beyond the `most` prompts of a frame stays out.
+    Those come first, each once, best score first. Then come those that a time budget left unused;
+    what was beyond the `most` prompts of a frame stays out.
     """
     masks: dict[tuple[float, float], InstanceMask] = {}
     for mask in sorted(segmentation.masks, key=lambda mask: -mask.score):
         masks.setdefault(mask.prompt, mask)
     unused = [prompt for prompt in segmentation.prompts if prompt.state == PromptState.UNUSED]
-    confidence = {prompt: mask.prompt_confidence for prompt, mask in masks.items()}
-    for prompt in unused[: max(0, most - segmentation.prompts_decoded)]:
-        confidence.setdefault((prompt.x, prompt.y), prompt.confidence)
-    points = np.array(list(confidence), np.float64).reshape(-1, 2)
-    boxes = [mask.corners for mask in masks.values()]
-    return (
-        points,
-        np.array(list(confidence.values()), np.float32),
-        np.array(boxes, np.float64).reshape(-1, 4),
-    )
-
-
-def _prompt_boxes(
-    segmentation: Segmentation, points: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Return the boxes of the prompts at these points, `[N, 4]`; None where one has none."""
-    known = {(prompt.x, prompt.y): prompt.box for prompt in segmentation.prompts}
-    boxes = [known.get((x, y)) for x, y in points.tolist()]
-    if not boxes or None in boxes:
-        return None
-    return np.array(boxes, np.float64)
+    waiting = unused[: max(0, most - segmentation.prompts_decoded)]
+    prompts = {(prompt.x, prompt.y): prompt for prompt in segmentation.prompts}
+    chosen = dict.fromkeys((*masks, *((prompt.x, prompt.y) for prompt in waiting)))
+    return tuple(prompts[place] for place in chosen), tuple(masks.values())
