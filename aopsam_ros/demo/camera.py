@@ -45,7 +45,7 @@ class PhotographCamera(Node):
         photographs: Sequence[Photograph],
         repeat: int,
         on_frame: OnFrame,
-        may_move: Callable[[], bool] = lambda: True,
+        may_move: Callable[[], bool],
     ) -> None:
         super().__init__("photograph_camera")
         # Reliable suits best-effort subscribers, too. The node takes the newest only, whatever the

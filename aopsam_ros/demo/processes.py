@@ -57,16 +57,13 @@ class Child:
         return self._process.poll()
 
     def failure(self, what: str) -> DemoError:
-        """Return the error that `what` happened, with the last error of the log, in one line."""
-        return DemoError(f"{what}: {self._last_error()} (its log: {self.log})")
-
-    def _last_error(self) -> str:
-        """Return the last error in the log without its stamp, or else the last line."""
+        """Return the error that `what` happened, with the log's last error or line, in one line."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if re.match(r"\[(ERROR|FATAL)\]", line)]
         last = (errors or lines or ["no output"])[-1]
-        return re.sub(r"^(\[[^\]]*\] ?)+: ", "", last)
+        said = re.sub(r"^(\[[^\]]*\] ?)+: ", "", last)  # without its stamp
+        return DemoError(f"{what}: {said} (its log: {self.log})")
 
     def stop(self) -> None:
         """End the process: by SIGINT, then SIGTERM, then SIGKILL."""

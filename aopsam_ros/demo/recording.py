@@ -23,7 +23,7 @@ class Frame:
 
     stamp: int
     photograph: str
-    arrival: int | None = None
+    arrival: int = 0  # of its masks
     masks: MaskArray | None = None
     prompts: PromptArray | None = None
     confidence_map: NDArray[np.float32] | None = None
@@ -31,7 +31,7 @@ class Frame:
     @property
     def latency_ms(self) -> float:
         """Milliseconds from the image's stamp to the arrival of its masks."""
-        return float("nan") if self.arrival is None else (self.arrival - self.stamp) / 1e6
+        return (self.arrival - self.stamp) / 1e6
 
 
 @dataclass
@@ -108,13 +108,8 @@ class Collector(Node):
 
 
 def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
-    """Return a frame's messages as a `Segmentation`, to be drawn or measured.
-
-    Raises:
-        ValueError: if its masks or its prompts did not arrive.
-    """
-    if frame.masks is None or frame.prompts is None:
-        raise ValueError(f"no masks or no prompts for the frame of stamp {frame.stamp}")
+    """Return a frame's messages, masks and prompts at least, as a `Segmentation` to be drawn."""
+    assert frame.masks is not None and frame.prompts is not None
     prompts = tuple(
         Prompt(message.x, message.y, message.confidence, PromptState(message.state))
         for message in frame.prompts.prompts

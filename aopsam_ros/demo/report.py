@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from std_msgs.msg import Header
 
 from aopsam_ros.demo.page import render_page
 from aopsam_ros.demo.photographs import Photograph
@@ -18,16 +18,15 @@ from aopsam_ros.demo.recording import Frame, Recording, segmentation_of
 from aopsam_ros.drawing.overlay import draw_confidence_map, draw_overlay
 from aopsam_ros.images.files import write_bytes, write_rgb
 from aopsam_ros.results import PromptState, Segmentation
+from aopsam_ros.ros.messages.images import array_to_jpeg
 from aopsam_ros.segmentation.json_format import to_json
-
-_JPEG_QUALITY = 88
 
 
 def write_report(
     folder: Path,
     recording: Recording,
     photographs: Sequence[Photograph],
-    texts: Mapping[str, str] | None = None,
+    texts: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write images, masks, summary.json and index.html into `folder`; return the summary.
 
@@ -36,7 +35,8 @@ def write_report(
     """
     entries, views = [], {}
     stems = Counter(Path(photograph.name).stem for photograph in photographs)
-    for name, rgb in ((photograph.name, photograph.rgb) for photograph in photographs):
+    for photograph in photographs:
+        name, rgb = photograph.name, photograph.rgb
         frames = [frame for frame in recording.segmented() if frame.photograph == name]
         complete = [frame for frame in frames if frame.prompts is not None]
         if not complete:
@@ -56,7 +56,7 @@ def write_report(
             views[name] = {"Labels": _jpeg(overlay), **views[name]}
     summary = {**_totals(recording), "photographs": entries}
     write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
-    write_bytes(folder / "index.html", render_page(summary, views, texts or {}).encode())
+    write_bytes(folder / "index.html", render_page(summary, views, texts).encode())
     return summary
 
 
@@ -82,24 +82,19 @@ def _totals(recording: Recording) -> dict[str, Any]:
     from an image's stamp to the arrival of its masks.
     """
     frames = recording.segmented()
+    arrivals = [frame.arrival for frame in frames]
+    span_s = (max(arrivals) - min(arrivals)) / 1e9
     p50, p95 = np.percentile([frame.latency_ms for frame in frames], [50, 95])
     return {
         "frames": len(frames),
         "masks": sum(len(frame.masks.masks) for frame in frames if frame.masks is not None),
-        "fps": round(_arrival_rate(frames), 2),
+        "fps": round((len(frames) - 1) / span_s if span_s > 0 else 0.0, 2),
         "latency_ms": {"p50": round(float(p50), 1), "p95": round(float(p95), 1)},
         "dropped": len(recording.frames) - len(frames),
         "published": len(recording.frames),
         "model": recording.diagnostics.get("model", ""),
         "engine": recording.diagnostics.get("engine", ""),
     }
-
-
-def _arrival_rate(frames: Sequence[Frame]) -> float:
-    """Return results per second between the first and the last arrival; 0 for fewer than two."""
-    arrivals = [frame.arrival for frame in frames if frame.arrival is not None]
-    span_s = (max(arrivals) - min(arrivals)) / 1e9
-    return (len(arrivals) - 1) / span_s if span_s > 0.0 else 0.0
 
 
 def _entry(
@@ -132,8 +127,4 @@ def _views(rgb: NDArray[np.uint8], segmentation: Segmentation) -> dict[str, byte
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    done, content = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-    if not done:
-        raise ValueError(f"an image of shape {rgb.shape} cannot be written as JPEG")
-    return content.tobytes()
+    return bytes(array_to_jpeg(rgb, Header()).data)

@@ -86,17 +86,11 @@ def record(plan: Plan, check: Check) -> Recording:
 
 
 def _start_node(plan: Plan) -> Child:
-    arguments = [
-        "-m",
-        "aopsam_ros.ros.main",
-        "--ros-args",
-        "-r",
-        f"__node:={NODE[1:]}",
-        "-p",
-        "autostart:=true",
-    ]
-    arguments += ["-p", f"model:={plan.model}", "-p", f"engine:={plan.engine}"]
-    arguments += ["-r", f"image:={IMAGE_TOPIC}", "-r", f"camera_info:={INFO_TOPIC}"]
+    arguments = ["-m", "aopsam_ros.ros.main", "--ros-args"]
+    for new_name in (f"__node:={NODE[1:]}", f"image:={IMAGE_TOPIC}", f"camera_info:={INFO_TOPIC}"):
+        arguments += ["-r", new_name]
+    for parameter in ("autostart:=true", f"model:={plan.model}", f"engine:={plan.engine}"):
+        arguments += ["-p", parameter]
     return Child(arguments, os.environ, plan.out / "node.log")
 
 
