@@ -15,16 +15,8 @@ def clean_logits(
     """Fill small holes of masks and remove small islands, as SAM's automatic generator does.
 
     A hole is background that does not reach the image's border; an island is a part of the mask.
-    Their logits change sign, so that outlines elsewhere stay as they are. The largest island always
-    stays.
-
-    Args:
-        logits: float32 `[n, M, M]`.
-        geometry: of the frame.
-        options: `min_hole_area` and `min_island_area`, in source pixels.
-
-    Returns:
-        `[n, M, M]`; what was given where no low-resolution pixel is as small.
+    The logits, `[n, M, M]`, of those smaller than `min_hole_area` and `min_island_area` change
+    sign, so that outlines elsewhere stay as they are. The largest island always stays.
     """
     size = logits.shape[-1]
     pixels = float(np.prod(geometry.image_size / size / geometry.scale))  # of a logit, source
@@ -68,6 +60,6 @@ def _small_islands(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_
 
 
 def _components(region: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Label parts connected over sides and corners from 1 on; return labels and their pixels."""
+    """Label parts connected over sides and corners from 1 on; return labels and pixel counts."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
     return labels, stats[:, cv2.CC_STAT_AREA].astype(np.int64)

@@ -26,12 +26,8 @@ def find_edges(
     """Return how much of an edge each pixel is, float32 `[H, W]` in 0-1, one pixel thin.
 
     The Sobel gradient of each mask's probability along its outline, weighted by its score; of
-    several masks the largest; thinned across the edge.
-
-    Args:
-        logits: of the masks, `[n, M, M]` over the padded square.
-        scores: what they are ranked by, `[n]` in 0-1.
-        geometry: of the frame.
+    several masks the largest; thinned across the edge. Logits are `[n, M, M]` over the padded
+    square, scores `[n]` in 0-1.
     """
     scale = min(1.0, MOST_PIXELS / max(geometry.height, geometry.width))
     size = max(1, round(geometry.height * scale)), max(1, round(geometry.width * scale))

@@ -46,13 +46,9 @@ def to_coco(mask: Any, height: int, width: int) -> dict[str, Any]:  # noqa: ANN4
 def to_polygons(mask: Any, tolerance: float = 0.0) -> list[NDArray[np.int32]]:  # noqa: ANN401
     """Return the outer outlines of a mask's parts, largest part first; holes are left out.
 
-    Args:
-        mask: to outline.
-        tolerance: farthest that a simplified outline may stray, pixels; 0 keeps every corner.
-
-    Returns:
-        int32 `[n, 2]` each, x and y of border pixels in the image, closed from last to first. A
-        part of one or two pixels has as many corners.
+    An outline is int32 `[n, 2]`, x and y of border pixels in the image, closed from last to first.
+    Simplified, it strays by at most `tolerance` pixels; 0 keeps every corner. A part of one or two
+    pixels has as many corners.
 
     Raises:
         MaskFormatError: if the mask is malformed.

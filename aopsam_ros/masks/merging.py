@@ -10,15 +10,10 @@ from aopsam_ros.masks.suppression import count_shared, pack
 def merge(
     found: LowResMasks, masks: NDArray[np.bool_], threshold: float
 ) -> tuple[LowResMasks, list[NDArray[np.int64]]]:
-    """Unite each group of masks; scores and prompt are those of its best mask.
+    """Unite each of the `merge_groups`; scores and prompt are those of its best mask.
 
-    Args:
-        found: masks that passed the filters.
-        masks: the same, thresholded, bool `[n, rows, columns]`.
-        threshold: of `merge_groups`.
-
-    Returns:
-        the merged masks, by descending score, and the prompts that each was made from.
+    `masks` are those found, thresholded, bool `[n, rows, columns]`. Returned are the merged masks,
+    by descending score, and the prompts that each was made from.
     """
     groups = merge_groups(masks, threshold)
     best_first = np.argsort(-found.score, kind="stable")
@@ -33,17 +28,10 @@ def merge(
 
 
 def merge_groups(masks: NDArray[np.bool_], threshold: float) -> NDArray[np.int64]:
-    """Group masks of which one lies in another by more than a share of itself.
+    """Return the group of each mask `[n, rows, columns]`, int64 `[n]`, numbered from 0 on.
 
     Two masks belong together when their intersection is above `threshold` times the smaller one;
     groups are what such pairs connect.
-
-    Args:
-        masks: bool `[n, rows, columns]`.
-        threshold: share in 0-1.
-
-    Returns:
-        each mask's group, int64 `[n]`, numbered from 0 on.
     """
     # Take 33 MB: only where masks are merged.
     from scipy.sparse import coo_array

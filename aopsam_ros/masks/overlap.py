@@ -71,12 +71,9 @@ def iou_table(
     second: Sequence[NDArray[np.bool_]],
     known: Sequence[NDArray[np.bool_]],
 ) -> NDArray[np.float32]:
-    """IoU of every pair of sampled masks, float32 `[first, second]`.
+    """IoU of every pair of sampled masks, bool `[points]` each: float32 `[first, second]`.
 
-    Args:
-        first: masks of this frame, bool `[points]` each.
-        second: masks of frames before, moved.
-        known: for each of them, the points that its frame showed; the others do not count.
+    `known` has the points that the frame of each mask of `second` showed; others do not count.
     """
     if not first or not second:
         return np.zeros((len(first), len(second)), np.float32)

@@ -52,14 +52,8 @@ def stability_score(logits: Iterable[NDArray[np.float32]], offset: float) -> NDA
 
     SAM's stability score (segment-anything, `calculate_stability_score`): the mask at threshold
     +offset lies inside the one at -offset, so their IoU is the ratio of their areas. SAM takes it
-    at full resolution; at low resolution it costs a sixteenth or less.
-
-    Args:
-        logits: n masks `[rows, columns]`, the part that shows the image.
-        offset: in logits.
-
-    Returns:
-        float32 `[n]` in 0-1; 0 where the mask is empty at both thresholds.
+    at full resolution; at low resolution it costs a sixteenth or less. Logits are `[n, rows,
+    columns]`, the part that shows the image; the score of a mask empty at both thresholds is 0.
     """
     scores = []
     for mask in logits:

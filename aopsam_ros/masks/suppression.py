@@ -18,15 +18,9 @@ _BITS = np.array([bin(word).count("1") for word in range(1 << 16)], np.uint8)
 def suppress_masks(
     masks: NDArray[np.bool_], scores: NDArray[np.float32], threshold: float
 ) -> NDArray[np.int64]:
-    """Suppress by the IoU of the masks themselves.
+    """Suppress masks, bool `[n, rows, columns]`, by the IoU of the masks themselves.
 
-    Args:
-        masks: bool `[n, rows, columns]`.
-        scores: `[n]`.
-        threshold: IoU in 0-1.
-
-    Returns:
-        indices of the kept masks, int64, by descending score.
+    Returned are the indices of the kept masks, int64, by descending score.
     """
     areas, words = count_pixels(masks), pack(masks)
 

@@ -102,10 +102,9 @@ class Box3D:
 
 
 def metres(depth: NDArray[np.float32] | NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return a depth image in metres, NaN where it is unknown (REP 118).
+    """Return a depth image `[H, W]` in metres, NaN where it is unknown (REP 118).
 
-    Args:
-        depth: `[H, W]`, float32 metres (32FC1) or uint16 millimetres with 0 unknown (16UC1).
+    Float32 images are metres (32FC1), uint16 ones millimetres with 0 unknown (16UC1).
 
     Raises:
         InputError: if it is of another type or shape.
@@ -121,13 +120,7 @@ def metres(depth: NDArray[np.float32] | NDArray[np.uint16]) -> NDArray[np.float3
 def points_of(mask: InstanceMask, depth: DepthMap, camera: Camera) -> NDArray[np.float64]:
     """Return the points in space of a mask's pixels, what is far off the others left out.
 
-    Args:
-        mask: of the image that the depth was laid over.
-        depth: of that image.
-        camera: of that image.
-
-    Returns:
-        `[n, 3]` metres, x right, y down, z forward.
+    They are `[n, 3]` metres, x right, y down, z forward.
     """
     pixels, depths = depth.of(mask)
     kept = _inliers(depths)
@@ -146,12 +139,7 @@ def _inliers(depths: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def fit_box(points: NDArray[np.float64], axes: str = OPTICAL) -> Box3D | None:
-    """Put a box around points; None where there are too few.
-
-    Args:
-        points: `[n, 3]`, metres.
-        axes: the box's own: one of `AXES`.
-    """
+    """Put a box along some of `AXES` around points `[n, 3]`; None where there are too few."""
     if len(points) < FEWEST_POINTS:
         return None
     rotation = AXES[axes](points)
