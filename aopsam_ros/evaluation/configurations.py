@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, SegmenterOptions, Value
 from aopsam_ros.prompting.clusters import PRESETS
-from aopsam_ros.prompting.filtering import RULES
+from aopsam_ros.prompting.filtering import RULE_OPTIONS
 from aopsam_ros.prompting.sources import make_source
 
 PARTS = ("sources", "ablation", "rules", "sweeps", "presets", "merging")
@@ -127,9 +127,6 @@ def _sweeps(predictor: SegmenterOptions) -> list[Configuration]:
 
 def _rule_for(swept: str, own: str) -> dict[str, Value]:
     """Choose a rule that makes use of the swept option, where the model's own one does not."""
-    rule = RULES.get(own)
-    if swept == "asf.elimination_threshold" and not (rule and rule.uses_threshold):
-        return {"asf.filtering": PAPERS_RULE}
-    if swept == "asf.elimination_cosine" and not (rule and rule.uses_cosine):
-        return {"asf.filtering": "duplicates"}
-    return {}
+    if own in RULE_OPTIONS.get(swept, (own,)):
+        return {}
+    return {"asf.filtering": "duplicates" if swept == "asf.elimination_cosine" else PAPERS_RULE}

@@ -44,11 +44,6 @@ def cluster_points(
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Propose the medoid of each cluster of features.
 
-    Args:
-        features: of each cell that shows the image: what it attends to, or the embedding's.
-        geometry: of the frame.
-        options: preset, parameters of HDBSCAN and the side of the pooled grid.
-
     Returns:
         x and y in source pixels `[N, 2]`, and each cluster's similarity, best first: the mean
         cosine of its cells with the medoid, in 0-1, float32 `[N]`.
@@ -67,16 +62,7 @@ def cluster_points(
 def cluster(
     similarity: NDArray[np.float32], min_samples: int, min_cluster_size: int
 ) -> NDArray[np.int64]:
-    """Cluster by density with the cosine distance.
-
-    Args:
-        similarity: cosines `[n, n]`.
-        min_samples: see `hdbscan`.
-        min_cluster_size: likewise.
-
-    Returns:
-        int64 `[n]`: the cluster of each cell from 0 on, -1 for noise.
-    """
+    """Cluster cells by density with the cosine distance; see `hdbscan`. Cosines are `[n, n]`."""
     # Rounding must not make a distance negative, nor the two directions of one differ.
     distance = np.maximum(1.0 - (similarity + similarity.T).astype(np.float64) / 2, 0.0)
     np.fill_diagonal(distance, 0.0)
@@ -86,11 +72,7 @@ def cluster(
 def medoids(
     similarity: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Find the member of each cluster that is most like the others.
-
-    Returns:
-        its cell, int64 `[clusters]`, and its mean cosine with the members, float32 in 0-1.
-    """
+    """Find the cell of each cluster most like the others, and its mean cosine with them, 0-1."""
     cells, means = [], []
     for label in np.unique(labels[labels >= 0]):  # below 0 is noise
         members = np.flatnonzero(labels == label)

@@ -91,9 +91,7 @@ class FeatureMap:
 def attention_features(attention: NDArray[np.float32], geometry: FrameGeometry) -> FeatureMap:
     """Take what a cell attends to as its feature, as Efficient SAM2 does; padding is left out.
 
-    Args:
-        attention: `[1, N, N]` from each to each of N cells of the square, row by row.
-        geometry: of the frame.
+    Attention is `[1, N, N]` from each to each of N cells of the square, row by row.
     """
     side = math.isqrt(attention.shape[-1])
     rows, columns = geometry.valid_cells(side)

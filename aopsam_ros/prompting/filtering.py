@@ -7,7 +7,7 @@ earlier batches have been compared with the remaining prompts before. docs/evalu
 rules.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,31 +118,18 @@ def _by_prompt(context: FilterContext, passed: NDArray[np.bool_]) -> NDArray[np.
     return np.asarray((failures == 0).any(axis=0), np.bool_)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How `asf.filtering` drops prompts.
-
-    `uses_threshold` and `uses_cosine` tell whether `asf.elimination_threshold` and
-    `asf.elimination_cosine` play a part.
-    """
-
-    drop: Callable[[FilterContext, AsfOptions], NDArray[np.bool_]]
-    uses_threshold: bool = False
-    uses_cosine: bool = False
-
-
-# "none" has no rule.
-RULES: dict[str, Rule] = {
-    "paper": Rule(drop_by_mean_map, uses_threshold=True),
-    "max": Rule(drop_by_any_map, uses_threshold=True),
-    "inside": Rule(drop_inside),
-    "max_inside": Rule(drop_any_map_inside, uses_threshold=True),
-    "inside_all": Rule(drop_inside_all),
-    "duplicates": Rule(drop_duplicates, uses_cosine=True),
+# By the value of `asf.filtering`; "none" has no rule.
+RULES: Mapping[str, Callable[[FilterContext, AsfOptions], NDArray[np.bool_]]] = {
+    "paper": drop_by_mean_map,
+    "max": drop_by_any_map,
+    "inside": drop_inside,
+    "max_inside": drop_any_map_inside,
+    "inside_all": drop_inside_all,
+    "duplicates": drop_duplicates,
 }
-# Options that play a part with some rules only; without a rule, none does.
-RULE_OPTIONS: dict[str, Callable[[Rule], bool]] = {
-    "asf.elimination_iou": lambda _: True,
-    "asf.elimination_threshold": lambda rule: rule.uses_threshold,
-    "asf.elimination_cosine": lambda rule: rule.uses_cosine,
+# Options that play a part with some rules only, and those rules.
+RULE_OPTIONS: Mapping[str, Collection[str]] = {
+    "asf.elimination_iou": RULES,
+    "asf.elimination_threshold": ("paper", "max", "max_inside"),
+    "asf.elimination_cosine": ("duplicates",),
 }

@@ -91,14 +91,7 @@ def spread_order(
 ) -> NDArray[np.int64]:
     """Order points: each next one lies nearest to the place that is farthest from all before.
 
-    Args:
-        points: x and y in shares of the image's width and height, float64 `[N, 2]`.
-        places: that are to be covered, likewise `[M, 2]`.
-        height: of the image.
-        width: of the image.
-
-    Returns:
-        indices of the points, int64 `[N]`.
+    Points, and the places to be covered, are x and y in shares of the image's width and height.
     """
     size = np.array([width, height * _STRETCH] if height < width else [width * _STRETCH, height])
 

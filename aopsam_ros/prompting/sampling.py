@@ -62,26 +62,20 @@ def smooth(confidence_map: NDArray[np.float32], sigma: float) -> NDArray[np.floa
     if sigma <= 0.0:
         return confidence_map
     size = 2 * int(4.0 * sigma + 0.5) + 1
-    return np.asarray(
-        cv2.GaussianBlur(confidence_map, (size, size), sigma, borderType=cv2.BORDER_REFLECT),
-        np.float32,
-    )
+    return cv2.GaussianBlur(confidence_map, (size, size), sigma, borderType=cv2.BORDER_REFLECT)
 
 
 def local_maxima(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
     """Find the pixels at or above `threshold` that none of their eight neighbours exceeds.
 
-    Every pixel of a level top counts; `space_out` thins them.
-
-    Returns:
-        rows and columns, int64 `[n, 2]`, by descending value, equals in row-major order.
+    Every pixel of a level top counts; `space_out` thins them. Returned as by `_by_value`.
     """
     neighbours = cv2.dilate(values, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_REPLICATE)
     return _by_value(values, (values >= neighbours) & (values >= threshold))
 
 
 def _by_value(values: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows and columns `[n, 2]` of the chosen pixels, by descending value, equals in row order."""
+    """Rows and columns of the chosen pixels, int64 `[n, 2]`, by descending value, then in order."""
     flat = np.flatnonzero(chosen)
     order = np.argsort(-values.ravel()[flat], kind="stable")
     rows, columns = np.divmod(flat[order], values.shape[1])
@@ -95,14 +89,7 @@ def space_out(
 
     The distance is Euclidean between pixel centres; exactly `min_spacing` apart is far enough. The
     result is maximal: every point left out is nearer than that to a better one that was kept.
-
-    Args:
-        points: rows and columns `[n, 2]`, best first.
-        min_spacing: in pixels of the map.
-        shape: rows and columns of the map.
-
-    Returns:
-        indices of the kept points, ascending.
+    Points are rows and columns `[n, 2]` of a map of that shape; indices of the kept are returned.
     """
     reach = min_spacing - 1
     offsets = np.arange(-reach, reach + 1)
@@ -135,8 +122,7 @@ def sample(
         sigma: of the Gaussian filter, in pixels of the map.
         threshold: least smoothed confidence.
         min_spacing: least distance between two prompts, in pixels of the map.
-        fill: whether to sample beside the peaks, too: every place that is confident enough is then
-            nearer than `min_spacing` to a prompt.
+        fill: every place that is confident enough is then nearer than `min_spacing` to a prompt.
 
     Returns:
         rows and columns `[n, 2]`, peaks first, each kind by descending confidence, and their
@@ -153,17 +139,10 @@ def sample(
 def boxes_at(
     cells: NDArray[np.int64], extent_map: NDArray[np.float32], geometry: FrameGeometry
 ) -> NDArray[np.float64]:
-    """Read the boxes at some places of the extent map.
+    """Read the boxes at some rows and columns `[N, 2]` of the extent map; see `Prediction`.
 
-    Args:
-        cells: row and column of each place, `[N, 2]`.
-        extent_map: float32 `[4, P, P]`: distances to the left, top, right and bottom, in sides of
-            the padded square.
-        geometry: of the frame.
-
-    Returns:
-        Boxes in source pixels, measured at the pixels' edges, cut at the image's; those of no width
-        or height are a pixel wide or high.
+    They are in source pixels, measured at the pixels' edges, cut at the image's; those of no width
+    or height are a pixel wide or high.
     """
     rows, columns = cells.T
     reach = extent_map[:, rows, columns].astype(np.float64) * geometry.image_size
@@ -179,15 +158,9 @@ def boxes_at(
 def find_duplicates(
     boxes: NDArray[np.float64], max_overlap: float, num_protected: int = 0
 ) -> NDArray[np.bool_]:
-    """Find the boxes that agree with a better one that is no duplicate itself.
+    """Tell which boxes, the surest first, agree with a better one that is no duplicate itself.
 
-    Args:
-        boxes: `[N, 4]`, the surest first.
-        max_overlap: boxes of a larger IoU are one object's.
-        num_protected: so many of the first are no duplicates in any case.
-
-    Returns:
-        bool `[N]`.
+    Those of an IoU above `max_overlap` are one object's; the first `num_protected` stay anyway.
     """
     duplicate = np.zeros(len(boxes), np.bool_)
     for start in range(0, len(boxes), _COMPARED):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from aopsam_ros.errors import OptionError
 from aopsam_ros.prompting.clusters import ClusterSource
 from aopsam_ros.prompting.detections import BoxCentreSource, BoxSource
-from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES
+from aopsam_ros.prompting.filtering import RULE_OPTIONS
 from aopsam_ros.prompting.grid import MAX_RANDOM, MAX_SIDE, GridSource, RandomSource
 from aopsam_ros.prompting.prompts import PromptSource
 from aopsam_ros.prompting.sampling import PredictorSource
@@ -44,11 +44,8 @@ def make_source(name: str) -> PromptSource:
 def choose_source(name: str, model: str, has_predictor: bool, prompter: str = "") -> PromptSource:
     """Return the source a user named for a model, "auto" included, and log which it is.
 
-    Args:
-        name: as the user typed it.
-        model: the bundle's name, for messages.
-        has_predictor: whether it has a prompt predictor.
-        prompter: the model that the predictor is taken from, where it is not this one.
+    `model` is the bundle's name, for messages; `prompter` the model that its predictor is taken
+    from, where it is not this one.
 
     Raises:
         OptionError: as `make_source`, or the source needs a predictor and the model has none.
@@ -81,20 +78,14 @@ def described(source: PromptSource, prompter: str) -> str:
 
 
 def without_effect(name: str, source: PromptSource, filtering: str) -> str:
-    """Say why an option has no effect; "" where it has.
-
-    Args:
-        name: of the option.
-        source: that proposes prompts.
-        filtering: the rule, `asf.filtering`.
-    """
+    """Say why an option has no effect with a source and a rule of filtering; "" where it has."""
     if source.takes(name):
-        rule = RULES.get(filtering)
-        if name in RULE_OPTIONS and not (rule and RULE_OPTIONS[name](rule)):
+        if filtering not in RULE_OPTIONS.get(name, (filtering,)):
             return f"{name} has no effect with asf.filtering '{filtering}'"
         return ""
-    others = [other for other in (*_SOURCES.values(), GridSource(1)) if other.takes(name)]
-    return f"{name} has no effect with the prompt source '{source.name}'" if others else ""
+    if any(other.takes(name) for other in (*_SOURCES.values(), GridSource(1))):
+        return f"{name} has no effect with the prompt source '{source.name}'"
+    return ""
 
 
 def needs_boxes(name: str) -> bool:

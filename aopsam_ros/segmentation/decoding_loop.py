@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,24 +25,12 @@ from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.filtering import RULES, FilterContext
 from aopsam_ros.prompting.prompts import PromptSet
+from aopsam_ros.prompting.user_prompts import BOTTOM_RIGHT, OBJECT, TOP_LEFT
 from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
 
-FOREGROUND = 1.0
-BOX_CORNERS = (2.0, 3.0)  # top left, bottom right
-
-
-class Decode(Protocol):
-    """A function that decodes prompts."""
-
-    def __call__(
-        self,
-        coords: NDArray[np.float64],
-        labels: NDArray[np.float32],
-        mask_input: NDArray[np.float32] | None = None,
-        /,
-    ) -> Decoded:
-        """Decode coordinates `[n, K, 2]` and labels `[n, K]`, on masks `[n, 1, M, M]` if any."""
+# Decodes coordinates `[n, K, 2]` and labels `[n, K]`, on masks `[n, 1, M, M]` if these are given.
+Decode = Callable[..., Decoded]
 
 
 @dataclass(frozen=True)
@@ -199,7 +186,7 @@ class _Loop:
         before = masks.binary(*self.valid)
         edges = [geometry.width, geometry.height] * 2
         boxes = np.minimum(mask_corners(before) / self.cells_per_pixel, edges).reshape(-1, 2, 2)
-        labels = np.tile(np.array(BOX_CORNERS, np.float32), (len(masks), 1))
+        labels = np.tile(np.array([TOP_LEFT, BOTTOM_RIGHT], np.float32), (len(masks), 1))
         with self.stopwatch.stage("decoder"):
             parts = [slice(start, start + step) for start in range(0, len(masks), step)]
             answers = [_answers_to_boxes(self.decode(boxes[some], labels[some])) for some in parts]
@@ -248,7 +235,7 @@ class _Loop:
                 points=points[found.prompt[sure]],
                 remaining=points[remaining],
             )
-            dropped = self.rule.drop(context, asf) & (remaining >= self.prompts.num_protected)
+            dropped = self.rule(context, asf) & (remaining >= self.prompts.num_protected)
         self.states[remaining[dropped]] = PromptState.ELIMINATED
         return remaining[~dropped]
 
@@ -266,12 +253,12 @@ def as_decoder_input(
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return coordinates `[n, K, 2]` and labels `[n, K]` of the prompts at the indices `batch`."""
     parts: list[NDArray[np.float64]] = []
-    labels: list[float] = []
+    labels: list[int] = []
     if prompts.form != "box":
         parts.append(prompts.points[batch, None])
-        labels.append(FOREGROUND)
+        labels.append(OBJECT)
     if prompts.form != "point":
         assert prompts.boxes is not None  # whoever chose the form has them
         parts.append(prompts.boxes[batch].reshape(-1, 2, 2))
-        labels += BOX_CORNERS
+        labels += (TOP_LEFT, BOTTOM_RIGHT)
     return np.concatenate(parts, axis=1), np.tile(np.array(labels, np.float32), (len(batch), 1))

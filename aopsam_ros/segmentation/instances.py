@@ -21,11 +21,6 @@ def build_instances(
 ) -> tuple[tuple[InstanceMask, ...], NDArray[np.int64]]:
     """Resolve overlaps, upscale each mask that is left inside its box, and encode it.
 
-    Args:
-        decoded: masks of a frame that passed the filters.
-        geometry: of the frame.
-        options: how overlaps are resolved, masks cleaned, and which are left out.
-
     Returns:
         the masks by descending area (the better of equals first), numbered from 1, and the prompts
         that had a part in them, int64 `[k]`.

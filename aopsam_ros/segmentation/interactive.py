@@ -134,34 +134,43 @@ def segment_prompt(
         met = clicks_met(logits[0], inside.points, inside.labels, frame.geometry)
         agreement = None if previous is None else agreement_with(previous, logits[0])
         order = np.array([best_answer(predicted_iou[0], met, is_ambiguous, agreement)])
-    chosen = logits[0, order]
+    found = logits[0, order]
     if previous is not None and not all_masks:
-        merged = merge_changes(previous, chosen[0], inside.points, inside.labels, frame.geometry)
-        chosen = merged[None]
-    rows, columns = frame.geometry.valid_cells(logits.shape[-1])
-    stability = stability_score(chosen[:, :rows, :columns], segmenter.bundle.stability_offset)
-    upscale = Upscaler(frame.geometry, logits.shape[-1])
-    masks: list[InstanceMask] = []
-    for encoded, predicted, stable in zip(
-        upscale(chosen), predicted_iou[0, order], stability, strict=True
-    ):
-        if not encoded.area:
-            continue
-        masks.append(
-            InstanceMask(
-                id=len(masks) + 1,
-                bbox=encoded.bbox,
-                area=encoded.area,
-                predicted_iou=float(np.clip(predicted, 0.0, 1.0)),
-                stability_score=float(stable),
-                prompt=inside.anchor,
-                prompt_confidence=1.0,
-                label="",
-                counts=encoded.counts,
-                score=float(np.clip(predicted, 0.0, 1.0)),
-            )
+        clicks = inside.points, inside.labels, frame.geometry
+        found = merge_changes(previous, found[0], *clicks)[None]
+    masks = upscaled(segmenter, frame.geometry, found, predicted_iou[0, order], inside.anchor)
+    shown = [mask for mask in masks if mask.area]
+    return Answer(tuple(replace(m, id=index) for index, m in enumerate(shown, 1)), found[0])
+
+
+def upscaled(
+    segmenter: Segmenter,
+    geometry: FrameGeometry,
+    logits: NDArray[np.float32],
+    predicted_iou: NDArray[np.float32],
+    prompt: tuple[float, float],
+) -> list[InstanceMask]:
+    """Return masks of one prompt, logits `[n, M, M]`, at the source's resolution, with id 0."""
+    rows, columns = geometry.valid_cells(logits.shape[-1])
+    offset = segmenter.bundle.stability_offset
+    stability = stability_score(logits[:, :rows, :columns], offset).tolist()
+    scores = np.clip(predicted_iou, 0.0, 1.0).tolist()
+    encoded = Upscaler(geometry, logits.shape[-1])(logits)
+    return [
+        InstanceMask(
+            id=0,
+            bbox=mask.bbox,
+            area=mask.area,
+            predicted_iou=score,
+            stability_score=stable,
+            prompt=prompt,
+            prompt_confidence=1.0,
+            label="",
+            counts=mask.counts,
+            score=score,
         )
-    return Answer(tuple(masks), chosen[0])
+        for mask, score, stable in zip(encoded, scores, stability, strict=True)
+    ]
 
 
 def mask_logits(mask: NDArray[np.bool_], geometry: FrameGeometry, side: int) -> NDArray[np.float32]:

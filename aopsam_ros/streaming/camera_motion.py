@@ -26,13 +26,9 @@ class CameraMotion:
         self._before = None
 
     def update(self, rgb: NDArray[np.uint8]) -> tuple[float, float]:
-        """Take the next frame and return how far its content moved, x and y in pixels.
+        """Take the next frame, `[H, W, 3]`; return how far its content moved, x and y in pixels.
 
-        Args:
-            rgb: uint8 `[H, W, 3]`.
-
-        Returns:
-            0, 0 for the first frame, one of another size, or one without much in common.
+        It is 0, 0 for the first frame, one of another size, or one without much in common.
         """
         thumbnail = thumbnail_of(rgb)
         before, self._before = self._before, thumbnail

@@ -17,14 +17,9 @@ def flicker(
 ) -> float | None:
     """Share of a frame's masks without a partner (IoU above 0.5) in the next frame, 0-1.
 
-    Args:
-        before: masks of the frame.
-        after: masks of the next frame.
-        shift: how far the camera's motion moved the image's content, x and y in pixels.
-        size: height and width of both frames.
-
-    Returns:
-        None if no mask counts: those that have left the view by more than half do not.
+    The camera's motion moved the image's content by `shift`, x and y in pixels; `size` is height
+    and width of both frames. None if no mask counts: those that have left the view by more than
+    half do not.
     """
     now = [moved(crop, shift, size) for crop in before]
     visible = [crop for crop, old in zip(now, before, strict=True) if 2 * crop.area > old.area]
@@ -39,15 +34,10 @@ def camera_flicker(
     after: Segmentation,
     images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
 ) -> float | None:
-    """As `flicker`, of successive frames of a camera, whose motion the images show.
+    """As `flicker`, of successive frames of a camera, whose motion their images show.
 
-    Args:
-        before: of the frame.
-        after: of the next frame.
-        images: both frames, uint8 `[h, w, 3]`; they may be smaller than what was segmented.
-
-    Returns:
-        None if no mask counts, or the frames differ in size.
+    Images are uint8 `[h, w, 3]` and may be smaller than what was segmented. None as well if the
+    frames differ in size.
     """
     size = (before.height, before.width)
     if size != (after.height, after.width):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.rle import decode_full
-from aopsam_ros.masks.selection import MASK_THRESHOLD, count_pixels, mask_corners, stability_score
-from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.masks.selection import MASK_THRESHOLD, count_pixels, mask_corners
 from aopsam_ros.prompting.features import FeatureMap
+from aopsam_ros.prompting.user_prompts import BOTTOM_RIGHT, OBJECT, TOP_LEFT
 from aopsam_ros.results import InstanceMask
-from aopsam_ros.segmentation.interactive import mask_logits
+from aopsam_ros.segmentation.interactive import agreement_with, mask_logits, upscaled
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.streaming.appearance import Appearance, pool
 from aopsam_ros.streaming.object_motion import ObjectMotion, moved_map
 
-PADDING, OBJECT, TOP_LEFT, BOTTOM_RIGHT = -1, 1, 2, 3  # labels of a prompt's points
+PADDING = -1  # label of no point
 MARGIN = 0.1  # of its sides, by which a box is larger than the mask where it is expected
 LEAST_OVERLAP = 0.2  # IoU of a mask with where the thing is expected, to be taken for it
 PEAKS = 6  # places of a frame that look most like a lost thing, tried as prompts
@@ -120,12 +120,7 @@ class Follower:
         self._begin = None  # where anything failed, the next frame tries again
 
     def update(self, segmenter: Segmenter, frame: FrameEmbedding, rgb: NDArray[np.uint8]) -> Target:
-        """Find the thing in the next frame, and keep the answer as `target`.
-
-        Args:
-            segmenter: that `prepare` was called with.
-            frame: the frame as its `encode` made it, the last one.
-            rgb: uint8 `[H, W, 3]`.
+        """Find the thing in the next frame, the segmenter's last; keep the answer as `target`.
 
         Raises:
             InferenceError: if a graph fails.
@@ -143,7 +138,10 @@ class Follower:
         self._lost = 0
         self._take(found.logits, _binary(found.logits[None], frame.geometry)[0], features)
         self._appearance.learn(found.feature)
-        mask = _encoded(segmenter, frame.geometry, found, self._id)
+        iou = np.array([found.predicted_iou], np.float32)
+        (mask,) = upscaled(segmenter, frame.geometry, found.logits[None], iou, (0.0, 0.0))
+        x, y, width, height = mask.bbox
+        mask = replace(mask, id=self._id, prompt=(x + width / 2 - 0.5, y + height / 2 - 0.5))
         self.target = Target(TargetState.FOLLOWED, mask, found.similarity, 0)
         return self.target
 
@@ -190,11 +188,10 @@ class Follower:
             decoded.append(segmenter.decode(frame, coords, labels, begin))
         logits = np.concatenate([found.reshape(-1, *found.shape[2:]) for found, _ in decoded])
         predicted_iou = np.concatenate([iou.ravel() for _, iou in decoded])
-        binary = _binary(logits, frame.geometry)
-        both = np.count_nonzero(binary & expected, axis=(1, 2))
-        overlap = both / np.maximum(np.count_nonzero(binary | expected, axis=(1, 2)), 1)
+        rows, columns = expected.shape
+        overlap = agreement_with(self._logits[:rows, :columns], logits[:, :rows, :columns])
         overlap[overlap < LEAST_OVERLAP] = 0.0
-        return self._best(logits, predicted_iou, features, binary, overlap)
+        return self._best(logits, predicted_iou, features, overlap)
 
     def _anywhere(
         self, segmenter: Segmenter, frame: FrameEmbedding, features: FeatureMap
@@ -211,20 +208,20 @@ class Follower:
         similar = cv2.resize(self._appearance.similarity_map(features), binary.shape[:0:-1])
         before, now = (np.tensordot(binary, m, 2) for m in (self._beside, similar))
         possible = (ratio > 1 / AREA_RATIO) & (ratio < AREA_RATIO) & (before < KNOWN * now)
-        return self._best(logits, predicted_iou, features, binary, possible.astype(np.float64))
+        return self._best(logits, predicted_iou, features, possible.astype(np.float64))
 
     def _best(
         self,
         logits: NDArray[np.float32],
         predicted_iou: NDArray[np.float32],
         features: FeatureMap,
-        binary: NDArray[np.bool_],
         prior: NDArray[np.float64],
     ) -> _Found | None:
         """Return the mask of the best sum of prior, similarity and predicted IoU.
 
         None where the prior is 0 for all.
         """
+        binary = _binary(logits, features.geometry)
         possible = np.flatnonzero((prior > 0) & binary.any(axis=(1, 2)))
         if not len(possible):
             return None
@@ -257,11 +254,7 @@ def _binary(logits: NDArray[np.float32], geometry: FrameGeometry) -> NDArray[np.
 def _prompts(
     expected: NDArray[np.bool_], geometry: FrameGeometry, side: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Prompt with a mask's box and innermost point, and with its box alone, made larger.
-
-    Returns:
-        coordinates `[2, 3, 2]`, source pixels, and labels `[2, 3]`.
-    """
+    """Prompt with a mask's box and innermost point, and with its box alone, made larger."""
     distance = cv2.distanceTransform(np.pad(expected, 1).astype(np.uint8), cv2.DIST_L2, 3)
     y, x = np.unravel_index(distance[1:-1, 1:-1].argmax(), expected.shape)
     corners = mask_corners(expected[None])[0].astype(np.float64)
@@ -272,26 +265,3 @@ def _prompts(
         [[OBJECT, TOP_LEFT, BOTTOM_RIGHT], [PADDING, TOP_LEFT, BOTTOM_RIGHT]], np.float32
     )
     return geometry.cells_to_source(coords, side), labels
-
-
-def _encoded(
-    segmenter: Segmenter, geometry: FrameGeometry, found: _Found, number: int
-) -> InstanceMask:
-    """Return the thing's mask at the source's resolution."""
-    (mask,) = Upscaler(geometry, len(found.logits))(found.logits[None])
-    rows, columns = geometry.valid_cells(len(found.logits))
-    shown = found.logits[None, :rows, :columns]
-    predicted_iou = float(np.clip(found.predicted_iou, 0.0, 1.0))
-    x, y, width, height = mask.bbox
-    return InstanceMask(
-        id=number,
-        bbox=mask.bbox,
-        area=mask.area,
-        predicted_iou=predicted_iou,
-        stability_score=float(stability_score(shown, segmenter.bundle.stability_offset)[0]),
-        prompt=(x + width / 2 - 0.5, y + height / 2 - 0.5),
-        prompt_confidence=1.0,
-        label="",
-        counts=mask.counts,
-        score=predicted_iou,
-    )

@@ -26,15 +26,10 @@ class ObjectMotion:
         self._inside = mask
 
     def update(self, rgb: NDArray[np.uint8], cells: tuple[int, int]) -> tuple[Affine, Affine]:
-        """Take the next frame and return how the thing and its surroundings moved.
+        """Take the next frame, `[H, W, 3]`; return how the thing and its surroundings moved.
 
-        Args:
-            rgb: uint8 `[H, W, 3]`.
-            cells: rows and columns of the map that show the image.
-
-        Returns:
-            two similarity transforms of the map's cell indices (x, y); of no motion where too
-            little is seen.
+        They are similarity transforms of the indices (x, y) of a map over the image with so many
+        rows and columns; of no motion where too little is seen.
         """
         grey = thumbnail_of(rgb, SIDE).astype(np.uint8)
         before, self._before = self._before, grey

@@ -65,12 +65,7 @@ class FrameReuse:
     ) -> PreviousPrompts | None:
         """Return what the next frame takes over from the last one; None for a key frame.
 
-        Unless `end` follows, the frame after it is a key frame.
-
-        Args:
-            rgb: the frame, uint8 `[H, W, 3]`.
-            options: that it is segmented with.
-            reuse: of the frame.
+        Unless `end` follows, the frame after it is a key frame. The frame is uint8 `[H, W, 3]`.
         """
         last, self._last = self._last, None
         height, width = rgb.shape[:2]

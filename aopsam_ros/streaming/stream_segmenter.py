@@ -74,10 +74,7 @@ class StreamSegmenter:
         """
         segmenter, chosen = self._segmenter, options or self._segmenter.options
         if reuse is None and tracking is None and not hysteresis and follower is None:
-            if annotate is None:
-                segmentation = segmenter.segment(rgb, chosen, boxes, edges=edges)
-            else:
-                segmentation = self._annotated(rgb, chosen, boxes, annotate, edges)
+            segmentation = self._alone(rgb, chosen, boxes, annotate, edges)
             wait()
             self.reset()
             return segmentation
@@ -114,19 +111,20 @@ class StreamSegmenter:
             follower.update(segmenter, frame, rgb)
         return segmentation
 
-    def _annotated(
+    def _alone(
         self,
         rgb: NDArray[np.uint8],
         options: SegmenterOptions,
         boxes: Boxes | None,
-        annotate: Annotate,
+        annotate: Annotate | None,
         edges: bool,
     ) -> Segmentation:
-        """Segment a frame that stands alone; crops are encoded one by one, the image once more."""
+        """Segment a frame that stands alone; of crops, the whole image is encoded once more."""
         segmenter, stopwatch = self._segmenter, Stopwatch()
-        if options.grid.crop_layers and segmenter.source.croppable:
-            segmentation = segmenter.segment(rgb, options, boxes)
-            return annotate(rgb, segmenter.encode(rgb, options), segmentation)
+        has_crops = options.grid.crop_layers and segmenter.source.croppable
+        if annotate is None or has_crops:
+            found = segmenter.segment(rgb, options, boxes, edges=edges)
+            return annotate(rgb, segmenter.encode(rgb, options), found) if annotate else found
         frame = segmenter.encode(rgb, options, stopwatch)
         found = segmenter.segment_frame(frame, options, boxes, stopwatch, edges=edges)
         return annotate(rgb, frame, found)
@@ -161,7 +159,6 @@ class StreamSegmenter:
         self._forget_objects()
 
     def _forget_objects(self) -> None:
-        if self._stamp is not None:
-            self._tracker.reset()
-            self._camera.reset()
-            self._stamp = None
+        self._tracker.reset()
+        self._camera.reset()
+        self._stamp = None

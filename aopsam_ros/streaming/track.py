@@ -41,13 +41,9 @@ class Track:
         appearance: NDArray[np.float32],
         whole: bool,
     ) -> None:
-        """Take the mask that shows the object in this frame.
+        """Take what shows the object in this frame; fields of these names say what it is.
 
-        Args:
-            mask: of this frame.
-            centroid: in pixels.
-            appearance: mean feature in the mask, unit length.
-            whole: neither this mask nor the last is cut by the image's edge.
+        It is `whole` if neither this mask nor the last is cut by the image's edge.
         """
         steady = 1 / STEADY < mask.area / max(1, self.mask.area) < STEADY
         if whole and steady:
@@ -56,7 +52,7 @@ class Track:
         else:
             self.speed = (1 - NEWEST) * self.speed
         mixed = (1 - NEWEST) * self.appearance + NEWEST * appearance
-        self.appearance = np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-12), np.float32)
+        self.appearance = unit_length(mixed[None])[0]
         self.mask, self.centroid, self.camera, self.lost = mask, centroid, np.zeros(2), 0
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aopsam_ros.options import OPTIONS, Value
-from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES
+from aopsam_ros.prompting.filtering import RULE_OPTIONS
 
 # Wider than what suits any model met so far, and in steps that matter.
 NUMBERS: Mapping[str, tuple[float, float, float]] = {  # lowest, highest, step
@@ -98,5 +98,4 @@ def _needless(name: str, values: Mapping[str, Value]) -> bool:
         return True
     if "asf.filtering" not in values:  # the user's own, or none at all
         return False
-    rule = RULES.get(str(values["asf.filtering"]))
-    return name in RULE_OPTIONS and not (rule and RULE_OPTIONS[name](rule))
+    return name in RULE_OPTIONS and values["asf.filtering"] not in RULE_OPTIONS[name]

@@ -88,7 +88,7 @@ def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> 
             points=prompts.points[:MASKS],
             remaining=prompts.points[MASKS:],
         )
-        return RULES["paper"].drop(context, options.asf)
+        return RULES["paper"](context, options.asf)
 
     return work
 

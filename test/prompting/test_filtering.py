@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.options import AsfOptions
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
-from aopsam_ros.prompting.filtering import RULES, FilterContext
+from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES, FilterContext
 
 SQUARE, LOW, SIDE = 128, 32, 8
 GEOMETRY = resized_geometry(300, 400, SQUARE)  # 96 x 128 valid: 24 x 32 low, 6 x 8 features
@@ -45,7 +45,7 @@ def make_context(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
 
 def dropped(rule, context, k=1.3, cosine=0.75):
     asf = AsfOptions(elimination_threshold=k, elimination_cosine=cosine)
-    return RULES[rule].drop(context, asf)
+    return RULES[rule](context, asf)
 
 
 def lookup(grid, point, geometry=GEOMETRY):
@@ -182,7 +182,7 @@ def test_zero_features_are_no_error():
     context, _ = make_context(1)
     blank = replace(context, features=lambda: features)
     for rule in RULES.values():
-        assert rule.drop(blank, AsfOptions()).dtype == bool
+        assert rule(blank, AsfOptions()).dtype == bool
 
 
 @given(
@@ -194,8 +194,10 @@ def test_zero_features_are_no_error():
 def test_rules_use_what_they_say_they_use(seed, rule, k, cosine):
     context, _ = make_context(seed)
     found = dropped(rule, context, k[0], cosine[0])
-    used_k = k if RULES[rule].uses_threshold else (k[0], k[0])
-    used_cosine = cosine if RULES[rule].uses_cosine else (cosine[0], cosine[0])
+    used_k = k if rule in RULE_OPTIONS["asf.elimination_threshold"] else (k[0], k[0])
+    used_cosine = (
+        cosine if rule in RULE_OPTIONS["asf.elimination_cosine"] else (cosine[0], cosine[0])
+    )
     again = dropped(rule, context, k[1], cosine[1])
     np.testing.assert_array_equal(again, dropped(rule, context, used_k[1], used_cosine[1]))
     if used_k[0] == used_k[1] and used_cosine[0] == used_cosine[1]:

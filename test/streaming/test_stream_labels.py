@@ -45,6 +45,7 @@ def test_every_frame_is_annotated_once_and_keeps_its_labels(tiny, options):
 def test_masks_of_crops_are_named_by_the_whole_image(tiny_grid):
     names, rgb = Names(), boxes_scene()
     options = tiny_grid.options.updated({"grid.crop_layers": 1})
-    found = StreamSegmenter(tiny_grid).segment(rgb, options=options, annotate=names)
-    assert found.masks[0].label == "mug"
+    stream = StreamSegmenter(tiny_grid)
+    found = stream.segment(rgb, options=options, annotate=names, edges=True)
+    assert found.masks[0].label == "mug" and found.edge_map.shape == rgb.shape[:2]
     assert names.calls == [(rgb.shape, 128)]
