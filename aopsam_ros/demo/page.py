@@ -26,10 +26,7 @@ def render_page(
 ) -> str:
     """Return the page as HTML; nothing in it refers to another file or site.
 
-    Args:
-        summary: the content of summary.json.
-        views: by photograph and title, the JPEG files' contents to show of it.
-        texts: by title, what else to show.
+    `views` has JPEG files' contents by photograph and title, `texts` what else to show by title.
     """
     latency, frames = summary["latency_ms"], summary["frames"]
     tiles = [

@@ -61,13 +61,10 @@ def linked(masks: Sequence[InstanceMask], tree: Hierarchy) -> tuple[InstanceMask
 
 
 def find_hierarchy(masks: NDArray[np.bool_]) -> Hierarchy:
-    """Find each mask's parent.
+    """Find each mask's parent, of masks `[n, rows, columns]` at low resolution.
 
     Of masks that contain each other, the larger one is the parent; of equally large ones the first.
     A mask without a pixel has none.
-
-    Args:
-        masks: bool `[n, rows, columns]`, at low resolution.
     """
     words, area = pack(masks), count_pixels(masks)
     parent = np.full(len(masks), NO_PARENT, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,11 @@ SAMPLES = 96  # along the longer side of the image
 Shift = tuple[float, float]  # x and y in pixels
 
 
-class SampleGrid:
-    """Points at which masks of images of one size are read: the cost does not grow with them."""
+class SampleGrid(NamedTuple):
+    """Rows and columns at which masks of images of one size are read, whatever that size."""
 
-    def __init__(self, y: NDArray[np.int64], x: NDArray[np.int64]) -> None:
-        """Read at these rows and columns of the image, pixels."""
-        self.y, self.x = y, x
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
 
     @classmethod
     def over(cls, height: int, width: int, samples: int = SAMPLES) -> SampleGrid:

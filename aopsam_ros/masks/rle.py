@@ -65,8 +65,7 @@ def tight_box(mask: NDArray[np.bool_]) -> Box:
 def decode(mask: Any) -> NDArray[np.bool_]:  # noqa: ANN401  (a message or an InstanceMask)
     """Decode a mask to the pixels inside its box, bool `[h, w]`.
 
-    Args:
-        mask: an `InstanceMask`, or anything with the fields of `msg/Mask.msg` (`roi`, `counts`).
+    It is an `InstanceMask`, or anything with the fields of `msg/Mask.msg` (`roi`, `counts`).
 
     Raises:
         MaskFormatError: if the box is impossible or the counts do not fill it exactly.

@@ -94,9 +94,9 @@ def filter_by_iou(
 
     Args:
         predicted_iou: float32 `[N, M]`, one row a prompt.
-        options: `candidates` and `predicted_iou_threshold`.
+        options: the threshold, and `candidates` unless these are given.
         is_ambiguous: whether the prompts are single points; see `answering_masks`.
-        candidates: "best" or "all"; "": as in the options.
+        candidates: "best" or "all".
 
     Returns:
         row and column in `predicted_iou` of each mask, int64 `[n]`.

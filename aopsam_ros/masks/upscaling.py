@@ -11,7 +11,6 @@ depends on the mesh and on its outline, not on its area.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,39 +46,45 @@ class Upscaler:
         ]
 
     def _encode(self, logits: NDArray[np.float32]) -> list[EncodedMask]:
-        starts, ends = self._runs(cut_cells(logits, self._down, self._across))
+        starts, ends = self._runs(*cut_cells(logits, self._down, self._across))
         line = starts // self._stride
         before = line * self._stride
         bounds = np.searchsorted(line, np.arange(len(logits) + 1) * self._height)
         return encode_runs(line % self._height, starts - before, ends - before, bounds)
 
-    def _runs(self, cells: Cells) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Follow every row of the source through the cells that it crosses.
+    def _runs(
+        self,
+        mask: NDArray[np.int64],
+        row: NDArray[np.int64],
+        column: NDArray[np.int64],
+        corners: NDArray[np.float32],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Follow every row of the source through the cells that it crosses; see `cut_cells`.
 
         Returns:
             where runs of pixels above zero start, and the pixels behind them, counted over all
             rows of all masks, in order. A row has one pixel more than the source, for the end of a
             run at its side.
         """
-        cell, y = self._down.pixels_in(cells.row)
+        cell, y = self._down.pixels_in(row)
         share = self._down.share.take(y)
         # In 64 bits no product vanishes: what is inside stays inside.
-        above, below = cells.corners.astype(np.float64).take(cell, axis=1).reshape(2, 2, -1)
+        above, below = corners.astype(np.float64).take(cell, axis=1).reshape(2, 2, -1)
         above *= 1.0 - share
         below *= share
         above += below
         crossed = np.flatnonzero((above[0] > 0.0) != (above[1] > 0.0))
         cell, y = cell.take(crossed), y.take(crossed)
         left, right = above.take(crossed, axis=1)
-        column = cells.column.take(cell)
-        before = self._across.position.take(column)
-        way = self._across.position.take(column + 1) - before
+        corner = column.take(cell)
+        before = self._across.position.take(corner)
+        way = self._across.position.take(corner + 1) - before
         crossing = before + way * (left / (left - right))
-        row = (cells.mask.take(cell) * self._height + y) * self._stride
+        line = (mask.take(cell) * self._height + y) * self._stride
         enters, leaves = np.flatnonzero(right > 0.0), np.flatnonzero(left > 0.0)
         # A pixel on the crossing itself is not above zero.
-        starts = row.take(enters) + np.floor(crossing.take(enters)).astype(np.int64) + 1
-        ends = row.take(leaves) + np.ceil(crossing.take(leaves)).astype(np.int64)
+        starts = line.take(enters) + np.floor(crossing.take(enters)).astype(np.int64) + 1
+        ends = line.take(leaves) + np.ceil(crossing.take(leaves)).astype(np.int64)
         # In a row they take turns: sorted by themselves they still belong together.
         starts.sort()
         ends.sort()
@@ -107,7 +112,6 @@ class MeshAxis:
         # The corners before the first pixel and behind the last are zero.
         self._of_last = np.pad(share[bends], 1).astype(np.float32)
         self._of_first = np.pad(1.0 - share[bends], 1).astype(np.float32)
-        self._needed = list(zip(self._first.tolist(), (self._last + 1).tolist(), strict=True))
         pixel = np.arange(source)
         cell = np.searchsorted(self.position, pixel, side="left") - 1
         before = self.position[cell]
@@ -118,12 +122,9 @@ class MeshAxis:
     def reach(self, positive: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the corners that positive low-resolution pixels reach, and one on each side.
 
-        Args:
-            positive: `[n, M]`, of each mask: which rows, or columns, have a positive pixel.
-
-        Returns:
-            the first corner of each mask and the one behind the last, int64 `[n]`; both 0 where
-            only the padding is positive, or nothing.
+        `positive`, `[n, M]`, says which rows, or columns, of each mask have such a pixel. Returned
+        are the first corner of each mask and the one behind the last, int64 `[n]`; both 0 where
+        only the padding is positive, or nothing.
         """
         lowest = positive.argmax(axis=1)
         highest = positive.shape[1] - 1 - positive[:, ::-1].argmax(axis=1)
@@ -135,18 +136,14 @@ class MeshAxis:
 
     def needed(self, corners: slice) -> slice:
         """Return the low-resolution pixels that some corners, at least one, are made of."""
-        return slice(self._needed[corners.start][0], self._needed[corners.stop - 1][1])
+        return slice(self._first[corners.start], self._last[corners.stop - 1] + 1)
 
     def interpolate(
         self, logits: NDArray[np.float32], corners: slice, start: int = 0, axis: int = 0
     ) -> NDArray[np.float32]:
         """Return the logits at some corners: as `logits`, with the corners along `axis`.
 
-        Args:
-            logits: float32 matrix, at low resolution along `axis`.
-            corners: wanted.
-            start: the low-resolution pixel that `logits` begins with.
-            axis: 0 or 1.
+        The matrix of logits begins with the low-resolution pixel `start` along that axis.
         """
         shape = (-1, 1) if axis == 0 else (1, -1)
         result = logits.take(self._first[corners] - start, axis=axis)
@@ -157,13 +154,9 @@ class MeshAxis:
         return result
 
     def pixels_in(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return every source pixel in some cells, and which of `cells` it lies in.
+        """Return every source pixel in cells that begin with some corners, `[n]`.
 
-        Args:
-            cells: the corners they begin with, int64 `[n]`.
-
-        Returns:
-            index into `cells` and source pixel, one after another.
+        Returned are an index into `cells` and the source pixel, one after another.
         """
         begin = self._begin.take(cells)
         counts = self._begin.take(cells + 1) - begin
@@ -198,27 +191,17 @@ def _taps(
     return at, following, position - at
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Cells of the mesh, those of a mask together, in the order of rows and columns.
+def cut_cells(
+    logits: NDArray[np.float32], down: MeshAxis, across: MeshAxis
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Find the cells of a mesh whose corners are not all inside a mask, nor all outside.
 
-    `mask`, `row` and `column` int64 `[n]`; `corners` float32 `[4, n]`: the logits above left, above
-    right, below left and below right.
-    """
+    Logits are `[masks, M, M]` of a mask at least, finite; above zero is inside.
 
-    mask: NDArray[np.int64]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    corners: NDArray[np.float32]
-
-
-def cut_cells(logits: NDArray[np.float32], down: MeshAxis, across: MeshAxis) -> Cells:
-    """Find the cells whose corners are not all inside a mask, nor all outside.
-
-    Args:
-        logits: `[n, M, M]` of a mask at least, float32 and finite; above zero is inside.
-        down: the mesh's rows.
-        across: its columns.
+    Returns:
+        mask, row and column of each cell, int64 `[n]`, those of a mask together, in the order of
+        rows and columns, and its corners, float32 `[4, n]`: above left, above right, below left and
+        below right.
     """
     positive = logits > 0.0
     top, bottom = down.reach(np.asarray(positive.any(axis=2)))
@@ -243,12 +226,8 @@ def cut_cells(logits: NDArray[np.float32], down: MeshAxis, across: MeshAxis) -> 
     place = corner - bounds.take(mask)
     row = place // width
     at = np.stack((corner, corner + 1, corner + width, corner + width + 1))
-    return Cells(
-        mask=mask,
-        row=row + top.take(mask),
-        column=place - row * width + first.take(mask),
-        corners=corners.take(at),
-    )
+    column = place - row * width
+    return mask, row + top.take(mask), column + first.take(mask), corners.take(at)
 
 
 def _mark_cut(mesh: NDArray[np.float32], cut: NDArray[np.bool_]) -> None:

@@ -37,11 +37,7 @@ class BoxFile:
             self._by_name.setdefault(_without_suffix(name), []).append(entry)
 
     def find(self, name: str, folders: Iterable[str] = ()) -> Boxes:
-        """Return an image's boxes.
-
-        Args:
-            name: of the image, with or without its suffix.
-            folders: that it lies in, in any order.
+        """Return the boxes of an image, with or without its suffix, in some folders, in any order.
 
         Raises:
             InputError: if the file does not name it, or more than one key may mean it.

@@ -45,9 +45,6 @@ class FeatureMap:
             masks: bool `[n, rows, columns]` at low resolution, the part that shows the image.
             points: the masks' prompts, source pixels `[n, 2]`.
             low_size: side of the whole low-resolution square.
-
-        Returns:
-            float32 `[n, channels]`.
         """
         ratio = low_size / self.size
         down = _overlap(self.rows, masks.shape[1], ratio)

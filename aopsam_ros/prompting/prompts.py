@@ -84,5 +84,4 @@ class PromptSource(ABC):
         Raises:
             InputError: if boxes are needed and missing.
             OptionError: if the confidence map or the features are needed and missing.
-            EngineError: if the source needs a package that is not installed.
         """

@@ -24,13 +24,7 @@ EDGE = 20  # a mask whose box comes so near to a crop's edge, in pixels, may hav
 
 
 def crop_boxes(height: int, width: int, layers: int) -> list[Box]:
-    """List the whole image, then the crops of each layer, column by column.
-
-    Args:
-        height: of the image, pixels.
-        width: of the image, pixels.
-        layers: of crops; 0 for none.
-    """
+    """List the whole image, then the crops of each layer, column by column."""
     boxes = [(0, 0, width, height)]
     for layer in range(1, layers + 1):
         count = 2**layer

@@ -73,15 +73,8 @@ def decode_prompts(
 ) -> DecodedPrompts:
     """Decode prompts in batches until none is left or the budget is spent.
 
-    Args:
-        prompts: of the frame, best first.
-        decode: source coordinates and labels to masks.
-        features: makes the feature map; called only if the filtering rule needs it.
-        geometry: of the frame.
-        limits: of the model and the prompt source.
-        options: of the frame.
-        stopwatch: of the frame; its start is the start of the time budget.
-        budget: times of the frames before, to which this one's are added.
+    `features` makes the feature map, and is called only if the filtering rule needs it. The time
+    budget starts with the stopwatch; this frame's times are added to those of `budget`.
 
     Raises:
         InferenceError: if a graph fails.
@@ -121,7 +114,7 @@ class _Loop:
         if self.prompts.duplicate is not None:
             self.states[self.prompts.duplicate] = PromptState.ELIMINATED
         has_boxes = self.limits.adaptive and self.prompts.boxes is not None
-        self.has_scores = has_boxes and self.limits.score_weights is not None
+        self.weights = self.limits.score_weights if has_boxes else None
         self.valid = self.geometry.valid_cells(self.limits.low_size)
         cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
         self.cells_per_pixel = np.tile(cells, 2)  # of the source, for left, top, right, bottom
@@ -156,7 +149,7 @@ class _Loop:
                 decoded = self.decode(*points, _answers_to_boxes(decoded)[0][:, None])
             is_ambiguous = self.prompts.form == "point"
             # The best mask by score is known only when all of a prompt's masks have one.
-            candidates = "all" if self.has_scores else options.candidates
+            candidates = "all" if self.weights else options.candidates
             iou = decoded.predicted_iou
             rows, columns = filter_by_iou(iou, options, is_ambiguous, candidates)
             logits = decoded.logits(rows, columns)  # some engines render masks only now
@@ -208,8 +201,8 @@ class _Loop:
         prompts: NDArray[np.int64],
     ) -> NDArray[np.float32]:
         """Return the scores of masks of logits `[n, rows, columns]` of some prompts."""
-        weights, boxes = self.limits.score_weights, self.prompts.boxes
-        if weights is None or boxes is None or not self.has_scores:
+        weights, boxes = self.weights, self.prompts.boxes
+        if weights is None or boxes is None:
             return predicted_iou
         agreement = paired_iou(
             mask_corners(logits > MASK_THRESHOLD), boxes[prompts] * self.cells_per_pixel

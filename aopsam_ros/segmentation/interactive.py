@@ -65,10 +65,7 @@ def segment_clicks(
 ) -> Segmentation:
     """Segment what a prompt means, its points one after another, each on the mask before.
 
-    Args:
-        segmenter: the model.
-        rgb: uint8 `[H, W, 3]`.
-        prompt: its first point is on the object, unless it has a box.
+    The first point is on the object, unless the prompt has a box.
 
     Raises:
         InputError, InferenceError: as `segment_prompt`.
@@ -105,8 +102,8 @@ def segment_prompt(
     """Decode one prompt on an encoded image.
 
     Args:
-        segmenter: whose `encode` made the frame, as its last one.
-        frame: the image.
+        segmenter: the model.
+        frame: from its `encode`, the last one.
         prompt: what is meant on it.
         all_masks: the model's three answers instead of the best one; see `best_answer`.
         previous: logits `[M, M]` to begin with, where the prompt brings no mask. Like its mask they

@@ -7,12 +7,9 @@ from aopsam_ros.results import InstanceMask, Prompt, Segmentation
 
 
 def to_json(segmentation: Segmentation, image: str, stamp: int = 0) -> str:
-    """Return a segmentation as a line of JSON; coordinates in source pixels.
+    """Return a segmentation of an image of that name as a line of JSON; source pixels.
 
-    Args:
-        segmentation: of one image.
-        image: how to name the image.
-        stamp: of a frame, nanoseconds; 0: it has none, and the line neither.
+    `stamp` is a frame's, nanoseconds; 0: it has none, and the line neither.
     """
     content = {
         "image": image,

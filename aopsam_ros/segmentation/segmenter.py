@@ -134,7 +134,6 @@ class Segmenter:
         Raises:
             InputError: if the image is not such an array, or boxes are needed and not given.
             InferenceError: if a graph fails.
-            EngineError: if the prompt source needs a package that is not installed.
         """
         chosen, watch = options or self.options, stopwatch or Stopwatch()
 

@@ -98,12 +98,8 @@ class TimeBudget:
     ) -> bool:
         """Return whether `left` seconds suffice for another batch of `size` prompts and the end.
 
-        Args:
-            size: of the batch.
-            left: seconds.
-            last: prompts and seconds of the last batch; batches of a frame take similar time.
-            masks: found so far.
-            decoded: prompts decoded so far.
+        `last` has prompts and seconds of the last batch: those of a frame take similar time. So
+        many prompts were decoded and masks found.
         """
         before, seconds = last
         batch = seconds * max(1.0, cost(size) / cost(before))

@@ -165,11 +165,8 @@ def _upright_axes(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def _principal_axes(points: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = points - points.mean(0)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    rotation = axes[:, ::-1].copy()
     # The sign of an eigenvector is arbitrary; fixed here, so that boxes do not flip between frames.
-    for axis in range(2):
-        if rotation[np.abs(rotation[:, axis]).argmax(), axis] < 0:
-            rotation[:, axis] *= -1
+    rotation = axes[:, ::-1] * np.sign(axes[np.abs(axes).argmax(0), range(3)])[::-1]
     rotation[:, 2] = np.cross(rotation[:, 0], rotation[:, 1])
     return np.asarray(rotation, np.float64)
 

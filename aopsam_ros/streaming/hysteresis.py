@@ -38,13 +38,10 @@ class Hysteresis:
     def update(
         self, rgb: NDArray[np.uint8], segmentation: Segmentation, options: MaskOptions
     ) -> Segmentation:
-        """Take the next frame; return it without masks that are weak and new.
+        """Take the next frame, segmented with `lowered` options; leave out what is weak and new.
 
-        Args:
-            rgb: the frame, uint8 `[H, W, 3]`.
-            segmentation: of it, with `lowered` options.
-            options: the full thresholds. A mask below them stays only if the frame before had it
-                (IoU above 0.5 after the camera's motion).
+        A mask below the full thresholds of `options` stays only if the frame before had it (IoU
+        above 0.5 after the camera's motion).
         """
         size, shift = (segmentation.height, segmentation.width), self._camera.update(rgb)
         before = [moved(crop, shift, size) for crop in self._before] if size == self._size else []

@@ -70,7 +70,7 @@ class StreamSegmenter:
                 one at a time.
 
         Raises:
-            InputError, InferenceError, EngineError: as `Segmenter.segment`.
+            InputError, InferenceError: as `Segmenter.segment`.
         """
         segmenter, chosen = self._segmenter, options or self._segmenter.options
         if reuse is None and tracking is None and not hysteresis and follower is None:

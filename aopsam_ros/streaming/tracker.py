@@ -70,9 +70,6 @@ class Tracker:
             width: of the image.
             camera: how far the whole image moved since the frame before, pixels.
             options: of the frame.
-
-        Returns:
-            the masks in the same order.
         """
         options = options or TrackingOptions()
         self._set_size(height, width)
@@ -105,7 +102,6 @@ class Tracker:
         return x > 0 and y > 0 and y + height < self._size[0] and x + width < self._size[1]
 
     def _by_overlap(self, sampled: Sequence[NDArray[np.bool_]], min_iou: float) -> dict[int, int]:
-        """Match by overlap."""
         expected = [self._grid.sample(track.mask, track.shift) for track in self._tracks]
         shown = [self._grid.shown(track.shift, *self._size) for track in self._tracks]
         overlap = iou_table(sampled, expected, shown)
