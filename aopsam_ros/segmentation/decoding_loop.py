@@ -190,7 +190,7 @@ class _Loop:
             logits[~found] = masks.logits[~found]
             stability = stability_score(shown, self.limits.stability_offset)
             iou = np.where(found, np.clip(predicted_iou, 0.0, 1.0), masks.predicted_iou)
-            score = masks.score if self.has_scores else iou
+            score = iou if self.weights is None else masks.score
         return replace(masks, logits=logits, predicted_iou=iou, stability=stability, score=score)
 
     def _score(

@@ -17,7 +17,8 @@ from aopsam_ros.masks.selection import MASK_THRESHOLD, count_pixels, mask_corner
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.user_prompts import BOTTOM_RIGHT, OBJECT, TOP_LEFT
 from aopsam_ros.results import InstanceMask
-from aopsam_ros.segmentation.interactive import agreement_with, mask_logits, upscaled
+from aopsam_ros.segmentation.answers import agreement_with
+from aopsam_ros.segmentation.interactive import mask_logits, upscaled
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.streaming.appearance import Appearance, pool
 from aopsam_ros.streaming.object_motion import ObjectMotion, moved_map
