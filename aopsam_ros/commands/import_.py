@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         DECODER: resolve_checkpoint(arguments.decoder),
     }
     encoder = wrap_encoder(files[ENCODER], arguments.mean, arguments.std, arguments.image_size)
-    decoder = wrap_decoder(files[DECODER], encoder)
+    decoder, mask_side = wrap_decoder(files[DECODER], encoder)
     known = KNOWN.get(arguments.encoder)
     iou, stability = arguments.thresholds
     mask = {"predicted_iou_threshold": iou, "stability_threshold": stability}
@@ -88,12 +88,12 @@ def run(arguments: argparse.Namespace) -> None:
         "std": list(arguments.std),
         "embedding_shape": list(encoder.embedding_shape),
         "similarity_channels": encoder.channels,
-        "low_res_mask_size": decoder.side,
+        "low_res_mask_size": mask_side,
     }
     origin = {n: {"file": path.name, "sha256": file_sha256(path)} for n, path in files.items()}
     with new_bundle(out) as work:
-        for name, wrapped in ((ENCODER, encoder), (DECODER, decoder)):
-            onnx.save(wrapped.model, str(work / f"{name}.onnx"))
+        for name, model in ((ENCODER, encoder.model), (DECODER, decoder)):
+            onnx.save(model, str(work / f"{name}.onnx"))
         write_description(work, facts, {"mask": mask, "grid": mask}, {"imported": origin})
         _try(work)
     if prompter is not None:

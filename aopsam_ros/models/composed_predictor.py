@@ -4,15 +4,15 @@ The host's normalised image is scaled and normalised anew for the prompter, whos
 predictor follow in the same graph. So a model that no predictor was trained for has prompts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike, NDArray
-from onnx import ModelProto, TensorProto, ValueInfoProto, compose, helper, numpy_helper, parser
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper
 
 from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.engines import verification
@@ -27,12 +27,14 @@ from aopsam_ros.models.bundle_files import (
     save_description,
 )
 from aopsam_ros.models.mixed_precision import write_mixed
+from aopsam_ros.models.published_graphs import nodes, value_info
 
 # Of a prompter's options, what concerns the host's features instead of the prompter's maps.
 _OF_FEATURES = ("filtering", "elimination_")
 # Padding is zero for host and prompter, but zero is another colour where their means differ. It is
 # known by its place: rows and columns at the end in which every value is zero.
 _SHOWN = """
+    rescaled = Mul(scaled, factor)
     magnitude = Abs(scaled)
     row_magnitude = ReduceMax <axes = [1, 3], keepdims = 1>(magnitude)
     column_magnitude = ReduceMax <axes = [1, 2], keepdims = 1>(magnitude)
@@ -140,100 +142,83 @@ def _join(
         raise BundleError(f"the prompter's {name} cannot be composed: {error}") from error
 
 
-@dataclass
-class _Step:
-    """Nodes in ONNX's text format, and the constants that they refer to."""
-
-    text: str
-    constants: Mapping[str, ArrayLike] = field(default_factory=dict)
-
-
 def _eyes(prompter: Bundle, host: Bundle, like: ModelProto) -> ModelProto:
     """Return the graph from the host's image to what the prompter's graphs take.
 
     Its version of ONNX is that of another graph. `ends` are sizes of the host's area in the maps,
     which are larger where the image has to be padded for the prompter.
     """
-    steps = [_scale(prompter, host), _normalise(prompter, host)]
-    steps += [_pad(prompter, host), _Step("seen_by_predictor = Identity(seen)")]
-    outputs = ["seen_by_predictor", "ends"]
+    outputs = ["seen_by_predictor"]
     if "embedding" in prompter.predictor_inputs:
-        steps.append(_Step("seen_by_encoder = Identity(seen)"))
         outputs.append("seen_by_encoder")
-    nodes = parser.parse_graph(f"g () => () {{ {' '.join(step.text for step in steps)} }}").node
-    constants = {name: value for step in steps for name, value in step.constants.items()}
     graph = helper.make_graph(
-        nodes,
+        [
+            *_scale(prompter, host),
+            *_normalise(prompter, host),
+            *_pad(prompter, host),
+            *nodes(" ".join(f"{name} = Identity(seen)" for name in outputs)),
+        ],
         "eyes",
         [_float("image", (1, 3), host, host.image_size)],
         [
-            helper.make_tensor_value_info("ends", TensorProto.INT64, [2])
-            if name == "ends"
-            else helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None])
-            for name in outputs
+            helper.make_tensor_value_info("ends", TensorProto.INT64, [2]),
+            *(value_info(name, [1, 3, None, None]) for name in outputs),
         ],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
     return helper.make_model(graph, opset_imports=like.opset_import, ir_version=like.ir_version)
 
 
-def _scale(prompter: Bundle, host: Bundle) -> _Step:
+def _scale(prompter: Bundle, host: Bundle) -> list[NodeProto]:
     """Scale the image to the prompter's size; means of areas where they divide it evenly."""
     ratio = Fraction(host.image_size, prompter.image_size)
     if ratio == 1:
-        return _Step("scaled = Identity(image)")
+        return nodes("scaled = Identity(image)")
     size = ratio.numerator
     if ratio.denominator == 1 and (host.size_divisibility or host.image_size) % size == 0:
         attributes = f"kernel_shape = [{size}, {size}], strides = [{size}, {size}]"
-        return _Step(f"scaled = AveragePool <{attributes}>(image)")
+        return nodes(f"scaled = AveragePool <{attributes}>(image)")
     scales = np.array([1, 1, 1 / ratio, 1 / ratio], np.float32)
-    return _Step('scaled = Resize <mode = "linear">(image, , scales)', {"scales": scales})
+    return nodes('scaled = Resize <mode = "linear">(image, , scales)', scales=scales)
 
 
-def _normalise(prompter: Bundle, host: Bundle) -> _Step:
+def _normalise(prompter: Bundle, host: Bundle) -> list[NodeProto]:
     """Undo the host's mean and deviation, and apply the prompter's; padding stays zero."""
     std = np.array(prompter.std).reshape(1, 3, 1, 1)
-    factor = np.array(host.std).reshape(1, 3, 1, 1) / std
-    shift = (np.array(host.mean) - prompter.mean).reshape(1, 3, 1, 1) / std
-    constants = {"factor": np.float32(factor), "shift": np.float32(shift)}
+    factor = np.float32(np.array(host.std).reshape(1, 3, 1, 1) / std)
+    shift = np.float32((np.array(host.mean) - prompter.mean).reshape(1, 3, 1, 1) / std)
     if not shift.any():
-        return _Step("normalised = Mul(scaled, factor)", {"factor": constants["factor"]})
-    numbers = {"row_axis": np.int64(2), "column_axis": np.int64(3)}
+        return nodes("normalised = Mul(scaled, factor)", factor=factor)
     zeros = {"nothing": np.float32(0), "none": np.int32(0)}
-    return _Step(f"rescaled = Mul(scaled, factor) {_SHOWN}", {**constants, **numbers, **zeros})
+    return nodes(_SHOWN, factor=factor, shift=shift, row_axis=2, column_axis=3, **zeros)
 
 
-def _pad(prompter: Bundle, host: Bundle) -> _Step:
+def _pad(prompter: Bundle, host: Bundle) -> list[NodeProto]:
     """Pad below and to the right to sides that the prompter's graphs take."""
     multiple, square = prompter.size_divisibility or prompter.image_size, host.image_size
-    numbers = {
-        "two": [2], "four": [4], "no_pads": [0] * 6,
-        "multiple": [multiple], "multiple_less": [multiple - 1],
-        "map_side": [prompter.confidence_map_size], "square": [square], "square_less": [square - 1],
-    }  # fmt: skip
-    return _Step(
-        _PAD + _ENDS, {name: np.array(values, np.int64) for name, values in numbers.items()}
-    )
+    return nodes(
+        _PAD + _ENDS, two=[2], four=[4], no_pads=[0] * 6,
+        multiple=[multiple], multiple_less=[multiple - 1],
+        map_side=[prompter.confidence_map_size], square=[square], square_less=[square - 1],
+    )  # fmt: skip
 
 
 def _name_maps(whole: ModelProto, predictor: ModelProto, host: Bundle, side: int) -> None:
     """Cut the prompter's maps to the host's area, as outputs of their own names."""
     del whole.graph.output[:]
+    whole.graph.node.extend(nodes("", map_start=[0, 0], map_axes=[2, 3]))
     for output in predictor.graph.output:
         name = output.name
         channels = output.type.tensor_type.shape.dim[1].dim_value
         text = f"{name} = Slice({PREDICTOR}_{name}, map_start, ends, map_axes)"
-        whole.graph.node.extend(parser.parse_graph(f"g () => () {{ {text} }}").node)
+        whole.graph.node.extend(nodes(text))
         whole.graph.output.append(_float(name, (1, channels), host, side))
-    for name, values in (("map_start", [0, 0]), ("map_axes", [2, 3])):
-        whole.graph.initializer.append(numpy_helper.from_array(np.array(values, np.int64), name))
 
 
 def _float(name: str, first: tuple[int, int], host: Bundle, side: int) -> ValueInfoProto:
     """Describe an image or a map, whose sides are open where the host's are."""
     is_open = host.size_divisibility > 0
     sides = (f"{name}_height", f"{name}_width") if is_open else (side, side)
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, [*first, *sides])
+    return value_info(name, [*first, *sides])
 
 
 def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:

@@ -5,12 +5,11 @@ loop over the prompts runs theirs for each, which on a processor takes no longer
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from aopsam_ros.bundle.signatures import HAS_MASK_INPUT, IOU, LOGITS, MASK_INPUT
@@ -20,9 +19,8 @@ from aopsam_ros.models.published_graphs import (
     THEIR_EMBEDDING,
     Encoder,
     Sizes,
-    constant,
     graph_inputs,
-    node,
+    nodes,
     read_graph,
     replace_graph,
     sizes_of,
@@ -32,17 +30,36 @@ from aopsam_ros.models.published_graphs import (
 THEIR_LOGITS, THEIR_IOU = ("low_res_masks", "masks"), "iou_predictions"
 THEIR_SIZE = "orig_im_size"  # of the image, to which SAM's own graphs also upscale masks
 MASK_COUNTS = (3, 4)
+_OF_ONE = "one_{name} = Gather <axis = 0>({name}, prompt)"
+# A prompt's points without the padding behind them and, where the labels are below a limit, with
+# one that is padding.
+_POINTS = """
+    is_point = GreaterOrEqual(one_point_labels, zero)
+    counted = Cast <to = 7>(is_point)
+    points = ReduceSum <keepdims = 1>(counted)
+    largest = ReduceMax <keepdims = 1>(one_point_labels)
+    has_end = Less(largest, limit)
+    ends = Cast <to = 7>(has_end)
+    count = Add(points, ends)
+    ended_coords = Concat <axis = 0>(one_point_coords, end_coords)
+    ended_labels = Concat <axis = 0>(one_point_labels, end_label)
+    kept_coords = Slice(ended_coords, begin, count)
+    kept_labels = Slice(ended_labels, begin, count)
+    theirs_point_coords = Reshape(kept_coords, coords_shape)
+    theirs_point_labels = Reshape(kept_labels, labels_shape)
+"""
+_MASK = """
+    theirs_mask_input = Reshape(one_mask_input, mask_shape)
+    theirs_has_mask_input = Reshape(one_has_mask_input, one)
+"""
+_ANSWERS = """
+    one_logits = Reshape({logits}, logits_shape)
+    one_iou = Reshape({iou}, iou_shape)
+    goes_on = Identity(goes)
+"""
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """A wrapped decoder of N prompts."""
-
-    model: ModelProto
-    side: int  # M, of its masks' logits
-
-
-def wrap_decoder(path: Path, encoder: Encoder) -> Decoder:
+def wrap_decoder(path: Path, encoder: Encoder) -> tuple[ModelProto, int]:
     """Wrap a decoder of one prompt.
 
     A prompt of points ends with one that is padding, as SAM's do; SAM 2's graphs add it themselves.
@@ -50,6 +67,9 @@ def wrap_decoder(path: Path, encoder: Encoder) -> Decoder:
     Args:
         path: the file.
         encoder: whose embedding it takes.
+
+    Returns:
+        The decoder of N prompts, and the side M of its masks' logits.
 
     Raises:
         InputError: if it is no such graph.
@@ -71,45 +91,23 @@ def wrap_decoder(path: Path, encoder: Encoder) -> Decoder:
     masks, side = _run_once(path, model, taken, logits, encoder)
     if masks not in MASK_COUNTS:
         raise InputError(f"{path}: gives {masks} masks a prompt, not 3 or 4; export all of SAM's")
-    _loop(model, taken, embedding, logits, encoder, (masks, side))
-    return Decoder(model, side)
-
-
-def _loop(
-    model: ModelProto,
-    taken: Mapping[str, Sizes],
-    embedding: str,
-    logits: str,
-    encoder: Encoder,
-    sizes: tuple[int, int],
-) -> None:
-    """Make a decoder of one prompt the body of a loop over the prompts."""
-    masks, side = sizes
     onnx.compose.add_prefix(model, PREFIX, inplace=True)
-    theirs = model.graph
-    with_masks = MASK_INPUT in taken
-    looped = ["point_coords", "point_labels", *([MASK_INPUT, HAS_MASK_INPUT] * with_masks)]
-    ends_itself = bool(encoder.fine_maps)
-    shapes = {
-        "point_coords": (None, 2),
-        "point_labels": (None,),
-        MASK_INPUT: (1, side, side),
-        HAS_MASK_INPUT: (),
-    }
-    body = [*_prompt(ends_itself), *_mask(side)] if with_masks else _prompt(ends_itself)
-    if THEIR_SIZE in taken:
-        size = np.full(2, encoder.image_size, np.float32)
-        body.append(constant(PREFIX + THEIR_SIZE, size))
-    body += [
-        *_needed(theirs, {PREFIX + logits, PREFIX + THEIR_IOU}),
-        constant("shape/logits", np.array([masks, side, side])),
-        node("Reshape", [PREFIX + logits, "shape/logits"], "one/logits"),
-        constant("shape/iou", np.array([masks])),
-        node("Reshape", [PREFIX + THEIR_IOU, "shape/iou"], "one/iou"),
-        node("Identity", ["goes"], "goes_on"),
+    shapes: dict[str, tuple[int | None, ...]] = {"point_coords": (None, 2), "point_labels": (None,)}
+    if MASK_INPUT in taken:
+        shapes |= {MASK_INPUT: (1, side, side), HAS_MASK_INPUT: ()}
+    answers = [PREFIX + logits, PREFIX + THEIR_IOU]
+    body = [
+        *(each for name in shapes for each in nodes(_OF_ONE.format(name=name))),
+        *_inputs(taken, encoder, side),
+        *_needed(model.graph, set(answers)),
+        *nodes(
+            _ANSWERS.format(logits=answers[0], iou=answers[1]),
+            logits_shape=[masks, side, side],
+            iou_shape=[masks],
+        ),
     ]
     each = helper.make_graph(
-        [*(node("Gather", [name, "prompt"], f"one/{name}", axis=0) for name in looped), *body],
+        body,
         "decode_one",
         [
             helper.make_tensor_value_info("prompt", TensorProto.INT64, ()),
@@ -117,82 +115,60 @@ def _loop(
         ],
         [
             helper.make_tensor_value_info("goes_on", TensorProto.BOOL, ()),
-            value_info("one/logits", (masks, side, side)),
-            value_info("one/iou", (masks,)),
+            value_info("one_logits", (masks, side, side)),
+            value_info("one_iou", (masks,)),
         ],
     )
-    loop = [
-        node("Shape", ["point_labels"], "sizes"),
-        constant("first", np.array(0)),
-        node("Gather", ["sizes", "first"], "prompts"),
-        constant("always", np.array(True)),
-        helper.make_node("Loop", ["prompts", "always"], [LOGITS, IOU], body=each),
-    ]
-    whole = [*_unpack(embedding, encoder), *loop]
-    inputs = [value_info("embedding", encoder.embedding_shape)]
-    inputs += [value_info(name, (None, *shapes[name])) for name in looped]
-    outputs = [value_info(LOGITS, (None, masks, side, side)), value_info(IOU, (None, masks))]
-    replace_graph(theirs, whole, inputs, outputs)
+    replace_graph(
+        model.graph,
+        [
+            *_unpack(embedding, encoder),
+            *nodes(
+                "sizes = Shape(point_labels) prompts = Gather(sizes, first)", first=0, always=True
+            ),
+            helper.make_node("Loop", ["prompts", "always"], [LOGITS, IOU], body=each),
+        ],
+        [
+            value_info("embedding", encoder.embedding_shape),
+            *(value_info(name, (None, *shape)) for name, shape in shapes.items()),
+        ],
+        [value_info(LOGITS, (None, masks, side, side)), value_info(IOU, (None, masks))],
+    )
+    return model, side
 
 
-def _prompt(ends_itself: bool) -> list[NodeProto]:
-    """Return nodes from a prompt `one/…` to theirs: padding cut off, the end of points added."""
-    nodes = [
-        constant("zero", np.zeros(1, np.float32)),
-        constant("from", np.zeros(1, np.int64)),
-        constant("shape/coords", np.array([1, -1, 2])),
-        constant("shape/labels", np.array([1, -1])),
-        node("GreaterOrEqual", ["one/point_labels", "zero"], "is_point"),
-        node("Cast", ["is_point"], "counted", to=TensorProto.INT64),
-        node("ReduceSum", ["counted"], "points", keepdims=1),
-    ]
-    coords, labels, count = "one/point_coords", "one/point_labels", "points"
-    if not ends_itself:
-        coords, labels, count = "ended/coords", "ended/labels", "count"
-        nodes += [
-            constant("end/coords", np.zeros((1, 2), np.float32)),
-            constant("end/labels", np.full(1, -1.0, np.float32)),
-            constant("corner", np.full(1, 2.0, np.float32)),
-            node("Concat", ["one/point_coords", "end/coords"], coords, axis=0),
-            node("Concat", ["one/point_labels", "end/labels"], labels, axis=0),
-            node("ReduceMax", ["one/point_labels"], "largest", keepdims=1),
-            node("Less", ["largest", "corner"], "is_boxless"),
-            node("Cast", ["is_boxless"], "ends", to=TensorProto.INT64),
-            node("Add", ["points", "ends"], count),
-        ]
-    return [
-        *nodes,
-        node("Slice", [coords, "from", count], "kept/coords"),
-        node("Slice", [labels, "from", count], "kept/labels"),
-        node("Reshape", ["kept/coords", "shape/coords"], f"{PREFIX}point_coords"),
-        node("Reshape", ["kept/labels", "shape/labels"], f"{PREFIX}point_labels"),
-    ]
-
-
-def _mask(side: int) -> list[NodeProto]:
-    """Return nodes from a mask to start from `one/…` to theirs."""
-    return [
-        constant("shape/mask", np.array([1, 1, side, side])),
-        constant("shape/has", np.array([1])),
-        node("Reshape", [f"one/{MASK_INPUT}", "shape/mask"], PREFIX + MASK_INPUT),
-        node("Reshape", [f"one/{HAS_MASK_INPUT}", "shape/has"], PREFIX + HAS_MASK_INPUT),
-    ]
+def _inputs(taken: Mapping[str, Sizes], encoder: Encoder, side: int) -> list[NodeProto]:
+    """Return nodes from one of our prompts to what their decoder takes."""
+    # A box has no end, and SAM 2's decoders, which take finer maps, add it themselves.
+    limit = -2.0 if encoder.fine_maps else 2.0
+    found = nodes(
+        _POINTS,
+        zero=np.zeros(1, np.float32),
+        limit=np.full(1, limit, np.float32),
+        end_coords=np.zeros((1, 2), np.float32),
+        end_label=np.full(1, -1.0, np.float32),
+        begin=[0],
+        coords_shape=[1, -1, 2],
+        labels_shape=[1, -1],
+    )
+    if MASK_INPUT in taken:
+        found += nodes(_MASK, mask_shape=[1, 1, side, side], one=[1])
+    if THEIR_SIZE in taken:
+        found += nodes("", **{PREFIX + THEIR_SIZE: np.full(2, encoder.image_size, np.float32)})
+    return found
 
 
 def _unpack(embedding: str, encoder: Encoder) -> list[NodeProto]:
     """Return nodes from our embedding to theirs and its finer maps."""
     if not encoder.fine_maps:
-        return [node("Identity", ["embedding"], PREFIX + embedding)]
+        return nodes(f"{PREFIX}{embedding} = Identity(embedding)")
     counts = [encoder.channels, *(fine.channels * fine.factor**2 for fine in encoder.fine_maps)]
-    packed = [f"packed/{fine.name}" for fine in encoder.fine_maps]
-    split = helper.make_node(
-        "Split", ["embedding", "counts"], [PREFIX + embedding, *packed], axis=1
-    )
-    unpacked = [
-        node("DepthToSpace", [name], PREFIX + fine.name, blocksize=fine.factor)
-        for name, fine in zip(packed, encoder.fine_maps, strict=True)
-    ]
-    return [constant("counts", np.array(counts)), split, *unpacked]
+    packed = ", ".join(f"packed_{fine.name}" for fine in encoder.fine_maps)
+    text = f"{PREFIX}{embedding}, {packed} = Split <axis = 1>(embedding, counts)"
+    for fine in encoder.fine_maps:
+        depth = f"DepthToSpace <blocksize = {fine.factor}>(packed_{fine.name})"
+        text += f" {PREFIX}{fine.name} = {depth}"
+    return nodes(text, counts=counts)
 
 
 def _run_once(
@@ -206,21 +182,16 @@ def _run_once(
 
     Graphs often leave open what they give.
     """
-    import onnxruntime
-
-    size = encoder.image_size
-    fine = {each.name: each for each in encoder.fine_maps}
-    given: dict[str, NDArray[np.float32]] = {}
-    for name, sizes in taken.items():
-        shape = [count or 1 for count in sizes]
-        if name in THEIR_EMBEDDING:
-            shape = [1, encoder.channels, encoder.side, encoder.side]
-        elif name in fine:
-            cells = encoder.side * fine[name].factor
-            shape = [1, fine[name].channels, cells, cells]
-        given[name] = np.ones(shape, np.float32)
-        if name == THEIR_SIZE:
-            given[name] = np.full(2, size, np.float32)
+    cells = encoder.side
+    shapes = dict.fromkeys(THEIR_EMBEDDING, (1, encoder.channels, cells, cells))
+    for fine in encoder.fine_maps:
+        shapes[fine.name] = (1, fine.channels, cells * fine.factor, cells * fine.factor)
+    given = {
+        name: np.ones(shapes.get(name, [count or 1 for count in sizes]), np.float32)
+        for name, sizes in taken.items()
+    }
+    if THEIR_SIZE in taken:
+        given[THEIR_SIZE] = np.full(2, encoder.image_size, np.float32)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
@@ -236,11 +207,11 @@ def _run_once(
 
 def _needed(graph: GraphProto, outputs: set[str]) -> list[NodeProto]:
     """Return the nodes that some outputs depend on, in their order."""
-    needed, nodes = set(outputs), []
+    needed, found = set(outputs), []
     for each in reversed(graph.node):
         if needed.intersection(each.output):
-            nodes.append(each)
+            found.append(each)
             needed.update(each.input)
             for attribute in each.attribute:
                 needed.update(name for inner in attribute.g.node for name in inner.input)
-    return nodes[::-1]
+    return found[::-1]

@@ -9,19 +9,33 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from numpy.typing import ArrayLike
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+    parser,
+)
 
 from aopsam_ros.errors import InputError
 
 OLDEST_OPSET = 13
 STRIDE = 16  # pixels to a cell of an embedding whose size is open
-PREFIX = "theirs/"  # of every name of the graph that is wrapped
+PREFIX = "theirs_"  # of every name of the graph that is wrapped
 Sizes = list["int | None"]  # None: open
 
 FINE_MAPS = ("high_res_feats_0", "high_res_feats_1")  # SAM 2's, as samexporter names them
 FINE_FACTORS = (4, 2)  # their cells a side to one of the embedding
 THEIR_EMBEDDING = ("image_embeddings", "image_embed")
+# From a normalised image to `[S, S, 3]` that is not, its padding the mean.
+_UNNORMALISE = """
+    scaled = Mul(image, std) raw = Add(scaled, mean)
+    channels_last = Transpose <perm = [0, 2, 3, 1]>(raw) seen = Reshape(channels_last, raw_shape)
+"""
 
 
 @dataclass(frozen=True)
@@ -93,37 +107,29 @@ def wrap_encoder(
     )
     onnx.compose.add_prefix(model, PREFIX, inplace=True)
     wrapped = Encoder(model, size, channels, side, fine_maps)
-    image = [node("Identity", ["image"], PREFIX + name)]
-    before = _unnormalise(PREFIX + name, size, mean, std) if is_raw else image
-    packed = [
-        node("SpaceToDepth", [PREFIX + fine.name], f"packed/{fine.name}", blocksize=fine.factor)
+    constants: dict[str, ArrayLike] = {}
+    if is_raw:
+        std, mean = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (std, mean))
+        constants = {"std": std, "mean": mean, "raw_shape": [size, size, 3]}
+    before = nodes(_UNNORMALISE if is_raw else "seen = Identity(image)", **constants)
+    packed = " ".join(
+        f"packed_{fine.name} = SpaceToDepth <blocksize = {fine.factor}>({PREFIX}{fine.name})"
         for fine in fine_maps
-    ]
-    parts = [PREFIX + embedding, *(each.output[0] for each in packed)]
-    after = [*packed, node("Concat", parts, "embedding", axis=1)]
+    )
+    parts = [PREFIX + embedding, *(f"packed_{fine.name}" for fine in fine_maps)]
     replace_graph(
         graph,
-        [*before, *graph.node, *after],
+        [
+            *before,
+            helper.make_node("Identity", ["seen"], [PREFIX + name]),
+            *graph.node,
+            *nodes(packed),
+            helper.make_node("Concat", parts, ["embedding"], axis=1),
+        ],
         [value_info("image", [1, 3, size, size])],
         [value_info("embedding", wrapped.embedding_shape)],
     )
     return wrapped
-
-
-def _unnormalise(
-    name: str, size: int, mean: Sequence[float], std: Sequence[float]
-) -> list[NodeProto]:
-    """Return nodes from a normalised image to `[S, S, 3]` that is not, its padding the mean."""
-    channels = (1, 3, 1, 1)
-    return [
-        constant("image/std", np.array(std, np.float32).reshape(channels)),
-        constant("image/mean", np.array(mean, np.float32).reshape(channels)),
-        constant("image/shape", np.array([size, size, 3])),
-        node("Mul", ["image", "image/std"], "image/scaled"),
-        node("Add", ["image/scaled", "image/mean"], "image/raw"),
-        node("Transpose", ["image/raw"], "image/last", perm=[0, 2, 3, 1]),
-        node("Reshape", ["image/last", "image/shape"], name),
-    ]
 
 
 def read_graph(path: Path) -> ModelProto:
@@ -151,7 +157,7 @@ def replace_graph(
     outputs: Sequence[ValueInfoProto],
 ) -> None:
     """Put other nodes, inputs and outputs in place of a graph's; its weights stay."""
-    nodes = list(nodes)
+    nodes = list(nodes)  # some are the graph's own
     for field in ("node", "input", "output", "value_info"):
         graph.ClearField(field)
     graph.node.extend(nodes)
@@ -170,16 +176,15 @@ def sizes_of(value: ValueInfoProto) -> Sizes:
     return [size.dim_value or None for size in value.type.tensor_type.shape.dim]
 
 
-def value_info(name: str, shape: Sequence[int | None]) -> ValueInfoProto:
+def value_info(name: str, shape: Sequence[int | str | None]) -> ValueInfoProto:
     """Describe a float32 input or output."""
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def constant(name: str, array: NDArray[np.generic]) -> NodeProto:
-    """Make a node that gives an array."""
-    return helper.make_node("Constant", [], [name], value=onnx.numpy_helper.from_array(array))
-
-
-def node(kind: str, inputs: Sequence[str], output: str, **attributes: object) -> NodeProto:
-    """Make a node of one output."""
-    return helper.make_node(kind, list(inputs), [output], **attributes)
+def nodes(text: str, **constants: ArrayLike) -> list[NodeProto]:
+    """Return nodes in ONNX's text format, behind those that give the constants they refer to."""
+    given = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(values)))
+        for name, values in constants.items()
+    ]
+    return [*given, *parser.parse_graph(f"g () => () {{ {text} }}").node]
