@@ -1,25 +1,22 @@
 """Exporting a torch module as an ONNX graph, compared with torch."""
 
-from __future__ import annotations
-
 import itertools
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from aopsam_ros.errors import BundleError
 from aopsam_ros.models.stored_weights import halve_weights, list_weights
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-3
@@ -47,9 +44,8 @@ class GraphPlan:
 
 @dataclass(frozen=True)
 class ExportedGraph:
-    """A graph's file, its outputs' shapes for the first sample, and how far it is from torch."""
+    """A graph's outputs' shapes for the first sample, and how far it is from torch."""
 
-    path: Path
     shapes: Mapping[str, tuple[int, ...]]
     difference: float
 
@@ -62,8 +58,6 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     Raises:
         BundleError: if the largest absolute difference over all samples and outputs is above 1e-3.
     """
-    import onnx
-
     path = folder / f"{plan.name}.onnx"
     expected = _run_module(plan)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
@@ -79,7 +73,7 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     onnx.checker.check_model(str(path), full_check=True)  # first: a run's memory may linger
     outputs = run_graph(path, plan.samples)
     shapes = {name: array.shape for name, array in zip(plan.outputs, outputs[0], strict=True)}
-    return ExportedGraph(path, shapes, _largest_difference(path.name, outputs, expected))
+    return ExportedGraph(shapes, _largest_difference(path.name, outputs, expected))
 
 
 def _run_module(plan: GraphPlan) -> list[list[NDArray[np.float32]]]:
@@ -88,10 +82,14 @@ def _run_module(plan: GraphPlan) -> list[list[NDArray[np.float32]]]:
     found = []
     for sample in plan.samples:
         with torch.no_grad():
-            outputs = plan.module(*sample.values())
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            outputs = as_tuple(plan.module(*sample.values()))
         found.append([output.numpy() for output in outputs])
     return found
+
+
+def as_tuple(tensors: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return what a module gave as a tuple, also of one."""
+    return tensors if isinstance(tensors, tuple) else (tensors,)
 
 
 def _trace(plan: GraphPlan, path: Path) -> None:
@@ -119,8 +117,6 @@ def _save(model: ModelProto, path: Path) -> None:
     Raises:
         BundleError: if it would be larger than a file of protocol buffers can be.
     """
-    import onnx
-
     try:
         onnx.save(model, str(path))
     except Exception as error:  # protobuf has several for what is too large
@@ -145,8 +141,6 @@ def run_graph(
     path: Path, samples: Sequence[Mapping[str, Tensor]]
 ) -> list[list[NDArray[np.float32]]]:
     """Run a graph on a CPU; return its outputs for each sample."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
 from aopsam_ros.errors import InputError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
     from torch import Tensor, nn
 
 TABLE = "weights"  # key of the metadata
@@ -42,8 +43,6 @@ def round_weights(module: nn.Module) -> None:
 
 def list_weights(model: ModelProto, module: nn.Module) -> None:
     """Write the table of a graph's weights, found by their values, into its metadata."""
-    import onnx
-
     places: dict[str, tuple[str, bool]] = {}
     for name, array in _float_initializers(model):
         places.setdefault(_digest(array), (name, False))
@@ -59,8 +58,6 @@ def list_weights(model: ModelProto, module: nn.Module) -> None:
 
 def halve_weights(model: ModelProto) -> None:
     """Store the weights of a graph in 16 bits, as far as they lose nothing by it."""
-    import onnx
-
     casts = []
     for initializer in model.graph.initializer:
         if initializer.data_type != onnx.TensorProto.FLOAT:
@@ -74,29 +71,26 @@ def halve_weights(model: ModelProto) -> None:
         stored = f"{name}{HALF}"
         initializer.CopyFrom(onnx.numpy_helper.from_array(half, stored))
         casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    _replace_nodes(model, [*casts, *model.graph.node])
 
 
 def load_graph(path: Path) -> ModelProto:
     """Load a graph with its weights in 32 bits, whatever they are stored in."""
-    import onnx
-
     model = onnx.load(str(path))
     for initializer in model.graph.initializer:
         if initializer.name.endswith(HALF):
             array = onnx.numpy_helper.to_array(initializer).astype(np.float32)
             name = initializer.name.removesuffix(HALF)
             initializer.CopyFrom(onnx.numpy_helper.from_array(array, name))
-    nodes = [node for node in model.graph.node if not _is_weight_cast(node)]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    # Without the casts of weights.
+    kept = [node for node in model.graph.node if [*node.input] != [f"{node.output[0]}{HALF}"]]
+    _replace_nodes(model, kept)
     return model
 
 
-def _is_weight_cast(node: NodeProto) -> bool:
-    return node.op_type == "Cast" and node.input[0] == f"{node.output[0]}{HALF}"
+def _replace_nodes(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def read_weights(bundle: Bundle) -> dict[str, Tensor]:
@@ -105,7 +99,6 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
     Raises:
         InputError: if the graphs say nothing about their weights.
     """
-    import onnx
     import torch
 
     weights: dict[str, Tensor] = {}
@@ -114,7 +107,8 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
             continue
         model = onnx.load_from_string(bundle.graphs[graph].read())
         arrays = dict(_float_initializers(model))
-        for name, (stored, is_transposed) in _table(model).items():
+        entries = {entry.key: entry.value for entry in model.metadata_props}
+        for name, (stored, is_transposed) in json.loads(entries.get(TABLE, "{}")).items():
             array = arrays[stored]
             weights[prefix + name] = torch.from_numpy((array.T if is_transposed else array).copy())
     if not weights:
@@ -122,16 +116,8 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
     return weights
 
 
-def _table(model: ModelProto) -> Mapping[str, tuple[str, bool]]:
-    entries = {entry.key: entry.value for entry in model.metadata_props}
-    table: Mapping[str, tuple[str, bool]] = json.loads(entries.get(TABLE, "{}"))
-    return table
-
-
 def _float_initializers(model: ModelProto) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield the weights of a graph in 32 bits, under the names that its nodes use."""
-    import onnx
-
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
     for initializer in model.graph.initializer:
         if initializer.data_type in floats:

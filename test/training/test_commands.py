@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import yaml
@@ -67,6 +68,13 @@ def test_a_segmenters_losses_are_the_same_in_two_processes(images, tmp_path):
     assert len(found[0]) >= 18  # six losses of three steps
     assert found[1][:6] == pytest.approx(found[0][:6], abs=0.002)
     assert found[1][-6:] == pytest.approx(found[0][-6:], abs=0.002)
+
+
+def test_onnx_is_missed_before_the_training_not_after_it(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    words = ["--segmenter", "none.pt", "--data", str(images), "--out", str(tmp_path)]
+    assert main(["train-predictor", *words]) == 2
+    assert "training needs PyTorch, onnx and scikit-image" in capsys.readouterr().err
 
 
 def test_the_predictors_run_leaves_a_bundle_and_its_curve(trained):

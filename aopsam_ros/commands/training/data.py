@@ -64,14 +64,15 @@ def add_duration_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_torch(threads: int) -> None:
-    """Check that torch is installed; set threads and allocator; join torchrun's other processes.
+    """Check what training needs; set threads and allocator; join torchrun's other processes.
 
     Raises:
-        EngineError: if there is no torch, or the processes cannot meet.
+        EngineError: if something is not installed, or the processes cannot meet.
         OptionError: if the number of threads is negative.
     """
-    # scikit-image is needed later, in another process.
-    require(("skimage", "torch"), "training needs PyTorch and scikit-image", INSTALL_TRAINING)
+    # scikit-image is needed later, in another process, and onnx once the training is over.
+    modules = ("onnx", "skimage", "torch")
+    require(modules, "training needs PyTorch, onnx and scikit-image", INSTALL_TRAINING)
     import torch
 
     from aopsam_ros.training.loop import processes
