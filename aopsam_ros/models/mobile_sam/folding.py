@@ -23,7 +23,6 @@ from aopsam_ros.models.mobile_sam.low_rank import (
     attend,
     by_head,
     centred,
-    channel_mean,
     merge_rank,
     project,
     token_products,
@@ -32,12 +31,11 @@ from aopsam_ros.models.mobile_sam.low_rank import (
 Tensors = tuple[Tensor, ...]
 
 
-class Affine:
-    """Gain and bias `[256]` of the norm before; the first block has none: 1 and 0."""
-
-    def __init__(self, norm: nn.LayerNorm | None, like: Tensor) -> None:
-        self.gain = like.new_ones(WIDTH) if norm is None else norm.weight.detach()
-        self.bias = like.new_zeros(WIDTH) if norm is None else norm.bias.detach()
+def affine(norm: nn.LayerNorm | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gain and bias `[256]` of the norm before; the first block has none: 1 and 0."""
+    if norm is None:
+        return like.new_ones(WIDTH), like.new_zeros(WIDTH)
+    return norm.weight.detach(), norm.bias.detach()
 
 
 class FoldedProjection(nn.Module):
@@ -58,9 +56,9 @@ class FoldedProjection(nn.Module):
     ) -> None:
         super().__init__()
         self.is_first = norm is None
-        affine = Affine(norm, position)
-        self.register_buffer("weight", by_head(weight.detach() * affine.gain))
-        position_bias = (position + affine.bias) @ weight.detach().T + bias
+        gain, shift = affine(norm, position)
+        self.register_buffer("weight", by_head(weight.detach() * gain))
+        position_bias = (position + shift) @ weight.detach().T + bias
         position_bias = position_bias.permute(2, 0, 1).unflatten(0, (HEADS, -1))
         self.register_buffer("position_bias", position_bias)
 
@@ -99,9 +97,9 @@ class FoldedTokenToImage(nn.Module):
         # The keys' bias adds the same to every cell's score: the softmax cancels it.
         no_bias = position.new_zeros(len(attention.k_proj.weight))
         self.keys = FoldedProjection(attention.k_proj.weight, no_bias, norm, position)
-        affine, weight = Affine(norm, position), attention.v_proj.weight.detach()
-        self.register_buffer("value_proj", by_head(weight * affine.gain).transpose(1, 2))
-        value_bias = weight @ affine.bias + attention.v_proj.bias.detach()
+        (gain, shift), weight = affine(norm, position), attention.v_proj.weight.detach()
+        self.register_buffer("value_proj", by_head(weight * gain).transpose(1, 2))
+        value_bias = weight @ shift + attention.v_proj.bias.detach()
         self.register_buffer("value_bias", value_bias.reshape(HEADS, 1, -1))
 
     def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
@@ -140,13 +138,13 @@ class FoldedImageToToken(nn.Module):
         self.queries = FoldedProjection(weight, bias, norm, position)
         out = by_head(attention.out_proj.weight.detach().T)
         # A head's weights sum to 1 in every cell, so its share of a bias reaches every cell.
-        share = (Affine(norm, position).bias + attention.out_proj.bias.detach()) / HEADS
+        share = (affine(norm, position)[1] + attention.out_proj.bias.detach()) / HEADS
         value_proj = torch.cat([out, share.expand(HEADS, 1, -1)], 1)
         self.register_buffer("value_proj", centred(value_proj))
 
     def cross_products(self, cells: Tensor) -> Tensor:
         """Multiply the frame's features `[256, cells]` with `value_proj`: means over channels."""
-        return channel_mean(project(self.value_proj, cells))
+        return project(self.value_proj, cells) / WIDTH
 
     def forward(
         self,

@@ -108,11 +108,6 @@ def attend(
     return sum(parts, weights @ value)
 
 
-def channel_mean(products: Tensor) -> Tensor:
-    """Turn dot products over the channels into means."""
-    return products / WIDTH
-
-
 def norm_scale(
     variance: Tensor,
     cross_products: Sequence[Tensor],
@@ -140,7 +135,7 @@ def norm_scale(
         variance = _updated_variance(variance, products[k], update.values, update.weights)
         variance = variance * update.scale**2
         for j in range(k + 1, len(vectors)):
-            both = channel_mean(vectors[j] @ update.values.transpose(2, 3))
+            both = vectors[j] @ update.values.transpose(2, 3) / WIDTH
             products[j] = (products[j] + both @ update.weights) * update.scale
     variance = _updated_variance(variance, products[-1], values, weights)
     # Rounding must not make it negative.
@@ -151,6 +146,6 @@ def _updated_variance(
     variance: Tensor, cross_products: Tensor, values: Tensor, weights: Tensor
 ) -> Tensor:
     """Return the variance of `cell + weights^T values` for cells of a known variance."""
-    gram = channel_mean(values @ values.transpose(2, 3))
+    gram = values @ values.transpose(2, 3) / WIDTH
     # (c + w v)^2 = c^2 + w (2 c v + w v v)
     return variance + (weights * (2.0 * cross_products + gram @ weights)).sum(2, keepdim=True)

@@ -8,12 +8,11 @@ from torch import Tensor, nn
 
 from aopsam_ros.models.decoder_parts import DecoderParts
 from aopsam_ros.models.mobile_sam.attention import WIDTH
-from aopsam_ros.models.mobile_sam.folding import Affine, FoldedImageToToken, FoldedTokenToImage
+from aopsam_ros.models.mobile_sam.folding import FoldedImageToToken, FoldedTokenToImage, affine
 from aopsam_ros.models.mobile_sam.layers import reshape
 from aopsam_ros.models.mobile_sam.low_rank import (
     LowRankUpdate,
     centred,
-    channel_mean,
     merge_rank,
     norm_scale,
     project,
@@ -65,11 +64,11 @@ class FoldedDecoder(nn.Module):
             FoldedImageToToken(block.cross_attn_image_to_token, norm, position)
             for block, norm in zip(self.blocks, norms, strict=False)
         )
-        self.register_buffer("gain", Affine(norms[1], position).gain)
-        affine = Affine(norms[2], position)
+        self.register_buffer("gain", affine(norms[1], position)[0])
+        gain, shift = affine(norms[2], position)
         weight, bias = double_weights(self.decoder.output_upscaling[0])
-        self.register_buffer("upscale_weight", (weight * affine.gain).detach().T)
-        self.register_buffer("upscale_bias", (weight @ affine.bias + bias).detach())
+        self.register_buffer("upscale_weight", (weight * gain).detach().T)
+        self.register_buffer("upscale_bias", (weight @ shift + bias).detach())
 
     def to_second_block(self, x: Tensor) -> Tensor:
         """Apply the gain of the first block's norm to vectors `[..., 256]`; centre them again."""
@@ -93,7 +92,7 @@ class FramePart(nn.Module):
         first = *first, _variance(image), writes[0].cross_products(image)
         second = *reads[1].project(image, embedding), *writes[1].queries.project(image, embedding)
         image = to_second_block(image.T).T
-        cross = channel_mean(project(to_second_block(writes[0].value_proj), image))
+        cross = project(to_second_block(writes[0].value_proj), image) / WIDTH
         second = *second, _variance(image), cross, writes[1].cross_products(image)
         upscaled = (image.T @ folded.upscale_weight).reshape(*embedding.shape[2:], WIDTH)
         return *first, *second, *reads[2].project(image, embedding), upscaled
