@@ -63,22 +63,31 @@ class DecoderParts:
     def _mask_inputs(self, frame: Tensors, weights: Tensors) -> dict[str, Tensor]:
         return {**_select(frame, self.mask_tensors), **weights}
 
-    def plans(self, embeddings: Sequence[Tensor], prompts: Sequence[Tensors]) -> list[GraphPlan]:
-        """Plan the three graphs.
+    def plans(
+        self, whole: nn.Module, embeddings: Sequence[Tensor], prompts: Sequence[Tensors]
+    ) -> list[GraphPlan]:
+        """Plan the three graphs, once they are compared with the whole decoder.
 
         Args:
-            embeddings: samples; axes in which they differ become dynamic.
+            whole: the decoder of a square's embedding.
+            embeddings: samples, a square's first; axes in which they differ become dynamic.
             prompts: samples of coordinates and labels by name, used with each embedding.
+
+        Raises:
+            BundleError: if the largest absolute difference of an output is above 1e-3.
         """
         with torch.no_grad():
             frames = [self.encode_frame(embedding) for embedding in embeddings]
             pairs = [(frame, sample) for frame in frames for sample in prompts]
-            weights = [self.decode_prompts(*pair)[1] for pair in pairs]
-            firsts = slice(None, None, len(prompts))  # one for each embedding
+            decoded = [self.decode_prompts(*pair) for pair in pairs]
+            weights = [mask_weights for _, mask_weights in decoded]
             logits = [
                 self.render_masks(pair[0], mask_weights)
-                for pair, mask_weights in zip(pairs[firsts], weights[firsts], strict=True)
+                for pair, mask_weights in zip(pairs, weights, strict=True)
             ]
+            for sample, found, (iou, _) in zip(prompts, logits, decoded, strict=False):
+                expected = whole(embeddings[0], *sample.values())
+                _compare((found.reshape(expected[0].shape), iou), expected)
         sides = {name: open_axes(name, [f[name] for f in frames]) for name in self.frame_tensors}
         points = {name: {0: PROMPTS, 1: POINTS} for name in prompts[0]}
         each = {name: {0: PROMPTS, **axes} for name, axes in self.mask_weights.items()}
@@ -107,20 +116,6 @@ class DecoderParts:
                 {**_select(sides, self.mask_tensors), **each, **masks},
             ),
         ]
-
-    def compare(self, whole: nn.Module, embedding: Tensor, prompts: Sequence[Tensors]) -> None:
-        """Compare with the whole decoder.
-
-        Raises:
-            BundleError: if the largest absolute difference of an output is above 1e-3.
-        """
-        with torch.no_grad():
-            frame = self.encode_frame(embedding)
-            for sample in prompts:
-                expected = whole(embedding, *sample.values())
-                iou, weights = self.decode_prompts(frame, sample)
-                logits = self.render_masks(frame, weights)
-                _compare((logits.reshape(expected[0].shape), iou), expected)
 
 
 def open_axes(name: str, tensors: Sequence[Tensor]) -> dict[int, str]:

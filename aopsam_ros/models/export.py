@@ -5,9 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, SPLIT, AttentionOrigin
@@ -23,7 +21,13 @@ from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam, split_mob
 from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
-from aopsam_ros.models.onnx_graphs import ExportedGraph, GraphPlan, export_graph, run_graph
+from aopsam_ros.models.onnx_graphs import (
+    ExportedGraph,
+    GraphPlan,
+    as_tuple,
+    export_graph,
+    run_graph,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class BundleParts:
             optional.
         image_size: S, pixels.
         similarity_channels: number of the embedding's first channels that ASF compares.
-        mean: subtracted from an image, per channel on the 0-255 scale.
+        mean: subtracted from an image, per channel on the 0-255 scale; ImageNet's, as all have it.
         std: by which the difference is divided.
         size_divisibility: encoder, predictor and the parts of the decoder take images whose sides
             are multiples of it, in place of padded squares; 0: squares only.
@@ -48,6 +52,8 @@ class BundleParts:
         split: makes the decoder's three parts; optional.
         resize: whether images are padded to the square or stretched.
         attention: which the encoder gives, if any.
+        thresholds: least predicted IoU and stability of a mask, as the authors' automatic mask
+            generators have them; None: this package's.
     """
 
     encoder: nn.Module
@@ -55,13 +61,14 @@ class BundleParts:
     predictor: nn.Module | None
     image_size: int
     similarity_channels: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
     size_divisibility: int = 0
     takes_mask_input: bool = False
     split: Callable[[], DecoderParts] | None = None
     resize: Resize = "pad"
     attention: AttentionOrigin | None = None
+    thresholds: tuple[float, float] | None = None
 
 
 def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: int) -> BundleParts:
@@ -72,8 +79,6 @@ def nano_parts(model: NanoSegmenter, predictor: nn.Module | None, image_size: in
         predictor=predictor,
         image_size=image_size,
         similarity_channels=FEATURE_CHANNELS,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
         size_divisibility=SIZE_DIVISIBILITY,
         takes_mask_input=True,
         split=lambda: split_nano(model.decoder),
@@ -90,11 +95,10 @@ def sam_parts(
         predictor=predictor,
         image_size=model.image_size,
         similarity_channels=mobile_sam.EMBEDDING_CHANNELS,
-        mean=mobile_sam.MEAN,
-        std=mobile_sam.STD,
         size_divisibility=size_divisibility,
         takes_mask_input=True,
         split=lambda: split_mobile_sam(model),
+        thresholds=(0.88, 0.95),
     )
 
 
@@ -143,7 +147,7 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     images = sample_images(parts.image_size, parts.size_divisibility, generator)
     parts.encoder.eval()  # which not every module of other authors returns
     with torch.no_grad():
-        encoded = [_as_tuple(parts.encoder(image)) for image in images]
+        encoded = [as_tuple(parts.encoder(image)) for image in images]
     embeddings = [tensors[0] for tensors in encoded]
     samples = [{"image": image} for image in images]
     axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
@@ -151,7 +155,11 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     further = {outputs[-1]: open_axes(outputs[-1], [tensors[-1] for tensors in encoded])}
     plans = [GraphPlan(ENCODER, parts.encoder, outputs, samples, {**further, **axes})]
     if parts.predictor is not None:
-        plans.append(_plan_predictor(parts.predictor, images, embeddings, axes))
+        pairs = zip(images, embeddings, strict=True)
+        samples = [{"image": image, "embedding": embedding} for image, embedding in pairs]
+        outputs = ("confidence_map", "extent_map")
+        maps = {name: {axis: f"{name}_{axis}" for axis in axes["image"]} for name in outputs}
+        plans.append(GraphPlan(PREDICTOR, parts.predictor, outputs, samples, {**axes, **maps}))
     prompts = [
         _sample_prompts(count, points, parts.image_size, generator)
         for count, points in ((3, 2), (1, 1), (5, 4))
@@ -159,28 +167,8 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
     decoder = parts.decoder.eval()
     plans.append(_plan_decoder(decoder, embeddings[0], prompts, parts.takes_mask_input))
     if parts.split is not None:
-        split = parts.split()
-        split.compare(decoder, embeddings[0], prompts)
-        plans += split.plans(embeddings, prompts)
+        plans += parts.split().plans(decoder, embeddings, prompts)
     return plans
-
-
-def _as_tuple(tensors: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tensors if isinstance(tensors, tuple) else (tensors,)
-
-
-def _plan_predictor(
-    predictor: nn.Module,
-    images: Sequence[Tensor],
-    embeddings: Sequence[Tensor],
-    axes: Mapping[str, Mapping[int, str]],
-) -> GraphPlan:
-    """Plan the Prompt Predictor; `axes` are the dynamic ones of its inputs."""
-    pairs = zip(images, embeddings, strict=True)
-    samples = [{"image": image, "embedding": embedding} for image, embedding in pairs]
-    outputs = ("confidence_map", "extent_map")
-    maps = {name: {axis: f"{name}_{axis}" for axis in axes["image"]} for name in outputs}
-    return GraphPlan(PREDICTOR, predictor, outputs, samples, {**axes, **maps})
 
 
 def _plan_decoder(
@@ -235,17 +223,11 @@ def _write_mixed(plan: GraphPlan, work: Path) -> float:
     """Write a graph in mixed precision; return the least cosine of an output with float32's."""
     full, mixed = work / f"{plan.name}.onnx", work / f"{plan.name}{MIXED_SUFFIX}"
     write_mixed(full, mixed)
-    matches = verification.check(mixed.name, _run_samples(plan, mixed), _run_samples(plan, full))
-    return min(match.cosine for match in matches)
-
-
-def _run_samples(plan: GraphPlan, path: Path) -> dict[str, NDArray[np.float32]]:
-    """Run a plan's samples; return every output by its name and the sample's number."""
-    return {
-        f"{name} of sample {number}": array
-        for number, arrays in enumerate(run_graph(path, plan.samples))
-        for name, array in zip(plan.outputs, arrays, strict=True)
-    }
+    found, wanted = (
+        [dict(zip(plan.outputs, arrays, strict=True)) for arrays in run_graph(path, plan.samples)]
+        for path in (mixed, full)
+    )
+    return min(verification.verify(mixed.name, found, wanted).values())
 
 
 def _write_description(

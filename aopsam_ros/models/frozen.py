@@ -22,14 +22,12 @@ class FrozenModel:
         name: of its bundle.
         parts: the modules; a predictor is what was trained along with them.
         embedding_channels: channels of the encoder's embedding.
-        defaults: the model's own default options, by group.
         provenance: where its weights come from, by part.
     """
 
     name: str
     parts: BundleParts
     embedding_channels: int
-    defaults: Defaults
     provenance: Mapping[str, Any]
 
     @property
@@ -37,6 +35,15 @@ class FrozenModel:
         """Channels, height and width of an embedding."""
         side = self.parts.image_size // EMBEDDING_STRIDE
         return self.embedding_channels, side, side
+
+    @property
+    def defaults(self) -> Defaults:
+        """The model's own default options, by group."""
+        if self.parts.thresholds is None:
+            return {}
+        iou, stability = self.parts.thresholds
+        mask = {"predicted_iou_threshold": iou, "stability_threshold": stability}
+        return {"mask": mask, "grid": mask}
 
     def encoder_key(self) -> str:
         """Return a hash of all that an embedding depends on but the image."""
@@ -47,7 +54,13 @@ class FrozenModel:
         return self._key([self.parts.encoder, self.parts.decoder])
 
     def _key(self, modules: list[nn.Module]) -> str:
-        return weights_key(modules, self.parts.image_size, self.parts.mean, self.parts.std)
+        facts = self.parts.image_size, self.parts.mean, self.parts.std
+        digest = hashlib.sha256(repr(facts).encode())
+        for module in modules:
+            for name, value in module.state_dict().items():
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def export(
         self,
@@ -79,13 +92,3 @@ class FrozenModel:
         for module in filter(None, (parts.encoder, parts.decoder, parts.predictor)):
             module.cpu()
         return export_bundle(parts, folder, {**own, **(facts or {})}, mixed)
-
-
-def weights_key(modules: list[nn.Module], *facts: object) -> str:
-    """Hash the weights of modules, and plain values beside them."""
-    digest = hashlib.sha256(repr(facts).encode())
-    for module in modules:
-        for name, value in module.state_dict().items():
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

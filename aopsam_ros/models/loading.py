@@ -11,7 +11,7 @@ from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.errors import InputError
 from aopsam_ros.models.checkpoints import load_checkpoint, load_state
 from aopsam_ros.models.mobile_sam import IMAGE_SIZE, MobileSam
-from aopsam_ros.models.nano import BACKBONE, EMBEDDING_CHANNELS, NanoSegmenter
+from aopsam_ros.models.nano import BACKBONE, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 from aopsam_ros.models.stored_weights import read_weights
 
@@ -22,9 +22,9 @@ def load_segmenter(path: Path) -> tuple[NanoSegmenter, dict[str, Any]]:
     Raises:
         InputError: if there is no such file, or it is not one.
     """
-    options = load_checkpoint(path).get("options", {})
-    model = NanoSegmenter(options.get("backbone", BACKBONE))
-    return model, _fill(model, path)
+    state = load_checkpoint(path)
+    model = NanoSegmenter(state.get("options", {}).get("backbone", BACKBONE))
+    return model, _restore(model, state, path)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -40,20 +40,29 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
-def load_predictor(
-    path: Path, embedding_channels: int = EMBEDDING_CHANNELS
-) -> tuple[PromptPredictor, dict[str, Any]]:
+def load_predictor(path: Path, embedding_channels: int) -> tuple[PromptPredictor, dict[str, Any]]:
     """Load `predictor.pt` of `aopsam train-predictor`; return the model and how it was trained.
 
     Args:
         path: the checkpoint.
-        embedding_channels: of the model that it was trained for; nano's by default.
+        embedding_channels: of the model that it was trained for.
 
     Raises:
         InputError: if there is no such file, or it is not one for such a model.
     """
     model = PromptPredictor(embedding_channels)
-    return model, _fill(model, path)
+    return model, _restore(model, load_checkpoint(path), path)
+
+
+def _restore(model: nn.Module, state: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Give a model the weights of our checkpoint; return what else that says."""
+    try:
+        model.load_state_dict(state["model"])
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: weights of another model ({reason})") from error
+    model.eval()
+    return {key: value for key, value in state.items() if key not in ("model", "optimizer")}
 
 
 def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
@@ -68,20 +77,41 @@ def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
         InputError: if there is no such file, it holds other tensors, or values that are not finite.
     """
     model = MobileSam(image_size)
-    state = load_state(path)
-    check_tensors(path, "MobileSAM", model.state_dict(), state)
+    fill(model, "MobileSAM", path)
+    return model
+
+
+def fill(
+    model: nn.Module,
+    name: str,
+    checkpoint: Path,
+    key: str | None = None,
+    unused: tuple[str, ...] = (),
+) -> nn.Module:
+    """Give a model the weights of its authors' checkpoint, all of them and no others.
+
+    Args:
+        model: to fill.
+        name: of the model, for errors.
+        checkpoint: the file.
+        key: under which it holds the weights; None: it holds nothing else.
+        unused: beginnings of names that it may hold besides.
+
+    Raises:
+        InputError: if there is no such file, it holds other tensors, or values that are not finite.
+    """
+    state = load_state(checkpoint)
+    state = state[key] if key is not None and isinstance(state.get(key), dict) else state
+    state = {name: value for name, value in state.items() if not name.startswith(unused)}
+    _check_tensors(checkpoint, name, model.state_dict(), state)
     model.load_state_dict(state)
     return model.eval()
 
 
-def check_tensors(
+def _check_tensors(
     path: Path, model: str, expected: Mapping[str, Any], actual: Mapping[str, Any]
 ) -> None:
-    """Check the names, shapes, types and values of all tensors of a model's checkpoint.
-
-    Raises:
-        InputError: if one is missing, unknown, of another shape or type, or not finite.
-    """
+    """Check the names, shapes, types and values of all tensors of a model's checkpoint."""
     wrong = [name for name in expected if name not in actual]
     problem = "missing"
     if not wrong:
@@ -113,14 +143,3 @@ def _fits(expected: torch.Tensor, actual: object) -> bool:
             else actual.dtype == expected.dtype
         )
     )
-
-
-def _fill(model: nn.Module, path: Path) -> dict[str, Any]:
-    state = load_checkpoint(path)
-    try:
-        model.load_state_dict(state["model"])
-    except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: weights of another model ({reason})") from error
-    model.eval()
-    return {key: value for key, value in state.items() if key not in ("model", "optimizer")}

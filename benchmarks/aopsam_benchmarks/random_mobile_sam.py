@@ -20,15 +20,9 @@ from torch import Tensor, nn
 
 from aopsam_benchmarks.part import benchmark_image, parse_size
 from aopsam_ros.geometry import preprocess
+from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts
-from aopsam_ros.models.mobile_sam import (
-    EMBEDDING_CHANNELS,
-    IMAGE_SIZE,
-    MEAN,
-    STD,
-    MobileSam,
-    PointDecoder,
-)
+from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS, IMAGE_SIZE, MobileSam, PointDecoder
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 from aopsam_ros.prompting.grid import grid_points
 
@@ -85,7 +79,7 @@ def spread_predicted_iou(model: MobileSam, rgb: np.ndarray) -> Tensor:
     Returns:
         predicted IoU of the three masks of each point of a small grid, `[N, 3]`.
     """
-    image = preprocess(rgb, model.image_size, MEAN, STD)
+    image = preprocess(rgb, model.image_size, IMAGENET_MEAN, IMAGENET_STD)
     points = image.geometry.to_resized(grid_points(SAMPLE_SIDE, *rgb.shape[:2]))
     embedding = model.image_encoder(torch.from_numpy(image.tensor))
     prompts = torch.from_numpy(points).unsqueeze(1), torch.ones(len(points), 1)

@@ -47,7 +47,7 @@ def test_sams_decoder_gives_four_masks_and_takes_one_to_start_from(has_mask):
 @pytest.fixture
 def export(tmp_path, monkeypatch):
     """Export small models of random weights by the adapters, whose authors' code stands in here."""
-    from aopsam_ros.models.adapters import edge_sam, efficient_sam
+    from aopsam_ros.models.adapters import efficient_sam, sam
 
     def run(architecture):
         model = authors.with_random_weights(make[architecture]())
@@ -71,9 +71,9 @@ def export(tmp_path, monkeypatch):
         "edge_sam": lambda: Sam(SmallEncoder(), authors.SIZE),
         "efficient_sam_vitt": lambda: EfficientSam(SmallEncoder()),
     }
-    monkeypatch.setattr(edge_sam, "IMAGE_SIZE", authors.SIZE)
+    monkeypatch.setattr(sam, "IMAGE_SIZE", authors.SIZE)
     networks = SimpleNamespace(RepViT=rep_vit, build_efficient_sam=build_efficient_sam)
-    for adapter in (edge_sam, efficient_sam):
+    for adapter in (sam, efficient_sam):
         monkeypatch.setattr(adapter, "import_part", lambda *_: networks)
     return run
 
@@ -139,7 +139,7 @@ def test_published_weights_have_an_architecture_and_its_licence():
 
 @pytest.fixture
 def sam2_decoder():
-    from aopsam_ros.models.adapters.sam2_graphs import ImageDecoder
+    from aopsam_ros.models.adapters.sam2 import ImageDecoder
 
     model = sam2.with_random_weights(PromptEncoder(), MaskDecoder())
     return ImageDecoder(model).eval()

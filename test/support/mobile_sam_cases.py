@@ -71,7 +71,7 @@ def our_decoder_answers(model):
         logits, iou = decoder(plain, position, tokens, counts)
         answers |= {f"{name}_logits": logits, f"{name}_iou": iou}
         answers |= {f"{name}_alternatives": logits[:, 1:], f"{name}_scores": iou[:, 1:]}
-    mask = encoder.embed_mask(tensor("mask", (3, 1, 4 * CELLS, 4 * CELLS), -10.0, 10.0))
+    mask = encoder.mask_downscaling(tensor("mask", (3, 1, 4 * CELLS, 4 * CELLS), -10.0, 10.0))
     masked = cells + mask.flatten(2).transpose(1, 2)
     coords, labels, _ = PROMPTS["one_point"]
     logits, iou = decoder(masked, position, *encoder(coords, labels))

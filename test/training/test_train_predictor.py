@@ -114,8 +114,8 @@ def cached(out):
 
 def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
     from aopsam_ros.geometry import preprocess
+    from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
     from aopsam_ros.models.loading import load_mobile_sam
-    from aopsam_ros.models.mobile_sam import MEAN, STD
 
     encoder = load_mobile_sam(checkpoint, SIZE).image_encoder
     training, held = split_by_group(open_dataset(scenes), 0.25)
@@ -126,7 +126,7 @@ def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
     for flip in (1, -1):
         rgb = np.ascontiguousarray(draw_ellipses(0)[0][:, ::flip])
         with torch.no_grad():
-            image = torch.from_numpy(preprocess(rgb, SIZE, MEAN, STD).tensor)
+            image = torch.from_numpy(preprocess(rgb, SIZE, IMAGENET_MEAN, IMAGENET_STD).tensor)
             expected = encoder(image)[0].numpy()
         assert np.abs(stored - expected).max((1, 2, 3)).min() < 0.02
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from aopsam_ros.models.frozen import FrozenModel
 
 MOBILE_SAM = "mobile_sam"
-# SAM's own, of its automatic mask generator.
-_SAM_THRESHOLDS: dict[str, object] = {"predicted_iou_threshold": 0.88, "stability_threshold": 0.95}
 
 
 def nano_model(segmenter: Path) -> FrozenModel:
@@ -39,7 +37,6 @@ def nano_model(segmenter: Path) -> FrozenModel:
         name="nano",
         parts=nano_parts(model, model.predictor, facts["options"]["image_size"]),
         embedding_channels=EMBEDDING_CHANNELS,
-        defaults={},
         provenance={"segmenter": summarise_run(facts)},
     )
 
@@ -57,7 +54,6 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
         name=MOBILE_SAM,
         parts=mobile_sam_parts(model),
         embedding_channels=EMBEDDING_CHANNELS,
-        defaults={"mask": _SAM_THRESHOLDS, "grid": _SAM_THRESHOLDS},
         provenance={"checkpoint": _identity(path, MOBILE_SAM)},
     )
 
@@ -80,13 +76,13 @@ def adapted_model(name: str, checkpoint: str, source: Path | None) -> FrozenMode
     if architecture.needs_source and source is None:
         raise InputError(f"{name} needs its authors' code: --source, {architecture.code}")
     path = resolve_checkpoint(checkpoint)
-    adapter = importlib.import_module(f"aopsam_ros.models.adapters.{architecture.adapter}")
-    adapted = adapter.adapt(architecture, path, source)
+    module, _, adapter = architecture.adapter.partition(".")
+    adapters = importlib.import_module(f"aopsam_ros.models.adapters.{module}")
+    parts = getattr(adapters, adapter)(architecture, path, source)
     return FrozenModel(
         name=name,
-        parts=adapted.parts,
-        embedding_channels=adapted.parts.similarity_channels,
-        defaults=adapted.defaults,
+        parts=parts,
+        embedding_channels=parts.similarity_channels,
         provenance={"architecture": name, "checkpoint": _identity(path, name)},
     )
 

@@ -1,5 +1,5 @@
-"""Encoders of SAM's family: one adapter a file says how the authors' modules become our graphs.
+"""Encoders of SAM's family: adapters say how the authors' modules become the parts of our bundles.
 
-An adapter has `adapt(architecture, checkpoint, source) -> Adapted`. The authors' code comes from
-their package or from a checkout of it; of it, only what makes the modules is run.
+An adapter is a function `(architecture, checkpoint, source) -> BundleParts`. The authors' code
+comes from their package or from a checkout of it; of it, only what makes the modules is run.
 """

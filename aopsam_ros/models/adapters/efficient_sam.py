@@ -1,4 +1,4 @@
-"""EfficientSAM (arXiv 2312.00863): ViT-Tiny and ViT-Small, of a checkout of its repository.
+"""EfficientSAM, of a checkout of its repository.
 
 Its decoder takes exactly six points, the missing ones marked as such, and no mask to start from.
 """
@@ -10,13 +10,12 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from aopsam_ros.models.adapters.adapted import Adapted, Thresholds, fill
 from aopsam_ros.models.adapters.authors_code import import_part
 from aopsam_ros.models.adapters.table import Architecture
 from aopsam_ros.models.export import BundleParts
-from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS, MEAN, STD
+from aopsam_ros.models.loading import fill
+from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 
-THRESHOLDS: Thresholds = (0.7, 0.9)
 WIDTHS = {"vitt": (192, 3), "vits": (384, 6)}  # of the encoder, and its heads
 MISSING = -1.0  # label and coordinates of a point
 
@@ -72,19 +71,17 @@ class SixPoints(nn.Module):
         return position + torch.stack(is_kind, -1) @ weights
 
 
-def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> Adapted:
-    """Make the parts of a bundle."""
+def efficient_sam(architecture: Architecture, checkpoint: Path, source: Path | None) -> BundleParts:
+    """EfficientSAM (arXiv 2312.00863): ViT-Tiny and ViT-Small."""
     package = import_part("efficient_sam", "efficient_sam", source, architecture.code)
     model = package.build_efficient_sam(*WIDTHS[architecture.variant])
     fill(model, "EfficientSAM", checkpoint, "model")
-    parts = BundleParts(
+    return BundleParts(
         encoder=model.image_encoder,
         decoder=SixPoints(model),
         predictor=None,
         image_size=model.image_encoder.img_size,
         similarity_channels=EMBEDDING_CHANNELS,
-        mean=MEAN,
-        std=STD,
         resize="stretch",
+        thresholds=(0.7, 0.9),
     )
-    return Adapted(parts, THRESHOLDS)

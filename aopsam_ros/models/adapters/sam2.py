@@ -1,26 +1,175 @@
-"""SAM 2.1 (arXiv 2408.00714): Hiera tiny to large of the package `sam2`; its image path."""
+"""SAM 2's family on images: SAM 2.1 of the package `sam2`, EdgeTAM and EfficientTAM of checkouts.
 
+The decoder draws on the encoder's two finer maps, where there are any. They are folded into further
+channels of the embedding, so that a bundle's signature stays what it is. A variant is the name of
+the authors' configuration.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aopsam_ros.models.adapters.adapted import Adapted, fill
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
 from aopsam_ros.models.adapters.authors_code import import_whole
-from aopsam_ros.models.adapters.sam2_graphs import adapt_image_path
+from aopsam_ros.models.adapters.masked_attention import MaskedTransformer
 from aopsam_ros.models.adapters.table import Architecture
+from aopsam_ros.models.export import BundleParts
+from aopsam_ros.models.loading import fill
+from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 
 
-def adapt(architecture: Architecture, checkpoint: Path, source: Path | None) -> Adapted:
-    """Make the parts of a bundle; the variant is the name of the authors' configuration."""
+def sam2(architecture: Architecture, checkpoint: Path, source: Path | None) -> BundleParts:
+    """SAM 2.1 (arXiv 2408.00714): Hiera tiny to large."""
     builder = import_whole("sam2.build_sam", source, architecture.code)
     model = builder.build_sam2(architecture.variant, None, device="cpu")
     fill(model, "SAM 2.1", checkpoint, "model")
-    _fix_position(model)
-    return adapt_image_path(model)
-
-
-def _fix_position(model: Any) -> None:  # noqa: ANN401  (the authors' class)
-    """Keep Hiera's position of the one image size: what it computes anew cannot be exported."""
+    # Hiera's position of the one image size: what it computes anew cannot be exported.
     trunk = model.image_encoder.trunk
     side = model.image_size // trunk.patch_embed.proj.stride[0]
     position = trunk._get_pos_embed((side, side)).detach()
     trunk._get_pos_embed = lambda _: position
+    return _image_parts(model)
+
+
+def edge_tam(architecture: Architecture, checkpoint: Path, source: Path | None) -> BundleParts:
+    """EdgeTAM (arXiv 2501.07256): SAM 2 with RepViT."""
+    backbones: Any = import_whole("sam2.modeling.backbones.timm", source, architecture.code)
+    create = backbones.create_model
+
+    def create_empty(*names: Any, **options: Any) -> Any:  # noqa: ANN401  (timm's)
+        # It would fetch weights that the checkpoint then replaces.
+        return create(*names, **{**options, "pretrained": False})
+
+    backbones.create_model = create_empty
+    builder = import_whole("sam2.build_sam", source, architecture.code)
+    model = builder.build_sam2(architecture.variant, None, device="cpu")
+    return _image_parts(fill(model, "EdgeTAM", checkpoint, "model"))
+
+
+def efficient_tam(architecture: Architecture, checkpoint: Path, source: Path | None) -> BundleParts:
+    """EfficientTAM (arXiv 2411.18933): SAM 2 with a plain ViT."""
+    module = "efficient_track_anything.build_efficienttam"
+    builder = import_whole(module, source, architecture.code)
+    whole = ["++model.compile_image_encoder=False"]
+    model = builder.build_efficienttam(
+        architecture.variant, None, device="cpu", hydra_overrides_extra=whole
+    )
+    return _image_parts(fill(model, "EfficientTAM", checkpoint, "model"))
+
+
+def _image_parts(model: Any) -> BundleParts:  # noqa: ANN401  (the authors' class)
+    return BundleParts(
+        encoder=ImagePath(model),
+        decoder=ImageDecoder(model),
+        predictor=None,
+        image_size=model.image_size,
+        similarity_channels=EMBEDDING_CHANNELS,
+        takes_mask_input=True,
+        resize="stretch",
+        thresholds=(0.8, 0.95),
+    )
+
+
+class ImagePath(nn.Module):
+    """The encoder, as `SAM2ImagePredictor.set_image` runs it."""
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401  (the authors' class)
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map `[1, 3, S, S]` to `[1, 256 + folded channels, S/16, S/16]`."""
+        found = self.model.forward_image(image)["backbone_fpn"]
+        *finer, embedding = found[-self.model.num_feature_levels :]
+        if self.model.directly_add_no_mem_embed:
+            embedding = embedding + self.model.no_mem_embed.reshape(1, -1, 1, 1)
+        factors = [factor for _, factor in _fine_channels(self.model.sam_mask_decoder)]
+        folded = [F.pixel_unshuffle(*pair) for pair in zip(finer, factors, strict=True)]
+        return torch.cat([embedding, *folded], 1)
+
+
+class ImageDecoder(nn.Module):
+    """Prompt encoder and mask decoder with a bundle's signature; four masks, the single one first.
+
+    As in the authors' predictor, a box is a prompt of two points and, as any other, ends with a
+    token that is not a point. Padding is left out of the attention.
+    """
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401  (the authors' class)
+        super().__init__()
+        self.prompts = model.sam_prompt_encoder
+        self.decoder = model.sam_mask_decoder
+        self.transformer = MaskedTransformer(self.decoder.transformer)
+        self.image_size = model.image_size
+        self.fine_channels = _fine_channels(self.decoder)
+        self.register_buffer("image_position", self.prompts.get_dense_pe().detach())
+
+    def forward(
+        self,
+        embedding: Tensor,
+        coords: Tensor,
+        labels: Tensor,
+        mask_input: Tensor | None = None,
+        has_mask_input: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts of K points; as `PointDecoder`."""
+        tokens, is_present = self._tokens(coords, labels)
+        dense = self.prompts.no_mask_embed.weight.reshape(1, -1, 1, 1)
+        if mask_input is not None and has_mask_input is not None:
+            masks = self.prompts.mask_downscaling(mask_input)
+            dense = dense + has_mask_input.reshape(-1, 1, 1, 1) * (masks - dense)
+        else:
+            dense = dense + tokens[:, 0, 0].reshape(-1, 1, 1, 1) * 0.0  # one for each prompt
+        image, *finer = self._unfold(embedding)
+        tokens, source = self.transformer(image + dense, self.image_position, tokens, is_present)
+        return self._masks(tokens, source.transpose(1, 2).reshape_as(image + dense), finer)
+
+    def _tokens(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return output tokens and prompts `[N, T, 256]`, and 1 for each that is no padding."""
+        decoder, prompts = self.decoder, self.prompts
+        position = prompts.pe_layer._pe_encoding((coords + 0.5) / self.image_size)
+        kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
+        numbers = torch.arange(len(kinds), dtype=labels.dtype)
+        points = position + (labels.unsqueeze(-1) == numbers).to(position.dtype) @ kinds
+        is_point = (labels >= 0).to(position.dtype)
+        every = is_point[:, :1] * 0.0 + 1.0
+        output = [decoder.iou_token.weight, decoder.mask_tokens.weight]
+        if decoder.pred_obj_scores:
+            output.insert(0, decoder.obj_score_token.weight)
+        first = torch.cat(output)
+        tokens = every.unsqueeze(-1) * torch.cat([first, prompts.not_a_point_embed.weight])
+        ends, begins = tokens[:, len(first) :], tokens[:, : len(first)]
+        is_present = torch.cat([every] * len(first) + [is_point, every], 1)
+        return torch.cat([begins, points, ends], 1), is_present
+
+    def _unfold(self, embedding: Tensor) -> Sequence[Tensor]:
+        """Return the embedding proper, and the finer maps, finest first."""
+        folded = [channels * factor**2 for channels, factor in self.fine_channels]
+        image, *finer = embedding.split([EMBEDDING_CHANNELS, *folded], 1)
+        pairs = zip(finer, self.fine_channels, strict=True)
+        return image, *(F.pixel_shuffle(each, factor) for each, (_, factor) in pairs)
+
+    def _masks(self, tokens: Tensor, image: Tensor, finer: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits `[N, 4, S/4, S/4]` and predicted IoU `[N, 4]`."""
+        decoder = self.decoder
+        first = 1 if decoder.pred_obj_scores else 0
+        coarse, norm, gelu, fine, last = decoder.output_upscaling
+        finest, finer_map = finer or (0.0, 0.0)
+        upscaled = gelu(norm(coarse(image) + finer_map))
+        upscaled = last(fine(upscaled) + finest)
+        networks = decoder.output_hypernetworks_mlps
+        weights = [network(tokens[:, first + 1 + i]) for i, network in enumerate(networks)]
+        logits = torch.stack(weights, 1) @ upscaled.flatten(2)
+        side = upscaled.shape[-1]
+        iou = decoder.iou_prediction_head(tokens[:, first])
+        return logits.reshape(-1, len(networks), side, side), iou
+
+
+def _fine_channels(decoder: Any) -> list[tuple[int, int]]:  # noqa: ANN401
+    """Return channels of the finer maps, and their cells a side to one of the embedding."""
+    if not decoder.use_high_res_features:
+        return []
+    return [(decoder.conv_s0.out_channels, 4), (decoder.conv_s1.out_channels, 2)]

@@ -7,9 +7,6 @@ from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE, PromptEncoder
 from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS, TinyVit
 
 IMAGE_SIZE = 1024  # what the published weights were trained for
-# ImageNet's mean and standard deviation, per channel, on the 0-255 scale.
-MEAN = (123.675, 116.28, 103.53)
-STD = (58.395, 57.12, 57.375)
 
 
 class Sam(nn.Module):
@@ -74,7 +71,7 @@ class PointDecoder(nn.Module):
         image = embedding.reshape(1, EMBEDDING_CHANNELS, -1).transpose(1, 2)
         dense = self.prompt_encoder.no_mask_embed.weight
         if mask_input is not None and has_mask_input is not None:
-            masks = self.prompt_encoder.embed_mask(mask_input)
+            masks = self.prompt_encoder.mask_downscaling(mask_input)
             masks = masks.reshape(-1, EMBEDDING_CHANNELS, image.shape[1]).transpose(1, 2)
             dense = dense + has_mask_input.reshape(-1, 1, 1) * (masks - dense)
         position = self.image_position

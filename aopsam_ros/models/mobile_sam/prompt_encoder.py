@@ -81,7 +81,3 @@ class PromptEncoder(nn.Module):
         centre = (torch.arange(side, dtype=matrix.dtype, device=matrix.device) + 0.5) / side
         across = centre.expand(side, side)
         return self.pe_layer(torch.stack([across, across.T], -1).flatten(0, 1))
-
-    def embed_mask(self, logits: Tensor) -> Tensor:
-        """Encode masks `[N, 1, S/4, S/4]` of an earlier answer: `[N, 256, S/16, S/16]`."""
-        return self.mask_downscaling(logits)
