@@ -51,8 +51,8 @@ def sample_inputs(bundle: Bundle) -> dict[str, list[dict[str, NDArray[np.float32
         only of graphs that the bundle has.
     """
     rng = np.random.default_rng(0)
-    image = {"image": _smooth_image(bundle.image_size, rng)}
-    prompts = [_prompts(labels, bundle.image_size, rng) for labels in _LABELS]
+    image = {"image": smooth_image(bundle.image_size, rng)}
+    prompts = sample_prompts(bundle.image_size, rng)
     for batch in prompts:
         batch |= _masks(len(batch["point_coords"]), bundle.low_res_mask_size, rng)
     samples = {ENCODER: [image], DECODER: prompts}
@@ -148,7 +148,7 @@ def check(
     return matches
 
 
-def _smooth_image(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def smooth_image(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Make a normalised image `[1, 3, S, S]`, smooth with some noise, with the padding of 4:3."""
     coarse = rng.standard_normal((_COARSE, _COARSE, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -157,15 +157,19 @@ def _smooth_image(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
     return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
 
 
-def _prompts(
-    rows: Sequence[Sequence[int]], size: int, rng: np.random.Generator
-) -> dict[str, NDArray[np.float32]]:
-    """Place points anywhere in the image; a box's corners are its upper left and lower right."""
-    labels = np.array(rows, np.float32)
-    coords = rng.uniform(0.0, size, (*labels.shape, 2)) * (1.0, _VALID)
-    boxes = labels[:, 0] == 2.0
-    coords[boxes, :2] = np.sort(coords[boxes, :2], axis=1)
-    return {"point_coords": coords.astype(np.float32), "point_labels": labels}
+def sample_prompts(size: int, rng: np.random.Generator) -> list[dict[str, NDArray[np.float32]]]:
+    """Make batches of prompts in an image of `size` pixels, of different number and points.
+
+    They are anywhere in the image; a box's corners are its upper left and lower right.
+    """
+    batches = []
+    for rows in _LABELS:
+        labels = np.array(rows, np.float32)
+        coords = rng.uniform(0.0, size, (*labels.shape, 2)) * (1.0, _VALID)
+        boxes = labels[:, 0] == 2.0
+        coords[boxes, :2] = np.sort(coords[boxes, :2], axis=1)
+        batches.append({"point_coords": coords.astype(np.float32), "point_labels": labels})
+    return batches
 
 
 def _masks(count: int, side: int, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:

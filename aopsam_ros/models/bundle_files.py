@@ -32,16 +32,9 @@ def write_description(
     work: Path,
     facts: Mapping[str, object],
     defaults: Mapping[str, object],
-    provenance: Mapping[str, object] | str,
+    provenance: Mapping[str, object],
 ) -> None:
-    """Write bundle.yaml for the graphs that lie in a folder.
-
-    Args:
-        work: the folder.
-        facts: its fields up to the graphs, in their order.
-        defaults: options, by group.
-        provenance: where the weights come from, by part or in words.
-    """
+    """Write bundle.yaml for the graphs that lie in a folder; `facts` are its fields before them."""
     description = dict(facts)
     for key, names, suffix in (
         ("graphs", GRAPHS, ".onnx"),
@@ -111,10 +104,10 @@ def new_bundle(folder: Path, parts_of: Bundle | None = None) -> Iterator[Path]:
         for graph in parts_of.all_graphs if parts_of is not None else ():
             (work / graph.path.name).write_bytes(graph.read())
         yield work
-        install(work, folder)
+        _install(work, folder)
 
 
-def install(work: Path, folder: Path) -> None:
+def _install(work: Path, folder: Path) -> None:
     """Move finished files into place, bundle.yaml last, and remove graphs of a former bundle."""
     folder.mkdir(exist_ok=True)
     files = {file.name for file in work.iterdir()}

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,8 +144,7 @@ def export_bundle(
 
 def _plans(parts: BundleParts) -> list[GraphPlan]:
     """Plan the graphs, with samples that look like images and prompts."""
-    generator = torch.Generator().manual_seed(0)
-    images = sample_images(parts.image_size, parts.size_divisibility, generator)
+    images = sample_images(parts.image_size, parts.size_divisibility)
     parts.encoder.eval()  # which not every module of other authors returns
     with torch.no_grad():
         encoded = [as_tuple(parts.encoder(image)) for image in images]
@@ -160,10 +160,10 @@ def _plans(parts: BundleParts) -> list[GraphPlan]:
         outputs = ("confidence_map", "extent_map")
         maps = {name: {axis: f"{name}_{axis}" for axis in axes["image"]} for name in outputs}
         plans.append(GraphPlan(PREDICTOR, parts.predictor, outputs, samples, {**axes, **maps}))
-    prompts = [
-        _sample_prompts(count, points, parts.image_size, generator)
-        for count, points in ((3, 2), (1, 1), (5, 4))
-    ]
+    batches = verification.sample_prompts(parts.image_size, np.random.default_rng(0))
+    # The first is traced, where a size of 1 may be taken for a fixed one.
+    batches.sort(key=lambda batch: batch["point_labels"].size, reverse=True)
+    prompts = [{name: torch.from_numpy(a) for name, a in batch.items()} for batch in batches]
     decoder = parts.decoder.eval()
     plans.append(_plan_decoder(decoder, embeddings[0], prompts, parts.takes_mask_input))
     if parts.split is not None:
@@ -196,27 +196,12 @@ def _sample_masks(decoder: nn.Module, sample: Mapping[str, Tensor]) -> dict[str,
     return {"mask_input": logits[:, :1], "has_mask_input": (torch.arange(len(logits)) % 2).float()}
 
 
-def sample_images(size: int, step: int, generator: torch.Generator) -> list[Tensor]:
-    """Return a random square, and a smaller image where the graphs take one, by `step` pixels."""
-    image = _random_image(size, generator)
+def sample_images(size: int, step: int) -> list[Tensor]:
+    """Return a square image, and a smaller one where the graphs take one, by `step` pixels."""
+    image = torch.from_numpy(verification.smooth_image(size, np.random.default_rng(0)))
     if not step:
         return [image]
     return [image, image[:, :, : -(-size // (2 * step)) * step, : size - step].contiguous()]
-
-
-def _random_image(size: int, generator: torch.Generator) -> Tensor:
-    """Return a normalised image that is smooth with some noise, as photographs are."""
-    coarse = torch.randn(1, 3, 16, 16, generator=generator)
-    smooth = nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
-    return smooth + 0.2 * torch.randn(1, 3, size, size, generator=generator)
-
-
-def _sample_prompts(
-    count: int, points: int, size: int, generator: torch.Generator
-) -> dict[str, Tensor]:
-    coords = torch.rand(count, points, 2, generator=generator) * size
-    labels = torch.randint(-1, 4, (count, points), generator=generator)
-    return {"point_coords": coords, "point_labels": labels.float()}
 
 
 def _write_mixed(plan: GraphPlan, work: Path) -> float:

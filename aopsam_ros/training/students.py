@@ -1,19 +1,23 @@
 """Small encoders that learn a teacher's embeddings, and bundles in which they take its place."""
 
 import math
-import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
-from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, Bundle, load_bundle
+from aopsam_ros.bundle.loading import ENCODER, Bundle, load_bundle
 from aopsam_ros.errors import InputError
 from aopsam_ros.models import mobile_sam, nano
-from aopsam_ros.models.bundle_files import check_target, describe_graphs, install
+from aopsam_ros.models.bundle_files import (
+    describe_graphs,
+    new_bundle,
+    read_description,
+    save_description,
+)
 from aopsam_ros.models.decoder_parts import open_axes
 from aopsam_ros.models.export import sample_images
 from aopsam_ros.models.loading import load_mobile_sam, load_weights
@@ -98,17 +102,12 @@ def write_student(
     Raises:
         BundleError: if a graph differs from torch or is missing, or the folder holds other things.
     """
-    check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     step = math.lcm(teacher.size_divisibility, STUDENTS[name]) if teacher.size_divisibility else 0
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        work = Path(temporary)
-        kept = {key: graph for key, graph in teacher.graphs.items() if key != ENCODER}
-        for graph in (*kept.values(), *teacher.split_graphs.values()):
-            (work / graph.path.name).write_bytes(graph.read())
+    kept = {key: graph for key, graph in teacher.graphs.items() if key != ENCODER}
+    others = replace(teacher, graphs=kept, mixed_graphs={}, int8_graphs={})
+    with new_bundle(folder, others) as work:
         export_graph(_plan(student.cpu().eval(), teacher.image_size, step), work)
-        text = (teacher.folder / BUNDLE_FILE).read_text(encoding="utf-8")
-        description: dict[str, Any] = yaml.safe_load(text)
+        description = read_description(teacher)
         for key in ("mixed_graphs", "int8_graphs", "attention"):
             description.pop(key, None)
         description["graphs"] |= describe_graphs(work, [f"{ENCODER}.onnx"])
@@ -125,14 +124,12 @@ def write_student(
                 },
             },
         }
-        text = yaml.safe_dump(description, sort_keys=False, width=100)
-        (work / BUNDLE_FILE).write_text(text, encoding="utf-8")
+        save_description(work, description)
         load_bundle(work)
-        install(work, folder)
 
 
 def _plan(student: Student, size: int, step: int) -> GraphPlan:
-    images = sample_images(size, step, torch.Generator().manual_seed(0))
+    images = sample_images(size, step)
     with torch.no_grad():
         embeddings = [student(image) for image in images]
     axes = {"image": open_axes("image", images), "embedding": open_axes("embedding", embeddings)}
