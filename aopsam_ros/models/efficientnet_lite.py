@@ -70,12 +70,9 @@ class EfficientNetLite(nn.Module):
     """EfficientNet-Lite up to stride 32, its batch norms folded into the convolutions.
 
     Folding makes training cheaper on a CPU and keeps the statistics frozen by construction.
-
-    Args:
-        variant: `lite0` or `lite2`.
     """
 
-    def __init__(self, variant: str = "lite0") -> None:
+    def __init__(self, variant: str) -> None:
         super().__init__()
         width, depth = SCALES[variant]
         blocks: list[nn.Module] = [
@@ -114,22 +111,22 @@ class EfficientNetLite(nn.Module):
         return pyramid
 
 
-def _round_channels(channels: float, divisor: int = 8) -> int:
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+def _round_channels(channels: float) -> int:
+    """Round to a multiple of 8, but not down by more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-def load_imagenet(model: EfficientNetLite, path: str | Path) -> None:
-    """Load ImageNet weights in the naming of Google's conversion and fold the batch norms.
+def load_imagenet(model: EfficientNetLite, path: Path) -> None:
+    """Load ImageNet weights and fold the batch norms.
 
-    Args:
-        model: The backbone to fill.
-        path: A plain state dict with keys such as `_blocks.3._depthwise_conv.weight`.
+    The file holds a plain state dict in the naming of Google's conversion, with keys such as
+    `_blocks.3._depthwise_conv.weight`.
 
     Raises:
         InputError: if there is no such file, or it holds other weights.
     """
-    state = load_state(Path(path))
+    state = load_state(path)
     for index, block in enumerate(model.blocks):
         convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
         for convolution, (weight, norm) in zip(

@@ -14,7 +14,7 @@ BANDS = 8
 
 
 class SinglePromptSet(nn.Module):
-    """nano's decoder with the bundle's signature: one image, `N` prompts of `K` points."""
+    """nano's decoder with the bundle's signature: for one image."""
 
     def __init__(self, decoder: NanoMaskDecoder) -> None:
         super().__init__()
@@ -28,18 +28,7 @@ class SinglePromptSet(nn.Module):
         mask_input: Tensor | None = None,
         has_mask_input: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Decode prompts, each with a mask to start from or without.
-
-        Args:
-            embedding: `[1, C, h, w]`.
-            coords: `[N, K, 2]`.
-            labels: `[N, K]`.
-            mask_input: logits `[N, 1, M, M]`; None: no prompt has one.
-            has_mask_input: `[N]`, 1 where the mask counts.
-
-        Returns:
-            Logits `[N, 4, M, M]` and predicted IoU `[N, 4]`.
-        """
+        """Decode `N` prompts of `K` points on `[1, 384, h, w]`; as MobileSAM's `PointDecoder`."""
         mask = None
         if mask_input is not None and has_mask_input is not None:
             mask = MaskInput(mask_input.transpose(0, 1), has_mask_input.unsqueeze(0))

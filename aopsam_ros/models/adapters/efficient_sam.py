@@ -32,16 +32,7 @@ class SixPoints(nn.Module):
         self.register_buffer("image_position", self.prompts.get_dense_pe().detach())
 
     def forward(self, embedding: Tensor, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode N prompts, of whose K points the first six count.
-
-        Args:
-            embedding: `[1, 256, S/16, S/16]`.
-            coords: `[N, K, 2]`, x and y in pixels of the encoder's square.
-            labels: `[N, K]`: 1 foreground, 0 background, 2 and 3 box corners, -1 padding.
-
-        Returns:
-            Logits `[N, 3, S/4, S/4]` and predicted IoU `[N, 3]`.
-        """
+        """Decode N prompts, of whose K points the first six count; as `PointDecoder`."""
         is_missing = (labels < 0).to(coords.dtype).unsqueeze(-1)
         coords = coords + is_missing * (MISSING - coords)
         none = labels[:, :1] * 0.0 + MISSING

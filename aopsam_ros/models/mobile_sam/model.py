@@ -33,11 +33,7 @@ class MobileSam(Sam):
 
 
 class PointDecoder(nn.Module):
-    """Prompt encoder and mask decoder with a bundle's signature: points in, masks out.
-
-    Args:
-        model: whose parts it takes.
-    """
+    """Prompt encoder and mask decoder of a model with a bundle's signature."""
 
     def __init__(self, model: Sam) -> None:
         super().__init__()
