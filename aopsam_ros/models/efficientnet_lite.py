@@ -91,11 +91,9 @@ class EfficientNetLite(nn.Module):
                 sizes.append(channels)
         self.blocks = nn.ModuleList(blocks)
         self.pyramid_blocks, self.channels = tuple(ends), tuple(sizes)
-        self.frozen_blocks = 0
 
     def freeze(self, blocks: int) -> None:
         """Exclude the first `blocks` blocks from training: their gradients cost the most time."""
-        self.frozen_blocks = blocks
         for index, block in enumerate(self.blocks):
             block.requires_grad_(index >= blocks)
 
@@ -104,8 +102,7 @@ class EfficientNetLite(nn.Module):
         pyramid = []
         x = image
         for index, block in enumerate(self.blocks):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and index >= self.frozen_blocks):
-                x = block(x)
+            x = block(x)
             if index in self.pyramid_blocks:
                 pyramid.append(x)
         return pyramid

@@ -109,8 +109,11 @@ def wrap_encoder(
     wrapped = Encoder(model, size, channels, side, fine_maps)
     constants: dict[str, ArrayLike] = {}
     if is_raw:
-        std, mean = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in (std, mean))
-        constants = {"std": std, "mean": mean, "raw_shape": [size, size, 3]}
+        constants = {
+            "std": np.array(std, np.float32).reshape(1, 3, 1, 1),
+            "mean": np.array(mean, np.float32).reshape(1, 3, 1, 1),
+            "raw_shape": [size, size, 3],
+        }
     before = nodes(_UNNORMALISE if is_raw else "seen = Identity(image)", **constants)
     packed = " ".join(
         f"packed_{fine.name} = SpaceToDepth <blocksize = {fine.factor}>({PREFIX}{fine.name})"
