@@ -14,11 +14,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from aopsam_ros.models.adapters.authors_code import import_whole
-from aopsam_ros.models.adapters.masked_attention import MaskedTransformer
 from aopsam_ros.models.adapters.table import Architecture
 from aopsam_ros.models.export import BundleParts
 from aopsam_ros.models.loading import fill
 from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
+from aopsam_ros.models.mobile_sam.mask_decoder import PADDING_BIAS
 
 
 def sam2(architecture: Architecture, checkpoint: Path, source: Path | None) -> BundleParts:
@@ -91,6 +91,31 @@ class ImagePath(nn.Module):
         return torch.cat([embedding, *folded], 1)
 
 
+class MaskedAttention(nn.Module):
+    """An attention of the authors whose keys are tokens, some of which are padding.
+
+    It knows no padding: a bias keeps tokens out, so that a prompt means the same whatever it is
+    batched with.
+    """
+
+    bias: Tensor  # `[N, 1, 1, T]`, set before each call
+
+    def __init__(self, attention: Any) -> None:  # noqa: ANN401  (the authors' class)
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from `[N, Q, C]` to tokens `[N, T, C]`."""
+        theirs = self.attention
+        heads = [
+            theirs._separate_heads(projection(x), theirs.num_heads)
+            for projection, x in ((theirs.q_proj, q), (theirs.k_proj, k), (theirs.v_proj, v))
+        ]
+        query, key, value = heads
+        scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5) + self.bias
+        return theirs.out_proj(theirs._recombine_heads(torch.softmax(scores, -1) @ value))
+
+
 class ImageDecoder(nn.Module):
     """Prompt encoder and mask decoder with a bundle's signature; four masks, the single one first.
 
@@ -102,7 +127,11 @@ class ImageDecoder(nn.Module):
         super().__init__()
         self.prompts = model.sam_prompt_encoder
         self.decoder = model.sam_mask_decoder
-        self.transformer = MaskedTransformer(self.decoder.transformer)
+        self.masked: list[MaskedAttention] = []
+        for layer in self.decoder.transformer.layers:
+            for name in ("self_attn", "cross_attn_image_to_token"):
+                self.masked.append(MaskedAttention(getattr(layer, name)))
+                setattr(layer, name, self.masked[-1])
         self.image_size = model.image_size
         self.fine_channels = _fine_channels(self.decoder)
         self.register_buffer("image_position", self.prompts.get_dense_pe().detach())
@@ -124,8 +153,12 @@ class ImageDecoder(nn.Module):
         else:
             dense = dense + tokens[:, 0, 0].reshape(-1, 1, 1, 1) * 0.0  # one for each prompt
         image, *finer = self._unfold(embedding)
-        tokens, source = self.transformer(image + dense, self.image_position, tokens, is_present)
-        return self._masks(tokens, source.transpose(1, 2).reshape_as(image + dense), finer)
+        bias = ((1.0 - is_present) * PADDING_BIAS).unsqueeze(1).unsqueeze(1)
+        for attention in self.masked:
+            attention.bias = bias
+        image = image + dense
+        tokens, source = self.decoder.transformer(image, self.image_position, tokens)
+        return self._masks(tokens, source.transpose(1, 2).reshape_as(image), finer)
 
     def _tokens(self, coords: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return output tokens and prompts `[N, T, 256]`, and 1 for each that is no padding."""
