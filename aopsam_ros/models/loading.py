@@ -102,7 +102,8 @@ def fill(
     """
     state = load_state(checkpoint)
     state = state[key] if key is not None and isinstance(state.get(key), dict) else state
-    state = {name: value for name, value in state.items() if not name.startswith(unused)}
+    # As text: a file may hold anything.
+    state = {name: value for name, value in state.items() if not str(name).startswith(unused)}
     _check_tensors(checkpoint, name, model.state_dict(), state)
     model.load_state_dict(state)
     return model.eval()

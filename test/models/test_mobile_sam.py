@@ -120,6 +120,7 @@ SHAPE_OR_TYPE = rf"1 is of another shape or type, such as {NECK}"
     [
         (TOKEN, None, rf"1 is missing, such as {TOKEN}"),
         ("mask_decoder.extra", torch.zeros(1), r"1 is unknown, such as mask_decoder\.extra"),
+        (7, torch.zeros(1), "1 is unknown, such as 7"),
         (NECK, ONE_WEIGHT[:, :, 0, 0], SHAPE_OR_TYPE),
         (NECK, 3, SHAPE_OR_TYPE),
         (NECK, ONE_WEIGHT.int(), SHAPE_OR_TYPE),
