@@ -103,8 +103,8 @@ def answers(
     return found
 
 
-def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> None:
-    """Compare two forms of a graph on samples; log the least cosine of each output.
+def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict[str, float]:
+    """Compare two forms of a graph on samples; log the least cosine of each output, return all.
 
     Args:
         what: is verified, for the message.
@@ -120,6 +120,7 @@ def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> None
             cosines[match.output] = min(match.cosine, cosines.get(match.output, 1.0))
     shown = ", ".join(f"{name} {cosine:.5f}" for name, cosine in cosines.items())
     _LOGGER.info("%s: verified, cosine with the reference: %s", what, shown)
+    return cosines
 
 
 def check(
