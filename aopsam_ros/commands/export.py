@@ -40,6 +40,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the authors' file, or the name of one that `aopsam models fetch` stored",
     )
     parser.add_argument(
+        "--average",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="MODEL",
+        help="export the mean weights of --segmenter and of these, runs that it went on from or that"
+        " went on from it: their segmenter.pt or bundles",
+    )
+    parser.add_argument(
         "--architecture",
         choices=["mobile_sam", *ARCHITECTURES],
         help="of --checkpoint FILE (a fetched one's: its name; else mobile_sam); all but mobile_sam"
@@ -157,11 +167,13 @@ def _load(arguments: argparse.Namespace) -> Source:
     from aopsam_ros.models.checkpoints import load_checkpoint
     from aopsam_ros.models.loading import load_predictor
 
+    if arguments.average and arguments.segmenter is None:
+        raise OptionError("--average goes with --segmenter")
     file, architecture = arguments.predictor, _architecture(arguments)
     if architecture in ARCHITECTURES:
         model = adapted_model(architecture, arguments.checkpoint, arguments.source)
     elif arguments.checkpoint is None:
-        model = nano_model(arguments.segmenter)
+        model = nano_model(arguments.segmenter, arguments.average)
     else:  # at the size that the predictor was trained for
         options = load_checkpoint(file).get("options", {}) if file else {}
         model = mobile_sam_model(arguments.checkpoint, options.get("image_size"))

@@ -146,6 +146,7 @@ def test_without_a_prompter_there_are_grids_boxes_and_clusters(
         ("--checkpoint CHECKPOINT", "say where to: --out FOLDER"),
         ("--checkpoint CHECKPOINT --prompter no --out b", "model bundle 'no' not found"),
         ("--segmenter x.pt --out b", "x.pt: no such checkpoint"),
+        ("--checkpoint CHECKPOINT --average x.pt --out b", "--average goes with --segmenter"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(aopsam, checkpoint, tmp_path, text, reason):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,22 +23,24 @@ if TYPE_CHECKING:
 MOBILE_SAM = "mobile_sam"
 
 
-def nano_model(segmenter: Path) -> FrozenModel:
-    """Read `segmenter.pt` of `aopsam train-segmenter`."""
+def nano_model(segmenter: Path, others: Sequence[Path] = ()) -> FrozenModel:
+    """Read `segmenter.pt` of `aopsam train-segmenter`; the mean weights of it and of `others`."""
     from aopsam_ros.models.export import nano_parts
     from aopsam_ros.models.frozen import FrozenModel
-    from aopsam_ros.models.loading import load_segmenter
+    from aopsam_ros.models.loading import load_averaged_segmenter
     from aopsam_ros.models.nano import EMBEDDING_CHANNELS
     from aopsam_ros.models.stored_weights import round_weights
     from aopsam_ros.training.loop.provenance import summarise_run
 
-    model, facts = load_segmenter(segmenter)
+    model, facts = load_averaged_segmenter(segmenter, others)
+    names = [other.name if other.is_dir() else other.parent.name for other in others]
+    averaged = {"averaged_with": names} if others else {}
     round_weights(model)
     return FrozenModel(
         name="nano",
         parts=nano_parts(model, model.predictor, facts["options"]["image_size"]),
         embedding_channels=EMBEDDING_CHANNELS,
-        provenance={"segmenter": summarise_run(facts)},
+        provenance={"segmenter": summarise_run(facts) | averaged},
     )
 
 
