@@ -46,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="MODEL",
-        help="export the mean weights of --segmenter and of these, runs that it went on from or that"
-        " went on from it: their segmenter.pt or bundles",
+        help="export the mean weights of --segmenter and of these, runs that it went on from or"
+        " that went on from it: their segmenter.pt or bundles",
     )
     parser.add_argument(
         "--architecture",
