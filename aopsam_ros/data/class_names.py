@@ -75,8 +75,7 @@ def voc_indices(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
     if image.ndim == 2:
         indices = image.astype(np.int64)
     else:
-        blue, green, red = (image[..., channel].astype(np.int64) for channel in range(3))
-        colours = (red << 16) | (green << 8) | blue
+        colours = image.astype(np.int64) @ [1, 1 << 8, 1 << 16]
         order = np.argsort(voc_colours())
         place = np.searchsorted(voc_colours(), colours, sorter=order).clip(0, 255)
         indices = order[place]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from aopsam_ros.data.class_names import VOC_CLASSES, ClassNames, voc_indices
 from aopsam_ros.data.labelled_images import LabelledImage, stack_layers, stacking_order
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_bytes, read_rgb
 
 
 class _ImageFolder:
-    """What data sets with a file of labels for each image have in common."""
+    """What data sets with files of labels for each image have in common."""
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
         self.name, self.path, self.files = folder_name(path), path, files
@@ -35,6 +35,29 @@ class _ImageFolder:
         """See `InstanceDataset`."""
         return self.files[index]
 
+    def annotation(self, index: int) -> bytes:
+        """See `InstanceDataset`."""
+        return b"".join(read_bytes(file) for file in self._label_files(self.files[index]))
+
+    def read(self, index: int) -> LabelledImage:
+        """See `InstanceDataset`."""
+        file = self.files[index]
+        rgb, labels = read_rgb(file), self._label_files(file)
+        image = self._read(file, rgb, *labels)
+        if image.layers.shape[1:] != rgb.shape[:2]:
+            raise DatasetError(
+                f"{labels[0]}: {image.layers.shape[1:]} but the image is {rgb.shape[:2]}"
+            )
+        return image
+
+    def _label_files(self, file: Path) -> tuple[Path, ...]:
+        """Return an image's files of labels."""
+        raise NotImplementedError
+
+    def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
+        """Read an image's labels."""
+        raise NotImplementedError
+
 
 class LabelMapFolder(_ImageFolder):
     """`images/<id>.jpg` with `masks/<id>.png`, a 16-bit map of instance labels."""
@@ -46,60 +69,42 @@ class LabelMapFolder(_ImageFolder):
         super().__init__(path, files)
         self._names = ClassNames(path)
 
-    def annotation(self, index: int) -> bytes:
-        """See `InstanceDataset`."""
-        return self._label_map(index).read_bytes()
+    def _label_files(self, file: Path) -> tuple[Path, ...]:
+        return (self.path / "masks" / f"{file.stem}.png",)
 
-    def read(self, index: int) -> LabelledImage:
-        """See `InstanceDataset`."""
-        file, label_map = self.files[index], self._label_map(index)
-        labels = cv2.imread(str(label_map), cv2.IMREAD_UNCHANGED)
-        if labels is None or labels.ndim != 2:
-            raise DatasetError(f"{label_map}: not a readable one-channel label map")
-        rgb = read_rgb(file)
-        if labels.shape != rgb.shape[:2]:
-            raise DatasetError(f"{label_map}: {labels.shape} but the image is {rgb.shape[:2]}")
-        classes = self._names.of(file.stem)
-        return LabelledImage(file.stem, rgb, labels[None].astype(np.uint16), classes=classes)
-
-    def _label_map(self, index: int) -> Path:
-        return self.path / "masks" / f"{self.files[index].stem}.png"
+    def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
+        label_map = cv2.imread(str(labels[0]), cv2.IMREAD_UNCHANGED)
+        if label_map is None or label_map.ndim != 2:
+            raise DatasetError(f"{labels[0]}: not a readable one-channel label map")
+        layers, classes = label_map[None].astype(np.uint16), self._names.of(file.stem)
+        return LabelledImage(file.stem, rgb, layers, classes=classes)
 
 
 class BsdsFolder(_ImageFolder):
     """BSDS500: `images/<id>.jpg` with `groundTruth/<id>.mat`, the regions of several annotators."""
 
     def __init__(self, path: Path) -> None:
-        files = [f for f in (path / "images").iterdir() if self._regions(path, f).is_file()]
+        self.path = path
+        files = [f for f in (path / "images").iterdir() if self._label_files(f)[0].is_file()]
         if not files:
             raise DatasetError(f"{path}: no image has a .mat file in groundTruth/")
         super().__init__(path, sorted(files))
 
-    def annotation(self, index: int) -> bytes:
-        """See `InstanceDataset`."""
-        return self._regions(self.path, self.files[index]).read_bytes()
+    def _label_files(self, file: Path) -> tuple[Path, ...]:
+        return (self.path / "groundTruth" / f"{file.stem}.mat",)
 
-    def read(self, index: int) -> LabelledImage:
-        """See `InstanceDataset`."""
+    def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
         from scipy.io import loadmat  # for this data set alone
         from scipy.io.matlab import MatReadError
 
-        file, regions = self.files[index], self._regions(self.path, self.files[index])
-        rgb = read_rgb(file)
         try:
-            annotators = loadmat(str(regions))["groundTruth"][0]
+            annotators = loadmat(str(labels[0]))["groundTruth"][0]
             layers = np.stack([one["Segmentation"][0, 0] for one in annotators]).astype(np.int64)
         except (MatReadError, KeyError, IndexError, ValueError, TypeError, OSError) as error:
-            raise DatasetError(f"{regions}: not BSDS500's ground truth: {error}") from error
-        if layers.shape[1:] != rgb.shape[:2]:
-            raise DatasetError(f"{regions}: {layers.shape[1:]} but the image is {rgb.shape[:2]}")
+            raise DatasetError(f"{labels[0]}: not BSDS500's ground truth: {error}") from error
         before = np.concatenate(([0], np.cumsum(layers.max(axis=(1, 2)))[:-1]))
         unique = (layers + before[:, None, None]).astype(np.uint16)
         return LabelledImage(file.stem, rgb, unique, is_by_annotator=True)
-
-    @staticmethod
-    def _regions(path: Path, file: Path) -> Path:
-        return path / "groundTruth" / f"{file.stem}.mat"
 
 
 class VocFolder(_ImageFolder):
@@ -110,44 +115,39 @@ class VocFolder(_ImageFolder):
     """
 
     def __init__(self, path: Path) -> None:
-        stems = {file.stem for file in (path / "SegmentationObject").glob("*.png")}
-        stems &= {file.stem for file in (path / "SegmentationClass").glob("*.png")}
-        files = [f for f in (path / "JPEGImages").iterdir() if f.stem in stems]
+        self.path = path
+        images = (path / "JPEGImages").iterdir()
+        files = sorted(f for f in images if all(label.is_file() for label in self._label_files(f)))
         if not files:
             raise DatasetError(f"{path}: no image has both its instances and their classes")
-        super().__init__(path, sorted(files))
+        super().__init__(path, files)
         names = path / "class_names.txt"
         self._names = tuple(names.read_text().split("\n")) if names.is_file() else VOC_CLASSES
 
-    def annotation(self, index: int) -> bytes:
-        """See `InstanceDataset`."""
-        return b"".join(self._file(kind, index).read_bytes() for kind in ("Object", "Class"))
+    def _label_files(self, file: Path) -> tuple[Path, ...]:
+        folders = ("SegmentationObject", "SegmentationClass")
+        return tuple(self.path / folder / f"{file.stem}.png" for folder in folders)
 
-    def read(self, index: int) -> LabelledImage:
-        """See `InstanceDataset`."""
-        rgb = read_rgb(self.files[index])
-        instances, kinds = (self._indices(kind, index) for kind in ("Object", "Class"))
-        if not rgb.shape[:2] == instances.shape == kinds.shape:
-            raise DatasetError(f"{self._file('Object', index)}: not of its image's size")
+    def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
+        instances, kinds = map(_read_indices, labels)
+        if instances.shape != kinds.shape:
+            raise DatasetError(f"{labels[1]}: not of the size of {labels[0]}")
         classes = {}
         for label in np.unique(instances[instances > 0]).tolist():
             kind = int(np.bincount(kinds[instances == label]).argmax())
             if 0 < kind < len(self._names):
                 classes[label] = self._names[kind].strip()
-        return LabelledImage(self.files[index].stem, rgb, instances[None], classes=classes)
+        return LabelledImage(file.stem, rgb, instances[None], classes=classes)
 
-    def _file(self, kind: str, index: int) -> Path:
-        return self.path / f"Segmentation{kind}" / f"{self.files[index].stem}.png"
 
-    def _indices(self, kind: str, index: int) -> NDArray[np.uint16]:
-        file = self._file(kind, index)
-        image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if image is None or image.dtype != np.uint8:
-            raise DatasetError(f"{file}: not an image that can be read")
-        try:
-            return voc_indices(image[..., :3] if image.ndim == 3 else image)
-        except ValueError as error:
-            raise DatasetError(f"{file}: {error}") from error
+def _read_indices(file: Path) -> NDArray[np.uint16]:
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint8:
+        raise DatasetError(f"{file}: not an image that can be read")
+    try:
+        return voc_indices(image[..., :3] if image.ndim == 3 else image)
+    except ValueError as error:
+        raise DatasetError(f"{file}: {error}") from error
 
 
 class Sa1bFolder(_ImageFolder):
@@ -159,14 +159,11 @@ class Sa1bFolder(_ImageFolder):
             raise DatasetError(f"{path}: no *.jpg with a *.json of the same name")
         super().__init__(path, files)
 
-    def annotation(self, index: int) -> bytes:
-        """See `InstanceDataset`."""
-        return self.files[index].with_suffix(".json").read_bytes()
+    def _label_files(self, file: Path) -> tuple[Path, ...]:
+        return (file.with_suffix(".json"),)
 
-    def read(self, index: int) -> LabelledImage:
-        """See `InstanceDataset`."""
-        file = self.files[index]
-        return read_sa1b(str(file.with_suffix("")), read_rgb(file), self.annotation(index))
+    def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
+        return read_sa1b(str(file.with_suffix("")), rgb, read_bytes(labels[0]))
 
 
 def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledImage:

@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from aopsam_ros.data.dataset_formats import (
     BsdsFolder,
@@ -12,9 +11,14 @@ from aopsam_ros.data.dataset_formats import (
     Sa1bFolder,
     VocFolder,
 )
-from aopsam_ros.data.labelled_images import InstanceDataset
+from aopsam_ros.data.labelled_images import Grouped, InstanceDataset
 from aopsam_ros.errors import DatasetError
 
+_FOLDERS = (  # what has two folders of these names
+    ("images", "masks", LabelMapFolder),
+    ("images", "groundTruth", BsdsFolder),
+    ("JPEGImages", "SegmentationObject", VocFolder),
+)
 _BUCKETS = 10_000  # of the hash of a group
 
 
@@ -32,20 +36,13 @@ def open_dataset(path: str | Path) -> InstanceDataset:
     path = Path(path)
     if not path.exists():
         raise DatasetError(f"{path}: no such data set")
-    if (path / "images").is_dir() and (path / "masks").is_dir():
-        return LabelMapFolder(path)
-    if (path / "images").is_dir() and (path / "groundTruth").is_dir():
-        return BsdsFolder(path)
-    if (path / "JPEGImages").is_dir() and (path / "SegmentationObject").is_dir():
-        return VocFolder(path)
+    for images, labels, folder in _FOLDERS:
+        if (path / images).is_dir() and (path / labels).is_dir():
+            return folder(path)
     if path.is_file() and path.suffix == ".json":
         return CocoFile(path)
-    if path.is_dir():
-        return _open_folder(path)
-    raise DatasetError(f"{path}: neither a data folder nor a COCO JSON file")
-
-
-def _open_folder(path: Path) -> InstanceDataset:
+    if not path.is_dir():
+        raise DatasetError(f"{path}: neither a data folder nor a COCO JSON file")
     annotations = sorted(path.glob("*.json")) + sorted(path.glob("annotations/*.json"))
     if any(file.with_suffix(".jpg").exists() for file in annotations):
         return Sa1bFolder(path)
@@ -55,18 +52,6 @@ def _open_folder(path: Path) -> InstanceDataset:
         f"{path}: expected images/ and masks/, one COCO JSON file, or SA-1B's *.jpg with *.json; "
         f"found {len(annotations)} JSON files"
     )
-
-
-class Grouped(Protocol):
-    """Images that belong to groups, such as those of one scene."""
-
-    def __len__(self) -> int:
-        """Count the images."""
-        ...
-
-    def group(self, index: int) -> str:
-        """Return what the image belongs to: images of one group never straddle a split."""
-        ...
 
 
 def split_by_group(dataset: Grouped, fraction: float) -> tuple[list[int], list[int]]:

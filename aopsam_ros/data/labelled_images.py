@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,22 +35,26 @@ class LabelledImage:
         ]
 
 
-class InstanceDataset(Protocol):
-    """What training and evaluation ask of a data set."""
-
-    name: str
-    path: Path  # opens it again
+class Grouped(Protocol):
+    """Images that belong to groups, such as those of one scene."""
 
     def __len__(self) -> int:
         """Count the images."""
         ...
 
-    def read(self, index: int) -> LabelledImage:
-        """Read one image; raises `DatasetError` or `InputError` that names the broken file."""
-        ...
-
     def group(self, index: int) -> str:
         """Return what the image belongs to: images of one group never straddle a split."""
+        ...
+
+
+class InstanceDataset(Grouped, Protocol):
+    """What training and evaluation ask of a data set."""
+
+    name: str
+    path: Path  # opens it again
+
+    def read(self, index: int) -> LabelledImage:
+        """Read one image; raises `DatasetError` or `InputError` that names the broken file."""
         ...
 
     def image_path(self, index: int) -> Path:
@@ -59,6 +64,12 @@ class InstanceDataset(Protocol):
     def annotation(self, index: int) -> bytes:
         """Return what the instances are read from, as stored: other bytes, other instances."""
         ...
+
+
+def resize_layers(layers: NDArray[np.uint16], height: int, width: int) -> NDArray[np.uint16]:
+    """Resize labels `[L, H, W]`; every pixel keeps the label of one instance."""
+    size, nearest = (width, height), cv2.INTER_NEAREST
+    return np.stack([cv2.resize(layer, size, interpolation=nearest) for layer in layers])
 
 
 def stacking_order(masks: list[NDArray[np.bool_]]) -> list[int]:

@@ -75,22 +75,18 @@ class Video:
 
     def __init__(self, path: Path, every: int) -> None:
         self.name, self.path, self.every = path.stem, path, every
-        capture = self._open()
-        self._count = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        self.rate = known_rate(capture.get(cv2.CAP_PROP_FPS) / every)
-        is_readable = capture.grab()
-        capture.release()
-        if not is_readable:
-            raise DatasetError(f"{path}: no frame of this video can be read")
+        with self._opened() as capture:
+            self._count = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+            self.rate = known_rate(capture.get(cv2.CAP_PROP_FPS) / every)
+            if not capture.grab():
+                raise DatasetError(f"{path}: no frame of this video can be read")
 
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self.path))
-        if not capture.isOpened():
-            raise DatasetError(
-                f"{self.path}: neither a video that OpenCV can read, nor a folder of images, nor"
-                " a recording (a folder with metadata.yaml, .mcap, .db3, .bag)"
-            )
-        return capture
+    def _opened(self) -> contextlib.AbstractContextManager[cv2.VideoCapture]:
+        return _opened(
+            str(self.path),
+            f"{self.path}: neither a video that OpenCV can read, nor a folder of images, nor a"
+            " recording (a folder with metadata.yaml, .mcap, .db3, .bag)",
+        )
 
     def __len__(self) -> int:
         return math.ceil(self._count / self.every)
@@ -101,17 +97,14 @@ class Video:
 
     def frames(self) -> Iterator[Frame]:
         """See `FrameSource`; each frame must be read before the next one is taken."""
-        capture = self._open()
-        try:
-            number = 0
-            while capture.grab():  # finds the next frame, without decoding it
+        with self._opened() as capture:
+            for number in itertools.count():
+                if not capture.grab():  # finds the next frame, without decoding it
+                    return
                 if number % self.every == 0:
                     stamp = int(1e9 * number / (self.rate * self.every)) if self.rate else 0
                     read = functools.partial(_decode, capture)
                     yield numbered_frame(number, read, self.every, stamp)
-                number += 1
-        finally:
-            capture.release()
 
 
 class Camera:
@@ -126,25 +119,29 @@ class Camera:
         with self._opened() as capture:
             self.rate = known_rate(capture.get(cv2.CAP_PROP_FPS))
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[cv2.VideoCapture]:
-        capture = cv2.VideoCapture(self.number)
-        try:
-            if not capture.isOpened():
-                raise DatasetError(f"camera {self.number} cannot be opened")
-            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-            yield capture
-        finally:
-            capture.release()
+    def _opened(self) -> contextlib.AbstractContextManager[cv2.VideoCapture]:
+        return _opened(self.number, f"camera {self.number} cannot be opened")
 
     def frames(self) -> Iterator[Frame]:
         """Yield frames until the caller has enough, or the camera is unplugged."""
         with self._opened() as capture:
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
             for number in itertools.count():
                 if not capture.grab():
                     raise DatasetError(f"camera {self.number} gives no more images")
                 read = functools.partial(_decode, capture)
                 yield Frame(f"frame_{number:06}", self.name, read, time.time_ns())
+
+
+@contextlib.contextmanager
+def _opened(source: str | int, complaint: str) -> Iterator[cv2.VideoCapture]:
+    capture = cv2.VideoCapture(source)
+    try:
+        if not capture.isOpened():
+            raise DatasetError(complaint)
+        yield capture
+    finally:
+        capture.release()
 
 
 def _decode(capture: cv2.VideoCapture) -> NDArray[np.uint8]:
