@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 
 from aopsam_ros.bundle.loading import load_bundle
@@ -16,7 +17,7 @@ from aopsam_ros.commands.arguments import (
 from aopsam_ros.evaluation.images import read_images
 from aopsam_ros.models.bundle_files import change_description
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.tuning.score_calibration import as_mapping, calibrate
+from aopsam_ros.tuning.score_calibration import calibrate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +36,9 @@ def run(arguments: argparse.Namespace) -> None:
         contextlib.closing(read_images(datasets, arguments.limit, "calibrate")) as images,
     ):
         found = calibrate(segmenter, images)
-    change_description(bundle.folder, {"score_weights": as_mapping(found.weights)})
+    weights = asdict(found.weights)
+    change_description(bundle.folder, {"score_weights": weights})
     print(f"{found.masks} masks of {found.photographs} images; rank correlation with their IoU:")
     print(f"predicted IoU {found.before:.3f}, score {found.after:.3f}")
-    for name, weight in as_mapping(found.weights).items():
+    for name, weight in weights.items():
         print(f"  {name}: {weight:g}")

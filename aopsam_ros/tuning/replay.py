@@ -9,7 +9,7 @@ trial needs it; what becomes of the masks is the segmenter's own code. Small hol
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,15 @@ class CachedPhotograph:
     prompts: dict[bytes, CachedPrompt] = field(default_factory=dict)  # decoded so far, by `_key`
 
 
+class _Encoded(NamedTuple):
+    """The last photograph: its place, what prompts are decoded on, its instances, and cut out."""
+
+    place: tuple[int, int]
+    frame: FrameEmbedding
+    ground_truth: Sequence[NDArray[np.bool_]]
+    instances: list[Crop]
+
+
 class Replay:
     """A segmenter, and what it gave for photographs.
 
@@ -67,18 +76,15 @@ class Replay:
     def __init__(self, segmenter: Segmenter, datasets: Sequence[InstanceDataset]) -> None:
         """Begin with nothing cached; trials must keep masks of all levels, and merge none."""
         self._segmenter, self._datasets = segmenter, datasets
-        # The last photograph: its place, what prompts are decoded on, and its instances, twice.
-        self._last: (
-            tuple[tuple[int, int], FrameEmbedding, Sequence[NDArray[np.bool_]], list[Crop]] | None
-        ) = None
+        self._last: _Encoded | None = None
 
     def encode(
         self, photograph: EvaluationImage, number: int, boxes: Boxes | None
     ) -> CachedPhotograph:
         """Encode a photograph of the data set of that number, and keep what options may need."""
         segmenter, source = self._segmenter, self._segmenter.source
-        place = number, photograph.index
-        frame, _, instances = self._encode(photograph, place)
+        last = self._encode(photograph, (number, photograph.index))
+        frame = last.frame
         confidence_map = extent_map = features = None
         if source.needs_confidence_map:
             confidence_map, extent_map = segmenter.engine.predict(frame.image.tensor, frame.handle)
@@ -87,7 +93,7 @@ class Replay:
         seen = FrameInput(
             frame.geometry, segmenter.options, confidence_map, extent_map, features, boxes
         )
-        return CachedPhotograph(place, len(instances), seen)
+        return CachedPhotograph(last.place, len(last.instances), seen)
 
     def run(self, cached: CachedPhotograph, options: SegmenterOptions) -> Score:
         """Segment a photograph, and compare with its instances.
@@ -116,43 +122,29 @@ class Replay:
         bundle, keys = self._segmenter.bundle, list(map(_key, coords, labels))
         missing = [row for row, key in enumerate(keys) if key not in cached.prompts]
         if missing:
-            frame, ground_truth, instances = self._open(cached)
+            last = self._open(cached)
             upscale = Upscaler(cached.frame.geometry, bundle.low_res_mask_size)
-            found = self._segmenter.decode(frame, coords[missing], labels[missing])
+            found = self._segmenter.decode(last.frame, coords[missing], labels[missing])
+            fixed = bundle.stability_offset, upscale, last.ground_truth, last.instances
             for row, logits, predicted_iou in zip(missing, *found, strict=True):
-                cached.prompts[keys[row]] = cache_prompt(
-                    logits,
-                    predicted_iou,
-                    bundle.stability_offset,
-                    upscale,
-                    ground_truth,
-                    instances,
-                )
+                cached.prompts[keys[row]] = cache_prompt(logits, predicted_iou, *fixed)
         prompts = [cached.prompts[key] for key in keys]
         return CachedMasks(prompts, bundle.low_res_mask_size, bundle.stability_offset)
 
-    def _open(
-        self, cached: CachedPhotograph
-    ) -> tuple[FrameEmbedding, Sequence[NDArray[np.bool_]], list[Crop]]:
-        """Return a photograph's embedding and its instances, whole and cut out.
-
-        Only the last photograph is kept.
-        """
-        if self._last is not None and self._last[0] == cached.place:
-            return self._last[1:]
+    def _open(self, cached: CachedPhotograph) -> _Encoded:
+        if self._last is not None and self._last.place == cached.place:
+            return self._last
         number, index = cached.place
         photograph = read_image(self._datasets[number], index)
         if photograph is None:
             raise DatasetError(f"{self._datasets[number].path}: changed while it was used")
         return self._encode(photograph, cached.place)
 
-    def _encode(
-        self, photograph: EvaluationImage, place: tuple[int, int]
-    ) -> tuple[FrameEmbedding, Sequence[NDArray[np.bool_]], list[Crop]]:
+    def _encode(self, photograph: EvaluationImage, place: tuple[int, int]) -> _Encoded:
         frame = self._segmenter.encode(photograph.rgb)
         instances = [crop_of(mask) for mask in photograph.ground_truth]
-        self._last = place, frame, photograph.ground_truth, instances
-        return self._last[1:]
+        self._last = _Encoded(place, frame, photograph.ground_truth, instances)
+        return self._last
 
 
 class CachedMasks:
@@ -214,17 +206,13 @@ def _kept_masks(
     Returns:
         Their IoU with the ground truth, `[masks, T]`, and which lie mostly on unlabelled pixels.
     """
-    found = decoded.masks
-    binary = found.binary(*cached.frame.geometry.valid_cells(found.logits.shape[-1]))
+    every = decoded.masks
+    binary = every.binary(*cached.frame.geometry.valid_cells(every.logits.shape[-1]))
     suppress = SUPPRESSION[options.combine]
-    masks = found.take(suppress(binary, found.score, options.overlap_threshold))
+    masks = every.take(suppress(binary, every.score, options.overlap_threshold))
     keys = list(map(_key, *as_decoder_input(decoded.prompts, masks.prompt)))
-    least, rows = max(1, options.min_area), []
-    unlabelled = []
-    for key, candidate in zip(keys, masks.candidate.tolist(), strict=True):
-        prompt = cached.prompts[key]
-        if prompt.area[candidate] >= least:
-            rows.append(prompt.iou[candidate])
-            unlabelled.append(prompt.unlabelled[candidate])
-    iou = np.stack(rows) if rows else np.zeros((0, cached.instances))
-    return iou, np.array(unlabelled, np.bool_)
+    pairs = zip(keys, masks.candidate.tolist(), strict=True)
+    found = [(cached.prompts[key], candidate) for key, candidate in pairs]
+    kept = [(prompt, i) for prompt, i in found if prompt.area[i] >= max(1, options.min_area)]
+    iou = np.array([prompt.iou[i] for prompt, i in kept]).reshape(-1, cached.instances)
+    return iou, np.array([prompt.unlabelled[i] for prompt, i in kept], np.bool_)

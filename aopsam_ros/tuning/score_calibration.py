@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +76,7 @@ def calibrate(segmenter: Segmenter, photographs: Iterable[EvaluationImage]) -> C
         raise DatasetError(f"{len(iou)} masks are too few to calibrate scores on: {LEAST_MASKS}")
     weights = fit(values, iou, weight)
     score = weights.score(*values.T)
-    before, after = (_rank_correlation(some, iou) for some in (values[:, 0], score))
+    before, after = (float(spearmanr(some, iou).statistic) for some in (values[:, 0], score))
     return Calibration(weights, len(samples), len(iou), before, after)
 
 
@@ -105,11 +104,6 @@ def fit(
     return ScoreWeights(*(round(float(value), 4) for value in found))
 
 
-def as_mapping(weights: ScoreWeights) -> dict[str, float]:
-    """Return the weights as bundle.yaml holds them."""
-    return dict(zip((field.name for field in fields(weights)), astuple(weights), strict=True))
-
-
 def _samples(
     found: Segmentation, photograph: EvaluationImage
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -132,7 +126,3 @@ def _samples(
     ]
     values = np.array(rows, np.float64).reshape(-1, 4)[counts]
     return values, iou.max(axis=1)[counts], np.full(len(values), 1.0 / max(1, len(values)))
-
-
-def _rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
-    return float(spearmanr(first, second).statistic)

@@ -64,16 +64,12 @@ class SearchSpace:
         return OPTIONS[name].value_type(round(low + round((inside - low) / step) * step, 6))
 
     def _names(self) -> list[str]:
-        names = [name for name in OPTIONS if name in NUMBERS or name in WORDS]
+        # The rule first: it decides which of its parameters matter.
+        names = ["asf.filtering", "asf.max_prompts", "asf.prompts"]
+        names += [n for n in OPTIONS if (n in NUMBERS or n in WORDS) and n not in names]
         if not self.adaptive:
             return [name for name in names if name.startswith("mask.")]
-        if not self.has_extents:
-            names = [name for name in names if name not in OF_EXTENTS]
-        # The rule first: it decides which of its parameters matter.
-        first = ["asf.filtering", "asf.max_prompts", "asf.prompts"]
-        return [name for name in first if name in names or name == "asf.max_prompts"] + [
-            name for name in names if name not in first
-        ]
+        return names if self.has_extents else [name for name in names if name not in OF_EXTENTS]
 
     def _value(self, trial: Any, name: str) -> Value:  # noqa: ANN401
         if name in WORDS:
