@@ -138,8 +138,8 @@ class YoloWriter(DatasetWriter):
     def close(self) -> None:
         """Write `data.yaml`; training and validation are the same until somebody splits them."""
         names = "".join(f"  {i}: {json.dumps(name)}\n" for i, name in enumerate(self.categories))
-        text = f"train: images\nval: images\nnames:\n{names}" if names else ""
-        if text:
+        if names:
+            text = f"train: images\nval: images\nnames:\n{names}"
             write_bytes(self.folder / "data.yaml", text.encode())
 
 
@@ -150,21 +150,39 @@ class LabelMapWriter(DatasetWriter):
         labels = to_label_map(found.masks, found.height, found.width)
         if labels.max(initial=0) > _MAX_LABEL:
             raise DatasetError(f"{name}: a label map has ids up to {_MAX_LABEL}")
-        done, content = cv2.imencode(".png", labels.astype(np.uint16))
-        if not done:
-            raise DatasetError(f"{name}: the label map cannot be encoded")
+        _, content = cv2.imencode(".png", labels.astype(np.uint16))
         file = self.folder / "masks" / f"{name}.png"
         file.parent.mkdir(exist_ok=True)
         write_bytes(file, content.tobytes())
 
 
 class Sa1bWriter(DatasetWriter):
-    """SA-1B: each image with a JSON file of its name beside it."""
+    """SA-1B: each image with a JSON file of its name beside it.
+
+    `point_coords` are left out: points of a grid lie anywhere in their masks. Without them,
+    training takes each mask's innermost point.
+    """
 
     images = "."
 
     def _write_labels(self, name: str, found: Segmentation, stream: str) -> None:  # noqa: ARG002
-        content = to_sa1b(found, name)
+        height, width = found.height, found.width
+        annotations = [
+            _annotation(mask, height, width)
+            | {
+                "id": mask.id,
+                "predicted_iou": round(mask.predicted_iou, 4),
+                "stability_score": round(mask.stability_score, 4),
+                "score": round(mask.score, 4),
+            }
+            for mask in found.masks
+        ]
+        content = {
+            "image": {"file_name": f"{name}.jpg", "height": height, "width": width},
+            "annotations": annotations,
+            "model": found.model,
+            "prompt_source": found.prompt_source,
+        }
         write_bytes(self.folder / f"{name}.json", json.dumps(content).encode())
 
 
@@ -175,30 +193,6 @@ WRITERS: dict[str, type[DatasetWriter]] = {
     "sa1b": Sa1bWriter,
 }
 WITH_PYCOCOTOOLS: Sequence[str] = ("coco", "sa1b")
-
-
-def to_sa1b(segmentation: Segmentation, name: str) -> dict[str, Any]:
-    """Return a segmentation in SA-1B's format.
-
-    `point_coords` are left out: points of the grid lie anywhere in their masks. Without them,
-    training takes each mask's innermost point.
-    """
-    height, width = segmentation.height, segmentation.width
-    return {
-        "image": {"file_name": f"{name}.jpg", "height": height, "width": width},
-        "annotations": [
-            _annotation(mask, height, width)
-            | {
-                "id": mask.id,
-                "predicted_iou": round(mask.predicted_iou, 4),
-                "stability_score": round(mask.stability_score, 4),
-                "score": round(mask.score, 4),
-            }
-            for mask in segmentation.masks
-        ],
-        "model": segmentation.model,
-        "prompt_source": segmentation.prompt_source,
-    }
 
 
 def _annotation(mask: InstanceMask, height: int, width: int) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from aopsam_ros.data.dataset_writing import to_sa1b
+from aopsam_ros.data.dataset_writing import Sa1bWriter
 from aopsam_ros.data.frames import Frame, FrameSource
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import shrink
-from aopsam_ros.images.files import write_bytes, write_rgb
+from aopsam_ros.images.files import write_bytes
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.loop import processes
 
@@ -75,7 +75,6 @@ class SelfLabeller:
 
     def label_share(self, source: FrameSource, first: int, step: int) -> None:
         """Label every `step`-th frame from the `first` on; `label` finds them then."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         for frame in itertools.islice(source.frames(), first, None, step):
             with contextlib.suppress(InputError):  # reported by who counts
                 self._label_frame(frame)
@@ -88,9 +87,8 @@ class SelfLabeller:
             return done
         rgb = shrink(frame.read(), self.image_size)
         segmentation = self.segmenter().segment(rgb)
-        # The image first: a frame counts as done when its labels exist.
-        write_rgb(labels.with_suffix(".jpg"), rgb)
-        write_bytes(labels, json.dumps(to_sa1b(segmentation, frame.name)).encode())
+        # The image comes first: a frame counts as done when its labels exist.
+        Sa1bWriter(self.folder).add(frame.name, rgb, segmentation)
         return len(segmentation.masks)
 
     def _finish(self, groups: dict[str, str]) -> None:
