@@ -21,11 +21,11 @@ from aopsam_ros.engines.base import EngineOptions
 
 if TYPE_CHECKING:
     from aopsam_ros.training.distillation import (
-        DistillationData,
         DistillationOptions,
         DistillationTrainer,
+        Teacher,
     )
-    from aopsam_ros.training.distillation_data import Teacher
+    from aopsam_ros.training.loop.trainer import TrainingData
 
 BUNDLE = "bundle"  # the folder of a run's result
 
@@ -65,8 +65,11 @@ def run(arguments: argparse.Namespace) -> None:
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target
-    from aopsam_ros.training.distillation import DistillationOptions, DistillationTrainer
-    from aopsam_ros.training.distillation_data import Teacher
+    from aopsam_ros.training.distillation import (
+        DistillationOptions,
+        DistillationTrainer,
+        Teacher,
+    )
     from aopsam_ros.training.loop import processes
 
     options = DistillationOptions(
@@ -84,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     trainer = DistillationTrainer(options, teacher, arguments.out, arguments.start)
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
-    figures = trainer.run(_data(arguments, paths, teacher, options))
+    figures = trainer.train(_data(arguments, paths, teacher, options))
     print(f"{arguments.out / trainer.checkpoint}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():
         _export(trainer, options, teacher, arguments.out / BUNDLE)
@@ -95,15 +98,16 @@ def _data(
     paths: list[tuple[str, float]],
     teacher: Teacher,
     options: DistillationOptions,
-) -> DistillationData:
+) -> TrainingData:
     """Encode what is not encoded yet, and split."""
-    from aopsam_ros.training.distillation import DistillationData, HeldOutFrames
-    from aopsam_ros.training.distillation_data import (
+    from aopsam_ros.training.batches import describe_data, hold_out
+    from aopsam_ros.training.distillation import (
         EMBEDDINGS,
         DistillationBatches,
         encode_frames,
-        hold_out_frames,
+        measure_frames,
     )
+    from aopsam_ros.training.loop.trainer import TrainingData
     from aopsam_ros.training.predictor_validation import choose
     from aopsam_ros.training.prepared_images import EmbeddingCache
 
@@ -115,20 +119,21 @@ def _data(
         frames = [(encode_frames(source, teacher, out, cache), w) for source, w in sources]
     finally:
         teacher.close()
-    training, held = hold_out_frames(frames, arguments.held_out)
-    held_out = choose(held)
-    count = sum(len(part.images) for part in training)
-    print(f"{count} images to train on, {sum(len(part.images) for part in held)} held out")
-    description = [f"{part.name}: {len(part)} images, weight {w:g}" for part, w in frames]
-    batches = functools.partial(DistillationBatches, training, cache, bundle, options.batch_size)
-    measure = HeldOutFrames(held_out, cache, bundle).measure
-    return DistillationData(batches, description, measure)
+    training, held = hold_out(frames, arguments.held_out)
+    count = sum(len(part.indices) for part in training)
+    print(f"{count} images to train on, {sum(len(part.indices) for part in held)} held out")
+    held_out = choose([part.dataset.images[index] for part in held for index in part.indices])
+    return TrainingData(
+        functools.partial(DistillationBatches, training, cache, bundle, options.batch_size),
+        describe_data(training),
+        functools.partial(measure_frames, held_out, cache, bundle),
+    )
 
 
 def _export(
     trainer: DistillationTrainer, options: DistillationOptions, teacher: Teacher, folder: Path
 ) -> None:
-    from aopsam_ros.training.loop.provenance import summarise_run
+    from aopsam_ros.training.loop.trainer import summarise_run
     from aopsam_ros.training.students import write_student
 
     provenance = summarise_run(trainer.state())

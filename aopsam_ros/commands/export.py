@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
     from aopsam_ros.models.composed_predictor import add_prompter
-    from aopsam_ros.training.loop.provenance import summarise_run
+    from aopsam_ros.training.loop.trainer import summarise_run
 
     out = _target(arguments)
     model, predictor, trained = _load(arguments)

@@ -26,11 +26,8 @@ from aopsam_ros.errors import OptionError
 
 if TYPE_CHECKING:
     from aopsam_ros.models.frozen import FrozenModel
-    from aopsam_ros.training.predictor_training import (
-        PredictorData,
-        PredictorTrainer,
-        PredictorTrainingOptions,
-    )
+    from aopsam_ros.training.loop.trainer import TrainingData
+    from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
 
 BUNDLE = "bundle"  # the folder of a run's result
 
@@ -97,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     trainer = PredictorTrainer(options, model, arguments.out)
     if trainer.resume():
         print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
-    figures = trainer.run(_data(arguments, paths, model, options))
+    figures = trainer.train(_data(arguments, paths, model, options))
     print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():
         _export(trainer, model, arguments.out / BUNDLE)
@@ -120,7 +117,7 @@ def _data(
     paths: list[tuple[str, float]],
     model: FrozenModel,
     options: PredictorTrainingOptions,
-) -> PredictorData:
+) -> TrainingData:
     """Label, split and, for a slow encoder, encode."""
     from aopsam_ros.training.frozen_engine import FrozenEngine
     from aopsam_ros.training.predictor_data import encoded_beforehand, encoded_on_the_fly
@@ -139,7 +136,7 @@ def _data(
 def _export(trainer: PredictorTrainer, model: FrozenModel, folder: Path) -> None:
     """Write the bundle of model and predictor, and check that it loads."""
     from aopsam_ros.bundle.loading import load_bundle
-    from aopsam_ros.training.loop.provenance import summarise_run
+    from aopsam_ros.training.loop.trainer import summarise_run
 
     provenance = {**model.provenance, "predictor": summarise_run(trainer.state())}
     model.export(folder, trainer.model.eval(), {"provenance": provenance})

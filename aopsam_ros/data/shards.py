@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import logging
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,8 @@ from aopsam_ros.errors import DatasetError, EngineError, InputError
 from aopsam_ros.images.compressed import decode_file
 from aopsam_ros.images.files import IMAGE_SUFFIXES
 
-_LOGGER = logging.getLogger(__name__)
 IMAGES_A_SHARD = 11_186  # of SA-1B, on average
 _SHUFFLED = 256  # samples to draw the next one from; images of one shard come in no order anyway
-_MOST_BROKEN = 100  # samples in a row
 
 
 def is_shard(path: str | Path) -> bool:
@@ -65,29 +63,19 @@ class Sa1bShards:
         return self._count
 
     def read(self, index: int) -> LabelledImage:  # noqa: ARG002
-        """Return the stream's next image that can be read."""
-        return next(self._images)
+        """Return the stream's next image; see `InstanceDataset`."""
+        sample = next(self._samples)
+        name = f"{sample['__url__']}/{sample['__key__']}"
+        if "jpg" not in sample or "json" not in sample:
+            raise DatasetError(f"{name}: no .jpg with a .json of the same name")
+        return read_sa1b(name, _decode(sample["jpg"], f"{name}.jpg"), sample["json"])
 
     @functools.cached_property
-    def _images(self) -> Iterator[LabelledImage]:
-        return self._stream()
-
-    def _stream(self) -> Iterator[LabelledImage]:
+    def _samples(self) -> Iterator[dict[str, Any]]:
         from webdataset import WebDataset
 
-        broken = 0
-        for sample in WebDataset(self.urls, resampled=True, shardshuffle=False).shuffle(_SHUFFLED):
-            name = f"{sample['__url__']}/{sample['__key__']}"
-            try:
-                image = _labelled(sample, name)
-            except (DatasetError, InputError) as error:
-                broken += 1
-                _LOGGER.warning("left out: %s", error)
-                if broken >= _MOST_BROKEN:
-                    raise
-                continue
-            broken = 0
-            yield image
+        stream = WebDataset(self.urls, resampled=True, shardshuffle=False)
+        return iter(stream.shuffle(_SHUFFLED))
 
     def group(self, index: int) -> str:  # noqa: ARG002
         """See `InstanceDataset`; a stream is never split."""
@@ -102,15 +90,6 @@ class Sa1bShards:
     def annotation(self, index: int) -> bytes:  # noqa: ARG002
         """See `InstanceDataset`."""
         raise DatasetError(f"{self.path}: streamed images are read with their labels only")
-
-
-def _labelled(sample: dict[str, bytes], name: str) -> LabelledImage:
-    if "jpg" not in sample or "json" not in sample:
-        raise DatasetError(f"{name}: no .jpg with a .json of the same name")
-    rgb = decode_file(sample["jpg"])
-    if rgb is None:
-        raise InputError(f"{name}.jpg: not an image that can be read")
-    return read_sa1b(name, rgb, sample["json"])
 
 
 class TarFrames:
@@ -148,9 +127,14 @@ def _is_image(name: str) -> bool:
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> NDArray[np.uint8]:
     try:
         file = tar.extractfile(member)
-        rgb = None if file is None else decode_file(file.read())
+        content = b"" if file is None else file.read()
     except (OSError, tarfile.TarError) as error:
         raise InputError(f"{member.name}: {error}") from error
+    return _decode(content, member.name)
+
+
+def _decode(content: bytes, name: str) -> NDArray[np.uint8]:
+    rgb = decode_file(content)
     if rgb is None:
-        raise InputError(f"{member.name}: not an image that can be read")
+        raise InputError(f"{name}: not an image that can be read")
     return rgb

@@ -105,7 +105,7 @@ def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -
         pick = rng.integers(len(rows))
         point = columns[pick], rows[pick]
     else:
-        point = innermost_pixel(mask)
+        point = innermost_pixel(mask)[:2]
     return np.array([point], np.float64), np.array([OBJECT], np.float64)
 
 
@@ -122,7 +122,7 @@ def corrected(prompt: Prompt, ground_truth: NDArray[np.bool_], found: Crop) -> P
     regions = {OBJECT: _largest_region(missing), BACKGROUND: _largest_region(extra)}
     label = max(regions, key=lambda label: int(np.count_nonzero(regions[label])))
     is_wrong = regions[label].any()
-    point, label = (innermost_pixel(regions[label]), label) if is_wrong else ((0, 0), PADDING)
+    point, label = (innermost_pixel(regions[label])[:2], label) if is_wrong else ((0, 0), PADDING)
     coords, labels = prompt
     return np.vstack((coords, [point])), np.append(labels, label)
 

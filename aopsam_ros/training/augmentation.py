@@ -1,61 +1,41 @@
 """Random views of a labelled photograph, at the size that the encoder takes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.labelled_images import LabelledImage
+from aopsam_ros.data.labelled_images import LabelledImage, resize_layers
 
 Image = NDArray[np.uint8]
 Layers = NDArray[np.uint16]
-
-
-@dataclass(frozen=True)
-class View:
-    """A crop `rgb uint8 [h, w, 3]` with `layers uint16 [L, h, w]`, h and w at most the canvas."""
-
-    rgb: Image
-    layers: Layers
-    classes: Mapping[int, str] = field(default_factory=dict)  # by label, where they are known
-
-
-@dataclass(frozen=True)
-class AugmentationOptions:
-    """How far a view may stray from the photograph."""
-
-    scale: tuple[float, float] = (0.6, 1.7)  # least and most; 1: as the encoder sees a photograph
-    whole_probability: float = 0.25  # of the photograph being shown whole, as at inference
-    copy_paste_probability: float = 0.25  # of objects of another photograph being pasted in
-
-
-DEFAULT_AUGMENTATION = AugmentationOptions()
-AS_AT_INFERENCE = AugmentationOptions((1.0, 1.0), 1.0, 0.0)
+LEAST_SCALE, MOST_SCALE = 0.6, 1.7  # 1: as the encoder sees a photograph
+MOST_PASTED = 3  # instances of another photograph
+WHOLE_PROBABILITY = 0.25  # of the photograph being shown whole, as at inference
 
 
 def random_view(
     image: LabelledImage,
     canvas: tuple[int, int],
     image_size: int,
-    options: AugmentationOptions,
     rng: np.random.Generator,
-) -> View:
-    """Flip, scale, crop and recolour.
+    always_whole: bool = False,
+) -> LabelledImage:
+    """Flip, scale, crop and recolour; points are left out.
 
     Args:
         image: The photograph.
         canvas: Largest height and width of the view, pixels.
         image_size: The encoder's input size: scale 1 makes the photograph's long side this long.
-        options: Ranges.
         rng: Source of randomness.
+        always_whole: Never crop.
     """
     longest = max(image.rgb.shape[:2])
-    if rng.random() < options.whole_probability:
+    if rng.random() < WHOLE_PROBABILITY or always_whole:
         factor = min(canvas[0] / image.rgb.shape[0], canvas[1] / image.rgb.shape[1])
     else:
-        factor = image_size / longest * float(np.exp(rng.uniform(*np.log(options.scale))))
+        factor = image_size / longest * np.exp(rng.uniform(*np.log([LEAST_SCALE, MOST_SCALE])))
     view = _resize(image, factor)
     view = _crop(view, canvas, rng)
     if rng.random() < 0.5:
@@ -64,16 +44,14 @@ def random_view(
     return replace(view, rgb=rgb, layers=np.ascontiguousarray(view.layers))
 
 
-def _resize(image: LabelledImage, factor: float) -> View:
+def _resize(image: LabelledImage, factor: float) -> LabelledImage:
     height, width = (max(16, round(side * factor)) for side in image.rgb.shape[:2])
     shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     rgb = cv2.resize(image.rgb, (width, height), interpolation=shrink)
-    nearest = cv2.INTER_NEAREST
-    layers = [cv2.resize(layer, (width, height), interpolation=nearest) for layer in image.layers]
-    return View(rgb, np.stack(layers), image.classes)
+    return replace(image, rgb=rgb, layers=resize_layers(image.layers, height, width), points=None)
 
 
-def _crop(view: View, canvas: tuple[int, int], rng: np.random.Generator) -> View:
+def _crop(view: LabelledImage, canvas: tuple[int, int], rng: np.random.Generator) -> LabelledImage:
     """Cut a window around a random labelled pixel, so that few crops are empty."""
     height, width = view.rgb.shape[:2]
     if height <= canvas[0] and width <= canvas[1]:
@@ -112,24 +90,26 @@ def recolour(rgb: Image, rng: np.random.Generator) -> Image:
     return np.asarray(pixels, np.uint8)
 
 
-def paste_objects(view: View, donor: View, rng: np.random.Generator, most: int = 3) -> View:
-    """Copy up to `most` instances of another view in front of this one (Simple Copy-Paste).
+def paste_objects(
+    view: LabelledImage, donor: LabelledImage, rng: np.random.Generator
+) -> LabelledImage:
+    """Copy a few instances of another view in front of this one (Simple Copy-Paste).
 
     Source: arXiv 2012.07177. What they cover is cut from the instances below.
     """
-    labels = [(i, v) for i, layer in enumerate(donor.layers) for v in np.unique(layer) if v]
+    labels = donor.instances()
     if not labels:
         return view
     rgb, layers, classes = view.rgb.copy(), view.layers.copy(), dict(view.classes)
     next_label = int(layers.max()) + 1
-    for pick in rng.permutation(len(labels))[: rng.integers(1, most + 1)]:
+    for pick in rng.permutation(len(labels))[: rng.integers(1, MOST_PASTED + 1)]:
         layer, value = labels[pick]
         mask = donor.layers[layer] == value
         if _paste(rgb, layers, donor.rgb, mask, next_label, rng):
             # The label may have been of something that the crop left out.
-            classes[next_label] = donor.classes.get(int(value), "")
+            classes[next_label] = donor.classes.get(value, "")
             next_label += 1
-    return View(rgb, layers, classes)
+    return replace(view, rgb=rgb, layers=layers, classes=classes)
 
 
 def _paste(

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,27 +12,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aopsam_ros.data.datasets import least_fraction, split_by_group
-from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
+from aopsam_ros.data.labelled_images import Grouped, LabelledImage
 from aopsam_ros.data.shards import Sa1bShards
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.models.prompt_predictor import MAP_STRIDE
-from aopsam_ros.training.augmentation import (
-    DEFAULT_AUGMENTATION,
-    AugmentationOptions,
-    View,
-    paste_objects,
-    random_view,
+from aopsam_ros.training.augmentation import paste_objects, random_view
+from aopsam_ros.training.loop.loader import EndlessBatches, readable, stack_samples
+from aopsam_ros.training.predictor_targets import (
+    SMALLEST_PROMPTED,
+    ViewInstance,
+    view_instances,
+    view_maps,
 )
-from aopsam_ros.training.extent_targets import ViewInstance, extent_target, view_instances
-from aopsam_ros.training.loop.loader import EndlessBatches, readable
-from aopsam_ros.training.predictor_targets import innermost_points, map_target
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
 from aopsam_ros.training.regions import surface_layer
 
 SMALLEST_INSTANCE = 48  # pixels of the view; smaller remnants of a crop teach nothing
 MOST_EMPTY = 1000  # views in a row
-SMALLEST_PROMPTED = 96  # likewise, for the predictor
 TARGET_STRIDE = 4
+COPY_PASTE_PROBABILITY = 0.25  # of objects of another photograph being pasted in
+# Prompts of a view: points, then boxes (tight and loose in turns), then points with boxes.
+POINTS, BOXES, BOTH = 8, 5, 3
+PROMPTS = POINTS + BOXES + BOTH
 SURFACES = 3  # prompts of a view that may ask for an unlabelled surface
 POINTS_OF_PROMPT = 3  # a point and two box corners
 TIGHT, LOOSE = 0.02, 0.1  # shifts of box corners, in sides of the box
@@ -41,26 +42,18 @@ TIGHT, LOOSE = 0.02, 0.1  # shifts of box corners, in sides of the box
 class WeightedDataset:
     """A data set, which of its images to use, and how often compared with the others."""
 
-    dataset: InstanceDataset
+    dataset: Any  # an `InstanceDataset`, or `EncodedFrames` without labels
     indices: Sequence[int]
     weight: float = 1.0
 
-
-@dataclass(frozen=True)
-class PromptCounts:
-    """How many prompts of each kind a view has.
-
-    The order in a batch: points, then boxes (tight and loose in turns), then points with boxes.
-    """
-
-    points: int = 8
-    boxes: int = 5
-    both: int = 3
-
     @property
-    def all(self) -> int:
-        """All prompts of a view."""
-        return self.points + self.boxes + self.both
+    def count(self) -> float:
+        """Number of its images, times the weight."""
+        return len(self.indices) * self.weight
+
+    def pick(self, rng: np.random.Generator) -> int:
+        """Draw the index of an image."""
+        return self.indices[int(rng.integers(len(self.indices)))]
 
 
 @dataclass(frozen=True)
@@ -70,10 +63,9 @@ class BatchOptions:
     image_size: int  # the encoder's input size at inference, pixels
     shapes: tuple[tuple[int, int], ...]  # heights and widths, one for each batch; multiples of 32
     batch_size: int = 8  # views
-    prompts: PromptCounts = PromptCounts()  # of a view
-    surfaces: float = 0.25  # how often a view asks for unlabelled surfaces, 0-1
-    augmentation: AugmentationOptions = DEFAULT_AUGMENTATION
-    centred: bool = False  # prompt at innermost pixels and tight boxes only, as evaluation does
+    surfaces: float = 0.0  # how often a view asks for unlabelled surfaces, 0-1
+    # whole photographs, prompted at innermost pixels and by tight boxes only, as evaluation does
+    validates: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,38 +84,30 @@ class Batch:
     extent_weights: Tensor  # float32 [B, H/8, W/8]
 
 
-class SegmenterBatches(EndlessBatches[Batch]):
+class SegmenterBatches(EndlessBatches):
     """Endless batches of random views."""
 
     def __init__(
         self, data: list[WeightedDataset], options: BatchOptions, seed: int, cached_bytes: int = 0
     ) -> None:
-        super().__init__(options.batch_size, seed)
+        super().__init__([part.count for part in data], options.batch_size, seed)
         self.data, self.options = data, options
         self._room, self._kept = cached_bytes, dict[tuple[int, int], LabelledImage]()
-        share = np.array([len(d.indices) * d.weight for d in data], np.float64)
-        self.share = share / share.sum()
 
     def batch(self, whole: np.random.Generator, each: list[np.random.Generator]) -> Batch:
         """Draw a batch, all of it of one shape."""
         shape = self.options.shapes[whole.integers(len(self.options.shapes))]
-        samples = [self._sample(shape, rng) for rng in each]
-        return Batch(*(torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True)))
+        return Batch(*stack_samples(self._sample(shape, rng) for rng in each))
 
-    def _read(self, source: int, rng: np.random.Generator) -> LabelledImage:
-        dataset, indices = self.data[source].dataset, self.data[source].indices
-        # A stream's images are large, hardly ever seen twice, and broken ones are left out there.
-        if isinstance(dataset, Sa1bShards):
-            return dataset.read(0)
-        return readable(lambda: self._keep(source, indices[int(rng.integers(len(indices)))]))
-
-    def _keep(self, source: int, index: int) -> LabelledImage:
+    def _read(self, source: int, index: int) -> LabelledImage:
         """Read an image, or take it from those that are kept while there is room."""
         if image := self._kept.get((source, index)):
             return image
-        image = self.data[source].dataset.read(index)
+        dataset = self.data[source].dataset
+        image = dataset.read(index)
         size = image.rgb.nbytes + image.layers.nbytes
-        if size <= self._room:
+        # A stream's images come in its own order, and hardly ever twice.
+        if size <= self._room and not isinstance(dataset, Sa1bShards):
             self._kept[source, index] = image
             self._room -= size
         return image
@@ -139,20 +123,20 @@ class SegmenterBatches(EndlessBatches[Batch]):
             f"none of {MOST_EMPTY} views shows an instance of {SMALLEST_INSTANCE} pixels"
         )
 
-    def _view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
+    def _view(self, shape: tuple[int, int], rng: np.random.Generator) -> LabelledImage:
         view = self._random_view(shape, rng)
-        if rng.random() < self.options.augmentation.copy_paste_probability:
+        if rng.random() < COPY_PASTE_PROBABILITY and not self.options.validates:
             view = paste_objects(view, self._random_view(shape, rng), rng)
         return view
 
-    def _random_view(self, shape: tuple[int, int], rng: np.random.Generator) -> View:
-        number = int(rng.choice(len(self.data), p=self.share))
-        image = self._read(number, rng)
-        return random_view(image, shape, self.options.image_size, self.options.augmentation, rng)
+    def _random_view(self, shape: tuple[int, int], rng: np.random.Generator) -> LabelledImage:
+        source = self.pick_set(rng)
+        image = readable(lambda: self._read(source, self.data[source].pick(rng)))
+        return random_view(image, shape, self.options.image_size, rng, self.options.validates)
 
     def _prompted(
         self,
-        view: View,
+        view: LabelledImage,
         shape: tuple[int, int],
         instances: list[ViewInstance],
         rng: np.random.Generator,
@@ -173,25 +157,23 @@ class SegmenterBatches(EndlessBatches[Batch]):
         """Return coordinates `[3, 2]` and labels `[3]` of a view's prompt, of the kind it is."""
         coords = np.zeros((POINTS_OF_PROMPT, 2), np.float32)
         labels = np.full(POINTS_OF_PROMPT, -1, np.float32)
-        counts, centred = self.options.prompts, self.options.centred
-        has_box = number >= counts.points
-        if not has_box or number >= counts.points + counts.boxes:
-            coords[0], labels[0] = random_point(mask, rng, 1.0 if centred else 0.35), 1
+        validates, has_box = self.options.validates, number >= POINTS
+        if not has_box or (number >= POINTS + BOXES and not validates):
+            coords[0], labels[0] = random_point(mask, rng, 1.0 if validates else 0.35), 1
         if has_box:
-            looseness = 0.0 if centred else (TIGHT, LOOSE)[number % 2]
+            looseness = 0.0 if validates else (TIGHT, LOOSE)[number % 2]
             coords[1:], labels[1:] = loose_box(mask, rng, looseness), (2, 3)
         return coords, labels
 
     def _masks(
-        self, view: View, instances: list[ViewInstance], rng: np.random.Generator
+        self, view: LabelledImage, instances: list[ViewInstance], rng: np.random.Generator
     ) -> tuple[list[NDArray[np.bool_]], NDArray[np.int64]]:
         """Draw a mask and a class number a prompt: instances, and sometimes a few surfaces."""
         surfaces: list[NDArray[np.bool_]] = []
         if rng.random() < self.options.surfaces:
             layer = surface_layer(view.rgb, np.any(view.layers, axis=0), SURFACES, rng)
             surfaces = [layer == label for label in range(1, int(layer.max()) + 1)]
-        count = self.options.prompts.all - len(surfaces)
-        chosen = _choose(instances, count, rng)
+        chosen = _choose(instances, PROMPTS - len(surfaces), rng)
         masks = [view.layers[i.layer] == i.label for i in chosen] + surfaces
         names = [view.classes.get(i.label, "") for i in chosen] + [""] * len(surfaces)
         order = rng.permutation(len(masks))
@@ -199,13 +181,12 @@ class SegmenterBatches(EndlessBatches[Batch]):
         return [masks[i] for i in order], classes
 
     def _maps(
-        self, view: View, shape: tuple[int, int], instances: list[ViewInstance]
+        self, view: LabelledImage, shape: tuple[int, int], instances: list[ViewInstance]
     ) -> tuple[NDArray, ...]:
         """Return what the predictor is to learn of a view."""
         prompted = [i for i in instances if i.area >= SMALLEST_PROMPTED]
-        target = map_target(view.layers, shape, MAP_STRIDE, innermost_points(prompted))
-        extents = extent_target(view.layers, prompted, shape, self.options.image_size)
-        return np.rint(255 * target.map()).astype(np.uint8), target.known, *extents
+        confidence, *others = view_maps(view.layers, prompted, shape, self.options.image_size)
+        return np.rint(255 * confidence).astype(np.uint8), *others
 
 
 def _choose(
@@ -242,7 +223,7 @@ def normalise(images: Tensor, sizes: Tensor, mean: Tensor, std: Tensor) -> Tenso
 
 
 def hold_out(
-    datasets: list[tuple[InstanceDataset, float]], fraction: float
+    datasets: Sequence[tuple[Grouped, float]], fraction: float
 ) -> tuple[list[WeightedDataset], list[WeightedDataset]]:
     """Split every data set by group into training and held-out parts.
 
@@ -252,19 +233,18 @@ def hold_out(
     Raises:
         DatasetError: if nothing is left to train on.
     """
-    training, held = [], []
+    training: list[WeightedDataset] = []
+    held: list[WeightedDataset] = []
     stored = [dataset for dataset, _ in datasets if not isinstance(dataset, Sa1bShards)]
-    if fraction > 0 and stored:
+    if fraction > 0:
         fraction = max(fraction, least_fraction(stored))
     for dataset, weight in datasets:
         if isinstance(dataset, Sa1bShards):
             training.append(WeightedDataset(dataset, range(len(dataset)), weight))
             continue
-        kept, out = split_by_group(dataset, fraction)
-        if kept:
-            training.append(WeightedDataset(dataset, kept, weight))
-        if out:
-            held.append(WeightedDataset(dataset, out, weight))
+        for part, indices in zip((training, held), split_by_group(dataset, fraction), strict=True):
+            if indices:
+                part.append(WeightedDataset(dataset, indices, weight))
     if not training:
         raise DatasetError("no image is left to train on after the split")
     return training, held

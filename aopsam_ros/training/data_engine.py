@@ -5,12 +5,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.dataset_writing import Sa1bWriter
-from aopsam_ros.data.labelled_images import InstanceDataset
+from aopsam_ros.data.labelled_images import InstanceDataset, resize_layers
 from aopsam_ros.geometry import shrink
 from aopsam_ros.images.files import read_bytes
 from aopsam_ros.masks.iou import crop_of, pairwise_iou
@@ -175,9 +174,8 @@ class DataEngine:
             return
         image = dataset.read(index)
         rgb = shrink(image.rgb, self.segmenter.bundle.image_size)
-        size = rgb.shape[1], rgb.shape[0]
-        layers = [cv2.resize(x, size, interpolation=cv2.INTER_NEAREST) for x in image.layers]
-        labels, new = label_image(self.segmenter, rgb, np.stack(layers))
+        layers = resize_layers(image.layers, *rgb.shape[:2])
+        labels, new = label_image(self.segmenter, rgb, layers)
         if new:
             self.writer.add(name, rgb, labels)
         # Last: an image that has a row is done.

@@ -8,13 +8,13 @@ import numpy as np
 from tqdm import tqdm
 
 from aopsam_ros.images.files import read_rgb
-from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.batches import WeightedDataset, describe_data
 from aopsam_ros.training.frozen_engine import FrozenEngine
 from aopsam_ros.training.loop import processes
+from aopsam_ros.training.loop.trainer import TrainingData
 from aopsam_ros.training.predictor_batches import CachedBatches, ViewBatches
-from aopsam_ros.training.predictor_training import PredictorData, PredictorTrainingOptions
-from aopsam_ros.training.predictor_validation import HeldOut, choose
+from aopsam_ros.training.predictor_training import PredictorTrainingOptions
+from aopsam_ros.training.predictor_validation import choose, measure_prompts
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
     PreparedImage,
@@ -30,14 +30,15 @@ def encoded_on_the_fly(
     held: list[WeightedDataset],
     options: PredictorTrainingOptions,
     out: Path,
-) -> PredictorData:
+) -> TrainingData:
     """Return random views, encoded at each step: for an encoder faster than a training step."""
-    targets = _target_cache(options, out)
-    batches = functools.partial(
-        ViewBatches, training, options.image_size, options.batch_size, options.smallest
+    targets = TargetCache(out / TARGETS, options.image_size)
+    held_out = choose(_images_of(prepare_targets(held, targets)))
+    return TrainingData(
+        functools.partial(ViewBatches, training, options.image_size, options.batch_size),
+        describe_data(training),
+        functools.partial(measure_prompts, held_out, targets, None),
     )
-    held_out = HeldOut(choose(prepare_targets(held, targets)), targets, None)
-    return PredictorData(batches, describe_data(training), held_out.measure)
 
 
 def encoded_beforehand(
@@ -47,23 +48,25 @@ def encoded_beforehand(
     out: Path,
     engine: FrozenEngine,
     flips: bool,
-) -> PredictorData:
+) -> TrainingData:
     """Return whole images and, with `flips`, their mirror images, encoded once.
 
     Raises:
         DatasetError: if an image or annotation cannot be used, or the disk is too small.
         InputError: if an image cannot be read.
     """
-    targets, model = _target_cache(options, out), engine.model
+    targets, model = TargetCache(out / TARGETS, options.image_size), engine.model
     cache = EmbeddingCache(out / EMBEDDINGS, model.encoder_key(), model.embedding_shape)
     sets = prepare_targets(training, targets)
-    held_out = choose(prepare_targets(held, targets))
-    missing = _missing_embeddings([i for part in sets for i in part.images], cache, flips)
+    held_out = choose(_images_of(prepare_targets(held, targets)))
+    missing = _missing_embeddings(_images_of(sets), cache, flips)
     missing += _missing_embeddings(held_out, cache, flips=False)
     _encode(missing, cache, engine)
-    batches = functools.partial(CachedBatches, sets, targets, cache, flips, options.batch_size)
-    measure = HeldOut(held_out, targets, cache).measure
-    return PredictorData(batches, describe_data(training), measure)
+    return TrainingData(
+        functools.partial(CachedBatches, sets, targets, cache, flips, options.batch_size),
+        describe_data(training),
+        functools.partial(measure_prompts, held_out, targets, cache),
+    )
 
 
 def prepare_targets(data: list[WeightedDataset], cache: TargetCache) -> list[PreparedSet]:
@@ -86,8 +89,8 @@ def prepare_targets(data: list[WeightedDataset], cache: TargetCache) -> list[Pre
     return prepared
 
 
-def _target_cache(options: PredictorTrainingOptions, out: Path) -> TargetCache:
-    return TargetCache(out / TARGETS, options.image_size, MAP_STRIDE, options.smallest)
+def _images_of(sets: list[PreparedSet]) -> list[PreparedImage]:
+    return [image for part in sets for image in part.images]
 
 
 def _missing_embeddings(

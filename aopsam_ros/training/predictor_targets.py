@@ -1,13 +1,19 @@
-"""Target maps of the Prompt Predictor: a peak at each instance's innermost point."""
+"""Targets of the Prompt Predictor: a peak at each instance's innermost point, and extents.
 
-from dataclasses import dataclass
+Extents say how far the object at each place reaches to all four sides.
+"""
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.training.extent_targets import ViewInstance, view_instances
+from aopsam_ros.models.prompt_predictor import MAP_STRIDE
+from aopsam_ros.training.prompt_sampling import innermost_pixel
 
+SMALLEST_PROMPTED = 96  # instances of fewer pixels of the view give no point
+EXTENT_STRIDE = 8  # the predictor's trunk
 # A peak's width follows the point's depth in the mask: inside a large object many pixels are
 # equally good prompts.
 SIGMA_OF_DEPTH = 0.5
@@ -16,9 +22,35 @@ LEAST_SIGMA, MOST_SIGMA = 1.0, 5.0  # map pixels
 ANNOTATED_SIGMA = 2.0  # map pixels
 
 
-@dataclass(frozen=True)
-class PromptTarget:
-    """The predictor's target for one view: a map of P x Q cells."""
+class ViewInstance(NamedTuple):
+    """An instance of a view: innermost pixel, its depth, and the bounding box, pixels."""
+
+    layer: int
+    label: int
+    x: int
+    y: int
+    depth: float
+    box: tuple[int, int, int, int]  # x, y, width, height
+    area: int
+
+
+def view_instances(layers: NDArray[np.uint16], smallest: int) -> list[ViewInstance]:
+    """Describe instances of at least `smallest` pixels in labels `[L, h, w]`, the largest first."""
+    found = []
+    for index, layer in enumerate(layers):
+        counts = np.bincount(layer.ravel())
+        for label in np.flatnonzero(counts[1:] >= smallest) + 1:
+            mask = layer == label
+            box = cv2.boundingRect(mask.astype(np.uint8))
+            x, y, depth = innermost_pixel(mask)
+            found.append(
+                ViewInstance(index, int(label), x, y, depth, tuple(box), int(counts[label]))
+            )
+    return sorted(found, key=lambda instance: -instance.area)
+
+
+class PromptTarget(NamedTuple):
+    """The predictor's confidence map for one view, P x Q cells, as it is stored."""
 
     # `[N, 3]`: x, y and depth (distance to the outside of the mask), in pixels of the map.
     points: NDArray[np.float32]
@@ -31,39 +63,44 @@ class PromptTarget:
 
 def view_target(
     layers: NDArray[np.uint16],
-    canvas: int,
-    stride: int,
-    smallest: int,
+    instances: list[ViewInstance],
+    canvas: tuple[int, int],
     points: NDArray[np.float32] | None = None,
 ) -> PromptTarget:
-    """Find the points of a view that lies top left on a square canvas.
+    """Return the points of a view that lies top left on a canvas.
 
     Args:
         layers: labels `[L, h, w]`, h and w at most the canvas.
-        canvas: side of the canvas, pixels.
-        stride: pixels of the canvas to one of the map.
-        smallest: instances of fewer pixels of the view give no point.
+        instances: of the view.
+        canvas: height and width, multiples of the stride.
         points: the data's own prompt points `[N, 2]` (x, y in pixels of the view), used instead of
             the instances' innermost ones.
     """
     if points is None:
-        pixels = prompt_points(layers, smallest)
+        pixels = np.array([(i.x, i.y, i.depth) for i in instances], np.float32).reshape(-1, 3)
     else:
-        depth = np.full((len(points), 1), stride * ANNOTATED_SIGMA / SIGMA_OF_DEPTH)
+        depth = np.full((len(points), 1), MAP_STRIDE * ANNOTATED_SIGMA / SIGMA_OF_DEPTH)
         pixels = np.hstack([points, depth]).astype(np.float32)
-    return map_target(layers, (canvas, canvas), stride, pixels)
-
-
-def map_target(
-    layers: NDArray[np.uint16], canvas: tuple[int, int], stride: int, points: NDArray[np.float32]
-) -> PromptTarget:
-    """Scale points `[N, 3]` (x, y, depth) of a view on a canvas of that height and width."""
     labelled = np.zeros(canvas, bool)
     labelled[: layers.shape[1], : layers.shape[2]] = layers.any(0)
-    cells = labelled.reshape(canvas[0] // stride, stride, canvas[1] // stride, stride)
+    cells = labelled.reshape(canvas[0] // MAP_STRIDE, MAP_STRIDE, -1, MAP_STRIDE)
     centre = np.array([0.5, 0.5, 0.0], np.float32)  # of a pixel; a depth has none
     known = np.asarray(cells.any((1, 3)))
-    return PromptTarget((points + centre) / np.float32(stride) - centre, known)
+    return PromptTarget((pixels + centre) / np.float32(MAP_STRIDE) - centre, known)
+
+
+def view_maps(
+    layers: NDArray[np.uint16],
+    instances: list[ViewInstance],
+    canvas: tuple[int, int],
+    image_size: int,
+) -> tuple[NDArray, ...]:
+    """Return the confidence map of a view, where it is known, the extents and their weights.
+
+    Arguments as in `view_target` and `extent_target`.
+    """
+    target = view_target(layers, instances, canvas)
+    return target.map(), target.known, *extent_target(layers, instances, canvas, image_size)
 
 
 def spread_points(points: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -101,15 +138,41 @@ def _kernel(sigma: float) -> NDArray[np.float32]:
     return np.asarray(kernel, np.float32)
 
 
-def prompt_points(layers: NDArray[np.uint16], smallest: int) -> NDArray[np.float32]:
-    """Take the innermost pixel of every instance with at least `smallest` pixels.
+def extent_target(
+    layers: NDArray[np.uint16],
+    instances: list[ViewInstance],
+    canvas: tuple[int, int],
+    image_size: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Draw extents and weights; where instances overlap, the smallest one counts.
+
+    Args:
+        layers: labels `[L, h, w]`.
+        instances: of the view, the largest first.
+        canvas: height and width, multiples of the stride.
+        image_size: what distances are divided by, pixels.
 
     Returns:
-        `[N, 3]`: x, y and depth, in pixels of the labels.
+        Extents `[4, H/8, W/8]` (left, top, right, bottom) and weights `[H/8, W/8]`; an instance's
+        weights sum up to the square root of its number of cells.
     """
-    return innermost_points(view_instances(layers, smallest))
-
-
-def innermost_points(instances: list[ViewInstance]) -> NDArray[np.float32]:
-    """Return x, y and depth of each instance's innermost pixel, `[N, 3]`."""
-    return np.array([(i.x, i.y, i.depth) for i in instances], np.float32).reshape(-1, 3)
+    rows, columns = canvas[0] // EXTENT_STRIDE, canvas[1] // EXTENT_STRIDE
+    extents = np.zeros((4, rows, columns), np.float32)
+    weights = np.zeros((rows, columns), np.float32)
+    half = EXTENT_STRIDE // 2
+    cells = layers[:, half::EXTENT_STRIDE, half::EXTENT_STRIDE]
+    ys, xs = np.mgrid[:rows, :columns] * EXTENT_STRIDE + half
+    for instance in instances:
+        left, top, width, height = instance.box
+        inside = np.zeros((rows, columns), bool)
+        part = cells[instance.layer] == instance.label
+        inside[: part.shape[0], : part.shape[1]] = part
+        inside[
+            min(instance.y // EXTENT_STRIDE, rows - 1),
+            min(instance.x // EXTENT_STRIDE, columns - 1),
+        ] = True
+        x, y = xs[inside], ys[inside]
+        sides = [x - left, y - top, left + width - x, top + height - y]
+        extents[:, inside] = np.maximum(sides, 1.0) / image_size
+        weights[inside] = inside.sum() ** -0.5
+    return extents, weights

@@ -10,13 +10,13 @@ from torch import Tensor
 from aopsam_ros.models.frozen import FrozenModel
 from aopsam_ros.models.prompt_predictor import EXTENT_UNIT, PromptPredictor
 from aopsam_ros.training.batches import normalise
-from aopsam_ros.training.loop.trainer import Trainer, TrainingData, TrainingOptions
+from aopsam_ros.training.loop.loader import to_device
+from aopsam_ros.training.loop.trainer import TimedTrainer, TrainingData, TrainingOptions
 from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss
 from aopsam_ros.training.predictor_batches import PredictorBatch
 from aopsam_ros.training.predictor_validation import Predicted
 
 EXTENT_WEIGHT = 0.1  # beside the confidence map's loss
-PredictorData = TrainingData[PredictorBatch, Predicted]
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,9 @@ class PredictorTrainingOptions(TrainingOptions):
     """Options of a run."""
 
     image_size: int = 512  # the encoder's input size, pixels
-    smallest: int = 96  # instances with fewer pixels of the view give no point
 
 
-class PredictorTrainer(Trainer[PredictorBatch, Predicted]):
+class PredictorTrainer(TimedTrainer):
     """Trains on a frozen model's embeddings."""
 
     title, checkpoint = "train-predictor", "predictor.pt"
@@ -41,24 +40,19 @@ class PredictorTrainer(Trainer[PredictorBatch, Predicted]):
         self.mean = torch.tensor(frozen.parts.mean, device=self.device)
         self.std = torch.tensor(frozen.parts.std, device=self.device)
 
-    def run(self, data: PredictorData) -> Mapping[str, float]:
-        """See `Trainer`."""
+    def train(self, data: TrainingData) -> Mapping[str, float]:
+        """See `TimedTrainer`."""
         self.encoder.to(self.device)  # an export may have moved it
-        return super().run(data)
+        return super().train(data)
 
     def forward(self, batch: PredictorBatch) -> Predicted:
         """Return the maps of a batch, and their loss."""
-        device, model = self.device, self.model
-        sizes, targets, known, extents, weights = (
-            part.to(device)
-            for part in (
-                batch.sizes, batch.targets, batch.known, batch.extents, batch.extent_weights
-            )
-        )  # fmt: skip
-        image = normalise(batch.images.to(device), sizes, self.mean, self.std).contiguous()
+        batch, model = to_device(batch, self.device), self.model
+        targets, extents, weights = batch.targets, batch.extents, batch.extent_weights
+        image = normalise(batch.images, batch.sizes, self.mean, self.std).contiguous()
         trunk, log_extents = model.coarse(self._embedding(image, batch.embeddings))
         confidence = torch.sigmoid(model.logits(image, trunk))
-        loss = confidence_loss(confidence, targets, known)
+        loss = confidence_loss(confidence, targets, batch.known)
         loss = loss + EXTENT_WEIGHT * extent_loss(log_extents, extents, weights, EXTENT_UNIT)
         with torch.no_grad():
             overlap = extent_iou(EXTENT_UNIT * log_extents.exp(), extents)
@@ -68,6 +62,6 @@ class PredictorTrainer(Trainer[PredictorBatch, Predicted]):
     @torch.no_grad()
     def _embedding(self, image: Tensor, cached: Tensor | None) -> Tensor:
         if cached is not None:
-            return cached.to(self.device).float()
+            return cached.float()
         encoded = self.encoder(image.contiguous(memory_format=torch.channels_last))
         return encoded[0] if isinstance(encoded, tuple) else encoded

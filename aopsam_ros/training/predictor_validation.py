@@ -1,7 +1,6 @@
 """Quality of the prompts on held-out images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +12,10 @@ from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.prompts import FrameInput
 from aopsam_ros.prompting.sampling import PredictorSource
+from aopsam_ros.training.loop.loader import stack_samples
 from aopsam_ros.training.predictor_batches import PredictorBatch, read_sample
-from aopsam_ros.training.prepared_images import (
-    EmbeddingCache,
-    PreparedImage,
-    PreparedSet,
-    TargetCache,
-)
+from aopsam_ros.training.predictor_targets import SMALLEST_PROMPTED
+from aopsam_ros.training.prepared_images import EmbeddingCache, PreparedImage, TargetCache
 
 MOST_IMAGES = 64  # a validation should take seconds
 
@@ -32,48 +28,39 @@ class Predicted(NamedTuple):
     extent_iou: Tensor
 
 
-Forward = Callable[[PredictorBatch], Predicted]
+@torch.no_grad()
+def measure_prompts(
+    images: list[PreparedImage],
+    targets: TargetCache,
+    embeddings: EmbeddingCache | None,
+    forward: Callable[[PredictorBatch], Predicted],
+) -> dict[str, float]:
+    """Return `held_out_loss`, `_recall`, `_prompts` and `_extents`; {} without images.
+
+    Recall is the share of all masks that at least one prompt hits, prompts are counted per image;
+    both as sampled with the default options. Extents are measured by their mean IoU.
+
+    Args:
+        images: held out, whole and as at inference.
+        targets: of the images.
+        embeddings: of the images; None where the trainer encodes them.
+        forward: of the trainer.
+    """
+    losses, hits, prompts, extents = [], [], [], []
+    for image in images:
+        batch = PredictorBatch(*stack_samples([read_sample(image, False, targets, embeddings)]))
+        predicted = forward(batch)
+        points = sampled_points(predicted.confidence[0, 0].cpu().numpy(), *map(int, batch.sizes[0]))
+        hits += masks_hit(targets.layers(image), points)
+        losses.append(predicted.loss.item())
+        extents.append(predicted.extent_iou.item())
+        prompts.append(len(points))
+    figures = {"loss": losses, "recall": hits, "prompts": prompts, "extents": extents}
+    return {f"held_out_{name}": float(np.mean(each)) for name, each in figures.items() if each}
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out images, whole and as at inference."""
-
-    images: list[PreparedImage]
-    targets: TargetCache
-    embeddings: EmbeddingCache | None  # None where the trainer encodes the images
-
-    @torch.no_grad()
-    def measure(self, forward: Forward) -> dict[str, float]:
-        """Return `held_out_loss`, `_recall`, `_prompts` and `_extents`; {} without images.
-
-        Recall is the share of all masks that at least one prompt hits, prompts are counted per
-        image; both as sampled with the default options. Extents are measured by their mean IoU.
-        """
-        losses, hits, prompts, extents = [], [], [], []
-        for image in self.images:
-            sample = read_sample(image, False, self.targets, self.embeddings)
-            batch = PredictorBatch(*(torch.from_numpy(part[None]) for part in sample))
-            predicted = forward(batch)
-            points = sampled_points(
-                predicted.confidence[0, 0].cpu().numpy(), *map(int, batch.sizes[0])
-            )
-            hits += masks_hit(self.targets.layers(image), points, self.targets.smallest)
-            losses.append(predicted.loss.item())
-            extents.append(predicted.extent_iou.item())
-            prompts.append(len(points))
-        if not losses:
-            return {}
-        figures = {"held_out_loss": float(np.mean(losses))}
-        if hits:
-            figures["held_out_recall"] = float(np.mean(hits))
-        figures["held_out_prompts"] = float(np.mean(prompts))
-        return figures | {"held_out_extents": float(np.mean(extents))}
-
-
-def choose(sets: list[PreparedSet]) -> list[PreparedImage]:
-    """Choose the images to validate on: always the same ones, of all sets."""
-    images = [image for part in sets for image in part.images]
+def choose(images: list[PreparedImage]) -> list[PreparedImage]:
+    """Choose the images to validate on: always the same ones."""
     return sorted(images, key=lambda image: image.target_key)[:MOST_IMAGES]
 
 
@@ -89,12 +76,12 @@ def sampled_points(confidence: NDArray[np.float32], height: int, width: int) -> 
     return prompts.points[: options.asf.max_prompts]
 
 
-def masks_hit(layers: NDArray[np.uint16], points: NDArray[np.float64], smallest: int) -> list[bool]:
-    """Return for every instance of at least `smallest` pixels whether a point lies in it."""
+def masks_hit(layers: NDArray[np.uint16], points: NDArray[np.float64]) -> list[bool]:
+    """Return for every instance that is large enough whether a point lies in it."""
     x, y = np.rint(points).astype(np.int64).T
     hits: list[bool] = []
     for layer in layers:
         counts = np.bincount(layer.ravel())
-        prompted = set(layer[y, x].tolist())
-        hits += [label in prompted for label in range(1, len(counts)) if counts[label] >= smallest]
+        large = np.flatnonzero(counts[1:] >= SMALLEST_PROMPTED) + 1
+        hits += np.isin(large, layer[y, x]).tolist()
     return hits

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage
+from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage, resize_layers
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.geometry import FrameGeometry, resize_image, resized_geometry
 from aopsam_ros.images.files import write_bytes
-from aopsam_ros.training.predictor_targets import PromptTarget, view_target
+from aopsam_ros.models.prompt_predictor import MAP_STRIDE
+from aopsam_ros.training.predictor_targets import (
+    SMALLEST_PROMPTED,
+    PromptTarget,
+    view_instances,
+    view_target,
+)
 
 TARGETS_VERSION = 1  # of the format and the rules of targets
 KEY_LENGTH = 32  # of 64 hexadecimal digits: short names, and still no two the same
@@ -65,25 +70,20 @@ def pad_to_square(
 
 
 class TargetCache:
-    """Targets of whole images, one `.npz` each: reading the masks again would take longer.
+    """Targets of whole images for encoders of a size, one `.npz` each, in a folder.
 
-    Args:
-        folder: of the files.
-        image_size: the encoder's input size, pixels.
-        stride: pixels of the image to one of the map.
-        smallest: instances of fewer pixels of the resized image give no point.
+    Reading the masks again would take longer.
     """
 
-    def __init__(self, folder: Path, image_size: int, stride: int, smallest: int) -> None:
+    def __init__(self, folder: Path, image_size: int) -> None:
         self.folder, self.image_size = folder, image_size
-        self.stride, self.smallest = stride, smallest
 
     def identify(self, dataset: InstanceDataset, index: int) -> PreparedImage:
         """Hash an image of a data set, with its annotation."""
         path = dataset.image_path(index)
         content, annotation = path.read_bytes(), dataset.annotation(index)
-        settings = repr((TARGETS_VERSION, self.image_size, self.stride, self.smallest)).encode()
-        key = content_key(content, annotation, settings)
+        settings = (TARGETS_VERSION, self.image_size, MAP_STRIDE, SMALLEST_PROMPTED)
+        key = content_key(content, annotation, repr(settings).encode())
         return PreparedImage(path, content_key(content), key)
 
     def has(self, image: PreparedImage) -> bool:
@@ -94,28 +94,20 @@ class TargetCache:
         """Make and write the targets of the image and of its mirror image."""
         height, width = labelled.rgb.shape[:2]
         geometry = resized_geometry(height, width, self.image_size)
-        size = (geometry.valid_width, geometry.valid_height)
-        layers = np.stack(
-            [cv2.resize(map_, size, interpolation=cv2.INTER_NEAREST) for map_ in labelled.layers]
-        )
+        layers = resize_layers(labelled.layers, geometry.valid_height, geometry.valid_width)
         points = labelled.points
         mirrored = None if points is None else points * [-1, 1] + [width - 1, 0]
-        plain = self._target(layers, points, geometry)
-        flipped = self._target(layers[:, :, ::-1], mirrored, geometry)
-        arrays = {"points": plain.points, "known": plain.known, "layers": layers}
-        arrays |= {"flipped_points": flipped.points, "flipped_known": flipped.known}
+        square = (self.image_size, self.image_size)
+        arrays: dict[str, NDArray[Any]] = {"layers": layers}
+        sides = (("", layers, points), ("flipped_", layers[:, :, ::-1], mirrored))
+        for prefix, seen, given in sides:
+            resized = None if given is None else geometry.to_resized(given)
+            instances = view_instances(seen, SMALLEST_PROMPTED) if given is None else []
+            target = view_target(seen, instances, square, resized)
+            arrays |= {f"{prefix}points": target.points, f"{prefix}known": target.known}
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
         _write(self._path(image), content)
-
-    def _target(
-        self,
-        layers: NDArray[np.uint16],
-        points: NDArray[np.float32] | None,
-        geometry: FrameGeometry,
-    ) -> PromptTarget:
-        resized = None if points is None else geometry.to_resized(points)
-        return view_target(layers, self.image_size, self.stride, self.smallest, resized)
 
     def target(self, image: PreparedImage, flipped: bool = False) -> PromptTarget:
         """Read the target of an image or of its mirror image."""
@@ -162,14 +154,15 @@ class EmbeddingCache:
 
     def has(self, image: PreparedImage, flipped: bool) -> bool:
         """Return whether the embedding is stored and whole."""
+        return self._map(self._path(image, flipped)) is not None
+
+    def _map(self, path: Path) -> NDArray[np.float16] | None:
         try:
-            array = np.load(self._path(image, flipped), mmap_mode="r", allow_pickle=False)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         except _DAMAGED:
-            return False
-        return isinstance(array, np.ndarray) and (array.shape, array.dtype) == (
-            self.shape,
-            np.float16,
-        )
+            return None
+        is_whole = isinstance(array, np.ndarray) and array.shape == self.shape
+        return array if is_whole and array.dtype == np.float16 else None
 
     def reserve(self, count: int, remedy: str) -> None:
         """Make the folder; say how much room so many embeddings take.
@@ -203,9 +196,10 @@ class EmbeddingCache:
     def load(self, image: PreparedImage, flipped: bool) -> NDArray[np.float16]:
         """Read an embedding."""
         path = self._path(image, flipped)
-        if not self.has(image, flipped):
+        array = self._map(path)
+        if array is None:
             raise DatasetError(f"{path}: damaged since it was checked; run again")
-        return np.asarray(np.load(path, allow_pickle=False))
+        return np.array(array)
 
     def _path(self, image: PreparedImage, flipped: bool) -> Path:
         return self.folder / f"{image.image_key}{'-mirrored' if flipped else ''}.npy"

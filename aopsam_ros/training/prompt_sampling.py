@@ -8,26 +8,19 @@ FOREGROUND, BACKGROUND = 1.0, 0.0
 PIXEL_STRIDE = 4  # of the low-resolution masks
 
 
-def innermost_pixel(mask: NDArray[np.bool_]) -> tuple[int, int]:
+def innermost_pixel(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
     """Find the pixel farthest from the outside of a mask (the image's border counts as outside).
 
     Args:
         mask: `bool [H, W]` with at least one pixel set.
 
     Returns:
-        x, y; the first in row-major order among equals.
+        x, y and the distance to the outside in pixels; the first in row-major order among equals.
     """
-    x, y, _ = innermost_pixel_and_depth(mask)
-    return x, y
-
-
-def innermost_pixel_and_depth(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """As `innermost_pixel`, with its distance to the outside in pixels: x, y, depth."""
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    crop = np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1)
-    distance = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    distance = _depth(mask[y : y + height, x : x + width], cv2.DIST_MASK_PRECISE)
     row, column = np.unravel_index(int(distance.argmax()), distance.shape)
-    return int(x + column - 1), int(y + row - 1), float(distance[row, column])
+    return int(x + column), int(y + row), float(distance[row, column])
 
 
 def random_point(
@@ -35,14 +28,13 @@ def random_point(
 ) -> tuple[int, int]:
     """Pick a pixel: the innermost with that probability, else the inner one of two random ones."""
     if rng.random() < innermost:
-        return innermost_pixel(mask)
+        return innermost_pixel(mask)[:2]
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    crop = np.pad(mask[y : y + height, x : x + width].astype(np.uint8), 1)
-    distance = cv2.distanceTransform(crop, cv2.DIST_L2, 3)
-    rows, columns = np.nonzero(crop)
+    distance = _depth(mask[y : y + height, x : x + width])
+    rows, columns = np.nonzero(distance)
     picks = rng.integers(len(rows), size=2)
     best = max(picks, key=lambda i: distance[rows[i], columns[i]])
-    return int(x + columns[best] - 1), int(y + rows[best] - 1)
+    return int(x + columns[best]), int(y + rows[best])
 
 
 def loose_box(
@@ -86,9 +78,10 @@ def corrective_click(
     return _pixel(int(deepest[0]), int(deepest[1]), worst == 0)
 
 
-def _depth(region: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _depth(region: NDArray[np.bool_], size: int = cv2.DIST_MASK_3) -> NDArray[np.float32]:
+    """Return each pixel's distance to the outside, about or, by `DIST_MASK_PRECISE`, exactly."""
     padded = np.pad(region.astype(np.uint8), 1)
-    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1])
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, size)[1:-1, 1:-1])
 
 
 def _pixel(row: int, column: int, is_missing: bool) -> tuple[float, float, float]:

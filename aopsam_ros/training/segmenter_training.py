@@ -1,50 +1,41 @@
-"""The training loop of `nano`: segmenter and Prompt Predictor together, on CPU cores or a GPU."""
+"""The training of `nano`: segmenter and Prompt Predictor together, on CPU cores or a GPU."""
 
 import copy
 import itertools
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from aopsam_ros.errors import DatasetError, InputError, OptionError
-from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
+from aopsam_ros.errors import OptionError
+from aopsam_ros.models.checkpoints import save_atomically
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD, load_imagenet
 from aopsam_ros.models.nano import NanoSegmenter
 from aopsam_ros.models.nano_decoder import MASKS, EncodedFrame, MaskInput
 from aopsam_ros.models.prompt_predictor import EXTENT_UNIT
-from aopsam_ros.training.augmentation import AS_AT_INFERENCE
 from aopsam_ros.training.batches import (
+    POINTS,
     Batch,
     BatchOptions,
-    PromptCounts,
     SegmenterBatches,
     WeightedDataset,
     describe_data,
     normalise,
 )
 from aopsam_ros.training.loop import processes
-from aopsam_ros.training.loop.loader import endless_batches, flushed_denormals
-from aopsam_ros.training.loop.provenance import describe_machine
-from aopsam_ros.training.losses import (
-    confidence_loss,
-    extent_iou,
-    extent_loss,
-    segmenter_loss,
-)
+from aopsam_ros.training.loop.loader import to_device
+from aopsam_ros.training.loop.trainer import RunOptions, Trainer, TrainingData, start_from
+from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss, segmenter_loss
 from aopsam_ros.training.prompt_sampling import corrective_click
 from aopsam_ros.training.semantic_losses import TEACHER_VIEWS, SemanticLosses, semantic_loss
 
 COARSEST_STRIDE = 32  # of the backbone's last features
-CHECKPOINT_SECONDS = 240.0
-VALIDATION_SECONDS = 900.0
+FROZEN_BLOCKS = 3  # the backbone's first ones, which stay as pretrained
 VALIDATION_BATCHES = 12
 CACHED_BYTES = 3 << 30  # of decoded images, of all loaders of a process
 SINGLE, MULTIPLE = slice(0, 1), slice(1, MASKS)  # the decoder's outputs
@@ -52,7 +43,7 @@ WARM_UP_STEPS = 200
 
 
 @dataclass(frozen=True)
-class SegmenterTrainingOptions:
+class SegmenterTrainingOptions(RunOptions):
     """Everything that decides a run."""
 
     # how many views to train on, over all resumed parts; the learning rate follows them
@@ -62,26 +53,21 @@ class SegmenterTrainingOptions:
     canvas: int = 384  # longest side of the training crops; smaller is faster
     full_share: float = 0.2  # last share of the views that are crops of `image_size` instead
     decay_share: float = 0.3  # last share of the views in which the rates fall to zero
-    batch_size: int = 8  # images a step
     learning_rate: float = 1e-3  # peak, of the parts that start from nothing
     backbone_rate: float = 2.5e-4  # peak, of the pretrained backbone
-    frozen_blocks: int = 3  # how many of the backbone's first blocks stay as pretrained
     # how often a view asks for regions of one colour that are unlabelled, 0-1
     surfaces: float = 0.25
-    seed: int = 0  # of weights, views and prompts
-    loaders: int = 1  # processes that prepare batches, for each that trains
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sizes = (self.image_size, self.canvas)
         if any(size < COARSEST_STRIDE or size % COARSEST_STRIDE for size in sizes):
             raise OptionError(f"image size and canvas must be multiples of {COARSEST_STRIDE}")
-        if self.batch_size < 1 or self.views < 1:
-            raise OptionError("the batch size and the views must be at least 1")
+        if self.views < 1:
+            raise OptionError("the views must be at least 1")
         if not (self.learning_rate > 0 and self.backbone_rate >= 0):
             raise OptionError("the learning rate must be above 0, the backbone's not below")
-        if not (
-            0 <= self.full_share <= 1 and 0 <= self.decay_share <= 1 and 0 <= self.surfaces <= 1
-        ):
+        if not all(0 <= s <= 1 for s in (self.full_share, self.decay_share, self.surfaces)):
             raise OptionError("shares must be between 0 and 1")
 
 
@@ -91,8 +77,16 @@ def view_shapes(longest: int) -> tuple[tuple[int, int], ...]:
     return ((longest, longest), (shorter, longest), (longest, shorter))
 
 
-class SegmenterTrainer:
-    """Trains, averages the weights, and can stop and resume at any step.
+class SegmenterLosses(NamedTuple):
+    """The loss of a batch, its weighted parts by name, and mean IoUs for the log."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    ious: dict[str, float]
+
+
+class SegmenterTrainer(Trainer):
+    """Trains until all views are seen, and averages the weights.
 
     Args:
         options: of the run.
@@ -104,6 +98,12 @@ class SegmenterTrainer:
         start: weights to start from, by name; None: from the pretrained backbone only.
     """
 
+    title, unit, checkpoint = "train-segmenter", "view", "checkpoint.pt"
+    save_seconds, validate_seconds = 240.0, 900.0
+    max_norm = 3.0
+    options: SegmenterTrainingOptions
+    model: NanoSegmenter
+
     def __init__(
         self,
         options: SegmenterTrainingOptions,
@@ -114,137 +114,86 @@ class SegmenterTrainer:
         start: Mapping[str, Tensor] | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
-        self.options, self.data, self.out = options, data, out
-        self.held_out = held_out or []
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = NanoSegmenter(options.backbone)
+        if pretrained is not None:
+            load_imagenet(model.encoder.backbone, pretrained)
+        teacher = copy.deepcopy(model.encoder.backbone).eval().requires_grad_(False)
+        if start is not None:
+            start_from(model, start)
+        model.encoder.backbone.freeze(FROZEN_BLOCKS)
+        super().__init__(options, model.to(memory_format=torch.channels_last), out, options.views)
+        self.training, self.held_out = data, held_out or []
+        self.data = TrainingData(self._batches, describe_data(data), lambda _: self.measure())
+        backbone = list(self.model.encoder.backbone.parameters())
+        known = set(backbone)
+        fresh = [p for p in self.model.parameters() if p not in known]
+        learning = [p for p in backbone if p.requires_grad]
+        groups = [
+            {"params": fresh, "peak": options.learning_rate},
+            {"params": learning, "peak": options.backbone_rate},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
         self.pretrained = pretrained.name if pretrained else None
         self.semantic: SemanticLosses | None = None
         if pretrained is not None:
-            load_imagenet(model.encoder.backbone, pretrained)
-            teacher = copy.deepcopy(model.encoder.backbone).to(self.device).eval()
             views = TEACHER_VIEWS // processes.count()
-            self.semantic = SemanticLosses(teacher.requires_grad_(False), views)
-        if start is not None:
-            start_from(model, start)
-        self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.model.encoder.backbone.freeze(options.frozen_blocks)
+            self.semantic = SemanticLosses(teacher.to(self.device), views)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), weight_decay=0.02)
-        self.step, self.seconds, self.images = 0, 0.0, 0
+        self.images = 0
         self.mean = torch.tensor(IMAGENET_MEAN, device=self.device)
         self.std = torch.tensor(IMAGENET_STD, device=self.device)
-
-    def _parameter_groups(self) -> list[dict]:
-        backbone = [p for p in self.model.encoder.backbone.parameters() if p.requires_grad]
-        known = {id(p) for p in self.model.encoder.backbone.parameters()}
-        fresh = [p for p in self.model.parameters() if id(p) not in known]
-        return [
-            {"params": fresh, "peak": self.options.learning_rate},
-            {"params": backbone, "peak": self.options.backbone_rate},
-        ]
 
     @property
     def progress(self) -> float:
         """Share of the views that are seen, 0-1."""
         return min(1.0, self.images / self.options.views)
 
-    def run(self) -> None:
-        """Train until all views are seen; writes checkpoints and `training.jsonl` into `out`."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        meter = tqdm(
-            total=self.options.views, unit="view", desc="train-segmenter",
-            disable=not processes.is_first(),
-        )  # fmt: skip
-        self._forward = processes.parallel(self.model, self._losses)
-        with flushed_denormals(), meter as bar:
-            while self.progress < 1.0:
-                self._run_phase(bar)
-        self.save()
-        self._log(self.validate())
-
-    def _canvas(self) -> int:
+    def phase(self) -> int:
+        """Return the longest side of the crops."""
         full = self.progress >= 1.0 - self.options.full_share
         return self.options.image_size if full else self.options.canvas
 
-    def _run_phase(self, bar: tqdm) -> None:
-        """Train at one crop size until the schedule asks for the next."""
-        canvas = self._canvas()
-        loader = self._loader(canvas)
-        batch = next(loader)  # starting the loader is no training time
-        started, saved, validated = time.monotonic(), self.seconds, self.seconds
-        running: dict[str, float] = {}
-        while self.progress < 1.0 and canvas == self._canvas():
-            figures = self._train_step(batch)
-            batch = next(loader)
-            now = time.monotonic()
-            # Averaged, so that all processes save and validate at the same step.
-            elapsed = processes.average(torch.tensor(now - started, device=self.device))
-            self.seconds, started = self.seconds + elapsed.item(), now
-            running = {k: 0.98 * running.get(k, v) + 0.02 * v for k, v in figures.items()}
-            bar.n = self.images
-            bar.set_postfix({k: f"{v:.3f}" for k, v in running.items()}, step=self.step)
-            if self.step % 50 == 0:
-                self._log({"canvas": canvas, **running})
-            if self.seconds - saved > CHECKPOINT_SECONDS:
-                self.save()
-                saved = self.seconds
-            if self.seconds - validated > VALIDATION_SECONDS:
-                self._log(self.validate())
-                started, validated = time.monotonic(), self.seconds
-
-    def _loader(self, canvas: int) -> Iterator[Batch]:
+    def _batches(self, seed: int) -> SegmenterBatches:
         options = BatchOptions(
-            self.options.image_size, view_shapes(canvas), self.options.batch_size,
+            self.options.image_size, view_shapes(self.phase()), self.options.batch_size,
             surfaces=self.options.surfaces,
         )  # fmt: skip
-        return endless_batches(
-            SegmenterBatches(
-                self.data,
-                options,
-                self.options.seed + self.step,
-                CACHED_BYTES // max(1, self.options.loaders),
-            ),
-            self.options.loaders,
+        return SegmenterBatches(
+            self.training, options, seed, CACHED_BYTES // max(1, self.options.loaders)
         )
 
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        self._set_rates()
-        losses, figures = self._forward(batch)
-        loss = sum(losses.values())
-        if not torch.isfinite(loss):
-            raise DatasetError(f"the loss is {loss.item()} at step {self.step}; lower the rates")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 3.0)
-        self.optimizer.step()
-        self.step += 1
+    def train_step(self, batch: Batch) -> dict[str, float]:  # type: ignore[override]
+        """See `Trainer`; updates the average."""
+        figures = super().train_step(batch)
         self.images += self.options.batch_size
         self._update_average()
-        averaged = {name: processes.average(value).item() for name, value in losses.items()}
-        return {**figures, **averaged, "norm": float(norm)}
+        return figures
 
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """Return the weighted losses of a batch by name, and mean IoUs for the progress line."""
-        device, model = self.device, self.model
+    def figures_of(self, found: SegmenterLosses) -> dict[str, float]:
+        """Return the mean IoUs, and the losses by name."""
+        averaged = {name: processes.average(part).item() for name, part in found.parts.items()}
+        return {**found.ious, **averaged}
+
+    def forward(self, batch: Batch) -> SegmenterLosses:
+        """See `Trainer`."""
+        batch, model = to_device(batch, self.device), self.model
         image = self._image(batch)
         embedding, semantic = model.encoder(image)
         frame = model.decoder.encode_frame(embedding)
-        targets = batch.targets.to(device).float() / 255.0
-        losses, figures = self._prompt_losses(frame, batch, targets)
+        targets = batch.targets.float() / 255.0
+        losses, ious = self._prompt_losses(frame, batch, targets)
         trunk, log_extents = model.predictor.coarse(embedding)
         confidence = torch.sigmoid(model.predictor.logits(image, trunk))
-        wanted = batch.confidence.to(device).float() / 255.0
-        losses["confidence"] = 4.0 * confidence_loss(confidence, wanted, batch.known.to(device))
-        extents, weights = batch.extents.to(device), batch.extent_weights.to(device)
+        wanted = batch.confidence.float() / 255.0
+        losses["confidence"] = 4.0 * confidence_loss(confidence, wanted, batch.known)
+        extents, weights = batch.extents, batch.extent_weights
         losses["extents"] = 0.5 * extent_loss(log_extents, extents, weights, EXTENT_UNIT)
         if self.semantic is not None:
-            losses |= self.semantic(image, semantic, targets, batch.classes.to(device))
-        return losses, figures
+            losses |= self.semantic(image, semantic, targets, batch.classes)
+        return SegmenterLosses(sum(losses.values()), losses, ious)
 
     def _image(self, batch: Batch) -> Tensor:
-        device = self.device
-        image = normalise(batch.images.to(device), batch.sizes.to(device), self.mean, self.std)
+        image = normalise(batch.images, batch.sizes, self.mean, self.std)
         return image.contiguous(memory_format=torch.channels_last)
 
     def _prompt_losses(
@@ -254,16 +203,15 @@ class SegmenterTrainer:
         # One for each sample: what is drawn is the same in however many processes.
         places = processes.share(range(self.options.batch_size))
         rngs = [np.random.default_rng([*seed, place]) for place in places]
-        coords, labels = batch.coords.to(self.device), batch.labels.to(self.device)
-        points = PromptCounts().points
+        coords, labels = batch.coords, batch.labels
         ambiguous = decoder.decode_masks(
-            frame, coords[:, :points, :1], labels[:, :points, :1], outputs=MULTIPLE
+            frame, coords[:, :POINTS, :1], labels[:, :POINTS, :1], outputs=MULTIPLE
         )
         certain = decoder.decode_masks(
-            frame, coords[:, points:], labels[:, points:], outputs=SINGLE
+            frame, coords[:, POINTS:], labels[:, POINTS:], outputs=SINGLE
         )
-        loss_points, iou_points = _loss(ambiguous, targets[:, :points])
-        loss_boxes, iou_boxes = _loss(certain, targets[:, points:])
+        loss_points, iou_points = _loss(ambiguous, targets[:, :POINTS])
+        loss_boxes, iou_boxes = _loss(certain, targets[:, POINTS:])
         losses = {"points": loss_points, "boxes": loss_boxes}
         figures = {
             "iou": iou_points.max(1).values.mean().item(), "iou_box": iou_boxes.mean().item()
@@ -286,7 +234,7 @@ class SegmenterTrainer:
         return losses, figures
 
     @torch.no_grad()
-    def validate(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """Mean figures of the averaged weights on held-out photographs, always the same prompts.
 
         Returns:
@@ -298,34 +246,27 @@ class SegmenterTrainer:
         if not self.held_out:
             return {}
         size = self.options.image_size
-        options = BatchOptions(
-            size, ((size, size),), self.options.batch_size, PromptCounts(8, 8, 0), 0.0,
-            AS_AT_INFERENCE, centred=True,
-        )  # fmt: skip
-        rows = [
-            self._validate_batch(batch)
-            for batch in itertools.islice(
-                SegmenterBatches(self.held_out, options, seed=0), VALIDATION_BATCHES
-            )
-        ]
+        options = BatchOptions(size, ((size, size),), self.options.batch_size, validates=True)
+        batches = iter(SegmenterBatches(self.held_out, options, seed=0))
+        rows = [self._measure_batch(b) for b in itertools.islice(batches, VALIDATION_BATCHES)]
         return {f"held_out_{k}": float(np.mean([row[k] for row in rows])) for k in rows[0]}
 
-    def _validate_batch(self, batch: Batch) -> dict[str, float]:
-        model, points = self.average, PromptCounts().points
+    def _measure_batch(self, batch: Batch) -> dict[str, float]:
+        batch, model = to_device(batch, self.device), self.average
         image = self._image(batch)
         embedding, semantic = model.encoder(image)
         frame = model.decoder.encode_frame(embedding)
-        coords, labels = batch.coords.to(self.device), batch.labels.to(self.device)
-        targets = batch.targets.to(self.device).float() / 255.0
-        single, goal = (coords[:, :points], labels[:, :points]), targets[:, :points]
+        coords, labels = batch.coords, batch.labels
+        targets = batch.targets.float() / 255.0
+        single, goal = (coords[:, :POINTS], labels[:, :POINTS]), targets[:, :POINTS]
         logits, predicted = model.decoder.decode_masks(frame, *single, outputs=MULTIPLE)
         _, iou = _loss((logits, predicted), goal)
         choice = predicted.flatten(0, 1).argmax(1, keepdim=True)
         figures = {"best": iou.max(1).values.mean(), "chosen": iou.gather(1, choice).mean()}
         boxes = model.decoder.decode_masks(
-            frame, coords[:, points:], labels[:, points:], outputs=SINGLE
+            frame, coords[:, POINTS:], labels[:, POINTS:], outputs=SINGLE
         )
-        figures["box"] = _loss(boxes, targets[:, points:])[1].mean()
+        figures["box"] = _loss(boxes, targets[:, POINTS:])[1].mean()
         mask = _best(logits, predicted)
         for number in (1, 2):
             single = add_clicks(*single, mask, goal, [None] * len(goal))
@@ -336,14 +277,14 @@ class SegmenterTrainer:
             figures[f"clicks_{number}"] = _loss(refined, goal)[1].mean()
             mask = refined[0][:, :, 0]
         _, extents = model.predictor.coarse(embedding)
-        weight = batch.extent_weights.to(self.device)
-        overlap = extent_iou(EXTENT_UNIT * torch.exp(extents), batch.extents.to(self.device))
+        weight = batch.extent_weights
+        overlap = extent_iou(EXTENT_UNIT * torch.exp(extents), batch.extents)
         figures["extents"] = (overlap * weight).sum() / weight.sum()
         if self.semantic is not None:
             figures["semantic"] = 1 - semantic_loss(semantic, self.semantic.wanted(image))
         return {name: float(value) for name, value in figures.items()}
 
-    def _set_rates(self) -> None:
+    def set_rates(self) -> None:
         """Warm up, stay at the peak, and fall to zero at the end: a run can be prolonged."""
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
         left = (1.0 - self.progress) / max(self.options.decay_share, 1e-9)
@@ -360,79 +301,41 @@ class SegmenterTrainer:
         for kept, current in zip(self.average.buffers(), self.model.buffers(), strict=True):
             kept.copy_(current)
 
-    def _log(self, figures: Mapping[str, float]) -> None:
-        if not processes.is_first():
-            return
-        line = {"step": self.step, "seconds": round(self.seconds, 1), "images": self.images}
-        with (self.out / "training.jsonl").open("a") as file:
-            rounded = {name: round(value, 5) for name, value in figures.items()}
-            file.write(json.dumps({**line, **rounded}) + "\n")
+    def log(self, figures: Mapping[str, float]) -> None:
+        """See `Trainer`."""
+        super().log({"images": self.images, "canvas": self.phase(), **figures})
 
     def save(self) -> None:
-        """Write `checkpoint.pt` (to resume) and `segmenter.pt` (averaged weights) atomically."""
-        if not processes.is_first():
-            return
-        averaged = {"model": self.average.state_dict(), **self._facts()}
-        save_atomically(self.out / "segmenter.pt", averaged)
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "semantic": self.semantic.classes.state() if self.semantic else None,
-            **self._facts(),
-        }
-        save_atomically(self.out / "checkpoint.pt", state)
+        """Write the checkpoint, and the averaged weights as `segmenter.pt`."""
+        super().save()
+        if processes.is_first():
+            left_out = ("optimizer", "average", "semantic")
+            facts = {name: fact for name, fact in self.state().items() if name not in left_out}
+            averaged = {**facts, "model": self.average.state_dict()}
+            save_atomically(self.out / "segmenter.pt", averaged)
 
-    def _facts(self) -> dict:
+    def state(self) -> dict[str, Any]:
+        """See `Trainer`."""
         return {
-            "step": self.step,
-            "seconds": self.seconds,
+            **super().state(),
+            "average": self.average.state_dict(),
+            "semantic": self.semantic.classes.state() if self.semantic else None,
             "images": self.images,
-            "options": asdict(self.options),
             "backbone": self.pretrained,
-            "data": describe_data(self.data),
-            "machine": describe_machine(self.device),
         }
 
-    def resume(self) -> bool:
-        """Continue from `checkpoint.pt` in `out`, if there is one.
-
-        Raises:
-            InputError: if the file is damaged or belongs to another model.
-            OptionError: if the run had pretrained weights, and none are given now.
-        """
-        file = self.out / "checkpoint.pt"
-        if not file.is_file():
-            return False
-        state = load_checkpoint(file, self.device)
+    def restore(self, file: Path, state: Mapping[str, Any]) -> None:
+        """See `Trainer`; raises `OptionError` if the run's pretrained weights are not given now."""
         if state.get("backbone") and self.semantic is None:
             raise OptionError(f"{file}: this run has --pretrained, which teaches its semantic map")
         peaks = [group["peak"] for group in self.optimizer.param_groups]
-        try:
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.semantic and state.get("semantic"):
-                self.semantic.classes.restore(state["semantic"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InputError(f"{file}: not a checkpoint of this model ({error})") from error
+        super().restore(file, state)
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=True):
             group["peak"] = peak  # of this part of the run, not of the one before
-        self.step, self.seconds, self.images = state["step"], state["seconds"], state["images"]
-        return True
-
-
-def start_from(model: NanoSegmenter, weights: Mapping[str, Tensor]) -> None:
-    """Fill a model with given weights; shapes may differ where their sizes agree.
-
-    Raises:
-        InputError: if a weight is missing, or of another size.
-    """
-    state = model.state_dict()
-    try:
-        model.load_state_dict({n: weights[n].reshape(state[n].shape) for n in state})
-    except (KeyError, RuntimeError) as error:
-        raise InputError(f"the weights to start from are another model's ({error})") from error
+        self.average.load_state_dict(state["average"])
+        if self.semantic and state.get("semantic"):
+            self.semantic.classes.restore(state["semantic"])
+        self.images = state["images"]
 
 
 def _loss(decoded: tuple[Tensor, Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:

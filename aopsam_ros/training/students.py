@@ -20,14 +20,15 @@ from aopsam_ros.models.bundle_files import (
 )
 from aopsam_ros.models.decoder_parts import open_axes
 from aopsam_ros.models.export import sample_images
+from aopsam_ros.models.frozen import EMBEDDING_STRIDE
 from aopsam_ros.models.loading import load_mobile_sam, load_weights
 from aopsam_ros.models.mobile_sam.tiny_vit import TinyVit
 from aopsam_ros.models.nano import NanoEncoder
 from aopsam_ros.models.onnx_graphs import GraphPlan, export_graph
+from aopsam_ros.training.loop.trainer import start_from
 
 # Multiples that the sides of images must have, by the student's name.
 STUDENTS: dict[str, int] = {"nano": nano.SIZE_DIVISIBILITY, "mobile_sam": mobile_sam.STRIDE}
-EMBEDDING_STRIDE = 16  # of both
 
 
 class Student(nn.Module):
@@ -76,12 +77,8 @@ def _nano(start: Path | None) -> NanoEncoder:
     encoder = NanoEncoder()
     encoder.semantic = nn.Identity()  # type: ignore[assignment]  # no teacher teaches it
     if start is not None:
-        given, state = load_weights(start), encoder.state_dict()
-        try:
-            weights = {key: given[f"encoder.{key}"].reshape(state[key].shape) for key in state}
-        except (KeyError, RuntimeError) as error:
-            raise InputError(f"{start}: not nano's weights ({error})") from error
-        encoder.load_state_dict(weights)
+        weights = load_weights(start)
+        start_from(encoder, {key.removeprefix("encoder."): weights[key] for key in weights})
     return encoder
 
 

@@ -14,7 +14,7 @@ from aopsam_ros.models.loading import load_weights  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 from aopsam_ros.models.onnx_graphs import GraphPlan, export_graph, run_graph  # noqa: E402
 from aopsam_ros.models.stored_weights import round_weights  # noqa: E402
-from aopsam_ros.training.segmenter_training import start_from  # noqa: E402
+from aopsam_ros.training.loop.trainer import start_from  # noqa: E402
 
 FACTS = {"name": "n", "version": "1", "licence": "x", "defaults": {}, "provenance": {}}
 

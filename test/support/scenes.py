@@ -129,3 +129,28 @@ def write_json(path: Path, content: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def write_sa1b(folder, count):
+    """Write `sa_N.jpg` and `sa_N.json`, with a prompt point near the left end of each mask."""
+    from pycocotools import mask as coder
+
+    folder.mkdir(parents=True)
+    for index in range(count):
+        rgb, labels = draw_ellipses(index)
+        cv2.imwrite(str(folder / f"sa_{index}.jpg"), rgb[:, :, ::-1])
+        annotations = []
+        for label in np.unique(labels[labels > 0]).tolist():
+            runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
+            segmentation = {**runs, "counts": runs["counts"].decode()}
+            points = [left_point(labels == label)]
+            annotations.append({"segmentation": segmentation, "point_coords": points})
+        write_json(folder / f"sa_{index}.json", {"annotations": annotations})
+    return folder
+
+
+def left_point(mask):
+    """Pick the pixel in the middle of a mask's third column, far from its innermost one."""
+    columns = np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask[:, columns[2]])
+    return [float(columns[2]), float(rows[len(rows) // 2])]

@@ -11,7 +11,6 @@ torch = pytest.importorskip("torch")
 from aopsam_ros.data.datasets import open_dataset  # noqa: E402
 from aopsam_ros.data.labelled_images import LabelledImage  # noqa: E402
 from aopsam_ros.errors import DatasetError, InputError, OptionError  # noqa: E402
-from aopsam_ros.training.augmentation import AugmentationOptions  # noqa: E402
 from aopsam_ros.training.batches import (  # noqa: E402
     BatchOptions,
     SegmenterBatches,
@@ -53,8 +52,7 @@ class Drawn:
 
 
 def batches_of(dataset, **words):
-    views = AugmentationOptions((1.0, 1.0), 1.0, 0.0)
-    options = BatchOptions(64, ((64, 64),), 2, augmentation=views, surfaces=0.0)
+    options = BatchOptions(64, ((64, 64),), 2, validates=True)
     return iter(SegmenterBatches([WeightedDataset(dataset, range(4))], options, 0, **words))
 
 

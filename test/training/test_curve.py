@@ -1,9 +1,16 @@
-"""The course of a training, as a table and as an image."""
+"""The course of a training: as a table, as an image, and where it goes wrong."""
 
 import csv
 import sys
+from types import SimpleNamespace
 
-from aopsam_ros.training.loop import curve
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from aopsam_ros.errors import DatasetError  # noqa: E402
+from aopsam_ros.training.loop import curve  # noqa: E402
+from aopsam_ros.training.loop.trainer import TimedTrainer, TrainingOptions  # noqa: E402
 
 ROWS = [
     {"step": 0, "seconds": 0.0, "held_out_loss": 0.4, "held_out_recall": 0.0},
@@ -43,3 +50,17 @@ def test_what_was_done_again_counts_once(tmp_path):
     curve.write(tmp_path)
     rows = [(row["step"], row["seconds"]) for row in table(tmp_path)]
     assert rows == [("0", "0.0"), ("50", "6.0"), ("100", "9.0")]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
+    class Diverging(TimedTrainer):
+        def forward(self, batch):
+            return SimpleNamespace(loss=self.model(batch).sum() / 0)
+
+    model = torch.nn.Linear(2, 1)
+    before = model.weight.clone()
+    trainer = Diverging(TrainingOptions(), model, "", tmp_path)
+    trainer._forward = trainer.forward
+    with pytest.raises(DatasetError, match="at step 0; lower the rates"):
+        trainer.train_step(torch.ones(1, 2))
+    assert torch.equal(model.weight, before)

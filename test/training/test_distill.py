@@ -106,7 +106,7 @@ def test_a_batch_that_cannot_be_divided_is_refused(monkeypatch):
 
     monkeypatch.setattr(loader.processes, "count", lambda: 2)
     with pytest.raises(OptionError, match="a batch of 3 cannot be divided among 2 processes"):
-        loader.EndlessBatches(3, 0)
+        loader.EndlessBatches([1], 3, 0)
 
 
 def test_loaders_in_turns_prepare_the_batches_of_one(monkeypatch):
@@ -119,7 +119,7 @@ def test_loaders_in_turns_prepare_the_batches_of_one(monkeypatch):
     def batches(count, **where):
         info = SimpleNamespace(**where) if where else None
         monkeypatch.setattr(torch.utils.data, "get_worker_info", lambda: info)
-        return list(itertools.islice(Drawn(4, 1), count))
+        return list(itertools.islice(Drawn([1], 4, 1), count))
 
     alone = batches(4)
     assert len({number for batch in alone for number in batch}) == 20  # all differ

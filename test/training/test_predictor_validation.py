@@ -1,5 +1,7 @@
 """Figures on held-out photographs, against cases whose answers are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -10,17 +12,16 @@ torch = pytest.importorskip("torch")
 from aopsam_ros.data.datasets import open_dataset  # noqa: E402
 from aopsam_ros.errors import InputError  # noqa: E402
 from aopsam_ros.images.files import read_rgb  # noqa: E402
-from aopsam_ros.models.prompt_predictor import MAP_STRIDE  # noqa: E402
 from aopsam_ros.training.batches import WeightedDataset, hold_out  # noqa: E402
 from aopsam_ros.training.loop.loader import endless_batches  # noqa: E402
 from aopsam_ros.training.losses import confidence_loss  # noqa: E402
 from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
 from aopsam_ros.training.predictor_data import prepare_targets  # noqa: E402
 from aopsam_ros.training.predictor_validation import (  # noqa: E402
-    HeldOut,
     Predicted,
     choose,
     masks_hit,
+    measure_prompts,
     sampled_points,
 )
 from aopsam_ros.training.prepared_images import (  # noqa: E402
@@ -38,24 +39,24 @@ SIZE = 256
 def held_out(tmp_path_factory):
     folder = tmp_path_factory.mktemp("held out")
     data = open_dataset(write_label_maps(folder / "drawn", range(4)))
-    targets = TargetCache(folder / "targets", SIZE, MAP_STRIDE, 96)
-    images = choose(prepare_targets([WeightedDataset(data, [0, 1, 2, 3])], targets))
-    return HeldOut(images, targets, None)
+    targets = TargetCache(folder / "targets", SIZE)
+    (part,) = prepare_targets([WeightedDataset(data, [0, 1, 2, 3])], targets)
+    return SimpleNamespace(images=choose(part.images), targets=targets)
 
 
-def as_confidence(change):
-    """A predictor that answers with the target itself, changed."""
+def measured(held_out, change):
+    """The figures of a predictor that answers with the target itself, changed."""
 
     def forward(batch):
         confidence = change(batch.targets)[:, None]
         loss = confidence_loss(confidence, batch.targets, batch.known)
         return Predicted(confidence, loss, batch.extent_weights.mean())
 
-    return forward
+    return measure_prompts(held_out.images, held_out.targets, None, forward)
 
 
 def test_the_target_itself_hits_nearly_every_mask(held_out):
-    figures = held_out.measure(as_confidence(lambda target: target))
+    figures = measured(held_out, lambda target: target)
     assert figures["held_out_loss"] == 0 and figures["held_out_extents"] > 0
     assert figures["held_out_recall"] > 0.9  # the smallest ones are smoothed away
     objects = np.mean([len(np.unique(draw_ellipses(i)[1])) - 1 for i in range(4)])
@@ -63,9 +64,9 @@ def test_the_target_itself_hits_nearly_every_mask(held_out):
 
 
 def test_nothing_or_peaks_elsewhere_hit_little(held_out):
-    flipped = held_out.measure(as_confidence(lambda target: target.flip(1)))
+    flipped = measured(held_out, lambda target: target.flip(1))
     assert flipped["held_out_recall"] < 0.7 and flipped["held_out_prompts"] > 1
-    figures = held_out.measure(as_confidence(torch.zeros_like))
+    figures = measured(held_out, torch.zeros_like)
     assert figures["held_out_recall"] == figures["held_out_prompts"] == 0
     assert figures["held_out_loss"] > 0
 
@@ -80,21 +81,21 @@ def test_points_lie_at_the_peaks_of_the_map():
 
 
 def test_masks_are_hit_by_any_point_in_any_layer():
-    layers = np.zeros((2, 10, 20), np.uint16)
-    layers[0, 0:5, 0:5], layers[0, 0:5, 10:15] = 1, 2
-    layers[1, 0:10, 0:20] = 3
-    layers[1, 9, 19] = 4  # too small to count
-    points = np.array([[2.4, 3.6], [2.0, 2.0], [19.0, 9.0]])
-    assert masks_hit(layers, points, 5) == [True, False, True]
-    assert masks_hit(layers, points[:0], 5) == [False, False, False]
+    layers = np.zeros((2, 40, 80), np.uint16)
+    layers[0, 0:20, 0:20], layers[0, 0:20, 40:60] = 1, 2
+    layers[1] = 3
+    layers[1, 36:, 76:] = 4  # too small to count
+    points = np.array([[10.4, 15.6], [8.0, 8.0], [78.0, 38.0]])
+    assert masks_hit(layers, points) == [True, False, True]
+    assert masks_hit(layers, points[:0]) == [False, False, False]
 
 
 def test_the_same_images_validate_every_time(held_out):
     images = held_out.images
-    assert choose([PreparedSet(images[2:]), PreparedSet(images[:2])]) == images
+    assert choose(images[2:] + images[:2]) == images
     many = [PreparedImage(images[0].path, "", f"{i:03}") for i in range(200)]
-    assert len(choose([PreparedSet(many[::-1])])) < 100
-    assert choose([PreparedSet(many[::-1])]) == choose([PreparedSet(many)])
+    assert len(choose(many[::-1])) < 100
+    assert choose(many[::-1]) == choose(many)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1e-4, 0.3])
@@ -151,7 +152,7 @@ def test_sets_are_seen_as_often_as_their_weight_says(cached):
 
 
 def test_what_fails_in_the_loader_is_told_in_its_own_words(tmp_path):
-    targets = TargetCache(tmp_path, SIZE, MAP_STRIDE, 96)
+    targets = TargetCache(tmp_path, SIZE)
     gone = PreparedSet([PreparedImage(tmp_path / "gone.png", "a", "b")])
     cache = EmbeddingCache(tmp_path, "e" * 16, (1, 1, 1))
     with pytest.raises(InputError) as raised:

@@ -9,37 +9,11 @@ import pytest
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, pad_to_square
-from support.scenes import draw_ellipses, write_json, write_label_maps
+from support.scenes import draw_ellipses, left_point, write_label_maps, write_sa1b
 
 SIZE, STRIDE, SIDE = 256, 4, 64
 SHAPE = (8, 4, 4)
 SCALE = SIZE / 128  # the scenes are 96 x 128
-
-
-def write_sa1b(folder, count, points=True):
-    """Write `sa_N.jpg` and `sa_N.json`, with a prompt point near the left end of each mask."""
-    from pycocotools import mask as coder
-
-    folder.mkdir(parents=True)
-    for index in range(count):
-        rgb, labels = draw_ellipses(index)
-        cv2.imwrite(str(folder / f"sa_{index}.jpg"), rgb[:, :, ::-1])
-        annotations = []
-        for label in np.unique(labels[labels > 0]).tolist():
-            runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
-            annotation = {"segmentation": {**runs, "counts": runs["counts"].decode()}}
-            if points:
-                annotation["point_coords"] = [left_point(labels == label)]
-            annotations.append(annotation)
-        write_json(folder / f"sa_{index}.json", {"annotations": annotations})
-    return folder
-
-
-def left_point(mask):
-    """Pick the pixel in the middle of a mask's third column, far from its innermost one."""
-    columns = np.flatnonzero(mask.any(0))
-    rows = np.flatnonzero(mask[:, columns[2]])
-    return [float(columns[2]), float(rows[len(rows) // 2])]
 
 
 @pytest.fixture
@@ -49,7 +23,7 @@ def maps(tmp_path):
 
 @pytest.fixture
 def targets(tmp_path):
-    return TargetCache(tmp_path / "targets", SIZE, STRIDE, 20)
+    return TargetCache(tmp_path / "targets", SIZE)
 
 
 @pytest.fixture
@@ -108,15 +82,11 @@ def test_points_that_are_none_are_refused(tmp_path, coords):
         open_dataset(folder).read(0)
 
 
-def test_targets_follow_image_labels_and_settings(maps, targets, tmp_path):
+def test_targets_follow_image_labels_and_size(maps, targets, tmp_path):
     image = stored(targets, maps)
     assert targets.has(image) and targets.identify(maps, 0) == image
-    others = [
-        TargetCache(targets.folder, 2 * SIZE, STRIDE, 20),
-        TargetCache(targets.folder, SIZE, 2 * STRIDE, 20),
-        TargetCache(targets.folder, SIZE, STRIDE, 21),
-    ]
-    assert not any(other.has(other.identify(maps, 0)) for other in others)
+    other = TargetCache(targets.folder, 2 * SIZE)
+    assert not other.has(other.identify(maps, 0))
     mask = maps.path / "masks" / "scene0.png"
     mask.write_bytes((maps.path / "masks" / "scene1.png").read_bytes())
     changed = targets.identify(maps, 0)

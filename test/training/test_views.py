@@ -1,15 +1,22 @@
-"""Views keep image and labels together; prompts lie in their masks; surfaces avoid instances."""
+"""Views keep image and labels together; prompts and targets lie in their masks."""
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.training import augmentation
-from aopsam_ros.training.augmentation import AugmentationOptions, View, paste_objects, random_view
-from aopsam_ros.training.extent_targets import extent_target, view_instances
+from aopsam_ros.training.augmentation import paste_objects, random_view
+from aopsam_ros.training.predictor_targets import (
+    extent_target,
+    spread_points,
+    view_instances,
+    view_target,
+)
 from aopsam_ros.training.prompt_sampling import (
     corrective_click,
     innermost_pixel,
@@ -18,8 +25,8 @@ from aopsam_ros.training.prompt_sampling import (
 )
 from support.scenes import draw_ellipses
 
-settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
-settings.load_profile("aopsam")
+DEPTHS = st.sampled_from([0.5, 3.0, 6.0, 50.0])
+POINTS = st.lists(st.tuples(st.integers(-3, 42), st.integers(-3, 32), DEPTHS), max_size=6)
 
 
 def coded_image(seed):
@@ -34,7 +41,7 @@ def test_labels_follow_the_pixels(seed, canvas):
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augmentation, "recolour", lambda rgb, _: rgb)
-        view = random_view(coded_image(seed % 7), canvas, 128, AugmentationOptions(), rng)
+        view = random_view(coded_image(seed % 7), canvas, 128, rng)
     height, width = view.rgb.shape[:2]
     assert height <= canvas[0] and width <= canvas[1]
     assert view.layers.shape == (1, height, width)
@@ -50,8 +57,8 @@ def test_labels_follow_the_pixels(seed, canvas):
 def test_pasted_objects_cover_what_is_behind(seed):
     rng = np.random.default_rng(seed)
     image, donor = coded_image(seed % 5), coded_image(seed % 5 + 1)
-    donor_view = View(np.full_like(donor.rgb, 255), donor.layers)
-    view = paste_objects(View(image.rgb, image.layers), donor_view, rng)
+    donor_view = replace(donor, rgb=np.full_like(donor.rgb, 255))
+    view = paste_objects(image, donor_view, rng)
     new = view.layers[0] > image.layers.max()
     assert np.array_equal(view.layers[0][~new], image.layers[0][~new])
     assert np.array_equal(view.rgb[~new], image.rgb[~new])
@@ -66,8 +73,8 @@ def test_pasted_objects_bring_their_class(seed):
     rng = np.random.default_rng(seed)
     image, donor = coded_image(seed % 5), coded_image(seed % 5 + 1)
     names = dict.fromkeys(range(256), "below")
-    above = View(np.full_like(donor.rgb, 255), donor.layers, {1: "first", 2: "second"})
-    view = paste_objects(View(image.rgb, image.layers, names), above, rng)
+    above = replace(donor, rgb=np.full_like(donor.rgb, 255), classes={1: "first", 2: "second"})
+    view = paste_objects(replace(image, classes=names), above, rng)
     for label in np.unique(view.layers):
         if 0 < label <= image.layers.max():
             assert view.classes[int(label)] == "below"
@@ -82,13 +89,14 @@ def test_innermost_pixel_is_the_farthest_from_the_outside(seed):
     for _ in range(3):
         y, x, h, w = rng.integers(0, 20), rng.integers(0, 24), *rng.integers(1, 12, 2)
         mask[y : y + h, x : x + w] = True
-    x, y = innermost_pixel(mask)
+    x, y, depth = innermost_pixel(mask)
     outside = np.argwhere(~np.pad(mask, 1)) - 1
     inside = np.argwhere(mask)
     distances = np.sqrt(((inside[:, None] - outside[None]) ** 2).sum(-1)).min(1)
     reached = np.sqrt(((np.array([y, x]) - outside) ** 2).sum(-1)).min()
     assert mask[y, x]
     assert reached == pytest.approx(distances.max(), abs=0.05)
+    assert reached == pytest.approx(depth, abs=0.05)
 
 
 @given(st.integers(0, 10_000))
@@ -98,7 +106,7 @@ def test_prompts_belong_to_their_mask(seed):
     mask = labels == labels.max()
     x, y = random_point(mask, rng)
     assert mask[y, x]
-    assert random_point(mask, rng, innermost=1.0) == innermost_pixel(mask)
+    assert random_point(mask, rng, innermost=1.0) == innermost_pixel(mask)[:2]
     rows, columns = np.nonzero(mask)
     (left, top), (right, bottom) = loose_box(mask, rng, 0.0)
     assert (left, top) == (columns.min(), rows.min())
@@ -172,3 +180,39 @@ def test_surfaces_are_regions_of_one_colour_without_instances():
     assert np.mean(layer[62:][~labelled[62:]] == ground) > 0.97
     assert len(np.unique(surface_layer(rgb, labelled, 1, rng))) == 2
     assert not surface_layer(rgb, np.ones_like(labelled), 3, rng).any()
+
+
+def reference(points, size):
+    """The same map, one pixel at a time: half a box, half a Gaussian; the larger value stays."""
+    target = np.zeros(size)
+    for x, y, depth in points:
+        if not (0 <= x < size[1] and 0 <= y < size[0]):
+            continue
+        sigma = min(max(depth / 2, 1.0), 5.0)
+        for row in range(size[0]):
+            for column in range(size[1]):
+                dx, dy = column - x, row - y
+                if max(abs(dx), abs(dy)) <= int(3 * sigma):
+                    value = 0.5 * np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+                    value += 0.5 * (max(abs(dx), abs(dy)) <= int(sigma))
+                    target[row, column] = max(target[row, column], value)
+    return target
+
+
+@given(POINTS)
+def test_against_one_pixel_at_a_time(points):
+    target = spread_points(np.array(points, np.float32).reshape(-1, 3), (30, 40))
+    np.testing.assert_allclose(target, reference(points, (30, 40)), atol=1e-5)
+    assert target.shape == (30, 40)
+
+
+def test_one_point_an_instance_inside_it():
+    _, labels = draw_ellipses(3)
+    layers = np.stack([np.where(labels % 2, labels, 0), np.where(labels % 2, 0, labels)])
+    target = view_target(layers, view_instances(layers, 1), labels.shape)
+    pixels = (target.points[:, :2] + 0.5) * 4
+    hit = sorted(int(labels[int(y), int(x)]) for x, y in pixels)
+    assert hit == [int(label) for label in np.unique(labels) if label]
+    depth = 4 * target.points[:, 2]
+    assert (depth >= 1).all() and (depth < 50).all()
+    assert len(view_instances(layers, labels.size)) == 0

@@ -30,7 +30,7 @@ def nano_model(segmenter: Path, others: Sequence[Path] = ()) -> FrozenModel:
     from aopsam_ros.models.loading import load_averaged_segmenter
     from aopsam_ros.models.nano import EMBEDDING_CHANNELS
     from aopsam_ros.models.stored_weights import round_weights
-    from aopsam_ros.training.loop.provenance import summarise_run
+    from aopsam_ros.training.loop.trainer import summarise_run
 
     model, facts = load_averaged_segmenter(segmenter, others)
     names = [other.name if other.is_dir() else other.parent.name for other in others]

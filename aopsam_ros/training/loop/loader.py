@@ -1,19 +1,21 @@
 """The training process: batches from a process of their own, and memory that is kept."""
 
-import contextlib
 import ctypes
 import itertools
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from aopsam_ros.errors import AopsamError, DatasetError, InputError, OptionError
 from aopsam_ros.training.loop import processes
 
+Sample = tuple[NDArray[Any], ...]  # one row of each tensor of a batch
 Batch = TypeVar("Batch")
 Drawn = TypeVar("Drawn")
 
@@ -22,24 +24,32 @@ _MOST_BROKEN = 100  # draws in a row
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # names of glibc's mallopt parameters
 
 
-class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
+class EndlessBatches(torch.utils.data.IterableDataset):
     """Endless random batches, the same ones for the same seed.
 
     Of several processes, each yields its part of every batch: together they see what one would.
+
+    Args:
+        counts: images of each data set, times its weight.
+        batch_size: samples, of all processes together.
+        seed: of all that is drawn.
 
     Raises:
         OptionError: if the batches cannot be divided among the processes.
     """
 
-    def __init__(self, batch_size: int, seed: int) -> None:
+    make: Callable[..., Any]  # makes a batch of its tensors
+
+    def __init__(self, counts: Sequence[float], batch_size: int, seed: int) -> None:
         self.batch_size, self.seed = batch_size, seed
+        self._shares = np.array(counts, np.float64) / sum(counts)
         self._first, self._step = processes.rank(), processes.count()
         if batch_size % self._step:
             raise OptionError(
                 f"a batch of {batch_size} cannot be divided among {self._step} processes"
             )
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         cv2.setNumThreads(1)
         places = range(1 + self._first, 1 + self.batch_size, self._step)
         loader = torch.utils.data.get_worker_info()
@@ -48,14 +58,37 @@ class EndlessBatches(torch.utils.data.IterableDataset, Generic[Batch]):
             whole = np.random.default_rng([self.seed, number])
             yield self.batch(whole, [np.random.default_rng([self.seed, number, i]) for i in places])
 
-    def batch(self, whole: np.random.Generator, each: list[np.random.Generator]) -> Batch:
+    def pick_set(self, rng: np.random.Generator) -> int:
+        """Draw the number of a data set."""
+        return int(rng.choice(len(self._shares), p=self._shares))
+
+    def sample(self, source: int, rng: np.random.Generator) -> Sample:
+        """Draw a sample of the data set of that number."""
+        raise NotImplementedError
+
+    def batch(
+        self,
+        whole: np.random.Generator,  # noqa: ARG002
+        each: list[np.random.Generator],
+    ) -> object:
         """Draw a batch, or a part of it.
 
         Args:
             whole: randomness that all parts of the batch share.
             each: randomness of each of its samples.
         """
-        raise NotImplementedError
+        return self.make(*stack_samples(self.sample(self.pick_set(rng), rng) for rng in each))
+
+
+def stack_samples(samples: Iterable[Sample]) -> Iterator[Tensor]:
+    """Make a batch's tensors of samples that have one row of each."""
+    return (torch.from_numpy(np.stack(column)) for column in zip(*samples, strict=True))
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch, a dataclass of tensors or None, to a device."""
+    parts = vars(batch).values()
+    return type(batch)(*(None if part is None else part.to(device) for part in parts))
 
 
 def readable(draw: Callable[[], Drawn]) -> Drawn:
@@ -94,16 +127,6 @@ def endless_batches(batches: torch.utils.data.IterableDataset, loaders: int = 1)
         # torch puts the worker's whole traceback before the message.
         last = str(error).strip().splitlines()[-1]
         raise type(error)(last.partition(": ")[2] or last) from error
-
-
-@contextlib.contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Treat the tiniest numbers as zero: processors take many times longer for them."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def keep_freed_memory() -> None:

@@ -19,8 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 from aopsam_ros.errors import EngineError
 
 T = TypeVar("T")
-Batch = TypeVar("Batch")
-Result = TypeVar("Result")
 _LONGEST_WAIT = timedelta(days=7)  # for another process's embeddings, which may take days
 
 
@@ -81,7 +79,7 @@ def average(value: Tensor) -> Tensor:
     return mean
 
 
-def parallel(model: nn.Module, forward: Callable[[Batch], Result]) -> Callable[[Batch], Result]:
+def parallel(model: nn.Module, forward: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return `forward`, which calls the model, so that gradients are averaged over the processes.
 
     Batch norms see the whole batch on GPUs; on a CPU, where torch cannot, each process's part.
@@ -90,9 +88,8 @@ def parallel(model: nn.Module, forward: Callable[[Batch], Result]) -> Callable[[
         return forward
     if torch.cuda.is_available():
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    wrapped: Callable[[Batch], Result] = DistributedDataParallel(
-        _Step(model, forward), find_unused_parameters=True
-    )
+    step = _Step(model, forward)
+    wrapped: Callable[[Any], Any] = DistributedDataParallel(step, find_unused_parameters=True)
     return wrapped
 
 

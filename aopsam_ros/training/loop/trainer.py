@@ -1,75 +1,237 @@
-"""The training loop of one module: steps, rates, checkpoints and the curve; it can stop and resume.
+"""The loop of every training: steps, rates, checkpoints and the log; it can stop and resume.
 
 Of several processes, all take the same steps, and the first one writes.
 """
 
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from aopsam_ros.errors import InputError, OptionError
+from aopsam_ros.engines.processor import describe_processor
+from aopsam_ros.errors import AopsamError, DatasetError, InputError, OptionError
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.training.loop import curve, processes
-from aopsam_ros.training.loop.loader import EndlessBatches, endless_batches, flushed_denormals
-from aopsam_ros.training.loop.provenance import describe_machine
+from aopsam_ros.training.loop.loader import EndlessBatches, endless_batches
 
-CHECKPOINT_SECONDS = 120.0
 LOGGED_STEPS = 50
 FIRST_STEPS = 10  # all logged: in these the loss falls fastest
 
 
-class HasLoss(Protocol):
-    """What a forward pass returns."""
-
-    @property
-    def loss(self) -> Tensor:
-        """Of the batch, a scalar."""
-
-
-Batch = TypeVar("Batch")
-Result = TypeVar("Result", bound=HasLoss)
-
-
 @dataclass(frozen=True)
-class TrainingData(Generic[Batch, Result]):
+class TrainingData:
     """The data of a run."""
 
-    batches: Callable[[int], EndlessBatches[Batch]]  # from a seed
+    batches: Callable[[int], EndlessBatches]  # to train on at present, from a seed
     description: list[str]  # a line for each data set, for the checkpoint
     # figures of the held-out images, given the forward pass; {} without such images
-    measure: Callable[[Callable[[Batch], Result]], dict[str, float]]
+    measure: Callable[[Callable[[Any], Any]], dict[str, float]]
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """Options of a run."""
+class RunOptions:
+    """Options of every run."""
 
-    minutes: float = 15.0  # training time, over all resumed parts
-    steps: int = 0  # at most, over all resumed parts; 0 leaves the time to decide
     batch_size: int = 8  # images a step, of all processes together
-    learning_rate: float = 2e-3  # peak of Adam's
+    learning_rate: float = 2e-3  # peak
     seed: int = 0  # of weights and views
     loaders: int = 1  # processes that prepare batches, for each that trains
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise OptionError("the batch size must be at least 1")
+
+
+class Trainer(ABC):
+    """Trains a module; its checkpoint and log are in the folder `out`."""
+
+    title: ClassVar[str]  # of the progress bar
+    unit: ClassVar[str]  # of the progress bar
+    checkpoint: ClassVar[str]  # the file's name
+    save_seconds: ClassVar[float]  # between checkpoints
+    validate_seconds: ClassVar[float]
+    max_norm: ClassVar[float] = math.inf  # of a step's gradient; longer ones are shortened
+    data: TrainingData
+    optimizer: torch.optim.Optimizer
+
+    def __init__(self, options: RunOptions, model: nn.Module, out: Path, total: int) -> None:
+        """Begin a run of `total` units; the subclass makes the optimiser."""
+        self.options, self.out, self.total = options, out, total
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device)
+        self.step, self.seconds = 0, 0.0
+        self.running: dict[str, float] = {}  # means of the last steps' figures
+
+    @property
+    @abstractmethod
+    def progress(self) -> float:
+        """Share of the run that is done, 0-1."""
+
+    @abstractmethod
+    def set_rates(self) -> None:
+        """Set the next step's learning rates."""
+
+    @abstractmethod
+    def forward(self, batch: Any) -> Any:  # noqa: ANN401
+        """Return what is measured of a batch, among it the `loss` to learn from."""
+
+    def figures_of(self, found: Any) -> dict[str, float]:  # noqa: ANN401
+        """Return what is logged of a step, from its forward pass."""
+        return {"loss": processes.average(found.loss).item()}
+
+    def phase(self) -> object:
+        """Return what the batches depend on: where it changes, others are loaded."""
+        return None
+
+    def run(self) -> Mapping[str, float]:
+        """Train to the end; writes the checkpoint and the log into `out`.
+
+        Returns:
+            The last figures, of the steps and of the held-out images.
+        """
+        self.out.mkdir(parents=True, exist_ok=True)
+        meter = tqdm(
+            total=self.total, unit=self.unit, desc=self.title, disable=not processes.is_first()
+        )
+        self._forward = processes.parallel(self.model, self.forward)
+        torch.set_flush_denormal(True)  # processors take many times longer for the tiniest numbers
+        try:
+            with meter as bar:
+                while self.progress < 1.0:
+                    self._run_phase(bar)
+        finally:
+            torch.set_flush_denormal(False)
+        self.save()
+        return self.validate()
+
+    def _run_phase(self, bar: tqdm) -> None:
+        phase = self.phase()
+        batches = endless_batches(
+            self.data.batches(self.options.seed + self.step), self.options.loaders
+        )
+        batch = next(batches)  # starting the loader is no training time
+        started, saved, validated = time.monotonic(), self.seconds, self.seconds
+        while self.progress < 1.0 and phase == self.phase():
+            figures = self.train_step(batch)
+            batch = next(batches)
+            now = time.monotonic()
+            # Averaged, so that all processes end, save and validate at the same step.
+            elapsed = processes.average(torch.tensor(now - started, device=self.device))
+            self.seconds, started = self.seconds + elapsed.item(), now
+            mean = self.running
+            self.running = {k: 0.98 * mean.get(k, v) + 0.02 * v for k, v in figures.items()}
+            bar.n = round(self.progress * self.total)
+            bar.set_postfix({k: f"{v:.4f}" for k, v in self.running.items()}, step=self.step)
+            if self.step <= FIRST_STEPS or self.step % LOGGED_STEPS == 0:
+                self.log({})
+            if self.seconds - saved > self.save_seconds:
+                self.save()
+                started, saved = time.monotonic(), self.seconds
+            if self.seconds - validated > self.validate_seconds:
+                self.validate()
+                started, validated = time.monotonic(), self.seconds
+
+    def train_step(self, batch: object) -> dict[str, float]:
+        """Take a step; return its figures.
+
+        Raises:
+            DatasetError: if the loss is not finite.
+        """
+        self.set_rates()
+        found = self._forward(batch)
+        if not torch.isfinite(found.loss):
+            raise DatasetError(
+                f"the loss is {found.loss.item()} at step {self.step}; lower the rates"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        found.loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
+        self.optimizer.step()
+        self.step += 1
+        return {**self.figures_of(found), "norm": norm.item()}
+
+    def validate(self) -> Mapping[str, float]:
+        """Measure, log, and return the last figures. Every process must take part."""
+        self.model.eval()
+        figures = self.data.measure(self.forward)
+        self.model.train()
+        self.log(figures)
+        return {**self.running, **figures}
+
+    def log(self, figures: Mapping[str, float]) -> None:
+        """Add a line to the log: where the run is, the last steps' figures, and these."""
+        if processes.is_first():
+            where = {"step": self.step, "seconds": round(self.seconds, 1)}
+            rounded = {k: round(v, 6) for k, v in {**self.running, **figures}.items()}
+            curve.append(self.out, {**where, **rounded})
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        if processes.is_first():
+            save_atomically(self.out / self.checkpoint, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Return the checkpoint: what a run goes on from, and provenance."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "options": asdict(self.options),
+            "data": self.data.description,
+            "machine": describe_machine(self.device),
+        }
+
+    def resume(self) -> bool:
+        """Continue from the checkpoint in `out`, if there is one.
+
+        Raises:
+            AopsamError: if the file is damaged or belongs to another model or run.
+        """
+        file = self.out / self.checkpoint
+        if not file.is_file():
+            return False
+        try:
+            self.restore(file, load_checkpoint(file, self.device))
+        except AopsamError:
+            raise
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{file}: not a checkpoint of this model ({reason})") from error
+        return True
+
+    def restore(self, file: Path, state: Mapping[str, Any]) -> None:  # noqa: ARG002
+        """Take the place of a checkpoint's run."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+
+@dataclass(frozen=True)
+class TrainingOptions(RunOptions):
+    """Options of a run for a given time."""
+
+    minutes: float = 15.0  # training time, over all resumed parts
+    steps: int = 0  # at most, over all resumed parts; 0 leaves the time to decide
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 0:
             raise OptionError("the steps must be 0 or more")
         if not self.minutes > 0:
             raise OptionError("--minutes must be above 0")
 
 
-class Trainer(ABC, Generic[Batch, Result]):
-    """Trains a module; its checkpoint and curve are in the folder `out`.
+class TimedTrainer(Trainer):
+    """Trains for a given time on an encoder's embeddings, with Adam and a curve to look at.
 
     Args:
         options: of the run.
@@ -78,43 +240,24 @@ class Trainer(ABC, Generic[Batch, Result]):
         out: folder of the run.
     """
 
-    title: ClassVar[str]  # of the progress bar
-    checkpoint: ClassVar[str]  # the file's name
+    unit = "s"
+    save_seconds = validate_seconds = 120.0
+    options: TrainingOptions
 
     def __init__(
         self, options: TrainingOptions, model: nn.Module, encoder_key: str, out: Path
     ) -> None:
-        self.options, self.encoder_key, self.out = options, encoder_key, out
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device)
-        self.optimizer = torch.optim.Adam(model.parameters(), options.learning_rate)
-        self.step, self.seconds = 0, 0.0
-        self.description: list[str] = []  # of the data
-        self.loss: float | None = None  # running mean
+        super().__init__(options, model, out, round(60 * options.minutes))
+        self.encoder_key = encoder_key
+        self.optimizer = torch.optim.Adam(self.model.parameters(), options.learning_rate)
 
-    @abstractmethod
-    def forward(self, batch: Batch) -> Result:
-        """Return what is measured of a batch, and its loss."""
-
-    def run(self, data: TrainingData[Batch, Result]) -> Mapping[str, float]:
-        """Train until the time is spent; writes the checkpoint and the curve into `out`.
-
-        Returns:
-            The last figures: `loss` and those of the held-out images.
-        """
+    def train(self, data: TrainingData) -> Mapping[str, float]:
+        """See `run`; measures once before."""
+        self.data = data
         self.out.mkdir(parents=True, exist_ok=True)
-        self.description = data.description
         if not self.step:
-            self._validate(data)
-        meter = tqdm(
-            total=round(60 * self.options.minutes), unit="s", desc=self.title,
-            disable=not processes.is_first(),
-        )  # fmt: skip
-        with flushed_denormals(), meter as bar:
-            if self.progress < 1.0:
-                self._train(data, bar)
-        self.save()
-        return self._validate(data)
+            self.validate()
+        return self.run()
 
     @property
     def progress(self) -> float:
@@ -123,92 +266,61 @@ class Trainer(ABC, Generic[Batch, Result]):
         steps = self.step / options.steps if options.steps else 0.0
         return min(1.0, max(steps, self.seconds / (60.0 * options.minutes)))
 
-    def _train(self, data: TrainingData[Batch, Result], bar: tqdm) -> None:
-        batches = endless_batches(data.batches(self.options.seed + self.step), self.options.loaders)
-        forward = processes.parallel(self.model.train(), self.forward)
-        batch = next(batches)  # starting the loader is no training time
-        started, saved = time.monotonic(), self.seconds
-        while self.progress < 1.0:
-            self._train_step(forward(batch).loss)
-            batch = next(batches)
-            now = time.monotonic()
-            # Averaged, so that all processes end and save at the same step.
-            elapsed = processes.average(torch.tensor(now - started, device=self.device))
-            self.seconds, started = self.seconds + elapsed.item(), now
-            bar.n = min(round(self.seconds), round(60 * self.options.minutes))
-            bar.set_postfix(loss=f"{self.loss:.4f}", step=self.step)
-            if self.step <= FIRST_STEPS or self.step % LOGGED_STEPS == 0:
-                self._log({})
-            if self.seconds - saved > CHECKPOINT_SECONDS:
-                self.save()
-                self._validate(data)
-                started, saved = time.monotonic(), self.seconds
-
-    def _train_step(self, loss: Tensor) -> None:
+    def set_rates(self) -> None:
+        """Let the rate fall to zero, as a cosine."""
         rate = self.options.learning_rate * 0.5 * (1 + math.cos(math.pi * self.progress))
         for group in self.optimizer.param_groups:
             group["lr"] = max(rate, 1e-5)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.step += 1
-        value = processes.average(loss).item()
-        self.loss = value if self.loss is None else 0.98 * self.loss + 0.02 * value
 
-    def _validate(self, data: TrainingData[Batch, Result]) -> Mapping[str, float]:
-        """Validate, log and plot; return the figures. Every process must take part."""
-        training = self.model.training
-        self.model.eval()
-        figures = data.measure(self.forward)
-        self.model.train(training)
-        self._log(figures)
+    def validate(self) -> Mapping[str, float]:
+        """See `Trainer`; plots the curve as well."""
+        figures = super().validate()
         if processes.is_first():
             curve.write(self.out)
-        return figures if self.loss is None else {"loss": self.loss, **figures}
-
-    def _log(self, figures: Mapping[str, float]) -> None:
-        if processes.is_first():
-            loss = {} if self.loss is None else {"loss": self.loss}
-            where = {"step": self.step, "seconds": round(self.seconds, 1)}
-            curve.append(self.out, {**where, **loss, **figures})
-
-    def save(self) -> None:
-        """Write the checkpoint."""
-        if processes.is_first():
-            save_atomically(self.out / self.checkpoint, self.state())
+        return figures
 
     def state(self) -> dict[str, Any]:
-        """Return the checkpoint: weights, optimiser, step, time, options and provenance."""
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "loss": self.loss,
-            "options": asdict(self.options),
-            "encoder": self.encoder_key,
-            "data": self.description,
-            "machine": describe_machine(self.device),
-        }
+        """See `Trainer`."""
+        loss = self.running.get("loss")
+        return {**super().state(), "loss": loss, "encoder": self.encoder_key}
 
-    def resume(self) -> bool:
-        """Continue from the checkpoint in `out`, if there is one.
-
-        Raises:
-            InputError: if the file is damaged or belongs to another model.
-        """
-        file = self.out / self.checkpoint
-        if not file.is_file():
-            return False
-        state = load_checkpoint(file, self.device)
+    def restore(self, file: Path, state: Mapping[str, Any]) -> None:
+        """See `Trainer`."""
         if state.get("encoder", self.encoder_key) != self.encoder_key:
             raise InputError(f"{file}: trained for another model; choose another --out")
-        try:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{file}: not a checkpoint of this model ({reason})") from error
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.loss = state.get("loss")
-        return True
+        super().restore(file, state)
+        if state.get("loss") is not None:
+            self.running = {"loss": state["loss"]}
+
+
+def start_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Fill a model with given weights; shapes may differ where their sizes agree.
+
+    Raises:
+        InputError: if a weight is missing, or of another size.
+    """
+    state = model.state_dict()
+    try:
+        model.load_state_dict({n: weights[n].reshape(state[n].shape) for n in state})
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"the weights to start from are another model's ({error})") from error
+
+
+def summarise_run(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what bundle.yaml says of a training run, from a checkpoint's facts."""
+    options = facts["options"]
+    summary: dict[str, Any] = {
+        "minutes": round(facts["seconds"] / 60, 1),
+        "steps": facts["step"],
+        "images": facts["step"] * options["batch_size"],
+        "seed": options["seed"],
+    }
+    return summary | {key: facts[key] for key in ("backbone", "machine", "data") if facts.get(key)}
+
+
+def describe_machine(device: torch.device) -> str:
+    """Return the name of the processor that trains, and torch's version."""
+    version = f"torch {torch.__version__.partition('+')[0]}"
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, {version}"
+    return f"{describe_processor()}, {version}"
