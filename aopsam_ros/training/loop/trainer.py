@@ -4,7 +4,6 @@ Of several processes, all take the same steps, and the first one writes.
 """
 
 import math
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
