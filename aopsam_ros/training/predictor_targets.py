@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.prompt_sampling import innermost_pixel
 
+MAP_STRIDE = 4  # of the PCM: that of models.prompt_predictor, which needs torch
 SMALLEST_PROMPTED = 96  # instances of fewer pixels of the view give no point
 EXTENT_STRIDE = 8  # the predictor's trunk
 # A peak's width follows the point's depth in the mask: inside a large object many pixels are

@@ -19,8 +19,8 @@ from aopsam_ros.data.labelled_images import InstanceDataset, LabelledImage, resi
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.geometry import FrameGeometry, resize_image, resized_geometry
 from aopsam_ros.images.files import write_bytes
-from aopsam_ros.models.prompt_predictor import MAP_STRIDE
 from aopsam_ros.training.predictor_targets import (
+    MAP_STRIDE,
     SMALLEST_PROMPTED,
     PromptTarget,
     view_instances,

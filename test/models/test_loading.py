@@ -1,11 +1,17 @@
 """Loading nano's checkpoints, one or the mean of several."""
 
 import pytest
-import torch
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.models.loading import load_averaged_segmenter, load_segmenter, load_weights
-from aopsam_ros.models.nano import NanoSegmenter
+
+torch = pytest.importorskip("torch")
+
+from aopsam_ros.models.loading import (  # noqa: E402
+    load_averaged_segmenter,
+    load_segmenter,
+    load_weights,
+)
+from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 
 
 @pytest.fixture

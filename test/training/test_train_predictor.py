@@ -282,3 +282,10 @@ def test_a_disk_that_is_too_small_is_told_beforehand(
     assert main(words(checkpoint, [scenes], tmp_path / "run", "--image-size", 64)) == 2
     error = capfd.readouterr().err.splitlines()[-1]
     assert "the embeddings need" in error and "--no-flips" in error
+
+
+def test_targets_have_the_cells_of_the_predictors_map():
+    from aopsam_ros.models import prompt_predictor
+    from aopsam_ros.training import predictor_targets
+
+    assert predictor_targets.MAP_STRIDE == prompt_predictor.MAP_STRIDE
