@@ -73,6 +73,7 @@ class Segmenter:
         self.source = choose_source(
             prompt_source, bundle.name, engine.has_predictor, bundle.prompter
         )
+        self._refines = self.source.takes("mask.refine")
         self.options = bundle.options(self.source.defaults_group, self.source.defaults)
         self.time_budget = TimeBudget()
 
@@ -247,7 +248,7 @@ class Segmenter:
             stability_offset=self.bundle.stability_offset,
             score_weights=self.bundle.score_weights,
             box_passes=passes if passes and self.engine.accepts_mask_input else 0,
-            own_box_passes=options.mask.refine if self.source.takes("mask.refine") else 0,
+            own_box_passes=options.mask.refine if self._refines else 0,
         )
 
     def _propose(

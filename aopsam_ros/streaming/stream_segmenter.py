@@ -159,6 +159,7 @@ class StreamSegmenter:
         self._forget_objects()
 
     def _forget_objects(self) -> None:
-        self._tracker.reset()
-        self._camera.reset()
-        self._stamp = None
+        if self._stamp is not None:  # most frames stand alone, and have none
+            self._tracker.reset()
+            self._camera.reset()
+            self._stamp = None
