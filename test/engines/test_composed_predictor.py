@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from scipy.ndimage import maximum_filter
 
 onnx = pytest.importorskip("onnx")
 
@@ -66,46 +65,47 @@ def composed(request):
     graph = compose_predictor(load_bundle("nano"), host).SerializeToString()
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
+    def sides_given(image, least):
+        multiple = host.size_divisibility if least else host.image_size
+        return [-(-side // multiple) * multiple for side in image.geometry.valid]
+
     def predict(rgb, least=False):
         image = preprocess(rgb, host.image_size, host.mean, host.std)
-        multiple = host.size_divisibility if least else host.image_size
-        rows, columns = (-(-side // multiple) * multiple for side in image.geometry.valid)
+        rows, columns = sides_given(image, least)
         part = np.ascontiguousarray(image.tensor[:, :, :rows, :columns])
         (found,) = session.run(["confidence_map"], {"image": part})
         cells = [-(-side * 128 // host.image_size) for side in (rows, columns)]
         assert found.shape == (1, 1, *cells)
         return found[0, 0]
 
-    def seen(rgb):
-        """The image of the host's size, resized once more to nano's, float32."""
-        image = preprocess(rgb, host.image_size, (0.0,) * 3, (1.0,) * 3)
-        large = np.ascontiguousarray(image.tensor[0].transpose(1, 2, 0))
-        size = load_bundle("nano").image_size
-        is_multiple = host.image_size % size == 0
+    def seen(rgb, least):
+        """The host's square, resized once more and normalised for nano; its padding is zero."""
+        image, bundle = preprocess(rgb, host.image_size, host.mean, host.std), load_bundle("nano")
+        large = image.tensor[0].transpose(1, 2, 0) * np.float32(host.std) + np.float32(host.mean)
+        size, is_multiple = bundle.image_size, host.image_size % bundle.image_size == 0
         how = cv2.INTER_AREA if is_multiple else cv2.INTER_LINEAR
-        return cv2.resize(large, (size, size), interpolation=how)
+        small = cv2.resize(np.ascontiguousarray(large), (size, size), interpolation=how)
+        small = (small - np.float32(bundle.mean)) / np.float32(bundle.std)
+        given = sides_given(image, least)  # of the host's graph; a last part of a cell is none
+        rows, columns = (
+            min(-(-side * size // host.image_size), whole * size // host.image_size)
+            for side, whole in zip(image.geometry.valid, given, strict=True)
+        )
+        small[rows:], small[:, columns:] = 0.0, 0.0
+        return np.ascontiguousarray(small.transpose(2, 0, 1)[None])
 
     return SimpleNamespace(predict=predict, seen=seen, open=bool(host.size_divisibility))
-
-
-def highest_near(confidence, places, cells):
-    """The most confidence at most so many cells away from each place, along rows and columns."""
-    widened = maximum_filter(confidence, 2 * cells + 1)
-    return widened[tuple(np.transpose(places))]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("least", [False, True])
 def test_the_map_is_that_of_nano_on_what_the_host_sees(nano, composed, shape, least):
-    """A little else than the image itself. Padding left out, it is left out for nano, too."""
+    """Resized twice, a little else than the image; padding left out is left out for nano, too."""
     if least and not composed.open:
         pytest.skip("the host takes squares only")
     rgb, bundle = SHAPES[shape], load_bundle("nano")
     image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std)
-    down, across = image.geometry.valid
-    twice = np.zeros_like(image.tensor)
-    shown = (composed.seen(rgb)[:down, :across] - bundle.mean) / bundle.std
-    twice[0, :, :down, :across] = shown.transpose(2, 0, 1)
+    twice = composed.seen(rgb, least)
     rows, columns = image.geometry.valid_cells(128)
 
     def by_itself(tensor):
@@ -113,13 +113,9 @@ def test_the_map_is_that_of_nano_on_what_the_host_sees(nano, composed, shape, le
         return nano.predict(tensor, handle).confidence_map[:rows, :columns]
 
     found, wanted = composed.predict(rgb, least)[:rows, :columns], by_itself(twice)
-    assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.995
-    assert np.abs(wanted - found).mean() < 0.005
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
     assert np.abs(by_itself(image.tensor) - found).mean() < 0.02
-    for one, other in ((wanted, found), (found, wanted)):
-        peaks = sample(one, 2.0, 0.15, 4)[0]
-        assert len(peaks) >= 5
-        assert (highest_near(other, peaks, 3) > 0.6 * highest_near(one, peaks, 1)).all()
+    assert len(sample(found, 2.0, 0.15, 4)[0]) >= 5
 
 
 def test_nano_composed_with_itself_gives_the_same_masks(tmp_path):
