@@ -14,7 +14,6 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
 
@@ -83,10 +82,18 @@ def overrides(context: LaunchContext) -> dict[str, Value]:
 
 def _typed(name: str, text: str) -> Value:
     kind = TABLE[name].value_type
-    value: Value = text if kind is str else yaml.safe_load(text)
+    value: Value = text if kind is str else _yaml(text)
     if type(value) is not kind:
         raise RuntimeError(f"{name}:={text}: {name} is of type {kind.__name__}")
     return value
+
+
+def _yaml(text: str) -> Any:  # noqa: ANN401  (whatever the text says)
+    """Return a value of YAML; None, which no argument takes, for what is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return None
 
 
 def unknown_arguments(words: Sequence[str], file: Path) -> list[str]:
@@ -163,7 +170,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
 
 def _is_true(context: LaunchContext, name: str) -> bool:
     text = LaunchConfiguration(name).perform(context)
-    value = yaml.safe_load(text.lower())
+    value = _yaml(text.lower())
     if value not in (True, False):
         raise RuntimeError(f"{name}:={text}: give true or false")
     return bool(value)
@@ -193,10 +200,7 @@ def _rviz(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> 
 
 def _settings(context: LaunchContext, topics: Mapping[str, str]) -> dict[str, Any]:
     # A node of this package starts itself: launch_ros learnt to do that only after Humble.
-    switches = {
-        name: ParameterValue(LaunchConfiguration(name), value_type=bool)
-        for name in ("use_sim_time", "autostart")
-    }
+    switches = {name: _is_true(context, name) for name in ("use_sim_time", "autostart")}
     return {
         "package": "aopsam_ros",
         "executable": "aopsam_node",
