@@ -35,7 +35,7 @@ from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.services.targets import TargetServices
 from aopsam_ros.ros.services.teaching import teach
 from aopsam_ros.ros.services.worker_service import WorkerService
-from aopsam_ros.ros.shared_engines import SharedEngine
+from aopsam_ros.ros.shared_engines import FairTurns, SharedEngine
 from aopsam_ros.ros.subscriptions import Subscriptions
 from aopsam_ros.segmentation.segmenter import MakeEngine, Segmenter
 from aopsam_ros.srv import Teach
@@ -137,7 +137,7 @@ class AopsamNode(LifecycleNode):
         with contextlib.ExitStack() as undone:  # what has been made, where the next thing fails
             undone.callback(segmenter.close)
             self.parameters.follow(segmenter.options)
-            with turns or contextlib.nullcontext():
+            with _turn(turns):
                 warm_up(segmenter)
             pipeline = Pipeline(
                 segmenter,
@@ -153,7 +153,7 @@ class AopsamNode(LifecycleNode):
             undone.pop_all()
             undone.callback(pipeline.close)
             if startup.labels_file or startup.labels_names:
-                with turns or contextlib.nullcontext():
+                with _turn(turns):
                     pipeline.make_labeller()
             undone.pop_all()
         self._pipeline = pipeline
@@ -294,6 +294,11 @@ class AopsamNode(LifecycleNode):
             max_latency_ms=configuration.max_latency_ms,
             min_rate_hz=configuration.min_rate_hz,
         )
+
+
+def _turn(turns: FairTurns | None) -> contextlib.AbstractContextManager[None]:
+    """Return the turn of the executor's thread at an engine; nothing where it is not shared."""
+    return contextlib.nullcontext() if turns is None else turns.in_time()
 
 
 def _open_labeller(segmenter: Segmenter, engine: EngineOptions, startup: Startup) -> "Labeller":

@@ -1,7 +1,9 @@
 """One engine for the nodes of a process: loaded once, used in turn."""
 
+import contextlib
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +11,7 @@ from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.engines.base import EngineOptions, OnProgress
 from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.registry import create_engine
+from aopsam_ros.ros import worker
 
 
 class FairTurns:
@@ -25,13 +28,30 @@ class FairTurns:
         self._holders: set[int] = set()  # likewise
 
     def __enter__(self) -> None:
+        self._take(None)
+
+    @contextlib.contextmanager
+    def in_time(self) -> Iterator[None]:
+        """Take a turn, as by `with` alone, but for a thread that must not wait for ever.
+
+        Raises:
+            TimeoutError: if no turn comes: an engine may hang.
+        """
+        self._take(worker.PATIENCE_S)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def _take(self, seconds: float | None) -> None:
         thread = threading.get_ident()
         with self._changed:
             self._waiting.append(thread)
             try:
-                self._changed.wait_for(
-                    lambda: self._waiting[0] == thread and len(self._holders) < self.limit
-                )
+                if not self._changed.wait_for(
+                    lambda: self._waiting[0] == thread and len(self._holders) < self.limit, seconds
+                ):
+                    raise TimeoutError(worker.STUCK)
                 self._holders.add(thread)
             finally:  # a signal may end the wait, too
                 self._waiting.remove(thread)

@@ -15,6 +15,7 @@ Wait = Callable[[], object]
 THREAD_NAME = "aopsam_worker"
 MOST_TASKS = 8  # that wait
 PATIENCE_S = 60.0  # for the work at hand when it is to end; an engine may hang for ever
+STUCK = "the engine does not finish what it is working on"
 
 
 class NewestWorker(Generic[T]):
@@ -104,7 +105,7 @@ class NewestWorker(Generic[T]):
             thread.join(max(0.0, end - time.monotonic()))
         self._given_up = any(thread.is_alive() for thread in self._threads)
         if self._given_up:
-            raise TimeoutError("the engine does not finish what it is working on")
+            raise TimeoutError(STUCK)
         self._threads = []
 
     @property

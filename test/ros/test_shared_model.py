@@ -9,11 +9,14 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, silent
 from aopsam_ros.msg import MaskArray
+from aopsam_ros.ros import worker
 from aopsam_ros.ros.shared_engines import FairTurns, SharedEngines
 from aopsam_ros.ros.worker import NewestWorker
 from support.live import TIMEOUT_S
@@ -75,6 +78,28 @@ def test_a_wait_that_a_signal_ends_holds_nobody_up(monkeypatch):
     assert not turns._waiting
 
 
+def test_whoever_must_not_wait_for_ever_gives_up_and_holds_nobody_up(monkeypatch):
+    monkeypatch.setattr(worker, "PATIENCE_S", 0.05)
+    turns = FairTurns()
+    taken, free = threading.Event(), threading.Event()
+
+    def hang():
+        with turns:
+            taken.set()
+            free.wait(TIMEOUT_S)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    assert taken.wait(TIMEOUT_S)
+    with pytest.raises(TimeoutError, match="does not finish"), turns.in_time():
+        pass
+    free.set()
+    thread.join(TIMEOUT_S)
+    with turns.in_time():
+        assert len(turns._holders) == 1
+    assert not (turns._waiting or turns._holders)
+
+
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
     turns, at_work, go = FairTurns(), queue.Queue(), threading.Semaphore(0)
 
@@ -119,8 +144,8 @@ def test_an_engine_is_loaded_once_and_closed_by_the_last(tiny_folder):
 
 
 @pytest.fixture
-def cameras(robot, tiny_folder):
-    """Both cameras beside their nodes, active in one process."""
+def cameras(robot, tiny_folder, request):
+    """Both cameras beside their nodes, active in one process; `param` are options of its start."""
     masks, senders, health = {}, {}, {}
     stamps = itertools.count(1)
     for name in CAMERAS:
@@ -130,14 +155,15 @@ def cameras(robot, tiny_folder):
 
     def on_diagnostics(message):
         for status in message.status:
-            health[status.name] = {value.key: value.value for value in status.values}
+            health[status.name] = status.message
 
     robot.node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
     # Before the process starts: it then knows the client before it is called.
     robot.rear = robot.node.create_client(ChangeState, "/rear/aopsam/change_state")
     # A rule for the whole process, as launch gives it, must not put both into one namespace.
     arguments = ["-r", "__ns:=/elsewhere", "--", "--cameras", "front,rear", "--ros-args"]
-    robot.start_node(*arguments, wait=False, model=tiny_folder, autostart=True)
+    options = {"model": tiny_folder, "autostart": True, **getattr(request, "param", {})}
+    robot.start_node(*arguments, wait=False, **options)
     robot.masks, robot.senders, robot.health, robot.stamps = masks, senders, health, stamps
 
     def answered():
@@ -171,15 +197,15 @@ def test_each_camera_has_masks_and_diagnostics_of_its_own(cameras):
     assert log.count("]: engine ") == 1  # loaded once, and said by one of them
 
 
-def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
+def change(cameras, transition):
+    """Ask the rear camera's node for a transition; whether it succeeded."""
     cameras.wait(cameras.rear.service_is_ready, "no service")
+    future = cameras.rear.call_async(ChangeState.Request(transition=Transition(id=transition)))
+    cameras.wait(future.done, "no answer")
+    return future.result().success
 
-    def change(transition):
-        request = ChangeState.Request(transition=Transition(id=transition))
-        future = cameras.rear.call_async(request)
-        cameras.wait(future.done, "no answer")
-        assert future.result().success
 
+def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
     def answer(*names):
         """Send images of both until one is answered by these nodes; which nodes answered any."""
         sent = set()
@@ -192,12 +218,42 @@ def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
 
         return cameras.wait(answered, f"no masks of {names}")
 
-    change(Transition.TRANSITION_DEACTIVATE)
-    change(Transition.TRANSITION_CLEANUP)
+    assert change(cameras, Transition.TRANSITION_DEACTIVATE)
+    assert change(cameras, Transition.TRANSITION_CLEANUP)
     assert answer("front") == {"front"}
-    change(Transition.TRANSITION_CONFIGURE)
-    change(Transition.TRANSITION_ACTIVATE)
+    assert change(cameras, Transition.TRANSITION_CONFIGURE)
+    assert change(cameras, Transition.TRANSITION_ACTIVATE)
     assert answer(*CAMERAS) == set(CAMERAS)
+
+
+@pytest.mark.parametrize(
+    "cameras", [{"module": "support.faulty_node", "hasty": True}], indirect=True
+)
+def test_an_engine_that_hangs_for_one_camera_holds_up_configuring_another_for_a_time(cameras):
+    assert change(cameras, Transition.TRANSITION_DEACTIVATE)
+    assert change(cameras, Transition.TRANSITION_CLEANUP)
+    client = cameras.node.create_client(SetParameters, "/front/aopsam/set_parameters")
+    cameras.wait(client.service_is_ready, "no service")
+
+    def set_fault(value):
+        fault = Parameter("fault", value=value).to_parameter_msg()
+        future = client.call_async(SetParameters.Request(parameters=[fault]))
+        cameras.wait(future.done, "no answer")
+        assert future.result().results[0].successful
+
+    set_fault("Segmenter.encode:Hang")
+
+    def hangs():
+        send(cameras, "front")
+        cameras.spin(0.2)
+        return "has not answered" in cameras.health["front/aopsam: segmentation"]
+
+    cameras.wait(hangs, "the engine does not hang")
+    assert not change(cameras, Transition.TRANSITION_CONFIGURE)
+    assert cameras.logged("the engine does not finish what it is working on")
+    set_fault("")
+    assert change(cameras, Transition.TRANSITION_CONFIGURE)
+    assert change(cameras, Transition.TRANSITION_ACTIVATE)
 
 
 def test_a_camera_that_is_no_name_is_refused(robot):
