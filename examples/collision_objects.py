@@ -8,13 +8,13 @@ its name from frame to frame, and its box moves with it. docs/planning.md says m
 
 from __future__ import annotations
 
-import contextlib
+import signal
 
 import rclpy
 from moveit_msgs.msg import CollisionObject
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from shape_msgs.msg import SolidPrimitive
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection3D, Detection3DArray
@@ -78,10 +78,10 @@ def box_of(detection: Detection3D, header: Header, padding: float) -> CollisionO
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.init()
-        try:
-            rclpy.spin(CollisionObjects())
-        except RuntimeError:
-            if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
-                raise
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signals: list[int] = []
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda number, _: signals.append(number))
+    node = CollisionObjects()
+    while not signals:  # rclpy.spin may miss a signal, and then waits for ever
+        rclpy.spin_once(node, timeout_sec=0.5)

@@ -9,15 +9,15 @@ its ObstacleLayer takes `/aopsam/points` itself. docs/planning.md has both.
 
 from __future__ import annotations
 
-import contextlib
+import signal
 
 import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 
 UNKNOWN, FREE, OCCUPIED = -1, 0, 100
@@ -90,10 +90,10 @@ def grid_of(
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.init()
-        try:
-            rclpy.spin(ObstacleGrid())
-        except RuntimeError:
-            if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
-                raise
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signals: list[int] = []
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda number, _: signals.append(number))
+    node = ObstacleGrid()
+    while not signals:  # rclpy.spin may miss a signal, and then waits for ever
+        rclpy.spin_once(node, timeout_sec=0.5)

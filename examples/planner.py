@@ -8,12 +8,12 @@ Masks of another node: --ros-args -r /aopsam/masks:=/front/aopsam/masks
 
 from __future__ import annotations
 
-import contextlib
+import signal
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from aopsam_ros.errors import MaskFormatError
 from aopsam_ros.masks import decode, to_label_map
@@ -50,10 +50,10 @@ def centre(mask: Mask) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.init()
-        try:
-            rclpy.spin(Planner())
-        except RuntimeError:
-            if rclpy.ok():  # else Ctrl-C came while rclpy began to wait
-                raise
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signals: list[int] = []
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, lambda number, _: signals.append(number))
+    node = Planner()
+    while not signals:  # rclpy.spin may miss a signal, and then waits for ever
+        rclpy.spin_once(node, timeout_sec=0.5)

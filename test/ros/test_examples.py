@@ -54,7 +54,6 @@ def test_the_planner_sees_every_object(active, example):
         x, y = (float(v) for v in line.split(f" {mask.id} at (")[1].split(")")[0].split(","))
         assert mask.roi.x_offset <= x <= mask.roi.x_offset + mask.roi.width
         assert mask.roi.y_offset <= y <= mask.roi.y_offset + mask.roi.height
-    # The last image: after it the planner takes no message, which a signal would break off.
     active.answer(image_of(boxes_scene(())))
     active.wait(lambda: " 0 objects" in log.read_text(), "the planner fell silent")
     process.send_signal(signal.SIGINT)
@@ -98,6 +97,6 @@ def test_a_thing_is_taught_by_a_click_and_then_seen(active, example):
     active.wait(was_seen, "the mug was not seen", seconds=3 * TIMEOUT_S)
     places = re.findall(r"mug at \((\d+), (\d+)\)", log.read_text())
     assert any(abs(int(x) - 40) <= 2 and abs(int(y) - 40) <= 2 for x, y in places)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(TIMEOUT_S) == 0
     assert "Traceback" not in log.read_text()
-    process.send_signal(signal.SIGINT)
-    process.wait(TIMEOUT_S)  # rclpy may turn the signal into an error while it takes a message

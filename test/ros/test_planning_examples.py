@@ -4,7 +4,6 @@ nav2 and MoveIt are not at hand: the test is in their place, and receives what t
 """
 
 import collections
-import contextlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from vision_msgs.msg import Detection3DArray
 
 from aopsam_ros.demo.bag import recording_into
-from support.live import Robot, free_domain
+from support.live import TIMEOUT_S, Robot, free_domain
 from support.messages import calibration_of, image_of, raw_image
 from support.planning_interfaces import build
 from support.scenes import boxes_scene
@@ -190,14 +189,11 @@ def planned(recording, tmp_path_factory):
 
 
 def end(process):
-    # rclpy.spin() may begin to wait just after a signal was announced to it, and wait for ever.
-    for _ in range(6):
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-            return
-    process.kill()
-    raise AssertionError("the example does not end")
+    process.terminate()
+    try:
+        assert process.wait(TIMEOUT_S) == 0
+    finally:
+        process.kill()
 
 
 def test_the_grid_has_obstacles_where_they_stand_and_free_floor_where_it_is_seen(planned):
