@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -49,7 +50,7 @@ _ARGUMENTS = {
     "camera_info_topic": ("camera_info", "topic of the camera's calibration"),
     "depth_topic": ("depth", "topic of depth images registered to the camera's"),
     "boxes_topic": ("boxes", "topic of a detector's boxes, where prompt_source is boxes"),
-    "rviz": ("false", "start RViz, too, where it is installed"),
+    "rviz": ("false", "start RViz, too"),
     **{
         name: ("", f"{TABLE[name].description}; empty = as the parameter file says")
         for name in _OVERRIDES
@@ -183,6 +184,10 @@ def _full(context: LaunchContext, namespace: str) -> str:
 
 
 def _rviz(context: LaunchContext, namespace: str, topics: Mapping[str, str]) -> Node:
+    try:  # launch itself would find out with the other nodes started, and leave these behind
+        get_package_prefix("rviz2")
+    except PackageNotFoundError as error:
+        raise RuntimeError("rviz:=true needs rviz2, which is not installed") from error
     above = _full(context, namespace).rstrip("/")
     shown = {f"/aopsam/{topic}": f"{above}/aopsam/{topic}" for topic in _RVIZ_TOPICS}
     for name in ("image", "camera_info"):

@@ -128,8 +128,9 @@ def test_cameras_that_cannot_be_are_refused_with_a_reason(cameras, topics, reaso
 
 
 @pytest.fixture
-def nodes():
-    """Make the nodes of cpu.launch.py in a group of the namespace `robot1`."""
+def nodes(monkeypatch):
+    """Make the nodes of cpu.launch.py in a group of the namespace `robot1`; RViz is there."""
+    monkeypatch.setattr(launching, "get_package_prefix", str)
 
     def make(**chosen):
         context = launch.LaunchContext()
@@ -158,6 +159,15 @@ def test_cameras_are_in_the_namespace_of_the_group_that_includes_the_file(nodes,
     (shared,) = nodes(cameras=cameras, shared_model="yes")
     words = ["".join(part.text for part in word if hasattr(part, "text")) for word in shared.cmd]
     assert ",".join(above) in words
+
+
+def test_rviz_that_is_not_installed_is_said_before_a_node_is_made(nodes, monkeypatch):
+    def missing(name):
+        raise launching.PackageNotFoundError(name)
+
+    monkeypatch.setattr(launching, "get_package_prefix", missing)
+    with pytest.raises(RuntimeError, match="rviz2, which is not installed"):
+        nodes(rviz="true")
 
 
 @pytest.mark.parametrize("value", ["perhaps", "["])
