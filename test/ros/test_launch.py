@@ -17,7 +17,8 @@ launch = pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 launching = pytest.importorskip("aopsam_ros.ros.launching")
 
-FOLDER = Path(__file__).parents[2] / "launch"
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "launch"
 OVERRIDES = ("engine", "model", "precision", "prompt_source", "image_transport", "executor")
 OVERRIDES += ("tracking.enabled", "asf.time_budget_ms")
 TOPICS = ("image", "camera_info", "depth", "boxes")
@@ -83,6 +84,15 @@ def test_unknown_arguments_are_found_where_the_file_itself_is_started(words, unk
     assert (
         launching.unknown_arguments(["ros2", "launch", *words], FOLDER / "cpu.launch.py") == unknown
     )
+
+
+def test_every_argument_that_the_documents_name_is_one():
+    named = set()
+    for file in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.yaml")):
+        words = re.findall(r"(?<!-p )(?<!-r )(?<![\w/.])([a-z][\w.]*):=", file.read_text())
+        named |= set(words)
+    assert {"rviz", "tracking.enabled"} <= named
+    assert named <= set(arguments_of(description_of("cpu")))
 
 
 @pytest.mark.parametrize(
