@@ -1,4 +1,4 @@
-"""What the live node does from frame to frame: tracking, reuse, several workers."""
+"""What the live node does from frame to frame: tracking, hysteresis, reuse, several workers."""
 
 import numpy as np
 from lifecycle_msgs.msg import Transition
@@ -42,6 +42,20 @@ def test_ids_stay_with_objects_once_tracking_is_on(active):
     assert not set(ids_from_top(active.answer(moving(5)))) & set(found[0])
     assert active.set(tracking__enabled=False) == []
     assert sorted(ids_from_top(active.answer(moving(0)))) == [1, 2]
+
+
+def test_what_the_frame_before_showed_stays_at_lower_thresholds_with_hysteresis(active):
+    def masks():
+        return len(active.answer(image_of(boxes_scene())).masks)
+
+    assert active.set(mask__hysteresis=0.9) == []
+    assert masks() == 2
+    assert active.set(mask__predicted_iou_threshold=1.0) == []  # more than any of them has
+    assert masks() == 2
+    assert active.set(mask__hysteresis=0.0) == []
+    assert masks() == 0
+    assert active.set(mask__hysteresis=0.9) == []
+    assert masks() == 0  # the frame before had none
 
 
 def with_spare_prompt():
