@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from aopsam_ros.commands import COMMANDS
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, first_line
 
 FAILED = 2
 INTERRUPTED = 130
@@ -31,8 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (AopsamError, OSError, ImportError) as error:
-        lines = str(error).strip().splitlines()
-        print(f"aopsam: error: {lines[0] if lines else type(error).__name__}", file=sys.stderr)
+        print(f"aopsam: error: {first_line(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("aopsam: interrupted", file=sys.stderr)

@@ -49,6 +49,12 @@ class VerificationError(AopsamError):
     """An engine's numbers are too far from the reference's."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, for a message; without any, the error's type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def quoted(text: str) -> str:
     """Return text of unknown origin for a message: in quotes, escaped, and cut if it is long."""
     return repr(text[:40])

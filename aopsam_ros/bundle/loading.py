@@ -13,7 +13,7 @@ from typing import Any, cast
 import yaml
 
 from aopsam_ros.bundle.fields import Fields
-from aopsam_ros.errors import BundleError, OptionError
+from aopsam_ros.errors import BundleError, OptionError, first_line
 from aopsam_ros.geometry import Resize
 from aopsam_ros.masks.selection import ScoreWeights
 from aopsam_ros.options import SegmenterOptions, name_in_group
@@ -197,7 +197,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
             raise ValueError(f"more than {MAX_ALIASES} aliases (*name)")
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise BundleError(f"{file}: not readable as YAML: {reason}") from None
     return _parse(Fields(file, content))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.frames import Frame, file_key, known_rate, numbered_frame
-from aopsam_ros.errors import AopsamError, DatasetError, EngineError, InputError
+from aopsam_ros.errors import AopsamError, DatasetError, EngineError, InputError, first_line
 from aopsam_ros.images.encodings import to_rgb
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _opened(path: Path) -> Iterator[AnyReader]:
     except AopsamError:
         raise
     except Exception as error:  # of its own, of YAML, SQLite and zstd, and of unpacking
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DatasetError(f"{path}: not a readable recording ({reason})") from error
 
 

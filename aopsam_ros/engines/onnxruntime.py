@@ -23,7 +23,13 @@ from aopsam_ros.engines.base import (
 from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.processor import has_int8_dot_products
 from aopsam_ros.engines.verification import sample_inputs, verify
-from aopsam_ros.errors import BundleError, EngineError, InferenceError, VerificationError
+from aopsam_ros.errors import (
+    BundleError,
+    EngineError,
+    InferenceError,
+    VerificationError,
+    first_line,
+)
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _ERRORS_ONLY = 3
@@ -118,7 +124,7 @@ class OnnxRuntimeEngine(Engine):
             )
         except Exception as error:
             raise BundleError(
-                f"{graph.path}: ONNX Runtime cannot load it: {_line(error)}"
+                f"{graph.path}: ONNX Runtime cannot load it: {first_line(error)[:300]}"
             ) from error
 
     def _take_half(self, asked_for: str) -> None:
@@ -175,7 +181,9 @@ class OnnxRuntimeEngine(Engine):
             session.run_with_iobinding(binding)
             return dict(zip(names, binding.get_outputs(), strict=True))
         except Exception as error:
-            raise InferenceError(f"{graph} failed in ONNX Runtime: {_line(error)}") from error
+            raise InferenceError(
+                f"{graph} failed in ONNX Runtime: {first_line(error)[:300]}"
+            ) from error
 
     def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
         return np.asarray(value.numpy() if isinstance(value, ort.OrtValue) else value)
@@ -197,9 +205,3 @@ def _make_shared_arena() -> None:
 def _described(values: Iterable[ort.NodeArg]) -> Described:
     """Describe a session's inputs or outputs."""
     return {value.name: (value.type, list(value.shape)) for value in values}
-
-
-def _line(error: Exception) -> str:
-    """Return the first line of an engine's message; they are long."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

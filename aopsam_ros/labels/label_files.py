@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.fields import Fields
-from aopsam_ros.errors import BundleError, InputError
+from aopsam_ros.errors import BundleError, InputError, first_line
 from aopsam_ros.images.files import read_bytes, write_bytes
 from aopsam_ros.labels.label_set import MARGIN, MIN_SIMILARITY, MOST_LABELS, LabelSet, checked_name
 from aopsam_ros.prompting.features import unit_length
@@ -75,7 +75,7 @@ def load_label_set(folder: Path) -> LabelSet:
     except InputError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise InputError(f"{file}: not readable as YAML: {reason}") from None
     except BundleError as error:
         raise InputError(str(error)) from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, first_line
 
 MAX_BYTES = 4 << 30  # of a checkpoint, also unpacked; the largest SAM has 2.6 GB
 
@@ -73,11 +73,10 @@ def _check_size(path: Path, content: Path | io.BytesIO, size: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
         # Torch's own words explain how to load the file nevertheless, and so run code in it.
         return "it is damaged, or holds more than tensors and plain values"
-    return text.splitlines()[0] if text else type(error).__name__
+    return first_line(error)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, first_line
 from aopsam_ros.models.checkpoints import load_checkpoint, load_state
 from aopsam_ros.models.mobile_sam import IMAGE_SIZE, MobileSam
 from aopsam_ros.models.nano import BACKBONE, NanoSegmenter
@@ -83,7 +83,7 @@ def _restore(model: nn.Module, state: dict[str, Any], path: Path) -> dict[str, A
     try:
         model.load_state_dict(state["model"])
     except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path}: weights of another model ({reason})") from error
     model.eval()
     return {key: value for key, value in state.items() if key not in ("model", "optimizer")}

@@ -13,7 +13,7 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from aopsam_ros.bundle.signatures import HAS_MASK_INPUT, IOU, LOGITS, MASK_INPUT
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, first_line
 from aopsam_ros.models.published_graphs import (
     PREFIX,
     THEIR_EMBEDDING,
@@ -200,7 +200,7 @@ def _run_once(
         )
         found = session.run([logits, THEIR_IOU], given)
     except Exception as error:  # of many kinds, without a common base
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f"{path}: cannot be run on one prompt: {reason}") from error
     return int(found[1].shape[-1]), int(found[0].shape[-1])
 

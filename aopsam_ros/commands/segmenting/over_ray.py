@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aopsam_ros.commands.arguments import require
-from aopsam_ros.errors import EngineError
+from aopsam_ros.errors import EngineError, first_line
 
 FAILED = 2
 RETRIES = 3  # of a part whose worker died
@@ -41,7 +41,7 @@ def run_over_ray(work: Work, arguments: argparse.Namespace, parts: int) -> int:
         _meet(arguments.ray)
         ray.init(arguments.ray, include_dashboard=False if arguments.ray == "local" else None)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise EngineError(f"the Ray cluster {arguments.ray} cannot be reached: {reason}") from error
     try:
         threads = arguments.threads or 1

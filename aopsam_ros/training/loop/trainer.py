@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aopsam_ros.engines.processor import describe_processor
-from aopsam_ros.errors import AopsamError, DatasetError, InputError, OptionError
+from aopsam_ros.errors import AopsamError, DatasetError, InputError, OptionError, first_line
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.training.loop import curve, processes
 from aopsam_ros.training.loop.loader import EndlessBatches, endless_batches
@@ -203,7 +203,7 @@ class Trainer(ABC):
         except AopsamError:
             raise
         except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise InputError(f"{file}: not a checkpoint of this model ({reason})") from error
         return True
 
