@@ -35,4 +35,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     add_prompter(host, prompter, out)
     print(f"prompts from the predictor of {prompter.name} {prompter.version}")
+    if host.score_weights is not None and load_bundle(out).score_weights is None:
+        print("masks are ranked by predicted IoU until `aopsam calibrate` fits their score anew")
     print(out)

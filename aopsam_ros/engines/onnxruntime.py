@@ -181,9 +181,8 @@ class OnnxRuntimeEngine(Engine):
             session.run_with_iobinding(binding)
             return dict(zip(names, binding.get_outputs(), strict=True))
         except Exception as error:
-            raise InferenceError(
-                f"{graph} failed in ONNX Runtime: {first_line(error)[:300]}"
-            ) from error
+            reason = first_line(error)[:300]
+            raise InferenceError(f"{graph} failed in ONNX Runtime: {reason}") from error
 
     def _to_host(self, value: Any) -> NDArray[np.float32]:  # noqa: ANN401
         return np.asarray(value.numpy() if isinstance(value, ort.OrtValue) else value)

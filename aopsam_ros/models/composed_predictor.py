@@ -18,7 +18,7 @@ from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.engines import verification
 from aopsam_ros.engines.base import FP16, FP32, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.errors import BundleError
+from aopsam_ros.errors import BundleError, first_line
 from aopsam_ros.models.bundle_files import (
     MIXED_SUFFIX,
     describe_graphs,
@@ -76,7 +76,8 @@ def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
     """Write a bundle with the host's graphs, and the prompter's encoder and predictor for prompts.
 
     Args:
-        host: the model that makes masks; a predictor of its own is replaced.
+        host: the model that makes masks; a predictor of its own is replaced, and the weights of
+            scores, which were fitted to it, are left out.
         prompter: the model whose prompts it takes.
         folder: made, or the bundle in it replaced, once the new graph has run; untouched before.
 
@@ -120,7 +121,7 @@ def compose_predictor(prompter: Bundle, host: Bundle) -> ModelProto:
     try:
         onnx.checker.check_model(whole, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise BundleError(f"{prompter.folder}: its graphs cannot be composed: {reason}") from error
     return whole
 
@@ -238,9 +239,12 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
         if not name.startswith(_OF_FEATURES)
     }
     own = dict(host.defaults.get("asf", {}))
-    # Options that suit the maps of a predictor do not suit another's.
+    # Options and scores that suit the maps of a predictor do not suit another's.
     replaces = PREDICTOR in host.graphs
     description.setdefault("defaults", {})["asf"] = {**own, **maps} if replaces else {**maps, **own}
+    same = prompter.graphs[PREDICTOR].sha256, description["graphs"][PREDICTOR]["sha256"]
+    if replaces and host.graphs[PREDICTOR].sha256 not in same:
+        description.pop("score_weights", None)
     provenance = description.get("provenance")
     if isinstance(provenance, dict):  # else it is free text, and stays
         provenance["predictor"] = {

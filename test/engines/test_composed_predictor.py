@@ -185,6 +185,22 @@ def test_a_predictor_of_its_own_is_not_lost(aopsam, tiny_folder, tmp_path):
     assert bundle.options().asf.min_spacing == load_bundle("nano").options().asf.min_spacing
 
 
+def test_scores_fitted_to_a_predictor_go_with_it(aopsam, tiny_folder, bare, tmp_path):
+    weights = {"intercept": -1.0, "confidence": 2.0}
+    for folder in (tiny_folder, bare):
+        edit(folder, lambda fields: fields.update(score_weights=weights))
+    result = aopsam("add-prompter", tiny_folder, "--out", tmp_path / "b")
+    assert "masks are ranked by predicted IoU until `aopsam calibrate`" in result.out
+    assert load_bundle(tmp_path / "b").score_weights is None
+    # The same predictor once more: what was fitted to it stays.
+    edit(tmp_path / "b", lambda fields: fields.update(score_weights=weights))
+    result = aopsam("add-prompter", tmp_path / "b")
+    assert result.code == 0 and "predicted IoU" not in result.out
+    assert load_bundle(tmp_path / "b").score_weights is not None
+    assert aopsam("add-prompter", bare).code == 0  # there was no predictor to replace
+    assert load_bundle(bare).score_weights is not None
+
+
 @pytest.mark.parametrize(
     ("prompter", "reason"),
     [
