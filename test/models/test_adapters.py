@@ -23,7 +23,7 @@ from support import mobile_sam_cases as cases  # noqa: E402
 from support.adapter_cases import SmallEncoder  # noqa: E402
 from support.efficient_sam import EfficientSam  # noqa: E402
 from support.sam2 import cases as sam2  # noqa: E402
-from support.sam2.modules import MaskDecoder, PromptEncoder  # noqa: E402
+from support.sam2.modules import MaskDecoder, PromptEncoder, Sam2  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -48,6 +48,7 @@ def test_sams_decoder_gives_four_masks_and_takes_one_to_start_from(has_mask):
 def export(tmp_path, monkeypatch):
     """Export small models of random weights by the adapters, whose authors' code stands in here."""
     from aopsam_ros.models.adapters import efficient_sam, sam
+    from aopsam_ros.models.adapters import sam2 as sam2_adapter
 
     def run(architecture):
         model = authors.with_random_weights(make[architecture]())
@@ -67,14 +68,40 @@ def export(tmp_path, monkeypatch):
         assert (encoder_patch_embed_dim, encoder_num_heads) == (192, 3)
         return EfficientSam(SmallEncoder())
 
+    def create_model(name, pretrained):
+        assert name == "repvit_m1" and not pretrained  # nothing is fetched
+
+    def build_sam2(config_file, ckpt_path, device):
+        assert ckpt_path is None and device == "cpu"
+        if config_file == "edgetam.yaml":
+            networks.create_model("repvit_m1", pretrained=True)
+        else:
+            assert config_file == "configs/sam2.1/sam2.1_hiera_t.yaml"
+        return Sam2()
+
+    def build_efficienttam(config_file, ckpt_path, device, hydra_overrides_extra):
+        assert config_file == "configs/efficienttam/efficienttam_ti.yaml" and ckpt_path is None
+        assert hydra_overrides_extra == ["++model.compile_image_encoder=False"]
+        return Sam2(has_finer_maps=False)
+
     make = {
         "edge_sam": lambda: Sam(SmallEncoder(), authors.SIZE),
         "efficient_sam_vitt": lambda: EfficientSam(SmallEncoder()),
+        "sam2.1_hiera_tiny": Sam2,
+        "edgetam": Sam2,
+        "efficienttam_ti": lambda: Sam2(has_finer_maps=False),
     }
     monkeypatch.setattr(sam, "IMAGE_SIZE", authors.SIZE)
-    networks = SimpleNamespace(RepViT=rep_vit, build_efficient_sam=build_efficient_sam)
+    networks = SimpleNamespace(
+        RepViT=rep_vit,
+        build_efficient_sam=build_efficient_sam,
+        build_sam2=build_sam2,
+        build_efficienttam=build_efficienttam,
+        create_model=create_model,
+    )
     for adapter in (sam, efficient_sam):
         monkeypatch.setattr(adapter, "import_part", lambda *_: networks)
+    monkeypatch.setattr(sam2_adapter, "import_whole", lambda *_: networks)
     return run
 
 
@@ -89,6 +116,25 @@ def test_a_bundle_answers_as_its_authors_predictor(export, architecture):
             found = authors.sampled(name, logits[row])
             np.testing.assert_allclose(found, stored[f"{architecture} {name} logits"], **CLOSE)
             np.testing.assert_allclose(iou[row], stored[f"{architecture} {name} iou"], **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "stored_as"),
+    [("sam2.1_hiera_tiny", "finer"), ("edgetam", "finer"), ("efficienttam_ti", "coarse")],
+)
+def test_a_bundle_answers_as_sam_2s_predictor(export, architecture, stored_as):
+    """As above, stretched to the square; with two finer maps, and with none."""
+    bundle = export(architecture)
+    assert bundle.resize == "stretch"
+    with Segmenter.from_bundle(bundle.folder, "grid2", "onnxruntime") as segmenter:
+        logits, iou = segmenter.decode(segmenter.encode(authors.IMAGE), *authors.batch())
+    with np.load(sam2.REFERENCE) as stored:
+        for row, name in enumerate(authors.LABELS):
+            found = authors.sampled(name, logits[row, 1:])
+            expected = stored[f"{stored_as} {name} logits"]
+            assert expected.std() > 0.02
+            np.testing.assert_allclose(found, expected, **CLOSE)
+            np.testing.assert_allclose(iou[row, 1:], stored[f"{stored_as} {name} iou"], **CLOSE)
 
 
 def test_a_bundle_says_its_architecture_and_the_licence_of_its_weights(export):
@@ -139,7 +185,7 @@ def test_published_weights_have_an_architecture_and_its_licence():
 
 @pytest.fixture
 def sam2_decoder():
-    from aopsam_ros.models.adapters.sam2 import ImageDecoder
+    from aopsam_ros.models.adapters.sam2_decoder import ImageDecoder
 
     model = sam2.with_random_weights(PromptEncoder(), MaskDecoder())
     return ImageDecoder(model).eval()

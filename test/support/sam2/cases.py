@@ -1,6 +1,7 @@
 """The same prompts put to our wrapping of SAM 2's decoder and to the decoder itself.
 
-The tests wrap `modules`. As a program, which needs the authors' package `sam2`, this writes their
+And the same image and prompts put to a bundle and to the authors' predictor. The tests wrap
+`modules`. As a program, which needs the authors' package `sam2`, this writes their
 answers:
 
     PYTHONPATH=test python -m support.sam2.cases
@@ -13,8 +14,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from support import adapter_cases
 from support.random_weights import random_state, uniform
-from support.sam2.modules import HEADS, SIDE, WIDTH, MaskDecoder, PromptEncoder
+from support.sam2.modules import (
+    HEADS,
+    SIDE,
+    WIDTH,
+    ImageEncoder,
+    MaskDecoder,
+    PromptEncoder,
+    Sam2,
+)
 
 REFERENCE = Path(__file__).parents[2] / "models" / "sam2_reference.npz"
 SIZE = 16 * SIDE
@@ -60,6 +70,36 @@ def sampled(name, answer):
     return values[(uniform(name, (SAMPLES,)) * values.size).astype(int)]
 
 
+def predictors_answers(has_finer_maps):
+    """Yield name, logits and predicted IoU of each prompt on `adapter_cases.IMAGE`."""
+    from sam2.modeling.sam2_base import SAM2Base
+    from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+    model = SAM2Base(
+        ImageEncoder(),
+        torch.nn.Identity(),
+        torch.nn.Identity(),
+        image_size=SIZE,
+        directly_add_no_mem_embed=True,
+        use_high_res_features_in_sam=has_finer_maps,
+        iou_prediction_use_sigmoid=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+    )
+    state = adapter_cases.with_random_weights(Sam2(has_finer_maps)).state_dict()
+    assert not model.load_state_dict(state, strict=False).unexpected_keys
+    predictor = SAM2ImagePredictor(model.eval())
+    predictor._bb_feat_sizes = [(SIDE * n, SIDE * n) for n in (4, 2, 1)]
+    predictor.set_image(adapter_cases.IMAGE)
+    for name, labels in adapter_cases.LABELS.items():
+        coords = adapter_cases.COORDS[name]
+        points = {"point_coords": coords, "point_labels": np.array(labels)}
+        given = {"box": coords.ravel()} if name == "box" else points
+        _, iou, logits = predictor.predict(**given, multimask_output=True)
+        assert np.abs(logits).max() < 32  # where the authors cut them off
+        yield name, logits, iou
+
+
 def main():
     from sam2.modeling.sam.mask_decoder import MaskDecoder as TheirDecoder
     from sam2.modeling.sam.prompt_encoder import PromptEncoder as TheirEncoder
@@ -90,6 +130,12 @@ def main():
         for part, answer in zip(("logits", "iou"), answers[:2], strict=True):
             stored[f"{name}_{part}"] = sampled(f"{name}_{part}", answer)
             print(f"{name}_{part}: standard deviation {stored[f'{name}_{part}'].std():.3g}")
+    for has_finer_maps in (True, False):
+        for name, logits, iou in predictors_answers(has_finer_maps):
+            key = f"{'finer' if has_finer_maps else 'coarse'} {name}"
+            stored[f"{key} logits"] = adapter_cases.sampled(name, logits)
+            stored[f"{key} iou"] = iou
+            print(f"{key}: standard deviation {logits.std():.3g}", iou)
     np.savez_compressed(REFERENCE, **stored)
 
 

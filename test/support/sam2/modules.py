@@ -1,6 +1,6 @@
 """SAM 2's prompt encoder and mask decoder, as far as our wrapping uses the authors' modules.
 
-Attributes and tensors have the authors' names.
+Attributes and tensors have the authors' names. The image encoder is a small one for both.
 """
 
 import itertools
@@ -128,10 +128,11 @@ class PromptEncoder(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    pred_obj_scores = use_high_res_features = True
+    pred_obj_scores = True
 
-    def __init__(self):
+    def __init__(self, has_finer_maps=True):
         super().__init__()
+        self.use_high_res_features = has_finer_maps
         self.transformer = Transformer()
         self.iou_token, self.obj_score_token = (nn.Embedding(1, WIDTH) for _ in range(2))
         self.mask_tokens = nn.Embedding(4, WIDTH)
@@ -139,8 +140,63 @@ class MaskDecoder(nn.Module):
             nn.ConvTranspose2d(WIDTH, 64, 2, 2), ChannelNorm(64), nn.GELU(),
             nn.ConvTranspose2d(64, 32, 2, 2), nn.GELU(),
         )  # fmt: skip
-        self.conv_s0, self.conv_s1 = nn.Conv2d(WIDTH, 32, 1), nn.Conv2d(WIDTH, 64, 1)
+        if has_finer_maps:
+            self.conv_s0, self.conv_s1 = nn.Conv2d(WIDTH, 32, 1), nn.Conv2d(WIDTH, 64, 1)
         networks = (Perceptron(WIDTH, WIDTH, WIDTH, 32) for _ in range(4))
         self.output_hypernetworks_mlps = nn.ModuleList(networks)
         self.iou_prediction_head = Perceptron(WIDTH, WIDTH, WIDTH, 4, last=nn.Sigmoid)
         self.pred_obj_score_head = Perceptron(WIDTH, WIDTH, WIDTH, 1)
+
+
+class Trunk(nn.Module):
+    """A position of its own for each size of the image, as Hiera has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(3, WIDTH, 4, 4)
+        self.pos_embed = nn.Parameter(torch.zeros(1, WIDTH, 3, 3))
+
+    def _get_pos_embed(self, sides):
+        return F.interpolate(self.pos_embed, sides, mode="bicubic").permute(0, 2, 3, 1)
+
+    def forward(self, image):
+        found = self.patch_embed.proj(image)
+        return found + self._get_pos_embed(found.shape[-2:]).permute(0, 3, 1, 2)
+
+
+class ImageEncoder(nn.Module):
+    """Maps of 4, 8 and 16 pixels a cell, in place of trunk and neck of the authors."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = Trunk()
+        self.neck = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 2, 2) for _ in range(2))
+        self.neck.d_model = WIDTH
+
+    def forward(self, image):
+        maps = [self.trunk(image)]
+        for half in self.neck:
+            maps.append(half(maps[-1]))
+        return {"backbone_fpn": maps, "vision_pos_enc": [0.0 * each for each in maps]}
+
+
+class Sam2(nn.Module):
+    """The image path of a model."""
+
+    image_size, directly_add_no_mem_embed = 16 * SIDE, True
+
+    def __init__(self, has_finer_maps=True):
+        super().__init__()
+        self.num_feature_levels = 3 if has_finer_maps else 1
+        self.image_encoder = ImageEncoder()
+        self.sam_prompt_encoder = PromptEncoder()
+        self.sam_mask_decoder = MaskDecoder(has_finer_maps)
+        self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, WIDTH))
+
+    def forward_image(self, image):
+        found = self.image_encoder(image)
+        if self.num_feature_levels > 1:
+            maps, decoder = found["backbone_fpn"], self.sam_mask_decoder
+            maps[:2] = decoder.conv_s0(maps[0]), decoder.conv_s1(maps[1])
+        return found
