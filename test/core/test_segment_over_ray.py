@@ -59,3 +59,20 @@ def test_a_cluster_that_is_not_there_is_one_clear_line(tiny_folder, tmp_path, re
     words = ["segment", str(tmp_path / "photo.png"), "--model", str(tiny_folder)]
     said = refused(*words, "--ray", "127.0.0.1:9", "--out", str(tmp_path))
     assert "the Ray cluster 127.0.0.1:9 cannot be reached" in said
+
+
+@pytest.mark.parametrize("error", [Exception("the node timed out\nand more"), ValueError()])
+def test_a_cluster_that_does_not_start_is_one_clear_line(
+    tiny_folder, tmp_path, refused, monkeypatch, error
+):
+    """Ray has errors of the class `Exception` itself, and some without text."""
+
+    def init(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ray.init", init)
+    write_rgb(tmp_path / "photo.png", coloured_scene()[0])
+    words = ["segment", str(tmp_path / "photo.png"), "--model", str(tiny_folder)]
+    said = refused(*words, "--ray", "local", "--out", str(tmp_path))
+    line = "the node timed out" if str(error) else "ValueError"
+    assert f"the Ray cluster local cannot be reached: {line}" in said

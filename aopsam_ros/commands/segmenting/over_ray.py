@@ -40,7 +40,7 @@ def run_over_ray(work: Work, arguments: argparse.Namespace, parts: int) -> int:
     try:
         _meet(arguments.ray)
         ray.init(arguments.ray, include_dashboard=False if arguments.ray == "local" else None)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray's, of many kinds without a common base
         reason = first_line(error)
         raise EngineError(f"the Ray cluster {arguments.ray} cannot be reached: {reason}") from error
     try:
