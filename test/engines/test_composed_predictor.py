@@ -118,13 +118,16 @@ def test_the_map_is_that_of_nano_on_what_the_host_sees(nano, composed, shape, le
     assert len(sample(found, 2.0, 0.15, 4)[0]) >= 5
 
 
-def test_nano_composed_with_itself_gives_the_same_masks(tmp_path):
-    bundle = load_bundle("nano")
+@pytest.mark.parametrize(
+    "engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.needs("openvino"))]
+)
+def test_nano_composed_with_itself_gives_the_same_masks(tmp_path, engine):
+    bundle, options = load_bundle("nano"), dataclasses.replace(OPTIONS, engine=engine)
     add_prompter(bundle, bundle, tmp_path / "b")
     for changes in ({}, {**golden_masks.everything_options(), "encoder.padding": "least"}):
         results = []
         for model in ("nano", tmp_path / "b"):
-            with Segmenter.from_bundle(model, engine=OPTIONS) as segmenter:
+            with Segmenter.from_bundle(model, engine=options) as segmenter:
                 results.append(segmenter.segment(COFFEE, segmenter.options.updated(changes)))
         assert results[0].prompts == results[1].prompts
         runs = [[mask.counts.tolist() for mask in result.masks] for result in results]

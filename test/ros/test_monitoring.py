@@ -58,9 +58,13 @@ def test_what_budgets_cut_is_that_of_the_newest_frame():
     statistics = Statistics()
     for states in ("KEPT UNUSED", "KEPT REJECTED ELIMINATED UNUSED UNUSED"):
         prompts = tuple(Prompt(0, 0, 1, PromptState[state]) for state in states.split())
-        statistics.on_segmented(replace(FRAME, prompts=prompts, status=Status.NO_TIME), 0.1, IMAGE)
+        decoded = sum(
+            prompt.state in (PromptState.KEPT, PromptState.REJECTED) for prompt in prompts
+        )
+        frame = replace(FRAME, prompts=prompts, prompts_decoded=decoded, status=Status.NO_TIME)
+        statistics.on_segmented(frame, 0.1, IMAGE)
     report = statistics.report()
-    assert (report.prompts_proposed, report.prompts_unused, report.was_late) == (5, 2, True)
+    assert (report.prompts_wanted, report.prompts_unused, report.was_late) == (4, 2, True)
 
 
 def test_rates_are_those_of_the_last_five_reports(monkeypatch):
@@ -140,14 +144,14 @@ def report(error="", **figures):
             "9.5 frames a second are below 10",
         ),
         (
-            report(prompts_proposed=256, prompts_unused=129),
+            report(prompts_decoded=127, prompts_unused=129),
             ACTIVE,
             WARN,
             "budgets left 129 of 256 prompts undecoded",
         ),
-        (report(prompts_proposed=256, prompts_unused=128), ACTIVE, OK, "segmenting"),
+        (report(prompts_decoded=128, prompts_unused=128), ACTIVE, OK, "segmenting"),
         (
-            report(prompts_proposed=256, prompts_decoded=8, was_late=True),
+            report(prompts_decoded=8, prompts_unused=248, was_late=True),
             ACTIVE,
             WARN,
             "the time budget ends before the first of 256 prompts: 8 are decoded all the same",

@@ -107,17 +107,17 @@ HEALTH_RULES = (
         "`asf.time_budget_ms` was spent before the first prompt of the newest image was decoded",
         lambda r, _: _if(
             r.was_late,
-            f"the time budget ends before the first of {r.prompts_proposed} prompts: "
+            f"the time budget ends before the first of {r.prompts_wanted} prompts: "
             f"{r.prompts_decoded} are decoded all the same",
         ),
     ),
     HealthRule(
         WARN,
         "`asf.time_budget_ms` or `asf.max_prompts` left more than half of the prompts of the newest"
-        " image undecoded",
+        " image undecoded, those that were eliminated not counted",
         lambda r, _: _if(
-            2 * r.prompts_unused > r.prompts_proposed,
-            f"budgets left {r.prompts_unused} of {r.prompts_proposed} prompts undecoded",
+            2 * r.prompts_unused > r.prompts_wanted,
+            f"budgets left {r.prompts_unused} of {r.prompts_wanted} prompts undecoded",
         ),
     ),
     HealthRule(

@@ -42,13 +42,17 @@ class Report:
     latency_p50_ms: float = float("nan")
     latency_p95_ms: float = float("nan")
     prompts_decoded: int = 0  # of the newest frame
-    prompts_proposed: int = 0  # likewise
     prompts_unused: int = 0  # likewise: those that a budget left undecoded
     was_late: bool = False  # likewise: its time budget was spent before the first was decoded
     masks: int = 0  # likewise
     mask_flicker: float = float("nan")  # of the masks of the frame before, 0-1, recent mean
     last_error: str = ""  # since the last report without one
     last_error_s: float = 0.0  # when, Unix time
+
+    @property
+    def prompts_wanted(self) -> int:
+        """Prompts of the newest frame but for the eliminated: what it takes to decode them all."""
+        return self.prompts_decoded + self.prompts_unused
 
 
 class Statistics:
@@ -106,7 +110,6 @@ class Statistics:
         states = [prompt.state for prompt in segmentation.prompts]
         newest = {
             "prompts_decoded": segmentation.prompts_decoded,
-            "prompts_proposed": len(states),
             "prompts_unused": states.count(PromptState.UNUSED),
             "masks": len(segmentation.masks),
             "was_late": segmentation.status == Status.NO_TIME,
