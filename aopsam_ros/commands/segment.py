@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="image files, folders of images, videos, recordings (rosbag2 folders, .mcap, .db3,"
-        " .bag), or a camera's number",
+        help="image files, videos, recordings (rosbag2 folders, .mcap, .db3, .bag), folders of"
+        " images or else of these, or a camera's number",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("out/segment"), help="folder for the results (%(default)s)"

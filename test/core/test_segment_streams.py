@@ -233,6 +233,20 @@ def test_shards_together_do_what_one_run_does(segment, tmp_path, video):
     assert results(tmp_path / "out") == whole
 
 
+def test_a_folder_of_recordings_and_videos_is_each_of_them(segment, tmp_path, recording, video):
+    fleet = tmp_path / "fleet"
+    for source, name in ((recording, "monday"), (video, "tuesday.avi")):
+        fleet.mkdir(exist_ok=True)
+        source.rename(fleet / name)
+    (fleet / "notes.txt").touch()
+    result = segment(fleet, "--topic", "/front", "--limit", 1)
+    assert result.code == 0, result.err
+    assert sorted(file.name for file in result.out.iterdir()) == ["monday.jsonl", "tuesday.jsonl"]
+    write_rgb(fleet / "photo.png", moving(0))  # beside images, they are the folder's other files
+    assert "photo.json" in segment(fleet, "--no-overlay").stdout
+    assert not (result.out / "photo.jsonl").exists()
+
+
 def test_a_shards_data_set_has_a_folder_of_its_own(segment, tmp_path):
     for index in range(3):
         write_rgb(tmp_path / f"{index}.png", moving(index))

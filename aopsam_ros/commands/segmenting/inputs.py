@@ -24,10 +24,14 @@ def split_words(
 
 
 def images_of(path: Path, as_frames: bool) -> list[Path]:
-    """Return a folder's images; a path itself where it has none or is something else."""
-    if as_frames or is_stream(path) or not path.is_dir():
+    """Return a folder's images, or else its videos and recordings; a path itself without any."""
+    if is_stream(path) or not path.is_dir():
         return [path]
-    return sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES) or [path]
+    files = sorted(path.iterdir())
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    if images:
+        return [path] if as_frames else images
+    return [file for file in files if is_stream(file)] or [path]
 
 
 def output_stems(images: Sequence[Path]) -> list[str]:
