@@ -133,18 +133,28 @@ class Follower:
         if found is None or found.similarity < least:
             least = min(1.0, least + CLEARLY)
             found = self._anywhere(segmenter, frame, features)
-        if found is None or found.similarity < least:
+        shown = None
+        if found is not None and found.similarity >= least:
+            shown = self._shown(segmenter, found, frame.geometry)
+        if found is None or shown is None:
             self.target = self._lose(found.similarity if found else 0.0, frame.geometry)
             return self.target
         self._lost = 0
         self._take(found.logits, _binary(found.logits[None], frame.geometry)[0], features)
         self._appearance.learn(found.feature)
-        iou = np.array([found.predicted_iou], np.float32)
-        (mask,) = upscaled(segmenter, frame.geometry, found.logits[None], iou, (0.0, 0.0))
-        x, y, width, height = mask.bbox
-        mask = replace(mask, id=self._id, prompt=(x + width / 2 - 0.5, y + height / 2 - 0.5))
-        self.target = Target(TargetState.FOLLOWED, mask, found.similarity, 0)
+        self.target = Target(TargetState.FOLLOWED, shown, found.similarity, 0)
         return self.target
+
+    def _shown(
+        self, segmenter: Segmenter, found: _Found, geometry: FrameGeometry
+    ) -> InstanceMask | None:
+        """Return the mask in source pixels; None where it has cells, but fills no pixel."""
+        iou = np.array([found.predicted_iou], np.float32)
+        (mask,) = upscaled(segmenter, geometry, found.logits[None], iou, (0.0, 0.0))
+        if not mask.area:
+            return None
+        x, y, width, height = mask.bbox
+        return replace(mask, id=self._id, prompt=(x + width / 2 - 0.5, y + height / 2 - 0.5))
 
     def _move(self, rgb: NDArray[np.uint8], geometry: FrameGeometry) -> None:
         """Move what is known to where it is in the next frame."""

@@ -84,6 +84,17 @@ def test_an_image_of_another_size_ends_nothing(follow, tiny):
     assert follower.update(tiny, tiny.encode(rgb), rgb).state in (FOLLOWED, LOST)
 
 
+def test_a_thing_whose_mask_fills_no_pixel_is_lost(tiny):
+    """Of so thin an image, the pixel of the thing is half of one cell of the decoder's mask."""
+    rgb = np.full((3, 84, 3), 90, np.uint8)
+    rgb[0, 42] = MUG
+    follower = Follower(rgb, mask_at(42, 0, 1, rgb.shape[:2]))
+    follower.prepare(tiny)
+    target = follower.update(tiny, tiny.encode(rgb), rgb)
+    assert target.similarity > 0.9
+    assert (target.state, target.mask, target.frames_lost) == (LOST, None, 1)
+
+
 def test_a_stream_follows_beside_its_masks(tiny):
     stream, follower = StreamSegmenter(tiny), Follower(scene((30, 30)), mask_at(30, 30))
     alone = StreamSegmenter(tiny).segment(scene((36, 30)))
