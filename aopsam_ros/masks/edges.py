@@ -6,18 +6,31 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.selection import MASK_THRESHOLD, mask_corners
+from aopsam_ros.options import SegmenterOptions
 
 MOST_PIXELS = 640  # of the longer side that edges are found at; larger images are scaled from it
 FLAT = 4.0  # logits beyond which a mask's probability no longer changes
 DIRECTIONS = 4  # along which an edge is thinned
 BORDER = cv2.BORDER_REPLICATE
-# Options of an image of which edges alone are wanted: masks too poor to keep still show some.
-EDGE_OPTIONS = {
+# Of an image of which edges alone are wanted: prompts at least, and thresholds at most.
+MAX_PROMPTS = 128
+THRESHOLDS = {
     "asf.confidence_threshold": 0.05,
-    "asf.max_prompts": 128,
     "mask.score_threshold": 0.1,
     "mask.stability_threshold": 0.0,
 }
+
+
+def edge_options(options: SegmenterOptions) -> SegmenterOptions:
+    """Return options of an image of which edges alone are wanted.
+
+    Masks too poor to keep still show some, so that more is decoded, and less dropped, than
+    otherwise; options that go further already stay as they are, as a grid's number of prompts.
+    """
+    own = options.flat()
+    lowered = {name: min(float(own[name]), most) for name, most in THRESHOLDS.items()}
+    prompts = max(int(own["asf.max_prompts"]), MAX_PROMPTS)
+    return options.updated({**lowered, "asf.max_prompts": prompts})
 
 
 def find_edges(

@@ -111,13 +111,21 @@ def test_same_stem_twice_writes_both_and_dots_in_the_stem_are_kept(segment, scen
     assert "scene_2.json" in result.stdout
 
 
-def test_an_input_is_never_overwritten(tiny_folder, scene, tmp_path, capfd):
-    overlay = tmp_path / "scene_overlay.png"
-    write_rgb(overlay, scene.rgb)
-    before = overlay.read_bytes()
-    words = [str(scene.path), str(overlay), "--model", str(tiny_folder), "--out", str(tmp_path)]
-    assert main(["segment", *words]) == 2
-    assert overlay.read_bytes() == before
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("scene_overlay.png", ()),
+        ("scene_edges.png", ("--edges", "--no-overlay")),
+        ("scene_edges.png", ("--edges", "--format", "labelmap")),
+    ],
+)
+def test_an_input_is_never_overwritten(tiny_folder, scene, tmp_path, capfd, name, options):
+    image = tmp_path / name
+    write_rgb(image, scene.rgb)
+    before = image.read_bytes()
+    words = [str(scene.path), str(image), "--model", str(tiny_folder), "--out", str(tmp_path)]
+    assert main(["segment", *words, *options]) == 2
+    assert image.read_bytes() == before
     assert "would be overwritten" in capfd.readouterr().err
 
 

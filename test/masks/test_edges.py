@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from aopsam_ros.geometry import resized_geometry
-from aopsam_ros.masks.edges import find_edges
+from aopsam_ros.masks.edges import edge_options, find_edges
+from aopsam_ros.options import SegmenterOptions
 
 
 def disc(steep, side=64, radius=18.0):
@@ -48,3 +49,13 @@ def test_of_several_masks_the_strongest_edge_counts_and_none_is_no_error():
     assert nothing.shape == (96, 128) and not nothing.any()
     empty = find_edges(np.full((1, 64, 64), -9.0, np.float32), np.ones(1, np.float32), geometry)
     assert not empty.any()
+
+
+def test_edges_of_an_image_take_more_prompts_and_poorer_masks_never_fewer():
+    few = SegmenterOptions().updated({"asf.max_prompts": 20, "mask.score_threshold": 0.5})
+    wanted = {"asf.max_prompts": 128, "mask.score_threshold": 0.1}
+    found = edge_options(few).flat()
+    assert {name: found[name] for name in wanted} == wanted
+    grid = few.updated({"asf.max_prompts": 4096, "mask.score_threshold": 0.02})
+    found = edge_options(grid).flat()
+    assert (found["asf.max_prompts"], found["mask.score_threshold"]) == (4096, 0.02)

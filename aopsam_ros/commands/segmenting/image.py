@@ -11,7 +11,7 @@ from aopsam_ros.data.dataset_writing import DatasetWriter
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
-from aopsam_ros.masks.edges import EDGE_OPTIONS
+from aopsam_ros.masks.edges import edge_options
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.user_prompts import OBJECT, UserPrompt
 from aopsam_ros.segmentation.interactive import segment_clicks
@@ -29,12 +29,15 @@ def segment_image(
     originals: set[Path],
 ) -> str:
     """Segment one image and write its results; say in words what was found."""
-    overlay, masks = arguments.out / f"{stem}_overlay.png", arguments.out / f"{stem}.json"
-    if dataset is None:
-        if not arguments.no_overlay and overlay.resolve() in originals:
-            raise InputError(f"{overlay} is one of the images and would be overwritten")
-        if _has_annotations(masks):
-            raise InputError(f"{masks} has annotations of a data set and would be overwritten")
+    folder: Path = arguments.out
+    overlay, edges = folder / f"{stem}_overlay.png", folder / f"{stem}_edges.png"
+    masks = folder / f"{stem}.json"
+    draws_overlay = dataset is None and not arguments.no_overlay
+    for file, is_written in ((overlay, draws_overlay), (edges, arguments.edges)):
+        if is_written and file.resolve() in originals:
+            raise InputError(f"{file} is one of the images and would be overwritten")
+    if dataset is None and _has_annotations(masks):
+        raise InputError(f"{masks} has annotations of a data set and would be overwritten")
     rgb = read_rgb(image)
     if isinstance(prompts, UserPrompt):
         found = segment_clicks(segmenter, rgb, prompts)
@@ -42,21 +45,21 @@ def segment_image(
         given = prompts.find_path(image) if prompts else None
         found = segmenter.segment(rgb, boxes=given)
         if arguments.edges:
-            options = segmenter.options.updated(EDGE_OPTIONS)
-            edges = segmenter.segment(rgb, options, given, edges=True).edge_map
-            if edges is not None:
-                grey = (255 * edges).astype(np.uint8)[..., None]
-                write_rgb(arguments.out / f"{stem}_edges.png", np.repeat(grey, 3, axis=2))
+            options = edge_options(segmenter.options)
+            edge_map = segmenter.segment(rgb, options, given, edges=True).edge_map
+            if edge_map is not None:
+                grey = (255 * edge_map).astype(np.uint8)[..., None]
+                write_rgb(edges, np.repeat(grey, 3, axis=2))
     if dataset:
         dataset.add(stem, rgb, found)
     else:
         write_bytes(masks, to_json(found, str(image)).encode())
-        if not arguments.no_overlay:
+        if draws_overlay:
             write_rgb(overlay, draw_overlay(rgb, found))
-    file = dataset.image_path(stem) if dataset else masks.name
+    written = dataset.image_path(stem) if dataset else masks.name
     return (
         f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
-        f"{found.timings_ms['total']:.0f} ms -> {file}"
+        f"{found.timings_ms['total']:.0f} ms -> {written}"
     )
 
 
