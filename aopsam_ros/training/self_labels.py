@@ -52,7 +52,7 @@ class SelfLabeller:
             DatasetError: if no frame could be read, or no mask was found.
         """
         if processes.count() > 1:
-            self.label_share(source, processes.rank(), processes.count())
+            self.label_share(source, slice(processes.rank(), None, processes.count()))
             processes.wait()
         self.folder.mkdir(parents=True, exist_ok=True)
         count, groups = LabelCount(), {}
@@ -73,9 +73,9 @@ class SelfLabeller:
         _check(source, count)
         return count
 
-    def label_share(self, source: FrameSource, first: int, step: int) -> None:
-        """Label every `step`-th frame from the `first` on; `label` finds them then."""
-        for frame in itertools.islice(source.frames(), first, None, step):
+    def label_share(self, source: FrameSource, share: slice) -> None:
+        """Label some of the frames; `label` finds them then."""
+        for frame in itertools.islice(source.frames(), share.start, share.stop, share.step):
             with contextlib.suppress(InputError):  # reported by who counts
                 self._label_frame(frame)
 

@@ -1,9 +1,11 @@
 """The model's own masks as labels: complete, resumable, and read back like any data set."""
 
+import itertools
 import json
 
 import pytest
 
+from aopsam_ros.commands.training.self_labelling import share_of
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.frames import Frame
 from aopsam_ros.engines.base import EngineOptions
@@ -124,3 +126,22 @@ def test_no_mask_at_all(labeller, segmenter, monkeypatch):
     monkeypatch.setattr(segmenter, "options", strict)
     with pytest.raises(DatasetError, match="no mask in any of 2 frames"):
         labeller.label(Scenes([(60, 80)] * 2))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 600])
+def test_shards_are_equal_parts_of_all_frames_and_read_few_sources(parts):
+    """Of the second source nobody knows beforehand how many frames it has."""
+    said, real = (3, 0, 500, 20, 1), (3, 2, 500, 20, 1)
+    done, sizes, opened = [], [], []
+    for part in range(1, parts + 1):
+        shares = share_of([range(count) for count in said], f"{part}/{parts}")
+        frames = [
+            [(source, frame) for frame in itertools.islice(range(count), s.start, s.stop)]
+            for source, (count, s) in enumerate(zip(real, shares, strict=True))
+        ]
+        done += itertools.chain(*frames)
+        sizes.append(sum(map(len, frames)))
+        opened.append(sum(map(bool, frames)))
+    assert done == [(source, frame) for source, count in enumerate(real) for frame in range(count)]
+    assert max(sizes) - min(sizes) <= 2
+    assert sum(opened) <= parts + len(said)

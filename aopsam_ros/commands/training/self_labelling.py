@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from aopsam_ros.commands.arguments import add_settings_argument, parse_settings
 from aopsam_ros.commands.segmenting.inputs import IMAGES_A_PART, shard_of
 
 if TYPE_CHECKING:
+    from aopsam_ros.data.frames import FrameSource
     from aopsam_ros.segmentation.segmenter import Segmenter
     from aopsam_ros.training.frozen_engine import FrozenEngine
 
@@ -35,7 +38,7 @@ def add_self_label_arguments(parser: argparse.ArgumentParser) -> None:
     parts.add_argument(
         "--shard",
         metavar="I/N",
-        help="only label, every N-th frame from the I-th on: one of N jobs",
+        help="only label, the I-th of N equal parts of all frames: one of N jobs",
     )
     parts.add_argument(
         "--ray",
@@ -56,11 +59,35 @@ def add_frame_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def num_frame_parts(arguments: argparse.Namespace, paths: list[tuple[str, float]]) -> int:
-    """Return how many parts of the largest source's frames to label."""
+    """Return how many parts to label the frames of all sources in."""
     from aopsam_ros.data.recordings import open_frames
 
     sources = [open_frames(path, arguments.topic, arguments.every) for path, _ in paths]
-    return -(-max(map(len, sources)) // IMAGES_A_PART)
+    return -(-sum(map(_length, sources)) // IMAGES_A_PART)
+
+
+def _length(source: FrameSource) -> int:
+    return max(1, len(source))  # some videos do not say how many frames they have
+
+
+def share_of(sources: Sequence[FrameSource], shard: str) -> list[slice]:
+    """Return which frames of each source a `--shard` labels.
+
+    Frames of all sources in a row are divided, so that a part reads few recordings, not all.
+
+    Raises:
+        OptionError: see `shard_of`.
+    """
+    index, parts = shard_of(shard)
+    ends = [0, *itertools.accumulate(map(_length, sources))]
+    first, last = (ends[-1] * number // parts for number in (index, index + 1))
+    return [
+        # To the end of a source, which may have more frames than it says.
+        slice(max(0, first - begin), None if end <= last else max(0, last - begin))
+        if first < end
+        else slice(0)
+        for begin, end in itertools.pairwise(ends)
+    ]
 
 
 def label_all(
@@ -86,17 +113,20 @@ def label_all(
         made.options = made.options.updated(settings)
         return made
 
+    shares: Sequence[slice | None] = [None] * len(sources)
+    if arguments.shard is not None:
+        shares = share_of([source for source, _ in sources], arguments.shard)
     size = engine.model.parts.image_size
     data = []
-    for source, weight in sources:
+    for (source, weight), share in zip(sources, shares, strict=True):
         # Named by all that the labels depend on.
         facts = (engine.model.key(), source.key(), arguments.grid, sorted(arguments.set))
         key = content_key(repr(facts).encode())[:8]
         folder = Path(arguments.out) / FOLDER / f"{source.name}-{key}"
         data.append((str(folder), weight))
         labeller = SelfLabeller(segmenter, size, folder)
-        if arguments.shard is not None:
-            labeller.label_share(source, *shard_of(arguments.shard))
+        if share is not None:
+            labeller.label_share(source, share)
             continue
         count = labeller.label(source)
         print(f"{folder}: {count.masks} masks in {count.frames} frames")
