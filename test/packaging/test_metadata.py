@@ -1,6 +1,7 @@
 """Name, version and lists of files agree wherever they are written down."""
 
 import ast
+import contextlib
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import xml.etree.ElementTree as ElementTree
 from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 EXTRAS = ("bench", "dev", "evaluate", "openvino", "ray", "record", "train")
 DISTRIBUTIONS = ("jazzy", "kilted")  # as wheels
@@ -66,6 +69,26 @@ def test_pip_install_needs_what_the_tested_environment_has(root, pip_metadata):
 def test_every_requirement_has_an_exact_version(root, group):
     lines = [line for line in requirements(root, group) if line and not line.startswith("#")]
     assert lines and [line for line in lines if not EXACT.fullmatch(line)] == []
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_version_for_the_oldest_python_can_be_installed_there(root, group):
+    """By what the versions that are installed here say; others cannot be asked."""
+    for line in requirements(root, group):
+        if not line or line.startswith("#"):
+            continue
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"python_version": "3.10"}):
+            continue
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found = metadata.distribution(requirement.name)
+            if found.version in requirement.specifier:
+                assert "3.10.0" in SpecifierSet(found.metadata["Requires-Python"] or ""), line
+
+
+def test_make_knows_every_extra(root):
+    known = re.search(r"^KNOWN := (.+)$", (root / "Makefile").read_text(), re.M)
+    assert tuple(known[1].split()) == EXTRAS
 
 
 @pytest.mark.parametrize("folder", [".", "interfaces/vision_msgs"])
