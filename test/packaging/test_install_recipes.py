@@ -50,6 +50,12 @@ def test_images_keep_hadolint_s_rules(root, name):
     subprocess.run(["hadolint", "-c", root / "docker/hadolint.yaml", root / name], check=True)
 
 
+@pytest.mark.skipif(not shutil.which("actionlint"), reason="without actionlint")
+def test_the_workflow_keeps_actionlint_s_rules(root):
+    """Among them: no action runs on a Node.js that GitHub has removed."""
+    subprocess.run(["actionlint", root / ".github/workflows/ci.yaml"], check=True)
+
+
 def test_onnxruntime_of_an_image_is_the_tested_one(root, tmp_path):
     """The script hands pip the pinned lines of runtime.txt, and NumPy 1 where it is there."""
     fake = tmp_path / "python3"
