@@ -49,7 +49,8 @@ class Bag:
             seconds = 1e-9 * reader.duration
         self.topic = _choose(path, topic, counts)
         self._count = counts[self.topic]
-        self.rate = known_rate(self._count / max(seconds, 1e-9) / every)
+        # From the first message to the last: one interval fewer than there are images.
+        self.rate = known_rate((self._count - 1) / max(seconds, 1e-9) / every)
         if not self._count:
             raise DatasetError(f"{path}: no image was recorded on {self.topic}")
 

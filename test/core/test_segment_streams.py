@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.commands.segmenting.stream import is_stream
+from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.masks import decode_full
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
@@ -86,6 +87,11 @@ def test_a_video_is_saved_annotated_at_its_rate(segment, video):
     changed = [np.abs(a.astype(int) - b).mean() for a, b in zip(frames, originals, strict=True)]
     assert min(changed) > 3  # translucent masks: a copy differs by less than 2
     assert len(lines_of(result.out / "drive.jsonl")) == 3
+
+
+def test_a_recording_s_rate_is_that_of_its_stamps(tmp_path):
+    path = write_bag(tmp_path / "drive", {"/front": 8 * [image_message(moving(0), "rgb8")]})
+    assert open_frames(path, every=4).rate == pytest.approx(250, rel=1e-3)  # each millisecond one
 
 
 def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
