@@ -33,6 +33,7 @@ from aopsam_ros.evaluation.images import choose_images, read_images
 from aopsam_ros.evaluation.results import Evaluation
 from aopsam_ros.evaluation.tasks import TASKS, evaluate_edges, evaluate_salient
 from aopsam_ros.images.files import write_bytes
+from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -41,7 +42,7 @@ GROUND_TRUTH = "ground-truth"
 TAKEN = {
     "": ("prompts", "set", "boxes", "boxes_ms", "parts", "stream"),
     "--points": ("points", "seed"),
-    "--classes": ("classes", "prompts", "set", "boxes"),
+    "--classes": ("classes", "merge_affinity", "prompts", "set", "boxes"),
     "--task edges": ("prompts", "set", "boxes"),
     "--task salient": ("prompts", "set", "boxes", "salient_count"),
 }
@@ -98,6 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" {GROUND_TRUTH}, where each mask gets the class of the instance it lies in (needs"
         " pycocotools)",
     )
+    parser.add_argument(
+        "--merge-affinity",
+        type=float,
+        default=LabelOptions.merge_affinity,
+        help="of --classes: from which masks are united, labels.merge_affinity (%(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of random points (%(default)s)")
     parser.add_argument(
         "--out",
@@ -129,6 +136,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     others = {name for names in TAKEN.values() for name in names}.difference(TAKEN[kind])
     why = f"has no effect with {kind}" if kind else "has no effect on instances"
     refuse_given(arguments, add_arguments, others, why)
+    if not 0 < arguments.merge_affinity <= 1:
+        raise OptionError("--merge-affinity must be above 0, at most 1")
     if arguments.salient_count < 1:
         raise OptionError("--salient-count must be 1 or more")
 
@@ -173,7 +182,7 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
         labeller = None
         if folder is not None:
             labeller = opened.enter_context(closing(Labeller(segmenter, engine, folder)))
-        evaluation = ClassEvaluation(segmenter, labeller)
+        evaluation = ClassEvaluation(segmenter, labeller, arguments.merge_affinity)
         for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
             image = dataset.read(index)
             evaluation.add(image, boxes.find(image.name, [dataset.name]) if boxes else None)

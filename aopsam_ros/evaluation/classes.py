@@ -100,9 +100,18 @@ class ClassEvaluation:
         figures: "apart" and "united".
     """
 
-    def __init__(self, segmenter: Segmenter, labeller: Labeller | None) -> None:
-        """Measure with the labeller's labels; None: with those of the ground truth."""
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        labeller: Labeller | None,
+        least_affinity: float = LabelOptions.merge_affinity,
+    ) -> None:
+        """Measure with the labeller's labels; None: with those of the ground truth.
+
+        `least_affinity` is that from which masks are united.
+        """
         self._segmenter, self._labeller = segmenter, labeller
+        self._least_affinity = least_affinity
         self.figures = {"apart": ClassFigures(), "united": ClassFigures()}
 
     def add(self, image: LabelledImage, boxes: Boxes | None = None) -> None:
@@ -121,7 +130,8 @@ class ClassEvaluation:
         else:
             apart = self._labeller.label(image.rgb, frame, found, LabelOptions())
         self.figures["apart"].add(apart, named)
-        self.figures["united"].add(compose(apart), named)
+        united = compose(apart, least_affinity=self._least_affinity)
+        self.figures["united"].add(united, named)
 
 
 def mean_over_classes(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 
+from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.masks.rle import decode, encode
 from aopsam_ros.results import InstanceMask, Segmentation
 
@@ -19,7 +20,6 @@ from aopsam_ros.results import InstanceMask, Segmentation
 # photographs (docs/evaluation.md): of their IoU, of the share of the smaller outline along which
 # they touch, and of the lower of their scores: two sure masks are two things.
 IOU_WEIGHT, TOUCH_WEIGHT, SCORE_WEIGHT, BIAS = 5.64, 1.70, -4.29, 2.05
-LEAST_AFFINITY = 0.8  # probability from which two masks are united
 SIDE = 256  # cells along the longer side of the image, in which masks are compared
 WHOLE = 0.9  # share of the union from which its largest mask is the thing itself
 
@@ -28,6 +28,7 @@ def compose(
     segmentation: Segmentation,
     depths: NDArray[np.float32] | None = None,
     depth_tolerance: float = 0.0,
+    least_affinity: float = LabelOptions.merge_affinity,
 ) -> Segmentation:
     """Unite the masks of each label that show parts of one thing.
 
@@ -38,11 +39,12 @@ def compose(
         segmentation: with labels.
         depths: of its masks, metres, float32 `[n]`, NaN where unknown; None: of none.
         depth_tolerance: share of the nearer one's depth by which two masks of one thing may differ.
+        least_affinity: from which two masks are united, above 0; see `affinity`.
     """
     masks = list(segmentation.masks)
     unknown = np.full(len(masks), np.nan, np.float32)
     known = unknown if depths is None else depths
-    groups = _groups(segmentation, same_depth(known, depth_tolerance))
+    groups = _groups(segmentation, same_depth(known, depth_tolerance), least_affinity)
     if not groups:
         return segmentation
     whole_of: dict[int, int] = {}  # id of a part to that of the thing
@@ -59,7 +61,9 @@ def compose(
     return replace(segmentation, masks=_renumbered(masks, whole_of))
 
 
-def _groups(segmentation: Segmentation, near: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+def _groups(
+    segmentation: Segmentation, near: NDArray[np.bool_], least: float
+) -> list[NDArray[np.int64]]:
     """Return the places of the masks of each thing that has several; `near` says which may be."""
     names = np.array([mask.label for mask in segmentation.masks])
     labelled = np.flatnonzero(names != "")
@@ -67,7 +71,7 @@ def _groups(segmentation: Segmentation, near: NDArray[np.bool_]) -> list[NDArray
         return []
     masks = [segmentation.masks[place] for place in labelled]
     scores = np.array([mask.score for mask in masks], np.float32)
-    related = affinity(_coarse(masks, segmentation), scores) >= LEAST_AFFINITY
+    related = affinity(_coarse(masks, segmentation), scores) >= least
     related &= near[np.ix_(labelled, labelled)]
     related &= names[labelled][:, None] == names[labelled][None]
     _, group_of = connected_components(coo_array(related), directed=False)

@@ -25,6 +25,7 @@ class LabelOptions:
     min_similarity: float = OWN  # least similarity of a mask and its label
     margin: float = OWN  # by how much the next label must be less similar
     merge: bool = False  # masks of one label that belong to one thing are united
+    merge_affinity: float = 0.8  # probability of that from which two masks are united
     # by which share of the nearer one's depth masks of one thing may differ, where depth is known
     depth_tolerance: float = 0.2
 

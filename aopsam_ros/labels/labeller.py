@@ -97,7 +97,7 @@ class Labeller:
         if not options.merge:
             return labelled
         depths = depths_of(labelled) if options.depth_tolerance else None
-        return compose(labelled, depths, options.depth_tolerance)
+        return compose(labelled, depths, options.depth_tolerance, options.merge_affinity)
 
     def teach(
         self, name: str, rgb: NDArray[np.uint8], frame: FrameEmbedding, mask: InstanceMask

@@ -151,6 +151,13 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         "masks of one label that belong to one thing are united; parts lose their label, and"
         " have the whole as `parent`",
     ),
+    "labels.merge_affinity": OptionSpec(
+        LabelOptions.merge_affinity,
+        "probability of showing one thing from which two masks are united; lower also unites"
+        " sure masks that touch: parts of one thing, but its neighbours of the same label, too",
+        0.01,
+        1.0,
+    ),
     "labels.depth_tolerance": OptionSpec(
         LabelOptions.depth_tolerance,
         "masks whose depths differ by more than this share of the nearer one are not united, where"

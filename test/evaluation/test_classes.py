@@ -77,6 +77,8 @@ def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, ca
     assert float(apart.split()[1]) > 0.8 and float(united.split()[1]) > 0.8
     rows = json.loads((out / "classes.json").read_text())
     assert set(rows["united"]) == {"left", "middle", "right"}
+    assert main([*words, "--classes", "ground-truth", "--merge-affinity", "0"]) == 2
+    assert "--merge-affinity must be above 0" in capsys.readouterr().err
     boxes = tmp_path / "boxes.json"
     write_json(boxes, {f"scene{i}": [[0, 0, 40, 40, 0.9]] for i in range(2)})
     by_boxes = ["--prompts", "boxes", "--boxes", str(boxes)]

@@ -44,6 +44,16 @@ def test_touching_halves_of_one_thing_become_one_with_both_as_parts():
     assert whole.score == pytest.approx(0.2)  # of the best
 
 
+def test_sure_masks_that_touch_are_united_where_that_is_wanted():
+    halves = ("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40))
+    beside = ("mug", area(50, 10, 60, 30))
+    sure = segmentation(*halves, beside, scores=(0.7, 0.6, 0.7))
+    assert labels_of(compose(sure)) == ["mug", "mug", "mug"]
+    found = compose(sure, least_affinity=0.2)
+    assert labels_of(found) == ["mug", "", "", "mug"]
+    np.testing.assert_array_equal(decode_full(found.masks[0], *SIZE), halves[0][1] | halves[1][1])
+
+
 def test_what_lies_in_a_thing_is_its_part_and_no_new_mask_is_made():
     whole, part = area(10, 10, 50, 50), area(12, 12, 20, 20)
     found = compose(segmentation(("mug", whole), ("mug", part), parents=[(2, 1)]))

@@ -233,6 +233,10 @@ def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active
     becomes(["mug", "mug"], depth)
     active.set(labels__depth_tolerance=0.6)
     becomes(["mug", "", ""], depth)
+    active.set(labels__merge_affinity=1.0)
+    becomes(["mug", "mug"], depth)
+    active.set(labels__merge_affinity=0.8)
+    becomes(["mug", "", ""], depth)
     reason = "masks are united without depth: depth of 90x10 pixels does not show"
 
     def refused():
