@@ -33,7 +33,7 @@ FRAMES, HIDDEN = 24, range(9, 15)
 ELSEWHERE = 0.1  # IoU with the known mask below which another thing is shown
 FOUND = 0.5  # least IoU of a thing that was found again
 
-Frame = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # image, what shows of the thing
+MaskedFrame = tuple[NDArray[np.uint8], NDArray[np.bool_]]  # image, what shows of the thing
 
 
 def thing_in(image: LabelledImage) -> NDArray[np.bool_] | None:
@@ -48,7 +48,7 @@ def thing_in(image: LabelledImage) -> NDArray[np.bool_] | None:
 
 def window_frames(
     image: LabelledImage, thing: NDArray[np.bool_], board: NDArray[np.uint8]
-) -> Iterator[Frame]:
+) -> Iterator[MaskedFrame]:
     """Move a window over a photograph, and a board over the thing."""
     size = np.array(thing.shape)
     view = (VIEW * size).astype(int)
@@ -71,7 +71,7 @@ def window_frames(
         yield np.ascontiguousarray(rgb[part]), shown[part]
 
 
-def video_frames(folder: str) -> Iterator[Frame]:
+def video_frames(folder: str) -> Iterator[MaskedFrame]:
     """Read a video's images and masks."""
     dataset = open_dataset(folder)
     for index in range(len(dataset)):
@@ -93,7 +93,7 @@ def outline_f(mask: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
     return 2 * precision * recall / max(precision + recall, 1e-9)
 
 
-def follow(segmenter: Segmenter, frames: Iterable[Frame]) -> dict[str, float]:
+def follow(segmenter: Segmenter, frames: Iterable[MaskedFrame]) -> dict[str, float]:
     """Follow the thing of the first frame; return sums over the others, see `HEADER`."""
     sums = dict.fromkeys(("seen", "J", "F", "lost", "elsewhere", "hidden", "wrong", "ms"), 0.0)
     follower, again = None, float("nan")  # whether it was found again; nan: it was never hidden

@@ -34,7 +34,7 @@ VIEW = 0.7  # of a photograph's sides
 NOISE = 3.0  # standard deviation of a sensor's, grey levels
 LARGE = 0.03  # share of a photograph from which an instance is an object that may cross another
 
-Frame = tuple[NDArray[np.uint8], NDArray[np.uint16]]  # image, label layers
+LayeredFrame = tuple[NDArray[np.uint8], NDArray[np.uint16]]  # image, label layers
 View = tuple[float, float, float, float]  # centre x and y, size, all of the photograph's; degrees
 
 
@@ -48,7 +48,7 @@ KINDS = (*PATHS, "crossing")
 AFTER_ENCODER = ("predictor", "sampling", "decoder", "filtering", "postprocess")
 
 
-def view(image: LabelledImage, path: Callable[[float], View], t: float) -> Frame:
+def view(image: LabelledImage, path: Callable[[float], View], t: float) -> LayeredFrame:
     """Show a photograph at time `t`, 0 to 1."""
     x, y, size, angle = path(t)
     height, width = image.rgb.shape[:2]
@@ -60,7 +60,7 @@ def view(image: LabelledImage, path: Callable[[float], View], t: float) -> Frame
     return np.asarray(rgb, np.uint8), np.stack(layers)
 
 
-def crossing(image: LabelledImage, other: LabelledImage, t: float) -> Frame:
+def crossing(image: LabelledImage, other: LabelledImage, t: float) -> LayeredFrame:
     """Show a photograph from a fixed place, and let the other one's largest object cross it."""
     rgb, layers = view(image, PATHS["still"], 0.0)
     thing = max(instance_masks(other.layers, LARGE), key=np.count_nonzero, default=None)
@@ -83,7 +83,7 @@ def crossing(image: LabelledImage, other: LabelledImage, t: float) -> Frame:
 
 def frames_of(
     kind: str, image: LabelledImage, other: LabelledImage, count: int, seed: int
-) -> Iterator[Frame]:
+) -> Iterator[LayeredFrame]:
     """Make a stream, each frame with noise of its own."""
     random = np.random.default_rng(seed)
     for t in np.linspace(0.0, 1.0, count):
@@ -95,7 +95,7 @@ def frames_of(
 
 
 def measure(
-    segmenter: Segmenter, frames: Iterator[Frame], reuse: ReuseOptions
+    segmenter: Segmenter, frames: Iterator[LayeredFrame], reuse: ReuseOptions
 ) -> NDArray[np.float64] | None:
     """Segment a stream in both ways, in turns; None where it has no ground truth.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.frames import Frame, file_key, known_rate, numbered_frame
+from aopsam_ros.data.frames import SourceFrame, file_key, known_rate, numbered_frame
 from aopsam_ros.errors import AopsamError, DatasetError, EngineError, InputError, first_line
 from aopsam_ros.images.encodings import to_rgb
 
@@ -29,7 +29,7 @@ def is_bag(path: Path) -> bool:
     return (path / METADATA).is_file() or (path.is_file() and path.suffix in SUFFIXES)
 
 
-class Bag:
+class BagSource:
     """Every `every`-th image of one topic.
 
     Args:
@@ -62,7 +62,7 @@ class Bag:
         files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
         return file_key([file for file in files if file.is_file()], self.topic, self.every)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """See `FrameSource`."""
         with _opened(self.path) as reader:
             chosen = [c for c in reader.connections if c.topic == self.topic]

@@ -14,7 +14,7 @@ _SAMPLE = 1 << 20  # bytes of a file that are hashed, at its beginning and at it
 
 
 @dataclass(frozen=True)
-class Frame:
+class SourceFrame:
     """One image; `read` decodes it to RGB, `uint8 [H, W, 3]`, or raises `InputError`."""
 
     name: str  # unique within the source, fit for a file
@@ -37,17 +37,17 @@ class FrameSource(Protocol):
         """Identify the source: frames of the same key and name show the same."""
         ...
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """Yield the frames in order; one that nobody reads is not decoded."""
         ...
 
 
 def numbered_frame(
     number: int, read: Callable[[], NDArray[np.uint8]], every: int, stamp: int
-) -> Frame:
+) -> SourceFrame:
     """Return the frame of a number in its recording, of which every `every`-th is taken."""
     group = number // (NEIGHBOURS * every)
-    return Frame(f"frame_{number:06}", f"part_{group:04}", read, stamp)
+    return SourceFrame(f"frame_{number:06}", f"part_{group:04}", read, stamp)
 
 
 def known_rate(rate: float) -> float:

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.data.bags import Bag, is_bag
-from aopsam_ros.data.frames import Frame, FrameSource, file_key, known_rate, numbered_frame
+from aopsam_ros.data.bags import BagSource, is_bag
+from aopsam_ros.data.frames import FrameSource, SourceFrame, file_key, known_rate, numbered_frame
 from aopsam_ros.data.shards import TarFrames, is_shard
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
@@ -41,7 +41,7 @@ def open_frames(path: str | Path, topic: str = "", every: int = 1) -> FrameSourc
     if not path.exists():
         raise DatasetError(f"{path}: no such folder, video or recording")
     if is_bag(path):
-        return Bag(path, topic, every)
+        return BagSource(path, topic, every)
     if is_shard(path):
         return TarFrames(path)
     return ImageFolder(path) if path.is_dir() else Video(path, every)
@@ -63,11 +63,13 @@ class ImageFolder:
         """Return the folder's path; the frames' names tell what the images show."""
         return str(self.path)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """See `FrameSource`."""
         for file in self.files:
             content = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-            yield Frame(f"{file.stem}-{content}", file.stem, functools.partial(read_rgb, file))
+            yield SourceFrame(
+                f"{file.stem}-{content}", file.stem, functools.partial(read_rgb, file)
+            )
 
 
 class Video:
@@ -95,7 +97,7 @@ class Video:
         """See `FrameSource`."""
         return file_key([self.path], self.every)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """See `FrameSource`; each frame must be read before the next one is taken."""
         with self._opened() as capture:
             for number in itertools.count():
@@ -107,7 +109,7 @@ class Video:
                     yield numbered_frame(number, read, self.every, stamp)
 
 
-class Camera:
+class CameraSource:
     """A camera of this machine; every frame is the newest there is.
 
     Args:
@@ -122,7 +124,7 @@ class Camera:
     def _opened(self) -> contextlib.AbstractContextManager[cv2.VideoCapture]:
         return _opened(self.number, f"camera {self.number} cannot be opened")
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """Yield frames until the caller has enough, or the camera is unplugged."""
         with self._opened() as capture:
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
@@ -130,7 +132,7 @@ class Camera:
                 if not capture.grab():
                     raise DatasetError(f"camera {self.number} gives no more images")
                 read = functools.partial(_decode, capture)
-                yield Frame(f"frame_{number:06}", self.name, read, time.time_ns())
+                yield SourceFrame(f"frame_{number:06}", self.name, read, time.time_ns())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.dataset_formats import read_sa1b
-from aopsam_ros.data.frames import Frame, file_key
+from aopsam_ros.data.frames import SourceFrame, file_key
 from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.errors import DatasetError, EngineError, InputError
 from aopsam_ros.images.compressed import decode_file
@@ -112,12 +112,12 @@ class TarFrames:
         """See `FrameSource`."""
         return file_key([self.path])
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[SourceFrame]:
         """See `FrameSource`."""
         with tarfile.open(self.path) as tar:
             for number, member in enumerate(self._members):
                 name = f"{number:06}-{PurePosixPath(member.name).stem}"
-                yield Frame(name, name, functools.partial(_read, tar, member))
+                yield SourceFrame(name, name, functools.partial(_read, tar, member))
 
 
 def _is_image(name: str) -> bool:

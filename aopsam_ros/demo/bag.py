@@ -25,7 +25,7 @@ _PACKAGES = ("vision_msgs", "aopsam_ros")
 
 
 @contextlib.contextmanager
-def recording_into(path: Path) -> Iterator[Bag]:
+def recording_into(path: Path) -> Iterator[BagWriter]:
     """Open a recording that becomes `path` when it is complete, in place of what was there.
 
     What was recorded until an error is kept as well.
@@ -37,13 +37,13 @@ def recording_into(path: Path) -> Iterator[Bag]:
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         try:
             with writer:
-                yield Bag(writer, _typestore())
+                yield BagWriter(writer, _typestore())
         finally:
             for file in (Path(folder) / "bag").glob(f"*{SUFFIX}"):
                 os.replace(file, path)
 
 
-class Bag:
+class BagWriter:
     """An open recording."""
 
     def __init__(self, writer: Any, types: Any) -> None:  # noqa: ANN401  (rosbags comes late)

@@ -18,7 +18,7 @@ from aopsam_ros.ros.messages.segmentations import instance_of
 
 
 @dataclass
-class Frame:
+class PublishedFrame:
     """One published frame and its results; times in nanoseconds since the epoch."""
 
     stamp: int
@@ -38,15 +38,15 @@ class Frame:
 class Recording:
     """All frames of a run by their stamp, and the node's diagnostics."""
 
-    frames: dict[int, Frame] = field(default_factory=dict)
+    frames: dict[int, PublishedFrame] = field(default_factory=dict)
     diagnostics: dict[str, str] = field(default_factory=dict)
     has_error: bool = False  # whether the level of the newest diagnostics is ERROR
 
     def add(self, stamp: int, photograph: str) -> None:
         """Add a frame that is about to be published."""
-        self.frames[stamp] = Frame(stamp, photograph)
+        self.frames[stamp] = PublishedFrame(stamp, photograph)
 
-    def segmented(self) -> list[Frame]:
+    def segmented(self) -> list[PublishedFrame]:
         """Return the frames whose masks arrived, in the order of their stamps."""
         return [frame for frame in self.frames.values() if frame.masks is not None]
 
@@ -82,10 +82,10 @@ class Collector(Node):
         ):
             self.create_subscription(kind, topic, callback, qos)
 
-    def _frame(self, header: Header) -> Frame:
+    def _frame(self, header: Header) -> PublishedFrame:
         """Return the frame of a result; an unknown one is made and forgotten."""
         stamp = Time.from_msg(header.stamp).nanoseconds
-        return self._recording.frames.get(stamp) or Frame(stamp, "")
+        return self._recording.frames.get(stamp) or PublishedFrame(stamp, "")
 
     def _on_masks(self, message: MaskArray) -> None:
         arrival = time.time_ns()
@@ -107,7 +107,7 @@ class Collector(Node):
                 self._recording.has_error = status.level == DiagnosticStatus.ERROR
 
 
-def segmentation_of(frame: Frame, diagnostics: dict[str, str]) -> Segmentation:
+def segmentation_of(frame: PublishedFrame, diagnostics: dict[str, str]) -> Segmentation:
     """Return a frame's messages, masks and prompts at least, as a `Segmentation` to be drawn."""
     assert frame.masks is not None and frame.prompts is not None
     prompts = tuple(

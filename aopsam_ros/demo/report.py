@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 
 from aopsam_ros.demo.page import render_page
 from aopsam_ros.demo.photographs import Photograph
-from aopsam_ros.demo.recording import Frame, Recording, segmentation_of
+from aopsam_ros.demo.recording import PublishedFrame, Recording, segmentation_of
 from aopsam_ros.drawing.overlay import draw_confidence_map, draw_overlay
 from aopsam_ros.images.files import write_bytes, write_rgb
 from aopsam_ros.results import PromptState, Segmentation
@@ -98,7 +98,7 @@ def _totals(recording: Recording) -> dict[str, Any]:
 
 
 def _entry(
-    name: str, base: str, segmentation: Segmentation, frames: Sequence[Frame]
+    name: str, base: str, segmentation: Segmentation, frames: Sequence[PublishedFrame]
 ) -> dict[str, Any]:
     """Return the figures of one photograph: of its newest result, and of all its frames."""
     states = Counter(prompt.state for prompt in segmentation.prompts)

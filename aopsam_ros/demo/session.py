@@ -15,7 +15,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 from tqdm import tqdm
 
-from aopsam_ros.demo.bag import Bag, recording_into
+from aopsam_ros.demo.bag import BagWriter, recording_into
 from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC, PhotographCamera
 from aopsam_ros.demo.photographs import Lesson, Photograph
 from aopsam_ros.demo.processes import Check, Child, DemoError
@@ -127,7 +127,7 @@ class _Run:
     check: Check
     taught: Callable[[], bool]
 
-    def whole(self, plan: Plan, camera: PhotographCamera, bag: Bag | None) -> None:
+    def whole(self, plan: Plan, camera: PhotographCamera, bag: BagWriter | None) -> None:
         """Wait for the node, stream all photographs, wait for the last results."""
         print(f"starting the node with model {plan.model} …", file=sys.stderr)
         # The node subscribes once it is active; neither it nor a recording misses the first frame.
@@ -144,7 +144,7 @@ class _Run:
             self._spin_until(lambda: camera.done, float("inf"), bar)
             self._spin_until(lambda: self._has_all(bag), _LAST_RESULTS_TIMEOUT_S, bar)
 
-    def _has_all(self, bag: Bag | None) -> bool:
+    def _has_all(self, bag: BagWriter | None) -> bool:
         """Tell whether the newest frame's results are here, and in the bag."""
         # Overlays are published last. Not counted in the bag alone: its masks may come later.
         images = len(self.recording.segmented())

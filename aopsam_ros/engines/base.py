@@ -1,6 +1,6 @@
 """What every engine takes and gives: its options, and what graphs answer."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AUTO, FP16, FP32, INT8 = "auto", "fp16", "fp32", "int8"
+Arrays = Mapping[str, NDArray[np.float32]]  # by the name of a graph's input or output
 # What is being done, the share of it that is done (0-1; None: unknown), and seconds since it began.
 OnProgress = Callable[[str, "float | None", float], None]
 

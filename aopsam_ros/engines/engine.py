@@ -31,8 +31,8 @@ from aopsam_ros.bundle.signatures import (
     signature_of,
 )
 from aopsam_ros.bundle.split_signature import check_split
-from aopsam_ros.engines.base import Decoded, DecodedOnHost, Prediction
-from aopsam_ros.engines.split_decoder import Arrays, FrameTensors, SplitDecoder
+from aopsam_ros.engines.base import Arrays, Decoded, DecodedOnHost, Prediction
+from aopsam_ros.engines.split_decoder import FrameTensors, SplitDecoder
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, content_area, crop_to_content, pad_to_square
 

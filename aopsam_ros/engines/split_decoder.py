@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART
 from aopsam_ros.bundle.signatures import IOU, LOGITS, Shapes
 from aopsam_ros.bundle.split_signature import SplitSignature
+from aopsam_ros.engines.base import Arrays
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
 
-Arrays = Mapping[str, NDArray[np.float32]]
 # A graph's name, its inputs, and sizes that some outputs must have, to its outputs.
 Run = Callable[[str, Arrays, Shapes], Arrays]
 

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, LABELLER, PREDICTOR, Bundle
 from aopsam_ros.bundle.signatures import signatures
-from aopsam_ros.engines.base import all_logits
+from aopsam_ros.engines.base import Arrays, all_logits
 from aopsam_ros.engines.engine import Engine
 from aopsam_ros.errors import VerificationError
 
 LEAST_COSINE = 0.99
-Arrays = Mapping[str, NDArray[np.float32]]
 
 _LOGGER = logging.getLogger(__name__)
 _COARSE = 16  # side of the random image that is enlarged to a smooth one

@@ -35,7 +35,7 @@ DECODED_AT_ONCE = 16
 KINDS = "centre, random, box or clicks:N"
 PADDING = -1  # label of a point that is none
 
-Prompt = tuple[NDArray[np.float64], NDArray[np.float64]]  # coordinates [K, 2] and labels [K]
+PointPrompt = tuple[NDArray[np.float64], NDArray[np.float64]]  # coordinates [K, 2] and labels [K]
 
 
 def parse_kind(text: str) -> tuple[str, int]:
@@ -94,7 +94,7 @@ def evaluate_prompts(
     }
 
 
-def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -> Prompt:
+def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -> PointPrompt:
     """Prompt a ground-truth mask with its tight box, any of its pixels, or its innermost one."""
     if kind == "box":
         x, y, w, h = tight_box(mask)
@@ -109,7 +109,7 @@ def first_prompt(mask: NDArray[np.bool_], kind: str, rng: np.random.Generator) -
     return np.array([point], np.float64), np.array([OBJECT], np.float64)
 
 
-def corrected(prompt: Prompt, ground_truth: NDArray[np.bool_], found: Crop) -> Prompt:
+def corrected(prompt: PointPrompt, ground_truth: NDArray[np.bool_], found: Crop) -> PointPrompt:
     """Add a click at the innermost pixel of the largest region that `found` got wrong.
 
     It is a foreground point where pixels are missing, a background point where they are too many,
@@ -147,7 +147,7 @@ class _Decoded(NamedTuple):
 def _decode(
     engine: Engine,
     frame: FrameEmbedding,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[PointPrompt],
     ground_truth: Sequence[NDArray[np.bool_]],
     before: Sequence[_Decoded],
 ) -> list[_Decoded]:

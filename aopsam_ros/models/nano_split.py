@@ -36,7 +36,7 @@ class SinglePromptSet(nn.Module):
         return logits[0], iou[0]  # `squeeze` would be exported as a branch
 
 
-class FramePart(nn.Module):
+class NanoFramePart(nn.Module):
     """The embedding to what all prompts share."""
 
     def __init__(self, decoder: NanoMaskDecoder) -> None:
@@ -48,7 +48,7 @@ class FramePart(nn.Module):
         return self.decoder.encode_frame(embedding)
 
 
-class PromptPart(nn.Module):
+class NanoPromptPart(nn.Module):
     """Prompts to the weights of their masks' networks and predicted IoU."""
 
     def __init__(self, decoder: NanoMaskDecoder) -> None:
@@ -67,7 +67,7 @@ class PromptPart(nn.Module):
         return iou[0], weights[0]
 
 
-class MaskPart(nn.Module):
+class NanoMaskPart(nn.Module):
     """Weights of masks' networks to masks; without weights of its own."""
 
     def forward(self, fine: Tensor, mask_weights: Tensor) -> Tensor:
@@ -81,9 +81,9 @@ class MaskPart(nn.Module):
 def split_nano(decoder: NanoMaskDecoder) -> DecoderParts:
     """Return nano's decoder in three parts."""
     return DecoderParts(
-        frame=FramePart(decoder),
-        prompts=PromptPart(decoder),
-        masks=MaskPart(),
+        frame=NanoFramePart(decoder),
+        prompts=NanoPromptPart(decoder),
+        masks=NanoMaskPart(),
         frame_tensors=EncodedFrame._fields,
         prompt_tensors=EncodedFrame._fields,
         mask_tensors=("fine",),

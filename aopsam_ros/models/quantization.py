@@ -34,7 +34,7 @@ EIGHT_BITS = ("Conv", "Clip", "Relu", "Add")
 FULL_FIRST_CONVOLUTIONS = 3
 # Far below what is useful: `nano`'s embedding still gave 99 % of its mIoU with 0.95.
 LEAST_COSINE = 0.9
-Image = NDArray[np.float32]  # `[1, 3, S, S]`, as the encoder takes it
+EncoderImage = NDArray[np.float32]  # `[1, 3, S, S]`, as the encoder takes it
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class QuantizationReport:
 
 
 def quantize_bundle(
-    bundle: Bundle, folder: Path, images: Sequence[Image], threads: int = 0
+    bundle: Bundle, folder: Path, images: Sequence[EncoderImage], threads: int = 0
 ) -> QuantizationReport:
     """Write a bundle with an encoder in 8 bits beside its other graphs.
 
@@ -70,7 +70,7 @@ def quantize_bundle(
         return _compare(load_bundle(work), images, threads)
 
 
-def write_int8(path: Path, target: Path, images: Sequence[Image]) -> None:
+def write_int8(path: Path, target: Path, images: Sequence[EncoderImage]) -> None:
     """Quantise a float32 encoder: weights by channel, activations by their averaged extremes.
 
     Activations are unsigned: with signed ones ONNX Runtime took twice the time. Weights have seven
@@ -104,10 +104,10 @@ def write_int8(path: Path, target: Path, images: Sequence[Image]) -> None:
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Photographs, one after another, as the library asks for them."""
 
-    def __init__(self, images: Sequence[Image]) -> None:
+    def __init__(self, images: Sequence[EncoderImage]) -> None:
         self._inputs = iter([{"image": image} for image in images])
 
-    def get_next(self) -> dict[str, Image] | None:
+    def get_next(self) -> dict[str, EncoderImage] | None:
         return next(self._inputs, None)
 
 
@@ -141,7 +141,7 @@ def _describe(bundle: Bundle, work: Path, photographs: int) -> None:
     save_description(work, description)
 
 
-def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> QuantizationReport:
+def _compare(bundle: Bundle, images: Sequence[EncoderImage], threads: int) -> QuantizationReport:
     """Encode every image with both in turns, so that other load on the machine affects both."""
     options = (EngineOptions(threads=threads, precision=precision) for precision in (FP32, INT8))
     full, int8 = (OnnxRuntimeEngine(bundle, each, gpu_provider="") for each in options)  # no GPU
@@ -159,7 +159,7 @@ def _compare(bundle: Bundle, images: Sequence[Image], threads: int) -> Quantizat
     return QuantizationReport(min(cosines), float(np.median(ratios)), *sizes)
 
 
-def _timed(engine: OnnxRuntimeEngine, image: Image) -> tuple[Image, float]:
+def _timed(engine: OnnxRuntimeEngine, image: EncoderImage) -> tuple[EncoderImage, float]:
     start = perf_counter()
     handle = engine.encode(image)
     seconds = perf_counter() - start

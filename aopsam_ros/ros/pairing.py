@@ -15,7 +15,7 @@ from vision_msgs.msg import Detection2DArray
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.parameter_table import FrameConfiguration
 
 M = TypeVar("M", Detection2DArray, Image)
 
@@ -35,7 +35,7 @@ class Frame:
 
     image: Image | CompressedImage
     received: float  # when it came, monotonic seconds
-    configuration: Configuration  # at that time
+    configuration: FrameConfiguration  # at that time
     boxes: Detection2DArray | None = None  # a detector's, where prompts come from one
 
     @property

@@ -223,7 +223,7 @@ class PairingOptions:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class FrameConfiguration:
     """What may change between two frames; a frame is worked on with exactly one of these."""
 
     options: SegmenterOptions
@@ -244,7 +244,7 @@ class Configuration:
     labels: LabelOptions = field(default_factory=LabelOptions)
 
 
-def configuration_of(values: Mapping[str, Any]) -> Configuration:
+def configuration_of(values: Mapping[str, Any]) -> FrameConfiguration:
     """Make a configuration of the values of all parameters that may change.
 
     Raises:
@@ -259,7 +259,7 @@ def configuration_of(values: Mapping[str, Any]) -> Configuration:
         raise OptionError(f"boxes_3d.axes must be one of {', '.join(choices)}, not {axes!r}")
     if values["target_frame"]:
         _require_tf2()
-    return Configuration(
+    return FrameConfiguration(
         options=options,
         markers=_group(MarkerOptions, "markers", values),
         overlay=_group(OverlayOptions, "overlay", values),

@@ -21,7 +21,7 @@ from aopsam_ros.ros.parameter_table import (
     CHANGEABLE,
     FIXED,
     TABLE,
-    Configuration,
+    FrameConfiguration,
     Startup,
     configuration_of,
 )
@@ -112,7 +112,7 @@ class Parameters:
             raise OptionError(f"{name} '{value}' is not available: use {' or '.join(choices)}")
         return value
 
-    def configuration(self) -> Configuration:
+    def configuration(self) -> FrameConfiguration:
         """Return the configuration as of now: the same object until a value changes."""
         values = self._values()
         if values != self._read:

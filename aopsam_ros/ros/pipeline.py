@@ -22,7 +22,7 @@ from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import BoxPairing, Frame, SegmentedFrame, nanoseconds
-from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.parameter_table import FrameConfiguration
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.shared_engines import FairTurns
 from aopsam_ros.ros.views import Views
@@ -53,7 +53,7 @@ class Pipeline:
         segmenter: Segmenter,
         publishers: Publishers,
         statistics: Statistics,
-        configuration: Callable[[], Configuration],
+        configuration: Callable[[], FrameConfiguration],
         on_failure: Callable[[str], None],
         boxes_topic: str = "boxes",
         workers: int = 1,

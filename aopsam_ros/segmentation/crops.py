@@ -17,13 +17,13 @@ from aopsam_ros.masks.overlap import SampleGrid
 from aopsam_ros.masks.suppression import suppress_corners
 from aopsam_ros.results import InstanceMask, Prompt, Segmentation, Status
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom (exclusive), source pixels
+CropBox = tuple[int, int, int, int]  # left, top, right, bottom (exclusive), source pixels
 
 OVERLAP = 512 / 1500  # of the image's short side, in the first layer
 EDGE = 20  # a mask whose box comes so near to a crop's edge, in pixels, may have been cut
 
 
-def crop_boxes(height: int, width: int, layers: int) -> list[Box]:
+def crop_boxes(height: int, width: int, layers: int) -> list[CropBox]:
     """List the whole image, then the crops of each layer, column by column."""
     boxes = [(0, 0, width, height)]
     for layer in range(1, layers + 1):
@@ -65,7 +65,7 @@ def segment_crops(
     height, width = rgb.shape[:2]
     parts: list[Segmentation] = []
     stopped = False
-    found: list[tuple[InstanceMask, Box, int]] = []
+    found: list[tuple[InstanceMask, CropBox, int]] = []
     for number, box in enumerate(crop_boxes(height, width, layers)):
         if number and not in_time(number):
             stopped = True
@@ -118,7 +118,7 @@ def _moved(part: Segmentation, x: int, y: int) -> Segmentation:
 
 
 def _keep(
-    found: Sequence[tuple[InstanceMask, Box, int]], image: Box, threshold: float
+    found: Sequence[tuple[InstanceMask, CropBox, int]], image: CropBox, threshold: float
 ) -> list[int]:
     """Return the indices of the masks that stay, those of the smallest crops first."""
     whole = [i for i, (mask, crop, _) in enumerate(found) if not _cut(mask.corners, crop, image)]
@@ -128,11 +128,11 @@ def _keep(
     return [order[i] for i in suppress_corners(corners, rank, threshold).tolist()]
 
 
-def _cut(box: Box, crop: Box, image: Box) -> bool:
+def _cut(box: CropBox, crop: CropBox, image: CropBox) -> bool:
     """Return whether a box comes near an edge of its crop that is no edge of the image."""
     sides = zip(box, crop, image, strict=True)
     return any(abs(b - c) <= EDGE and abs(b - i) > EDGE for b, c, i in sides)
 
 
-def _area(box: Box) -> int:
+def _area(box: CropBox) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])

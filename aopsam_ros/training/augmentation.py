@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.labelled_images import LabelledImage, resize_layers
+from aopsam_ros.images.compressed import RgbImage
 
-Image = NDArray[np.uint8]
 Layers = NDArray[np.uint16]
 LEAST_SCALE, MOST_SCALE = 0.6, 1.7  # 1: as the encoder sees a photograph
 MOST_PASTED = 3  # instances of another photograph
@@ -70,7 +70,7 @@ def _window_start(at: int, length: int, canvas: int, rng: np.random.Generator) -
     return int(rng.integers(low, high + 1)) if high >= low else 0
 
 
-def recolour(rgb: Image, rng: np.random.Generator) -> Image:
+def recolour(rgb: RgbImage, rng: np.random.Generator) -> RgbImage:
     """Change brightness, contrast, colour balance and saturation; now and then blur or add noise.
 
     All but blur and noise is one affine map of colours, which OpenCV applies to bytes directly.
@@ -113,9 +113,9 @@ def paste_objects(
 
 
 def _paste(
-    rgb: Image,
+    rgb: RgbImage,
     layers: Layers,
-    source: Image,
+    source: RgbImage,
     mask: NDArray[np.bool_],
     label: int,
     rng: np.random.Generator,

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aopsam_ros.data.dataset_writing import Sa1bWriter
-from aopsam_ros.data.frames import Frame, FrameSource
+from aopsam_ros.data.frames import FrameSource, SourceFrame
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.geometry import shrink
 from aopsam_ros.images.files import write_bytes
@@ -79,7 +79,7 @@ class SelfLabeller:
             with contextlib.suppress(InputError):  # reported by who counts
                 self._label_frame(frame)
 
-    def _label_frame(self, frame: Frame) -> int:
+    def _label_frame(self, frame: SourceFrame) -> int:
         """Label a frame unless it is done; return how many masks it has."""
         labels = self.folder / f"{frame.name}.json"
         done = _count_masks(labels)

@@ -19,8 +19,6 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-Shapes = Sequence[tuple[int, ...]]
-Arrays = Mapping[str, NDArray[Any]]
 COUNTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 SIDE = 1024  # of the matrices: beyond it the rate no longer rises on processors
 PRODUCTS = 8  # in one graph, so that handing over its input does not count
@@ -28,7 +26,7 @@ REPEATS = 7
 
 
 def count_multiplications(
-    graph: bytes | str, inputs: Arrays
+    graph: bytes | str, inputs: Mapping[str, NDArray[Any]]
 ) -> tuple[int, dict[str, NDArray[Any]]]:
     """Run a graph; return the multiplications of its products, and its outputs by name.
 
@@ -76,7 +74,9 @@ def _products(events: Sequence[Mapping[str, Any]]) -> Iterator[int]:
             yield multiplications(facts["op_name"], *sizes)
 
 
-def multiplications(operator: str, inputs: Shapes, outputs: Shapes) -> int:
+def multiplications(
+    operator: str, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]
+) -> int:
     """Count one node's multiplications from its shapes; an addition of a bias is none.
 
     Args:

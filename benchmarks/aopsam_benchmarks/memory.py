@@ -34,7 +34,7 @@ FRAMES = 5
 MIB = (1 << 20) / 1e6  # in MB
 MASKS = 8  # that filtering looks at
 Settings = dict[str, object]  # options by name
-Work = Callable[[NDArray[np.uint8]], object]
+ImageWork = Callable[[NDArray[np.uint8]], object]
 
 
 def main() -> None:
@@ -60,14 +60,14 @@ def _only(bundle: Bundle, *graphs: str) -> Bundle:
     return dataclasses.replace(bundle, graphs=kept)
 
 
-def _encoder(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work:
+def _encoder(bundle: Bundle, engine: EngineOptions, settings: Settings) -> ImageWork:
     loaded = create_engine(_only(bundle, ENCODER), engine)
     segmenter = Segmenter(bundle, loaded, "grid16")  # a source that needs no predictor
     _, options = _prompting(bundle, settings)
     return lambda rgb: segmenter.encode(rgb, options)
 
 
-def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work:
+def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> ImageWork:
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
     loaded = create_engine(_only(bundle, ENCODER, PREDICTOR), engine)
     segmenter = Segmenter(bundle, loaded, "predictor")
@@ -93,7 +93,7 @@ def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> 
     return work
 
 
-def _pipeline(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Work:
+def _pipeline(bundle: Bundle, engine: EngineOptions, settings: Settings) -> ImageWork:
     segmenter = Segmenter(bundle, create_engine(bundle, engine))
     segmenter.options = segmenter.options.updated(settings)
     return segmenter.segment

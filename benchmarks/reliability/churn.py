@@ -29,7 +29,7 @@ PLAIN_NODE = "aopsam_benchmarks.plain_node"
 
 
 @dataclass
-class Outcome:
+class ChurnOutcome:
     """Footprints of the node after each cycle, and what was not as it must be."""
 
     footprints: list[Footprint] = field(default_factory=list)
@@ -45,12 +45,12 @@ class Outcome:
         return 1024 * float(np.polyfit(range(len(sizes)), sizes, 1)[0])
 
 
-def churn(cycles: int, module: str = NODE, beside: bool = False) -> Outcome:
+def churn(cycles: int, module: str = NODE, beside: bool = False) -> ChurnOutcome:
     """Cycle the node of a module through its states, beside a second camera that goes on or alone.
 
     Every other cycle does not wait for a result: the transition comes while the node works.
     """
-    outcome = Outcome()
+    outcome = ChurnOutcome()
     with contextlib.ExitStack() as stack:
         if beside:
             robot, outcome.rear = stack.enter_context(two_cameras(module=module))
@@ -78,7 +78,7 @@ def _masks_come(robot: Robot, patient: bool) -> bool:
     return bool(robot.received["masks"])
 
 
-def _end(robot: Robot, outcome: Outcome) -> None:
+def _end(robot: Robot, outcome: ChurnOutcome) -> None:
     for transition in _CYCLE[:2]:
         outcome.refused += not robot.change(transition)
     assert robot.state() == State.PRIMARY_STATE_UNCONFIGURED

@@ -33,7 +33,7 @@ _LINE = re.compile(r"\[(WARN|ERROR|FATAL)\] \[([\d.]+)\] \[aopsam\]: (.*)")
 
 
 @dataclass
-class Outcome:
+class FuzzOutcome:
     """What was sent, what came back, and what the node said."""
 
     sent: collections.Counter[str] = field(default_factory=collections.Counter)
@@ -58,7 +58,7 @@ class Fuzzer:
 
     def __init__(self, robot: Robot, seed: int, wire: bool) -> None:
         """Prepare; with `wire`, every other message is broken below the level of its fields."""
-        self.outcome = Outcome()
+        self.outcome = FuzzOutcome()
         self._robot = robot
         self._random = random.Random(seed)
         self._wire = wire
@@ -74,7 +74,7 @@ class Fuzzer:
         robot.wait(self._publishers["depth"].get_subscription_count, "depth is not listened to")
         self._expected = counts_of(robot.answer(GOOD))
 
-    def run(self, count: int) -> Outcome:
+    def run(self, count: int) -> FuzzOutcome:
         """Send `count` malformed messages of all kinds in turn."""
         kinds = [*malformed.MAKERS, *malformed.REQUESTS]
         for number in range(count):
@@ -129,7 +129,7 @@ class Fuzzer:
             times.append(float(match[2]))
 
 
-def fuzz(count: int, seed: int = 0, wire: bool = False, **parameters: Any) -> Outcome:  # noqa: ANN401
+def fuzz(count: int, seed: int = 0, wire: bool = False, **parameters: Any) -> FuzzOutcome:  # noqa: ANN401
     """Send malformed messages to a node of its own.
 
     Raises:

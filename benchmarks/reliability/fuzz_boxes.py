@@ -18,7 +18,7 @@ EVERY = 5  # pairs, a valid one
 
 
 @dataclass
-class Outcome:
+class BoxFuzzOutcome:
     """What was sent, and what became of it."""
 
     sent: int = 0
@@ -35,13 +35,13 @@ def valid_boxes() -> Detection2DArray:
     return Detection2DArray(detections=[detection])
 
 
-def fuzz_boxes(count: int, seed: int = 0, least: int = 0) -> Outcome:
+def fuzz_boxes(count: int, seed: int = 0, least: int = 0) -> BoxFuzzOutcome:
     """Send images with malformed boxes of their stamps to a node of its own, in steps.
 
     So many as `count`, and until so many as `least` were given up: the newest replaces one that
     waits.
     """
-    rng, outcome = random.Random(seed), Outcome()
+    rng, outcome = random.Random(seed), BoxFuzzOutcome()
     with robot_with_node(prompt_source="boxes") as robot:
         publisher = robot.node.create_publisher(Detection2DArray, "/boxes", RELIABLE)
         robot.wait(publisher.get_subscription_count, "boxes are not listened to")

@@ -34,7 +34,7 @@ SETTLE_FRAMES = 5  # before memory counts: allocators and DDS reach their size
 
 
 @dataclass
-class Outcome:
+class LoadOutcome:
     """What one node did under a flood; times in seconds."""
 
     sent: int = 0
@@ -66,7 +66,7 @@ class Flood:
 
     def __init__(self, robot: Robot, rgb: NDArray[np.uint8]) -> None:
         """Prepare."""
-        self.outcome = Outcome()
+        self.outcome = LoadOutcome()
         self._robot = robot
         self._image = image_of(rgb)
         self._sent: dict[int, float] = {}
@@ -85,11 +85,11 @@ class Flood:
         self._robot.forget()
         return float(np.median(times))
 
-    def run(self, period_s: float, seconds: float, least: int = 0) -> Outcome:
+    def run(self, period_s: float, seconds: float, least: int = 0) -> LoadOutcome:
         """Publish for so long, and until so many results came."""
         robot = self._robot
         self._sent.clear()
-        self.outcome = Outcome()
+        self.outcome = LoadOutcome()
         self._last = 0.0
         timer = robot.node.create_timer(period_s, self._send)
         end = time.monotonic() + seconds
@@ -140,7 +140,7 @@ def overload(
     seconds: float,
     least: int = 0,
     **parameters: Any,  # noqa: ANN401
-) -> Outcome:
+) -> LoadOutcome:
     """Send images at `factor` times the rate that a node of its own segments them at."""
     with robot_with_node(**parameters) as robot:
         flood = Flood(robot, large_scene(size))
@@ -152,7 +152,7 @@ def on_one_model(
     rate: float,
     seconds: float,
     **parameters: Any,  # noqa: ANN401
-) -> tuple[Outcome, RearCamera]:
+) -> tuple[LoadOutcome, RearCamera]:
     """Have two cameras of this rate at one model."""
     with robot_with_node(*TWO_CAMERAS, **parameters) as robot:
         flood = Flood(robot, large_scene(size))
@@ -162,9 +162,9 @@ def on_one_model(
 
 
 def several(cameras: int, size: tuple[int, int], rate: float, seconds: float,
-            **parameters: Any) -> list[Outcome]:  # noqa: ANN401  # fmt: skip
+            **parameters: Any) -> list[LoadOutcome]:  # noqa: ANN401  # fmt: skip
     """Have as many nodes as cameras at work at once, each with a camera of this rate."""
-    outcomes: list[Outcome] = []
+    outcomes: list[LoadOutcome] = []
     with contextlib.ExitStack() as stack:
         floods = [
             Flood(stack.enter_context(robot_with_node(**parameters)), large_scene(size))
@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=30.0, help="of each of the four cameras")
     options = parser.parse_args()
     seconds, parameters = options.seconds, {"model": options.model, "threads": 1}
-    runs: dict[str, Callable[[], list[Outcome]]] = {
+    runs: dict[str, Callable[[], list[LoadOutcome]]] = {
         "10 times the rate, 640x480": lambda: [overload(VGA, 10.0, seconds, **parameters)],
         "4K frames, twice the rate": lambda: [overload(SIZE_4K, 2.0, seconds, **parameters)],
         f"four cameras, 640x480 at {options.rate:g} Hz": lambda: several(

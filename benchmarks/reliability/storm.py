@@ -57,7 +57,7 @@ def three_objects() -> NDArray[np.uint8]:
 
 
 @dataclass
-class Outcome:
+class StormOutcome:
     """What was set and what came."""
 
     sets: int = 0
@@ -82,7 +82,7 @@ class Storm:
 
     def __init__(self, robot: Robot, seed: int) -> None:
         """Learn what each configuration gives."""
-        self.outcome = Outcome()
+        self.outcome = StormOutcome()
         self._robot = robot
         self._random = random.Random(seed)
         self._image = image_of(three_objects())
@@ -102,7 +102,7 @@ class Storm:
         names = {name.replace(".", "__"): value for name, value in values.items()}
         return bool(self._robot.set_atomically(**names).successful)
 
-    def run(self, seconds: float) -> Outcome:
+    def run(self, seconds: float) -> StormOutcome:
         """Set and listen for so long, and until all was seen that the test is about."""
         robot = self._robot
         self._atomically = robot.client(SetParametersAtomically, "set_parameters_atomically")
@@ -185,7 +185,7 @@ def _areas(message: Any) -> tuple[int, ...]:  # noqa: ANN401  (a MaskArray)
     return tuple(mask.area for mask in message.masks)
 
 
-def storm(seconds: float, seed: int = 0) -> Outcome:
+def storm(seconds: float, seed: int = 0) -> StormOutcome:
     """Set parameters of a node of its own."""
     with two_cameras() as (robot, rear):
         outcome = Storm(robot, seed).run(seconds)

@@ -13,7 +13,7 @@ from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
-from aopsam_ros.engines.openvino.graph import Graph
+from aopsam_ros.engines.openvino.graph import CompiledGraph
 from aopsam_ros.engines.verification import answers, sample_inputs
 from aopsam_ros.errors import AopsamError, BundleError, InferenceError
 from support import tiny_bundle
@@ -190,7 +190,7 @@ def test_output_that_is_not_finite_is_an_inference_error(tmp_path, engine, graph
 
 FAILURES = {  # what runs a graph, and how it fails
     OnnxRuntimeEngine: (onnxruntime.InferenceSession, "out of memory\nat line 3"),
-    OpenVinoEngine: (Graph, "Exception from somewhere:\nout of memory"),
+    OpenVinoEngine: (CompiledGraph, "Exception from somewhere:\nout of memory"),
 }
 
 

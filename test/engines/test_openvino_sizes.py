@@ -43,7 +43,7 @@ def test_a_size_that_cannot_be_compiled_is_an_inference_error(pair, monkeypatch)
         raise RuntimeError("Check 'x' failed at file:1:\nno memory")
 
     engine, _ = pair
-    monkeypatch.setattr(graph, "Graph", fail)
+    monkeypatch.setattr(graph, "CompiledGraph", fail)
     with pytest.raises(InferenceError, match=r"^encoder failed in OpenVINO: no memory$"):
         engine.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))
 

@@ -20,7 +20,7 @@ from aopsam_ros.ros.pairing import (
     Frame,
     nanoseconds,
 )
-from aopsam_ros.ros.parameter_table import Configuration, PairingOptions
+from aopsam_ros.ros.parameter_table import FrameConfiguration, PairingOptions
 from support.messages import header, image_of, raw_image
 from support.scenes import boxes_scene
 
@@ -31,7 +31,7 @@ class Rig:
     def __init__(self, tolerance_ms=10.0, timeout_ms=60_000):
         self.pairs, self.dropped, self.missing = [], 0, []
         options = PairingOptions(tolerance_ms, timeout_ms)
-        self.configuration = Configuration(SegmenterOptions(), pairing=options)
+        self.configuration = FrameConfiguration(SegmenterOptions(), pairing=options)
         self.pairing = BoxPairing("/boxes", self.forward, self.drop, self.missing.append)
 
     def forward(self, frame):
@@ -138,7 +138,7 @@ class Depth:
 
     def wait(self, milliseconds, options=OPTIONS):
         image = raw_image(FLAT, milliseconds=milliseconds)
-        configuration = Configuration(SegmenterOptions(), pairing=options)
+        configuration = FrameConfiguration(SegmenterOptions(), pairing=options)
         return self.buffer.wait_for(Frame(image, self.now, configuration))
 
 

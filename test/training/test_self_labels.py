@@ -7,7 +7,7 @@ import pytest
 
 from aopsam_ros.commands.training.self_labelling import share_of
 from aopsam_ros.data.datasets import open_dataset
-from aopsam_ros.data.frames import Frame
+from aopsam_ros.data.frames import SourceFrame
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, InputError
 from aopsam_ros.images.files import read_rgb
@@ -35,7 +35,7 @@ class Scenes:
 
     def frames(self):
         for index in range(len(self.sizes)):
-            yield Frame(f"frame_{index}", f"part_{index // 2}", lambda i=index: self.read(i))
+            yield SourceFrame(f"frame_{index}", f"part_{index // 2}", lambda i=index: self.read(i))
 
     def read(self, index):
         self.reads.append(index)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from aopsam_ros.data.bags import is_bag
 from aopsam_ros.data.dataset_writing import DatasetWriter
-from aopsam_ros.data.frames import Frame, FrameSource
-from aopsam_ros.data.recordings import VIDEO_SUFFIXES, Camera, open_frames
+from aopsam_ros.data.frames import FrameSource, SourceFrame
+from aopsam_ros.data.recordings import VIDEO_SUFFIXES, CameraSource, open_frames
 from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.drawing.video import VideoFile, Window
 from aopsam_ros.errors import AopsamError, DatasetError, InputError
@@ -61,15 +61,15 @@ def segment_stream(
         InputError: if a window was asked for, and there is none; a file to write is the source.
         OSError: if a file cannot be written.
     """
-    source: FrameSource | Camera
+    source: FrameSource | CameraSource
     if is_camera(path):
-        source = Camera(int(str(path)))
+        source = CameraSource(int(str(path)))
     else:
         source = open_frames(path, arguments.topic, arguments.every)
     stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0
     with contextlib.ExitStack() as stack:
         outputs = _Outputs(stack, source, path, name, arguments, dataset)
-        if isinstance(source, Camera):  # whose frames Ctrl-C ends, as if they were all
+        if isinstance(source, CameraSource):  # whose frames Ctrl-C ends, as if they were all
             stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         for number, frame in enumerate(_frames(source, arguments.limit)):
             try:
@@ -91,9 +91,9 @@ def segment_stream(
     return f"{frames} frames, {each} -> {', '.join(outputs.names)}", failures
 
 
-def _frames(source: FrameSource | Camera, limit: int) -> Iterator[Frame]:
+def _frames(source: FrameSource | CameraSource, limit: int) -> Iterator[SourceFrame]:
     """Yield at most `limit` frames (0: all)."""
-    total = 0 if isinstance(source, Camera) else len(source)
+    total = 0 if isinstance(source, CameraSource) else len(source)
     frames = itertools.islice(source.frames(), limit or None)
     total = min(filter(None, (total, limit)), default=0)
     # Silent where nobody watches, as in a log.
@@ -106,14 +106,14 @@ class _Outputs:
     def __init__(
         self,
         stack: contextlib.ExitStack,
-        source: FrameSource | Camera,
+        source: FrameSource | CameraSource,
         path: Path,
         name: str,
         arguments: argparse.Namespace,
         dataset: DatasetWriter | None,
     ) -> None:
         self.name, self.dataset = name, dataset
-        self.is_live = isinstance(source, Camera)
+        self.is_live = isinstance(source, CameraSource)
         self.names = [str(dataset.folder)] if dataset else [f"{name}.jsonl"]
         self.lines: TextIO | None = None
         self.video: VideoFile | None = None
@@ -130,7 +130,7 @@ class _Outputs:
             lines = (arguments.out / f"{name}.jsonl").open("w", buffering=1, encoding="utf-8")
             self.lines = stack.enter_context(lines)
 
-    def write(self, frame: Frame, rgb: NDArray[np.uint8], found: Segmentation) -> bool:
+    def write(self, frame: SourceFrame, rgb: NDArray[np.uint8], found: Segmentation) -> bool:
         """Write and show a frame; return whether to go on."""
         if self.lines:
             self.lines.write(to_json(found, frame.name, frame.stamp))

@@ -17,7 +17,13 @@ from aopsam_ros.bundle.signatures import Shapes
 from aopsam_ros.engines.base import DEFAULTS, FP16, FP32, EngineOptions
 from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
-from aopsam_ros.engines.openvino.graph import Graph, SizedGraph, described, read_model, reshape
+from aopsam_ros.engines.openvino.graph import (
+    CompiledGraph,
+    SizedGraph,
+    described,
+    read_model,
+    reshape,
+)
 from aopsam_ros.engines.verification import answers, check, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 from aopsam_ros.geometry import ContentArea
@@ -75,7 +81,7 @@ class OpenVinoEngine(Engine):
         file = self._files[name]
         return read_model(self._openvino, file.read(), str(file.path))
 
-    def _compiled(self, name: str, model: Any, precision: str) -> Graph | SizedGraph:  # noqa: ANN401
+    def _compiled(self, name: str, model: Any, precision: str) -> CompiledGraph | SizedGraph:  # noqa: ANN401
         """Compile a model for the square; other sizes follow where it takes an image.
 
         Raises:
@@ -89,7 +95,7 @@ class OpenVinoEngine(Engine):
                 return SizedGraph(self._openvino, model, precision, sizes)
             if name == DECODER:
                 reshape(self._openvino, model, {"embedding": embedding})
-            return Graph(self._openvino, model, precision)
+            return CompiledGraph(self._openvino, model, precision)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile the model: {reason(error)}") from error
 

@@ -15,7 +15,7 @@ from aopsam_ros.errors import EngineError, VerificationError
 _SIZES_KEPT = 8  # of a graph's; a camera has one, three layers of crops up to six
 
 
-class Graph:
+class CompiledGraph:
     """A compiled graph, for one call at a time."""
 
     def __init__(self, openvino: OpenVino, model: Any, precision: str = FP32) -> None:  # noqa: ANN401
@@ -110,7 +110,7 @@ class SizedGraph:
         self._model = model
         self._precision = precision
         self._names = [value.get_any_name() for value in model.inputs]
-        self._graphs: dict[tuple[Shape, ...], Graph] = {}
+        self._graphs: dict[tuple[Shape, ...], CompiledGraph] = {}
         self.prepare(sizes)
 
     def prepare(self, sizes: Mapping[str, Shape]) -> None:
@@ -118,16 +118,16 @@ class SizedGraph:
         self._graph(tuple(sizes[name] for name in self._names))
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-        """Run the graph; see `Graph`."""
+        """Run the graph; see `CompiledGraph`."""
         return self._graph(tuple(tuple(inputs[name].shape) for name in self._names)).run(inputs)
 
-    def _graph(self, sizes: tuple[Shape, ...]) -> Graph:
+    def _graph(self, sizes: tuple[Shape, ...]) -> CompiledGraph:
         graph = self._graphs.pop(sizes, None)
         if graph is None:
             if len(self._graphs) == _SIZES_KEPT:
                 del self._graphs[next(iter(self._graphs))]
             reshape(self._openvino, self._model, dict(zip(self._names, sizes, strict=True)))
-            graph = Graph(self._openvino, self._model, self._precision)
+            graph = CompiledGraph(self._openvino, self._model, self._precision)
         self._graphs[sizes] = graph  # the last one used is the last one
         return graph
 

@@ -14,12 +14,12 @@ from contextlib import closing, contextmanager
 
 from aopsam_ros.bundle.loading import ENCODER, Bundle
 from aopsam_ros.bundle.signatures import Shapes, signatures
-from aopsam_ros.engines.base import FP32, OnProgress
+from aopsam_ros.engines.base import FP32, Arrays, OnProgress
 from aopsam_ros.engines.engine_cache import EngineCache, EngineKey
 from aopsam_ros.engines.tensorrt.api import WORKSPACE_BYTES, Precision, Range, TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device, Memory
 from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, GraphRunner, sized
-from aopsam_ros.engines.verification import Arrays, sample_inputs, verify
+from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
 PERIOD_S = 1.0  # between two reports of progress

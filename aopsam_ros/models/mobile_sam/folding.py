@@ -28,7 +28,7 @@ from aopsam_ros.models.mobile_sam.low_rank import (
     token_products,
 )
 
-Tensors = tuple[Tensor, ...]
+Projected = tuple[Tensor, ...]
 
 
 def affine(norm: nn.LayerNorm | None, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ class FoldedProjection(nn.Module):
         position_bias = position_bias.permute(2, 0, 1).unflatten(0, (HEADS, -1))
         self.register_buffer("position_bias", position_bias)
 
-    def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
+    def project(self, cells: Tensor, embedding: Tensor) -> Projected:
         """Project the frame's features `[256, cells]`, whose sides are those of `embedding`.
 
         Returns:
@@ -74,7 +74,7 @@ class FoldedProjection(nn.Module):
         return (projected + position_bias,) if self.is_first else (projected, position_bias)
 
     def forward(
-        self, tokens: Tensor, projected: Tensors, updates: Sequence[LowRankUpdate]
+        self, tokens: Tensor, projected: Projected, updates: Sequence[LowRankUpdate]
     ) -> Tensor:
         """Multiply tokens `[N, 8, T, d]` with a prompt's features: `[N, 8, T, cells]`."""
         if self.is_first:
@@ -102,13 +102,13 @@ class FoldedTokenToImage(nn.Module):
         value_bias = weight @ shift + attention.v_proj.bias.detach()
         self.register_buffer("value_bias", value_bias.reshape(HEADS, 1, -1))
 
-    def project(self, cells: Tensor, embedding: Tensor) -> Tensors:
+    def project(self, cells: Tensor, embedding: Tensor) -> Projected:
         """Map the frame's features `[256, cells]` to values `[8, cells, d]` and folded keys."""
         values = project(self.value_proj.transpose(1, 2), cells)
         return values.transpose(1, 2), *self.keys.project(cells, embedding)
 
     def forward(
-        self, positioned: Tensor, value: Tensor, key: Tensors, updates: Sequence[LowRankUpdate]
+        self, positioned: Tensor, value: Tensor, key: Projected, updates: Sequence[LowRankUpdate]
     ) -> Tensor:
         """Attend from tokens `[N, T, 256]`, their positions added, to the cells."""
         attention = self.attention
@@ -151,7 +151,7 @@ class FoldedImageToToken(nn.Module):
         positioned: Tensor,
         tokens: Tensor,
         padding_bias: Tensor,
-        query: Tensors,
+        query: Projected,
         updates: Sequence[LowRankUpdate],
     ) -> tuple[Tensor, Tensor]:
         """Attend from the cells to tokens `[N, T, 256]`.

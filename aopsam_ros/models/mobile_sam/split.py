@@ -6,7 +6,7 @@ Its weights and results are those of the whole decoder; see `low_rank` for the a
 import torch
 from torch import Tensor, nn
 
-from aopsam_ros.models.decoder_parts import DecoderParts
+from aopsam_ros.models.decoder_parts import DecoderParts, Tensors
 from aopsam_ros.models.mobile_sam.attention import WIDTH
 from aopsam_ros.models.mobile_sam.folding import FoldedImageToToken, FoldedTokenToImage, affine
 from aopsam_ros.models.mobile_sam.layers import reshape
@@ -35,7 +35,6 @@ UPSCALED = "upscaled"  # the frame's features before the first norm of the upsca
 MASK_WEIGHTS = (
     "tokens", "values_0", "weights_0", "scale_0", "values_1", "weights_1", "scale_1",
 )  # fmt: skip
-Frame = dict[str, Tensor]  # `FRAME_TENSORS` by name
 Updates = tuple[LowRankUpdate, ...]
 
 
@@ -136,13 +135,13 @@ class PromptPart(nn.Module):
         return iou, tokens[:, 1 : 1 + MASKS], *(x for update in updates for x in update)
 
     def _attend_to_image(
-        self, k: int, positioned: Tensor, frame: Frame, updates: Updates
+        self, k: int, positioned: Tensor, frame: Tensors, updates: Updates
     ) -> Tensor:
         key = _projected("key", k, frame)
         return self.folded.token_to_image[k](positioned, frame[f"value_{k}"], key, updates)
 
     def _add_update(
-        self, k: int, weights: Tensor, values: tuple[Tensor, ...], frame: Frame, updates: Updates
+        self, k: int, weights: Tensor, values: tuple[Tensor, ...], frame: Tensors, updates: Updates
     ) -> Updates:
         """Add the update of block `k`; `values` are those of all blocks so far."""
         folded = self.folded
@@ -197,7 +196,7 @@ def _variance(image: Tensor) -> Tensor:
     return (image * image).mean(0)
 
 
-def _projected(what: str, block: int, frame: Frame) -> tuple[Tensor, ...]:
+def _projected(what: str, block: int, frame: Tensors) -> tuple[Tensor, ...]:
     """Return projected features of the frame and, after the first block, their position bias."""
     names = f"{what}_{block}", f"{what}_position_{block}"
     return tuple(frame[name] for name in names if name in frame)

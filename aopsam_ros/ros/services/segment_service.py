@@ -14,7 +14,7 @@ from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.messages.targets import corners_of
 from aopsam_ros.ros.pairing import Frame
-from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.parameter_table import FrameConfiguration
 from aopsam_ros.ros.services.sessions import Session, Sessions
 from aopsam_ros.ros.services.worker_service import WorkerService
 from aopsam_ros.ros.worker import NewestWorker
@@ -29,7 +29,7 @@ class SegmentService(WorkerService):
     def __init__(
         self,
         node: Node,
-        configuration: Callable[[], Configuration],
+        configuration: Callable[[], FrameConfiguration],
         on_failure: Callable[[str], None],
     ) -> None:
         """Offer the service, as any `WorkerService`."""

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from aopsam_ros.errors import AopsamError
-from aopsam_ros.ros.parameter_table import Configuration
+from aopsam_ros.ros.parameter_table import FrameConfiguration
 from aopsam_ros.ros.worker import NewestWorker
 
 BUSY = "too many requests wait already"
@@ -43,7 +43,7 @@ class WorkerService:
         node: Node,
         kind: Any,  # noqa: ANN401  (a service's generated class)
         name: str,
-        configuration: Callable[[], Configuration],
+        configuration: Callable[[], FrameConfiguration],
         on_failure: Callable[[str], None],
     ) -> None:
         """Offer the service; until `answer_with`, every request is refused.
