@@ -80,7 +80,7 @@ $(STAMPS)/aopsam_ros: $(COMPILED) $(STAMPS)/files $(STAMPS)/vision_msgs | $(GROU
 	$(STEP) build aopsam_ros
 	@mv $@.begun $@
 
-demo: setup  ## run the real node on photographs; pictures and a report go to out/demo
+demo: setup  ## run the real node on photographs; images and a report go to out/demo
 	@$(ACTIVATE) aopsam demo --out $(DEMO_OUT) $(ARGS)
 
 bench: override EXTRAS += bench train

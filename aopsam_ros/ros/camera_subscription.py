@@ -69,11 +69,11 @@ class CameraSubscription:
         """Set the reliability of the profile to be used, where the user has not."""
         self._follows = quality.reliability == FOLLOW
         if self._follows:
-            quality.reliability = self._offered() or ReliabilityPolicy.BEST_EFFORT
+            quality.reliability = self.offered() or ReliabilityPolicy.BEST_EFFORT
         self.quality = quality
         return SetParametersResult(successful=True)
 
-    def _offered(self) -> ReliabilityPolicy | None:
+    def offered(self) -> ReliabilityPolicy | None:
         """Return what all publishers offer; None while there are none."""
         publishers = self._node.get_publishers_info_by_topic(self.topic)
         if not publishers:
@@ -88,7 +88,7 @@ class CameraSubscription:
         Raises:
             OptionError: if subscribing anew fails; the next call tries again.
         """
-        if self._follows and self._offered() not in (None, self.quality.reliability):
+        if self._follows and self.offered() not in (None, self.quality.reliability):
             self.destroy()
             try:
                 self._subscription = self._subscribe()

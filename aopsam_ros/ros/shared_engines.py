@@ -19,13 +19,17 @@ class FairTurns:
 
     A lock is not fair: whoever frees it may take it again at once, and another camera's image waits
     for ever.
+
+    Attributes:
+        limit: how many threads have a turn at once.
+        waiting: threads without one, in the order in which they asked.
     """
 
     def __init__(self) -> None:
         self.limit = 1
+        self.waiting: deque[int] = deque()
         self._changed = threading.Condition()
-        self._waiting: deque[int] = deque()  # threads
-        self._holders: set[int] = set()  # likewise
+        self._holders: set[int] = set()  # threads
 
     def __enter__(self) -> None:
         self._take(None)
@@ -46,15 +50,15 @@ class FairTurns:
     def _take(self, seconds: float | None) -> None:
         thread = threading.get_ident()
         with self._changed:
-            self._waiting.append(thread)
+            self.waiting.append(thread)
             try:
                 if not self._changed.wait_for(
-                    lambda: self._waiting[0] == thread and len(self._holders) < self.limit, seconds
+                    lambda: self.waiting[0] == thread and len(self._holders) < self.limit, seconds
                 ):
                     raise TimeoutError(worker.STUCK)
                 self._holders.add(thread)
             finally:  # a signal may end the wait, too
-                self._waiting.remove(thread)
+                self.waiting.remove(thread)
                 self._changed.notify_all()
 
     def end(self) -> None:

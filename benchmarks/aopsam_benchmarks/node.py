@@ -161,13 +161,18 @@ def _live(module: str, arguments: list[str]) -> Iterator[LiveNode]:
 
 
 class LiveNode:
-    """A client of the node: publishes images, waits for masks."""
+    """A client of the node: publishes images, waits for masks.
+
+    Attributes:
+        masks: number of the newest frame's.
+        arrived: when each frame's masks came, by its stamp, seconds of `perf_counter`.
+    """
 
     def __init__(self, process: Child, check: Check) -> None:
         self.masks = 0
         self._process = process
         self._check = check
-        self._arrived: dict[int, float] = {}
+        self.arrived: dict[int, float] = {}
         self._stamp = 0
         self._asked = 0.0  # when an answer was last asked for at the start
         self._error = False  # of the node's newest diagnostics
@@ -180,8 +185,8 @@ class LiveNode:
 
     def start(self) -> None:
         """Wait until the node is active and answers; it does not at once know who listens."""
-        self._wait(lambda: self._images.get_subscription_count() > 0)
-        self._wait(self._is_answered)
+        self.wait(lambda: self._images.get_subscription_count() > 0)
+        self.wait(self._is_answered)
 
     def close(self) -> None:
         """End the client."""
@@ -190,9 +195,9 @@ class LiveNode:
 
     def answer(self, image: Image) -> float:
         """Publish an image; seconds until its masks are here."""
-        stamp, began = self._publish(image)
-        self._wait(lambda: stamp in self._arrived)
-        return self._arrived[stamp] - began
+        stamp, began = self.publish(image)
+        self.wait(lambda: stamp in self.arrived)
+        return self.arrived[stamp] - began
 
     def rested_ms(self, image: Image, runs: int) -> Iterator[float]:
         """Wait for answers some times, each after a rest; milliseconds."""
@@ -203,28 +208,29 @@ class LiveNode:
     def stream(self, image: Image, seconds: float, ahead: int = 1) -> float:
         """Publish a new image whenever masks arrive, so many ahead; masks a second."""
         self.answer(image)
-        began, before = time.perf_counter(), len(self._arrived)
+        began, before = time.perf_counter(), len(self.arrived)
         for _ in range(ahead):
-            self._publish(image)
+            self.publish(image)
             time.sleep(REST_S)  # until a worker has taken it: the newest only waits
         while True:
-            more = len(self._arrived) + 1
-            self._publish(image)
-            self._wait(functools.partial(self._has, more))
+            more = len(self.arrived) + 1
+            self.publish(image)
+            self.wait(functools.partial(self._has, more))
             elapsed = time.perf_counter() - began
             if elapsed >= seconds:
-                return (len(self._arrived) - before) / elapsed
+                return (len(self.arrived) - before) / elapsed
 
     def _is_answered(self) -> bool:
         """Tell whether any masks are here; if not, publish a small image, once a second."""
-        if not self._arrived and time.perf_counter() > self._asked + 1.0:
-            _, self._asked = self._publish(_image(np.zeros((48, 64, 3), np.uint8)))
-        return bool(self._arrived)
+        if not self.arrived and time.perf_counter() > self._asked + 1.0:
+            _, self._asked = self.publish(_image(np.zeros((48, 64, 3), np.uint8)))
+        return bool(self.arrived)
 
     def _has(self, count: int) -> bool:
-        return len(self._arrived) >= count
+        return len(self.arrived) >= count
 
-    def _publish(self, image: Image) -> tuple[int, float]:
+    def publish(self, image: Image) -> tuple[int, float]:
+        """Publish an image; its stamp, and when it was, on the clock of `arrived`."""
         self._stamp += 1
         image.header.stamp.sec, image.header.stamp.nanosec = 1, self._stamp
         began = time.perf_counter()
@@ -232,13 +238,18 @@ class LiveNode:
         return self._stamp, began
 
     def _on_masks(self, message: MaskArray) -> None:
-        self._arrived[message.header.stamp.nanosec] = time.perf_counter()
+        self.arrived[message.header.stamp.nanosec] = time.perf_counter()
         self.masks = len(message.masks)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self._error = any(status.level == DiagnosticStatus.ERROR for status in message.status)
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
+    def wait(self, condition: Callable[[], bool]) -> None:
+        """Serve callbacks until the condition holds.
+
+        Raises:
+            AopsamError: if the node ends, cannot work, or gives no answer in time.
+        """
         end = time.perf_counter() + ANSWER_TIMEOUT_S
         while not condition():
             self._check()

@@ -86,7 +86,7 @@ def inspect_machine(venv: Path) -> Machine:
     if distro:
         _check_can_import_rclpy(python, distro)
     else:
-        _check_wheels_exist()
+        check_wheels_exist()
     _check_venv_module()
     return Machine(python, sys.version, distro, _ros_prefixes(venv) if distro else ())
 
@@ -120,9 +120,9 @@ def _ros_prefixes(venv: Path) -> tuple[Path, ...]:
 
 def _check_can_import_rclpy(python: str, distro: str) -> None:
     """Make sure that this is the Python of the sourced ROS, or start anew with the system's."""
-    if _imports_rclpy(python):
+    if imports_rclpy(python):
         return
-    if python != os.path.realpath(SYSTEM_PYTHON) and _imports_rclpy(SYSTEM_PYTHON):
+    if python != os.path.realpath(SYSTEM_PYTHON) and imports_rclpy(SYSTEM_PYTHON):
         os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, "-B", *sys.argv])
     raise SetupError(
         f"ROS 2 {distro} is sourced, but {python} cannot import its rclpy: run make with the "
@@ -130,7 +130,8 @@ def _check_can_import_rclpy(python: str, distro: str) -> None:
     )
 
 
-def _imports_rclpy(python: str) -> bool:
+def imports_rclpy(python: str) -> bool:
+    """Tell whether a Python finds rclpy."""
     command = [python, "-c", "import rclpy"]
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
@@ -138,7 +139,8 @@ def _imports_rclpy(python: str) -> bool:
         return False
 
 
-def _check_wheels_exist() -> None:
+def check_wheels_exist() -> None:
+    """Refuse a machine that ROS has no wheels for."""
     system, machine, version = platform.system(), platform.machine(), sys.version_info[:2]
     if (system, machine) != ("Linux", "x86_64"):
         raise SetupError(

@@ -88,9 +88,9 @@ def test_a_streams_rate_is_of_one_answer_at_least():
     from aopsam_benchmarks.node import LiveNode
 
     live = LiveNode.__new__(LiveNode)
-    live._arrived = {}
-    live.answer = live._publish = lambda image: None
-    live._wait = lambda condition: live._arrived.update({len(live._arrived): 0.0})
+    live.arrived = {}
+    live.answer = live.publish = lambda image: None
+    live.wait = lambda condition: live.arrived.update({len(live.arrived): 0.0})
     assert live.stream(None, 0.0) > 0
 
 

@@ -37,7 +37,7 @@ def mobile_sam_bundle(tmp_path_factory):
     from aopsam_ros.models.export import export_bundle, mobile_sam_parts
     from aopsam_ros.models.mobile_sam import MobileSam
     from aopsam_ros.models.prompt_predictor import PromptPredictor
-    from support import mobile_sam_cases as cases
+    from support.authors import mobile_sam_cases as cases
 
     folder = tmp_path_factory.mktemp("bundles") / "mobile_sam"
     torch.manual_seed(0)

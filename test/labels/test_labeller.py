@@ -13,7 +13,7 @@ from aopsam_ros.images.files import read_rgb
 from aopsam_ros.labels.label_files import load_label_set, save_label_set
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
 from aopsam_ros.labels.labeller import Labeller
-from aopsam_ros.labels.semantic_encoder import crop_images, pool_masks
+from aopsam_ros.labels.semantic_encoder import SemanticEncoder, crop_images, pool_masks
 from aopsam_ros.masks.iou import crop_of
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.features import FeatureMap
@@ -213,8 +213,8 @@ def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, 
     assert labels.names == ("blue", "red")
     rgb, drawn = draw_ellipses(2)
     masks = [drawn == label for label in (1, 3)]
-    labeller = Labeller(nano, CPU, tmp_path / "set")
-    encoder = labeller._encoder
+    encoder = SemanticEncoder(nano, CPU)
+    assert labels.features == encoder.identity
     features = encoder.features(rgb, nano.encode(rgb), masks)
     free = LabelOptions(min_similarity=0.0, margin=0.0)
     assert [name for name, _ in labels.nearest(features, free)] == ["red", "blue"]

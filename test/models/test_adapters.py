@@ -18,12 +18,12 @@ from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam  # noqa: E
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
-from support import adapter_cases as authors  # noqa: E402
-from support import mobile_sam_cases as cases  # noqa: E402
-from support.adapter_cases import SmallEncoder  # noqa: E402
-from support.efficient_sam import EfficientSam  # noqa: E402
-from support.sam2 import cases as sam2  # noqa: E402
-from support.sam2.modules import MaskDecoder, PromptEncoder, Sam2  # noqa: E402
+from support.authors import adapter_cases as authors  # noqa: E402
+from support.authors import mobile_sam_cases as cases  # noqa: E402
+from support.authors import sam2_cases as sam2  # noqa: E402
+from support.authors.adapter_cases import SmallEncoder  # noqa: E402
+from support.authors.efficient_sam import EfficientSam  # noqa: E402
+from support.authors.sam2_modules import MaskDecoder, PromptEncoder, Sam2  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -15,7 +15,7 @@ from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.tiny_vit import Block  # noqa: E402
-from support.mobile_sam_cases import load_random_weights  # noqa: E402
+from support.authors.mobile_sam_cases import load_random_weights  # noqa: E402
 from support.random_weights import random_tensor, uniform  # noqa: E402
 
 SIZE = 64

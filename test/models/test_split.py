@@ -16,7 +16,7 @@ from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
 from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano  # noqa: E402
-from support.mobile_sam_cases import load_random_weights  # noqa: E402
+from support.authors.mobile_sam_cases import load_random_weights  # noqa: E402
 from support.random_weights import uniform  # noqa: E402
 
 SIZE = 64

@@ -150,7 +150,7 @@ def compiler(monkeypatch, folder):
 
 
 def venv_module(monkeypatch, folder):
-    monkeypatch.setattr(machine, "_check_wheels_exist", lambda: None)
+    monkeypatch.setattr(machine, "check_wheels_exist", lambda: None)
     monkeypatch.setattr(machine.importlib.util, "find_spec", lambda name: None)
     machine.inspect_machine(folder)
 
@@ -163,7 +163,7 @@ def wheels(monkeypatch, folder):
 def rclpy_of_this_python(monkeypatch, folder):
     monkeypatch.setenv("ROS_DISTRO", "humble")
     monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/ros/humble")
-    monkeypatch.setattr(machine, "_imports_rclpy", lambda python: False)
+    monkeypatch.setattr(machine, "imports_rclpy", lambda python: False)
     machine.inspect_machine(folder)
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-PLACES = ("aopsam_ros", "config", "docs", "launch", "msg", "srv", "test", "README.md")
-SUFFIXES = {".hpp", ".md", ".msg", ".py", ".srv", ".yaml"}
+PLACES = (
+    "aopsam_ros", "benchmarks", "config", "docs", "examples", "include", "launch", "msg", "rviz",
+    "scripts", "srv", "test", "Makefile", "README.md", "setup.py",
+)  # fmt: skip
+SUFFIXES = {"", ".hpp", ".md", ".msg", ".py", ".rviz", ".srv", ".toml", ".yaml"}
 
 # What must not be written, and what is written instead.
 WORDS = {

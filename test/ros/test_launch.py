@@ -14,6 +14,7 @@ from support.messages import image_of
 from support.scenes import boxes_scene
 
 launch = pytest.importorskip("launch")
+OpaqueFunction = pytest.importorskip("launch.actions").OpaqueFunction
 pytest.importorskip("launch_ros")
 launching = pytest.importorskip("aopsam_ros.ros.launching")
 
@@ -143,12 +144,13 @@ def nodes(monkeypatch):
     monkeypatch.setattr(launching, "get_package_prefix", str)
 
     def make(**chosen):
-        context = launch.LaunchContext()
-        for name, argument in arguments_of(description_of("cpu")).items():
+        context, description = launch.LaunchContext(), description_of("cpu")
+        for name, argument in arguments_of(description).items():
             value = "".join(each.perform(context) for each in argument.default_value or [])
             context.launch_configurations[name] = chosen.get(name, value)
         context.launch_configurations["ros_namespace"] = "/robot1"
-        made = launching._nodes(context)
+        (function,) = (e for e in description.entities if isinstance(e, OpaqueFunction))
+        made = function.execute(context)
         for node in made:
             node._perform_substitutions(context)
         return made

@@ -260,7 +260,7 @@ def test_without_overrides_the_subscription_follows_the_publishers(active):
 def test_subscribing_anew_is_tried_again_where_it_failed(context, monkeypatch):
     node = Node("aopsam", context=context, enable_rosout=False)
     offered = [ReliabilityPolicy.BEST_EFFORT]
-    monkeypatch.setattr(CameraSubscription, "_offered", lambda _: offered[-1])
+    monkeypatch.setattr(CameraSubscription, "offered", lambda _: offered[-1])
     active = Subscriptions(node, "raw", CAMERA_ONLY)
     subscribe = node.create_subscription
 

@@ -17,7 +17,6 @@ from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.node import AopsamNode
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.worker import NewestWorker
 from support.messages import image_of
 from support.scenes import coloured_scene
 
@@ -40,7 +39,7 @@ class Profile:
         self.files, self.stack, self.active = set(), [], False
         self.callback, self.receives = None, False  # its thread, and whether it is running
         self.first, self.last = Pipeline.put.__code__, Publishers.publish.__code__
-        self.loop, self.encode = NewestWorker._run.__code__, OnnxRuntimeEngine.encode.__code__
+        self.encode = OnnxRuntimeEngine.encode.__code__
 
     def __call__(self, frame, event, argument):
         code = frame.f_code
@@ -55,15 +54,17 @@ class Profile:
         if event == "call" and is_ours(code):
             self.files.add(str(Path(code.co_filename).relative_to(PACKAGE)))
         if event == "call" and code is self.encode:
-            self.stack = list(self._calls_down_to_the_loop(frame))
+            self.stack = self._calls_down_to_the_loop(frame)
         if event == "return" and code is self.last:
             self.active = False
 
     def _calls_down_to_the_loop(self, frame):
-        while frame.f_code is not self.loop:
+        calls = []
+        while frame is not None:
             if is_ours(frame.f_code):
-                yield f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
+                calls.append(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
             frame = frame.f_back
+        return calls[:-1]  # the last one is the worker's loop, which its thread begins with
 
 
 @pytest.fixture

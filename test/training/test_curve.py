@@ -60,7 +60,6 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
     model = torch.nn.Linear(2, 1)
     before = model.weight.clone()
     trainer = Diverging(TrainingOptions(), model, "", tmp_path)
-    trainer._forward = trainer.forward
     with pytest.raises(DatasetError, match="at step 0; lower the rates"):
         trainer.train_step(torch.ones(1, 2))
     assert torch.equal(model.weight, before)

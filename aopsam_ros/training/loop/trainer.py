@@ -66,6 +66,7 @@ class Trainer(ABC):
         self.options, self.out, self.total = options, out, total
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device)
+        self._forward: Callable[[Any], Any] = self.forward
         self.step, self.seconds = 0, 0.0
         self.running: dict[str, float] = {}  # means of the last steps' figures
 

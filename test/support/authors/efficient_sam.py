@@ -8,8 +8,8 @@ import itertools
 import torch
 from torch import nn
 
-from support.sam2 import modules as sam2
-from support.sam2.modules import WIDTH
+from support.authors import sam2_modules as sam2
+from support.authors.sam2_modules import WIDTH
 
 
 class Perceptron(nn.Module):

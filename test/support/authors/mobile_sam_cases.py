@@ -3,7 +3,7 @@
 Each answer is a dictionary of arrays by name; the names and shapes of both are the same. As a
 program, which needs the authors' package `mobile_sam`, it writes the stored reference anew:
 
-    PYTHONPATH=test python -m support.mobile_sam_cases
+    PYTHONPATH=test python -m support.authors.mobile_sam_cases
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from support.random_weights import random_state, uniform
 
-REFERENCE = Path(__file__).parents[1] / "models" / "mobile_sam_reference.npz"
+REFERENCE = Path(__file__).parents[2] / "models" / "mobile_sam_reference.npz"
 SIZE = 1024
 CELLS = 64
 SAMPLES = 150  # values of each answer that are stored

@@ -4,7 +4,7 @@ And the same image and prompts put to a bundle and to the authors' predictor. Th
 `modules`. As a program, which needs the authors' package `sam2`, this writes their
 answers:
 
-    PYTHONPATH=test python -m support.sam2.cases
+    PYTHONPATH=test python -m support.authors.sam2_cases
 """
 
 from pathlib import Path
@@ -14,9 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from support import adapter_cases
-from support.random_weights import random_state, uniform
-from support.sam2.modules import (
+from support.authors import adapter_cases
+from support.authors.sam2_modules import (
     HEADS,
     SIDE,
     WIDTH,
@@ -25,6 +24,7 @@ from support.sam2.modules import (
     PromptEncoder,
     Sam2,
 )
+from support.random_weights import random_state, uniform
 
 REFERENCE = Path(__file__).parents[2] / "models" / "sam2_reference.npz"
 SIZE = 16 * SIDE

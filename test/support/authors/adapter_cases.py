@@ -3,7 +3,7 @@
 The encoder is a small one of random weights in both. As a program, which needs the packages
 `edge_sam` and `efficient_sam` of the authors, this writes the answers of the predictors:
 
-    PYTHONPATH=test python -m support.adapter_cases
+    PYTHONPATH=test python -m support.authors.adapter_cases
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from support.random_weights import random_state, uniform
 
-REFERENCE = Path(__file__).parents[1] / "models" / "adapters_reference.npz"
+REFERENCE = Path(__file__).parents[2] / "models" / "adapters_reference.npz"
 SIZE, SIDE, WIDTH = 64, 4, 256
 SAMPLES = 300  # logits of each prompt that are stored
 MOST = 8  # points of a prompt

@@ -1,0 +1,1 @@
+"""Parts of other authors' models, and the answers of their code."""
