@@ -13,12 +13,14 @@ from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, SPLIT, Attent
 from aopsam_ros.bundle.signatures import ATTENTION, SEMANTIC_MAP
 from aopsam_ros.engines import verification
 from aopsam_ros.geometry import Resize
-from aopsam_ros.models import mobile_sam
 from aopsam_ros.models.bundle_files import MIXED_SUFFIX, new_bundle, write_description
 from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.mixed_precision import write_mixed
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam, split_mobile_sam
+from aopsam_ros.models.mobile_sam.model import MobileSam, PointDecoder, Sam
+from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE
+from aopsam_ros.models.mobile_sam.split import split_mobile_sam
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 from aopsam_ros.models.nano import SIZE_DIVISIBILITY, NanoSegmenter
 from aopsam_ros.models.nano_decoder import FEATURE_CHANNELS
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano
@@ -95,7 +97,7 @@ def sam_parts(
         decoder=PointDecoder(model),
         predictor=predictor,
         image_size=model.image_size,
-        similarity_channels=mobile_sam.EMBEDDING_CHANNELS,
+        similarity_channels=EMBEDDING_CHANNELS,
         size_divisibility=size_divisibility,
         takes_mask_input=True,
         split=lambda: split_mobile_sam(model),
@@ -105,7 +107,7 @@ def sam_parts(
 
 def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> BundleParts:
     """Return the parts of a MobileSAM bundle, whose encoder takes more than squares."""
-    return sam_parts(model, predictor, mobile_sam.STRIDE)
+    return sam_parts(model, predictor, STRIDE)
 
 
 @dataclass(frozen=True)

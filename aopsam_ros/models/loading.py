@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.errors import InputError, first_line
 from aopsam_ros.models.checkpoints import load_checkpoint, load_state
-from aopsam_ros.models.mobile_sam import IMAGE_SIZE, MobileSam
+from aopsam_ros.models.mobile_sam.model import IMAGE_SIZE, MobileSam
 from aopsam_ros.models.nano import BACKBONE, NanoSegmenter
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 from aopsam_ros.models.stored_weights import read_weights

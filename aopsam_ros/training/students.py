@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from aopsam_ros.bundle.loading import ENCODER, Bundle, load_bundle
 from aopsam_ros.errors import InputError
-from aopsam_ros.models import mobile_sam, nano
+from aopsam_ros.models import nano
 from aopsam_ros.models.bundle_files import (
     describe_graphs,
     new_bundle,
@@ -22,13 +22,14 @@ from aopsam_ros.models.decoder_parts import open_axes
 from aopsam_ros.models.export import sample_images
 from aopsam_ros.models.frozen import EMBEDDING_STRIDE
 from aopsam_ros.models.loading import load_mobile_sam, load_weights
-from aopsam_ros.models.mobile_sam.tiny_vit import TinyVit
+from aopsam_ros.models.mobile_sam.prompt_encoder import STRIDE
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS, TinyVit
 from aopsam_ros.models.nano import NanoEncoder
 from aopsam_ros.models.onnx_graphs import GraphPlan, export_graph
 from aopsam_ros.training.loop.trainer import start_from
 
 # Multiples that the sides of images must have, by the student's name.
-STUDENTS: dict[str, int] = {"nano": nano.SIZE_DIVISIBILITY, "mobile_sam": mobile_sam.STRIDE}
+STUDENTS: dict[str, int] = {"nano": nano.SIZE_DIVISIBILITY, "mobile_sam": STRIDE}
 
 
 class Student(nn.Module):
@@ -70,7 +71,7 @@ def make_student(name: str, teacher: Bundle, start: Path | None) -> Student:
     if name == "nano":
         return Student(_nano(start), nano.EMBEDDING_CHANNELS, channels)
     encoder = TinyVit() if start is None else load_mobile_sam(start, size).image_encoder
-    return Student(encoder, mobile_sam.EMBEDDING_CHANNELS, channels)
+    return Student(encoder, EMBEDDING_CHANNELS, channels)
 
 
 def _nano(start: Path | None) -> NanoEncoder:

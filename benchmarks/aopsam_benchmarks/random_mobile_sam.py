@@ -22,7 +22,8 @@ from aopsam_benchmarks.part import benchmark_image, parse_size
 from aopsam_ros.geometry import preprocess
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts
-from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS, IMAGE_SIZE, MobileSam, PointDecoder
+from aopsam_ros.models.mobile_sam.model import IMAGE_SIZE, MobileSam, PointDecoder
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 from aopsam_ros.models.prompt_predictor import PromptPredictor
 from aopsam_ros.prompting.grid import grid_points
 

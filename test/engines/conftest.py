@@ -35,7 +35,7 @@ def mobile_sam_bundle(tmp_path_factory):
     """MobileSAM of random weights for images of 64 pixels."""
     torch = pytest.importorskip("torch")
     from aopsam_ros.models.export import export_bundle, mobile_sam_parts
-    from aopsam_ros.models.mobile_sam import MobileSam
+    from aopsam_ros.models.mobile_sam.model import MobileSam
     from aopsam_ros.models.prompt_predictor import PromptPredictor
     from support.authors import mobile_sam_cases as cases
 

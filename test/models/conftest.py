@@ -9,7 +9,7 @@ import pytest
 def model():
     """MobileSAM for images of 64 pixels; its weights have the published shapes."""
     pytest.importorskip("torch")
-    from aopsam_ros.models.mobile_sam import MobileSam
+    from aopsam_ros.models.mobile_sam.model import MobileSam
     from support.authors.mobile_sam_cases import load_random_weights
 
     return load_random_weights(MobileSam(64))

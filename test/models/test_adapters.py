@@ -14,8 +14,8 @@ from aopsam_ros.errors import OptionError  # noqa: E402
 from aopsam_ros.models.adapters.attention import with_attention  # noqa: E402
 from aopsam_ros.models.adapters.table import ARCHITECTURES  # noqa: E402
 from aopsam_ros.models.export import sam_parts  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, Sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.mask_decoder import MASKS  # noqa: E402
+from aopsam_ros.models.mobile_sam.model import MobileSam, PointDecoder, Sam  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
 from support.authors import adapter_cases as authors  # noqa: E402

@@ -13,7 +13,7 @@ pytest.importorskip("onnx")
 
 from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.images.files import write_rgb  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam  # noqa: E402
+from aopsam_ros.models.mobile_sam.model import MobileSam  # noqa: E402
 from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
 from aopsam_ros.weights.fetching import file_sha256  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from aopsam_ros.errors import InputError  # noqa: E402
 from aopsam_ros.models.loading import load_mobile_sam  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder  # noqa: E402
+from aopsam_ros.models.mobile_sam.model import MobileSam, PointDecoder  # noqa: E402
 from support.authors import mobile_sam_cases as cases  # noqa: E402
 
 # Activations are about 1; another order of summation changes them by about 1e-5.

@@ -13,7 +13,8 @@ from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, mobile_sam_parts  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam, split_mobile_sam  # noqa: E402
+from aopsam_ros.models.mobile_sam.model import MobileSam  # noqa: E402
+from aopsam_ros.models.mobile_sam.split import split_mobile_sam  # noqa: E402
 from aopsam_ros.models.mobile_sam.tiny_vit import Block  # noqa: E402
 from support.authors.mobile_sam_cases import load_random_weights  # noqa: E402
 from support.random_weights import random_tensor, uniform  # noqa: E402

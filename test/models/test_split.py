@@ -13,7 +13,8 @@ from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
-from aopsam_ros.models.mobile_sam import MobileSam, PointDecoder, split_mobile_sam  # noqa: E402
+from aopsam_ros.models.mobile_sam.model import MobileSam, PointDecoder  # noqa: E402
+from aopsam_ros.models.mobile_sam.split import split_mobile_sam  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 from aopsam_ros.models.nano_split import SinglePromptSet, split_nano  # noqa: E402
 from support.authors.mobile_sam_cases import load_random_weights  # noqa: E402

@@ -49,7 +49,8 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
     from aopsam_ros.models.export import mobile_sam_parts
     from aopsam_ros.models.frozen import FrozenModel
     from aopsam_ros.models.loading import load_mobile_sam
-    from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS, IMAGE_SIZE
+    from aopsam_ros.models.mobile_sam.model import IMAGE_SIZE
+    from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
     path = resolve_checkpoint(checkpoint)
     model = load_mobile_sam(path, image_size or IMAGE_SIZE)

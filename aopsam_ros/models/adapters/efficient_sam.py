@@ -14,7 +14,7 @@ from aopsam_ros.models.adapters.authors_code import import_part
 from aopsam_ros.models.adapters.table import Architecture
 from aopsam_ros.models.export import BundleParts
 from aopsam_ros.models.loading import fill
-from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
 WIDTHS = {"vitt": (192, 3), "vits": (384, 6)}  # of the encoder, and its heads
 MISSING = -1.0  # label and coordinates of a point

@@ -11,7 +11,7 @@ from aopsam_ros.models.adapters.authors_code import import_part
 from aopsam_ros.models.adapters.table import Architecture
 from aopsam_ros.models.export import BundleParts, sam_parts
 from aopsam_ros.models.loading import fill
-from aopsam_ros.models.mobile_sam import IMAGE_SIZE, Sam
+from aopsam_ros.models.mobile_sam.model import IMAGE_SIZE, Sam
 from aopsam_ros.models.stored_weights import round_weights
 
 ROUNDED = ("vit_h",)  # its 2.5 GB are more than one file of ONNX can hold

@@ -17,7 +17,7 @@ from aopsam_ros.models.adapters.sam2_decoder import ImageDecoder, fine_channels
 from aopsam_ros.models.adapters.table import Architecture
 from aopsam_ros.models.export import BundleParts
 from aopsam_ros.models.loading import fill
-from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
 
 def sam2(architecture: Architecture, checkpoint: Path, source: Path | None) -> BundleParts:

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from aopsam_ros.models.mobile_sam import EMBEDDING_CHANNELS
 from aopsam_ros.models.mobile_sam.mask_decoder import PADDING_BIAS
+from aopsam_ros.models.mobile_sam.tiny_vit import EMBEDDING_CHANNELS
 
 
 class MaskedAttention(nn.Module):
