@@ -38,6 +38,10 @@ class Prediction(NamedTuple):
     # object, in sides of the square; None where the bundle's predictor gives none
     extent_map: NDArray[np.float32] | None = None
 
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """Return the maps there are, by name."""
+        return {name: array for name, array in self._asdict().items() if array is not None}
+
 
 class Decoded(Protocol):
     """The M masks of each of N prompts; valid until the engine decodes again.

@@ -82,10 +82,7 @@ def answers(
     handle = engine.encode(image)
     found = {"embedding": engine.embedding(handle)}
     if engine.has_predictor:
-        confidence_map, extent_map = engine.predict(image, handle)
-        found["confidence_map"] = confidence_map
-        if extent_map is not None:
-            found["extent_map"] = extent_map
+        found |= engine.predict(image, handle).maps()
     optional = {
         "semantic_map": engine.semantic_map(handle),
         "attention": engine.attention(handle),

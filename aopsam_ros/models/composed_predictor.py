@@ -269,5 +269,4 @@ def _predict(bundle: Bundle) -> dict[str, NDArray[np.float32]]:
     engine = OnnxRuntimeEngine(bundle, EngineOptions(precision=FP32))
     samples = verification.sample_inputs(bundle)
     image = samples[ENCODER][0]["image"]
-    found = engine.predict(image, engine.encode(image))
-    return {name: array for name, array in found._asdict().items() if array is not None}
+    return engine.predict(image, engine.encode(image)).maps()

@@ -173,7 +173,7 @@ class AopsamNode(LifecycleNode):
         # First what may fail. No message is received before this callback has returned.
         self._active_subscriptions = Subscriptions(self, transport, pipeline)
         self._statistics.reset()
-        pipeline.start()
+        pipeline.worker.start()
         self._segment_service.serve(pipeline.worker, pipeline.segmenter, lambda: pipeline.newest)
         self._teach_service.answer_with(pipeline.worker, functools.partial(teach, pipeline))
         self._target_services.serve(pipeline)
@@ -234,7 +234,7 @@ class AopsamNode(LifecycleNode):
                 steps.callback(service.stop)
             if pipeline is not None:
                 if subscriptions is not None and self.context.ok():
-                    steps.callback(pipeline.clear)
+                    steps.callback(pipeline.publishers.clear)
                 steps.callback(pipeline.stop)
             if subscriptions is not None:
                 steps.callback(subscriptions.destroy)
@@ -258,7 +258,7 @@ class AopsamNode(LifecycleNode):
         self._teach_service.expire()
         remove_dead_references(self)
         if self._pipeline is not None:
-            self._pipeline.expire()
+            self._pipeline.pairing.expire()
         self._publish_diagnostics(self._status())
 
     def _report_loading(self, what: str, share: float | None, seconds: float) -> None:

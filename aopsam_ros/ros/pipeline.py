@@ -41,7 +41,9 @@ class Pipeline:
     Attributes:
         segmenter: the model.
         worker: does everything with the segmenter, so that no two threads use one that is not
-            `engine.concurrent`.
+            `engine.concurrent`; segments images once it is started.
+        publishers: of the result topics.
+        pairing: of images with a detector's boxes.
         newest: the newest image received; None before the first.
         labeller: gives masks their labels; None: they get none.
         segmented: the image whose masks were published last, and these; None before the first.
@@ -77,7 +79,7 @@ class Pipeline:
         self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._stream = StreamSegmenter(segmenter)
         self._read = bridge_reader()
-        self._publishers = publishers
+        self.publishers = publishers
         self._views = Views(publishers, statistics, on_failure, workers)
         self._statistics = statistics
         self._configuration = configuration
@@ -86,48 +88,40 @@ class Pipeline:
         self.worker = NewestWorker(
             self.process, statistics.on_dropped, statistics.on_failed, workers, turns
         )
-        self._pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._fail)
-
-    def start(self) -> None:
-        """Begin to segment images."""
-        self.worker.start()
+        self.pairing = BoxPairing(boxes_topic, self.worker.put, statistics.on_dropped, self._fail)
 
     def stop(self) -> None:
         """Finish the image or request that is being worked on."""
         self._views.depth.clear()  # nobody waits for it any more
         self.worker.stop()
         self._views.depth.set_needed(False)  # when it is again, it is given time to begin
-        self._pairing.clear()
+        self.pairing.clear()
         self._stream.reset()
         self._views.calibration = self.newest = self.segmented = self.follower = None
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
         with contextlib.ExitStack() as parts:  # each is freed, whatever another one raises
-            parts.callback(self._publishers.destroy)
+            parts.callback(self.publishers.destroy)
             self.stop()
             parts.callback(self.gpu_memory.close)
             parts.callback(self.segmenter.close)
             if self.labeller is not None:
                 parts.callback(self.labeller.close)
 
-    def clear(self) -> None:
-        """Take away what stays on a screen."""
-        self._publishers.clear()
-
     def on_image(self, message: Image | CompressedImage) -> None:
         """Take an image with the parameters of now; the one that waits is dropped."""
         self._statistics.on_received()
         configuration = self._configuration()
         if configuration.target_frame:
-            self._publishers.listen_to_transforms()
+            self.publishers.listen_to_transforms()
         self.put(Frame(message, time.monotonic(), configuration))
 
     def put(self, frame: Frame) -> None:
         """Hand over an image; the one that waits is dropped."""
         self.newest = frame
         if self.segmenter.source.needs_boxes:
-            self._pairing.put_image(frame)
+            self.pairing.put_image(frame)
         else:
             self.worker.put(frame)
 
@@ -136,17 +130,13 @@ class Pipeline:
         """When the newest image came, monotonic seconds; in the remote past before the first."""
         return self.newest.received if self.newest else -math.inf
 
-    def expire(self) -> None:
-        """Give up images whose boxes did not come; called once a second."""
-        self._pairing.expire()
-
     @property
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
         """What takes messages, by topic."""
         return {
             "image": self.on_image,
             "camera_info": self._views.put_calibration,
-            "boxes": self._pairing.put_boxes,
+            "boxes": self.pairing.put_boxes,
             "depth": self._views.depth.put,
         }
 
@@ -182,12 +172,12 @@ class Pipeline:
                 hysteresis=configuration.hysteresis,
                 annotate=self._annotate(frame),
                 follower=follower,
-                edges=self._publishers.subscribed("edges"),
+                edges=self.publishers.subscribed("edges"),
                 wait=wait,
             )
             if boxes is not None:
                 segmentation = with_labels(segmentation, boxes, frame.boxes)
-            self._publishers.publish(segmentation, header)
+            self.publishers.publish(segmentation, header)
             segmented = SegmentedFrame(frame, rgb, segmentation, self._views.calibration)
             self.segmented = segmented
             if follower is not None:
@@ -234,7 +224,7 @@ class Pipeline:
         target = follower.target
         if target is None or follower is not self.follower:
             return  # another one was chosen meanwhile
-        self._publishers.publish_target(target, header, rgb)
+        self.publishers.publish_target(target, header, rgb)
         if target.state == TargetState.GIVEN_UP:
             self.follower = None
 

@@ -230,7 +230,7 @@ def parts(tiny_folder):
     segmenter = Segmenter.from_bundle(tiny_folder)
     configuration = lambda: FrameConfiguration(segmenter.options)  # noqa: E731
     pipeline = Pipeline(segmenter, publishers, statistics, configuration, failures.append)
-    pipeline.start()
+    pipeline.worker.start()
     yield SimpleNamespace(**locals())
     pipeline.close()
     assert publishers.calls[-1] == "destroy"
@@ -275,7 +275,7 @@ def test_depth_is_given_time_to_begin_each_time_the_node_is_activated(parts, mon
     now = time.monotonic() + 60.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert parts.pipeline.wants("depth")
-    parts.pipeline.start()
+    parts.pipeline.worker.start()
     send(parts, frame_of(1, parts.pipeline.segmenter.options))
     parts.pipeline.stop()
     assert not parts.failures
