@@ -101,13 +101,14 @@ def mean_figures(images: Sequence[Figures], detector_ms: float = 0.0) -> Figures
     def values(name: str) -> list[Any]:
         return [image[name] for image in images]
 
-    def joined(name: str) -> NDArray[Any]:
+    def concatenated(name: str) -> NDArray[Any]:
         return np.array(list(chain.from_iterable(values(name))))
 
     matching = ("matched", "matched_iou", "false_positives", "missed")
     flickers = [value for value in values("flicker") if value is not None]
-    counts = ~joined("unlabelled").astype(np.bool_)
-    bins = reliability(joined("scores")[counts].tolist(), joined("ious")[counts].tolist())
+    counts = ~concatenated("unlabelled").astype(np.bool_)
+    scores, ious = (concatenated(name)[counts].tolist() for name in ("scores", "ious"))
+    bins = reliability(scores, ious)
     submitted = sum(values("prompts"))
     figures = {
         "images": len(images),

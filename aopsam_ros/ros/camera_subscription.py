@@ -28,7 +28,7 @@ class CameraSubscription:
 
     Attributes:
         topic: full name.
-        quality: in use.
+        qos: the profile in use.
         lost: messages that the middleware received in part, or has noticed to be missing.
     """
 
@@ -40,7 +40,7 @@ class CameraSubscription:
         """
         self._node, self._kind, self._name, self._callback = node, kind, topic, callback
         self.topic: str = node.resolve_topic_name(topic)
-        self.quality = QoSProfile(depth=1, reliability=FOLLOW)
+        self.qos = QoSProfile(depth=1, reliability=FOLLOW)
         self.lost = 0
         self._follows = True
         self._subscription = self._subscribe()
@@ -65,12 +65,12 @@ class CameraSubscription:
     def _on_lost(self, event: Any) -> None:  # noqa: ANN401  (rclpy has no types)
         self.lost += event.total_count_change
 
-    def _settle(self, quality: QoSProfile) -> SetParametersResult:
+    def _settle(self, qos: QoSProfile) -> SetParametersResult:
         """Set the reliability of the profile to be used, where the user has not."""
-        self._follows = quality.reliability == FOLLOW
+        self._follows = qos.reliability == FOLLOW
         if self._follows:
-            quality.reliability = self.offered() or ReliabilityPolicy.BEST_EFFORT
-        self.quality = quality
+            qos.reliability = self.offered() or ReliabilityPolicy.BEST_EFFORT
+        self.qos = qos
         return SetParametersResult(successful=True)
 
     def offered(self) -> ReliabilityPolicy | None:
@@ -88,16 +88,16 @@ class CameraSubscription:
         Raises:
             OptionError: if subscribing anew fails; the next call tries again.
         """
-        if self._follows and self.offered() not in (None, self.quality.reliability):
+        if self._follows and self.offered() not in (None, self.qos.reliability):
             self.destroy()
             try:
                 self._subscription = self._subscribe()
             except BaseException:
-                self.quality = QoSProfile(depth=1, reliability=FOLLOW)  # differs: to be tried again
+                self.qos = QoSProfile(depth=1, reliability=FOLLOW)  # differs: to be tried again
                 raise
             # rclpy may just have said that no messages will be received.
             self._node.get_logger().info(
-                f"{self.topic}: switched to {_text(self.quality.reliability)}, as its publishers do"
+                f"{self.topic}: switched to {_text(self.qos.reliability)}, as its publishers do"
             )
 
     def destroy(self) -> None:
@@ -114,7 +114,7 @@ class CameraSubscription:
             f"{p.node_name}: {p.topic_type}, {_qos_text(p.qos_profile)}" for p in publishers
         )
         own = f"sensor_msgs/msg/{self._kind.__name__}"
-        text += f" ({found}), this node takes {own}, {_qos_text(self.quality)}"
+        text += f" ({found}), this node takes {own}, {_qos_text(self.qos)}"
         others = sorted({publisher.topic_type for publisher in publishers} - {own})
         return f"{text}. {' and '.join(others)} cannot be received on it" if others else text
 

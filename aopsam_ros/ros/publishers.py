@@ -93,10 +93,10 @@ class Publishers:
 
     def _create(self, kind: type, topic: str) -> Any:  # noqa: ANN401  (rclpy has no types)
         # Reliable: results are few and wanted. Shallow: nobody wants old ones.
-        quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
+        qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
         with readable_qos_errors(self._node.resolve_topic_name(topic)):
             return self._node.create_lifecycle_publisher(
-                kind, topic, quality, qos_overriding_options=QoSOverridingOptions(POLICIES)
+                kind, topic, qos, qos_overriding_options=QoSOverridingOptions(POLICIES)
             )
 
     def publish(self, segmentation: Segmentation, header: Header) -> None:
@@ -117,12 +117,8 @@ class Publishers:
 
     def publish_views(self, segmented: SegmentedFrame, transform: Transform | None) -> None:
         """Publish all that is made from the segmentation beside the masks; markers transformed."""
-        segmentation, rgb, header = (
-            segmented.segmentation,
-            segmented.rgb,
-            segmented.frame.image.header,
-        )
-        configuration = segmented.frame.configuration
+        segmentation, rgb = segmented.segmentation, segmented.rgb
+        header, configuration = segmented.frame.image.header, segmented.frame.configuration
 
         @functools.cache
         def overlay() -> RgbImage:

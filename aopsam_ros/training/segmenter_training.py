@@ -207,18 +207,18 @@ class SegmenterTrainer(Trainer):
         ambiguous = decoder.decode_masks(
             frame, coords[:, :POINTS, :1], labels[:, :POINTS, :1], outputs=MULTIPLE
         )
-        certain = decoder.decode_masks(
+        unambiguous = decoder.decode_masks(
             frame, coords[:, POINTS:], labels[:, POINTS:], outputs=SINGLE
         )
         loss_points, iou_points = _loss(ambiguous, targets[:, :POINTS])
-        loss_boxes, iou_boxes = _loss(certain, targets[:, POINTS:])
+        loss_boxes, iou_boxes = _loss(unambiguous, targets[:, POINTS:])
         losses = {"points": loss_points, "boxes": loss_boxes}
         figures = {
             "iou": iou_points.max(1).values.mean().item(), "iou_box": iou_boxes.mean().item()
         }  # fmt: skip
         # Half of the prompts of each kind are refined twice.
         chosen = torch.arange(0, coords.shape[1], 2)
-        logits = torch.cat([_best(*ambiguous), certain[0][:, :, 0]], 1).detach()[:, chosen]
+        logits = torch.cat([_best(*ambiguous), unambiguous[0][:, :, 0]], 1).detach()[:, chosen]
         coords, labels, goal = coords[:, chosen], labels[:, chosen], targets[:, chosen]
         for name in ("click", "second"):
             coords, labels = add_clicks(coords, labels, logits, goal, rngs)

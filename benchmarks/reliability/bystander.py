@@ -38,8 +38,8 @@ def main() -> None:
         print("ready", flush=True)
         while True:
             time.sleep(1.0)
-    quality = BEST_EFFORT if options.best_effort else CAMERA
-    publisher = node.create_publisher(Image, "/image", quality)
+    qos = BEST_EFFORT if options.best_effort else CAMERA
+    publisher = node.create_publisher(Image, "/image", qos)
     image = image_of(boxes_scene())
     image.data = array.array("B", bytes(image.data) + bytes(options.size))
     print("ready", flush=True)

@@ -36,6 +36,9 @@ WORDS = {
     r"\b[Tt]rue (masks?|ones?|instances?)\b|(?<![Gg]round[- ])\b[Tt]ruths?\b": "ground truth",
     r"(?i)\bpictures?\b": "image; photograph only for photographs",
     r"(?i)\bverdicts?\b": "HealthRule",
+    r"\bquality(=|: QoS| = QoS|\.reliability)": "qos",
+    r"\b(joined|joins)\(": "merge, concatenated",
+    r"\bcertain\b(?= =|\[|,)": "protected, unambiguous",
     r"\bproducts import\b|\bproducts\.matmul\b": "single_thread_matmul",
     r"monitoring[./](heap|stamps|quality)\b": "malloc, stamp_buffer, qos",
 }

@@ -165,7 +165,7 @@ def test_images_too_large_for_the_middleware_are_lost_loudly(robot, tiny_folder)
     """As from a camera whose driver runs with Fast DDS's own settings: most images lose pieces."""
     robot.start_node(model=tiny_folder)  # its own, as it warns of losses once a minute
     robot.activate()
-    robot.publish_images(quality=BEST_EFFORT)
+    robot.publish_images(qos=BEST_EFFORT)
     large = image_of(np.zeros((480, 640, 3), np.uint8))
 
     def warned():

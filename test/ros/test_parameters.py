@@ -251,7 +251,7 @@ def test_without_overrides_the_subscription_follows_the_publishers(active):
     assert active.change(Transition.TRANSITION_DEACTIVATE)
     active.activate()  # its parameters are declared already
     assert len(active.answer(GOOD).masks) == 2
-    active.publish_images(quality=best_effort)  # and nobody else
+    active.publish_images(qos=best_effort)  # and nobody else
     active.wait(active.images.get_subscription_count, "it cannot hear best effort")
     active.forget()
     assert len(active.answer(GOOD).masks) == 2

@@ -108,7 +108,7 @@ def test_a_frame_goes_through_few_files_and_few_calls(profile, camera):
         executor.spin_once(timeout_sec=0.1)
     for number in range(1, FRAMES + 1):  # each when the one before is done: none is dropped
         while len(received) < number:
-            # Again where it was lost: the node subscribes anew to match its publishers' quality.
+            # Again where it was lost: the node subscribes anew to match its publishers' QoS.
             images.publish(image_of(coloured_scene(480, 640)[0]))
             end = time.monotonic() + 5.0
             while len(received) < number and time.monotonic() < end:

@@ -92,12 +92,12 @@ class Robot:
         self._clients = {}
         self._original = {}  # parameters that were changed, as they had been
 
-    def publish_images(self, kind=Image, topic="/image", quality=RELIABLE):
+    def publish_images(self, kind=Image, topic="/image", qos=RELIABLE):
         """Publish images in another way than before."""
         if self.images is not None:
             self.node.destroy_publisher(self.images)
-        self.images = self.node.create_publisher(kind, topic, quality)
-        self._images_as_usual = (kind, topic, quality) == (Image, "/image", RELIABLE)
+        self.images = self.node.create_publisher(kind, topic, qos)
+        self._images_as_usual = (kind, topic, qos) == (Image, "/image", RELIABLE)
 
     def listen(self, topic, kind):
         """Subscribe to a result topic of the node; messages arrive in `received`."""
