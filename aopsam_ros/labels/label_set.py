@@ -104,17 +104,16 @@ class LabelSet:
         return table
 
     def nearest(
-        self, features: NDArray[np.float32], options: LabelOptions | None = None
+        self, features: NDArray[np.float32], options: LabelOptions
     ) -> list[tuple[str, float]]:
         """Return each feature's label and similarity; "" and 0 where none is near enough.
 
-        Features are of unit length, float32 `[n, D]`; without options, the set's thresholds hold.
+        Features are of unit length, float32 `[n, D]`.
         """
         if not self.names or not len(features):
             return [("", 0.0)] * len(features)
-        chosen = options or LabelOptions()
-        least = self.min_similarity if chosen.min_similarity == OWN else chosen.min_similarity
-        margin = self.margin if chosen.margin == OWN else chosen.margin
+        least = self.min_similarity if options.min_similarity == OWN else options.min_similarity
+        margin = self.margin if options.margin == OWN else options.margin
         places, similarity, lead = self.ranked(features)
         is_near = (similarity >= least) & (lead >= margin)
         return [

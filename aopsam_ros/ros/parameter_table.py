@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from aopsam_ros.engines.base import AUTO
@@ -210,16 +210,16 @@ class Startup:
 class OverlayOptions:
     """What the overlay shows beside the masks."""
 
-    prompts: bool = True
-    legend: bool = False
+    prompts: bool
+    legend: bool
 
 
 @dataclass(frozen=True)
 class PairingOptions:
     """Which boxes and depth belong to an image, and how long it waits for them."""
 
-    tolerance_ms: float = 10.0
-    timeout_ms: int = 500
+    tolerance_ms: float
+    timeout_ms: int
 
 
 @dataclass(frozen=True)
@@ -227,21 +227,21 @@ class FrameConfiguration:
     """What may change between two frames; a frame is worked on with exactly one of these."""
 
     options: SegmenterOptions
-    markers: MarkerOptions = field(default_factory=MarkerOptions)
-    overlay: OverlayOptions = field(default_factory=OverlayOptions)
-    tracking: TrackingOptions | None = None  # None: disabled
-    reuse: ReuseOptions | None = None  # None: disabled
-    hysteresis: float = 0.0  # 0: disabled
-    salient_count: int = 1
-    follow: FollowOptions = field(default_factory=FollowOptions)
-    boxes_3d_axes: str = OPTICAL
-    pairing: PairingOptions = field(default_factory=PairingOptions)
-    max_latency_ms: int = 0  # beyond which the diagnostics warn; 0: no limit
-    min_rate_hz: float = 0.0  # likewise
-    segment_timeout_ms: int = 5000
-    segment_session_s: float = 60.0
-    target_frame: str = ""  # "": the camera's
-    labels: LabelOptions = field(default_factory=LabelOptions)
+    markers: MarkerOptions
+    overlay: OverlayOptions
+    tracking: TrackingOptions | None  # None: disabled
+    reuse: ReuseOptions | None  # None: disabled
+    hysteresis: float  # 0: disabled
+    salient_count: int
+    follow: FollowOptions
+    boxes_3d_axes: str
+    pairing: PairingOptions
+    max_latency_ms: int  # beyond which the diagnostics warn; 0: no limit
+    min_rate_hz: float  # likewise
+    segment_timeout_ms: int
+    segment_session_s: float
+    target_frame: str  # "": the camera's
+    labels: LabelOptions
 
 
 def configuration_of(values: Mapping[str, Any]) -> FrameConfiguration:

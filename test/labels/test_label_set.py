@@ -29,7 +29,7 @@ def labels():
 
 
 def test_a_mask_gets_the_nearest_label_with_its_cosine(labels):
-    (mug, score), (door, _) = labels.nearest(unit(20, 80))
+    (mug, score), (door, _) = labels.nearest(unit(20, 80), LabelOptions())
     assert (mug, door) == ("mug", "door")
     assert score == pytest.approx(np.cos(np.radians(20)))
 
@@ -38,15 +38,19 @@ def test_unknown_is_an_answer(labels):
     too_far, between = LabelOptions(0.95, 0.0), LabelOptions(0.0, 0.1)
     assert labels.nearest(unit(20), too_far) == [("", 0.0)]
     assert labels.nearest(unit(44), between) == [("", 0.0)]
-    assert labels.nearest(unit(180)) == [("", 0.0)]
-    assert LabelSet.empty().nearest(unit(0)) == [("", 0.0)]
-    assert labels.nearest(np.zeros((0, 2), np.float32)) == []
+    assert labels.nearest(unit(180), LabelOptions()) == [("", 0.0)]
+    assert LabelSet.empty().nearest(unit(0), LabelOptions()) == [("", 0.0)]
+    assert labels.nearest(np.zeros((0, 2), np.float32), LabelOptions()) == []
 
 
 def test_different_looks_of_one_label_are_not_averaged(labels):
     """A door seen from both sides: the mean of its examples would lie nearer to the mug's."""
     both = labels.added("door", unit(270, 272, 274, 88, 92))
-    assert [name for name, _ in both.nearest(unit(272, 90, 3))] == ["door", "door", "mug"]
+    assert [name for name, _ in both.nearest(unit(272, 90, 3), LabelOptions())] == [
+        "door",
+        "door",
+        "mug",
+    ]
 
 
 def test_a_label_keeps_its_newest_examples():
@@ -140,7 +144,7 @@ def test_thresholds_part_right_labels_from_wrong_ones():
     labels = LabelSet.empty().added("mug", examples[:1]).added("door", examples[20:21])
     fitted = fit_thresholds(labels, examples, label_of, np.arange(50) % 7)
     # Doors at 40 degrees are known as doors by each other; what is in doubt is rejected.
-    names = [name for name, _ in fitted.nearest(unit(0, 90))]
+    names = [name for name, _ in fitted.nearest(unit(0, 90), LabelOptions())]
     assert names == ["mug", "door"]
     few = fit_thresholds(labels, examples[:5], label_of[:5], np.arange(5))
     assert (few.min_similarity, few.margin) == (labels.min_similarity, labels.margin)

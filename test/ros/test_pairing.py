@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import strategies as st
 from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.errors import InputError
-from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.pairing import (
     DEPTH_GRACE_S,
     MAX_DEPTH_IMAGES,
@@ -20,8 +20,8 @@ from aopsam_ros.ros.pairing import (
     Frame,
     nanoseconds,
 )
-from aopsam_ros.ros.parameter_table import FrameConfiguration, PairingOptions
-from support.messages import header, image_of, raw_image
+from aopsam_ros.ros.parameter_table import PairingOptions
+from support.messages import CONFIGURATION, header, image_of, raw_image
 from support.scenes import boxes_scene
 
 
@@ -31,7 +31,7 @@ class Rig:
     def __init__(self, tolerance_ms=10.0, timeout_ms=60_000):
         self.pairs, self.dropped, self.missing = [], 0, []
         options = PairingOptions(tolerance_ms, timeout_ms)
-        self.configuration = FrameConfiguration(SegmenterOptions(), pairing=options)
+        self.configuration = replace(CONFIGURATION, pairing=options)
         self.pairing = BoxPairing("/boxes", self.forward, self.drop, self.missing.append)
 
     def forward(self, frame):
@@ -138,7 +138,7 @@ class Depth:
 
     def wait(self, milliseconds, options=OPTIONS):
         image = raw_image(FLAT, milliseconds=milliseconds)
-        configuration = FrameConfiguration(SegmenterOptions(), pairing=options)
+        configuration = replace(CONFIGURATION, pairing=options)
         return self.buffer.wait_for(Frame(image, self.now, configuration))
 
 

@@ -11,11 +11,10 @@ import pytest
 from aopsam_ros.errors import InferenceError, InputError
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
-from aopsam_ros.ros.parameter_table import FrameConfiguration
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.worker import MOST_TASKS, THREAD_NAME, NewestWorker
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.messages import image_of, raw_image
+from support.messages import CONFIGURATION, image_of, raw_image
 from support.scenes import boxes_scene
 
 PATIENCE_S = 60.0
@@ -221,14 +220,14 @@ class Recorder:
 def frame_of(number, options, image=None):
     image = image or image_of(boxes_scene())
     image.header.stamp.sec = number
-    return Frame(image, 0.0, FrameConfiguration(options))
+    return Frame(image, 0.0, replace(CONFIGURATION, options=options))
 
 
 @pytest.fixture
 def parts(tiny_folder):
     publishers, failures, statistics = Recorder(), [], Statistics()
     segmenter = Segmenter.from_bundle(tiny_folder)
-    configuration = lambda: FrameConfiguration(segmenter.options)  # noqa: E731
+    configuration = lambda: replace(CONFIGURATION, options=segmenter.options)  # noqa: E731
     pipeline = Pipeline(segmenter, publishers, statistics, configuration, failures.append)
     pipeline.worker.start()
     yield SimpleNamespace(**locals())

@@ -10,6 +10,11 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 from visualization_msgs.msg import MarkerArray
 
+from aopsam_ros.ros.parameter_table import TABLE, configuration_of
+
+# Of parameters that nobody has set.
+CONFIGURATION = configuration_of({name: spec.default for name, spec in TABLE.items()})
+
 
 def image_of(rgb, frame_id="camera_optical_frame"):
     """An rgb8 message without a stamp."""
