@@ -108,7 +108,7 @@ def _data(
         measure_frames,
     )
     from aopsam_ros.training.loop.trainer import TrainingData
-    from aopsam_ros.training.predictor_validation import choose
+    from aopsam_ros.training.predictor_validation import validation_images
     from aopsam_ros.training.prepared_images import EmbeddingCache
 
     out, bundle = arguments.out, teacher.bundle
@@ -122,7 +122,9 @@ def _data(
     training, held = hold_out(frames, arguments.held_out)
     count = sum(len(part.indices) for part in training)
     print(f"{count} images to train on, {sum(len(part.indices) for part in held)} held out")
-    held_out = choose([part.dataset.images[index] for part in held for index in part.indices])
+    held_out = validation_images(
+        [part.dataset.images[index] for part in held for index in part.indices]
+    )
     return TrainingData(
         functools.partial(DistillationBatches, training, cache, bundle, options.batch_size),
         describe_data(training),

@@ -112,14 +112,14 @@ def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict
     """
     cosines: dict[str, float] = {}
     for new, reference in zip(found, wanted, strict=True):
-        for match in check(what, new, {name: reference[name] for name in new}):
+        for match in compare(what, new, {name: reference[name] for name in new}):
             cosines[match.output] = min(match.cosine, cosines.get(match.output, 1.0))
     shown = ", ".join(f"{name} {cosine:.5f}" for name, cosine in cosines.items())
     _LOGGER.info("%s: verified, cosine with the reference: %s", what, shown)
     return cosines
 
 
-def check(
+def compare(
     what: str, found: Arrays, wanted: Arrays, least_cosine: float = LEAST_COSINE
 ) -> list[Match]:
     """Compare outputs with the reference's, in its order; refuse them where they differ too much.

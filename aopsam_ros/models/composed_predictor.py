@@ -261,7 +261,9 @@ def _verify(bundle: Bundle) -> None:
     maps = _predict(bundle)
     if bundle.mixed_graphs:
         graphs = {**bundle.graphs, PREDICTOR: bundle.mixed_graphs[PREDICTOR]}
-        verification.check(f"{PREDICTOR} in {FP16}", _predict(replace(bundle, graphs=graphs)), maps)
+        verification.compare(
+            f"{PREDICTOR} in {FP16}", _predict(replace(bundle, graphs=graphs)), maps
+        )
 
 
 def _predict(bundle: Bundle) -> dict[str, NDArray[np.float32]]:

@@ -151,7 +151,7 @@ def _compare(bundle: Bundle, images: Sequence[EncoderImage], threads: int) -> Qu
     for image in images:
         (expected, full_time), (actual, int8_time) = _timed(full, image), _timed(int8, image)
         found, wanted = {"embedding": actual}, {"embedding": expected}
-        (match,) = verification.check(f"{ENCODER} in {INT8}", found, wanted, LEAST_COSINE)
+        (match,) = verification.compare(f"{ENCODER} in {INT8}", found, wanted, LEAST_COSINE)
         cosines.append(match.cosine)
         ratios.append(int8_time / full_time)
     graphs = (bundle.graphs[ENCODER], bundle.int8_graphs[ENCODER])

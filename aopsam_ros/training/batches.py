@@ -147,7 +147,7 @@ class SegmenterBatches(EndlessBatches):
         masks, classes = self._masks(view, instances, rng)
         prompts = [self._prompt(number, mask, rng) for number, mask in enumerate(masks)]
         coords, labels = zip(*prompts, strict=True)
-        targets = np.stack([coverage(mask, shape) for mask in masks])
+        targets = np.stack([covered_shares(mask, shape) for mask in masks])
         size = np.array([height, width])
         return image, size, np.stack(coords), np.stack(labels), targets, classes
 
@@ -204,7 +204,7 @@ def class_number(name: str) -> int:
     return zlib.crc32(name.encode()) if name else 0
 
 
-def coverage(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.uint8]:
+def covered_shares(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.uint8]:
     """Share of each low-resolution pixel that a mask covers, `uint8 [H/4, W/4]`, 0-255."""
     padded = np.zeros(shape, np.uint8)
     padded[: mask.shape[0], : mask.shape[1]] = mask

@@ -20,7 +20,7 @@ from aopsam_ros.training.prepared_images import (
     PreparedImage,
     PreparedSet,
     TargetCache,
-    pad_to_square,
+    resize_to_square,
 )
 
 
@@ -92,7 +92,7 @@ def read_sample(
     size, rgb, layers = targets.image_size, read_rgb(image.path), targets.layers(image)
     if flipped:
         rgb, layers = rgb[:, ::-1], layers[:, :, ::-1]
-    canvas, geometry = pad_to_square(rgb, size)
+    canvas, geometry = resize_to_square(rgb, size)
     target = targets.target(image, flipped)
     instances = view_instances(layers, SMALLEST_PROMPTED)
     extents = extent_target(layers, instances, (size, size), size)

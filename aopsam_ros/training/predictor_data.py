@@ -14,7 +14,7 @@ from aopsam_ros.training.loop import processes
 from aopsam_ros.training.loop.trainer import TrainingData
 from aopsam_ros.training.predictor_batches import CachedBatches, ViewBatches
 from aopsam_ros.training.predictor_training import PredictorTrainingOptions
-from aopsam_ros.training.predictor_validation import choose, measure_prompts
+from aopsam_ros.training.predictor_validation import measure_prompts, validation_images
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,
     PreparedImage,
@@ -33,7 +33,7 @@ def encoded_on_the_fly(
 ) -> TrainingData:
     """Return random views, encoded at each step: for an encoder faster than a training step."""
     targets = TargetCache(out / TARGETS, options.image_size)
-    held_out = choose(_images_of(prepare_targets(held, targets)))
+    held_out = validation_images(_images_of(prepare_targets(held, targets)))
     return TrainingData(
         functools.partial(ViewBatches, training, options.image_size, options.batch_size),
         describe_data(training),
@@ -58,7 +58,7 @@ def encoded_beforehand(
     targets, model = TargetCache(out / TARGETS, options.image_size), engine.model
     cache = EmbeddingCache(out / EMBEDDINGS, model.encoder_key(), model.embedding_shape)
     sets = prepare_targets(training, targets)
-    held_out = choose(_images_of(prepare_targets(held, targets)))
+    held_out = validation_images(_images_of(prepare_targets(held, targets)))
     missing = _missing_embeddings(_images_of(sets), cache, flips)
     missing += _missing_embeddings(held_out, cache, flips=False)
     _encode(missing, cache, engine)

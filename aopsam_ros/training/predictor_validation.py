@@ -59,7 +59,7 @@ def measure_prompts(
     return {f"held_out_{name}": float(np.mean(each)) for name, each in figures.items() if each}
 
 
-def choose(images: list[PreparedImage]) -> list[PreparedImage]:
+def validation_images(images: list[PreparedImage]) -> list[PreparedImage]:
     """Choose the images to validate on: always the same ones."""
     return sorted(images, key=lambda image: image.target_key)[:MOST_IMAGES]
 

@@ -58,7 +58,7 @@ def content_key(*parts: bytes) -> str:
     return digest.hexdigest()[:KEY_LENGTH]
 
 
-def pad_to_square(
+def resize_to_square(
     rgb: NDArray[np.uint8], image_size: int
 ) -> tuple[NDArray[np.uint8], FrameGeometry]:
     """Resize an image as at inference, and put it top left on a black square."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.engines.verification import answers, compare, sample_inputs
 from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import ContentArea, content_area, pad_to_square
 from aopsam_ros.masks.rle import decode_full
@@ -123,7 +123,7 @@ def test_engines_that_need_the_square_take_it(gpu, tmp_path):
     bundle = load_bundle(write_tiny_bundle(tmp_path / "b", OPEN, size_divisibility=4))
     samples = sample_inputs(bundle)
     loaded = gpu.start(bundle)
-    check("TensorRT", answers(loaded, samples), answers(OnnxRuntimeEngine(bundle), samples))
+    compare("TensorRT", answers(loaded, samples), answers(OnnxRuntimeEngine(bundle), samples))
     handle = loaded.encode(IMAGE, (SIZE // 2, SIZE))
     assert loaded.embedding(handle)[:, :, MAP // 2 :].any()  # nothing was left out
     loaded.close()

@@ -6,7 +6,7 @@ import pytest
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.engines.verification import answers, compare, sample_inputs
 from aopsam_ros.errors import BundleError
 from support import tiny_bundle
 from support.gpu import add_mixed_graphs
@@ -41,7 +41,7 @@ def test_mixed_graphs_are_taken(mixed, caplog, precision):
     assert not caplog.records
     samples = sample_inputs(mixed)
     found, wanted = answers(engine, samples), answers(start(mixed, "fp32"), samples)
-    check("fp16", found, wanted, 0.999)
+    compare("fp16", found, wanted, 0.999)
     np.testing.assert_allclose(found["embedding"], 1.001 * wanted["embedding"], rtol=1e-4)
 
 
@@ -49,7 +49,7 @@ def test_fp32_is_fp32(mixed):
     engine, samples = start(mixed, "fp32"), sample_inputs(mixed)
     assert engine.precision == "fp32"
     wanted = answers(OnnxRuntimeEngine(mixed), samples)
-    for match in check("fp32", answers(engine, samples), wanted, 0.999999):
+    for match in compare("fp32", answers(engine, samples), wanted, 0.999999):
         assert match.difference < 1e-3
 
 

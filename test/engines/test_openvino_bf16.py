@@ -12,7 +12,7 @@ from aopsam_ros.engines.openvino.api import FP32, OpenVino
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.engines.openvino.graph import read_model
 from aopsam_ros.engines.openvino.prompts import cut_prompts
-from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.engines.verification import answers, compare, sample_inputs
 from support import tiny_bundle
 from support.openvino_cases import NAMES, assert_close, preprocessed
 from support.tiny_bundle import IMAGE, MAP, add_constants, nodes, with_last, write_tiny_bundle
@@ -32,7 +32,7 @@ def test_bf16_is_taken_where_the_processor_has_it(bundle, engines, with_bf16, ca
     assert engine.precision == "bf16" and not caplog.records
     samples = sample_inputs(bundle)
     found, wanted = answers(engine, samples), answers(engines("tiny")[1], samples)
-    check("tiny in bf16", found, wanted, 0.999)
+    compare("tiny in bf16", found, wanted, 0.999)
     assert np.abs(found["embedding"] - wanted["embedding"]).max() > 1e-4  # it is 16 bits
 
 
@@ -64,13 +64,13 @@ def test_neighbouring_prompts_stay_apart_in_bf16(bundles, engines, with_bf16, ca
     found, wanted = (
         all_logits(r.decode(r.encode(image), coords, labels)) for r in (engine, engines(name)[1])
     )
-    check(name, {"logits": found}, {"logits": wanted}, 0.999)
+    compare(name, {"logits": found}, {"logits": wanted}, 0.999)
     for distance in (1, 12):
         moves, reference = (x[distance:] - x[:-distance] for x in (found, wanted))
         for move, expected in zip(moves, reference, strict=True):
             assert np.linalg.norm(move) > 0.5 * np.linalg.norm(expected) > 0
     total = {"move": (found[-1] - found[0])}
-    check(name, total, {"move": wanted[-1] - wanted[0]}, 0.9)
+    compare(name, total, {"move": wanted[-1] - wanted[0]}, 0.9)
 
 
 def test_wrong_bf16_falls_back_to_fp32(tmp_path, with_bf16, caplog):

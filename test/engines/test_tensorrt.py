@@ -7,7 +7,7 @@ import pytest
 
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.tensorrt.graph import LARGEST_BATCH, MOST_POINTS
-from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.engines.verification import answers, compare, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.gpu import Gpu
@@ -33,7 +33,7 @@ def modern(modern_gpu, bundle):
 def test_results_are_those_of_onnx_runtime(engine, bundle):
     samples = sample_inputs(bundle)
     found, wanted = answers(engine, samples), answers(OnnxRuntimeEngine(bundle), samples)
-    assert min(match.cosine for match in check("TensorRT", found, wanted)) > 0.999999
+    assert min(match.cosine for match in compare("TensorRT", found, wanted)) > 0.999999
 
 
 def test_a_photograph_has_the_same_masks(gpu, bundle):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR
-from aopsam_ros.engines.verification import check, sample_inputs
+from aopsam_ros.engines.verification import compare, sample_inputs
 from aopsam_ros.errors import VerificationError
 from support.tiny_bundle import SIZE
 
@@ -42,7 +42,7 @@ def test_samples_are_the_same_every_time(bundle, samples):
 def test_cosine_and_difference_against_their_definitions(seed, mix):
     a, b = np.random.default_rng(seed).standard_normal((2, 3, 5)).astype(np.float32)
     b = (a + mix * b).astype(np.float32)
-    (match,) = check("engine", {"x": a}, {"x": b}, -1.0)
+    (match,) = compare("engine", {"x": a}, {"x": b}, -1.0)
     wanted = np.sum(a * b) / np.sqrt(np.sum(a * a) * np.sum(b * b))
     assert match.cosine == pytest.approx(wanted, abs=1e-5)
     assert match.difference == pytest.approx(np.abs(a - b).max(), abs=1e-6)
@@ -59,7 +59,7 @@ def test_cosine_and_difference_against_their_definitions(seed, mix):
     ],
 )
 def test_extreme_vectors(found, wanted, cosine):
-    (match,) = check("engine", {"x": found}, {"x": wanted}, -1.0)
+    (match,) = compare("engine", {"x": found}, {"x": wanted}, -1.0)
     assert match.cosine == pytest.approx(cosine)
 
 
@@ -67,17 +67,17 @@ def test_extreme_vectors(found, wanted, cosine):
 def test_what_is_not_finite_is_refused_on_both_sides(bad):
     for found, wanted in [(array(1, bad), array(1, 2)), (array(1, 2), array(1, bad))]:
         with pytest.raises(VerificationError, match="engine: x holds values that are not finite"):
-            check("engine", {"x": found}, {"x": wanted})
+            compare("engine", {"x": found}, {"x": wanted})
 
 
 def test_the_threshold_is_where_it_is_said_to_be():
     wanted, angle = array(1, 0), 0.2
     found = array(np.cos(angle), np.sin(angle))
-    check("engine", {"x": found}, {"x": wanted}, np.cos(angle) - 1e-4)
+    compare("engine", {"x": found}, {"x": wanted}, np.cos(angle) - 1e-4)
     with pytest.raises(VerificationError, match=r"engine: x differs .* cosine is 0\.9801, less"):
-        check("engine", {"x": found}, {"x": wanted}, np.cos(angle) + 1e-4)
+        compare("engine", {"x": found}, {"x": wanted}, np.cos(angle) + 1e-4)
     with pytest.raises(VerificationError):
-        check("engine", {"x": found}, {"x": wanted})
+        compare("engine", {"x": found}, {"x": wanted})
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_the_threshold_is_where_it_is_said_to_be():
 )
 def test_outputs_that_cannot_be_compared_are_refused(found, reason):
     with pytest.raises(VerificationError, match=reason):
-        check("engine", found, {"x": array(1, 2)})
+        compare("engine", found, {"x": array(1, 2)})

@@ -19,17 +19,17 @@ from aopsam_ros.training.predictor_batches import CachedBatches  # noqa: E402
 from aopsam_ros.training.predictor_data import prepare_targets  # noqa: E402
 from aopsam_ros.training.predictor_validation import (  # noqa: E402
     Predicted,
-    choose,
     masks_hit,
     measure_prompts,
     sampled_points,
+    validation_images,
 )
 from aopsam_ros.training.prepared_images import (  # noqa: E402
     EmbeddingCache,
     PreparedImage,
     PreparedSet,
     TargetCache,
-    pad_to_square,
+    resize_to_square,
 )
 
 SIZE = 256
@@ -41,7 +41,7 @@ def held_out(tmp_path_factory):
     data = open_dataset(write_label_maps(folder / "drawn", range(4)))
     targets = TargetCache(folder / "targets", SIZE)
     (part,) = prepare_targets([WeightedDataset(data, [0, 1, 2, 3])], targets)
-    return SimpleNamespace(images=choose(part.images), targets=targets)
+    return SimpleNamespace(images=validation_images(part.images), targets=targets)
 
 
 def measured(held_out, change):
@@ -92,10 +92,10 @@ def test_masks_are_hit_by_any_point_in_any_layer():
 
 def test_the_same_images_validate_every_time(held_out):
     images = held_out.images
-    assert choose(images[2:] + images[:2]) == images
+    assert validation_images(images[2:] + images[:2]) == images
     many = [PreparedImage(images[0].path, "", f"{i:03}") for i in range(200)]
-    assert len(choose(many[::-1])) < 100
-    assert choose(many[::-1]) == choose(many)
+    assert len(validation_images(many[::-1])) < 100
+    assert validation_images(many[::-1]) == validation_images(many)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1e-4, 0.3])
@@ -132,7 +132,7 @@ def test_image_target_and_embedding_are_of_one_view(held_out, cached):
             seen.add((number, flipped))
             image = held_out.images[number]
             rgb = read_rgb(image.path)[:, :: -1 if flipped else 1]
-            canvas, _ = pad_to_square(np.ascontiguousarray(rgb), SIZE)
+            canvas, _ = resize_to_square(np.ascontiguousarray(rgb), SIZE)
             target = held_out.targets.target(image, bool(flipped))
             np.testing.assert_array_equal(batch.images[row].numpy(), canvas)
             np.testing.assert_array_equal(batch.targets[row].numpy(), target.map())

@@ -8,7 +8,7 @@ import pytest
 
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, pad_to_square
+from aopsam_ros.training.prepared_images import EmbeddingCache, TargetCache, resize_to_square
 from support.scenes import draw_ellipses, left_point, write_label_maps, write_sa1b
 
 SIZE, STRIDE, SIDE = 256, 4, 64
@@ -151,7 +151,7 @@ def test_images_are_padded_as_at_inference():
     from aopsam_ros.geometry import preprocess
 
     rgb = draw_ellipses(0)[0][:61, :83]
-    canvas, geometry = pad_to_square(rgb, 64)
+    canvas, geometry = resize_to_square(rgb, 64)
     mean, std = (120.0, 110.0, 100.0), (50.0, 60.0, 70.0)
     expected = preprocess(rgb, 64, mean, std)
     found = ((canvas - np.array(mean)) / std).transpose(2, 0, 1)

@@ -76,13 +76,13 @@ def prepare_torch(threads: int) -> None:
     import torch
 
     from aopsam_ros.training.loop import processes
-    from aopsam_ros.training.loop.loader import keep_freed_memory
+    from aopsam_ros.training.loop.loader import keep_step_memory
 
     if threads < 0:
         raise OptionError("--threads must be 0 or more")
     if threads:
         torch.set_num_threads(threads)
-    keep_freed_memory()
+    keep_step_memory()
     processes.join()
 
 

@@ -20,11 +20,11 @@ from aopsam_ros.engines.openvino.api import BF16, OpenVino, reason
 from aopsam_ros.engines.openvino.graph import (
     CompiledGraph,
     SizedGraph,
-    described,
+    describe_ports,
     read_model,
     reshape,
 )
-from aopsam_ros.engines.verification import answers, check, sample_inputs
+from aopsam_ros.engines.verification import answers, compare, sample_inputs
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 from aopsam_ros.geometry import ContentArea
 
@@ -72,8 +72,8 @@ class OpenVinoEngine(Engine):
     def _load(self, names: Iterable[str]) -> None:
         # In 32 bits, also later: what was not there when 16 were verified.
         models = {name: self._read(name) for name in names}
-        inputs = {name: described(model.inputs) for name, model in models.items()}
-        outputs = {name: described(model.outputs) for name, model in models.items()}
+        inputs = {name: describe_ports(model.inputs) for name, model in models.items()}
+        outputs = {name: describe_ports(model.outputs) for name, model in models.items()}
         self._check(inputs, outputs)
         self._graphs |= {name: self._compiled(name, model, FP32) for name, model in models.items()}
 
@@ -106,7 +106,7 @@ class OpenVinoEngine(Engine):
             wanted = answers(self, samples, with_masks)
             self._graphs = {n: self._compiled(n, self._read(n), BF16) for n in full}
             self.precision = BF16
-            check(f"{self._bundle.name} in {BF16}", answers(self, samples, with_masks), wanted)
+            compare(f"{self._bundle.name} in {BF16}", answers(self, samples, with_masks), wanted)
         except (EngineError, InferenceError, VerificationError) as error:
             self._graphs, self.precision = full, FP32
             _LOGGER.warning("openvino computes in fp32, because bf16 was found wrong: %s", error)

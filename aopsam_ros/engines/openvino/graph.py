@@ -155,7 +155,7 @@ def reshape(openvino: OpenVino, model: Any, sizes: Mapping[str, Shape]) -> None:
     )
 
 
-def described(values: Any) -> Described:  # noqa: ANN401
+def describe_ports(values: Any) -> Described:  # noqa: ANN401
     """Describe inputs or outputs by each of their names."""
     found: dict[str, tuple[str, list[object]]] = {}
     for value in values:

@@ -129,7 +129,7 @@ def endless_batches(batches: torch.utils.data.IterableDataset, loaders: int = 1)
         raise type(error)(last.partition(": ")[2] or last) from error
 
 
-def keep_freed_memory() -> None:
+def keep_step_memory() -> None:
     """Let glibc's allocator keep large buffers between steps; no effect with other C libraries.
 
     Training on a CPU allocates hundreds of megabytes a step; page faults took a third of the time.
