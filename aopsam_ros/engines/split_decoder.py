@@ -44,11 +44,7 @@ class SplitDecoder:
         self.signature = signature
 
     def encode_frame(self, embedding: NDArray[np.float32], area: ContentArea) -> FrameTensors:
-        """Compute what all prompts of a frame share.
-
-        Args:
-            embedding: `[1, C, rows, columns]`.
-            area: that was encoded.
+        """Compute what all prompts share of the embedding `[1, C, rows, columns]` of an area.
 
         Raises:
             InferenceError: if the graph fails.
@@ -61,10 +57,7 @@ class SplitDecoder:
     ) -> DecodedToWeights:
         """Decode N prompts of K points; no mask is rendered.
 
-        Args:
-            frame: from `encode_frame`.
-            coords: `[N, K, 2]` in pixels of the padded square.
-            labels: `[N, K]`.
+        Coordinates are `[N, K, 2]` in pixels of the padded square, labels `[N, K]`.
 
         Raises:
             InferenceError: if there is no prompt, the graph fails or its output is not what it

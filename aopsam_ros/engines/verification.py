@@ -122,17 +122,11 @@ def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict
 def compare(
     what: str, found: Arrays, wanted: Arrays, least_cosine: float = LEAST_COSINE
 ) -> list[Match]:
-    """Compare outputs with the reference's, in its order; refuse them where they differ too much.
-
-    Args:
-        what: is checked, for the message.
-        found: output name to array.
-        wanted: the same of the reference.
-        least_cosine: that an output may have with its reference.
+    """Compare outputs, by name, with the reference's, in its order; `what` is for the message.
 
     Raises:
-        VerificationError: if an output is missing, not finite, of another shape or too small a
-            cosine.
+        VerificationError: if an output is missing, not finite, of another shape, or its cosine with
+            the reference is below `least_cosine`.
     """
     matches = [_match(what, name, found.get(name), array) for name, array in wanted.items()]
     for match in matches:

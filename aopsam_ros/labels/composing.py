@@ -82,9 +82,7 @@ def _groups(
 def affinity(cells: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how probably masks show parts of one thing if they have one label, `[n, n]`.
 
-    Args:
-        cells: masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`.
-        scores: of the masks, float32 `[n]`.
+    `cells` are the masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`, `scores` `[n]`.
     """
     flat = cells.reshape(len(cells), -1).astype(np.float32)
     wider = np.stack([cv2.dilate(mask, np.ones((3, 3), np.uint8)) for mask in cells])

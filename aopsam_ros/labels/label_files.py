@@ -84,8 +84,7 @@ def load_label_set(folder: Path) -> LabelSet:
 def load_text_embeddings(file: Path) -> LabelSet:
     """Read names and their embeddings by a text encoder: a label set without thresholds.
 
-    Args:
-        file: .npz with `names` `[n]`, text, and `embeddings` `[n, E]`, float32.
+    The file is an .npz with `names` `[n]`, text, and `embeddings` `[n, E]`, float32.
 
     Raises:
         InputError: if it is missing or malformed.

@@ -107,11 +107,7 @@ def pool_masks(masks: Sequence[Crop], features: FeatureMap) -> NDArray[np.float3
     """Return each mask's mean feature, of unit length, float32 `[n, C]`.
 
     Each cell is weighted by the share of it that the mask covers: a semantic map has few cells, and
-    most things cover only parts of theirs.
-
-    Args:
-        masks: cut to their boxes, in source pixels.
-        features: of the image.
+    most things cover only parts of theirs. Masks are in source pixels.
     """
     shares = np.zeros((len(masks), len(features.unit)), np.float32)
     down, across = _cell_shares(features.geometry, features.size)
@@ -124,17 +120,10 @@ def pool_masks(masks: Sequence[Crop], features: FeatureMap) -> NDArray[np.float3
 
 
 def crop_images(rgb: NDArray[np.uint8], masks: Sequence[Crop], size: int) -> NDArray[np.float32]:
-    """Return the square around each mask's box, as far as it fits into the image, resized.
+    """Return the square around each mask's box, float32 `[n, 3, size, size]`, 0 to 255.
 
-    What surrounds a mask stays: it says what the thing is.
-
-    Args:
-        rgb: uint8 `[H, W, 3]`.
-        masks: cut to their boxes, in its pixels.
-        size: L.
-
-    Returns:
-        float32 `[n, 3, L, L]`, 0 to 255.
+    It is cut from the image, uint8 `[H, W, 3]`, as far as it fits, and resized. What surrounds a
+    mask stays: it says what the thing is.
     """
     crops = np.empty((len(masks), 3, size, size), np.float32)
     for own, mask in zip(crops, masks, strict=True):

@@ -16,19 +16,12 @@ Defaults = Mapping[str, Mapping[str, object]]
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """Encoder and decoder with fixed weights.
+    """Encoder and decoder with fixed weights."""
 
-    Args:
-        name: of its bundle.
-        parts: the modules; a predictor is what was trained along with them.
-        embedding_channels: channels of the encoder's embedding.
-        provenance: where its weights come from, by part.
-    """
-
-    name: str
-    parts: BundleParts
+    name: str  # of its bundle
+    parts: BundleParts  # a predictor among them was trained along with them
     embedding_channels: int
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, Any]  # where its weights come from, by part
 
     @property
     def embedding_shape(self) -> tuple[int, int, int]:

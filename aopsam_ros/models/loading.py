@@ -67,12 +67,8 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def load_predictor(path: Path, embedding_channels: int) -> tuple[PromptPredictor, dict[str, Any]]:
     """Load `predictor.pt` of `aopsam train-predictor`; return the model and how it was trained.
 
-    Args:
-        path: the checkpoint.
-        embedding_channels: of the model that it was trained for.
-
     Raises:
-        InputError: if there is no such file, or it is not one for such a model.
+        InputError: if there is no such file, or it is not one for embeddings of so many channels.
     """
     model = PromptPredictor(embedding_channels)
     return model, _restore(model, load_checkpoint(path), path)
@@ -92,10 +88,8 @@ def _restore(model: nn.Module, state: dict[str, Any], path: Path) -> dict[str, A
 def load_mobile_sam(path: Path, image_size: int = IMAGE_SIZE) -> MobileSam:
     """Load MobileSAM from its published checkpoint, or one of the same tensors.
 
-    Args:
-        path: the checkpoint.
-        image_size: side of the encoder's square, pixels; the weights fit any multiple of 16, and
-            were trained for the default.
+    The weights fit any multiple of 16 as the side of the encoder's square, `image_size` pixels, and
+    were trained for the default.
 
     Raises:
         InputError: if there is no such file, it holds other tensors, or values that are not finite.

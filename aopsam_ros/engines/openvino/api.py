@@ -22,10 +22,7 @@ class OpenVino:
     """The imported `openvino` package and its one core."""
 
     def __init__(self, threads: int = 0) -> None:
-        """Import the package.
-
-        Args:
-            threads: of one graph's operators; 0 leaves the choice to OpenVINO.
+        """Import the package; `threads` are of one graph's operators, 0: as OpenVINO chooses.
 
         Raises:
             EngineError: if it cannot be imported, is too old or finds no CPU it can use.
@@ -47,11 +44,9 @@ class OpenVino:
         return BF16 if takes_it and asked_for != FP32 else FP32
 
     def compile(self, model: Any, precision: str) -> Any:  # noqa: ANN401  (OpenVINO's types)
-        """Compile a model for one request at a time.
+        """Compile an `openvino.Model` for one request at a time.
 
-        Args:
-            model: an `openvino.Model`.
-            precision: "fp32", or "bf16" for products and what lies between them.
+        It computes in "fp32", or in "bf16" products and what lies between them.
         """
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",

@@ -26,11 +26,7 @@ class Perceptron(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """Prompt tokens and image embedding to masks at a quarter of the image's size.
-
-    Args:
-        side: of the embedding, cells.
-    """
+    """Prompt tokens and an embedding of `side` x `side` cells to masks of four times that side."""
 
     def __init__(self, side: int) -> None:
         super().__init__()

@@ -28,11 +28,7 @@ class FourierFeatures(nn.Module):
 
 
 class PromptEncoder(nn.Module):
-    """Prompts to what the mask decoder reads.
-
-    Args:
-        image_size: side of the encoder's square, pixels.
-    """
+    """Prompts on a square of `image_size` pixels a side to what the mask decoder reads."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()

@@ -105,10 +105,7 @@ class PromptPart(nn.Module):
         self.folded = folded
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Map the frame's tensors, coordinates and labels to IoU and `MASK_WEIGHTS`.
-
-        Args:
-            inputs: `FRAME_TENSORS`, coordinates `[N, K, 2]` and labels `[N, K]`.
+        """Map `FRAME_TENSORS`, coordinates `[N, K, 2]` and labels `[N, K]`.
 
         Returns:
             Predicted IoU `[N, 4]` and `MASK_WEIGHTS`.

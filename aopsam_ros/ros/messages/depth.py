@@ -21,8 +21,7 @@ ENCODINGS: Mapping[str, np.dtype[Any]] = {
 def depth_to_metres(message: Image) -> NDArray[np.float32]:
     """Return a depth image in metres, `[H, W]`, NaN where it is unknown.
 
-    Args:
-        message: 32FC1 in metres with NaN unknown, or 16UC1 in millimetres with 0 unknown.
+    It comes as 32FC1 in metres with NaN unknown, or 16UC1 in millimetres with 0 unknown.
 
     Raises:
         InputError: empty, too short, of absurd size, or in another encoding.

@@ -36,12 +36,9 @@ def bridge_reader() -> encodings.Read | None:
 
 
 def array_to_image(pixels: NDArray[Any], encoding: str, header: Header) -> Image:
-    """Return an image message with this header, unchanged.
+    """Return pixels `[H, W]` or `[H, W, channels]` as a message with this header, unchanged.
 
-    Args:
-        pixels: `[H, W]` or `[H, W, channels]`, of the encoding's type.
-        encoding: name of the encoding, as in sensor_msgs.
-        header: stamp and frame of the image that the pixels belong to.
+    They are of the type of the encoding, which is named as in sensor_msgs.
     """
     pixels = np.ascontiguousarray(pixels)
     message = Image()
