@@ -90,9 +90,7 @@ def all_logits(decoded: Decoded) -> NDArray[np.float32]:
 def half_precision(graphs: Collection[str], full: Collection[str]) -> str:
     """Describe an engine's precision for people: "fp16", "fp32", or "fp16 but" some graphs.
 
-    Args:
-        graphs: names of all.
-        full: names of those that compute in 32 bits.
+    `full` are those of the graphs that compute in 32 bits.
     """
     if not full:
         return FP16

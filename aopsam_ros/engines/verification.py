@@ -69,10 +69,7 @@ def answers(
 ) -> dict[str, NDArray[np.float32]]:
     """Return an engine's outputs for `sample_inputs`, each graph fed with its own embedding.
 
-    Args:
-        engine: that is verified.
-        samples: from `sample_inputs`.
-        with_masks: whether prompts are also decoded with mask inputs, where the engine takes them.
+    Prompts are also decoded `with_masks` as inputs, where the engine takes them.
 
     Raises:
         InferenceError: if a graph fails.
@@ -102,10 +99,8 @@ def answers(
 def verify(what: str, found: Iterable[Arrays], wanted: Iterable[Arrays]) -> dict[str, float]:
     """Compare two forms of a graph on samples; log the least cosine of each output, return all.
 
-    Args:
-        what: is verified, for the message.
-        found: outputs of the new form, for each sample.
-        wanted: likewise of the graph in 32 bits, which may have more of them.
+    `found` are the outputs of the new form, for each sample, `wanted` those of the graph in 32
+    bits, which may have more; `what` is for the message.
 
     Raises:
         VerificationError: if an output is not finite or too far from the reference's.

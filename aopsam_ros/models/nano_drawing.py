@@ -31,11 +31,7 @@ def input_planes(detail: Tensor, stride: int) -> Tensor:
 
 
 def render_masks(planes: Tensor, mask_weights: Tensor) -> Tensor:
-    """Run each mask's network over the planes.
-
-    Args:
-        planes: `[B, 19, H, W]`, from `input_planes`.
-        mask_weights: `[B, n, 224]`.
+    """Run the networks of weights `[B, n, 224]` over planes `[B, 19, H, W]`, of `input_planes`.
 
     Returns:
         Logits `[B, n, H, W]`.

@@ -60,13 +60,9 @@ _ANSWERS = """
 
 
 def wrap_decoder(path: Path, encoder: Encoder) -> tuple[ModelProto, int]:
-    """Wrap a decoder of one prompt.
+    """Wrap a decoder of one prompt, which takes this encoder's embedding.
 
     A prompt of points ends with one that is padding, as SAM's do; SAM 2's graphs add it themselves.
-
-    Args:
-        path: the file.
-        encoder: whose embedding it takes.
 
     Returns:
         The decoder of N prompts, and the side M of its masks' logits.

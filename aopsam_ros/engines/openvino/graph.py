@@ -45,10 +45,7 @@ class CompiledGraph:
         self._held: list[Any] = []
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[np.float32]]:
-        """Run the graph.
-
-        Args:
-            inputs: name to array, which is not copied. More than the graph uses may be given.
+        """Run the graph on arrays by name, which are not copied; it may have no use for some.
 
         Returns:
             New arrays, by each name of an output.

@@ -22,11 +22,7 @@ class _Needs(NamedTuple):
 
 
 def cut_prompts(openvino: Any, model: Any) -> tuple[Any, Any] | None:  # noqa: ANN401
-    """Cut a model in two; it is changed on the way.
-
-    Args:
-        openvino: the package.
-        model: an `openvino.Model`.
+    """Cut an `openvino.Model` in two; it is changed on the way.
 
     Returns:
         The part that depends on the inputs `POINTS` alone, and the rest, whose last inputs are the

@@ -71,12 +71,7 @@ class WithAttention(nn.Module):
 
 
 def with_attention(parts: BundleParts, layer: int, head: int) -> BundleParts:
-    """Let a bundle's encoder give its attention, too.
-
-    Args:
-        parts: of the bundle.
-        layer: number of the encoder's block, from 0.
-        head: of that block, from 0.
+    """Let a bundle's encoder give the attention of a head of one of its blocks, both from 0, too.
 
     Raises:
         OptionError: if the layer is none whose attention reaches over the whole image, or has no
