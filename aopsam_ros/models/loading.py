@@ -131,22 +131,19 @@ def _check_tensors(
     path: Path, model: str, expected: Mapping[str, Any], actual: Mapping[str, Any]
 ) -> None:
     """Check the names, shapes, types and values of all tensors of a model's checkpoint."""
-    wrong = [name for name in expected if name not in actual]
-    problem = "missing"
-    if not wrong:
-        wrong, problem = [name for name in actual if name not in expected], "unknown"
-    if not wrong:
-        wrong = [name for name in expected if not _fits(expected[name], actual[name])]
-        problem = "of another shape or type"
-    if not wrong:
+    problems = {
+        "missing": (name for name in expected if name not in actual),
+        "unknown": (name for name in actual if name not in expected),
+        "of another shape or type": (n for n in expected if not _fits(expected[n], actual[n])),
         # As float32: a larger number is one there, and becomes infinite here.
-        wrong = [name for name in expected if not torch.isfinite(actual[name].float()).all()]
-        problem = "not finite"
-    if wrong:
-        raise InputError(
-            f"{path}: not {model}'s weights: of {len(expected)} tensors, {len(wrong)} "
-            f"{'is' if len(wrong) == 1 else 'are'} {problem}, such as {wrong[0]}"
-        )
+        "not finite": (n for n in expected if not torch.isfinite(actual[n].float()).all()),
+    }
+    for problem, names in problems.items():  # found only where there was none before
+        if wrong := list(names):
+            raise InputError(
+                f"{path}: not {model}'s weights: of {len(expected)} tensors, {len(wrong)} "
+                f"{'is' if len(wrong) == 1 else 'are'} {problem}, such as {wrong[0]}"
+            )
 
 
 def _fits(expected: torch.Tensor, actual: object) -> bool:
