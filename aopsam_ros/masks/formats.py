@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from aopsam_ros.masks.rle import box_of, decode, decode_full, encode, require_image, require_inside
 
+SEAM = 3  # pixels between two masks that still touch: outlines are no surer than that
+
 
 def to_label_map(masks: Iterable[Any], height: int, width: int) -> NDArray[np.uint32]:
     """Paint masks over one another in the order given; a `MaskArray`'s puts small ones on top.
@@ -28,6 +30,26 @@ def to_label_map(masks: Iterable[Any], height: int, width: int) -> NDArray[np.ui
         x, y, w, h = require_inside(mask, height, width)
         labels[y : y + h, x : x + w][decode(mask)] = mask.id
     return labels
+
+
+def fill_seams(labels: NDArray[np.uint16]) -> None:
+    """Close the gaps of a label map where two masks touch; each pixel goes to the nearer one.
+
+    A gap is a run of at most `SEAM` pixels of 0, along a row or a column, between two labels.
+    """
+    for lines in (labels, labels.T):
+        pixels, length = lines.flatten(), lines.shape[1]
+        bounds = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+        start, end = bounds[:-1], bounds[1:]  # of runs of one label
+        gap = (pixels[start] == 0) & (end - start <= SEAM) & (pixels[start - 1] != pixels[end])
+        gap &= (start - 1) // length == end // length  # on one line
+        start, end = start[gap], end[gap]
+        before, after = pixels[start - 1], pixels[end]
+        for step in range(SEAM):
+            inside = start + step < end
+            nearest = np.where(2 * step < end - start, before, after)
+            pixels[start[inside] + step] = nearest[inside]
+        lines[:] = pixels.reshape(lines.shape)
 
 
 def to_coco(mask: Any, height: int, width: int) -> dict[str, Any]:  # noqa: ANN401

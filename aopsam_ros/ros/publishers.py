@@ -45,7 +45,11 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     "prompt_markers": (MarkerArray, "the prompts for RViz, in the camera's optical frame"),
     "outlines": (ImageMarker, "the masks' outlines, to be drawn over the image by Foxglove"),
     "prompt_points": (ImageMarker, "the prompts, likewise"),
-    "labels": (Image, "mono16 label map: ids of the masks, small ones on top; 0 where none is"),
+    "labels": (
+        Image,
+        "mono16 label map: ids of the masks, small ones on top, without gaps where they touch (3 "
+        "pixels at most); 0 where none is",
+    ),
     "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
     "overlay/compressed": (CompressedImage, "the same as JPEG, for slow networks"),
     "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),

@@ -1,5 +1,6 @@
 """Other formats of masks, against pixel loops."""
 
+import itertools
 from types import SimpleNamespace
 
 import cv2
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.errors import MaskFormatError
 from aopsam_ros.masks import encode_full, to_coco, to_label_map, to_polygons
+from aopsam_ros.masks.formats import SEAM, fill_seams
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=16))
 
@@ -35,6 +37,35 @@ def test_label_map_shows_the_last_painted(stack):
         for column in range(8):
             above = [i for i in range(4) if stack[i, row, column]]
             assert labels[row, column] == (above[-1] + 10 if above else 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "filled"),
+    [
+        (["110222", "110222", "000000"], ["111222", "111222", "000000"]),
+        (["1002", "1002", "0000"], ["1122", "1122", "0000"]),
+        (["10002", "30002"], ["11122", "33322"]),
+        (["100002"], ["100002"]),  # too far apart to touch
+        (["10100", "10111"], ["10100", "10111"]),  # a bay of one mask
+        (["0012", "3000"], ["0012", "3000"]),  # a row's end is not the next one's begin
+        (["1", "0", "2"], ["1", "1", "2"]),
+        (["0"], ["0"]),
+    ],
+)
+def test_where_masks_touch_a_label_map_has_no_gaps(given, filled):
+    labels = np.array([list(map(int, row)) for row in given], np.uint16)
+    fill_seams(labels)
+    assert ["".join(map(str, row)) for row in labels] == filled
+
+
+@given(hnp.arrays(np.uint16, (7, 9), elements=st.sampled_from([0, 0, 0, 1, 2, 65535])))
+def test_labels_stay_and_no_column_has_a_seam(labels):
+    before = labels.copy()
+    fill_seams(labels)
+    assert (labels[before > 0] == before[before > 0]).all()
+    for column in labels.T:  # columns are filled last
+        for above, below in itertools.pairwise(np.flatnonzero(column)):
+            assert not 1 < below - above <= SEAM + 1 or column[above] == column[below]
 
 
 @given(MASKS)

@@ -9,6 +9,7 @@ from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 from vision_msgs.msg import BoundingBox2D, Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from aopsam_ros.masks.formats import fill_seams
 from aopsam_ros.masks.rle import decode
 from aopsam_ros.msg import Mask, MaskArray, Prompt, PromptArray
 from aopsam_ros.results import InstanceMask, Segmentation
@@ -86,14 +87,15 @@ def prompt_array(segmentation: Segmentation, header: Header) -> PromptArray:
 def label_map(segmentation: Segmentation, header: Header) -> Image:
     """Return a mono16 image of mask ids, 0 where there is none; small masks lie on top.
 
-    Masks overlap, so a label map holds less than `mask_array` does. Ids beyond 65535, which only
-    long tracking reaches, start again at 1.
+    Masks overlap, so a label map holds less than `mask_array` does; where they touch it has no
+    gaps. Ids beyond 65535, which only long tracking reaches, start again at 1.
     """
     labels = np.zeros((segmentation.height, segmentation.width), np.uint16)
     for mask in segmentation.masks:
         x, y, width, height = mask.bbox
         box = labels[y : y + height, x : x + width]
         box[decode(mask)] = (mask.id - 1) % _HIGHEST_LABEL + 1
+    fill_seams(labels)
     return array_to_image(labels, "mono16", header)
 
 

@@ -74,11 +74,11 @@ def test_prompts_keep_their_state():
     assert sent == [(p.x, p.y, p.confidence, p.state.value) for p in PROMPTS]
 
 
-def test_label_map_paints_small_masks_on_top():
+def test_label_map_paints_small_masks_on_top_without_gaps_where_they_touch():
     message = segmentations.label_map(FRAME, HEADER)
     assert (message.encoding, message.header) == ("mono16", HEADER)
     labels = np.frombuffer(message.data, np.uint16).reshape(5, 8)
-    expected = ["01111000", "01002200", "01122000", "00000000", "00000000"]
+    expected = ["01111000", "01122200", "01122000", "00000000", "00000000"]
     assert ["".join(map(str, row)) for row in labels] == expected
 
 
