@@ -36,3 +36,13 @@ def test_architecture_names_files_that_exist():
     homes = (ROOT / "aopsam_ros", ROOT, ROOT / "aopsam_ros" / "ros")
     assert named
     assert [path for path in named if not any((home / path).exists() for home in homes)] == []
+
+
+def test_every_photograph_is_listed_with_its_author_and_a_free_licence():
+    folder = ROOT / "photographs"
+    rows = re.findall(r"^\| (\w+\.jpg) \|(.+)\|$", (folder / "README.md").read_text(), re.M)
+    assert [name for name, _ in rows] == sorted(file.name for file in folder.glob("*.jpg"))
+    for name, cells in rows:
+        subject, author, licence, source = (cell.strip() for cell in cells.split("|"))
+        assert subject and author and source, name
+        assert re.match("public domain|CC0|Apache-2.0", licence), name

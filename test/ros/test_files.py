@@ -12,8 +12,10 @@ import yaml
 from rclpy.node import Node
 from visualization_msgs.msg import ImageMarker
 
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.sampling import PredictorSource
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS
@@ -85,6 +87,16 @@ def test_the_node_takes_the_options_of_a_choice(parameters_of, file):
     parameters.follow(SegmenterOptions())
     assert len(chosen) >= 5
     assert {name: node.get_parameter(name).value for name in chosen} == chosen
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=lambda file: file.name)
+def test_a_choice_says_beside_each_value_what_it_takes_the_place_of(file):
+    said = re.findall(r"^    ([\w.]+): +\S+ +# ([\w.]+)", file.read_text(), re.MULTILINE)
+    own = {name: spec.default for name, spec in TABLE.items()}
+    own |= load_bundle("nano").options(PredictorSource.defaults_group, {}).flat()
+    chosen = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
+    assert {name for name, _ in said} == set(chosen) - {"model"}
+    assert {name: yaml.safe_load(value) for name, value in said} == {n: own[n] for n, _ in said}
 
 
 def topics_of(display):

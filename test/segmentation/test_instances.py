@@ -1,0 +1,74 @@
+"""From decoded masks to instances: what ranks, what lies in what, and what is left of each."""
+
+import numpy as np
+import pytest
+
+from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.masks.selection import LowResMasks
+from aopsam_ros.options import MaskOptions
+from aopsam_ros.prompting.prompts import PromptSet
+from aopsam_ros.results import PromptState, Status
+from aopsam_ros.segmentation.decoding_loop import DecodedPrompts
+from aopsam_ros.segmentation.instances import build_instances
+
+LOW, SIDE = 32, 128  # a cell of the masks is 4 x 4 pixels of the image
+GEOMETRY = resized_geometry(SIDE, SIDE, 64)
+WALL, WINDOW, PANE, CAR = (0, 20, 0, 24), (2, 16, 2, 16), (4, 10, 4, 10), (24, 30, 8, 28)
+
+
+def instances(rectangles, scores=None, ious=None, holes=(), **options):
+    """Build instances of masks of these rectangles: top, bottom, left, right, in cells."""
+    count = len(rectangles)
+    logits = np.full((count, LOW, LOW), -4.0, np.float32)
+    for mask, (top, bottom, left, right) in zip(logits, rectangles, strict=True):
+        mask[top:bottom, left:right] = 4.0
+    for mask, row, column in holes:
+        logits[mask, row, column] = -4.0
+    ones = np.ones(count, np.float32)
+    score, iou = (ones if v is None else np.array(v, np.float32) for v in (scores, ious))
+    prompt, candidate = np.arange(count), np.zeros(count, np.int64)
+    masks = LowResMasks(logits, iou, ones, score, prompt, candidate)
+    prompts = PromptSet(np.arange(2.0 * count).reshape(-1, 2), ones)
+    states = np.full(count, PromptState.REJECTED, np.int64)
+    decoded = DecodedPrompts(prompts, states, masks, count, Status.COMPLETE)
+    return build_instances(decoded, GEOMETRY, MaskOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "kept", "parents", "levels"),
+    [
+        # From the largest to the smallest: wall, window, car, pane.
+        ({"granularity": "all"}, [2, 0, 1, 3], [0, 1, 0, 2], [0, 1, 0, 2]),
+        ({"granularity": "objects"}, [2, 1], [0, 0], [0, 0]),
+        ({"granularity": "parts"}, [1, 3], [0, 0], [0, 0]),
+        ({"min_area": 16 * 36 + 1}, [2, 0, 1], [0, 1, 0], [0, 1, 0]),
+    ],
+)
+def test_masks_say_what_they_lie_in(options, kept, parents, levels):
+    found, prompts = instances([WINDOW, CAR, WALL, PANE], **options)
+    assert prompts.tolist() == kept
+    assert [mask.id for mask in found] == list(range(1, len(kept) + 1))
+    assert ([mask.parent for mask in found], [mask.level for mask in found]) == (parents, levels)
+    areas = [mask.area for mask in found]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_of_near_copies_the_one_of_the_higher_score_stays():
+    copy = (0, 20, 0, 23)
+    for scores in ([0.4, 0.6], [0.6, 0.4]):
+        found, prompts = instances([WALL, copy], scores, ious=[0.5, 0.9], overlap_threshold=0.8)
+        assert prompts.tolist() == [int(np.argmax(scores))]
+        assert found[0].score == pytest.approx(0.6)
+        assert found[0].predicted_iou == pytest.approx([0.5, 0.9][prompts[0]])
+
+
+def test_small_holes_are_filled_at_full_size():
+    holes = [(0, 10, 10)]
+    (holed,), _ = instances([WALL], holes=holes)
+    (filled,), _ = instances([WALL], holes=holes, min_hole_area=17)
+    (whole,), _ = instances([WALL])
+    assert holed.area < whole.area == filled.area
+    pixels = decode_full(filled, SIDE, SIDE)
+    assert not decode_full(holed, SIDE, SIDE)[42, 42] and pixels[42, 42]
+    assert (pixels == decode_full(whole, SIDE, SIDE)).all()
