@@ -9,22 +9,20 @@ from typing import TYPE_CHECKING
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.commands.training.data import (
-    add_duration_arguments,
+    add_options,
     add_training_arguments,
     describe_figures,
     prepare_torch,
+    read_options,
     weighted_paths,
 )
 from aopsam_ros.commands.training.self_labelling import add_frame_arguments
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.training.options import DistillationOptions
 
 if TYPE_CHECKING:
-    from aopsam_ros.training.distillation import (
-        DistillationOptions,
-        DistillationTrainer,
-        Teacher,
-    )
+    from aopsam_ros.training.distillation import DistillationTrainer, Teacher
     from aopsam_ros.training.loop.trainer import TrainingData
 
 BUNDLE = "bundle"  # the folder of a run's result
@@ -34,12 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         "--teacher", required=True, metavar="BUNDLE", help="name or folder of the model to imitate"
-    )
-    parser.add_argument(
-        "--student",
-        choices=["nano", "mobile_sam"],
-        default="nano",
-        help="encoder that learns: nano's EfficientNet, MobileSAM's TinyViT (%(default)s)",
     )
     parser.add_argument(
         "--start",
@@ -53,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images without labels: folders of them, videos, or recordings (rosbag2 folders, .mcap,"
         " .db3)",
     )
-    add_duration_arguments(parser)
+    add_options(parser, DistillationOptions)
     add_frame_arguments(parser)
     parser.add_argument(
         "--engine", default="auto", help="engine that runs the teacher (%(default)s)"
@@ -65,22 +57,10 @@ def run(arguments: argparse.Namespace) -> None:
     paths = weighted_paths(arguments)
     prepare_torch(arguments.threads)
     from aopsam_ros.models.bundle_files import check_target
-    from aopsam_ros.training.distillation import (
-        DistillationOptions,
-        DistillationTrainer,
-        Teacher,
-    )
+    from aopsam_ros.training.distillation import DistillationTrainer, Teacher
     from aopsam_ros.training.loop import processes
 
-    options = DistillationOptions(
-        minutes=arguments.minutes,
-        steps=arguments.steps,
-        batch_size=arguments.batch_size,
-        learning_rate=1e-3,
-        seed=arguments.seed,
-        loaders=arguments.loaders,
-        student=arguments.student,
-    )
+    options = read_options(arguments, DistillationOptions)
     engine = EngineOptions(engine=arguments.engine, threads=arguments.threads)
     teacher = Teacher(load_bundle(arguments.teacher), engine)
     check_target(arguments.out / BUNDLE)

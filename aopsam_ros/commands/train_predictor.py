@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from aopsam_ros.commands.arguments import refuse_given
 from aopsam_ros.commands.segmenting.over_ray import run_over_ray
 from aopsam_ros.commands.training.data import (
-    add_duration_arguments,
+    add_options,
     add_training_arguments,
     describe_figures,
     open_training_data,
     prepare_torch,
+    read_options,
     weighted_paths,
 )
 from aopsam_ros.commands.training.frozen_models import MOBILE_SAM, mobile_sam_model, nano_model
@@ -23,11 +24,12 @@ from aopsam_ros.commands.training.self_labelling import (
     num_frame_parts,
 )
 from aopsam_ros.errors import OptionError
+from aopsam_ros.training.options import PredictorTrainingOptions
 
 if TYPE_CHECKING:
     from aopsam_ros.models.frozen import FrozenModel
     from aopsam_ros.training.loop.trainer import TrainingData
-    from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
+    from aopsam_ros.training.predictor_training import PredictorTrainer
 
 BUNDLE = "bundle"  # the folder of a run's result
 
@@ -50,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of --model's encoder, pixels (1024, which the published weights are for)",
     )
     add_training_arguments(parser)
-    add_duration_arguments(parser)
+    add_options(parser, PredictorTrainingOptions)
     parser.add_argument(
         "--no-flips",
         action="store_true",
@@ -66,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from aopsam_ros.models.bundle_files import check_target
     from aopsam_ros.training.frozen_engine import FrozenEngine
     from aopsam_ros.training.loop import processes
-    from aopsam_ros.training.predictor_training import PredictorTrainer, PredictorTrainingOptions
+    from aopsam_ros.training.predictor_training import PredictorTrainer
 
     if not arguments.self_label:
         names = ("grid", "every", "topic", "shard", "ray", "set")
@@ -82,14 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         with FrozenEngine(model, arguments.out, arguments.threads) as engine:
             label_all(arguments, paths, engine)
         return 0
-    options = PredictorTrainingOptions(
-        minutes=arguments.minutes,
-        steps=arguments.steps,
-        image_size=model.parts.image_size,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        loaders=arguments.loaders,
-    )
+    size = model.parts.image_size
+    options = read_options(arguments, PredictorTrainingOptions, image_size=size)
     check_target(arguments.out / BUNDLE)
     trainer = PredictorTrainer(options, model, arguments.out)
     if trainer.resume():

@@ -31,7 +31,8 @@ from aopsam_ros.training.batches import WeightedDataset
 from aopsam_ros.training.frozen_engine import embed
 from aopsam_ros.training.loop import processes
 from aopsam_ros.training.loop.loader import EndlessBatches, Sample, stack_samples, to_device
-from aopsam_ros.training.loop.trainer import TimedTrainer, TrainingOptions
+from aopsam_ros.training.loop.trainer import TimedTrainer
+from aopsam_ros.training.options import DistillationOptions
 from aopsam_ros.training.prepared_images import EmbeddingCache, PreparedImage, content_key
 from aopsam_ros.training.students import Student, make_student
 
@@ -164,13 +165,6 @@ class Distilled(NamedTuple):
 
     loss: Tensor
     cosine: Tensor
-
-
-@dataclass(frozen=True)
-class DistillationOptions(TrainingOptions):
-    """Options of a run."""
-
-    student: str = "nano"  # of `training.students.STUDENTS`
 
 
 class DistillationTrainer(TimedTrainer):

@@ -12,8 +12,8 @@ from aopsam_ros.training.batches import WeightedDataset, describe_data
 from aopsam_ros.training.frozen_engine import FrozenEngine
 from aopsam_ros.training.loop import processes
 from aopsam_ros.training.loop.trainer import TrainingData
+from aopsam_ros.training.options import PredictorTrainingOptions
 from aopsam_ros.training.predictor_batches import CachedBatches, ViewBatches
-from aopsam_ros.training.predictor_training import PredictorTrainingOptions
 from aopsam_ros.training.predictor_validation import measure_prompts, validation_images
 from aopsam_ros.training.prepared_images import (
     EmbeddingCache,

@@ -1,7 +1,6 @@
 """Training the Prompt Predictor: frozen encoder, target maps, MSE, Adam."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,19 +10,13 @@ from aopsam_ros.models.frozen import FrozenModel
 from aopsam_ros.models.prompt_predictor import EXTENT_UNIT, PromptPredictor
 from aopsam_ros.training.batches import normalise
 from aopsam_ros.training.loop.loader import to_device
-from aopsam_ros.training.loop.trainer import TimedTrainer, TrainingData, TrainingOptions
+from aopsam_ros.training.loop.trainer import TimedTrainer, TrainingData
 from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss
+from aopsam_ros.training.options import PredictorTrainingOptions
 from aopsam_ros.training.predictor_batches import PredictorBatch
 from aopsam_ros.training.predictor_validation import Predicted
 
 EXTENT_WEIGHT = 0.1  # beside the confidence map's loss
-
-
-@dataclass(frozen=True)
-class PredictorTrainingOptions(TrainingOptions):
-    """Options of a run."""
-
-    image_size: int = 512  # the encoder's input size, pixels
 
 
 class PredictorTrainer(TimedTrainer):

@@ -3,7 +3,6 @@
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,46 +28,17 @@ from aopsam_ros.training.batches import (
 )
 from aopsam_ros.training.loop import processes
 from aopsam_ros.training.loop.loader import to_device
-from aopsam_ros.training.loop.trainer import RunOptions, Trainer, TrainingData, start_from
+from aopsam_ros.training.loop.trainer import Trainer, TrainingData, start_from
 from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss, segmenter_loss
+from aopsam_ros.training.options import COARSEST_STRIDE, SegmenterTrainingOptions
 from aopsam_ros.training.prompt_sampling import corrective_click
 from aopsam_ros.training.semantic_losses import TEACHER_VIEWS, SemanticLosses, semantic_loss
 
-COARSEST_STRIDE = 32  # of the backbone's last features
 FROZEN_BLOCKS = 3  # the backbone's first ones, which stay as pretrained
 VALIDATION_BATCHES = 12
 CACHED_BYTES = 3 << 30  # of decoded images, of all loaders of a process
 SINGLE, MULTIPLE = slice(0, 1), slice(1, MASKS)  # the decoder's outputs
 WARM_UP_STEPS = 200
-
-
-@dataclass(frozen=True)
-class SegmenterTrainingOptions(RunOptions):
-    """Everything that decides a run."""
-
-    # how many views to train on, over all resumed parts; the learning rate follows them
-    views: int = 200_000
-    backbone: str = "lite0"  # `lite0` or `lite2`
-    image_size: int = 512  # the encoder's input size at inference, pixels
-    canvas: int = 384  # longest side of the training crops; smaller is faster
-    full_share: float = 0.2  # last share of the views that are crops of `image_size` instead
-    decay_share: float = 0.3  # last share of the views in which the rates fall to zero
-    learning_rate: float = 1e-3  # peak, of the parts that start from nothing
-    backbone_rate: float = 2.5e-4  # peak, of the pretrained backbone
-    # how often a view asks for regions of one colour that are unlabelled, 0-1
-    surfaces: float = 0.25
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        sizes = (self.image_size, self.canvas)
-        if any(size < COARSEST_STRIDE or size % COARSEST_STRIDE for size in sizes):
-            raise OptionError(f"image size and canvas must be multiples of {COARSEST_STRIDE}")
-        if self.views < 1:
-            raise OptionError("the views must be at least 1")
-        if not (self.learning_rate > 0 and self.backbone_rate >= 0):
-            raise OptionError("the learning rate must be above 0, the backbone's not below")
-        if not all(0 <= s <= 1 for s in (self.full_share, self.decay_share, self.surfaces)):
-            raise OptionError("shares must be between 0 and 1")
 
 
 def view_shapes(longest: int) -> tuple[tuple[int, int], ...]:

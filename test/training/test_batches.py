@@ -18,10 +18,8 @@ from aopsam_ros.training.batches import (  # noqa: E402
     class_number,
 )
 from aopsam_ros.training.loop.loader import readable  # noqa: E402
-from aopsam_ros.training.segmenter_training import (  # noqa: E402
-    SegmenterTrainer,
-    SegmenterTrainingOptions,
-)
+from aopsam_ros.training.options import SegmenterTrainingOptions  # noqa: E402
+from aopsam_ros.training.segmenter_training import SegmenterTrainer  # noqa: E402
 from support.scenes import write_label_maps  # noqa: E402
 
 

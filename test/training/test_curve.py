@@ -10,7 +10,8 @@ torch = pytest.importorskip("torch")
 
 from aopsam_ros.errors import DatasetError  # noqa: E402
 from aopsam_ros.training.loop import curve  # noqa: E402
-from aopsam_ros.training.loop.trainer import TimedTrainer, TrainingOptions  # noqa: E402
+from aopsam_ros.training.loop.trainer import TimedTrainer  # noqa: E402
+from aopsam_ros.training.options import TrainingOptions  # noqa: E402
 
 ROWS = [
     {"step": 0, "seconds": 0.0, "held_out_loss": 0.4, "held_out_recall": 0.0},

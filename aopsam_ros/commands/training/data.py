@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aopsam_ros.commands.arguments import INSTALL_TRAINING, require
 from aopsam_ros.errors import OptionError
+from aopsam_ros.training.options import RunOptions
 
 if TYPE_CHECKING:
     from aopsam_ros.training.batches import WeightedDataset
 
-
+Options = TypeVar("Options", bound=RunOptions)
 LABELLED = (
     "label-map folders, COCO JSON files, SA-1B folders, or its tar files, streamed"
     " (sa_{000000..000999}.tar)"
@@ -36,14 +38,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, data: str = LABELLED
         metavar="SHARE",
         help="share of each data set that validates instead (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and views (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of torch (0: its own)")
-    parser.add_argument(
-        "--loaders",
-        type=int,
-        default=1,
-        help="processes that prepare batches, for each GPU (%(default)s)",
-    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -52,15 +47,31 @@ def add_training_arguments(parser: argparse.ArgumentParser, data: str = LABELLED
     )
 
 
-def add_duration_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `--minutes`, `--steps` and `--batch-size`."""
-    parser.add_argument(
-        "--minutes", type=float, default=15.0, help="training time in all (%(default)s)"
-    )
-    parser.add_argument("--batch-size", type=int, default=8, help="images a step (%(default)s)")
-    parser.add_argument(
-        "--steps", type=int, default=0, help="end after so many, if the time is not spent before"
-    )
+def add_options(parser: argparse.ArgumentParser, options: type[RunOptions]) -> None:
+    """Declare an argument for each of the options that have a help text."""
+    for field in dataclasses.fields(options):
+        if field.metadata:
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=type(field.default),
+                default=field.default,
+                choices=field.metadata["choices"],
+                help=f"{field.metadata['help']} (%(default)s)",
+            )
+
+
+def read_options(
+    arguments: argparse.Namespace,
+    options: type[Options],
+    **others: Any,  # noqa: ANN401  (of the options' own types)
+) -> Options:
+    """Return the options that were given, with those that are no arguments.
+
+    Raises:
+        OptionError: if one is out of range.
+    """
+    names = [field.name for field in dataclasses.fields(options) if field.metadata]
+    return options(**{name: getattr(arguments, name) for name in names}, **others)
 
 
 def prepare_torch(threads: int) -> None:

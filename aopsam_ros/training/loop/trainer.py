@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from aopsam_ros.engines.processor import describe_processor
-from aopsam_ros.errors import AopsamError, DatasetError, InputError, OptionError, first_line
+from aopsam_ros.errors import AopsamError, DatasetError, InputError, first_line
 from aopsam_ros.models.checkpoints import load_checkpoint, save_atomically
 from aopsam_ros.training.loop import curve, processes
 from aopsam_ros.training.loop.loader import EndlessBatches, endless_batches
+from aopsam_ros.training.options import RunOptions, TrainingOptions
 
 LOGGED_STEPS = 50
 FIRST_STEPS = 10  # all logged: in these the loss falls fastest
@@ -33,20 +34,6 @@ class TrainingData:
     description: list[str]  # a line for each data set, for the checkpoint
     # figures of the held-out images, given the forward pass; {} without such images
     measure: Callable[[Callable[[Any], Any]], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of every run."""
-
-    batch_size: int = 8  # images a step, of all processes together
-    learning_rate: float = 2e-3  # peak
-    seed: int = 0  # of weights and views
-    loaders: int = 1  # processes that prepare batches, for each that trains
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise OptionError("the batch size must be at least 1")
 
 
 class Trainer(ABC):
@@ -213,21 +200,6 @@ class Trainer(ABC):
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
-
-
-@dataclass(frozen=True)
-class TrainingOptions(RunOptions):
-    """Options of a run for a given time."""
-
-    minutes: float = 15.0  # training time, over all resumed parts
-    steps: int = 0  # at most, over all resumed parts; 0 leaves the time to decide
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps < 0:
-            raise OptionError("the steps must be 0 or more")
-        if not self.minutes > 0:
-            raise OptionError("--minutes must be above 0")
 
 
 class TimedTrainer(Trainer):
