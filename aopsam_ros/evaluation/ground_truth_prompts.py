@@ -22,12 +22,7 @@ from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.user_prompts import BACKGROUND, BOTTOM_RIGHT, OBJECT, TOP_LEFT
-from aopsam_ros.segmentation.answers import (
-    agreement_with,
-    best_answer,
-    clicks_met,
-    merge_changes,
-)
+from aopsam_ros.segmentation.answers import answer_of
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.training.prompt_sampling import innermost_pixel
 
@@ -167,13 +162,9 @@ def _decode(
     found = []
     for index, wanted in enumerate(ground_truth):
         clicks = coords[index], labels[index], frame.geometry
-        met = clicks_met(logits[index], *clicks)
         previous = before[index].logits if has_input else None
-        agreement = None if previous is None else agreement_with(previous, logits[index])
         is_ambiguous = coords.shape[1] == 1
-        answer = logits[index, best_answer(predicted[index], met, is_ambiguous, agreement)]
-        if previous is not None:
-            answer = merge_changes(previous, answer, *clicks)
+        _, answer = answer_of(logits[index], predicted[index], *clicks, is_ambiguous, previous)
         *masks, chosen = (
             Crop(mask.bbox, decode(mask), mask.area)
             for mask in upscale(np.stack([*logits[index, first:], answer]))

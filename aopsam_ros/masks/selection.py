@@ -81,34 +81,25 @@ def answering_masks(num_masks: int, is_ambiguous: bool) -> NDArray[np.int64]:
 
 
 def filter_by_iou(
-    predicted_iou: NDArray[np.float32],
-    options: MaskOptions,
-    is_ambiguous: bool = True,
-    candidates: str = "",
+    predicted_iou: NDArray[np.float32], threshold: float, candidates: str, is_ambiguous: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose among each prompt's masks those of enough predicted IoU.
+    """Choose among each prompt's masks, `[N, M]`, those of enough predicted IoU.
 
     With `candidates` "best" a prompt's mask is the one of the highest predicted IoU (the first of
     equals), as SAM's predictor does for a single answer; with "all" its masks compete, as in SAM's
-    automatic generator.
-
-    Args:
-        predicted_iou: float32 `[N, M]`, one row a prompt.
-        options: the threshold, and `candidates` unless these are given.
-        is_ambiguous: whether the prompts are single points; see `answering_masks`.
-        candidates: "best" or "all".
+    automatic generator. `is_ambiguous` is as in `answering_masks`.
 
     Returns:
         row and column in `predicted_iou` of each mask, int64 `[n]`.
     """
     prompts, masks = predicted_iou.shape
     answers = answering_masks(masks, is_ambiguous)
-    if (candidates or options.candidates) == "all":
+    if candidates == "all":
         rows, columns = np.repeat(np.arange(prompts), len(answers)), np.tile(answers, prompts)
     else:
         rows = np.arange(prompts)
         columns = answers[np.argmax(predicted_iou[:, answers], axis=1)]
-    good = predicted_iou[rows, columns] >= options.predicted_iou_threshold
+    good = predicted_iou[rows, columns] >= threshold
     return rows[good], columns[good]
 
 

@@ -16,23 +16,41 @@ SINGLE_ADVANTAGE = 0.1  # of SAM's single mask over the others, in IoU
 CLICK_REACH = 3 / 128  # of the square's side: changes so near to a click are what it asks for
 
 
+def answer_of(
+    logits: NDArray[np.float32],
+    predicted_iou: NDArray[np.float32],
+    points: NDArray[np.float64],
+    labels: NDArray[Any],
+    geometry: FrameGeometry,
+    is_ambiguous: bool,
+    previous: NDArray[np.float32] | None,
+) -> tuple[int, NDArray[np.float32]]:
+    """Return which of a prompt's M masks answers it, and its logits, merged with the mask before.
+
+    Args:
+        logits: of the masks, `[M, side, side]`.
+        predicted_iou: of the masks, `[M]`.
+        points: `[K, 2]`, x and y in source pixels.
+        labels: `[K]`: 1 on the object, 0 beside it; others are no clicks.
+        geometry: of the frame.
+        is_ambiguous: whether the prompt is a single point.
+        previous: logits of the mask before, `[side, side]`; None: there is none.
+    """
+    met = clicks_met(logits, points, labels, geometry)
+    agreement = None if previous is None else agreement_with(previous, logits)
+    best = best_answer(predicted_iou, met, is_ambiguous, agreement)
+    if previous is None:
+        return best, logits[best]
+    return best, merge_changes(previous, logits[best], points, labels, geometry)
+
+
 def clicks_met(
     logits: NDArray[np.float32],
     points: NDArray[np.float64],
     labels: NDArray[Any],
     geometry: FrameGeometry,
 ) -> NDArray[np.int64]:
-    """Count the clicks that each mask meets: holds those on the object, and none beside it.
-
-    Args:
-        logits: of M masks, `[M, side, side]`.
-        points: `[K, 2]`, x and y in source pixels.
-        labels: `[K]`: 1 on the object, 0 beside it; others are no clicks.
-        geometry: of the frame.
-
-    Returns:
-        int64 `[M]`.
-    """
+    """Count the clicks that each mask meets, `[M]`: holds those on the object, none beside it."""
     x, y, is_on_object = _clicked_cells(points, labels, geometry, logits.shape[-1])
     inside = logits[:, y, x] > MASK_THRESHOLD
     return np.asarray(np.count_nonzero(inside == is_on_object, axis=1))
@@ -82,13 +100,6 @@ def merge_changes(
     A click that the mask before did not meet asks for the changed regions that reach it, within
     `CLICK_REACH`; elsewhere the mask before stays. This is FocalClick's progressive merge
     (arXiv 2204.02574). Where no change lies at such a click, the new mask stays as it is.
-
-    Args:
-        previous: logits of the mask before, `[side, side]`.
-        logits: of the mask that answers, `[side, side]`.
-        points: all clicks, as in `clicks_met`.
-        labels: likewise.
-        geometry: of the frame.
     """
     side = logits.shape[-1]
     before = previous > MASK_THRESHOLD

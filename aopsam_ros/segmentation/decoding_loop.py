@@ -150,8 +150,8 @@ class _Loop:
             is_ambiguous = self.prompts.form == "point"
             # The best mask by score is known only when all of a prompt's masks have one.
             candidates = "all" if self.weights else options.candidates
-            iou = decoded.predicted_iou
-            rows, columns = filter_by_iou(iou, options, is_ambiguous, candidates)
+            iou, least = decoded.predicted_iou, options.predicted_iou_threshold
+            rows, columns = filter_by_iou(iou, least, candidates, is_ambiguous)
             logits = decoded.logits(rows, columns)  # some engines render masks only now
         self.num_decoded += len(batch)
         self.states[batch] = PromptState.REJECTED

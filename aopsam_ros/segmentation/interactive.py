@@ -14,12 +14,7 @@ from aopsam_ros.masks.selection import answering_masks, stability_score
 from aopsam_ros.masks.upscaling import Upscaler
 from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
-from aopsam_ros.segmentation.answers import (
-    agreement_with,
-    best_answer,
-    clicks_met,
-    merge_changes,
-)
+from aopsam_ros.segmentation.answers import answer_of
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
 
@@ -127,14 +122,11 @@ def segment_prompt(
     if all_masks:
         answers = answering_masks(predicted_iou.shape[1], is_ambiguous=True)
         order = answers[np.argsort(-predicted_iou[0, answers], kind="stable")]
+        found = logits[0, order]
     else:
-        met = clicks_met(logits[0], inside.points, inside.labels, frame.geometry)
-        agreement = None if previous is None else agreement_with(previous, logits[0])
-        order = np.array([best_answer(predicted_iou[0], met, is_ambiguous, agreement)])
-    found = logits[0, order]
-    if previous is not None and not all_masks:
         clicks = inside.points, inside.labels, frame.geometry
-        found = merge_changes(previous, found[0], *clicks)[None]
+        best, mask = answer_of(logits[0], predicted_iou[0], *clicks, is_ambiguous, previous)
+        order, found = np.array([best]), mask[None]
     masks = upscaled(segmenter, frame.geometry, found, predicted_iou[0, order], inside.anchor)
     shown = [mask for mask in masks if mask.area]
     return Answer(tuple(replace(m, id=index) for index, m in enumerate(shown, 1)), found[0])

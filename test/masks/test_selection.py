@@ -25,7 +25,7 @@ IOUS = hnp.arrays(np.float32, (4, 3), elements=st.sampled_from([0.0, 0.25, 0.5, 
 
 def chosen(logits, ious, options, valid=(6, 6), offset=1.0):
     """Both filters, of the masks of prompts 0, 1, ..."""
-    rows, columns = filter_by_iou(ious, options)
+    rows, columns = filter_by_iou(ious, options.predicted_iou_threshold, options.candidates, True)
     kept = logits[rows, columns]
     stability = stability_score(kept[:, : valid[0], : valid[1]], offset)
     masks = LowResMasks(kept, ious[rows, columns], stability, ious[rows, columns], rows, columns)
@@ -76,9 +76,8 @@ def test_concatenate_keeps_the_order_and_copes_with_nothing():
     [("best", True, [2]), ("all", True, [1, 2, 3]), ("best", False, [0]), ("all", False, [0])],
 )
 def test_of_four_masks_the_first_answers_prompts_without_doubt(candidates, is_ambiguous, columns):
-    options = MaskOptions(candidates=candidates, predicted_iou_threshold=0.0)
     iou = np.array([[0.9, 0.3, 0.6, 0.5]], np.float32)
-    assert filter_by_iou(iou, options, is_ambiguous)[1].tolist() == columns
+    assert filter_by_iou(iou, 0.0, candidates, is_ambiguous)[1].tolist() == columns
 
 
 WEIGHTS = ScoreWeights(
