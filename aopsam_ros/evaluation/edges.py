@@ -25,15 +25,10 @@ def boundaries(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
     return edges
 
 
-def edge_counts(
-    edges: NDArray[np.float32], wanted: NDArray[np.bool_], thresholds: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Count edge pixels at each threshold, int64 `[thresholds, 4]`.
+def edge_counts(edges: NDArray[np.float32], wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count pixels of thin edges, `[H, W]` in 0-1, at each of `THRESHOLDS`, int64 `[n, 4]`.
 
-    Args:
-        edges: thin, `[H, W]` in 0-1.
-        wanted: each annotator's, bool `[A, H, W]`.
-        thresholds: of `edges`.
+    `wanted` are each annotator's, bool `[A, H, W]`.
 
     Returns:
         pixels found, of these matched with anybody's; pixels wanted by all annotators, of these
@@ -48,7 +43,7 @@ def edge_counts(
         for there in by_annotator
     ]
     counts = []
-    for threshold in thresholds:
+    for threshold in THRESHOLDS:
         chosen = np.flatnonzero(strength >= threshold)
         matched = np.array(
             [
@@ -71,9 +66,7 @@ def _matched(near: Sequence[Sequence[int]], count: int) -> NDArray[np.bool_]:
     return np.asarray(maximum_bipartite_matching(graph, perm_type="column") >= 0)
 
 
-def edge_figures(
-    images: Sequence[NDArray[np.int64]], thresholds: NDArray[np.float64]
-) -> dict[str, float]:
+def edge_figures(images: Sequence[NDArray[np.int64]]) -> dict[str, float]:
     """Put the counts of images together.
 
     Returns:
@@ -89,7 +82,7 @@ def edge_figures(
     return {
         "ods": float(all_f[best]),
         "ois": float(f_measure(np.sum(own, axis=0)[None])[0]),
-        "threshold": float(thresholds[best]),
+        "threshold": float(THRESHOLDS[best]),
         "precision": right / max(1, found),
         "recall": recalled / max(1, wanted),
     }

@@ -38,8 +38,8 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
-    """Plot all points by series over a logarithmic axis, name some, and join those of the front."""
+def draw_front(points: Sequence[Point]) -> str:
+    """Plot PQ over prompts decoded, by series, name some points, and join those of the front."""
     figure, (axes,) = _figure(7.0, 4.2)
     for series in dict.fromkeys(point.series for point in points):
         own = [point for point in points if point.series == series]
@@ -48,7 +48,7 @@ def draw_front(points: Sequence[Point], x_label: str, y_label: str) -> str:
     axes.step([p.x for p in front], [p.y for p in front], where="post", **_GREY)
     for point in points:
         axes.annotate(point.label, (point.x, point.y), textcoords="offset points", xytext=(5, 4))
-    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set(xlabel="prompts decoded an image", ylabel="PQ, %")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend()

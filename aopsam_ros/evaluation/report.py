@@ -117,7 +117,7 @@ def to_html(evaluation: Evaluation, examples: Sequence[Sequence[tuple[str, str]]
         f"<h1>Evaluation</h1><ul>{''.join(about)}</ul><p>{html.escape(LEGEND)}</p>",
         "<h2>Panoptic quality against prompts decoded</h2>",
         "<p>Points without a name are the other configurations of the tables below.</p>",
-        draw_front(points, "prompts decoded an image", "PQ, %"),
+        draw_front(points),
         *(table.html() for table in tables(evaluation)),
         *(_curves(name, swept) for name, swept in _sweeps(evaluation).items()),
         "<h2>Reliability of the scores</h2>",

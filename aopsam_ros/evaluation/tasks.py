@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from aopsam_ros.evaluation.edges import THRESHOLDS, boundaries, edge_counts, edge_figures
+from aopsam_ros.evaluation.edges import boundaries, edge_counts, edge_figures
 from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.evaluation.metrics import iou_matrix
 from aopsam_ros.masks.rle import decode_full
@@ -18,11 +18,7 @@ TASKS = ("instances", "edges", "salient")
 def evaluate_edges(
     segmenter: Segmenter, images: Iterable[EvaluationImage], boxes: BoxFile | None = None
 ) -> dict[str, float]:
-    """Compare edges with the boundaries of the ground truth's regions, of each annotator.
-
-    Returns:
-        see `edge_figures`.
-    """
+    """Compare edges with the boundaries of the regions of each annotator; see `edge_figures`."""
     counts = []
     for image in images:
         found = segmenter.segment(image.rgb, boxes=image.find_boxes(boxes), edges=True)
@@ -30,8 +26,8 @@ def evaluate_edges(
             lines = np.array([boundaries(layer) for layer in image.labelled.layers])
             if not image.labelled.is_by_annotator:
                 lines = np.asarray(lines.any(axis=0, keepdims=True))
-            counts.append(edge_counts(found.edge_map, lines, THRESHOLDS))
-    return edge_figures(counts, THRESHOLDS)
+            counts.append(edge_counts(found.edge_map, lines))
+    return edge_figures(counts)
 
 
 def evaluate_salient(
