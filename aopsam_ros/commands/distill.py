@@ -65,8 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     teacher = Teacher(load_bundle(arguments.teacher), engine)
     check_target(arguments.out / BUNDLE)
     trainer = DistillationTrainer(options, teacher, arguments.out, arguments.start)
-    if trainer.resume():
-        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+    trainer.resume()
     figures = trainer.train(_data(arguments, paths, teacher, options))
     print(f"{arguments.out / trainer.checkpoint}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():

@@ -88,8 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = read_options(arguments, PredictorTrainingOptions, image_size=size)
     check_target(arguments.out / BUNDLE)
     trainer = PredictorTrainer(options, model, arguments.out)
-    if trainer.resume():
-        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+    trainer.resume()
     figures = trainer.train(_data(arguments, paths, model, options))
     print(f"{arguments.out / 'predictor.pt'}: {trainer.step} steps{describe_figures(figures)}")
     if processes.is_first():

@@ -43,7 +43,6 @@ def run(arguments: argparse.Namespace) -> None:
     training, held = open_training_data(paths, arguments.held_out)
     start = None if arguments.start is None else load_weights(arguments.start)
     trainer = SegmenterTrainer(options, training, arguments.out, arguments.pretrained, held, start)
-    if trainer.resume():
-        print(f"resumed at step {trainer.step}, {trainer.seconds / 60:.1f} minutes")
+    trainer.resume()
     trainer.run()
     print(f"{arguments.out / 'segmenter.pt'}: {trainer.step} steps, {trainer.images} views")

@@ -30,12 +30,7 @@ def is_bag(path: Path) -> bool:
 
 
 class BagSource:
-    """Every `every`-th image of one topic.
-
-    Args:
-        path: a rosbag2 folder, or a file of one.
-        topic: of the images; "" takes the only one there is.
-        every: which images to take.
+    """Every `every`-th image of a topic of a rosbag2 folder, or a file of one; see `open_frames`.
 
     Raises:
         DatasetError: if it cannot be read, or has no such images.

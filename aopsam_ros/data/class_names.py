@@ -65,9 +65,7 @@ def voc_colours() -> NDArray[np.int64]:
 def voc_indices(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Turn a label image back to its indices `[H, W]`, void to 0.
 
-    Args:
-        image: grey `[H, W]`, the indices themselves, or the colours `[H, W, 3]` of VOC's palette,
-            blue first.
+    It is grey, the indices themselves, or has the colours `[H, W, 3]` of VOC's palette, blue first.
 
     Raises:
         ValueError: if a colour is not of the palette.

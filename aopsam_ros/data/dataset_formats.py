@@ -167,12 +167,7 @@ class Sa1bFolder(_ImageFolder):
 
 
 def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledImage:
-    """Read an image's labels from SA-1B's JSON.
-
-    Args:
-        path: of image and JSON, without their suffixes.
-        rgb: uint8 `[H, W, 3]`.
-        annotation: the JSON.
+    """Read an image's labels from SA-1B's JSON; `path` is that of both, without their suffixes.
 
     Raises:
         DatasetError: if it is not SA-1B's.
@@ -190,9 +185,7 @@ def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledI
 class CocoFile:
     """A COCO instance annotation file; images lie beside it, in `images/` or in a given split.
 
-    Args:
-        file: the annotations.
-        folder: names the data set, where it was opened as a folder.
+    `folder` names the data set, where it was opened as a folder.
     """
 
     def __init__(self, file: Path, folder: Path | None = None) -> None:

@@ -84,12 +84,8 @@ def stacking_order(masks: list[NDArray[np.bool_]]) -> list[int]:
 def stack_layers(masks: list[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.uint16]:
     """Put masks that may overlap on as few label maps as a first fit needs, large masks first.
 
-    Args:
-        masks: `bool [H, W]` each.
-        size: H, W.
-
-    Returns:
-        `uint16 [L, H, W]`, L >= 1; empty masks are left out.
+    They are `bool [H, W]` of this size; empty ones are left out. The maps are `uint16 [L, H, W]`,
+    one at least.
     """
     layers = [np.zeros(size, np.uint16)]
     for label, place in enumerate(stacking_order(masks), start=1):

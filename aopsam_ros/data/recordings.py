@@ -110,11 +110,7 @@ class Video:
 
 
 class CameraSource:
-    """A camera of this machine; every frame is the newest there is.
-
-    Args:
-        number: as OpenCV counts them: 2 is /dev/video2.
-    """
+    """A camera of this machine, by OpenCV's number; every frame is the newest there is."""
 
     def __init__(self, number: int) -> None:
         self.name, self.number = f"camera{number}", number

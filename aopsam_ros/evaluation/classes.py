@@ -36,11 +36,9 @@ class ClassFigures:
     masks: int = 0  # with a label
 
     def add(self, segmentation: Segmentation, named: Named) -> None:
-        """Count an image.
+        """Count an image, segmented and labelled.
 
-        Args:
-            segmentation: with labels.
-            named: ground truth, class and mask, bool `[H, W]`; what it leaves out is unlabelled.
+        `named` is ground truth, class and mask, bool `[H, W]`; what it leaves out is unlabelled.
         """
         size = segmentation.height, segmentation.width
         found = [mask for mask in segmentation.masks if mask.label]

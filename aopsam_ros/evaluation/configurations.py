@@ -46,13 +46,10 @@ class Configuration:
 def configurations(
     sources: Sequence[str], parts: Sequence[str], predictor: SegmenterOptions
 ) -> list[Configuration]:
-    """List what to measure.
+    """List what to measure of these prompt sources; `predictor` are that source's own options.
 
-    Args:
-        sources: names of prompt sources.
-        parts: of `PARTS`; the last two need the source "clusters" among them, all others but
-            "sources" the source "predictor".
-        predictor: that source's own options.
+    The last two of `PARTS` need the source "clusters" among them, all others but "sources" the
+    source "predictor".
 
     Raises:
         OptionError: if a source or part is unknown or named twice.

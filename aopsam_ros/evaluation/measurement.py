@@ -100,10 +100,8 @@ class Measurement:
     ) -> None:
         """Measure an image that is not in the store yet; errors as `segment`.
 
-        Args:
-            image: to measure.
-            before: key of the frame before, where the images are a stream.
-            shift: how far the image's content moved since, x and y in pixels.
+        In a stream, `before` is the key of the frame before, and `shift` how far the content moved
+        since, x and y in pixels.
         """
         if image.key in self.store.results:
             return

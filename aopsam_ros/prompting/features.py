@@ -39,12 +39,9 @@ class FeatureMap:
         """Average the features inside each mask and give the means unit length.
 
         A feature pixel is inside when the mask covers half of it or more; a mask that is nowhere
-        so large takes the pixel nearest to its prompt.
-
-        Args:
-            masks: bool `[n, rows, columns]` at low resolution, the part that shows the image.
-            points: the masks' prompts, source pixels `[n, 2]`.
-            low_size: side of the whole low-resolution square.
+        so large takes the pixel nearest to its prompt, `points` in source pixels `[n, 2]`. Masks
+        are bool `[n, rows, columns]`, the part that shows the image, of a square of side
+        `low_size`.
         """
         ratio = low_size / self.size
         down = _overlap(self.rows, masks.shape[1], ratio)

@@ -22,14 +22,10 @@ def random_view(
     rng: np.random.Generator,
     always_whole: bool = False,
 ) -> LabelledImage:
-    """Flip, scale, crop and recolour; points are left out.
+    """Flip, scale, crop (unless `always_whole`) and recolour a photograph; points are left out.
 
-    Args:
-        image: The photograph.
-        canvas: Largest height and width of the view, pixels.
-        image_size: The encoder's input size: scale 1 makes the photograph's long side this long.
-        rng: Source of randomness.
-        always_whole: Never crop.
+    `canvas` is the largest height and width of the view, `image_size` the encoder's input size:
+    scale 1 makes the photograph's long side this long.
     """
     longest = max(image.rgb.shape[:2])
     if rng.random() < WHOLE_PROBABILITY or always_whole:

@@ -82,12 +82,7 @@ def _is_unlabelled(mask: FullMask, labelled: FullMask) -> bool:
 def label_image(
     segmenter: Segmenter, rgb: NDArray[np.uint8], layers: NDArray[np.uint16]
 ) -> tuple[Segmentation, int]:
-    """Find an image's new masks.
-
-    Args:
-        segmenter: the model, with the options to find masks with.
-        rgb: uint8 `[H, W, 3]`.
-        layers: the image's own instances, `[L, H, W]`.
+    """Find new masks of an image, uint8 `[H, W, 3]`, with its own instances in layers `[L, H, W]`.
 
     Returns:
         The image's own masks, with scores of 1, and the new ones; and how many are new.

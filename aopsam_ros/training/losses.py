@@ -20,14 +20,10 @@ UNLABELLED_WEIGHT = 0.35
 
 
 def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
-    """Focal plus dice loss of each mask, as SAM weighs them (arXiv 2304.02643, section 3).
+    """Focal plus dice loss `[P, M]` of masks, as SAM weighs them (arXiv 2304.02643, section 3).
 
-    Args:
-        logits: `[P, M, H, W]`.
-        target: Share of each low-resolution pixel that the instance covers, `[P, H, W]` in 0-1.
-
-    Returns:
-        `[P, M]`.
+    Logits are `[P, M, H, W]`; the target is the share of each pixel that the instance covers,
+    `[P, H, W]` in 0-1.
     """
     probability = torch.sigmoid(logits).flatten(2)
     wanted = target.flatten(1).unsqueeze(1)
@@ -66,13 +62,10 @@ def segmenter_loss(logits: Tensor, predicted_iou: Tensor, target: Tensor) -> tup
 
 
 def confidence_loss(confidence: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Weighted MSE between confidence maps and targets.
+    """Weighted MSE between confidence maps `[B, 1, P, P]` and targets `[B, P, P]`, in 0-1.
 
-    Args:
-        confidence: `[B, 1, P, P]` in 0-1.
-        target: `[B, P, P]` in 0-1.
-        known: Where the data says what is there, `bool [B, P, P]`; elsewhere an object may be
-            unlabelled, and a peak costs less.
+    Where the data does not say what is there (`known`, `bool [B, P, P]`), an object may be
+    unlabelled, and a peak costs less.
     """
     weight = torch.where(known, 1.0, UNLABELLED_WEIGHT) + PEAK_EMPHASIS * target
     return (weight * (confidence.squeeze(1) - target).square()).sum() / average(weight.sum())
@@ -91,11 +84,8 @@ def extent_iou(found: Tensor, target: Tensor) -> Tensor:
 def extent_loss(log_extents: Tensor, target: Tensor, weight: Tensor, unit: float) -> Tensor:
     """IoU loss of the boxes plus L1 of the logarithms, which never saturates.
 
-    Args:
-        log_extents: logarithms of the extents over `unit`, `[B, 4, h, w]`.
-        target: extents `[B, 4, h, w]`.
-        weight: of each place, `[B, h, w]`; 0 where nothing is known.
-        unit: extent of the logarithm zero.
+    `log_extents` are logarithms of the extents over `unit`, `[B, 4, h, w]`, the target's are
+    extents; each place has a weight, `[B, h, w]`, 0 where nothing is known.
     """
     iou = extent_iou(unit * torch.exp(log_extents), target)
     ratio = log_extents - torch.log(target.clamp(min=1e-3) / unit)

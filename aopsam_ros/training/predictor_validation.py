@@ -38,13 +38,8 @@ def measure_prompts(
     """Return `held_out_loss`, `_recall`, `_prompts` and `_extents`; {} without images.
 
     Recall is the share of all masks that at least one prompt hits, prompts are counted per image;
-    both as sampled with the default options. Extents are measured by their mean IoU.
-
-    Args:
-        images: held out, whole and as at inference.
-        targets: of the images.
-        embeddings: of the images; None where the trainer encodes them.
-        forward: of the trainer.
+    both as sampled with the default options. Extents are measured by their mean IoU. `embeddings`
+    is None where the trainer, whose `forward` is called, encodes the images itself.
     """
     losses, hits, prompts, extents = [], [], [], []
     for image in images:

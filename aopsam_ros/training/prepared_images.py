@@ -138,10 +138,8 @@ class TargetCache:
 class EmbeddingCache:
     """Embeddings of a frozen encoder in half precision, a `.npy` for each image or mirror image.
 
-    Args:
-        folder: a folder in it, named by the encoder, holds the files.
-        encoder_key: hash of all that an embedding depends on but the image.
-        shape: of an embedding, `(C, h, w)`.
+    They lie in a folder named by `encoder_key`, a hash of all that an embedding depends on but the
+    image; `shape` is `(C, h, w)`.
     """
 
     def __init__(self, folder: Path, encoder_key: str, shape: tuple[int, int, int]) -> None:

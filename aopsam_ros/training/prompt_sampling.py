@@ -9,13 +9,10 @@ PIXEL_STRIDE = 4  # of the low-resolution masks
 
 
 def innermost_pixel(mask: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """Find the pixel farthest from the outside of a mask (the image's border counts as outside).
+    """Find the pixel farthest from the outside of a mask, `bool [H, W]`, that is not empty.
 
-    Args:
-        mask: `bool [H, W]` with at least one pixel set.
-
-    Returns:
-        x, y and the distance to the outside in pixels; the first in row-major order among equals.
+    The image's border counts as outside. Returned are x, y and the distance in pixels; of equals
+    the first in row-major order.
     """
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     distance = _depth(mask[y : y + height, x : x + width], cv2.DIST_MASK_PRECISE)

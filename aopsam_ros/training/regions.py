@@ -18,13 +18,8 @@ def surface_layer(
 ) -> NDArray[np.uint16]:
     """Label some regions that no data set outlines, by Felzenszwalb's graph-based segmentation.
 
-    Source: P. Felzenszwalb, D. Huttenlocher, IJCV 59 (2004), as scikit-image has it.
-
-    Args:
-        rgb: `uint8 [H, W, 3]`.
-        labelled: `bool [H, W]`, pixels of instances; no region contains one.
-        most: How many regions to keep at most.
-        rng: Draws the coarseness and which regions are kept.
+    Source: P. Felzenszwalb, D. Huttenlocher, IJCV 59 (2004), as scikit-image has it. No region has
+    a labelled pixel, `bool [H, W]`. At random are the coarseness and which regions are kept.
 
     Returns:
         `uint16 [H, W]`, 0 outside the regions, 1 to `most` inside.

@@ -36,10 +36,8 @@ class LabelCount:
 class SelfLabeller:
     """Labels the frames of one source into a folder; resumes an interrupted run.
 
-    Args:
-        segmenter: returns the model; called only if a frame has to be labelled.
-        image_size: the encoder's input size, pixels; larger frames are stored resized to it.
-        folder: for `<frame>.jpg`, `<frame>.json` and the frames' groups.
+    It holds `<frame>.jpg`, of `image_size` pixels at most, `<frame>.json` and the frames' groups.
+    `segmenter` is called only if a frame has to be labelled.
     """
 
     def __init__(self, segmenter: Callable[[], Segmenter], image_size: int, folder: Path) -> None:

@@ -12,11 +12,8 @@ SLOWEST_MEAN = 0.02  # least share that a new example has in its class's mean
 class SemanticLosses:
     """What teaches the semantic map: a frozen teacher, and the classes that data sets name.
 
-    In a run of several processes each compares what it sees itself.
-
-    Args:
-        teacher: image `[B, 3, H, W]` to features whose last has the map's shape.
-        views: how many of a batch the teacher looks at.
+    In a run of several processes each compares what it sees itself. The teacher looks at so many
+    `views` of a batch, `[B, 3, H, W]`; the last of its features has the map's shape.
     """
 
     def __init__(self, teacher: nn.Module, views: int = TEACHER_VIEWS) -> None:

@@ -50,13 +50,10 @@ class Student(nn.Module):
 
 
 def make_student(name: str, teacher: Bundle, start: Path | None) -> Student:
-    """Make an encoder that gives embeddings of the teacher's shape.
+    """Make an encoder, of `STUDENTS`, that gives embeddings of the teacher's shape.
 
-    Args:
-        name: of `STUDENTS`.
-        teacher: whose embeddings it is to learn.
-        start: weights to begin with: nano's segmenter.pt or bundle, MobileSAM's checkpoint; None:
-            random ones.
+    It starts with the weights of nano's segmenter.pt or bundle, of MobileSAM's checkpoint, or with
+    random ones.
 
     Raises:
         InputError: if the teacher's embedding has another stride, the student cannot take its
@@ -90,12 +87,8 @@ def write_student(
 
     Graphs in mixed precision and in 8 bits, and attention, are the teacher's encoder's: left out.
 
-    Args:
-        student: trained; it is moved to the CPU.
-        name: of `STUDENTS`.
-        teacher: whose other graphs and options the bundle has.
-        folder: made, or the bundle in it replaced, once everything is checked; untouched before.
-        provenance: how the student was trained.
+    The folder is made, or the bundle in it replaced, once everything is checked. `name` is that of
+    `STUDENTS`, `provenance` says how the student was trained; it is moved to the CPU.
 
     Raises:
         BundleError: if a graph differs from torch or is missing, or the folder holds other things.

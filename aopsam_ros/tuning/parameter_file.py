@@ -12,10 +12,8 @@ from aopsam_ros.tuning.tuner import Tuned
 def to_yaml(tuned: Tuned, settings: Mapping[str, Value], limits: str) -> str:
     """Return a file for the launch files' `params_file`.
 
-    Args:
-        tuned: what was found.
-        settings: options that the user had set, and that belong to what was found.
-        limits: of the search, in words.
+    `settings` are options that the user had set, and that belong to what was found; `limits` those
+    of the search, in words.
     """
     chosen = {**settings, **tuned.options}
     parameters: dict[str, Value] = {"model": tuned.model, "prompt_source": tuned.prompt_source}

@@ -41,12 +41,9 @@ class Score:
     def of(
         cls, iou: NDArray[np.float64], unlabelled: NDArray[np.bool_], prompts_decoded: int
     ) -> Score:
-        """Return one photograph's figures.
+        """Return the figures of a photograph, of the IoU `[masks, ground truth]`.
 
-        Args:
-            iou: `[masks, ground truth]`.
-            unlabelled: masks that lie mostly on unlabelled pixels, bool `[masks]`.
-            prompts_decoded: of the photograph.
+        `unlabelled`, bool `[masks]`, are those that lie mostly on unlabelled pixels.
         """
         counts = count_panoptic(iou, unlabelled)
         return cls(one_to_one(iou), closest(iou), len(iou), prompts_decoded, **counts)

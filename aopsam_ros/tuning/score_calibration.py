@@ -54,11 +54,7 @@ class Calibration:
 
 
 def calibrate(segmenter: Segmenter, photographs: Iterable[EvaluationImage]) -> Calibration:
-    """Fit the weights of a model's scores.
-
-    Args:
-        segmenter: whose prompts come from a predictor that gives extents.
-        photographs: that the model was not trained on.
+    """Fit the weights of a model's scores to photographs that it was not trained on.
 
     Raises:
         OptionError: if the model gives no extents.
@@ -83,12 +79,10 @@ def calibrate(segmenter: Segmenter, photographs: Iterable[EvaluationImage]) -> C
 def fit(
     values: NDArray[np.float64], iou: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> ScoreWeights:
-    """Fit a logistic regression to soft labels.
+    """Fit a logistic regression to what masks are worth, their IoU, `[n]` in 0-1.
 
-    Args:
-        values: predicted IoU, stability, confidence and agreement with the extents, `[n, 4]`.
-        iou: what masks are worth, 0-1, `[n]`.
-        weight: how much each counts, `[n]`.
+    `values` are predicted IoU, stability, confidence and agreement with the extents, `[n, 4]`;
+    `weight` is how much each mask counts, `[n]`.
     """
     inputs = np.hstack((np.ones((len(values), 1)), values))
     share = weight / weight.sum()

@@ -26,10 +26,8 @@ class Tried:
 class Study:
     """A search that goes on where it stopped.
 
-    Args:
-        path: the file of its trials.
-        description: all that the trials' scores depend on.
-        seed: of the suggestions; a trial's are the same whether the search was interrupted or not.
+    `path` is the file of its trials, `description` all that their scores depend on; what is
+    suggested with a seed is the same whether the search was interrupted or not.
 
     Raises:
         OptionError: if the file holds a search with another description.
@@ -71,12 +69,8 @@ class Study:
     ) -> None:
         """Search until there are so many finished trials, those of earlier runs included.
 
-        Args:
-            trials: their number.
-            space: what is searched.
-            start: the first trial's options, by name.
-            judge: tries a trial's options.
-            metric: what to maximise, see `Score.value`.
+        `start` has the first trial's options by name, `judge` tries a trial's, and `metric` is
+        maximised, see `Score.value`.
         """
         done = len(self._trials("COMPLETE"))
         bar = tqdm(total=trials, initial=min(done, trials), unit="trial", desc="tune")

@@ -63,12 +63,9 @@ def mobile_sam_model(checkpoint: str, image_size: int | None = None) -> FrozenMo
 
 
 def adapted_model(name: str, checkpoint: str, source: Path | None) -> FrozenModel:
-    """Read a checkpoint of another model of SAM's family, with its authors' code.
+    """Read a checkpoint of another model of `ARCHITECTURES`, with its authors' code.
 
-    Args:
-        name: of `ARCHITECTURES`.
-        checkpoint: see the module.
-        source: a checkout of the authors' repository; None: their package is installed.
+    `source` is a checkout of their repository; None: their package is installed.
 
     Raises:
         InputError: if the checkout is wrong.

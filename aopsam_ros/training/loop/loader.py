@@ -71,12 +71,7 @@ class EndlessBatches(torch.utils.data.IterableDataset):
         whole: np.random.Generator,  # noqa: ARG002
         each: list[np.random.Generator],
     ) -> object:
-        """Draw a batch, or a part of it.
-
-        Args:
-            whole: randomness that all parts of the batch share.
-            each: randomness of each of its samples.
-        """
+        """Draw a batch, or a part of it: `whole` is the same for all parts, `each` for a sample."""
         return self.make(*stack_samples(self.sample(self.pick_set(rng), rng) for rng in each))
 
 

@@ -178,7 +178,7 @@ class Trainer(ABC):
         }
 
     def resume(self) -> bool:
-        """Continue from the checkpoint in `out`, if there is one.
+        """Continue from the checkpoint in `out`, if there is one, and say so.
 
         Raises:
             AopsamError: if the file is damaged or belongs to another model or run.
@@ -193,6 +193,7 @@ class Trainer(ABC):
         except (KeyError, RuntimeError, ValueError) as error:
             reason = first_line(error)
             raise InputError(f"{file}: not a checkpoint of this model ({reason})") from error
+        print(f"resumed at step {self.step}, {self.seconds / 60:.1f} minutes")
         return True
 
     def restore(self, file: Path, state: Mapping[str, Any]) -> None:  # noqa: ARG002
@@ -205,11 +206,7 @@ class Trainer(ABC):
 class TimedTrainer(Trainer):
     """Trains for a given time on an encoder's embeddings, with Adam and a curve to look at.
 
-    Args:
-        options: of the run.
-        model: what is trained.
-        encoder_key: hash of the encoder whose embeddings it is trained with.
-        out: folder of the run.
+    `encoder_key` is a hash of that encoder.
     """
 
     unit = "s"
