@@ -52,7 +52,7 @@ TRANSITIONS = {
     "topics break": (CONFIGURE, "Publishers.__init__:RuntimeError", UNCONFIGURED),
     "subscription refused": (ACTIVATE, "Subscriptions.__init__:OptionError", INACTIVE),
     "subscription breaks": (ACTIVATE, "Subscriptions.__init__:RuntimeError", UNCONFIGURED),
-    "no thread": (ACTIVATE, "Pipeline.start:RuntimeError", UNCONFIGURED),
+    "no thread": (ACTIVATE, "NewestWorker.start:RuntimeError", UNCONFIGURED),
     "worker does not stop": (DEACTIVATE, "Pipeline.stop:RuntimeError:1", UNCONFIGURED),
     "a refusal to stop": (DEACTIVATE, "Pipeline.stop:EngineError:1", UNCONFIGURED),
     "markers stay": (DEACTIVATE, "Publishers.clear:RuntimeError", UNCONFIGURED),
