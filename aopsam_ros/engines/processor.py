@@ -7,11 +7,17 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 # Instructions that multiply and add four 8-bit numbers at once: x86's VNNI, Arm's dot products.
 INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
+BF16_PRODUCTS = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 def has_amx(cpuinfo: Path = CPUINFO) -> bool:
     """Return whether the processor multiplies tiles in bf16."""
     return "amx_bf16" in _flags(cpuinfo)
+
+
+def has_bf16_products(cpuinfo: Path = CPUINFO) -> bool:
+    """Return whether the processor multiplies bf16 faster than floats, in tiles or vectors."""
+    return not BF16_PRODUCTS.isdisjoint(_flags(cpuinfo))
 
 
 def has_int8_dot_products(cpuinfo: Path = CPUINFO) -> bool:

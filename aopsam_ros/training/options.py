@@ -83,6 +83,11 @@ class SegmenterTrainingOptions(RunOptions):
     surfaces: float = _argument(
         0.25, "how often a view asks for unlabelled regions of one colour, too"
     )
+    precision: str = _argument(
+        "auto",
+        "the encoder's arithmetic; auto: bf16 where processor or GPU multiply it faster",
+        choices=("auto", "bf16", "fp32"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from aopsam_ros.engines.processor import has_bf16_products
 from aopsam_ros.errors import OptionError
 from aopsam_ros.models.checkpoints import save_atomically
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD, load_imagenet
@@ -45,6 +46,11 @@ def view_shapes(longest: int) -> tuple[tuple[int, int], ...]:
     """Heights and widths of training views: square, and as cameras have them, both ways."""
     shorter = round(0.75 * longest / COARSEST_STRIDE) * COARSEST_STRIDE
     return ((longest, longest), (shorter, longest), (longest, shorter))
+
+
+def gains_by_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16 faster than 32 bits."""
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16_products()
 
 
 class SegmenterLosses(NamedTuple):
@@ -110,6 +116,8 @@ class SegmenterTrainer(Trainer):
             self.semantic = SemanticLosses(teacher.to(self.device), views)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.images = 0
+        is_faster = gains_by_bf16(self.device)
+        self.in_bf16 = {"auto": is_faster, "bf16": True}.get(options.precision, False)
         self.mean = torch.tensor(IMAGENET_MEAN, device=self.device)
         self.std = torch.tensor(IMAGENET_STD, device=self.device)
 
@@ -148,7 +156,9 @@ class SegmenterTrainer(Trainer):
         """See `Trainer`."""
         batch, model = to_device(batch, self.device), self.model
         image = self._image(batch)
-        embedding, semantic = model.encoder(image)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.in_bf16):
+            encoded = model.encoder(image)
+        embedding, semantic = (features.float() for features in encoded)
         frame = model.decoder.encode_frame(embedding)
         targets = batch.targets.float() / 255.0
         losses, ious = self._prompt_losses(frame, batch, targets)

@@ -137,6 +137,17 @@ def test_the_processor_gains_where_it_has_dot_products(tmp_path, flags, gains):
     assert not processor.has_int8_dot_products(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    ("flags", "gains"),
+    [("avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx512f avx512_vnni", False)],
+)
+def test_the_processor_gains_by_bf16_where_it_multiplies_it(tmp_path, flags, gains):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    assert processor.has_bf16_products(file) is gains
+    assert not processor.has_bf16_products(tmp_path / "nothing")
+
+
 def test_others_refuse_it(quantized):
     bundle = load_bundle(quantized)
     for name in ("tensorrt", "openvino"):

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from aopsam_ros.data.datasets import open_dataset  # noqa: E402
 from aopsam_ros.data.labelled_images import LabelledImage  # noqa: E402
 from aopsam_ros.errors import DatasetError, InputError, OptionError  # noqa: E402
+from aopsam_ros.training import segmenter_training  # noqa: E402
 from aopsam_ros.training.batches import (  # noqa: E402
     BatchOptions,
     SegmenterBatches,
@@ -115,6 +116,32 @@ def test_a_resumed_run_has_the_rates_it_is_given_now(tmp_path):
     later = trainer(learning_rate=5e-4, backbone_rate=1e-4)
     assert later.resume()
     assert [group["peak"] for group in later.optimizer.param_groups] == [5e-4, 1e-4]
+
+
+def test_an_encoder_in_16_bits_has_the_losses_of_32_and_gradients_in_32(tmp_path):
+    data = [WeightedDataset(open_dataset(write_label_maps(tmp_path / "drawn", range(3))), range(3))]
+    losses = {}
+    for precision in ("bf16", "fp32"):
+        options = SegmenterTrainingOptions(
+            image_size=64, canvas=64, batch_size=2, precision=precision
+        )
+        trainer = SegmenterTrainer(options, data, tmp_path, None)
+        shape = BatchOptions(64, ((64, 64),), 2, validates=True)
+        found = trainer.forward(next(iter(SegmenterBatches(data, shape, 0))))
+        found.loss.backward()
+        gradients = [p.grad for p in trainer.model.encoder.parameters() if p.grad is not None]
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+        losses[precision] = {name: part.item() for name, part in found.parts.items()}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+    assert losses["bf16"] != losses["fp32"]
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_bf16_is_taken_where_the_processor_gains_by_it(tmp_path, monkeypatch, gains):
+    monkeypatch.setattr(segmenter_training, "gains_by_bf16", lambda device: gains)
+    data = [WeightedDataset(open_dataset(write_label_maps(tmp_path / "drawn", range(3))), range(3))]
+    options = SegmenterTrainingOptions(image_size=64, canvas=64, batch_size=2)
+    assert SegmenterTrainer(options, data, tmp_path, None).in_bf16 is gains
 
 
 def test_a_run_with_pretrained_weights_does_not_go_on_without(tmp_path):
