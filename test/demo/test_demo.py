@@ -304,4 +304,4 @@ def test_a_planner_teaches_a_mug_by_one_click_and_finds_it_in_later_views(tmp_pa
         mugs = [mask for item, mask in masks if item.get("label") == "mug"]
         assert max(iou(mask, cups[entry["photograph"]]) for mask in mugs) > 0.6
     page = (run.out / "index.html").read_text(encoding="utf-8")
-    assert "wait_for_message" in page and "mug at (" in page  # the program, and what it printed
+    assert "create_client(Teach" in page and "mug at (" in page  # the program, and what it printed
