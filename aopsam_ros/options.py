@@ -140,7 +140,10 @@ class AsfOptions(_Group):
         4096,
     )
     time_budget_ms: int = _option(
-        0, "milliseconds for a frame, best prompts first; 0 = no limit", 0, 600_000
+        0,
+        "milliseconds for a frame, the best prompts of each part of the image first; 0 = no limit",
+        0,
+        600_000,
     )
 
 

@@ -27,7 +27,7 @@ from aopsam_ros.prompting.filtering import RULES, FilterContext
 from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.prompting.user_prompts import BOTTOM_RIGHT, OBJECT, TOP_LEFT
 from aopsam_ros.results import PromptState, Status
-from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, spread_best
 
 # Decodes coordinates `[n, K, 2]` and labels `[n, K]`, on masks `[n, 1, M, M]` if these are given.
 Decode = Callable[..., Decoded]
@@ -71,16 +71,18 @@ def decode_prompts(
     stopwatch: Stopwatch,
     budget: TimeBudget,
 ) -> DecodedPrompts:
-    """Decode prompts in batches until none is left or the budget is spent.
+    """Decode prompts in batches, best first, until none is left or the budget is spent.
 
-    `features` makes the feature map, and is called only if the filtering rule needs it. The time
-    budget starts with the stopwatch; this frame's times are added to those of `budget`.
+    Where a time budget may end the frame, those of an adaptive source are spread over the image,
+    after the protected ones. `features` makes the feature map, and is called only if the filtering
+    rule needs it. The time budget starts with the stopwatch; this frame's times are added to those
+    of `budget`.
 
     Raises:
         InferenceError: if a graph fails.
     """
     loop = _Loop(prompts, decode, functools.cache(features), geometry, limits, options, stopwatch)
-    remaining, last = np.flatnonzero(loop.states == PromptState.UNUSED), None
+    remaining, last = loop.waiting(), None
     while size := loop.next_size(len(remaining), last, budget):
         began = stopwatch.elapsed()
         batch, remaining = remaining[:size], remaining[size:]
@@ -119,6 +121,16 @@ class _Loop:
         cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
         self.cells_per_pixel = np.tile(cells, 2)  # of the source, for left, top, right, bottom
         self.rule = RULES.get(self.options.asf.filtering) if self.limits.adaptive else None
+
+    def waiting(self) -> NDArray[np.int64]:
+        """Return the prompts to decode, in that order."""
+        waiting = np.flatnonzero(self.states == PromptState.UNUSED)
+        if not (self.limits.adaptive and self.options.asf.time_budget_ms):
+            return waiting
+        first = np.searchsorted(waiting, self.prompts.num_protected)
+        others, geometry = waiting[first:], self.geometry
+        spread = spread_best(self.prompts.points[others], geometry.height, geometry.width)
+        return np.concatenate((waiting[:first], others[spread]))
 
     def next_size(self, waiting: int, last: tuple[int, float] | None, budget: TimeBudget) -> int:
         """Return how many of the waiting prompts to decode next; 0 when the budget is spent."""

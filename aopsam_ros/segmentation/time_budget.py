@@ -5,14 +5,45 @@ as much as two or three prompts of MobileSAM on a processor, seven of `nano`.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 STAGES = ("preprocess", "encoder", "predictor", "sampling", "decoder", "filtering", "postprocess")
 FEWEST_PROMPTS = 8  # of a frame, whatever the budget: fewer say nothing about it
 FIXED_COST = 4  # of a batch or of the end of a frame, in prompts or masks
 _FRAMES = 8  # that are remembered
+_PARTS = 4, 2  # of the image, a side, that take turns: sixteenths within quarters
+
+
+def spread_best(points: NDArray[np.float64], height: int, width: int) -> NDArray[np.int64]:
+    """Order prompts so that the first ones, however many, are good and all over the image.
+
+    Its quarters take turns, each with the best prompt that it has left, and so do the quarters of
+    these.
+
+    Args:
+        points: x and y in source pixels, best first, `[N, 2]`.
+        height: of the image.
+        width: likewise.
+
+    Returns:
+        indices of `points`, int64 `[N]`.
+    """
+    order = np.arange(len(points))
+    for parts in _PARTS:
+        cells = np.clip(points * parts / (width, height), 0, parts - 1).astype(np.int64)
+        taken: Counter[int] = Counter()
+        turns = []
+        for part in (cells @ (1, parts))[order].tolist():
+            turns.append(taken[part])
+            taken[part] += 1
+        order = order[np.argsort(turns, kind="stable")]
+    return order
 
 
 class Stopwatch:

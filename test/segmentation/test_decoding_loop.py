@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from aopsam_ros.engines.base import DecodedOnHost
 from aopsam_ros.geometry import resized_geometry
@@ -11,7 +14,7 @@ from aopsam_ros.prompting.prompts import PromptSet
 from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation.decoding_loop import DecodingLimits, decode_prompts
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, cost
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, cost, spread_best
 from support.scenes import coloured_scene
 from support.tiny_bundle import mask_decoder, with_mask_input, write_tiny_bundle
 
@@ -91,6 +94,36 @@ def test_batches_are_taken_best_first():
     assert decoded.masks.prompt.tolist() == [0, 1, 2, 3, 4]
     assert set(decoded.states) == {PromptState.REJECTED}
     assert run(POINTS, batch_size=8, largest_batch=3)[1].batches == [POINTS[:3], POINTS[3:]]
+
+
+def test_a_time_budget_spreads_the_best_prompts_over_the_image_but_for_protected_ones():
+    surest_in_a_corner = [[1, 1], [3, 3], [5, 5], [20, 20], [60, 5], [5, 60], [60, 60]]
+    batches = run(surest_in_a_corner, batch_size=4, time_budget_ms=60_000)[1].batches
+    assert batches == [[[1, 1], [60, 5], [5, 60], [60, 60]], [[20, 20], [3, 3], [5, 5]]]
+    words = {"batch_size": 4, "time_budget_ms": 60_000}
+    protected = run(surest_in_a_corner, num_protected=3, **words)[1].batches
+    assert protected == [[[1, 1], [3, 3], [5, 5], [20, 20]], [[60, 5], [5, 60], [60, 60]]]
+    assert run(POINTS, adaptive=False, **words)[1].batches == [POINTS[:4], POINTS[4:]]
+
+
+@given(
+    points=arrays(np.float64, st.tuples(st.integers(0, 40), st.just(2)), elements=st.floats(0, 99)),
+    number=st.integers(0, 40),
+)
+def test_the_first_prompts_are_the_best_of_all_quarters_in_turn(points, number):
+    height, width = 100, 50
+    points = points * (0.5, 1.0)
+    order = spread_best(points, height, width)
+    assert sorted(order) == list(range(len(points)))
+    quarter = (points[:, 0] >= width / 2) + 2 * (points[:, 1] >= height / 2)
+    first = order[:number]
+    for one in range(4):
+        taken, there = (quarter[first] == one).sum(), (quarter == one).sum()
+        for other in range(4):
+            if taken < there:  # others with prompts left have had no turn more than one before it
+                assert (quarter[first] == other).sum() <= taken + 1
+        if taken:
+            assert np.flatnonzero(quarter == one)[0] in first
 
 
 def test_batches_grow_to_what_is_efficient_where_nothing_happens_between_them():

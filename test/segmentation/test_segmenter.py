@@ -11,7 +11,7 @@ from aopsam_ros.masks.rle import decode, decode_full
 from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation import segmenter as segmenter_module
 from aopsam_ros.segmentation.segmenter import Segmenter
-from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
+from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, spread_best
 from support.scenes import coloured_scene, iou
 from support.tiny_bundle import edit, write_tiny_bundle
 
@@ -169,8 +169,10 @@ def test_a_frame_ends_in_its_time_budget_with_the_best_prompts(tiny, monkeypatch
         found = segment(time_budget_ms=budget_ms)
         assert found.timings_ms["total"] <= max(budget_ms, 25) + 1e-6  # one prompt in any case
         states = [prompt.state for prompt in found.prompts]
-        assert PromptState.UNUSED not in states[: found.prompts_decoded]
-        assert set(states[found.prompts_decoded :]) <= {PromptState.UNUSED}
+        points = np.array([(prompt.x, prompt.y) for prompt in found.prompts])
+        first = spread_best(points, 240, 320)[: found.prompts_decoded]
+        decoded = [i for i, state in enumerate(states) if state is not PromptState.UNUSED]
+        assert decoded == sorted(first)
         calls.append(found.prompts_decoded)
     assert calls == sorted(calls)
     assert set(calls) == set(range(1, everything.prompts_decoded + 1))
