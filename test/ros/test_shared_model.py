@@ -246,13 +246,16 @@ def test_an_engine_that_hangs_for_one_camera_holds_up_configuring_another_for_a_
     def hangs():
         send(cameras, "front")
         cameras.spin(0.2)
-        return "has not answered" in cameras.health["front/aopsam: segmentation"]
+        return "has not answered" in cameras.health.get("front/aopsam: segmentation", "")
 
     cameras.wait(hangs, "the engine does not hang")
     assert not change(cameras, Transition.TRANSITION_CONFIGURE)
-    assert cameras.logged("the engine does not finish what it is working on")
+    reason = "the engine does not finish what it is working on"
+    cameras.wait(lambda: cameras.logged(reason), "the reason was not logged")
     set_fault("")
-    assert change(cameras, Transition.TRANSITION_CONFIGURE)
+    cameras.wait(  # it is free a moment later
+        lambda: change(cameras, Transition.TRANSITION_CONFIGURE), "never configured"
+    )
     assert change(cameras, Transition.TRANSITION_ACTIVATE)
 
 
