@@ -1,10 +1,8 @@
 """ASF, fine: masks of one batch decide which of the remaining prompts need no decoding.
 
-The paper's rule compares features: each mask's mean feature against every pixel of the feature map
-gives the Prompt Elimination Map (PEM), whose high values mean "looks like what is segmented
-already" (AoP-SAM, adaptive filtering). A rule sees the masks of the batch just decoded; those of
-earlier batches have been compared with the remaining prompts before. docs/evaluation.md lists the
-rules.
+The paper's rule reads the Prompt Elimination Map (AoP-SAM, adaptive filtering). A rule sees the
+masks of the batch just decoded; those of earlier batches have been compared with the remaining
+prompts before. docs/evaluation.md lists the rules.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import AsfOptions
+from aopsam_ros.prompting.elimination_map import EliminationMap, elimination_map
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 
 
@@ -33,28 +32,20 @@ class FilterContext:
     points: NDArray[np.float64]  # the masks' prompts, source pixels `[n, 2]`
     remaining: NDArray[np.float64]  # prompts that wait, source pixels `[q, 2]`
 
-    def similarity(self) -> tuple[FeatureMap, NDArray[np.float32]]:
-        """Return the feature map and each mask's cosine with every pixel, `[n, pixels]`."""
-        features = self.features()
-        pooled = features.pool(self.masks, self.points, self.low_size)
-        return features, single_thread_matmul(pooled, features.unit.T)
+    def elimination_map(self) -> EliminationMap:
+        """Return the map of the batch's masks."""
+        return elimination_map(
+            self.features(), self.masks, self.low_size, self.points, self.predicted_iou
+        )
 
 
 def drop_by_mean_map(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
-    """The paper's rule: the mean map C is the PEM; drop q where C(q) > k * mean(IoU_i * C(p_i))."""
-    features, similarity = context.similarity()
-    elimination_map = similarity.mean(axis=0)
-    at_prompts = features.lookup(elimination_map, context.points)
-    threshold = max(0.0, float(np.mean(context.predicted_iou * at_prompts)))
-    at_remaining = features.lookup(elimination_map, context.remaining)
-    return at_remaining > asf.elimination_threshold * threshold
+    """The paper's rule: drop what the mean over the masks' maps eliminates."""
+    return context.elimination_map().mean_exceeded(context.remaining, asf.elimination_threshold)
 
 
 def drop_by_any_map(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
-    """The same test for each mask by itself: drop q where any C_i(q) > k * IoU_i * C_i(p_i).
-
-    A mean over many masks dilutes each one's signal; the maximum does not.
-    """
+    """The same test for each mask by itself: drop what any mask's own map eliminates."""
     return np.asarray(_resembles_mask(context, asf).any(axis=0), np.bool_)
 
 
@@ -94,11 +85,8 @@ def drop_duplicates(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_
 
 
 def _resembles_mask(context: FilterContext, asf: AsfOptions) -> NDArray[np.bool_]:
-    """Return which prompt passes which mask's own threshold, `[n, q]`."""
-    features, similarity = context.similarity()
-    own = features.lookup(similarity, context.points).diagonal()
-    thresholds = asf.elimination_threshold * np.maximum(0.0, context.predicted_iou * own)
-    return np.asarray(features.lookup(similarity, context.remaining) > thresholds[:, None])
+    """Return which prompt which mask's own map eliminates, `[n, q]`."""
+    return context.elimination_map().each_exceeded(context.remaining, asf.elimination_threshold)
 
 
 def _lies_in(context: FilterContext) -> NDArray[np.bool_]:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import AsfOptions
+from aopsam_ros.prompting.confidence_map_sampling import find_duplicates
 from aopsam_ros.prompting.prompts import PromptSet
-from aopsam_ros.prompting.sampling import find_duplicates
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.prompting.clusters import ClusterSource
+from aopsam_ros.prompting.confidence_map_sampling import PredictorSource
 from aopsam_ros.prompting.detections import BoxCentreSource, BoxSource
 from aopsam_ros.prompting.filtering import RULE_OPTIONS
 from aopsam_ros.prompting.grid import MAX_RANDOM, MAX_SIDE, GridSource, RandomSource
 from aopsam_ros.prompting.prompts import PromptSource
-from aopsam_ros.prompting.sampling import PredictorSource
 
 AUTO = "auto"
 KNOWN = "predictor, boxes, box_centres, clusters, grid16, grid32, gridN, randomN"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.confidence_map_sampling import PredictorSource
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sampling import PredictorSource
 from aopsam_ros.training.loop.loader import stack_samples
 from aopsam_ros.training.predictor_batches import PredictorBatch, read_sample
 from aopsam_ros.training.predictor_targets import SMALLEST_PROMPTED

@@ -21,7 +21,7 @@ from aopsam_ros.images.files import read_rgb  # noqa: E402
 from aopsam_ros.models.bundle_files import describe_graphs  # noqa: E402
 from aopsam_ros.models.composed_predictor import add_prompter, compose_predictor  # noqa: E402
 from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
-from aopsam_ros.prompting.sampling import sample  # noqa: E402
+from aopsam_ros.prompting.confidence_map_sampling import sample  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from support import golden_masks, tiny_bundle  # noqa: E402
 from support.tiny_bundle import IMAGE, edit, image_predictor, write_tiny_bundle  # noqa: E402

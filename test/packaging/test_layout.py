@@ -28,3 +28,10 @@ def test_a_name_stands_for_one_type(root):
     count = Counter(name for f in files for name in TYPE.findall(f.read_text(encoding="utf-8")))
     assert count["Segmentation"] == count["EngineKey"] == 1
     assert {name for name, n in count.items() if n > 1} == set()
+
+
+@pytest.mark.parametrize(
+    "term", ["prompt_predictor", "confidence_map", "sampling", "filtering", "elimination_map"]
+)
+def test_a_term_of_the_paper_is_found_by_file_name(root, term):
+    assert any(term in file.stem for file in (root / "aopsam_ros").rglob("*.py"))

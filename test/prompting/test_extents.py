@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from aopsam_ros.geometry import FrameGeometry, paired_iou, resized_geometry
 from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.prompting.confidence_map_sampling import boxes_at, find_duplicates
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sampling import boxes_at, find_duplicates
 from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.segmentation.decoding_loop import as_decoder_input
 

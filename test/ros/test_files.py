@@ -15,7 +15,7 @@ from visualization_msgs.msg import ImageMarker
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC
 from aopsam_ros.options import SegmenterOptions
-from aopsam_ros.prompting.sampling import PredictorSource
+from aopsam_ros.prompting.confidence_map_sampling import PredictorSource
 from aopsam_ros.ros.parameter_table import CHANGEABLE, TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import DEPTH_TOPICS, TOPICS

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
 
-from aopsam_ros.prompting.sampling import local_maxima, sample, smooth, space_out
+from aopsam_ros.prompting.confidence_map_sampling import local_maxima, sample, smooth, space_out
 
 # Few distinct values, so that equal neighbours and level tops occur often.
 MAPS = hnp.arrays(
