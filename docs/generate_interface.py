@@ -63,7 +63,8 @@ def generate() -> str:
         "Made by `docs/generate_interface.py`; do not edit.",
         "## Subscribed topics",
         table(("Topic", "Type", "What"), subscribed()),
-        "Taken reliably where all their publishers offer that, else as best effort; depth 1.",
+        "Taken reliably where all their publishers offer that, else as best effort; one waits, "
+        f"of depth and boxes the newest {subscriptions.PAIRED_DEPTH}, until the node takes them.",
         "## Published topics",
         table(("Topic", "Type", "What"), [*published(), ANNOTATIONS, DIAGNOSTICS]),
         "Reliable, volatile, depth 5. Every message carries the header of its image. All but "

@@ -19,7 +19,7 @@ FOLLOW = ReliabilityPolicy.SYSTEM_DEFAULT  # stands for the reliability that pub
 
 
 class CameraSubscription:
-    """Subscribes to the newest message of a topic, reliably where all its publishers are reliable.
+    """Subscribes to the newest messages of a topic, reliably where all its publishers are reliable.
 
     Best effort receives from every publisher, but an image is sent in many fragments and lost with
     any of them, even on one machine. Reliable delivers them all, but receives nothing from a
@@ -32,18 +32,24 @@ class CameraSubscription:
         lost: messages that the middleware received in part, or has noticed to be missing.
     """
 
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None]) -> None:
-        """Subscribe; `kind` is the message's type.
+    def __init__(
+        self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], depth: int = 1
+    ) -> None:
+        """Subscribe; `kind` is the message's type, `depth` how many wait for the callback.
 
         Raises:
             OptionError: if the user's quality of service is impossible.
         """
         self._node, self._kind, self._name, self._callback = node, kind, topic, callback
         self.topic: str = node.resolve_topic_name(topic)
-        self.qos = QoSProfile(depth=1, reliability=FOLLOW)
+        self._depth = depth
+        self.qos = self._profile()
         self.lost = 0
         self._follows = True
         self._subscription = self._subscribe()
+
+    def _profile(self) -> QoSProfile:
+        return QoSProfile(depth=self._depth, reliability=FOLLOW)
 
     def _subscribe(self) -> Any:  # noqa: ANN401  (rclpy has no types)
         with readable_qos_errors(self.topic):
@@ -57,7 +63,7 @@ class CameraSubscription:
             self._kind,
             self._name,
             self._callback,
-            QoSProfile(depth=1, reliability=FOLLOW),
+            self._profile(),
             event_callbacks=events,
             qos_overriding_options=QoSOverridingOptions(POLICIES, callback=self._settle),
         )
@@ -93,7 +99,7 @@ class CameraSubscription:
             try:
                 self._subscription = self._subscribe()
             except BaseException:
-                self.qos = QoSProfile(depth=1, reliability=FOLLOW)  # differs: to be tried again
+                self.qos = self._profile()  # differs: to be tried again
                 raise
             # rclpy may just have said that no messages will be received.
             self._node.get_logger().info(

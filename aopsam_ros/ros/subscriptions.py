@@ -16,6 +16,9 @@ from aopsam_ros.ros.pipeline import Pipeline
 SILENCE_S = 5.0  # without images, until there is a warning
 ERROR_PERIOD_S = 10.0
 LOSS_PERIOD_S = 60.0  # between warnings of lost images
+# Of what is paired with images: messages that may arrive before one is received. At 30 Hz they may
+# be a third of a second ahead of the image that they belong to.
+PAIRED_DEPTH = 10
 
 # Type and meaning of every topic; docs/interface.md is made from this.
 TOPICS: Mapping[str, tuple[type, str]] = {
@@ -77,7 +80,8 @@ class Subscriptions:
         base, _, transport = name.partition("/")
         topic = f"{self._node.resolve_topic_name(base)}/{transport}" if transport else base
         kind, _ = TOPICS[name]
-        return CameraSubscription(self._node, kind, topic, callback)
+        depth = PAIRED_DEPTH if name in ("boxes", "depth") else 1
+        return CameraSubscription(self._node, kind, topic, callback, depth)
 
     @property
     def image_topic(self) -> str:
