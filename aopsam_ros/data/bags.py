@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".mcap", ".db3", ".bag")
 METADATA = "metadata.yaml"
+_TIMED = 31  # messages, at the beginning, whose rate is taken for the topic's
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 
 
@@ -41,11 +43,10 @@ class BagSource:
         self.name, self.path, self.every = path.resolve().stem, path, every
         with _opened(path) as reader:
             counts = _image_topics(reader)
-            seconds = 1e-9 * reader.duration
-        self.topic = _choose(path, topic, counts)
+            self.topic = _choose(path, topic, counts)
+            stamps = [stamp for _, stamp, _ in islice(self._messages(reader), _TIMED)]
         self._count = counts[self.topic]
-        # From the first message to the last: one interval fewer than there are images.
-        self.rate = known_rate((self._count - 1) / max(seconds, 1e-9) / every)
+        self.rate = known_rate(usual_rate(stamps) / every)
         if not self._count:
             raise DatasetError(f"{path}: no image was recorded on {self.topic}")
 
@@ -60,11 +61,20 @@ class BagSource:
     def frames(self) -> Iterator[SourceFrame]:
         """See `FrameSource`."""
         with _opened(self.path) as reader:
-            chosen = [c for c in reader.connections if c.topic == self.topic]
-            for number, (connection, stamp, raw) in enumerate(reader.messages(chosen)):
+            for number, (connection, stamp, raw) in enumerate(self._messages(reader)):
                 if number % self.every == 0:
                     read = functools.partial(_read, reader, raw, connection.msgtype)
                     yield numbered_frame(number, read, self.every, stamp)
+
+    def _messages(self, reader: AnyReader) -> Iterator[tuple[Any, int, bytes]]:
+        """Yield the topic's messages: connection, nanoseconds, bytes."""
+        yield from reader.messages([c for c in reader.connections if c.topic == self.topic])
+
+
+def usual_rate(stamps: Sequence[int]) -> float:
+    """Return messages a second, 0 for fewer than two; gaps between them do not count."""
+    intervals = np.diff(stamps)
+    return 1e9 / max(1.0, float(np.median(intervals))) if len(intervals) else 0.0
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from aopsam_ros.data.bags import usual_rate
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, EngineError
 from aopsam_ros.images.files import write_rgb
@@ -91,6 +92,20 @@ def test_recording(tmp_path, storage, as_file):
     assert list(found) == ["frame_000000", "frame_000002", "frame_000004"]
     for rgb, index in zip(found.values(), (0, 2, 4), strict=True):
         np.testing.assert_array_equal(rgb, images[index])
+
+
+def test_the_rate_of_a_topic_that_starts_late(tmp_path):
+    images = [image_message(rgb, "rgb8") for rgb in shades(5)]  # a message each millisecond
+    chatter = [text_message("hello")] * 40
+    bag = write_bag(tmp_path / "drive", {"/chat": chatter, "/camera": images, "/end": chatter})
+    assert open_frames(bag, every=4).rate == pytest.approx(250)
+
+
+def test_gaps_do_not_change_the_rate():
+    second = 1_000_000_000
+    stamps = [0, 0.1, 0.2, 5.2, 5.3, 5.4, 5.5, 60.5, 60.6]
+    assert usual_rate([round(second * stamp) for stamp in stamps]) == pytest.approx(10)
+    assert usual_rate([second]) == usual_rate([]) == 0
 
 
 def write_ros1_bag(path, topic, images):
