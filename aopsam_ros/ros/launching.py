@@ -17,7 +17,10 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 from launch_ros.utilities import make_namespace_absolute, prefix_namespace
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_topic_name import validate_topic_name
 
+from aopsam_ros.errors import first_line
 from aopsam_ros.options import Value
 from aopsam_ros.ros.parameter_table import TABLE
 from aopsam_ros.ros.resources import large_message_environment, resource_folder
@@ -153,7 +156,7 @@ def _nodes(context: LaunchContext) -> list[Node]:
         return str(LaunchConfiguration(name).perform(context))
 
     _check(context)
-    topics = {name: chosen(f"{name}_topic") for name in _TOPICS}
+    topics = {name: _topic(f"{name}_topic", chosen(f"{name}_topic")) for name in _TOPICS}
     spaces = namespaces(chosen("namespace"), chosen("cameras"), topics.values())
     settings = _settings(context, topics)
     nodes: list[Node]
@@ -167,6 +170,15 @@ def _nodes(context: LaunchContext) -> list[Node]:
     if _is_true(context, "rviz"):
         nodes += [_rviz(context, namespace, topics) for namespace in spaces]
     return nodes
+
+
+def _topic(argument: str, name: str) -> str:
+    """Return the topic's name, if it is one: rcl would end the node's process."""
+    try:
+        validate_topic_name(name)
+    except InvalidTopicNameException as error:
+        raise RuntimeError(f"{argument}:={name}: {first_line(error)}") from None
+    return name
 
 
 def _is_true(context: LaunchContext, name: str) -> bool:

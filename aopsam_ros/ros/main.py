@@ -12,7 +12,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, first_line
 from aopsam_ros.ros.lifecycle import handle_signals, make_executor, shut_down, spin
 from aopsam_ros.ros.monitoring.memory import keep_freed_memory
 from aopsam_ros.ros.node import AopsamNode
@@ -41,8 +41,12 @@ def main(args: list[str] | None = None) -> int:
     keep_freed_memory()
     parser = argparse.ArgumentParser("aopsam_node", description=__doc__.partition("\n")[0])
     parser.add_argument("--cameras", default="", help="namespaces of a node each: front,rear")
-    own = parser.parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        own = parser.parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl: arguments of ROS that cannot be, such as image:=2x
+        get_logger("aopsam").fatal(f"ROS cannot start with these arguments: {first_line(error)}")
+        return 1
     handle_signals()
     nodes: list[AopsamNode] = []
     try:

@@ -101,6 +101,7 @@ def test_every_argument_that_the_documents_name_is_one():
     [
         ("tracking:=true", "there is no launch argument tracking, did you mean tracking.enabled?"),
         ("params_file:=nowhere.yaml", "params_file: there is no file nowhere.yaml"),
+        ("image_topic:=2x", "image_topic:=2x: Invalid topic name: "),
     ],
 )
 def test_what_would_be_ignored_ends_with_the_reason(robot, argument, reason):

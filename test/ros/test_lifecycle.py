@@ -143,6 +143,17 @@ def test_an_impossible_value_at_start_ends_with_one_clear_line(robot):
     assert "asf.filtering must be one of" in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [(("-r", "image:=2x"), "Couldn't parse remap rule: '-r image:=2x'"), (("--loud",), "--loud")],
+)
+def test_impossible_arguments_of_ros_end_with_one_clear_line(robot, arguments, reason):
+    robot.start_node(*arguments, wait=False)
+    assert robot.process.wait(TIMEOUT_S) == 1
+    (line,) = robot.log.read_text().strip().splitlines()
+    assert "ROS cannot start with these arguments: " in line and reason in line
+
+
 def test_silence_is_reported_once_with_the_topic_and_its_publishers(active):
     active.reported(DiagnosticStatus.OK, image=GOOD)  # it may have been silent before
     kind = "sensor_msgs/msg/Image, reliable and volatile"
