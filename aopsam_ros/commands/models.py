@@ -91,5 +91,5 @@ def _describe_bundle(bundle: Bundle) -> str:
 def _describe_weights(weights: Weights) -> str:
     path = cached_path(weights)
     where = str(path) if path.exists() else f"not fetched: aopsam models fetch {weights.name}"
-    size = f"{weights.size / 1e6:.1f} MB  " if weights.size else ""
-    return f"{weights.file}  {weights.description}  {size}{weights.licence}  {where}"
+    size = f"{weights.size / 1e6:.1f}" if weights.size else f"about {weights.about / 1e6:.0f}"
+    return f"{weights.file}  {weights.description}  {size} MB  {weights.licence}  {where}"

@@ -17,6 +17,7 @@ class Weights:
     git_blob: str = ""
     licence: str = "Apache-2.0"  # SPDX identifier
     description: str = "for `aopsam export --checkpoint`"  # one line for `aopsam models list`
+    about: int = 0  # bytes of its tensors, where no size is published
 
     @property
     def outcome(self) -> str:
@@ -28,6 +29,7 @@ _GITHUB = "https://github.com"
 _META = "https://dl.fbaipublicfiles.com"
 _SAM_2 = f"{_META}/segment_anything_2/092824"
 _DRIVE = "https://drive.google.com/uc?export=download&id="
+_EFFICIENT_SAM = "https://huggingface.co/yunyangx/EfficientSAM/resolve/main"
 _EFFICIENT_TAM = "https://huggingface.co/yunyangx/efficient-track-anything/resolve/main"
 
 # Size and SHA-256 of the files of a family, by what differs in their names.
@@ -40,7 +42,7 @@ _SAM_2_SIZES = {
 _EFFICIENT_TAM_SIZES = {
     "ti": (71_616_316, "acbb17b28cca1f860acee09c9ecb6efdb732080dc7a85a07292c31813175fa7d"),
     "s": (136_375_868, "2b572be30d9e96ee29c8d785fe157c6b079ede7d56fbc8a3671d4120e63c89cd"),
-    "ti_512x512": (0, "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b"),
+    "ti_512x512": (71_620_052, "7d4d652a465f0081391050932f45d8a66768ccc99c8ea393ce8a5927e83f3b9b"),
     "s_512x512": (136_379_145, "67b5840012737ed2c94a4cb8787c5c1b27b3a946045d2e602e65ef77230b6085"),
 }
 
@@ -86,12 +88,15 @@ KNOWN: dict[str, Weights] = {
         _weights(
             "efficient_sam_vitt",
             f"{_GITHUB}/yformer/EfficientSAM/raw/main/weights/efficient_sam_vitt.pt",
-            git_blob="af883c49e33c68f01107be52df0ecad26a48355f",
+            40_982_470,
+            "dff858b19600a46461cbb7de98f796b23a7a888d9f5e34c0b033f7d6eb9e4e6a",
+            "af883c49e33c68f01107be52df0ecad26a48355f",
         ),
         _weights(
             "efficient_sam_vits",
-            f"{_GITHUB}/yformer/EfficientSAM/raw/main/weights/efficient_sam_vits.pt.zip",
-            git_blob="fa4e9f05f753e109dbde052f97d37903b833cf53",
+            f"{_EFFICIENT_SAM}/efficient_sam_vits.pt",
+            105_742_022,
+            "339376940b92351ae26dd1162e2305a1cc6f5cde735105e91286251abd9a6b65",
         ),
         Weights(
             "edge_sam",
@@ -104,7 +109,9 @@ KNOWN: dict[str, Weights] = {
         _weights(
             "edgetam",
             f"{_GITHUB}/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt",
-            git_blob="abd54d22bbd22ba3e53cf59a307e59e0f3701be6",
+            56_116_523,
+            "ed2d4850b8792c239689b043c47046ec239b6e808a3d9b6ae676c803fd8780df",
+            "abd54d22bbd22ba3e53cf59a307e59e0f3701be6",
         ),
         *_family(_EFFICIENT_TAM, "efficienttam_", _EFFICIENT_TAM_SIZES),
         # NanoSAM's, as its README publishes them: neither size nor hash.
@@ -112,12 +119,14 @@ KNOWN: dict[str, Weights] = {
             "nanosam_encoder",
             "resnet18_image_encoder.onnx",
             f"{_DRIVE}14-SsvoaTl-esC3JOzomHDnI9OGgdO2OR",
+            about=63_305_216,
             description="for `aopsam import --encoder`",
         ),
         Weights(
             "nanosam_decoder",
             "mobile_sam_mask_decoder.onnx",
             f"{_DRIVE}1jYNvnseTL49SNRx9PDcbkZ9DwsY8up7n",
+            about=16_259_264,
             description="for `aopsam import --decoder`",
         ),
     )

@@ -1,6 +1,7 @@
 """`aopsam models`: what is printed, and one clear line with exit code 2 for each fault."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -51,6 +52,9 @@ def test_what_has_no_published_hash_is_not_called_verified(models, weights, cach
 def test_without_names_it_is_about_all(models):
     code, out, _ = models("list")
     assert code == 0 and all(f"aopsam models fetch {name}" in out for name in KNOWN)
+    assert all(
+        re.search(r"  (about [1-9][0-9]*|[0-9]+[.][0-9]) MB  ", line) for line in out.splitlines()
+    )
     assert models("verify") == (0, "", "")  # nothing is there, and nobody asked for it
 
 
