@@ -78,7 +78,9 @@ def _grid_order(side: int, height: int, width: int) -> NDArray[np.int64]:
 
     Any first n of them leave no empty disc inside the image of more than 3.4 shares, a share being
     an nth of the image, in images up to 16:9. A regular grid of n points leaves half as much, but
-    no order can do much better than pi: that is what a single missing point among others leaves.
+    no order of a large grid in a square image keeps two: as long as one point off the outer ring is
+    missing, a disc of one spacing around it is empty, up to 2.4 shares of 16 x 16 points, 2.9 of 64
+    x 64.
     """
     places = _raster(np.arange(2 * side + 1) / (2 * side))
     order = spread_order(grid_points(side, 1, 1), places, height, width)
