@@ -71,6 +71,11 @@ class InstanceMask:
         x, y, width, height = self.bbox
         return x, y, x + width, y + height
 
+    @property
+    def proposal_score(self) -> float:
+        """Mean of score and stability score, by which masks are ranked as proposals, 0-1."""
+        return (self.score + self.stability_score) / 2
+
 
 @dataclass(frozen=True)
 class Segmentation:

@@ -31,7 +31,12 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
 )
 from aopsam_ros.evaluation.images import choose_images, read_images
 from aopsam_ros.evaluation.results import Evaluation
-from aopsam_ros.evaluation.tasks import TASKS, evaluate_edges, evaluate_salient
+from aopsam_ros.evaluation.tasks import (
+    TASKS,
+    evaluate_edges,
+    evaluate_proposals,
+    evaluate_salient,
+)
 from aopsam_ros.images.files import write_bytes
 from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.prompting.sources import AUTO, KNOWN
@@ -45,6 +50,7 @@ TAKEN = {
     "--classes": ("classes", "merge_affinity", "prompts", "set", "boxes"),
     "--task edges": ("prompts", "set", "boxes"),
     "--task salient": ("prompts", "set", "boxes", "salient_count"),
+    "--task proposals": ("prompts", "set", "boxes"),
 }
 
 
@@ -56,8 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         choices=TASKS,
         default=TASKS[0],
-        help="instances; edges, against the boundaries of regions; or salient, the union of the"
-        " most salient masks against everything that is labelled (%(default)s)",
+        help="instances; edges, against the boundaries of regions; salient, the union of the most"
+        " salient masks against everything that is labelled; or proposals, average recall in the"
+        " order of ~/detections (%(default)s; proposals need pycocotools)",
     )
     parser.add_argument(
         "--salient-count", type=int, default=1, metavar="N", help="masks in it (%(default)s)"
@@ -198,6 +205,8 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_task(arguments: argparse.Namespace) -> None:
+    if arguments.task == "proposals":
+        require(("pycocotools",), "--task proposals needs pycocotools", INSTALL_EVALUATION)
     engine, settings = engine_options(arguments), parse_settings(arguments.set)
     datasets, sources = open_datasets(arguments), arguments.prompts.split(",")
     boxes = open_boxes(arguments.boxes, sources)
@@ -213,6 +222,8 @@ def _evaluate_task(arguments: argparse.Namespace) -> None:
                 with closing(read_images([dataset], arguments.limit, word)) as images:
                     if arguments.task == "edges":
                         own[name] = evaluate_edges(segmenter, images, given)
+                    elif arguments.task == "proposals":
+                        own[name] = evaluate_proposals(segmenter, images, given)
                     else:
                         count = arguments.salient_count
                         own[name] = evaluate_salient(segmenter, images, count, given)

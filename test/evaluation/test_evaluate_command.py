@@ -139,11 +139,16 @@ def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp
     assert out[0].endswith("click 1  click 2") and out[3].split()[:1] == ["all"]
 
 
-def test_edges_and_salient_things_are_tasks_of_their_own(
+def test_edges_salient_things_and_proposals_are_tasks_of_their_own(
     tiny_folder, data, tmp_path, capfd, images_in_memory
 ):
     common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
-    for task, names in (("edges", ["ods", "ois"]), ("salient", ["iou", "mae", "best"])):
+    pytest.importorskip("pycocotools")
+    for task, names in (
+        ("edges", ["ods", "ois"]),
+        ("proposals", ["ar_10", "ar_100", "ar_1000"]),
+        ("salient", ["iou", "mae", "best"]),
+    ):
         out = tmp_path / task
         words = [*common, "--task", task, "--prompts", "predictor,grid8", "--out", str(out)]
         assert main(words) == 0
@@ -161,7 +166,8 @@ def test_edges_and_salient_things_are_tasks_of_their_own(
 def test_boxes_are_taken_by_tasks(tiny_folder, data, boxes_file, tmp_path):
     common = ["evaluate", "--data", str(data[0]), "--model", str(tiny_folder)]
     common += ["--prompts", "boxes,predictor", "--boxes", str(boxes_file), "--out", str(tmp_path)]
-    for task, figure in (("edges", "ods"), ("salient", "best")):
+    pytest.importorskip("pycocotools")
+    for task, figure in (("edges", "ods"), ("salient", "best"), ("proposals", "ar_100")):
         assert main([*common, "--task", task]) == 0
         by_source = json.loads((tmp_path / f"{task}.json").read_text())
         assert by_source["boxes"]["near"][figure] > 0.2

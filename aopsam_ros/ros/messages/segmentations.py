@@ -123,7 +123,7 @@ def detections(segmentation: Segmentation, header: Header) -> Detection2DArray:
     They are ranked as proposals, by the mean of score and stability score, best first.
     """
     message = Detection2DArray(header=header)
-    ranked = sorted(segmentation.masks, key=lambda mask: -(mask.score + mask.stability_score))
+    ranked = sorted(segmentation.masks, key=lambda mask: -mask.proposal_score)
     for mask in ranked:
         x, y, width, height = mask.bbox
         box = BoundingBox2D(size_x=float(width), size_y=float(height))

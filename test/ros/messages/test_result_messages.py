@@ -95,6 +95,13 @@ def test_confidence_map_keeps_its_values():
     assert segmentations.confidence_map(frame_of(1, 1), HEADER) is None
 
 
+def test_detections_are_ranked_by_the_mean_of_score_and_stability():
+    steady = replace(SMALL, score=0.5, stability_score=0.9)
+    sure = replace(LARGE, score=0.7, stability_score=0.6)
+    message = segmentations.detections(replace(FRAME, masks=(sure, steady)), HEADER)
+    assert [found.id for found in message.detections] == [str(steady.id), str(sure.id)]
+
+
 def test_detections_give_the_boxes_back():
     message = over_the_wire(segmentations.detections(FRAME, HEADER))
     assert message.header == HEADER
