@@ -68,6 +68,15 @@ class Target:
     frames_lost: int  # without it, this one included
 
 
+def fills_cells(mask: InstanceMask, geometry: FrameGeometry, side: int) -> bool:
+    """Tell whether a mask fills one of the decoder's cells at least, of `side` x `side`.
+
+    The model sees nothing of a smaller one: there is nothing to follow.
+    """
+    logits = mask_logits(decode_full(mask, geometry.height, geometry.width), geometry, side)
+    return bool(_binary(logits[None], geometry).any())
+
+
 class _Found(NamedTuple):
     """A mask taken for the thing: logits `[M, M]`, scores, and its mean feature `[C]`."""
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 from rclpy.node import Node
 
+from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.choosing import choose
 from aopsam_ros.masks.rle import decode, require_inside
 from aopsam_ros.results import InstanceMask
@@ -17,7 +19,7 @@ from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.services.worker_service import NOT_ACTIVE
 from aopsam_ros.space.boxes_3d import Box3D, fit_box
 from aopsam_ros.srv import Follow, Select
-from aopsam_ros.streaming.follower import Follower
+from aopsam_ros.streaming.follower import Follower, fills_cells
 
 
 class TargetServices:
@@ -60,7 +62,7 @@ class TargetServices:
             if request.stop:
                 self._pipeline.follower = None
             else:
-                mask = _wanted(newest, request)
+                mask = _wanted(newest, request, self._pipeline.segmenter.bundle)
                 self._pipeline.follower = Follower(newest.rgb, mask)
                 response.mask = mask_message(mask)
         except AopsamError as error:
@@ -78,7 +80,7 @@ def _newest(pipeline: Pipeline | None) -> SegmentedFrame:
     return pipeline.segmented
 
 
-def _wanted(newest: SegmentedFrame, request: Follow.Request) -> InstanceMask:
+def _wanted(newest: SegmentedFrame, request: Follow.Request, bundle: Bundle) -> InstanceMask:
     """Return the mask to follow: the request's own, or one of the frame's."""
     if newest.frame.configuration.options.grid.crop_layers:
         raise InputError("following and grid.crop_layers above 0 exclude each other")
@@ -89,7 +91,15 @@ def _wanted(newest: SegmentedFrame, request: Follow.Request) -> InstanceMask:
     area = int(np.count_nonzero(decode(given)))
     if not area:
         raise InputError("the mask is empty")
-    return replace(instance_of(given), area=area)
+    mask = replace(instance_of(given), area=area)
+    geometry = resized_geometry(*size, bundle.image_size, bundle.resize)
+    if not fills_cells(mask, geometry, bundle.low_res_mask_size):
+        cell = bundle.image_size / bundle.low_res_mask_size / geometry.scale
+        raise InputError(
+            f"the mask is too small to follow: it fills none of the model's cells, "
+            f"{cell[0]:.0f} x {cell[1]:.0f} pixels of this image"
+        )
+    return mask
 
 
 def _box_3d(newest: SegmentedFrame, mask: InstanceMask) -> Box3D | None:

@@ -136,6 +136,8 @@ def test_a_mask_of_segment_is_followed_and_given_up_in_the_end(active):
     assert "is not inside the image" in refused.message
     empty = Mask(roi=RegionOfInterest(width=2, height=2), counts=[4])
     assert follow(active, mask=empty).message == "the mask is empty"
+    pixel = Mask(roi=RegionOfInterest(x_offset=30, y_offset=35, width=1, height=1), counts=[0, 1])
+    assert "too small to follow" in follow(active, mask=pixel).message
 
 
 def test_a_target_is_forgotten_when_the_node_is_deactivated(active):
