@@ -12,6 +12,7 @@ import signal
 
 import rclpy
 from moveit_msgs.msg import CollisionObject
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -24,6 +25,7 @@ DEFAULTS = {
     "padding": 0.01,  # metres added to all sides: boxes enclose what the camera sees
     "forget_after": 1.0,  # seconds after which an object that is not seen leaves the scene
 }
+EITHER = ParameterDescriptor(dynamic_typing=True)  # 3 as well as 3.0
 
 
 class CollisionObjects(Node):
@@ -32,7 +34,7 @@ class CollisionObjects(Node):
     def __init__(self) -> None:
         super().__init__("collision_objects")
         for name, default in DEFAULTS.items():
-            self.declare_parameter(name, default)
+            self.declare_parameter(name, default, EITHER)
         self._seen: dict[str, float] = {}  # when, by the frames' stamps, in seconds
         # A burst of objects at once must not get lost.
         self._objects = self.create_publisher(
@@ -44,7 +46,9 @@ class CollisionObjects(Node):
 
     def _on_detections(self, message: Detection3DArray) -> None:
         now = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-        max_size, padding, forget_after = (self.get_parameter(name).value for name in DEFAULTS)
+        max_size, padding, forget_after = (
+            float(self.get_parameter(name).value) for name in DEFAULTS
+        )
         for detection in message.detections:
             size = detection.bbox.size
             if max(size.x, size.y, size.z) <= max_size:

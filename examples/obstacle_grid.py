@@ -15,6 +15,7 @@ import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -28,6 +29,7 @@ DEFAULTS = {
     "max_height": 2.0,  # what is higher can be driven under
     "min_points": 2.0,  # of a cell; fewer may be noise of the depth camera
 }
+EITHER = ParameterDescriptor(dynamic_typing=True)  # 3 as well as 3.0
 
 
 class ObstacleGrid(Node):
@@ -36,7 +38,7 @@ class ObstacleGrid(Node):
     def __init__(self) -> None:
         super().__init__("obstacle_grid")
         for name, default in DEFAULTS.items():
-            self.declare_parameter(name, default)
+            self.declare_parameter(name, default, EITHER)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # as a map
         self._grids = self.create_publisher(OccupancyGrid, "/obstacles", latched)
         points = self.create_subscription(PointCloud2, "/aopsam/points", self._on_points, 1)

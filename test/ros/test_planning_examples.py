@@ -6,12 +6,14 @@ nav2 and MoveIt are not at hand: the test is in their place, and receives what t
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from sensor_msgs.msg import Image, PointCloud2
 from vision_msgs.msg import Detection3DArray
 
@@ -23,7 +25,15 @@ from support.scenes import boxes_scene
 
 pytest.importorskip("rosbags")
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+# What nav2's ObstacleLayer declares of a source, and what MoveIt's PointCloudOctomapUpdater refuses
+# to do without.
+SOURCE = {"topic", "sensor_frame", "data_type", "observation_persistence", "expected_update_rate"}
+SOURCE |= {f"{most}_obstacle_height" for most in ("min", "max")} | {"marking", "clearing"}
+SOURCE |= {f"{what}_{most}_range" for what in ("obstacle", "raytrace") for most in ("min", "max")}
+SENSOR = {"sensor_plugin", "point_cloud_topic", "max_range", "point_subsample", "padding_offset"}
+SENSOR |= {"padding_scale", "max_update_rate", "filtered_cloud_topic"}
 SIZE, HEIGHT_M = 128, 0.5  # of the image, pixels; of the camera above the floor
 # A camera that looks ahead: base_link's x is its z, y its -x, z its -y.
 TF2_ROS = """
@@ -166,9 +176,10 @@ def planned(recording, tmp_path_factory):
     domain, claim = free_domain()
     environment = {**os.environ, **build(folder / "messages"), "ROS_DOMAIN_ID": str(domain)}
     started = []
-    for name in ("obstacle_grid", "collision_objects"):
+    # Whole numbers, as a user may write them; the examples' own values otherwise.
+    for name, given in (("obstacle_grid", "reach:=4"), ("collision_objects", "max_size:=1")):
         with (folder / f"{name}.log").open("w") as log:
-            command = [sys.executable, "-u", EXAMPLES / f"{name}.py"]
+            command = [sys.executable, "-u", EXAMPLES / f"{name}.py", "--ros-args", "-p", given]
             started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
     try:
         done = subprocess.run(
@@ -194,6 +205,22 @@ def end(process):
         assert process.wait(TIMEOUT_S) == 0
     finally:
         process.kill()
+
+
+def test_the_parameters_of_the_page_are_what_nav2_and_moveit_read():
+    page = (ROOT / "docs" / "planning.md").read_text()
+    nav2, moveit = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    layer = nav2["local_costmap"]["local_costmap"]["ros__parameters"]["aopsam_layer"]
+    sources = layer["observation_sources"].split()
+    assert set(layer) == {"plugin", "observation_sources", *sources}
+    assert all(set(layer[source]) <= SOURCE for source in sources)
+    # nav2 drops what is out of a source's heights before it traces rays.
+    points, seen = (layer[source] for source in sources)
+    assert points["marking"] and points["min_obstacle_height"] > 0
+    assert seen["clearing"] and not seen["marking"] and seen["min_obstacle_height"] < 0
+    (sensor,) = moveit["sensors"]
+    assert set(moveit) == {"octomap_frame", "octomap_resolution", "sensors", sensor}
+    assert set(moveit[sensor]) == SENSOR
 
 
 def test_the_grid_has_obstacles_where_they_stand_and_free_floor_where_it_is_seen(planned):
