@@ -22,7 +22,7 @@ class ClusterSource(PromptSource):
     """The medoids of clusters of features; masks that lie in one another are merged."""
 
     name = defaults_group = "clusters"
-    needs_features = True
+    needs_features = spread = True
     defaults = {**ALL_PROMPTS, "mask.combine": "merge"}  # noqa: RUF012
     own_options = ("clusters.", "mask.refine")
 

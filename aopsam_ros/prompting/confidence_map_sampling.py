@@ -24,7 +24,7 @@ class PredictorSource(PromptSource):
     name = "predictor"
     defaults_group = ""
     needs_confidence_map = True
-    adaptive = True
+    adaptive = spread = True
     defaults = {}  # noqa: RUF012
     own_options = (
         "asf.smoothing_sigma", "asf.confidence_threshold", "asf.min_spacing", "asf.sampling",

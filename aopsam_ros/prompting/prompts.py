@@ -58,6 +58,8 @@ class PromptSource(ABC):
         needs_features: the embedding has to come to the host.
         needs_boxes: a detector's boxes have to come with every frame.
         adaptive: ASF filtering applies; prompts are not eliminated otherwise.
+        spread: where a time budget may end the frame, its prompts are decoded in turns from all
+            over the image; the others' order does so by itself, or a detector gave it.
         croppable: the option `grid.crop_layers` applies: crops of the image are segmented as well.
         defaults: options that it has where nobody says otherwise.
         own_options: beginnings of the names of options that not every source uses, but this one.
@@ -69,6 +71,7 @@ class PromptSource(ABC):
     needs_features = False
     needs_boxes = False
     adaptive = False
+    spread = False
     croppable = False
     defaults: Mapping[str, object] = ALL_PROMPTS
     own_options: tuple[str, ...] = ()

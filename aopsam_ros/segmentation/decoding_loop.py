@@ -38,6 +38,7 @@ class DecodingLimits:
     """What bounds the batches of a frame."""
 
     adaptive: bool  # ASF filtering applies
+    spread: bool  # a time budget may end the frame anywhere: prompts are spread over the image
     largest_batch: int | None  # most prompts that the engine decodes at once; None: any number
     low_size: int  # side M of the decoder's masks
     stability_offset: float  # of the stability score, in logits
@@ -73,7 +74,7 @@ def decode_prompts(
 ) -> DecodedPrompts:
     """Decode prompts in batches, best first, until none is left or the budget is spent.
 
-    Where a time budget may end the frame, those of an adaptive source are spread over the image,
+    Where a time budget may end the frame, those of a source that says so are spread over the image,
     after the protected ones. `features` makes the feature map, and is called only if the filtering
     rule needs it. The time budget starts with the stopwatch; this frame's times are added to those
     of `budget`.
@@ -125,7 +126,7 @@ class _Loop:
     def waiting(self) -> NDArray[np.int64]:
         """Return the prompts to decode, in that order."""
         waiting = np.flatnonzero(self.states == PromptState.UNUSED)
-        if not (self.limits.adaptive and self.options.asf.time_budget_ms):
+        if not (self.limits.spread and self.options.asf.time_budget_ms):
             return waiting
         first = np.searchsorted(waiting, self.prompts.num_protected)
         others, geometry = waiting[first:], self.geometry

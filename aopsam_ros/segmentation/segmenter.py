@@ -242,6 +242,7 @@ class Segmenter:
         passes = options.boxes.refine if self.source.needs_boxes else 0
         return DecodingLimits(
             adaptive=self.source.adaptive,
+            spread=self.source.spread,
             largest_batch=self.engine.largest_batch,
             efficient_batch=self.engine.efficient_batch,
             low_size=self.bundle.low_res_mask_size,

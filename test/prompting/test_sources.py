@@ -88,6 +88,15 @@ def test_a_surer_box_goes_before_whatever_its_place():
     assert prompts.points[:2].tolist() == [[109.5, 99.5], [119.5, 99.5]]
 
 
+@pytest.mark.parametrize(
+    ("name", "is_spread"),
+    [("predictor", True), ("clusters", True), ("grid8", False), ("boxes", False)],
+)
+def test_where_a_source_lists_the_surest_first_a_time_budget_spreads_them(name, is_spread):
+    """A grid's order is spread by itself, and a detector's confidence counts."""
+    assert make_source(name).spread == is_spread
+
+
 def test_random_points_are_the_same_in_every_image_and_begin_alike():
     frame = FrameInput(resized_geometry(480, 640, 512), SegmenterOptions())
     few, many = (make_source(f"random{n}").propose(frame).points for n in (100, 4000))

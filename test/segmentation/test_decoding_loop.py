@@ -55,6 +55,7 @@ def run(
     points,
     seconds=0.0,
     adaptive=True,
+    spread=True,
     largest_batch=None,
     efficient_batch=1,
     clock=None,
@@ -76,7 +77,7 @@ def run(
         decoder,
         lambda: pytest.fail("no rule asked for features"),
         GEOMETRY,
-        DecodingLimits(adaptive, largest_batch, LOW, 1.0, efficient_batch=efficient_batch),
+        DecodingLimits(adaptive, spread, largest_batch, LOW, 1.0, efficient_batch=efficient_batch),
         SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
         stopwatch,
         budget or TimeBudget(),
@@ -103,7 +104,9 @@ def test_a_time_budget_spreads_the_best_prompts_over_the_image_but_for_protected
     words = {"batch_size": 4, "time_budget_ms": 60_000}
     protected = run(surest_in_a_corner, num_protected=3, **words)[1].batches
     assert protected == [[[1, 1], [3, 3], [5, 5], [20, 20]], [[60, 5], [5, 60], [60, 60]]]
-    assert run(POINTS, adaptive=False, **words)[1].batches == [POINTS[:4], POINTS[4:]]
+    clusters = run(surest_in_a_corner, adaptive=False, **words)[1].batches
+    assert clusters == batches
+    assert run(POINTS, spread=False, **words)[1].batches == [POINTS[:4], POINTS[4:]]
 
 
 @given(
