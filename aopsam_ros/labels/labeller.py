@@ -1,5 +1,6 @@
 """Labels for the masks of a frame, and examples taken from one."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from aopsam_ros.labels.label_files import (
     save_label_set,
 )
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
-from aopsam_ros.labels.semantic_encoder import SemanticEncoder
+from aopsam_ros.labels.semantic_encoder import Pause, SemanticEncoder
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 
@@ -42,8 +43,9 @@ class Labeller:
         engine: EngineOptions,
         folder: Path | None = None,
         names: Sequence[str] = (),
+        pause: Pause = contextlib.nullcontext,
     ) -> None:
-        """Read a label set for the masks of a segmenter, which no other thread may use meanwhile.
+        """Read a label set for the masks of a segmenter, which no other thread may use.
 
         Args:
             segmenter: whose model says what masks show; see `SemanticEncoder`.
@@ -51,6 +53,7 @@ class Labeller:
             folder: where the set is read and kept, a new one begins empty; or a file of text
                 embeddings; None: the set lives as long as this object.
             names: the labels of it to use; none: all.
+            pause: entered while `nano` is loaded: other threads may use the segmenter then.
 
         Raises:
             InputError: if the set cannot be read, was made with another encoder, or lacks a name.
@@ -58,7 +61,7 @@ class Labeller:
         """
         self._folder, self._lock = folder, threading.Lock()
         self._is_fixed = bool(names) or (folder is not None and folder.suffix == TEXT_SUFFIX)
-        self._encoder = SemanticEncoder(segmenter, engine)
+        self._encoder = SemanticEncoder(segmenter, engine, pause)
         try:
             self.labels = _read(folder, names, self._encoder)
         except BaseException:

@@ -1,6 +1,7 @@
 """What masks show, as numbers: features of a model's labeller or of a semantic map."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -18,6 +19,8 @@ from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 
 SEMANTIC_MODEL = "nano"  # whose semantic map stands in for a bundle's that has none
 _PROBE = np.zeros((32, 32, 3), np.uint8)
+# Returns what is entered while a segmenter may be used by other threads.
+Pause = Callable[[], contextlib.AbstractContextManager[None]]
 _BATCH = 32  # masks that a labeller takes at once
 
 
@@ -29,8 +32,12 @@ class SemanticEncoder:
         size: D, how many numbers a feature has.
     """
 
-    def __init__(self, segmenter: Segmenter, engine: EngineOptions) -> None:
-        """Find out what the model has; no other thread may use it meanwhile.
+    def __init__(
+        self, segmenter: Segmenter, engine: EngineOptions, pause: Pause = contextlib.nullcontext
+    ) -> None:
+        """Find out what the model has; no other thread may use it, but during a `pause`.
+
+        `nano` is loaded in a pause, as that takes seconds.
 
         Raises:
             BundleError: if the labeller takes no features of the model's size.
@@ -45,7 +52,9 @@ class SemanticEncoder:
         if labeller is None and semantic_map is None:
             if segmenter.engine.name == "tensorrt":  # would build plans: minutes without masks
                 engine = replace(engine, engine="onnxruntime")
-            self._segmenter = self._own = Segmenter.from_bundle(SEMANTIC_MODEL, "grid1", engine)
+            with pause():
+                self._own = Segmenter.from_bundle(SEMANTIC_MODEL, "grid1", engine)
+            self._segmenter = self._own
         elif labeller is not None and labeller.takes == "features":
             given = 0 if semantic_map is None else semantic_map.shape[1]
             if given != labeller.input_size:

@@ -148,7 +148,7 @@ class AopsamNode(LifecycleNode):
                 self.resolve_topic_name("boxes"),
                 workers,
                 turns,
-                functools.partial(_open_labeller, segmenter, engine, startup),
+                functools.partial(_open_labeller, segmenter, engine, startup, turns),
             )
             undone.pop_all()
             undone.callback(pipeline.close)
@@ -301,10 +301,12 @@ def _turn(turns: FairTurns | None) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext() if turns is None else turns.in_time()
 
 
-def _open_labeller(segmenter: Segmenter, engine: EngineOptions, startup: Startup) -> "Labeller":
+def _open_labeller(
+    segmenter: Segmenter, engine: EngineOptions, startup: Startup, turns: FairTurns | None
+) -> "Labeller":
     from aopsam_ros.labels.labeller import Labeller  # only where labels are wanted
 
-    folder, names = startup.labels_file, startup.labels_names.split(",")
-    return Labeller(
-        segmenter, engine, Path(folder) if folder else None, [n.strip() for n in names if n.strip()]
-    )
+    folder = Path(startup.labels_file) if startup.labels_file else None
+    names = [name for name in map(str.strip, startup.labels_names.split(",")) if name]
+    pause = contextlib.nullcontext if turns is None else turns.paused
+    return Labeller(segmenter, engine, folder, names, pause)

@@ -47,6 +47,19 @@ class FairTurns:
         finally:
             self.end()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let others pass, while the thread that has a turn does something long without the engine.
+
+        Raises:
+            TimeoutError: if no turn comes afterwards; the thread has none then.
+        """
+        self.end()
+        try:
+            yield
+        finally:
+            self._take(worker.PATIENCE_S)
+
     def _take(self, seconds: float | None) -> None:
         thread = threading.get_ident()
         with self._changed:

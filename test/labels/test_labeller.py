@@ -1,5 +1,6 @@
 """Labels by the shipped model's features: taught once, found again, and not elsewhere."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,24 @@ def test_a_model_without_a_semantic_map_takes_nanos(tiny):
     labelled = labeller.label(rgb, frame, found, LabelOptions())
     assert [mask.label for mask in labelled.masks] == ["large", "small"]
     labeller.close()
+
+
+def test_others_may_use_the_model_while_nano_is_loaded(tiny, monkeypatch):
+    steps, load = [], Segmenter.from_bundle
+
+    @contextlib.contextmanager
+    def pause():
+        steps.append("others")
+        yield
+        steps.append("its own")
+
+    def from_bundle(*arguments):
+        steps.append("load")
+        return load(*arguments)
+
+    monkeypatch.setattr(Segmenter, "from_bundle", from_bundle)
+    Labeller(tiny, CPU, pause=pause).close()
+    assert steps == ["others", "load", "its own"]
 
 
 def test_beside_tensorrt_nano_is_run_by_an_engine_that_builds_nothing(tiny, monkeypatch):

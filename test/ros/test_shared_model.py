@@ -100,6 +100,28 @@ def test_whoever_must_not_wait_for_ever_gives_up_and_holds_nobody_up(monkeypatch
             assert not turns.waiting
 
 
+def test_others_pass_while_a_thread_with_a_turn_pauses():
+    turns, passed = FairTurns(), threading.Event()
+
+    def take():
+        with turns:
+            passed.set()
+
+    thread = threading.Thread(target=take)
+    with turns:
+        thread.start()
+        assert not passed.wait(0.05)
+        with turns.paused():
+            assert passed.wait(TIMEOUT_S)
+        thread.join(TIMEOUT_S)
+        passed.clear()
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert not passed.wait(0.05)  # the turn is its own again
+    assert passed.wait(TIMEOUT_S)
+    thread.join(TIMEOUT_S)
+
+
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
     turns, at_work, go = FairTurns(), queue.Queue(), threading.Semaphore(0)
 
