@@ -1,8 +1,8 @@
 """Memory of a part of the pipeline, in a process that has done nothing else (Linux).
 
 The prompt stage's memory is what a process with the encoder and the prompt stage takes above one
-with the encoder alone: weights, buffers and libraries' arenas included. A decoder in parts is
-loaded in both, as padding can be left out only with it, and runs in neither.
+with the encoder alone: weights, buffers and libraries' arenas included. The decoder is loaded in
+both, as engines that check their precision need it, and runs in neither.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aopsam_benchmarks.part import (
     part_parser,
     write_json,
 )
-from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
+from aopsam_ros.bundle.loading import PREDICTOR, Bundle, load_bundle
 from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
@@ -32,7 +32,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 
 FRAMES = 5
 MIB = (1 << 20) / 1e6  # in MB
-MASKS = 8  # that filtering looks at
+MASKS = 8  # that filtering looks at, or as many as there are prompts
 Settings = dict[str, object]  # options by name
 ImageWork = Callable[[NDArray[np.uint8]], object]
 
@@ -55,13 +55,9 @@ def main() -> None:
     write_json(arguments.out, {"loaded_mb": MIB * loaded, "peak_mb": MIB * peak()})
 
 
-def _only(bundle: Bundle, *graphs: str) -> Bundle:
-    kept = {name: graph for name, graph in bundle.graphs.items() if name in graphs}
-    return dataclasses.replace(bundle, graphs=kept)
-
-
 def _encoder(bundle: Bundle, engine: EngineOptions, settings: Settings) -> ImageWork:
-    loaded = create_engine(_only(bundle, ENCODER), engine)
+    graphs = {name: graph for name, graph in bundle.graphs.items() if name != PREDICTOR}
+    loaded = create_engine(dataclasses.replace(bundle, graphs=graphs), engine)
     segmenter = Segmenter(bundle, loaded, "grid16")  # a source that needs no predictor
     _, options = _prompting(bundle, settings)
     return lambda rgb: segmenter.encode(rgb, options)
@@ -69,7 +65,7 @@ def _encoder(bundle: Bundle, engine: EngineOptions, settings: Settings) -> Image
 
 def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> ImageWork:
     """Encoder, predictor, sampling, and one filtering with masks made up around the prompts."""
-    loaded = create_engine(_only(bundle, ENCODER, PREDICTOR), engine)
+    loaded = create_engine(bundle, engine)
     segmenter = Segmenter(bundle, loaded, "predictor")
     source, options = _prompting(bundle, settings)
 
@@ -77,16 +73,17 @@ def _prompt_stage(bundle: Bundle, engine: EngineOptions, settings: Settings) -> 
         frame = segmenter.encode(rgb, options)
         confidence_map = loaded.predict(frame.image.tensor, frame.handle).confidence_map
         prompts = source.propose(FrameInput(frame.geometry, options, confidence_map))
+        count = min(MASKS, len(prompts.points))
         rows, columns = frame.geometry.valid_cells(bundle.low_res_mask_size)
         context = FilterContext(
             features=lambda: segmenter.features(frame),
             geometry=frame.geometry,
             low_size=bundle.low_res_mask_size,
-            masks=np.tile(np.indices((rows, columns)).sum(0) % 3 == 0, (MASKS, 1, 1)),
-            predicted_iou=np.ones(MASKS, np.float32),
-            prompts=np.arange(MASKS),
-            points=prompts.points[:MASKS],
-            remaining=prompts.points[MASKS:],
+            masks=np.tile(np.indices((rows, columns)).sum(0) % 3 == 0, (count, 1, 1)),
+            predicted_iou=np.ones(count, np.float32),
+            prompts=np.arange(count),
+            points=prompts.points[:count],
+            remaining=prompts.points[count:],
         )
         return RULES["paper"](context, options.asf)
 

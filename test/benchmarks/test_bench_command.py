@@ -94,6 +94,13 @@ def test_a_streams_rate_is_of_one_answer_at_least():
     assert live.stream(None, 0.0) > 0
 
 
+@pytest.mark.parametrize("prompts", [1, 3])
+def test_memory_is_measured_where_few_prompts_are_proposed(tiny_folder, tmp_path, prompts):
+    setting = f"asf.max_prompts={prompts}"
+    code, results = run(tiny_folder, tmp_path, "--only", "memory", "--set", setting)
+    assert (code, results["left_out"]) == (0, {})
+
+
 def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
     folder = write_tiny_bundle(tmp_path / "damaged")
     (folder / "prompt_predictor.onnx").write_bytes(b"damaged")
