@@ -185,7 +185,8 @@ def test_parts_of_a_decoder_may_give_four_masks(tmp_path, engine, is_per_mask):
     loaded = engine(load_bundle(folder), OPTIONS)
     decoded = loaded.decode(loaded.encode(IMAGE), *PROMPTS)
     assert loaded.num_masks == decoded.predicted_iou.shape[1] == 4
-    whole = engine(load_bundle(write_tiny_bundle(tmp_path / "w", {"mask_decoder": decoder})))
+    folder = write_tiny_bundle(tmp_path / "w", {"mask_decoder": decoder})
+    whole = engine(load_bundle(folder), OPTIONS)
     wanted = all_logits(whole.decode(whole.encode(IMAGE), *PROMPTS))
     np.testing.assert_allclose(all_logits(decoded), wanted, atol=1e-3)
 
