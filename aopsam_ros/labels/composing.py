@@ -16,10 +16,9 @@ from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.masks.rle import decode, encode
 from aopsam_ros.results import InstanceMask, Segmentation
 
-# Log odds that two masks of one label show one thing, fitted to pairs of masks of training
-# photographs (docs/evaluation.md): of their IoU, of the share of the smaller outline along which
-# they touch, and of the lower of their scores: two sure masks are two things.
-IOU_WEIGHT, TOUCH_WEIGHT, SCORE_WEIGHT, BIAS = 5.64, 1.70, -4.29, 2.05
+# Log odds that two masks of one label show one thing: of each column of `pair_features`, and
+# without them. Fitted by `python -m aopsam_benchmarks.affinity` (docs/evaluation.md).
+WEIGHTS, BIAS = (5.64, 1.70, -4.29), 2.05
 SIDE = 256  # cells along the longer side of the image, in which masks are compared
 WHOLE = 0.9  # share of the union from which its largest mask is the thing itself
 
@@ -41,10 +40,16 @@ def compose(
         depth_tolerance: share of the nearer one's depth by which two masks of one thing may differ.
         least_affinity: from which two masks are united, above 0; see `affinity`.
     """
+    related = affinities(segmentation) >= least_affinity
+    if depths is not None:
+        related &= same_depth(depths, depth_tolerance)
+    return unite(segmentation, related)
+
+
+def unite(segmentation: Segmentation, related: NDArray[np.bool_]) -> Segmentation:
+    """Unite masks of one label that are `related`, bool `[n, n]`; see `compose`."""
     masks = list(segmentation.masks)
-    unknown = np.full(len(masks), np.nan, np.float32)
-    known = unknown if depths is None else depths
-    groups = _groups(segmentation, same_depth(known, depth_tolerance), least_affinity)
+    groups = _groups(segmentation, related)
     if not groups:
         return segmentation
     whole_of: dict[int, int] = {}  # id of a part to that of the thing
@@ -61,28 +66,49 @@ def compose(
     return replace(segmentation, masks=_renumbered(masks, whole_of))
 
 
-def _groups(
-    segmentation: Segmentation, near: NDArray[np.bool_], least: float
-) -> list[NDArray[np.int64]]:
-    """Return the places of the masks of each thing that has several; `near` says which may be."""
+def _groups(segmentation: Segmentation, related: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Return the places of the masks of each thing that has several, of one label."""
     names = np.array([mask.label for mask in segmentation.masks])
     labelled = np.flatnonzero(names != "")
     if len(labelled) < 2:
         return []
-    masks = [segmentation.masks[place] for place in labelled]
-    scores = np.array([mask.score for mask in masks], np.float32)
-    related = affinity(_coarse(masks, segmentation), scores) >= least
-    related &= near[np.ix_(labelled, labelled)]
-    related &= names[labelled][:, None] == names[labelled][None]
-    _, group_of = connected_components(coo_array(related), directed=False)
+    same = names[labelled][:, None] == names[labelled][None]
+    linked = coo_array(related[np.ix_(labelled, labelled)] & same)
+    _, group_of = connected_components(linked, directed=False)
     members = [labelled[group_of == group] for group in np.unique(group_of)]
     return [group for group in members if len(group) > 1]
+
+
+def affinities(segmentation: Segmentation) -> NDArray[np.float32]:
+    """Return the `affinity` of the masks that have labels, `[n, n]`; 0 of all others."""
+    labelled = [place for place, mask in enumerate(segmentation.masks) if mask.label]
+    found = np.zeros((len(segmentation.masks),) * 2, np.float32)
+    if len(labelled) > 1:
+        masks = [segmentation.masks[place] for place in labelled]
+        scores = np.array([mask.score for mask in masks], np.float32)
+        found[np.ix_(labelled, labelled)] = affinity(coarse(masks, segmentation), scores)
+    return found
 
 
 def affinity(cells: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how probably masks show parts of one thing if they have one label, `[n, n]`.
 
-    `cells` are the masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`, `scores` `[n]`.
+    Arguments as of `pair_features`. Masks that do not meet show two things.
+    """
+    features = pair_features(cells, scores)
+    odds = features @ np.array(WEIGHTS, np.float32) + np.float32(BIAS)
+    return np.where(meeting(features), expit(odds), 0.0).astype(np.float32)
+
+
+def pair_features(cells: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what tells whether two masks show one thing, float32 `[n, n, 3]`.
+
+    It is their IoU, the share of the smaller one's outline along which they touch, and the lower of
+    their scores: two sure masks are two things.
+
+    Args:
+        cells: the masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`.
+        scores: of the masks, float32 `[n]`.
     """
     flat = cells.reshape(len(cells), -1).astype(np.float32)
     wider = np.stack([cv2.dilate(mask, np.ones((3, 3), np.uint8)) for mask in cells])
@@ -92,8 +118,12 @@ def affinity(cells: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDArray[n
     touch = outline @ flat.T / np.maximum(outline.sum(axis=1), 1.0)[:, None]
     touch = np.where(area[:, None] <= area[None], touch, touch.T)
     least = np.minimum(scores[:, None], scores[None])
-    odds = IOU_WEIGHT * iou + TOUCH_WEIGHT * touch + SCORE_WEIGHT * least + BIAS
-    return np.where(both + touch > 0, expit(odds), 0.0).astype(np.float32)
+    return np.stack((iou, touch, least), axis=-1)
+
+
+def meeting(features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which pairs share cells or touch, bool `[n, n]`, by their `pair_features`."""
+    return np.asarray(features[..., 0] + features[..., 1] > 0)
 
 
 def same_depth(depths: NDArray[np.float32], tolerance: float) -> NDArray[np.bool_]:
@@ -103,7 +133,7 @@ def same_depth(depths: NDArray[np.float32], tolerance: float) -> NDArray[np.bool
     return np.asarray(within | np.isnan(differences))
 
 
-def _coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np.uint8]:
+def coarse(masks: list[InstanceMask], segmentation: Segmentation) -> NDArray[np.uint8]:
     """Return masks with `SIDE` cells along the longer side, uint8 `[n, rows, columns]`."""
     scale = min(1.0, SIDE / max(segmentation.height, segmentation.width))
     rows, columns = (math.ceil(s * scale) for s in (segmentation.height, segmentation.width))

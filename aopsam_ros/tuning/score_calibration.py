@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import spearmanr
 
 from aopsam_ros.errors import DatasetError, OptionError
@@ -84,18 +85,30 @@ def fit(
     `values` are predicted IoU, stability, confidence and agreement with the extents, `[n, 4]`;
     `weight` is how much each mask counts, `[n]`.
     """
+    found = logistic_regression(values, iou, weight)
+    return ScoreWeights(*(round(float(value), 4) for value in found))
+
+
+def logistic_regression(
+    values: NDArray[np.float64], target: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the bias and a weight of each column, `[1 + k]`, that predict targets in 0-1.
+
+    `values` are `[n, k]`, `target` `[n]`, `weight` how much each row counts, `[n]`.
+    """
     inputs = np.hstack((np.ones((len(values), 1)), values))
     share = weight / weight.sum()
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         logit = inputs @ weights
-        error = 1.0 / (1.0 + np.exp(-logit)) - iou
+        error = expit(logit) - target
         penalised = np.append(0.0, weights[1:])
-        value = share @ (np.logaddexp(0.0, logit) - iou * logit) + PENALTY * penalised @ penalised
+        value = share @ (np.logaddexp(0.0, logit) - target * logit)
+        value += PENALTY * penalised @ penalised
         return float(value), inputs.T @ (error * share) + 2 * PENALTY * penalised
 
-    found = minimize(loss, np.zeros(inputs.shape[1]), jac=True, method="L-BFGS-B").x
-    return ScoreWeights(*(round(float(value), 4) for value in found))
+    start = np.zeros(inputs.shape[1])
+    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B").x, np.float64)
 
 
 def _samples(
