@@ -16,8 +16,8 @@ from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.masks.rle import decode, encode
 from aopsam_ros.results import InstanceMask, Segmentation
 
-# Log odds that two masks of one label show one thing: of each column of `pair_features`, and
-# without them. Fitted by `python -m aopsam_benchmarks.affinity` (docs/evaluation.md).
+# Log odds that two masks of one label show one thing, as `python -m aopsam_benchmarks.affinity`
+# fits them (docs/evaluation.md): of each column of `pair_features`, and without them.
 WEIGHTS, BIAS = (5.64, 1.70, -4.29), 2.05
 SIDE = 256  # cells along the longer side of the image, in which masks are compared
 WHOLE = 0.9  # share of the union from which its largest mask is the thing itself

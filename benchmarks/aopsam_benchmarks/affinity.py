@@ -126,9 +126,9 @@ def sample(
 
 
 def rule(one: MaskPairs) -> Floats:
-    """One mask lies in the other, or they touch and look alike."""
-    alike = (one.geometry[..., 1] > 0) & (one.cosine >= COSINE)
-    return np.asarray((one.covered >= COVERED) | alike, np.float32)
+    """One mask lies in the other, or they touch and are similar."""
+    similar = (one.geometry[..., 1] > 0) & (one.cosine >= COSINE)
+    return np.asarray((one.covered >= COVERED) | similar, np.float32)
 
 
 def geometric(one: MaskPairs) -> Floats:
@@ -153,7 +153,7 @@ def training_pairs(
     """Return the inputs `[p, F]` of all pairs, and whether each is of one thing, `[p]`.
 
     Raises:
-        DatasetError: if there are none, or all are alike.
+        DatasetError: if there are none, or all are similar.
     """
     inputs, same = [], []
     for one in samples:

@@ -55,8 +55,8 @@ def test_what_looks_different_is_told_apart_and_what_looks_alike_is_not():
             things = teaching.things_in(layers)
             found.append(teaching.measure(segmenter, encoder, rgb, things, rng))
         encoder.close()
-    different, alike = found
-    assert different["seen"] == alike["seen"] > 20
-    assert different["nearest"] > alike["nearest"]
+    different, similar = found
+    assert different["seen"] == similar["seen"] > 20
+    assert different["nearest"] > similar["nearest"]
     assert different["right"] + different["wrong"] <= different["seen"]
     assert different["right"] <= different["nearest"]
