@@ -102,15 +102,12 @@ class Labeller:
         depths = depths_of(labelled) if options.depth_tolerance else None
         return compose(labelled, depths, options.depth_tolerance, options.merge_affinity)
 
-    def teach(
-        self, name: str, rgb: NDArray[np.uint8], frame: FrameEmbedding, mask: InstanceMask
-    ) -> int:
+    def teach(self, name: str, rgb: NDArray[np.uint8], mask: InstanceMask) -> int:
         """Take a mask as an example of a label, and keep the set in its folder.
 
         Args:
             name: of the label; a new one is added.
-            rgb: the image, uint8 `[H, W, 3]`.
-            frame: its embedding, the segmenter's last one.
+            rgb: the image, uint8 `[H, W, 3]`; it is encoded.
             mask: the example.
 
         Returns:
@@ -126,7 +123,7 @@ class Labeller:
                 "labels of text embeddings, or of chosen names, take no examples: leave "
                 "labels.names empty, and let labels.file be a folder"
             )
-        example = self._encoder.features(rgb, frame, [mask])
+        example = self._encoder.example(rgb, mask)
         with self._lock:
             labels = self.labels.added(name, example)
             if self._folder is not None:

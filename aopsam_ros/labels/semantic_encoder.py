@@ -1,7 +1,7 @@
 """What masks show, as numbers: features of a model's labeller or of a semantic map."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import cv2
@@ -13,6 +13,7 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.iou import Crop, crop_of
+from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul, unit_length
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
@@ -22,6 +23,8 @@ _PROBE = np.zeros((32, 32, 3), np.uint8)
 # Returns what is entered while a segmenter may be used by other threads.
 Pause = Callable[[], contextlib.AbstractContextManager[None]]
 _BATCH = 32  # masks that a labeller takes at once
+_FAR = 320  # pixels along the longer side of an example's small views
+_LIGHTS = ((0.7, 1.3), (1.3, 0.8))  # gain and gamma of its darker and its brighter view
 
 
 class SemanticEncoder:
@@ -68,17 +71,36 @@ class SemanticEncoder:
         whole = np.ones(_PROBE.shape[:2], np.bool_)
         self.size = self.features(_PROBE, frame, [whole]).shape[1]
 
+    def example(
+        self, rgb: NDArray[np.uint8], mask: InstanceMask | NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Return the feature of a mask that is an example, of unit length, float32 `[1, D]`.
+
+        It is the mean over views of the image, so that it is similar to the thing in another light
+        and from farther away, too. Each view is encoded.
+
+        Args:
+            rgb: the image, uint8 `[H, W, 3]`.
+            mask: one that was found, or a whole one, bool `[H, W]`.
+
+        Raises:
+            InferenceError: if a graph fails.
+        """
+        whole = decode_full(mask, *rgb.shape[:2]) if isinstance(mask, InstanceMask) else mask
+        found = [self.features(view, None, [seen]) for view, seen in _views(rgb, whole)]
+        return unit_length(np.mean(found, axis=0, dtype=np.float32))
+
     def features(
         self,
         rgb: NDArray[np.uint8],
-        frame: FrameEmbedding,
+        frame: FrameEmbedding | None,
         masks: Sequence[InstanceMask | NDArray[np.bool_]],
     ) -> NDArray[np.float32]:
         """Return masks' features, of unit length, float32 `[n, D]`.
 
         Args:
             rgb: the image, uint8 `[H, W, 3]`.
-            frame: its embedding by the model.
+            frame: its embedding by the model; None: it is encoded where that is needed.
             masks: in it, those that were found or whole ones, bool `[H, W]`.
 
         Raises:
@@ -98,10 +120,10 @@ class SemanticEncoder:
             found[first : first + _BATCH] = self._segmenter.engine.embed_masks(inputs)
         return unit_length(found)
 
-    def _semantic_map(self, rgb: NDArray[np.uint8], frame: FrameEmbedding) -> FeatureMap:
+    def _semantic_map(self, rgb: NDArray[np.uint8], frame: FrameEmbedding | None) -> FeatureMap:
         segmenter = self._segmenter
-        if self._own is not None:
-            frame = self._own.encode(rgb)
+        if self._own is not None or frame is None:
+            frame = segmenter.encode(rgb)
         found = segmenter.engine.semantic_map(frame.handle)
         assert found is not None  # of this model, by `__init__`
         return FeatureMap(found, frame.geometry, found.shape[1])
@@ -110,6 +132,20 @@ class SemanticEncoder:
         """Free the model, where it is one of its own."""
         if self._own is not None:
             self._own.close()
+
+
+def _views(
+    rgb: NDArray[np.uint8], mask: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield an image and its mask as they are, then small, in other lights."""
+    yield rgb, mask
+    scale = min(1.0, _FAR / max(mask.shape))
+    size = max(1, round(scale * mask.shape[1])), max(1, round(scale * mask.shape[0]))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) / 255.0
+    covered = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    own = covered >= min(0.5, covered.max())  # a tiny thing keeps its fullest pixel
+    for gain, gamma in _LIGHTS:
+        yield (255.0 * np.clip(gain * small**gamma, 0.0, 1.0)).astype(np.uint8), own
 
 
 def pool_masks(masks: Sequence[Crop], features: FeatureMap) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ def scene(colours=COLOURS):
     return rgb, layers
 
 
-def test_the_six_largest_things_are_taken_and_no_wall():
+def test_the_largest_things_are_taken_and_no_wall():
     layers = scene()[1]
     layers[0, 235:, :2] = 7  # too small
     layers[0, layers[0] == 1] = 0
@@ -60,3 +60,15 @@ def test_what_looks_different_is_told_apart_and_what_looks_alike_is_not():
     assert different["nearest"] > similar["nearest"]
     assert different["right"] + different["wrong"] <= different["seen"]
     assert different["right"] <= different["nearest"]
+    assert different["others"] == 0
+
+
+def test_what_nobody_taught_is_counted_by_itself(monkeypatch):
+    monkeypatch.setattr(teaching, "THINGS", 3)
+    engine = EngineOptions(engine="onnxruntime", threads=1)
+    with Segmenter.from_bundle("nano", "grid1", engine) as segmenter:
+        encoder, (rgb, layers) = SemanticEncoder(segmenter, engine), scene([*COLOURS[:3]] * 2)
+        things, rng = teaching.things_in(layers), np.random.default_rng(0)
+        found = teaching.measure(segmenter, encoder, rgb, things, rng)
+    assert found["seen"] > 10 and found["others"] > 10
+    assert found["others"] >= found["named"] > 0  # they have the colours of the taught ones

@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -81,7 +82,7 @@ def test_one_example_is_found_again_in_another_view_and_not_elsewhere(nano, coff
     frame, found = segmented(nano, coffee)
     cup = max(found.masks, key=lambda mask: mask.score)
     assert labeller.label(coffee, frame, found, LabelOptions()) is found  # nothing is known yet
-    assert labeller.teach("cup", coffee, frame, cup) == 1
+    assert labeller.teach("cup", coffee, cup) == 1
     darker = np.ascontiguousarray((coffee[:, ::-1] * 0.7).astype(np.uint8))
     frame, found = segmented(nano, darker)
     labelled = labeller.label(darker, frame, found, LabelOptions())
@@ -95,13 +96,33 @@ def test_one_example_is_found_again_in_another_view_and_not_elsewhere(nano, coff
     assert not any(mask.label for mask in strict.masks)
 
 
+def test_an_example_is_more_similar_to_the_thing_far_away_in_another_light(nano, coffee):
+    encoder = SemanticEncoder(nano, CPU)
+    cup = max(segmented(nano, coffee)[1].masks, key=lambda mask: mask.score)
+    whole = decode_full(cup, *coffee.shape[:2])
+    far = cv2.resize((0.8 * coffee).astype(np.uint8), (240, 160), interpolation=cv2.INTER_AREA)
+    own = cv2.resize(whole.astype(np.uint8), (240, 160), interpolation=cv2.INTER_NEAREST) > 0
+    seen = encoder.features(far, nano.encode(far), [own])[0]
+    alone = encoder.features(coffee, nano.encode(coffee), [cup])[0]
+    (example,) = encoder.example(coffee, cup)
+    assert np.linalg.norm(example) == pytest.approx(1.0, abs=1e-5)
+    assert seen @ example > seen @ alone
+    np.testing.assert_array_equal(encoder.example(coffee, whole)[0], example)
+
+
+def test_an_example_of_one_pixel_has_a_feature(nano, coffee):
+    pixel = np.zeros(coffee.shape[:2], np.bool_)
+    pixel[100, 101] = True
+    assert np.linalg.norm(SemanticEncoder(nano, CPU).example(coffee, pixel)) > 0.9
+
+
 def test_a_model_without_a_semantic_map_takes_nanos(tiny):
     rgb = boxes_scene()
     labeller = Labeller(tiny, CPU, None)
     frame, found = segmented(tiny, rgb)
     assert len(found.masks) == 2
     for name, mask in zip(("large", "small"), found.masks, strict=True):
-        labeller.teach(name, rgb, frame, mask)
+        labeller.teach(name, rgb, mask)
     assert labeller.labels.features.startswith("nano ")
     labelled = labeller.label(rgb, frame, found, LabelOptions())
     assert [mask.label for mask in labelled.masks] == ["large", "small"]
@@ -177,7 +198,7 @@ def test_names_are_enough_where_a_bundle_has_a_labeller(with_labeller, colours):
     with pytest.raises(InputError, match="need a label set, or text embeddings"):
         Labeller(with_labeller, CPU, None, ["red"])
     with pytest.raises(InputError, match="take no examples"):
-        Labeller(with_labeller, CPU, colours).teach("red", rgb, frame, found.masks[0])
+        Labeller(with_labeller, CPU, colours).teach("red", rgb, found.masks[0])
 
 
 def test_examples_are_compared_in_the_labellers_space_too(with_labeller, tmp_path):
@@ -185,7 +206,7 @@ def test_examples_are_compared_in_the_labellers_space_too(with_labeller, tmp_pat
     labeller = Labeller(with_labeller, CPU, folder)
     frame, found = segmented(with_labeller, rgb)
     for name, mask in zip(("grass", "sky"), found.masks, strict=True):
-        labeller.teach(name, rgb, frame, mask)
+        labeller.teach(name, rgb, mask)
     digest = with_labeller.bundle.graphs["labeller"].sha256[:12]
     assert load_label_set(folder).features == f"tiny 1 {digest}"
     some = Labeller(with_labeller, CPU, folder, ["sky"])
@@ -201,8 +222,8 @@ def test_text_embeddings_need_a_labeller_of_their_size(tiny, colours):
 def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
     rgb, folder = boxes_scene(), tmp_path / "mugs"
     labeller = Labeller(tiny, CPU, folder)
-    frame, found = segmented(tiny, rgb)
-    labeller.teach("mug", rgb, frame, found.masks[0])
+    _, found = segmented(tiny, rgb)
+    labeller.teach("mug", rgb, found.masks[0])
     labeller.close()
     assert load_label_set(folder).names == ("mug",)
     again = Labeller(tiny, CPU, folder)

@@ -24,8 +24,8 @@ def teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:
     frame, known = _meant(pipeline, request)
     rgb, segmenter = to_rgb(frame.image, bridge_reader()), pipeline.segmenter
     mask = known or _prompted(pipeline, request, segmenter.encode(rgb))
-    labeller = pipeline.make_labeller()  # which encodes an image: another one's embedding may go
-    examples = labeller.teach(request.label, rgb, segmenter.encode(rgb), mask)
+    labeller = pipeline.make_labeller()
+    examples = labeller.teach(request.label, rgb, mask)
     response = Teach.Response(success=True, examples=examples, names=list(labeller.labels.names))
     response.header, (response.height, response.width) = frame.image.header, rgb.shape[:2]
     response.mask = segmentations.mask_message(mask)
