@@ -18,7 +18,7 @@ from aopsam_ros.commands.training.data import (
 )
 from aopsam_ros.commands.training.self_labelling import add_frame_arguments
 from aopsam_ros.data.recordings import open_frames
-from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.base import FP32, EngineOptions
 from aopsam_ros.training.options import DistillationOptions
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> None:
     from aopsam_ros.training.loop import processes
 
     options = read_options(arguments, DistillationOptions)
-    engine = EngineOptions(engine=arguments.engine, threads=arguments.threads)
+    # In 32 bits: a teacher in 8 or 16 would pass its rounding on.
+    engine = EngineOptions(engine=arguments.engine, precision=FP32, threads=arguments.threads)
     teacher = Teacher(load_bundle(arguments.teacher), engine)
     check_target(arguments.out / BUNDLE)
     trainer = DistillationTrainer(options, teacher, arguments.out, arguments.start)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.base import FP32, EngineOptions
 from aopsam_ros.engines.engine import Engine
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.geometry import preprocess
@@ -23,8 +23,8 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 class FrozenEngine:
     """A frozen model, exported to a temporary bundle and loaded when it is first needed.
 
-    The bundle is made in the folder `parent`; of `threads`, on a CPU, 0 leaves the choice to the
-    engine.
+    It computes in 32 bits, so that embeddings are the model's own on every machine. The bundle is
+    made in the folder `parent`; of `threads`, on a CPU, 0 leaves the choice to the engine.
     """
 
     def __init__(self, model: FrozenModel, parent: Path, threads: int) -> None:
@@ -44,7 +44,7 @@ class FrozenEngine:
         folder = self._stack.enter_context(TemporaryDirectory(prefix="frozen-", dir=self._parent))
         self.model.export(Path(folder) / "bundle")
         bundle = load_bundle(Path(folder) / "bundle")
-        engine = create_engine(bundle, EngineOptions(threads=self._threads))
+        engine = create_engine(bundle, EngineOptions(precision=FP32, threads=self._threads))
         self._stack.callback(engine.close)
         return bundle, engine
 

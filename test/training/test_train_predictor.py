@@ -128,8 +128,7 @@ def test_embeddings_are_the_encoders(trained, checkpoint, scenes):
         with torch.no_grad():
             image = torch.from_numpy(preprocess(rgb, SIZE, IMAGENET_MEAN, IMAGENET_STD).tensor)
             expected = encoder(image)[0].numpy()
-        nearest, second = np.sort(np.abs(stored - expected).max((1, 2, 3)))[:2]
-        assert nearest < 0.1 and nearest < 0.2 * second  # 0.06 in bf16, as OpenVINO's with AMX
+        assert np.abs(stored - expected).max((1, 2, 3)).min() < 0.02
 
 
 def test_a_run_goes_on_without_encoding_again(trained, checkpoint, scenes, capfd):
