@@ -17,6 +17,7 @@ settings.register_profile("aopsam", deadline=None, derandomize=True, database=No
 settings.load_profile("aopsam")
 
 TESTS = Path(__file__).parent
+LONG = ("training", "reliability")  # folders whose files take longest
 # What a whole file needs, at its top; `pytestmark` in a conftest.py speaks for the folder's files.
 OF_A_FILE = r"^(?:\w+ = )?pytest\.(?:importorskip|mark\.needs)\((.+)\)"
 OF_A_TEST = r"^ *(?:@|.*marks=)pytest\.mark\.needs\((.+)\)"
@@ -42,11 +43,15 @@ def pytest_ignore_collect(collection_path):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out single tests marked `needs("module")` for the same reason."""
+    """Leave out single tests marked `needs("module")` for the same reason; begin with long files.
+
+    Of two processes one would wait for the other's last file otherwise.
+    """
     left_out = [i for i in items if missing(n for m in i.iter_markers("needs") for n in m.args)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 def pytest_report_header():
