@@ -92,10 +92,10 @@ bench: setup  ## measure everything that can be; results go to out/bench (ARGS="
 # Target-specific, so that it reaches `setup` as well.
 test lint: override EXTRAS += bench dev
 
-# Two files at a time, torch with a thread for each: many tests wait for nodes. A file's tests share
+# Three files at a time on two cores, torch with a thread for each: many tests wait for nodes. A file's tests share
 # one, so they stay together.
 test: lint  ## run the checks and all tests (ARGS="-k name" goes to pytest)
-	@$(ACTIVATE) PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(ACTIVATE) PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup  ## run ruff and mypy, and check which package imports which
 	@$(ACTIVATE) python -m ruff check . && python -m mypy
