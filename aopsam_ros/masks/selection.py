@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.options import MaskOptions
 
+LEAST_SHARE = 1e-4  # of an image: one or two pixels of a mask at the decoder's resolution
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
 
 
@@ -117,12 +118,22 @@ def filter_by_score(masks: LowResMasks, options: MaskOptions) -> LowResMasks:
     return masks if good.all() else masks.take(np.flatnonzero(good))
 
 
+def log_share(pixels: NDArray[np.int64], image: int) -> NDArray[np.float64]:
+    """Return the natural logarithm of the share of an image that masks cover, `[n]`.
+
+    Below a share of `LEAST_SHARE` it says nothing more.
+    """
+    return np.log(np.maximum(pixels / image, LEAST_SHARE))
+
+
 @dataclass(frozen=True)
 class ScoreWeights:
     """Logistic regression that gives a mask's expected IoU with a thing; fitted for one model.
 
-    Each number but the intercept is the weight of a value in 0-1: `extents` of the IoU of the
-    mask's box with the box that the predictor expects, the others of what they are called after.
+    Each number but the intercept is the weight of a value: `extents` of the IoU of the mask's box
+    with the box that the predictor expects; `area` of the logarithm of the share of the image that
+    the mask covers (a thing of few cells is seen less well); the others of what they are called
+    after, in 0-1.
     """
 
     intercept: float
@@ -130,6 +141,7 @@ class ScoreWeights:
     stability: float
     confidence: float
     extents: float
+    area: float = 0.0
 
     def score(
         self,
@@ -137,14 +149,19 @@ class ScoreWeights:
         stability: NDArray[np.float32],
         confidence: NDArray[np.float32],
         extents: NDArray[np.float64],
+        log_share: NDArray[np.float64],
     ) -> NDArray[np.float32]:
-        """Return the scores of n masks, float32 `[n]` in 0-1; all values are `[n]`."""
+        """Return the scores of n masks, float32 `[n]` in 0-1; all values are `[n]`.
+
+        `log_share` is what `log_share` gives.
+        """
         logit = (
             self.intercept
             + self.predicted_iou * predicted_iou
             + self.stability * stability
             + self.confidence * confidence
             + self.extents * extents
+            + self.area * log_share
         )
         return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float32)
 

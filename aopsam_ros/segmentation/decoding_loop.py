@@ -16,8 +16,10 @@ from aopsam_ros.masks.selection import (
     answering_masks,
     best_of_each_prompt,
     concatenate,
+    count_pixels,
     filter_by_iou,
     filter_by_score,
+    log_share,
     mask_corners,
     stability_score,
 )
@@ -217,10 +219,11 @@ class _Loop:
         weights, boxes = self.weights, self.prompts.boxes
         if weights is None or boxes is None:
             return predicted_iou
-        agreement = paired_iou(
-            mask_corners(logits > MASK_THRESHOLD), boxes[prompts] * self.cells_per_pixel
-        )
-        return weights.score(predicted_iou, stability, self.prompts.confidence[prompts], agreement)
+        masks = logits > MASK_THRESHOLD
+        agreement = paired_iou(mask_corners(masks), boxes[prompts] * self.cells_per_pixel)
+        share = log_share(count_pixels(masks), masks[0].size if len(masks) else 1)
+        confidence = self.prompts.confidence[prompts]
+        return weights.score(predicted_iou, stability, confidence, agreement, share)
 
     def eliminate(self, found: LowResMasks, remaining: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the prompts that still have to be decoded after these masks were found."""

@@ -16,7 +16,7 @@ from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.geometry import paired_iou
 from aopsam_ros.masks.iou import crop_of, pairwise_iou
-from aopsam_ros.masks.selection import ScoreWeights
+from aopsam_ros.masks.selection import ScoreWeights, log_share
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -82,8 +82,8 @@ def fit(
 ) -> ScoreWeights:
     """Fit a logistic regression to what masks are worth, their IoU, `[n]` in 0-1.
 
-    `values` are predicted IoU, stability, confidence and agreement with the extents, `[n, 4]`;
-    `weight` is how much each mask counts, `[n]`.
+    `values` are predicted IoU, stability, confidence, agreement with the extents and `log_share`,
+    `[n, 5]`; `weight` is how much each mask counts, `[n]`.
     """
     found = logistic_regression(values, iou, weight)
     return ScoreWeights(*(round(float(value), 4) for value in found))
@@ -122,14 +122,17 @@ def _samples(
     counts = ~mostly_unlabelled(masks, photograph.ground_truth)
     iou = pairwise_iou(masks, [crop_of(mask) for mask in photograph.ground_truth])
     boxes = {(prompt.x, prompt.y): prompt.box for prompt in found.prompts}
+    areas = np.array([mask.area for mask in found.masks], np.int64)
+    shares = log_share(areas, found.height * found.width).tolist()
     rows = [
         (
             mask.predicted_iou,
             mask.stability_score,
             mask.prompt_confidence,
             float(paired_iou(np.array(mask.corners), np.array(boxes[mask.prompt]))),
+            share,
         )
-        for mask in found.masks
+        for mask, share in zip(found.masks, shares, strict=True)
     ]
-    values = np.array(rows, np.float64).reshape(-1, 4)[counts]
+    values = np.array(rows, np.float64).reshape(-1, 5)[counts]
     return values, iou.max(axis=1)[counts], np.full(len(values), 1.0 / max(1, len(values)))

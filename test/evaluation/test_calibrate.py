@@ -15,18 +15,20 @@ from support.scenes import write_scenes
 
 def test_a_fit_finds_the_weights_that_made_the_labels():
     rng = np.random.default_rng(0)
-    values = rng.random((4000, 4))
-    true = ScoreWeights(-3.0, 2.0, 0.0, 1.0, 3.0)
+    values = rng.random((4000, 5))
+    values[:, 4] = np.log(values[:, 4])  # of a share
+    true = ScoreWeights(-3.0, 2.0, 0.0, 1.0, 3.0, 0.4)
     found = fit(values, true.score(*values.T), np.ones(4000))
     assert np.abs(found.score(*values.T) - true.score(*values.T)).max() < 0.03
     assert found.extents > found.predicted_iou > found.confidence > found.stability
+    assert found.area == pytest.approx(0.4, abs=0.05)
 
 
 def test_photographs_weigh_the_same_whatever_their_masks():
-    values = np.vstack((np.zeros((100, 4)), np.zeros((1, 4))))
+    values = np.vstack((np.zeros((100, 5)), np.zeros((1, 5))))
     iou = np.append(np.zeros(100), 1.0)
     weight = np.append(np.full(100, 0.01), 1.0)
-    assert fit(values, iou, weight).score(*np.zeros((4, 1))) == pytest.approx(0.5, abs=1e-3)
+    assert fit(values, iou, weight).score(*np.zeros((5, 1))) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_bundle_gets_the_weights_that_were_fitted(tmp_path, capsys, images_in_memory):

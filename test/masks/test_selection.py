@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks.selection import (
+    LEAST_SHARE,
     LowResMasks,
     ScoreWeights,
     concatenate,
     filter_by_iou,
     filter_by_score,
+    log_share,
     mask_corners,
     stability_score,
 )
@@ -81,14 +83,20 @@ def test_of_four_masks_the_first_answers_prompts_without_doubt(candidates, is_am
 
 
 WEIGHTS = ScoreWeights(
-    intercept=-2.0, predicted_iou=3.0, stability=0.0, confidence=0.0, extents=1.0
+    intercept=-2.0, predicted_iou=3.0, stability=0.0, confidence=0.0, extents=1.0, area=0.5
 )
 
 
 def test_the_score_is_a_logistic_regression():
     half = np.float32([0.5, 1.0])
-    score = WEIGHTS.score(half, half, half, np.array([0.5, 0.0]))
-    np.testing.assert_allclose(score, [0.5, 1 / (1 + np.exp(-1))], rtol=1e-6)
+    shares = np.log([1.0, np.exp(-2)])
+    score = WEIGHTS.score(half, half, half, np.array([0.5, 0.0]), shares)
+    np.testing.assert_allclose(score, [0.5, 0.5], rtol=1e-6)
+
+
+def test_the_share_of_an_image_has_a_least_value():
+    shares = log_share(np.array([0, 1, 5_000, 100_000]), 100_000)
+    np.testing.assert_allclose(np.exp(shares), [LEAST_SHARE, LEAST_SHARE, 0.05, 1.0])
 
 
 def test_corners_enclose_a_mask():
