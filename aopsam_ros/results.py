@@ -16,7 +16,7 @@ class PromptState(enum.IntEnum):
     """What became of a candidate prompt; the values are the constants of `msg/Prompt.msg`."""
 
     KEPT = 0  # decoded, and at least one of its masks was kept
-    ELIMINATED = 1  # dropped by ASF filtering before it was decoded
+    ELIMINATED = 1  # never decoded: dropped by ASF, or as its box agrees with another's
     REJECTED = 2  # decoded, but its masks failed a filter or were suppressed
     UNUSED = 3  # never decoded: the budget (prompts or time) was spent
 

@@ -67,7 +67,8 @@ def generate() -> str:
         f"of depth and boxes the newest {subscriptions.PAIRED_DEPTH}, until the node takes them.",
         "## Published topics",
         table(("Topic", "Type", "What"), [*published(), ANNOTATIONS, DIAGNOSTICS]),
-        "Reliable, volatile, depth 5. Every message carries the header of its image. All but "
+        "Reliable, volatile, depth 5. Every message but `/diagnostics` has its image's stamp, and "
+        "its frame; what is in space has that of `target_frame` where one is set. All but "
         "`~/masks` and `/diagnostics` are made only while they have a subscriber.",
         "Quality of service of every topic above can be overridden at start, by ROS's own "
         "parameters: `qos_overrides.<full topic>.subscription.reliability`, or `publisher`, and "

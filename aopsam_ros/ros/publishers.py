@@ -42,7 +42,7 @@ except ImportError:  # not installed, or for another Python
 TOPICS: Mapping[str, tuple[type, str]] = {
     "masks": (MaskArray, "every instance, run-length encoded inside its box"),
     "prompts": (PromptArray, "every prompt, and its state"),
-    "prompt_markers": (MarkerArray, "the prompts for RViz, in the camera's optical frame"),
+    "prompt_markers": (MarkerArray, "the prompts for RViz, in `target_frame` or the camera's"),
     "outlines": (ImageMarker, "the masks' outlines, to be drawn over the image by Foxglove"),
     "prompt_points": (ImageMarker, "the prompts, likewise"),
     "labels": (

@@ -12,7 +12,7 @@ from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Memory
 from aopsam_ros.errors import EngineError, InferenceError
 
-LARGEST_BATCH = 32  # prompts in one call; 25 MB of logits at 256 x 256
+LARGEST_BATCH = 32  # prompts in one call; 34 MB of logits of four masks at 256 x 256
 MOST_POINTS = 8  # of one prompt
 
 
