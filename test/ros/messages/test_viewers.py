@@ -21,7 +21,7 @@ TOPICS = ("masks", "prompts", "overlay", "outlines", "prompt_points", "prompt_ma
 
 
 def record(robot, rgb):
-    """The messages of all topics for one image."""
+    """The messages of all topics for one image, not the first: it may be before its CameraInfo."""
     image, calibration = image_of(rgb), calibration_of(WIDTH, HEIGHT, focal=500.0)
     depth = raw_image(np.full((HEIGHT, WIDTH), DEPTH_M, np.float32))
     depths = robot.node.create_publisher(Image, "/depth", 10)
@@ -34,7 +34,7 @@ def record(robot, rgb):
         robot.spin(0.5)
         stamped = [{stamp_of(m): m for m in reversed(robot.received[name])} for name in TOPICS]
         common = set.intersection(*map(set, stamped)) - {None}
-        return common and {t: own[max(common)] for t, own in zip(TOPICS, stamped, strict=True)}
+        return len(common) > 1 and {t: own[max(common)] for t, own in zip(TOPICS, stamped, strict=True)}
 
     return robot.wait(recorded, "a topic has no message of the image"), calibration
 
