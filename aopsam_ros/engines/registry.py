@@ -4,7 +4,7 @@ import logging
 import platform
 from collections.abc import Callable
 
-from aopsam_ros.bundle.loading import Bundle
+from aopsam_ros.bundle.loading import ENCODER, Bundle
 from aopsam_ros.engines.base import (
     AUTO,
     DEFAULTS,
@@ -16,6 +16,7 @@ from aopsam_ros.engines.base import (
     silent,
 )
 from aopsam_ros.engines.engine import Engine
+from aopsam_ros.engines.processor import has_amx, has_int8_dot_products
 from aopsam_ros.engines.tensorrt.cuda import load_driver
 from aopsam_ros.errors import CudaError, EngineError
 
@@ -43,8 +44,8 @@ def create_engine(
 
     Args:
         bundle: from `load_bundle`.
-        options: "auto" takes TensorRT, ONNX Runtime on a GPU, OpenVINO on x86-64, or ONNX Runtime
-            on a CPU: the first that works.
+        options: "auto" takes TensorRT, ONNX Runtime on a GPU, OpenVINO on x86-64 where no
+            encoder in 8 bits is faster, or ONNX Runtime on a CPU: the first that works.
         on_progress: called once a second while an engine is built.
 
     Raises:
@@ -72,7 +73,7 @@ def _automatic(bundle: Bundle, options: EngineOptions, on_progress: OnProgress) 
     reasons = ""
     for name, check in _ORDER:
         try:
-            check()
+            check(bundle, options)
             engine = _create(name, bundle, options, on_progress)
             if name == "onnxruntime" and engine.device == "cpu":
                 raise EngineError("its CUDA cannot be used here")
@@ -107,7 +108,7 @@ def _create(name: str, bundle: Bundle, options: EngineOptions, on_progress: OnPr
     return OnnxRuntimeEngine(bundle, options)
 
 
-def _check_cuda() -> None:
+def _check_cuda(_bundle: Bundle, _options: EngineOptions) -> None:
     """Refuse ONNX Runtime where it is not on a GPU: on a CPU, another engine may come first."""
     try:
         import onnxruntime
@@ -119,10 +120,13 @@ def _check_cuda() -> None:
         raise EngineError("no NVIDIA GPU")
 
 
-def _check_x86() -> None:
-    """Refuse OpenVINO on processors where it was not measured: a tenth faster at best."""
+def _check_openvino(bundle: Bundle, options: EngineOptions) -> None:
+    """Refuse OpenVINO where it was not measured, or ONNX Runtime's encoder in 8 bits is faster."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise EngineError(f"not measured on {platform.machine()}")
+    in_8_bits = options.precision == AUTO and ENCODER in bundle.int8_graphs
+    if in_8_bits and has_int8_dot_products() and not has_amx():
+        raise EngineError("slower here than onnxruntime with the encoder in 8 bits")
 
 
 def _has_gpu() -> bool:
@@ -135,8 +139,8 @@ def _has_gpu() -> bool:
 
 # What is tried before ONNX Runtime on a CPU where nobody asks for an engine, each with a check that
 # raises EngineError where it is not to be tried.
-_ORDER: tuple[tuple[str, Callable[[], None]], ...] = (
-    ("tensorrt", lambda: None),
+_ORDER: tuple[tuple[str, Callable[[Bundle, EngineOptions], None]], ...] = (
+    ("tensorrt", lambda _bundle, _options: None),
     ("onnxruntime", _check_cuda),
-    ("openvino", _check_x86),
+    ("openvino", _check_openvino),
 )

@@ -1,10 +1,12 @@
 """The choice of an engine: what is asked for, or the best one that works, and a word on why."""
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from aopsam_ros.bundle.loading import ENCODER
 from aopsam_ros.engines import registry
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
@@ -94,6 +96,24 @@ def test_auto_takes_onnxruntime_on_other_processors(bundle, openvino, monkeypatc
     assert create_engine(bundle).name == "onnxruntime"
     assert "; openvino: not measured on aarch64)" in caplog.text
     assert create_engine(bundle, EngineOptions(engine="openvino")).name == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("dot_products", "amx", "precision", "name"),
+    [
+        (True, False, "auto", "onnxruntime"),
+        (True, False, "fp32", "openvino"),
+        (True, True, "auto", "openvino"),
+        (False, False, "auto", "openvino"),
+    ],
+)
+def test_auto_takes_an_encoder_in_8_bits_before_openvino_in_32(
+    bundle, openvino, monkeypatch, dot_products, amx, precision, name
+):
+    monkeypatch.setattr(registry, "has_int8_dot_products", lambda: dot_products)
+    monkeypatch.setattr(registry, "has_amx", lambda: amx)
+    bundle = replace(bundle, int8_graphs={ENCODER: bundle.graphs[ENCODER]})
+    assert create_engine(bundle, EngineOptions(precision=precision)).name == name
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])

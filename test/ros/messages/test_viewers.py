@@ -34,7 +34,9 @@ def record(robot, rgb):
         robot.spin(0.5)
         stamped = [{stamp_of(m): m for m in reversed(robot.received[name])} for name in TOPICS]
         common = set.intersection(*map(set, stamped)) - {None}
-        return len(common) > 1 and {t: own[max(common)] for t, own in zip(TOPICS, stamped, strict=True)}
+        if len(common) < 2:
+            return None
+        return {name: own[max(common)] for name, own in zip(TOPICS, stamped, strict=True)}
 
     return robot.wait(recorded, "a topic has no message of the image"), calibration
 
