@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import json
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can 
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
 SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
 DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
+# What a bundle says of itself, and defaults, which options stand for: nothing is computed by them.
+_DESCRIPTIVE = ("folder", "name", "version", "licence", "provenance", "prompter", "defaults")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -116,6 +119,17 @@ class Bundle:
         """Every graph there is, in all its forms."""
         kinds = (self.graphs, self.split_graphs, self.mixed_graphs, self.int8_graphs)
         return [graph for kind in kinds for graph in kind.values()]
+
+    @property
+    def digest(self) -> str:
+        """Hash all of it that results depend on, but for `defaults`: those are in the options."""
+
+        def plain(value: Any) -> object:  # noqa: ANN401
+            return value.sha256 if isinstance(value, Graph) else dataclasses.asdict(value)
+
+        names = [field.name for field in dataclasses.fields(self)]
+        facts = {name: getattr(self, name) for name in names if name not in _DESCRIPTIVE}
+        return hashlib.sha256(json.dumps(facts, default=plain).encode()).hexdigest()
 
     def options(
         self, group: str = "", source: Mapping[str, object] | None = None

@@ -117,11 +117,10 @@ class Evaluator:
     def _prepare(self, configuration: Configuration) -> Measurement:
         segmenter = self._segmenters[configuration.source]
         options = segmenter.options.updated({**self.settings, **configuration.changes})
-        bundle, file = segmenter.bundle, self.boxes if segmenter.source.needs_boxes else None
+        file = self.boxes if segmenter.source.needs_boxes else None
         key = configuration_key(  # all that results depend on, but for the image
             {
-                "graphs": {graph.path.name: graph.sha256 for graph in bundle.all_graphs},
-                "sizes": [bundle.image_size, bundle.stability_offset, bundle.similarity_channels],
+                "model": segmenter.bundle.digest,
                 "engine": self._about["engine"],
                 "source": segmenter.source.name,
                 "options": options.flat(),

@@ -42,6 +42,25 @@ def test_similarity_channels_default_to_all(tmp_path):
     assert load_bundle(folder).similarity_channels == 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_another"),
+    [
+        ({"mean": [1, 2, 3]}, True),
+        ({"std": [1, 2, 3]}, True),
+        ({"resize": "stretch"}, True),
+        ({"size_divisibility": 16}, True),
+        ({"stability_offset": 2.0}, True),
+        ({"score_weights": {"area": 0.4}}, True),
+        ({"models": {"prompt_predictor": tiny_bundle.image_predictor()}}, True),
+        ({"version": "2", "provenance": "elsewhere", "defaults": {}}, False),
+    ],
+)
+def test_a_digest_differs_for_what_gives_other_results(tmp_path, changes, is_another):
+    before = load_bundle(write_tiny_bundle(tmp_path / "before"))
+    after = load_bundle(write_tiny_bundle(tmp_path / "after", **changes))
+    assert (after.digest != before.digest) == is_another
+
+
 def test_found_by_folder_by_file_and_by_name(tiny_folder, monkeypatch, tmp_path):
     assert find_bundle(tiny_folder) == tiny_folder
     assert find_bundle(tiny_folder / "bundle.yaml") == tiny_folder

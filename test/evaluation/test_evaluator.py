@@ -11,21 +11,24 @@ from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import AopsamError
+from aopsam_ros.evaluation import evaluator
 from aopsam_ros.evaluation.evaluator import Evaluator
 from aopsam_ros.evaluation.figures import measure
 from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.measurement import configuration_key
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.results import ALL
+from aopsam_ros.models.bundle_files import change_description
 from support.scenes import write_scenes
+from support.tiny_bundle import write_tiny_bundle
 
 ENGINE = EngineOptions(engine="onnxruntime", threads=1)
 
 
 def evaluate(tiny_folder, data, **changes):
     datasets = [open_dataset(folder) for folder in data]
-    with closing(Evaluator(str(tiny_folder), ENGINE, datasets, **changes)) as evaluator:
-        return evaluator.run(), evaluator
+    with closing(Evaluator(str(tiny_folder), ENGINE, datasets, **changes)) as opened:
+        return opened.run(), opened
 
 
 def test_a_limit_spreads_over_each_set_or_takes_the_first_frames(tmp_path):
@@ -72,6 +75,15 @@ def test_a_key_differs_for_whatever_gives_other_results():
     for changed in ({"graphs": {"encoder": "b"}}, {"options": {"x": 2}}, {"source": "grid4"}):
         assert configuration_key(basis | changed) != configuration_key(basis)
     assert configuration_key(dict(reversed(basis.items()))) == configuration_key(basis)
+
+
+def test_what_was_measured_with_other_scores_is_measured_again(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(evaluator, "in_fresh_process", lambda *_: 0.0)
+    folder, out = write_tiny_bundle(tmp_path / "tiny"), tmp_path / "out"
+    for weights in ({"area": 0.1}, {"area": 0.4}):
+        change_description(folder, {"score_weights": weights})
+        evaluate(folder, data, out=out)
+    assert len(list((out / evaluator.RESULTS).iterdir())) == 2
 
 
 def test_a_fresh_process_measures_memory(tiny_folder, data, boxes_file):
