@@ -117,30 +117,31 @@ class _Tuner:
 
     def run(self) -> Tuned:
         cached, timed, digest = self._encode()
+        budget = self._task.budget
         space = SearchSpace(
             self._segmenter.source.adaptive,
             frozenset(self._task.settings),
-            self._task.budget.max_calls,
+            budget.max_calls,
             has_extents=cached[0].frame.extent_map is not None,
         )
-        time = self._time_model(timed)
-
-        def judge(values: Mapping[str, Value]) -> Tried:
-            options = self._own.updated(values)
-            score = mean([self._replay.run(photograph, options) for photograph in cached])
-            return Tried(values, score, self._task.budget.excess(score, time))
-
-        mine = judge({})
-        own, most = mine.score, self._task.budget.max_calls
+        own, most = self._replayed(cached, {}), budget.max_calls
         if most is not None and not space.adaptive and own.prompts_decoded > most:
             raise OptionError(
                 f"the prompt source '{self._segmenter.source.name}' decodes "
                 f"{own.prompts_decoded:g} prompts, more than --max-calls {most:g}: limit it with "
                 "--set asf.max_prompts"
             )
-        study = Study(self._task.out / "trials.journal", self._description(digest), self._task.seed)
+        description = self._description(digest)
+        study = Study(self._task.out / "trials.journal", description, self._task.seed)
+        time = self._time_model(timed, description)
+
+        def judge(values: Mapping[str, Value]) -> Tried:
+            score = self._replayed(cached, values)
+            return Tried(values, score, budget.excess(score, time))
+
         start = space.near(self._own.flat())
         study.run(self._task.trials, space, start, judge, self._task.metric)
+        mine = Tried({}, own, budget.excess(own, time))
         best, milliseconds = self._winner([mine, *study.tried()], timed)
         own_ms = median_time(self._segmenter, timed, self._own)
         others, (checked, own_checked) = self._check(best.values, {})
@@ -185,21 +186,34 @@ class _Tuner:
         needs_boxes = self._segmenter.source.needs_boxes
         return photograph.find_boxes(self._task.boxes if needs_boxes else None)
 
-    def _time_model(self, timed: Sequence[Timed]) -> TimeModel | None:
-        """Measure, or read what an earlier run measured: its trials were judged by that."""
+    def _replayed(self, cached: Sequence[CachedPhotograph], values: Mapping[str, Value]) -> Score:
+        """Return the mean score of the photographs with these options."""
+        options = self._own.updated(values)
+        return mean([self._replay.run(photograph, options) for photograph in cached])
+
+    def _time_model(
+        self, timed: Sequence[Timed], description: Mapping[str, Any]
+    ) -> TimeModel | None:
+        """Measure, or read what an earlier run of this search measured: it judged its trials."""
         if self._task.budget.time_ms is None:
             return None
         file = self._task.out / "timing.json"
         if file.is_file():
-            return TimeModel(**json.loads(file.read_text()))
+            content = json.loads(file.read_text())
+            if content.pop("description", None) == description:
+                return TimeModel(**content)
         measured = measure_times(self._segmenter, timed, self._own)
-        write_bytes(file, (json.dumps(asdict(measured)) + "\n").encode())
+        content = {**asdict(measured), "description": description}
+        write_bytes(file, (json.dumps(content) + "\n").encode())
         return measured
 
     def _description(self, digest: str) -> dict[str, Any]:
-        task, bundle = self._task, self._segmenter.bundle
+        """Return all that scores and their excess depend on, as JSON gives it back."""
+        task, engine = self._task, self._segmenter.engine
         return {
-            "model": {name: graph.sha256 for name, graph in bundle.graphs.items()},
+            "model": self._segmenter.bundle.digest,
+            "engine": f"{engine.name} on {engine.device}, {engine.precision}",
+            "number of threads": task.engine.threads if task.budget.time_ms is not None else 0,
             "prompt source": self._segmenter.source.name,
             "photographs": digest,
             "boxes": task.boxes.digest if task.boxes else "",

@@ -102,13 +102,23 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     assert without_times(content) == without_times(tuned[1])
 
 
-def test_a_folder_holds_one_search(tuned, bad_bundle, images, refused):
-    out, _ = tuned
-    for changed, said in (
-        (("--max-calls", "5", "--limit", "5"), "another budget: choose another --out"),
-        (("--max-calls", "4", "--limit", "4", "--seed", "1"), "another photographs and seed"),
-    ):
-        assert f"holds a search with {said}" in refused(*words(bad_bundle, images, out, *changed))
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--max-calls", "5"], "another budget: choose another --out"),
+        (["--limit", "4", "--seed", "1"], "another photographs and seed"),
+        (["--model", "OTHER SCORES"], "another model: choose"),
+        pytest.param(
+            ["--engine", "openvino"], "another engine: choose", marks=pytest.mark.needs("openvino")
+        ),
+    ],
+)
+def test_a_folder_holds_one_search(tuned, images, tmp_path, refused, changed, said):
+    bundle = write_tiny_bundle(tmp_path / "b", defaults=BAD)
+    other = write_tiny_bundle(tmp_path / "o", defaults=BAD, score_weights={"area": 0.4})
+    changed = [str(other) if word == "OTHER SCORES" else word for word in changed]
+    given = words(bundle, images, tuned[0], "--max-calls", "4", "--limit", "5", *changed)
+    assert f"holds a search with {said}" in refused(*given)
 
 
 def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path, images_in_memory):
@@ -150,6 +160,11 @@ def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
     # What was measured at first stays in force: the trials were judged by it.
     monkeypatch.setattr(tuner, "measure_times", lambda *a: pytest.fail("measured again"))
     assert tune(bad_bundle, images, tmp_path, *more) == content
+    # They are of no other search, even where that finds no trials.
+    (tmp_path / "trials.journal").unlink()
+    monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 11.0, 0.0))
+    tune(bad_bundle, images, tmp_path, *more, "--threads", "2")
+    assert json.loads((tmp_path / "timing.json").read_text())["per_prompt"] == 11.0
 
 
 def test_a_budget_that_nothing_keeps_is_an_error(
