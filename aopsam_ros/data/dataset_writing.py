@@ -108,7 +108,14 @@ class CocoWriter(DatasetWriter):
             self._count += 1
 
     def close(self) -> None:
-        """Write the images and categories, and give the file its name."""
+        """Write the images and categories, and give the file its name.
+
+        Without an image nothing is written: a file that was there stays as it is.
+        """
+        if not self._images:
+            self._stream.close()
+            self._part.unlink()
+            return
         categories = [{"id": i, "name": name} for i, name in enumerate(self.categories, 1)]
         rest = json.dumps({"images": self._images, "categories": categories})
         with self._stream:

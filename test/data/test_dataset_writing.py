@@ -124,6 +124,13 @@ def test_an_unfinished_coco_data_set_is_no_data_set(tmp_path, found):
     assert open_dataset(tmp_path / "annotations" / "instances_default.json").read(0).name == "a"
 
 
+def test_a_run_without_an_image_leaves_a_coco_data_set_as_it_is(tmp_path, found):
+    write(tmp_path, "coco", found)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    write(tmp_path, "coco", {})
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
 @pytest.mark.parametrize("kind", ["coco", "sa1b", "labelmap"])
 def test_neighbours_in_a_stream_are_one_group(tmp_path, found, kind):
     rgb, segmentation = found["a"]
