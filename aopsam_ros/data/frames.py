@@ -21,6 +21,7 @@ class SourceFrame:
     group: str  # frames of one group show about the same, and never straddle a split
     read: Callable[[], NDArray[np.uint8]]
     stamp: int = 0  # nanoseconds, when it was recorded or since the video's beginning; 0: unknown
+    file: Path | None = None  # that holds this image and nothing else
 
 
 class FrameSource(Protocol):

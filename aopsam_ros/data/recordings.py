@@ -67,9 +67,8 @@ class ImageFolder:
         """See `FrameSource`."""
         for file in self.files:
             content = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-            yield SourceFrame(
-                f"{file.stem}-{content}", file.stem, functools.partial(read_rgb, file)
-            )
+            read = functools.partial(read_rgb, file)
+            yield SourceFrame(f"{file.stem}-{content}", file.stem, read, file=file)
 
 
 class Video:

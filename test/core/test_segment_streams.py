@@ -108,6 +108,18 @@ def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
     assert len(play(result.out / "run.mp4")[1]) == 3
 
 
+def test_boxes_of_images_are_found_where_these_are_frames_in_a_row(segment, tmp_path):
+    folder, boxes = tmp_path / "run", tmp_path / "boxes.json"
+    folder.mkdir()
+    for number in range(3):
+        write_rgb(folder / f"{number}.png", moving(number))
+    corners = [[10 + 6 * number, 20, 50 + 6 * number, 40] for number in range(3)]
+    boxes.write_text(json.dumps({f"run/{n}.png": [box] for n, box in enumerate(corners)}))
+    result = segment(folder, "--save-video", "--prompts", "boxes", "--boxes", boxes)
+    assert result.code == 0, result.err
+    assert [len(line["masks"]) for line in lines_of(result.out / "run.jsonl")] == [1, 1, 1]
+
+
 def test_a_camera_is_read_until_enough_and_its_video_is_as_long_as_what_it_shows(
     segment, video, monkeypatch
 ):

@@ -22,6 +22,7 @@ from aopsam_ros.drawing.overlay import draw_overlay
 from aopsam_ros.drawing.video import VideoFile, Window
 from aopsam_ros.errors import AopsamError, DatasetError, InputError
 from aopsam_ros.prompting.box_file import BoxFile
+from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.json_format import to_json
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -74,7 +75,7 @@ def segment_stream(
         for number, frame in enumerate(_frames(source, arguments.limit)):
             try:
                 rgb = frame.read()
-                given = boxes.find(frame.name) if boxes else None
+                given = _find(boxes, frame) if boxes else None
                 found = stream.segment(rgb, number, None, given, tracking=TrackingOptions())
                 go_on = outputs.write(frame, rgb, found)
             except AopsamError as error:
@@ -89,6 +90,11 @@ def segment_stream(
         raise DatasetError(f"{path}: no frame could be segmented")
     each = f"{masks / frames:.1f} masks and {milliseconds / frames:.0f} ms a frame"
     return f"{frames} frames, {each} -> {', '.join(outputs.names)}", failures
+
+
+def _find(boxes: BoxFile, frame: SourceFrame) -> Boxes:
+    """Return a frame's boxes: those of its file, or of its name where it has none."""
+    return boxes.find_path(frame.file) if frame.file else boxes.find(frame.name)
 
 
 def _frames(source: FrameSource | CameraSource, limit: int) -> Iterator[SourceFrame]:
