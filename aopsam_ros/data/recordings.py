@@ -17,7 +17,7 @@ from aopsam_ros.data.bags import BagSource, is_bag
 from aopsam_ros.data.frames import FrameSource, SourceFrame, file_key, known_rate, numbered_frame
 from aopsam_ros.data.shards import TarFrames, is_shard
 from aopsam_ros.errors import DatasetError, InputError, OptionError
-from aopsam_ros.images.files import IMAGE_SUFFIXES, read_rgb
+from aopsam_ros.images.files import IMAGE_SUFFIXES, read_bytes, read_rgb
 
 # Listed here: what `mimetypes` knows depends on the machine. OpenCV may read others, too.
 VIDEO_SUFFIXES = (
@@ -66,9 +66,16 @@ class ImageFolder:
     def frames(self) -> Iterator[SourceFrame]:
         """See `FrameSource`."""
         for file in self.files:
-            content = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
             read = functools.partial(read_rgb, file)
-            yield SourceFrame(f"{file.stem}-{content}", file.stem, read, file=file)
+            yield SourceFrame(f"{file.stem}-{_content(file)}", file.stem, read, file=file)
+
+
+def _content(file: Path) -> str:
+    """Return a short hash of a file, or a word where it cannot be read: the frame then says why."""
+    try:
+        return hashlib.sha256(read_bytes(file)).hexdigest()[:8]
+    except InputError:
+        return "unreadable"
 
 
 class Video:

@@ -19,8 +19,6 @@ def read_rgb(path: Path) -> RgbImage:
     Raises:
         InputError: if the file is missing, unreadable or not an image.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not an image")
     rgb = decode_file(read_bytes(path))
     if rgb is None:
         raise InputError(f"{path}: not an image that can be read")

@@ -7,7 +7,7 @@ import pytest
 
 from aopsam_ros.data.bags import usual_rate
 from aopsam_ros.data.recordings import open_frames
-from aopsam_ros.errors import DatasetError, EngineError
+from aopsam_ros.errors import DatasetError, EngineError, InputError
 from aopsam_ros.images.files import write_rgb
 from support.scenes import draw_ellipses, write_video
 from support.written_bags import IMAGE, image_message, text_message, write_bag
@@ -46,6 +46,17 @@ def test_a_changed_image_is_another_frame(tmp_path):
     write_rgb(tmp_path / "photo.png", draw_ellipses(1)[0])
     (after,) = open_frames(tmp_path).frames()
     assert before.name != after.name and before.group == after.group
+
+
+def test_what_is_no_readable_file_does_not_end_a_folder(tmp_path):
+    write_rgb(tmp_path / "photo.png", draw_ellipses(0)[0])
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "gone.jpg").symlink_to("elsewhere.jpg")
+    folder, gone, photo = open_frames(tmp_path).frames()
+    for broken in (folder, gone):
+        with pytest.raises(InputError, match=rf"{broken.group}\.jpg: cannot be read"):
+            broken.read()
+    np.testing.assert_array_equal(photo.read(), draw_ellipses(0)[0])
 
 
 @pytest.mark.parametrize("every", [1, 4])

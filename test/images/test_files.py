@@ -42,7 +42,7 @@ def test_cut_file_is_an_input_error(tmp_path, cut):
 
 @pytest.mark.parametrize("name", ["none.png", "."])
 def test_no_file_is_an_input_error(tmp_path, name):
-    with pytest.raises(InputError, match=r"cannot be read|is a folder"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_rgb(tmp_path / name)
 
 
