@@ -82,7 +82,9 @@ def _images(bundle: Bundle, sources: list[FrameSource], limit: int) -> list[NDAr
 
 def _read_some(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
     """Read some images, evenly spread; those that cannot be read are left out."""
-    chosen = set(spread(range(len(source)), count))
+    # Some videos do not declare their length; counting decodes nothing.
+    length = len(source) or sum(1 for _ in source.frames())
+    chosen = set(spread(range(length), count))
     for number, frame in enumerate(source.frames()):
         if number not in chosen:
             continue

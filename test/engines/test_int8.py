@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -220,6 +221,16 @@ def test_a_second_time_replaces_it(quantized, copy, tmp_path):
     assert second.provenance["int8"] == {"calibrated_on": "1 photographs"}
     assert second.int8_graphs["encoder"].read() != first.int8_graphs["encoder"].read()
     assert second.graphs["encoder"].read() == first.graphs["encoder"].read()
+
+
+@pytest.mark.skipif(not hasattr(cv2, "videoio_registry"), reason="an OpenCV without videos")
+def test_a_video_that_does_not_declare_its_length_is_taken_too(source, tmp_path):
+    images = [cv2.imencode(".jpg", np.full((96, 128, 3), 20 * n, np.uint8))[1] for n in range(9)]
+    (tmp_path / "drive.mjpeg").write_bytes(b"".join(image.tobytes() for image in images))
+    out = tmp_path / "out"
+    words = ["--data", str(tmp_path / "drive.mjpeg"), "--limit", "4", "--out", str(out)]
+    assert main(["quantize", str(source), *words]) == 0
+    assert load_bundle(out).provenance["int8"] == {"calibrated_on": "4 photographs"}
 
 
 def test_too_far_from_32_bits_is_refused_and_nothing_written(source, tmp_path, monkeypatch):
