@@ -137,7 +137,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    """Refuse options that would have no effect on what is measured."""
+    """Refuse options that would have no effect on what is measured, and wrong numbers."""
     kind = f"--task {arguments.task}" if arguments.task != TASKS[0] else ""
     kind = kind or ("--points" if arguments.points else "--classes" if arguments.classes else "")
     others = {name for names in TAKEN.values() for name in names}.difference(TAKEN[kind])
@@ -147,6 +147,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise OptionError("--merge-affinity must be above 0, at most 1")
     if arguments.salient_count < 1:
         raise OptionError("--salient-count must be 1 or more")
+    if arguments.seed < 0:
+        raise OptionError("--seed must be 0 or more")
 
 
 def _evaluate_prompts(arguments: argparse.Namespace) -> None:

@@ -88,6 +88,8 @@ def _task(arguments: argparse.Namespace) -> Task:
         raise OptionError("--trials must be 1 or more")
     if not 0 <= arguments.held_out < 1:
         raise OptionError("--held-out must be at least 0 and below 1")
+    if arguments.seed < 0:
+        raise OptionError("--seed must be 0 or more")
     return Task(
         model=arguments.model,
         engine=engine_options(arguments),

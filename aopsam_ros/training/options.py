@@ -28,6 +28,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise OptionError("the batch size must be at least 1")
+        if self.seed < 0:
+            raise OptionError("--seed must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Study:
         from optuna.samplers import TPESampler
 
         return TPESampler(
-            seed=self._seed * 1_000_003 + number,
+            seed=(self._seed * 1_000_003 + number) % 2**32,  # NumPy's limit
             n_startup_trials=20,
             multivariate=True,
             group=True,

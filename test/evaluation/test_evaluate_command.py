@@ -122,6 +122,7 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd, r
         (["--data", "NEAR", "--task", "edges", "--points", "box"], "with --task edges"),
         (["--data", "NEAR", "--classes", "x", "--stream"], "no effect with --classes"),
         (["--data", "NEAR", "--seed", "1"], "--seed has no effect on instances"),
+        (["--data", "NEAR", "--points", "random", "--seed", "-1"], "--seed must be 0 or more"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(data, tiny_folder, refused, given, reason):

@@ -121,6 +121,11 @@ def test_a_folder_holds_one_search(tuned, images, tmp_path, refused, changed, sa
     assert f"holds a search with {said}" in refused(*given)
 
 
+@pytest.mark.parametrize("seed", ["5000", str(2**64)])
+def test_any_seed_will_do(bad_bundle, images, tmp_path, seed):
+    assert tune(bad_bundle, images, tmp_path, "--limit", "1", "--trials", "2", "--seed", seed)
+
+
 def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path, images_in_memory):
     more = ("--set", "asf.filtering=none", "mask.candidates=all", "--trials", "3")
     tune(bad_bundle, images, tmp_path, *more)
@@ -182,6 +187,7 @@ def test_a_budget_that_nothing_keeps_is_an_error(
     [
         (["--trials", "0"], "--trials must be 1 or more"),
         (["--held-out", "1"], "--held-out must be at least 0 and below 1"),
+        (["--seed", "-1"], "--seed must be 0 or more"),
         (["--max-calls", "0"], "--max-calls must be 1 or more"),
         (["--prompts", "oracle"], "unknown prompt source 'oracle'"),
         (["--prompts", "boxes"], "--prompts boxes needs --boxes FILE"),

@@ -106,6 +106,7 @@ def test_a_run_goes_on_where_it_stopped(trained, images, capfd):
         (["--data", "DATA", "--views", "0"], "views"),
         (["--data", "DATA", "--image-size", "100"], "image size"),
         (["--data", "DATA", "--batch-size", "0"], "batch"),
+        (["--data", "DATA", "--seed", "-1"], "--seed must be 0 or more"),
         (["--data", "DATA", "--learning-rate", "0"], "learning rate"),
         (["--data", "DATA", "--pretrained", "missing.pth"], "missing.pth"),
     ],
