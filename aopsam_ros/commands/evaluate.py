@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -147,6 +148,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise OptionError("--merge-affinity must be above 0, at most 1")
     if arguments.salient_count < 1:
         raise OptionError("--salient-count must be 1 or more")
+    if not 0 <= arguments.boxes_ms < math.inf:
+        raise OptionError("--boxes-ms must be 0 or more, and finite")
     if arguments.seed < 0:
         raise OptionError("--seed must be 0 or more")
 

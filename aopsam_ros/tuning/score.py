@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 
@@ -121,17 +122,17 @@ class Budget:
     """What a photograph may cost on average: decoded prompts, or milliseconds; None: anything.
 
     Raises:
-        OptionError: if a limit is not positive.
+        OptionError: if a limit is not positive and finite.
     """
 
     max_calls: float | None = None
     time_ms: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_calls is not None and not self.max_calls >= 1:
-            raise OptionError("--max-calls must be 1 or more")
-        if self.time_ms is not None and not self.time_ms > 0:
-            raise OptionError("--time-ms must be above 0")
+        if self.max_calls is not None and not 1 <= self.max_calls < math.inf:
+            raise OptionError("--max-calls must be 1 or more, and finite")
+        if self.time_ms is not None and not 0 < self.time_ms < math.inf:
+            raise OptionError("--time-ms must be above 0, and finite")
 
     def excess(self, score: Score, time: TimeModel | None) -> float:
         """Return by what share the budget is exceeded; 0 or less where it is kept."""
