@@ -14,6 +14,7 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.images.files import write_bytes
 
 MIXED_SUFFIX = ".mixed.onnx"
+_UNFINISHED = ".unfinished-"  # how the folder of a bundle that is being written begins
 
 
 def describe_graphs(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -68,7 +69,8 @@ def check_target(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise BundleError(f"{folder}: is a file; choose a folder for the bundle")
-    if any(folder.iterdir()) and not (folder / BUNDLE_FILE).exists():
+    others = [file for file in folder.iterdir() if not file.name.startswith(_UNFINISHED)]
+    if others and not (folder / BUNDLE_FILE).exists():
         raise BundleError(f"{folder}: holds other files; choose a new folder, or a bundle's")
 
 
@@ -98,8 +100,11 @@ def new_bundle(folder: Path, parts_of: Bundle | None = None) -> Iterator[Path]:
         BundleError: if the folder holds something else than a bundle, or a graph is altered.
     """
     check_target(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+    # On the disk of `folder`, or the files could not be moved: it may be a link or a mount point.
+    folder = folder.resolve()
+    around = folder if folder.exists() else folder.parent
+    around.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=around) as temporary:
         work = Path(temporary)
         for graph in parts_of.all_graphs if parts_of is not None else ():
             (work / graph.path.name).write_bytes(graph.read())

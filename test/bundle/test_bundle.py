@@ -1,7 +1,9 @@
 """Bundles: found by name and by path; every fault is refused, and the file named."""
 
+import errno
 import os
 import shutil
+from pathlib import Path
 
 import onnx
 import pytest
@@ -12,6 +14,7 @@ from aopsam_ros.bundle.loading import DECODER, ENCODER, SPLIT, available, find_b
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, EngineError
+from aopsam_ros.models.bundle_files import new_bundle
 from support import tiny_bundle
 from support.tiny_bundle import edit, write_tiny_bundle
 from support.tiny_split import write_split_bundle
@@ -59,6 +62,38 @@ def test_a_digest_differs_for_what_gives_other_results(tmp_path, changes, is_ano
     before = load_bundle(write_tiny_bundle(tmp_path / "before"))
     after = load_bundle(write_tiny_bundle(tmp_path / "after", **changes))
     assert (after.digest != before.digest) == is_another
+
+
+def write_again(bundle, folder):
+    with new_bundle(folder, bundle) as work:
+        shutil.copy(bundle.folder / "bundle.yaml", work)
+    return {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["mounted", "mounted/new", "link", "link to new"])
+def test_a_bundle_can_be_written_to_another_disk(tiny_folder, tmp_path, monkeypatch, name):
+    disk, move = tmp_path / "mounted", Path.replace
+
+    def move_on_one_disk(file, target):
+        if file.resolve().is_relative_to(disk) != target.resolve().is_relative_to(disk):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return move(file, target)
+
+    monkeypatch.setattr(Path, "replace", move_on_one_disk)
+    disk.mkdir()
+    (tmp_path / "link").symlink_to(disk)
+    (tmp_path / "link to new").symlink_to(disk / "new")
+    tiny = load_bundle(tiny_folder)
+    for _ in range(2):  # the second replaces the first
+        assert write_again(tiny, tmp_path / name) == {file.name for file in tiny_folder.iterdir()}
+    assert load_bundle(tmp_path / name).digest == tiny.digest
+
+
+def test_what_a_killed_run_left_is_not_the_bundles(tiny_folder, tmp_path):
+    killed = new_bundle(tmp_path)
+    left = killed.__enter__()
+    assert write_again(load_bundle(tiny_folder), tmp_path) >= {left.name, "bundle.yaml"}
+    assert left.is_dir() and load_bundle(tmp_path)
 
 
 def test_found_by_folder_by_file_and_by_name(tiny_folder, monkeypatch, tmp_path):
