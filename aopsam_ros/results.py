@@ -64,6 +64,7 @@ class InstanceMask:
     parent: int = 0  # id of the smallest mask that holds nine tenths of this one; 0: there is none
     level: int = 0  # 0 for a mask without a parent, else one more than the parent's
     label_score: float = 0.0  # similarity with the label, or the detection's score, 0-1
+    strong: bool = True  # False: it passed only as hysteresis lowers the thresholds
 
     @property
     def corners(self) -> tuple[int, int, int, int]:

@@ -12,9 +12,14 @@ def merge(
 ) -> tuple[LowResMasks, list[NDArray[np.int64]]]:
     """Unite each of the `merge_groups`; scores and prompt are those of its best mask.
 
-    `masks` are those found, thresholded, bool `[n, rows, columns]`. Returned are the merged masks,
-    by descending score, and the prompts that each was made from.
+    `masks` are those found, thresholded, bool `[n, rows, columns]`. Weak ones change no strong one:
+    where they belong together, the weak one is left out. Returned are the merged masks, by
+    descending score, and the prompts that each was made from.
     """
+    if not found.strong.all():
+        related = _related(masks, threshold)
+        apart = found.strong | ~related[:, found.strong].any(axis=1)
+        found, masks = found.where(apart), masks[apart]
     groups = merge_groups(masks, threshold)
     best_first = np.argsort(-found.score, kind="stable")
     _, first = np.unique(groups[best_first], return_index=True)
@@ -37,11 +42,14 @@ def merge_groups(masks: NDArray[np.bool_], threshold: float) -> NDArray[np.int64
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    _, groups = connected_components(coo_array(_related(masks, threshold)), directed=False)
+    return np.asarray(groups, np.int64)
+
+
+def _related(masks: NDArray[np.bool_], threshold: float) -> NDArray[np.bool_]:
+    """Return which pairs of masks `[n, rows, columns]` belong together, bool `[n, n]`."""
     words, areas, every = pack(masks), count_pixels(masks), np.arange(len(masks))
     both = np.zeros((len(masks), len(masks)), np.int64)
     for row in range(len(masks)):
         both[row] = count_shared(words, row, every)
-    first, second = np.nonzero(both > threshold * np.minimum(areas[:, None], areas[None, :]))
-    pairs = coo_array((np.ones(len(first), np.bool_), (first, second)), shape=both.shape)
-    _, groups = connected_components(pairs, directed=False)
-    return np.asarray(groups, np.int64)
+    return np.asarray(both > threshold * np.minimum(areas[:, None], areas[None, :]), np.bool_)

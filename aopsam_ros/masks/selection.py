@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from aopsam_ros.options import MaskOptions
 
 LEAST_SHARE = 1e-4  # of an image: one or two pixels of a mask at the decoder's resolution
+THRESHOLDS = ("predicted_iou_threshold", "stability_threshold", "score_threshold")
 MASK_THRESHOLD = 0.0  # a pixel belongs to a mask where its logit is above this
 
 
@@ -24,6 +25,7 @@ class LowResMasks:
     score: NDArray[np.float32]  # what masks are ranked by, float32 `[n]` in 0-1; see `ScoreWeights`
     prompt: NDArray[np.int64]  # index of the prompt that a mask comes from, int64 `[n]`
     candidate: NDArray[np.int64]  # which of that prompt's three masks it is, int64 `[n]`
+    strong: NDArray[np.bool_]  # bool `[n]`; False: only thresholds `lowered` let it pass
 
     def __len__(self) -> int:
         """Return the number of masks."""
@@ -37,13 +39,18 @@ class LowResMasks:
         """Return the masks at `indices`, in that order."""
         return LowResMasks(*(values[indices] for values in vars(self).values()))
 
+    def where(self, good: NDArray[np.bool_]) -> LowResMasks:
+        """Return the masks that are `good`, bool `[n]`; these ones, not copied, if all are."""
+        return self if good.all() else self.take(np.flatnonzero(good))
+
 
 def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
     """Join the masks of several batches; `size` is M, for when there are none."""
     if not parts:
         none = np.zeros(0, np.float32)
         empty = np.zeros((0, size, size), np.float32)
-        return LowResMasks(empty, none, none, none, *np.zeros((2, 0), np.int64))
+        index = none.astype(np.int64)
+        return LowResMasks(empty, none, none, none, index, index, none > 0)
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     return LowResMasks(*map(np.concatenate, columns))
 
@@ -104,9 +111,17 @@ def filter_by_iou(
     return rows[good], columns[good]
 
 
-def best_of_each_prompt(masks: LowResMasks) -> LowResMasks:
-    """Keep the mask of the highest score of each prompt (the first of equals)."""
-    order = np.lexsort((-masks.score, masks.prompt))
+def lowered(options: MaskOptions, by: float) -> MaskOptions:
+    """Return options with thresholds of a mask's quality that are so much lower."""
+    return replace(options, **{name: max(0.0, getattr(options, name) - by) for name in THRESHOLDS})
+
+
+def best_of_each_prompt(masks: LowResMasks, threshold: float) -> LowResMasks:
+    """Keep the mask of the highest score of each prompt (the first of equals).
+
+    Those whose predicted IoU reaches the threshold go before.
+    """
+    order = np.lexsort((-masks.score, masks.predicted_iou < threshold, masks.prompt))
     _, first = np.unique(masks.prompt[order], return_index=True)
     return masks.take(order[first])
 
@@ -114,8 +129,7 @@ def best_of_each_prompt(masks: LowResMasks) -> LowResMasks:
 def filter_by_score(masks: LowResMasks, options: MaskOptions) -> LowResMasks:
     """Keep the masks whose stability score and score reach `options`' thresholds."""
     good = masks.stability >= options.stability_threshold
-    good &= masks.score >= options.score_threshold
-    return masks if good.all() else masks.take(np.flatnonzero(good))
+    return masks.where(good & (masks.score >= options.score_threshold))
 
 
 def log_share(pixels: NDArray[np.int64], image: int) -> NDArray[np.float64]:

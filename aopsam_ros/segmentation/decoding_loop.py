@@ -20,6 +20,7 @@ from aopsam_ros.masks.selection import (
     filter_by_iou,
     filter_by_score,
     log_share,
+    lowered,
     mask_corners,
     stability_score,
 )
@@ -48,6 +49,7 @@ class DecodingLimits:
     score_weights: ScoreWeights | None = None
     box_passes: int = 0  # further ones for prompts that are boxes, each on the mask before
     own_box_passes: int = 0  # further ones for masks that passed the filters, from their own boxes
+    hysteresis: float = 0.0  # how much below the thresholds masks pass, as weak ones
     efficient_batch: int = 1  # prompts from which on the engine takes no less time for each
 
 
@@ -119,6 +121,7 @@ class _Loop:
         if self.prompts.duplicate is not None:
             self.states[self.prompts.duplicate] = PromptState.ELIMINATED
         has_boxes = self.limits.adaptive and self.prompts.boxes is not None
+        self.lowest = lowered(self.options.mask, self.limits.hysteresis)
         self.weights = self.limits.score_weights if has_boxes else None
         self.valid = self.geometry.valid_cells(self.limits.low_size)
         cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale
@@ -165,7 +168,7 @@ class _Loop:
             is_ambiguous = self.prompts.form == "point"
             # The best mask by score is known only when all of a prompt's masks have one.
             candidates = "all" if self.weights else options.candidates
-            iou, least = decoded.predicted_iou, options.predicted_iou_threshold
+            iou, least = decoded.predicted_iou, self.lowest.predicted_iou_threshold
             rows, columns = filter_by_iou(iou, least, candidates, is_ambiguous)
             logits = decoded.logits(rows, columns)  # some engines render masks only now
         self.num_decoded += len(batch)
@@ -175,10 +178,15 @@ class _Loop:
             stability = stability_score(shown, self.limits.stability_offset)
             iou = np.clip(iou[rows, columns], 0.0, 1.0)
             score = self._score(shown, iou, stability, batch[rows])
-            masks = LowResMasks(logits, iou, stability, score, batch[rows], columns)
+            strong = (
+                (iou >= options.predicted_iou_threshold)
+                & (stability >= options.stability_threshold)
+                & (score >= options.score_threshold)
+            )
+            masks = LowResMasks(logits, iou, stability, score, batch[rows], columns, strong)
             if candidates != options.candidates:
-                masks = best_of_each_prompt(masks)
-            found = filter_by_score(masks, options)
+                masks = best_of_each_prompt(masks, options.predicted_iou_threshold)
+            found = filter_by_score(masks, self.lowest)
         if len(found):
             for _ in range(self.limits.own_box_passes):
                 found = self._from_own_boxes(found)
@@ -230,7 +238,7 @@ class _Loop:
         asf, points = self.options.asf, self.prompts.points
         if self.rule is None or len(remaining) == 0:
             return remaining
-        sure = np.flatnonzero(found.predicted_iou >= asf.elimination_iou)
+        sure = np.flatnonzero(found.strong & (found.predicted_iou >= asf.elimination_iou))
         if len(sure) == 0:
             return remaining
         with self.stopwatch.stage("filtering"):

@@ -34,7 +34,8 @@ def build_instances(
         masks, members = merge(masks, binary, threshold)
         binary = masks.binary(*valid)
     else:
-        kept = SUPPRESSION[options.combine](binary, masks.score, threshold)
+        rank = np.where(masks.strong, masks.score, masks.score - 2.0)  # no strong one gives way
+        kept = SUPPRESSION[options.combine](binary, rank, threshold)
         masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
     tree = find_hierarchy(binary)
@@ -63,6 +64,7 @@ def build_instances(
                 score=float(masks.score[row]),
                 parent=int(parents[index]) + 1,
                 level=int(levels[index]),
+                strong=bool(masks.strong[row]),
             )
         )
     prompted = [np.zeros(0, np.int64), *(members[row] for row in large)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,7 @@ class Segmenter:
         previous: PreviousPrompts | None = None,
         *,
         edges: bool = False,
+        hysteresis: float = 0.0,
     ) -> Segmentation:
         """Find the masks of an encoded image; arguments and errors as in `segment`.
 
@@ -196,6 +197,8 @@ class Segmenter:
             previous: prompts of a stream's frame before, which take the place of a part of the
                 source's; only adaptive sources use them.
             edges: find its edges as well, of all masks that passed the filters.
+            hysteresis: how much below the thresholds masks pass, with `strong` False; the others
+                are the same as without. All granularities are kept then: see `Hysteresis.update`.
         """
         chosen, watch = options or self.options, stopwatch or Stopwatch()
         prompts, confidence_map = self._propose(frame, chosen, boxes, watch, previous)
@@ -204,14 +207,15 @@ class Segmenter:
             functools.partial(self._decode, frame),
             functools.partial(self.features, frame),
             frame.geometry,
-            self.limits_of(chosen),
+            replace(self.limits_of(chosen), hysteresis=hysteresis),
             chosen,
             watch,
             self.time_budget,
         )
         began = watch.elapsed()
         with watch.stage("postprocess"):
-            masks, kept = build_instances(decoded, frame.geometry, chosen.mask)
+            shown = replace(chosen.mask, granularity="all") if hysteresis else chosen.mask
+            masks, kept = build_instances(decoded, frame.geometry, shown)
         states = decoded.states.copy()
         states[kept] = PromptState.KEPT
         edge_map = None
@@ -219,7 +223,8 @@ class Segmenter:
             from aopsam_ros.masks.edges import find_edges  # not on the way of most frames
 
             with watch.stage("postprocess"):
-                edge_map = find_edges(decoded.masks.logits, decoded.masks.score, frame.geometry)
+                found = decoded.masks.where(decoded.masks.strong)
+                edge_map = find_edges(found.logits, found.score, frame.geometry)
         segmentation = Segmentation(
             height=frame.geometry.height,
             width=frame.geometry.width,

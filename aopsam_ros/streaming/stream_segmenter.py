@@ -13,7 +13,7 @@ from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
 from aopsam_ros.streaming.camera_motion import CameraMotion
 from aopsam_ros.streaming.follower import Follower
-from aopsam_ros.streaming.hysteresis import Hysteresis, lowered
+from aopsam_ros.streaming.hysteresis import Hysteresis
 from aopsam_ros.streaming.reuse import FrameReuse, ReuseOptions
 from aopsam_ros.streaming.track import appearance_of
 from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
@@ -89,14 +89,13 @@ class StreamSegmenter:
             self._reuse = self._reuse or FrameReuse()
             previous = self._reuse.begin(rgb, chosen, reuse)
         frame = segmenter.encode(rgb, chosen, stopwatch)
-        thresholds = lowered(chosen, hysteresis) if hysteresis else chosen
         segmentation = segmenter.segment_frame(
-            frame, thresholds, boxes, stopwatch, previous, edges=edges
+            frame, chosen, boxes, stopwatch, previous, edges=edges, hysteresis=hysteresis
         )
         wait()
         if hysteresis:
             self._hysteresis = self._hysteresis or Hysteresis()
-            segmentation = self._hysteresis.update(rgb, segmentation, chosen.mask)
+            segmentation = self._hysteresis.update(rgb, segmentation, chosen.mask.granularity)
         else:
             self._hysteresis = None
         if self._reuse is not None:

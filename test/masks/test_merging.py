@@ -38,9 +38,8 @@ def low_res(*masks, scores):
     count = len(masks)
     stability = np.linspace(0.5, 0.9, count, dtype=np.float32)
     numbers = np.arange(count)
-    return LowResMasks(
-        logits, np.float32(scores), stability, np.float32(scores), 10 + numbers, numbers % 3
-    )
+    score, strong = np.float32(scores), np.ones(count, bool)
+    return LowResMasks(logits, score, stability, score, 10 + numbers, numbers % 3, strong)
 
 
 def boxed(top, bottom, left, right):

@@ -1,5 +1,7 @@
 """Selection among three masks, stability, and the two thresholds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from aopsam_ros.masks.selection import (
     filter_by_iou,
     filter_by_score,
     log_share,
+    lowered,
     mask_corners,
     stability_score,
 )
@@ -30,7 +33,8 @@ def chosen(logits, ious, options, valid=(6, 6), offset=1.0):
     rows, columns = filter_by_iou(ious, options.predicted_iou_threshold, options.candidates, True)
     kept = logits[rows, columns]
     stability = stability_score(kept[:, : valid[0], : valid[1]], offset)
-    masks = LowResMasks(kept, ious[rows, columns], stability, ious[rows, columns], rows, columns)
+    iou, strong = ious[rows, columns], np.ones(len(rows), bool)
+    masks = LowResMasks(kept, iou, stability, iou, rows, columns, strong)
     return filter_by_score(masks, options)
 
 
@@ -103,3 +107,12 @@ def test_corners_enclose_a_mask():
     masks = np.zeros((2, 5, 7), bool)
     masks[0, 1:3, 2:6] = True
     assert mask_corners(masks).tolist() == [[2, 1, 6, 3], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("amount", "expected"), [(0.1, (0.4, 0.6)), (0.6, (0.0, 0.1))])
+def test_thresholds_are_lowered_and_nothing_else(amount, expected):
+    full = MaskOptions(predicted_iou_threshold=0.5, stability_threshold=0.7)
+    low = lowered(full, amount)
+    assert (low.predicted_iou_threshold, low.stability_threshold) == pytest.approx(expected)
+    assert low.score_threshold == 0.0
+    assert replace(low, predicted_iou_threshold=0.5, stability_threshold=0.7) == full

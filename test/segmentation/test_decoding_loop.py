@@ -64,6 +64,7 @@ def run(
     budget=None,
     mask=None,
     stopwatch=None,
+    hysteresis=0.0,
     **asf,
 ):
     clock = clock or Clock()
@@ -77,7 +78,11 @@ def run(
         decoder,
         lambda: pytest.fail("no rule asked for features"),
         GEOMETRY,
-        DecodingLimits(adaptive, spread, largest_batch, LOW, 1.0, efficient_batch=efficient_batch),
+        DecodingLimits(
+            *(adaptive, spread, largest_batch, LOW, 1.0),
+            efficient_batch=efficient_batch,
+            hysteresis=hysteresis,
+        ),
         SegmenterOptions(AsfOptions(**asf), mask or MaskOptions()),
         stopwatch,
         budget or TimeBudget(),
@@ -169,6 +174,19 @@ def test_only_sure_masks_drop_prompts(least, batch_size):
     dropped = len(points) - sum(map(len, batches))
     assert (decoded.states == PromptState.ELIMINATED).sum() == dropped
     assert len(decoded.masks) == len(points) - dropped  # none is left out of the result
+
+
+@pytest.mark.parametrize(
+    ("hysteresis", "expected"), [(0.0, [True, True]), (0.1, [True, False] * 2 + [False])]
+)
+def test_hysteresis_adds_weak_masks_which_drop_no_prompts(hysteresis, expected):
+    """The right half's masks have a predicted IoU of 0.7 and less."""
+    mask = MaskOptions(predicted_iou_threshold=0.75)
+    decoded, decoder, _ = run(
+        [*POINTS, [41, 5]], filtering="inside", mask=mask, hysteresis=hysteresis
+    )
+    assert decoder.batches == [POINTS[:2], POINTS[2:4], [[41, 5]]]
+    assert decoded.masks.strong.tolist() == expected
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 4, 5, 6])

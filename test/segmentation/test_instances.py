@@ -17,7 +17,7 @@ GEOMETRY = resized_geometry(SIDE, SIDE, 64)
 WALL, WINDOW, PANE, CAR = (0, 20, 0, 24), (2, 16, 2, 16), (4, 10, 4, 10), (24, 30, 8, 28)
 
 
-def instances(rectangles, scores=None, ious=None, holes=(), **options):
+def instances(rectangles, scores=None, ious=None, holes=(), weak=(), **options):
     """Build instances of masks of these rectangles: top, bottom, left, right, in cells."""
     count = len(rectangles)
     logits = np.full((count, LOW, LOW), -4.0, np.float32)
@@ -28,7 +28,8 @@ def instances(rectangles, scores=None, ious=None, holes=(), **options):
     ones = np.ones(count, np.float32)
     score, iou = (ones if v is None else np.array(v, np.float32) for v in (scores, ious))
     prompt, candidate = np.arange(count), np.zeros(count, np.int64)
-    masks = LowResMasks(logits, iou, ones, score, prompt, candidate)
+    strong = ~np.isin(prompt, weak)
+    masks = LowResMasks(logits, iou, ones, score, prompt, candidate, strong)
     prompts = PromptSet(np.arange(2.0 * count).reshape(-1, 2), ones)
     states = np.full(count, PromptState.REJECTED, np.int64)
     decoded = DecodedPrompts(prompts, states, masks, count, Status.COMPLETE)
@@ -61,6 +62,14 @@ def test_of_near_copies_the_one_of_the_higher_score_stays():
         assert prompts.tolist() == [int(np.argmax(scores))]
         assert found[0].score == pytest.approx(0.6)
         assert found[0].predicted_iou == pytest.approx([0.5, 0.9][prompts[0]])
+
+
+@pytest.mark.parametrize("combine", ["nms", "box_nms", "merge"])
+def test_a_weak_mask_changes_no_strong_one_whatever_its_score(combine):
+    copy = (0, 20, 0, 23)
+    found, prompts = instances([WALL, copy, CAR], [0.4, 0.9, 0.8], weak=[1, 2], combine=combine)
+    assert prompts.tolist() == [0, 2]
+    assert [(mask.strong, mask.bbox[2]) for mask in found] == [(True, 96), (False, 80)]
 
 
 def test_small_holes_are_filled_at_full_size():

@@ -106,6 +106,30 @@ def test_masks_flicker_less_with_hysteresis(segmenter, frames):
     assert with_it < 0.9 * without, (with_it, without)
 
 
+@pytest.mark.parametrize("photograph", ["astronaut", "desk", "garage"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mask.predicted_iou_threshold": 0.7},
+        {"mask.stability_threshold": 0.9},
+        {"mask.predicted_iou_threshold": 0.7, "mask.combine": "merge"},
+        {"mask.predicted_iou_threshold": 0.7, "mask.granularity": "objects"},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_a_camera_that_stands_shows_the_same_masks_with_hysteresis(segmenter, photograph, options):
+    own = segmenter.bundle.options(segmenter.source.defaults_group, segmenter.source.defaults)
+    rgb, own = golden_masks.read_rgb(f"{photograph}.jpg"), own.updated(options)
+    stream = StreamSegmenter(segmenter)
+    plain, *others = (
+        golden_masks.full_masks(stream.segment(rgb, options=own, hysteresis=amount))
+        for amount in (0.0, 0.1, 0.1)
+    )
+    for other in others:
+        assert len(other) == len(plain)
+        np.testing.assert_array_equal(other, plain)
+
+
 def test_appearance_is_the_mean_feature_in_the_mask_of_unit_length(segmenter, frames):
     _, image = frames[0]
     frame = segmenter.encode(image)
