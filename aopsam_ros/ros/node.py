@@ -169,6 +169,7 @@ class AopsamNode(LifecycleNode):
         """Subscribe, and start the workers."""
         pipeline = self._pipeline
         assert pipeline is not None  # made by configure
+        self.problem = ""
         transport = self.parameters.startup().image_transport
         # First what may fail. No message is received before this callback has returned.
         self._active_subscriptions = Subscriptions(self, transport, pipeline)

@@ -82,6 +82,18 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
     assert faulty.node.count_publishers("/aopsam/masks") == 1
 
 
+def test_a_node_whose_activation_was_refused_is_well_once_it_is_active(faulty):
+    back_to_the_start(faulty)
+    begin(faulty, ACTIVATE)
+    assert faulty.set(fault="Subscriptions.__init__:OptionError") == []
+    assert not faulty.change(ACTIVATE)
+    assert faulty.next_health()[0] == DiagnosticStatus.ERROR
+    assert faulty.set(fault="") == []
+    faulty.activate()
+    assert faulty.next_health()[0] != DiagnosticStatus.ERROR
+    assert len(faulty.answer(GOOD).masks) == 2
+
+
 CALLBACKS = (  # an error of its own each: one kind is logged once in some seconds
     "Pipeline.put:KeyError",
     "Pipeline.on_image:IndexError",
