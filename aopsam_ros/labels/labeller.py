@@ -22,6 +22,7 @@ from aopsam_ros.labels.label_files import (
 )
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
 from aopsam_ros.labels.semantic_encoder import Pause, SemanticEncoder
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 
@@ -102,13 +103,20 @@ class Labeller:
         depths = depths_of(labelled) if options.depth_tolerance else None
         return compose(labelled, depths, options.depth_tolerance, options.merge_affinity)
 
-    def teach(self, name: str, rgb: NDArray[np.uint8], mask: InstanceMask) -> int:
+    def teach(
+        self,
+        name: str,
+        rgb: NDArray[np.uint8],
+        mask: InstanceMask,
+        options: SegmenterOptions | None = None,
+    ) -> int:
         """Take a mask as an example of a label, and keep the set in its folder.
 
         Args:
             name: of the label; a new one is added.
             rgb: the image, uint8 `[H, W, 3]`; it is encoded.
             mask: the example.
+            options: that images are encoded with; the segmenter's own where None.
 
         Returns:
             how many examples the label has now.
@@ -123,7 +131,7 @@ class Labeller:
                 "labels of text embeddings, or of chosen names, take no examples: leave "
                 "labels.names empty, and let labels.file be a folder"
             )
-        example = self._encoder.example(rgb, mask)
+        example = self._encoder.example(rgb, mask, options)
         with self._lock:
             labels = self.labels.added(name, example)
             if self._folder is not None:

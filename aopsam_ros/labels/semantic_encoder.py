@@ -14,6 +14,7 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.iou import Crop, crop_of
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul, unit_length
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
@@ -72,7 +73,10 @@ class SemanticEncoder:
         self.size = self.features(_PROBE, frame, [whole]).shape[1]
 
     def example(
-        self, rgb: NDArray[np.uint8], mask: InstanceMask | NDArray[np.bool_]
+        self,
+        rgb: NDArray[np.uint8],
+        mask: InstanceMask | NDArray[np.bool_],
+        options: SegmenterOptions | None = None,
     ) -> NDArray[np.float32]:
         """Return the feature of a mask that is an example, of unit length, float32 `[1, D]`.
 
@@ -82,12 +86,13 @@ class SemanticEncoder:
         Args:
             rgb: the image, uint8 `[H, W, 3]`.
             mask: one that was found, or a whole one, bool `[H, W]`.
+            options: that images are encoded with; the segmenter's own where None.
 
         Raises:
             InferenceError: if a graph fails.
         """
         whole = decode_full(mask, *rgb.shape[:2]) if isinstance(mask, InstanceMask) else mask
-        found = [self.features(view, None, [seen]) for view, seen in _views(rgb, whole)]
+        found = [self.features(view, None, [seen], options) for view, seen in _views(rgb, whole)]
         return unit_length(np.mean(found, axis=0, dtype=np.float32))
 
     def features(
@@ -95,6 +100,7 @@ class SemanticEncoder:
         rgb: NDArray[np.uint8],
         frame: FrameEmbedding | None,
         masks: Sequence[InstanceMask | NDArray[np.bool_]],
+        options: SegmenterOptions | None = None,
     ) -> NDArray[np.float32]:
         """Return masks' features, of unit length, float32 `[n, D]`.
 
@@ -102,28 +108,36 @@ class SemanticEncoder:
             rgb: the image, uint8 `[H, W, 3]`.
             frame: its embedding by the model; None: it is encoded where that is needed.
             masks: in it, those that were found or whole ones, bool `[H, W]`.
+            options: as in `example`; `nano`, where it stands in, is always used with its own.
 
         Raises:
             InferenceError: if a graph fails.
         """
         labeller, crops = self._labeller, [crop_of(mask) for mask in masks]
         if labeller is None:
-            return pool_masks(crops, self._semantic_map(rgb, frame))
+            return pool_masks(crops, self._semantic_map(rgb, frame, options))
         found = np.empty((len(crops), labeller.embedding_size), np.float32)
         for first in range(0, len(crops), _BATCH):
             some = crops[first : first + _BATCH]
             inputs = (
                 crop_images(rgb, some, labeller.input_size)
                 if labeller.takes == "crops"
-                else pool_masks(some, self._semantic_map(rgb, frame))
+                else pool_masks(some, self._semantic_map(rgb, frame, options))
             )
             found[first : first + _BATCH] = self._segmenter.engine.embed_masks(inputs)
         return unit_length(found)
 
-    def _semantic_map(self, rgb: NDArray[np.uint8], frame: FrameEmbedding | None) -> FeatureMap:
+    def _semantic_map(
+        self,
+        rgb: NDArray[np.uint8],
+        frame: FrameEmbedding | None,
+        options: SegmenterOptions | None,
+    ) -> FeatureMap:
         segmenter = self._segmenter
-        if self._own is not None or frame is None:
+        if self._own is not None:
             frame = segmenter.encode(rgb)
+        elif frame is None:
+            frame = segmenter.encode(rgb, options)
         found = segmenter.engine.semantic_map(frame.handle)
         assert found is not None  # of this model, by `__init__`
         return FeatureMap(found, frame.geometry, found.shape[1])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.selection import answering_masks, stability_score
 from aopsam_ros.masks.upscaling import Upscaler
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation
 from aopsam_ros.segmentation.answers import answer_of
@@ -35,10 +36,15 @@ class Refinement:
         size: height and width of the image.
     """
 
-    def __init__(self, segmenter: Segmenter, rgb: NDArray[np.uint8]) -> None:
-        """Encode an image, uint8 `[H, W, 3]`; errors as `Segmenter.encode`."""
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        rgb: NDArray[np.uint8],
+        options: SegmenterOptions | None = None,
+    ) -> None:
+        """Encode an image, uint8 `[H, W, 3]`; arguments and errors as of `Segmenter.encode`."""
         self._segmenter = segmenter
-        self._frame = segmenter.encode(rgb)
+        self._frame = segmenter.encode(rgb, options)
         self._is_newest = True  # nothing else was encoded since
         self._before: tuple[UserPrompt, Answer] | None = None
         self.size: tuple[int, int] = (rgb.shape[0], rgb.shape[1])

@@ -42,6 +42,7 @@ class FrameEmbedding:
 
     image: PreprocessedImage  # as the encoder took it
     handle: Any  # the embedding, of the engine's own type, on its device
+    padding: str = "square"  # the option `encoder.padding` that it was encoded with
 
     @property
     def geometry(self) -> FrameGeometry:
@@ -171,9 +172,11 @@ class Segmenter:
         with watch.stage("preprocess"):
             image = preprocess(rgb, bundle.image_size, bundle.mean, bundle.std, bundle.resize)
         with watch.stage("encoder"):
-            least = (options or self.options).encoder.padding == "least"
-            handle = self.engine.encode(image.tensor, image.geometry.valid if least else None)
-        return FrameEmbedding(image, handle)
+            return self._encoded(image, (options or self.options).encoder.padding)
+
+    def _encoded(self, image: PreprocessedImage, padding: str) -> FrameEmbedding:
+        valid = image.geometry.valid if padding == "least" else None
+        return FrameEmbedding(image, self.engine.encode(image.tensor, valid), padding)
 
     def segment_frame(
         self,
@@ -308,7 +311,7 @@ class Segmenter:
         """
         if self.engine.keeps_embeddings:
             return frame
-        return FrameEmbedding(frame.image, self.engine.encode(frame.image.tensor))
+        return self._encoded(frame.image, frame.padding)
 
     def decode(
         self,

@@ -14,6 +14,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.selection import MASK_THRESHOLD, count_pixels, mask_corners
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.features import FeatureMap
 from aopsam_ros.prompting.user_prompts import BOTTOM_RIGHT, OBJECT, TOP_LEFT
 from aopsam_ros.results import InstanceMask
@@ -110,8 +111,10 @@ class Follower:
         self._area = 0  # of that, cells
         self._lost = 0
 
-    def prepare(self, segmenter: Segmenter) -> None:
+    def prepare(self, segmenter: Segmenter, options: SegmenterOptions | None = None) -> None:
         """Learn what the thing looks like, once; before the next frame is encoded.
+
+        `options` are that frame's: the first image is encoded with them.
 
         Raises:
             InferenceError: if a graph fails.
@@ -119,7 +122,7 @@ class Follower:
         if self._begin is None:
             return
         rgb, mask = self._begin
-        frame = segmenter.encode(rgb)
+        frame = segmenter.encode(rgb, options)
         side = segmenter.bundle.low_res_mask_size
         logits = mask_logits(decode_full(mask, *rgb.shape[:2]), frame.geometry, side)
         binary = _binary(logits[None], frame.geometry)

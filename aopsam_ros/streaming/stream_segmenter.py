@@ -81,7 +81,7 @@ class StreamSegmenter:
         previous, stopwatch = None, Stopwatch()
         if follower is not None:
             wait()
-            follower.prepare(segmenter)
+            follower.prepare(segmenter, chosen)
         if reuse is None:
             self._reuse = None
         else:

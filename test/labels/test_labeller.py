@@ -110,6 +110,15 @@ def test_an_example_is_more_similar_to_the_thing_far_away_in_another_light(nano,
     np.testing.assert_array_equal(encoder.example(coffee, whole)[0], example)
 
 
+def test_an_example_is_most_similar_to_its_own_image_encoded_in_the_same_way(nano, coffee):
+    encoder = SemanticEncoder(nano, CPU)
+    cup = max(segmented(nano, coffee)[1].masks, key=lambda mask: mask.score)
+    least = nano.options.updated({"encoder.padding": "least"})
+    (seen,) = encoder.features(coffee, nano.encode(coffee, least), [cup])
+    square, same = (encoder.example(coffee, cup, options)[0] for options in (None, least))
+    assert seen @ same > seen @ square
+
+
 def test_an_example_of_one_pixel_has_a_feature(nano, coffee):
     pixel = np.zeros(coffee.shape[:2], np.bool_)
     pixel[100, 101] = True

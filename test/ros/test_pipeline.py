@@ -12,12 +12,19 @@ from aopsam_ros.errors import InferenceError, InputError
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.services.segment_service import answer
+from aopsam_ros.ros.services.sessions import Sessions
+from aopsam_ros.ros.services.teaching import teach
 from aopsam_ros.ros.worker import MOST_TASKS, THREAD_NAME, NewestWorker
 from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.srv import Segment, Teach
+from aopsam_ros.streaming.follower import Follower
 from support.messages import CONFIGURATION, image_of, raw_image
 from support.scenes import boxes_scene
 
 PATIENCE_S = 60.0
+LEAST = {"encoder.padding": "least"}
+ON_GREEN = [30.0, 35.0]  # a box of the scene
 
 
 class Gate:
@@ -189,11 +196,14 @@ class Recorder:
     needs_depth = False
 
     def __init__(self):
-        self.masks, self.views, self.depths, self.calls = [], [], [], []
+        self.masks, self.views, self.depths, self.calls, self.targets = [], [], [], [], []
         self.arrived = threading.Semaphore(0)
 
     def publish(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
+
+    def publish_target(self, target, header, rgb):
+        self.targets.append(target.state)
 
     def publish_views(self, segmented, transform):
         self.views.append(segmented.frame.configuration)
@@ -289,6 +299,29 @@ def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, n
     what = "no boxes in space" if needs_depth else "markers are in the camera's frame"
     assert parts.failures == [f"{what}: no transform"]
     assert parts.statistics.report().total["not_located"] == needs_depth
+
+
+def test_services_encode_images_as_the_stream_does(parts, monkeypatch):
+    """Otherwise examples, and what things look like at first, are not those of the stream."""
+    pipeline, scene = parts.pipeline, boxes_scene()
+    engine, options = pipeline.segmenter.engine, pipeline.segmenter.options.updated(LEAST)
+    paddings, encode, taught = [], engine.encode, []
+    monkeypatch.setattr(
+        engine, "encode", lambda *given: paddings.append(given[1] is not None) or encode(*given)
+    )
+    frame = frame_of(1, options)
+    pipeline.follower = Follower(scene, next(iter(pipeline.segmenter.segment(scene).masks)))
+    paddings.clear()
+    send(parts, frame)
+    answer(pipeline.segmenter, Segment.Request(points=ON_GREEN), frame, Sessions(), options)
+    pipeline.labeller = SimpleNamespace(
+        teach=lambda *given: taught.append(given[-1]) or 1,
+        labels=SimpleNamespace(names=["mug"]),
+        close=lambda: None,
+    )
+    assert teach(pipeline, Teach.Request(label="mug", points=ON_GREEN), options).success
+    assert paddings == [True] * 4  # the first image of what is followed, the stream's, two prompts
+    assert taught == [options]
 
 
 @pytest.mark.parametrize("error", [InferenceError("not finite"), RuntimeError("out of memory")])

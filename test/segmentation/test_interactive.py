@@ -145,14 +145,21 @@ def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, 
     assert len(encoded) == 1
 
 
-def test_an_engine_that_keeps_one_embedding_encodes_again(with_masks, monkeypatch):
+@pytest.mark.parametrize("padding", ["square", "least"])
+def test_an_engine_that_keeps_one_embedding_encodes_again(with_masks, monkeypatch, padding):
     rgb, objects = coloured_scene()
     x, y = objects[0][1]
-    refinement = Refinement(with_masks, rgb)
+    encoded, encode = [], with_masks.engine.encode
+    monkeypatch.setattr(
+        with_masks.engine, "encode", lambda *a: encoded.append(a[1] is None) or encode(*a)
+    )
+    options = with_masks.options.updated({"encoder.padding": padding})
+    refinement = Refinement(with_masks, rgb, options)
     (before,) = refinement.answer(prompt([(x + 6, y + 6)]))
     monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
     (after,) = refinement.answer(prompt([(x + 6, y + 6)]))
     assert after.bbox == before.bbox
+    assert encoded == [padding == "square"] * 2
 
 
 def test_a_refused_first_prompt_does_not_end_a_refinement(with_masks, monkeypatch):

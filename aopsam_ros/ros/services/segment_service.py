@@ -9,6 +9,7 @@ from rclpy.node import Node
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.user_prompts import UserPrompt
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
@@ -43,7 +44,7 @@ class SegmentService(WorkerService):
         newest: Callable[[], Frame | None],
     ) -> None:
         """Answer from now on, in threads that may use the segmenter; `newest` returns an image."""
-        self.answer_with(worker, lambda r: answer(segmenter, r, newest(), self._sessions))
+        self.answer_with(worker, lambda r, o: answer(segmenter, r, newest(), self._sessions, o))
 
     def expire(self) -> None:
         """Refuse what waited for too long, end forgotten sessions; called from time to time."""
@@ -79,10 +80,12 @@ def answer(
     request: Segment.Request,
     newest: Frame | None,
     sessions: Sessions,
+    options: SegmenterOptions,
 ) -> Segment.Response:
     """Carry out a request; without data in its image, the session's or the `newest` one is meant.
 
-    No other thread may be using the segmenter, unless its engine is concurrent.
+    The image is encoded with `options`. No other thread may be using the segmenter, unless its
+    engine is concurrent.
 
     Raises:
         AopsamError: if it cannot be done; the message says why.
@@ -96,7 +99,7 @@ def answer(
             raise InputError("no image has come yet")
         image = given if newest is None or has_image else newest.image
         rgb = to_rgb(image, bridge_reader())
-        session = Session(image.header, Refinement(segmenter, rgb))
+        session = Session(image.header, Refinement(segmenter, rgb, options))
     response = Segment.Response(success=True, header=session.header, continued=is_continued)
     height, width = session.refinement.size
     if len(request.mask.counts):

@@ -3,6 +3,7 @@
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.labels.label_set import checked_name
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.ros.messages import segmentations
 from aopsam_ros.ros.messages.images import bridge_reader
@@ -14,18 +15,18 @@ from aopsam_ros.segmentation.segmenter import FrameEmbedding
 from aopsam_ros.srv import Segment, Teach
 
 
-def teach(pipeline: Pipeline, request: Teach.Request) -> Teach.Response:
-    """Carry out a request, in one of the pipeline's worker threads.
+def teach(pipeline: Pipeline, request: Teach.Request, options: SegmenterOptions) -> Teach.Response:
+    """Carry out a request, in one of the pipeline's worker threads; `options` are for encoding.
 
     Raises:
         AopsamError: if it cannot be done; the message says why.
     """
     checked_name(request.label)
     frame, known = _meant(pipeline, request)
-    rgb, segmenter = to_rgb(frame.image, bridge_reader()), pipeline.segmenter
-    mask = known or _prompted(pipeline, request, segmenter.encode(rgb))
+    rgb = to_rgb(frame.image, bridge_reader())
+    mask = known or _prompted(pipeline, request, pipeline.segmenter.encode(rgb, options))
     labeller = pipeline.make_labeller()
-    examples = labeller.teach(request.label, rgb, mask)
+    examples = labeller.teach(request.label, rgb, mask, options)
     response = Teach.Response(success=True, examples=examples, names=list(labeller.labels.names))
     response.header, (response.height, response.width) = frame.image.header, rgb.shape[:2]
     response.mask = segmentations.mask_message(mask)

@@ -11,8 +11,12 @@ from rclpy.node import Node
 from rclpy.task import Future
 
 from aopsam_ros.errors import AopsamError
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.parameter_table import FrameConfiguration
 from aopsam_ros.ros.worker import NewestWorker
+
+# Answers a request, with the options of the time at which it came.
+Respond = Callable[[Any, SegmenterOptions], Any]
 
 BUSY = "too many requests wait already"
 NOT_ACTIVE = "the node is not active"
@@ -26,6 +30,7 @@ class _Waiting:
 
     request: Any
     deadline: float
+    options: SegmenterOptions  # at the time it came
     begun: bool = False
     answer: Future = field(default_factory=Future)
 
@@ -53,19 +58,20 @@ class WorkerService:
         """
         self._kind, self._configuration, self._on_failure = kind, configuration, on_failure
         self._worker: NewestWorker[Any] | None = None
-        self._respond: Callable[[Any], Any] | None = None
+        self._respond: Respond | None = None
         self._waiting: list[_Waiting] = []
         self._node = node
         group = ReentrantCallbackGroup()
         node.create_service(kind, name, self._on_request, callback_group=group)
 
-    def answer_with(self, worker: NewestWorker[Any], respond: Callable[[Any], Any]) -> None:
-        """Answer from now on, by `respond(request)` in one of the worker's threads."""
+    def answer_with(self, worker: NewestWorker[Any], respond: Respond) -> None:
+        """Answer from now on, by `respond` in one of the worker's threads."""
         self._worker, self._respond = worker, respond
 
     async def _on_request(self, request: Any, _response: Any) -> Any:  # noqa: ANN401
-        patience_s = self._configuration().segment_timeout_ms / 1000
-        waiting = _Waiting(request, time.monotonic() + patience_s)
+        configuration = self._configuration()
+        deadline = time.monotonic() + configuration.segment_timeout_ms / 1000
+        waiting = _Waiting(request, deadline, configuration.options)
         self._waiting.append(waiting)
         worker, respond = self._worker, self._respond
         try:
@@ -79,13 +85,13 @@ class WorkerService:
         self._waiting.remove(waiting)
         return response
 
-    def _work(self, respond: Callable[[Any], Any], waiting: _Waiting) -> None:
+    def _work(self, respond: Respond, waiting: _Waiting) -> None:
         """Answer, in a worker's thread."""
         if waiting.answer.done():
             return
         waiting.begun = True
         try:
-            response = respond(waiting.request)
+            response = respond(waiting.request, waiting.options)
             if not waiting.answer.done():
                 waiting.answer.set_result(response)
         except AopsamError as error:

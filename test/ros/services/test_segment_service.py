@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask
+from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.ros.services import segment_service
 from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.services.sessions import Session
@@ -176,7 +177,7 @@ class Worker:
         return True
 
 
-def answer(segmenter, request, newest, sessions):
+def answer(segmenter, request, newest, sessions, options):
     return Segment.Response(success=True, message=f"{len(request.points)} numbers")
 
 
@@ -186,7 +187,9 @@ def parts(context, monkeypatch):
     node = rclpy.create_node("aopsam", context=context, enable_rosout=False)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    settings = SimpleNamespace(segment_timeout_ms=60_000, segment_session_s=60.0)
+    settings = SimpleNamespace(
+        segment_timeout_ms=60_000, segment_session_s=60.0, options=SegmenterOptions()
+    )
     worker, service = Worker(), SegmentService(node, lambda: settings, print)
     service.serve(worker, None, lambda: None)
     client = node.create_client(Segment, "/aopsam/segment")
@@ -251,12 +254,12 @@ def test_a_request_that_is_refused_while_it_is_worked_on_may_be_done(parts, monk
 def test_a_session_that_begins_while_the_node_stops_is_not_continued(parts, monkeypatch):
     found = []
 
-    def answer_late(segmenter, request, newest, sessions):
+    def answer_late(segmenter, request, newest, sessions, options):
         found.append(sessions.find("gripper"))
         if len(found) == 1:
             parts.service.stop()
             sessions.begin("gripper", Session(Header(), None))
-        return answer(segmenter, request, newest, sessions)
+        return answer(segmenter, request, newest, sessions, options)
 
     monkeypatch.setattr(segment_service, "answer", answer_late)
     for _ in range(2):
