@@ -166,9 +166,11 @@ class DepthBuffer:
         self._needed_since = math.inf
 
     def set_needed(self, needed: bool) -> None:
-        """Note whether depth is subscribed to; called once a second."""
+        """Note whether depth is subscribed to, and keep none if not; called once a second."""
         self.needed = needed
         self._needed_since = min(time.monotonic(), self._needed_since) if needed else math.inf
+        if not needed:
+            self.clear()
 
     def expect(self, header: Header) -> None:
         """Keep the depth of an image from now on, however long the work on it takes."""

@@ -196,6 +196,13 @@ def test_waiting_ends_when_everything_is_cleared(depth):
         depth.wait(1000)
 
 
+def test_depth_that_nobody_needs_any_more_is_not_kept(depth):
+    depth.put(1000)
+    for needed in (False, True):
+        depth.buffer.set_needed(needed)
+    assert depth.wait(1000) is None
+
+
 def test_depth_is_given_time_to_begin_once_it_is_needed(monkeypatch):
     depth = Depth(monkeypatch)
     depth.buffer.set_needed(True)
