@@ -113,8 +113,7 @@ class Pipeline:
         """Take an image with the parameters of now; the one that waits is dropped."""
         self._statistics.on_received()
         configuration = self._configuration()
-        if configuration.target_frame:
-            self.publishers.listen_to_transforms()
+        self.publishers.listen_to_transforms(bool(configuration.target_frame))
         self.put(Frame(message, time.monotonic(), configuration))
 
     def put(self, frame: Frame) -> None:

@@ -184,10 +184,13 @@ class Publishers:
         for topic, make in views.items():
             self._publish_if_subscribed(topic, make)
 
-    def listen_to_transforms(self) -> None:
-        """Subscribe to TF, unless that is done; in the executor's thread."""
-        if self._transforms is None:
+    def listen_to_transforms(self, wanted: bool) -> None:
+        """Be subscribed to TF, or not; in the executor's thread."""
+        if wanted and self._transforms is None:
             self._transforms = TransformListener(self._node)
+        elif not wanted and self._transforms is not None:
+            transforms, self._transforms = self._transforms, None
+            transforms.close()
 
     def transform_of(self, frame: Frame) -> Transform | None:
         """Return what takes an image's points to the target frame; None where nobody asks for it.
@@ -197,10 +200,11 @@ class Publishers:
         """
         target = frame.configuration.target_frame
         is_wanted = target and self.subscribed("prompt_markers", *DEPTH_TOPICS)
-        if self._transforms is None or not is_wanted:
+        transforms = self._transforms  # read once: the executor's thread may end it meanwhile
+        if transforms is None or not is_wanted:
             return None
         patience_s = max(0.0, frame.deadline - time.monotonic())
-        return self._transforms.look_up(target, frame.image.header, patience_s)
+        return transforms.look_up(target, frame.image.header, patience_s)
 
     @property
     def needs_depth(self) -> bool:
@@ -228,9 +232,7 @@ class Publishers:
 
     def clear(self) -> None:
         """Delete the markers that are being shown, and listen to TF no longer."""
-        transforms, self._transforms = self._transforms, None
-        if transforms is not None:
-            transforms.close()
+        self.listen_to_transforms(False)
         message = MarkerArray(markers=[markers.delete_all(Header())])
         for topic, (kind, _) in TOPICS.items():
             if kind is MarkerArray:

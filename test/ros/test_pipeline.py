@@ -213,6 +213,9 @@ class Recorder:
         self.depths.append(nanoseconds(depth.header))
         self.arrived.release()
 
+    def listen_to_transforms(self, wanted):
+        self.calls.append(f"listen {wanted}")
+
     def transform_of(self, frame):
         if frame.configuration.target_frame:
             raise InputError("no transform")
@@ -237,7 +240,8 @@ def frame_of(number, options, image=None):
 def parts(tiny_folder):
     publishers, failures, statistics = Recorder(), [], Statistics()
     segmenter = Segmenter.from_bundle(tiny_folder)
-    configuration = lambda: replace(CONFIGURATION, options=segmenter.options)  # noqa: E731
+    settings = SimpleNamespace(configuration=replace(CONFIGURATION, options=segmenter.options))
+    configuration = lambda: settings.configuration  # noqa: E731
     pipeline = Pipeline(segmenter, publishers, statistics, configuration, failures.append)
     pipeline.worker.start()
     yield SimpleNamespace(**locals())
@@ -288,6 +292,16 @@ def test_depth_is_given_time_to_begin_each_time_the_node_is_activated(parts, mon
     send(parts, frame_of(1, parts.pipeline.segmenter.options))
     parts.pipeline.stop()
     assert not parts.failures
+
+
+def test_each_image_says_whether_tf_is_needed(parts, monkeypatch):
+    for frame in ("base", ""):
+        options = parts.pipeline.segmenter.options
+        configuration = replace(CONFIGURATION, options=options, target_frame=frame)
+        monkeypatch.setattr(parts.settings, "configuration", configuration)
+        parts.pipeline.on_image(image_of(boxes_scene()))
+        assert parts.publishers.arrived.acquire(timeout=PATIENCE_S)
+    assert parts.publishers.calls == ["listen True", "listen False"]
 
 
 @pytest.mark.parametrize("needs_depth", [False, True])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
+from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Header
@@ -17,6 +18,7 @@ from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.options import OPTIONS
 from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
 from aopsam_ros.ros.parameter_table import TABLE, configuration_of
+from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.transforms import Transform, TransformListener
 from aopsam_ros.space.boxes_3d import fit_box
 from support.messages import calibration_of, header, image_of, raw_image, stamp_of
@@ -89,7 +91,9 @@ def tf2(monkeypatch):
 
     stand_in = SimpleNamespace(
         Buffer=Buffer,
-        TransformListener=lambda buffer, node: SimpleNamespace(unregister=lambda: None),
+        TransformListener=lambda buffer, node: SimpleNamespace(
+            unregister=lambda: asked.append("unregister")
+        ),
         TransformException=type("TransformException", (Exception,), {}),
     )
     monkeypatch.setitem(sys.modules, "tf2_ros", stand_in)
@@ -115,6 +119,15 @@ def test_where_a_recording_begins_anew_the_transforms_before_are_forgotten(tf2):
     for milliseconds in (20_000, 19_900, 20_000, 1000):
         tf2.listener.look_up(BASE, header(milliseconds), 0.0)
     assert [asked == "clear" for asked in tf2.asked] == [False, False, False, True, False]
+
+
+def test_tf_is_listened_to_only_while_a_target_frame_is_set(tf2, context):
+    publishers = Publishers(LifecycleNode("aopsam", context=context, enable_rosout=False))
+    for wanted, ended in ((False, 0), (True, 0), (True, 0), (False, 1), (False, 1), (True, 1)):
+        publishers.listen_to_transforms(wanted)
+        assert tf2.asked == ["unregister"] * ended
+    publishers.clear()
+    assert tf2.asked == ["unregister"] * 2
 
 
 @pytest.mark.needs("tf2_ros")
@@ -161,6 +174,8 @@ def test_a_live_node_answers_in_the_robots_frame(active):
     assert {m.header.frame_id for m in spheres if m.action == Marker.ADD} == {BASE}
     assert not active.logged("Traceback"), active.log.read_text()
     assert active.set(target_frame="") == []
+    active.answer(image_of(boxes_scene()))
+    active.wait(lambda: not active.node.count_subscribers("/tf"), "it still listens to TF")
     for entity in subscriptions:
         active.node.destroy_subscription(entity)
     for entity in (depth, mount):
