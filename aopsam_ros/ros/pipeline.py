@@ -47,7 +47,7 @@ class Pipeline:
         newest: the newest image received; None before the first.
         labeller: gives masks their labels; None: they get none.
         segmented: the image whose masks were published last, and these; None before the first.
-        follower: follows a thing from frame to frame; None: nobody asked for it.
+        follower: follows a thing from frame to frame, see `follow`; None: nobody asked for it.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Pipeline:
         self.segmented: SegmentedFrame | None = None
         self._open_labeller, self._labeller_lock = open_labeller, threading.Lock()
         self.follower: Follower | None = None
+        self._choosing = threading.Lock()  # held while `follower` is compared and replaced
         self.gpu_memory = GpuMemory(segmenter.engine.device)
         self._stream = StreamSegmenter(segmenter)
         self._read = bridge_reader()
@@ -97,7 +98,8 @@ class Pipeline:
         self._views.depth.set_needed(False)  # when it is again, it is given time to begin
         self.pairing.clear()
         self._stream.reset()
-        self._views.calibration = self.newest = self.segmented = self.follower = None
+        self._views.calibration = self.newest = self.segmented = None
+        self.follow(None)
 
     def close(self) -> None:
         """Stop, and free the topics and the model; a model still in use is not freed."""
@@ -218,14 +220,20 @@ class Pipeline:
             depths_of=functools.partial(self._views.depths_of, frame),
         )
 
+    def follow(self, follower: Follower | None) -> None:
+        """Follow a thing from now on, or none; in any thread."""
+        with self._choosing:
+            self.follower = follower
+
     def _publish_target(self, follower: Follower, header: Header, rgb: RgbImage) -> None:
         """Publish where the thing that is followed is; it may have been given up."""
         target = follower.target
-        if target is None or follower is not self.follower:
-            return  # another one was chosen meanwhile
-        self.publishers.publish_target(target, header, rgb)
-        if target.state == TargetState.GIVEN_UP:
-            self.follower = None
+        with self._choosing:
+            if target is None or follower is not self.follower:
+                return  # another one was chosen meanwhile
+            if target.state == TargetState.GIVEN_UP:
+                self.follower = None
+            self.publishers.publish_target(target, header, rgb)
 
     def _fail(self, reason: str, details: str = "") -> None:
         self._statistics.on_failed(reason)

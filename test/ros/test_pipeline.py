@@ -18,7 +18,7 @@ from aopsam_ros.ros.services.teaching import teach
 from aopsam_ros.ros.worker import MOST_TASKS, THREAD_NAME, NewestWorker
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.srv import Segment, Teach
-from aopsam_ros.streaming.follower import Follower
+from aopsam_ros.streaming.follower import Follower, Target, TargetState
 from support.messages import CONFIGURATION, image_of, raw_image
 from support.scenes import boxes_scene
 
@@ -196,14 +196,14 @@ class Recorder:
     needs_depth = False
 
     def __init__(self):
-        self.masks, self.views, self.depths, self.calls, self.targets = [], [], [], [], []
+        self.masks, self.views, self.depths, self.calls = [], [], [], []
         self.arrived = threading.Semaphore(0)
 
     def publish(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
 
     def publish_target(self, target, header, rgb):
-        self.targets.append(target.state)
+        self.calls.append("target")
 
     def publish_views(self, segmented, transform):
         self.views.append(segmented.frame.configuration)
@@ -324,7 +324,7 @@ def test_services_encode_images_as_the_stream_does(parts, monkeypatch):
         engine, "encode", lambda *given: paddings.append(given[1] is not None) or encode(*given)
     )
     frame = frame_of(1, options)
-    pipeline.follower = Follower(scene, next(iter(pipeline.segmenter.segment(scene).masks)))
+    pipeline.follow(Follower(scene, pipeline.segmenter.segment(scene).masks[0]))
     paddings.clear()
     send(parts, frame)
     answer(pipeline.segmenter, Segment.Request(points=ON_GREEN), frame, Sessions(), options)
@@ -336,6 +336,33 @@ def test_services_encode_images_as_the_stream_does(parts, monkeypatch):
     assert teach(pipeline, Teach.Request(label="mug", points=ON_GREEN), options).success
     assert paddings == [True] * 4  # the first image of what is followed, the stream's, two prompts
     assert taught == [options]
+
+
+class Followed:
+    """Something that is given up in the next frame."""
+
+    target = Target(TargetState.GIVEN_UP, None, 0.0, 301)
+
+    def prepare(self, segmenter, options):
+        pass
+
+    def update(self, segmenter, frame, rgb):
+        pass
+
+
+def test_what_is_chosen_while_another_thing_is_given_up_is_followed(parts, monkeypatch):
+    pipeline, old, new = parts.pipeline, Followed(), Followed()
+    choosing = threading.Thread(target=pipeline.follow, args=[new])
+
+    def published(target, header, rgb):
+        choosing.start()
+        choosing.join(0.1)  # as soon as the old one is said to be given up
+
+    monkeypatch.setattr(parts.publishers, "publish_target", published)
+    pipeline.follow(old)
+    send(parts, frame_of(1, pipeline.segmenter.options))
+    choosing.join(PATIENCE_S)
+    assert pipeline.follower is new and not parts.failures
 
 
 @pytest.mark.parametrize("error", [InferenceError("not finite"), RuntimeError("out of memory")])

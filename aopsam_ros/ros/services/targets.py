@@ -60,10 +60,10 @@ class TargetServices:
             newest = _newest(self._pipeline)
             assert self._pipeline is not None  # else there is no frame
             if request.stop:
-                self._pipeline.follower = None
+                self._pipeline.follow(None)
             else:
                 mask = _wanted(newest, request, self._pipeline.segmenter.bundle)
-                self._pipeline.follower = Follower(newest.rgb, mask)
+                self._pipeline.follow(Follower(newest.rgb, mask))
                 response.mask = mask_message(mask)
         except AopsamError as error:
             response.message = str(error)
