@@ -43,8 +43,8 @@ class NewestWorker(Generic[T]):
             on_error: called with the name of what `work` or a task raised nevertheless, such as for
                 want of memory to report it. The thread goes on.
             threads: that work side by side, each on an item of its own.
-            turns: a thread's turn, taken before the task and the item that it is for: what comes
-                while it waits replaces what waits.
+            turns: a thread's turn, one for each task and each item, taken before that is chosen:
+                what comes while it waits replaces what waits.
         """
         self._work, self._on_drop, self._on_error = work, on_drop, on_error
         self._count = threads
@@ -116,9 +116,13 @@ class NewestWorker(Generic[T]):
 
     def _run(self) -> None:
         while self._wait():
-            with self._busy(), self._turns:
-                self._do(self._next_task())
-                self._do(self._next_item())
+            # A turn each: a task may have lost its own.
+            if self._tasks:
+                with self._busy(), self._turns:
+                    self._do(self._next_task())
+            if self._item is not None:
+                with self._busy(), self._turns:
+                    self._do(self._next_item())
 
     def _wait(self) -> bool:
         """Wait until there is something to do; False when the thread is to end."""

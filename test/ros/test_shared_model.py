@@ -122,6 +122,43 @@ def test_others_pass_while_a_thread_with_a_turn_pauses():
     thread.join(TIMEOUT_S)
 
 
+def test_an_image_waits_for_a_turn_where_the_task_before_it_lost_its_own(monkeypatch):
+    turns, done, errors = FairTurns(), [], []
+    taken, free = threading.Event(), threading.Event()
+
+    def hang():
+        with turns:
+            taken.set()
+            free.wait(TIMEOUT_S)
+
+    hanging = threading.Thread(target=hang)
+
+    def load():
+        camera.put("image")
+        with turns.paused():
+            hanging.start()
+            assert taken.wait(TIMEOUT_S)
+
+    camera = NewestWorker(
+        lambda item, wait: done.append((item, free.is_set())),
+        *(lambda: None, errors.append),
+        turns=turns,
+    )
+    camera.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "PATIENCE_S", 0.05)
+        assert camera.submit(load)
+        while not errors:
+            time.sleep(0.001)
+    while not (turns.waiting or done):
+        time.sleep(0.001)
+    free.set()
+    while not done:
+        time.sleep(0.001)
+    camera.stop()
+    assert (done, errors) == ([("image", True)], ["TimeoutError"])
+
+
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
     turns, at_work, go = FairTurns(), queue.Queue(), threading.Semaphore(0)
 
