@@ -25,7 +25,7 @@ class Camera(Protocol):
     """Where an image's pixels look."""
 
     def rays(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return pixels `[n, 2]` (x, y) as points `[n, 2]` of the plane at one metre."""
+        """Return pixels `[n, 2]` (x, y) as points `[n, 2]` of the plane at one metre, or NaN."""
 
 
 class DepthMap:
@@ -78,13 +78,12 @@ class Box3D:
     """A box in space.
 
     `center` and `size` in metres, along the box's own axes, which are the columns of `rotation`
-    (3 x 3, right-handed); `points` is how many depth pixels it was made from.
+    (3 x 3, right-handed).
     """
 
     center: NDArray[np.float64]
     size: NDArray[np.float64]
     rotation: NDArray[np.float64]
-    points: int
 
     def edges(self) -> NDArray[np.float64]:
         """Return both ends of the 12 edges, `[24, 3]` metres."""
@@ -120,12 +119,13 @@ def metres(depth: NDArray[np.float32] | NDArray[np.uint16]) -> NDArray[np.float3
 def points_of(mask: InstanceMask, depth: DepthMap, camera: Camera) -> NDArray[np.float64]:
     """Return the points in space of a mask's pixels, what is far off the others left out.
 
-    They are `[n, 3]` metres, x right, y down, z forward.
+    They are `[n, 3]` metres, x right, y down, z forward; those of pixels without a ray are missing.
     """
     pixels, depths = depth.of(mask)
     kept = _inliers(depths)
     along = depths[kept].astype(np.float64)[:, None]
-    return np.concatenate([camera.rays(pixels[kept]) * along, along], 1)
+    points = np.concatenate([camera.rays(pixels[kept]) * along, along], 1)
+    return points[np.isfinite(points).all(axis=1)]
 
 
 def _inliers(depths: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -145,7 +145,7 @@ def fit_box(points: NDArray[np.float64], axes: str = OPTICAL) -> Box3D | None:
     rotation = AXES[axes](points)
     own = points @ rotation
     low, high = own.min(0), own.max(0)
-    return Box3D(rotation @ ((low + high) / 2), high - low, rotation, len(points))
+    return Box3D(rotation @ ((low + high) / 2), high - low, rotation)
 
 
 def _optical_axes(_points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -41,11 +41,23 @@ def plate(distance, x0, x1, y0, y1, size=(240, 320)):
 
 def test_a_plate_has_its_place_and_size():
     mask, depth = plate(2.0, -0.3, 0.5, -0.2, 0.4)
-    box = fit_box(points_of(mask, DepthMap(depth, 240, 320), CAMERA), "optical")
+    points = points_of(mask, DepthMap(depth, 240, 320), CAMERA)
+    box = fit_box(points, "optical")
     np.testing.assert_allclose(box.center, [0.1, 0.1, 2.0], atol=0.01)
     np.testing.assert_allclose(box.size, [0.8, 0.6, 0.0], atol=0.02)
     assert box.quaternion() == (0, 0, 0, 1)
-    assert 1000 < box.points <= MOST_POINTS
+    assert 1000 < len(points) <= MOST_POINTS
+
+
+def test_pixels_without_a_ray_are_left_out():
+    class HalfBlind(Camera):
+        @staticmethod
+        def rays(pixels):
+            return np.where(pixels[:, :1] < MIDDLE[0], Camera.rays(pixels), np.nan)
+
+    mask, depth = plate(2.0, -0.3, 0.5, -0.2, 0.4)
+    box = fit_box(points_of(mask, DepthMap(depth, 240, 320), HalfBlind()), "optical")
+    np.testing.assert_allclose(box.size, [0.3, 0.6, 0.0], atol=0.02)
 
 
 def test_background_at_the_outline_is_left_out():

@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from aopsam_ros.errors import quoted
 
+WIDEST = np.deg2rad(87.0)  # off a fisheye camera's axis: 19 m to the side at 1 m ahead
 _COEFFICIENTS = (0, 4, 5, 8, 12, 14)  # numbers of distortion coefficients that cv2 knows
 
 
@@ -60,14 +61,20 @@ class CalibratedCamera:
         return cls(matrix, coefficients, calibration.distortion_model)
 
     def rays(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return pixels `[n, 2]` as points `[n, 2]` of the plane at one metre, lens undone."""
+        """Return pixels `[n, 2]` as points `[n, 2]` of the plane at one metre, lens undone.
+
+        NaN where a fisheye camera sees no point of it: `WIDEST` off the optical axis and beyond.
+        """
+        centre = self.matrix[[0, 1], [2, 2]]
+        flat: NDArray[np.float64] = (pixels - centre) / self.matrix[[0, 1], [0, 1]]
         if not self.distortion.any() or len(pixels) == 0:
-            centre = self.matrix[[0, 1], [2, 2]]
-            flat: NDArray[np.float64] = (pixels - centre) / self.matrix[[0, 1], [0, 1]]
             return flat
         points = np.ascontiguousarray(pixels)[:, None, :]
-        if self.model == "equidistant" and len(self.distortion) == 4:
-            rays = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion)
-        else:
+        if self.model != "equidistant" or len(self.distortion) != 4:
             rays = cv2.undistortPoints(points, self.matrix, self.distortion)
-        return np.asarray(rays, np.float64).reshape(-1, 2)
+            return np.asarray(rays, np.float64).reshape(-1, 2)
+        rays = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion).reshape(-1, 2)
+        # cv2 cuts angles at a right one, and mirrors what lies beyond.
+        seen = np.hypot(*flat.T) < np.pi / 2
+        seen &= (np.hypot(*rays.T) < np.tan(WIDEST)) & ((rays * flat).sum(axis=1) >= 0)
+        return np.where(seen[:, None], rays, np.nan)

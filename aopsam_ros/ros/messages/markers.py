@@ -53,9 +53,10 @@ def prompt_markers(
     if transform is not None:
         positions, header = transform.points(positions), transform.header
     states = np.array([prompt.state for prompt in segmentation.prompts], np.int64)
+    placed = np.isfinite(positions).all(axis=1)
     markers = []
     for state, style in PROMPT_STYLES.items():
-        points = positions[states == state]
+        points = positions[placed & (states == state)]
         marker = list_marker(
             header, state.name.lower(), Marker.SPHERE_LIST, points, options.lifetime
         )
@@ -115,16 +116,15 @@ def place(
 ) -> tuple[NDArray[np.float64], float]:
     """Return the prompts' positions in the image's frame, `[N, 3]`, and the markers' diameter.
 
-    Both are in metres.
+    Both are in metres. A prompt that the calibration gives no place has a position of NaN.
     """
     pixels = np.array([(p.x, p.y) for p in segmentation.prompts], np.float64).reshape(-1, 2)
     size = (segmentation.height, segmentation.width)
     if calibration is not None and not calibration_mismatch(calibration, *size, header):
         camera = CalibratedCamera.of(calibration, options.rectified)
         rays = camera.rays(pixels)
-        if np.isfinite(rays).all():
-            points = np.column_stack([rays, np.ones(len(rays))]) * options.depth
-            return points, float(options.size * options.depth / camera.matrix[0, 0])
+        points = np.column_stack([rays, np.ones(len(rays))]) * options.depth
+        return points, float(options.size * options.depth / camera.matrix[0, 0])
     on_plane = np.column_stack([pixels * options.pixel_size, np.zeros(len(pixels))])
     return on_plane, options.size * options.pixel_size
 

@@ -233,6 +233,21 @@ def test_the_lens_distortion_is_removed(model, coefficients):
     np.testing.assert_allclose(found, points, atol=1e-4)
 
 
+@pytest.mark.parametrize("k1", [-0.03, 1e-4, 0.02])
+def test_what_a_fisheye_camera_sees_beside_itself_has_no_marker(k1):
+    degrees = np.array([0.0, 40.0, 80.0, 86.5, 88.0, 91.0, 100.0, 120.0])
+    angles = np.deg2rad(degrees)
+    radii = 140.0 * angles * (1.0 + k1 * angles**2)
+    pixels = np.stack([320 + 0.8 * radii, 240 - 0.6 * radii], axis=1)
+    matrix = [140.0, 0, 320, 0, 140.0, 240, 0, 0, 1]
+    info = calibration(distortion_model="equidistant", k=matrix, d=[k1, 0.0, 0.0, 0.0])
+    found = np.array(positions(markers_of(prompts_at(*pixels.tolist()), info)))
+    seen = (degrees < 87) & (radii < 140.0 * np.pi / 2)
+    expected = np.tan(angles[seen, None]) * [0.8, -0.6]
+    np.testing.assert_allclose(found[:, :2], expected, rtol=1e-3, atol=1e-6)
+    assert (found[:, 2] == 1.0).all()
+
+
 def test_a_rectified_image_has_the_projection_and_no_lens():
     info = calibration(d=[-0.2, 0.05, 0.0, 0.0, 0.0])
     message = markers_of(prompts_at((360, 140)), info, rectified=True)
