@@ -25,12 +25,13 @@ def edge_options(options: SegmenterOptions) -> SegmenterOptions:
     """Return options of an image of which edges alone are wanted.
 
     Masks too poor to keep still show some, so that more is decoded, and less dropped, than
-    otherwise; options that go further already stay as they are, as a grid's number of prompts.
+    otherwise; options that go further already stay as they are, as a grid's number of prompts. The
+    image is not cut into crops, which have no edges of their own.
     """
     own = options.flat()
     lowered = {name: min(float(own[name]), most) for name, most in THRESHOLDS.items()}
     prompts = max(int(own["asf.max_prompts"]), MAX_PROMPTS)
-    return options.updated({**lowered, "asf.max_prompts": prompts})
+    return options.updated({**lowered, "asf.max_prompts": prompts, "grid.crop_layers": 0})
 
 
 def find_edges(

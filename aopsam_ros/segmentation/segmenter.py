@@ -131,7 +131,7 @@ class Segmenter:
             options: for this image; the segmenter's own where None.
             boxes: a detector's, in source pixels, for the prompt sources that need them.
             stopwatch: measures every stage.
-            edges: find its edges as well; not of crops.
+            edges: find its edges as well; none where `grid.crop_layers` applies.
 
         Raises:
             InputError: if the image is not such an array, or boxes are needed and not given.
@@ -141,8 +141,7 @@ class Segmenter:
 
         def whole(image: NDArray[np.uint8]) -> Segmentation:
             frame = self.encode(image, chosen, watch)
-            is_crop = layers > 0 and image.shape != np.shape(rgb)
-            return self.segment_frame(frame, chosen, boxes, watch, edges=edges and not is_crop)
+            return self.segment_frame(frame, chosen, boxes, watch, edges=edges and not layers)
 
         def in_time(images: int) -> bool:
             budget_ms, taken = chosen.asf.time_budget_ms, watch.timings_ms()

@@ -59,3 +59,5 @@ def test_edges_of_an_image_take_more_prompts_and_poorer_masks_never_fewer():
     grid = few.updated({"asf.max_prompts": 4096, "mask.score_threshold": 0.02})
     found = edge_options(grid).flat()
     assert (found["asf.max_prompts"], found["mask.score_threshold"]) == (4096, 0.02)
+    cropped = few.updated({"grid.crop_layers": 2})
+    assert edge_options(cropped) == edge_options(few)  # crops have no edges
