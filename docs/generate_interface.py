@@ -70,10 +70,10 @@ def generate() -> str:
         "Reliable, volatile, depth 5. Every message but `/diagnostics` has its image's stamp, and "
         "its frame; what is in space has that of `target_frame` where one is set. All but "
         "`~/masks` and `/diagnostics` are made only while they have a subscriber.",
-        "Quality of service of every topic above can be overridden at start, by ROS's own "
-        "parameters: `qos_overrides.<full topic>.subscription.reliability`, or `publisher`, and "
-        "`durability`, `history`, `depth`. A reliability of `system_default` stands for the choice "
-        "described above.",
+        "Quality of service of every topic above but `/tf` and `/tf_static` can be overridden at "
+        "start, by ROS's own parameters: `qos_overrides.<full topic>.subscription.reliability`, or "
+        "`publisher`, and `durability`, `history`, `depth`. A reliability of `system_default` "
+        "stands for the choice described above.",
         "## Services",
         table(("Service", "Type", "What"), SERVICES),
         "## Parameters fixed while the node is configured",

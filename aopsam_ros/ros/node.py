@@ -14,6 +14,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
@@ -31,6 +32,7 @@ from aopsam_ros.ros.parameter_table import Startup
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
 from aopsam_ros.ros.publishers import Publishers
+from aopsam_ros.ros.qos import POLICIES, readable_qos_errors
 from aopsam_ros.ros.services.segment_service import SegmentService
 from aopsam_ros.ros.services.targets import TargetServices
 from aopsam_ros.ros.services.teaching import teach
@@ -74,7 +76,13 @@ class AopsamNode(LifecycleNode):
         )
         self._statistics = Statistics()
         self._throttle = Throttle(WARNING_PERIOD_S)
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        with readable_qos_errors("/diagnostics"):
+            self._diagnostics = self.create_publisher(
+                DiagnosticArray,
+                "/diagnostics",
+                10,
+                qos_overriding_options=QoSOverridingOptions(POLICIES),
+            )
         # Simulated time may stand still; diagnostics go on.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=clock)

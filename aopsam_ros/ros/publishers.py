@@ -52,7 +52,11 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     ),
     "overlay": (Image, "rgb8: the image with masks and prompts drawn on it"),
     "overlay/compressed": (CompressedImage, "the same as JPEG, for slow networks"),
-    "confidence_map": (Image, "32FC1: the prompt confidence map, 0 to 1, over the whole image"),
+    "confidence_map": (
+        Image,
+        "32FC1: the prompt confidence map, 0 to 1, over the whole image; with `reuse.enabled` only "
+        "of images in which something changed",
+    ),
     "salient": (MaskArray, "the most salient of the masks, best first: `salient.count` of them"),
     "edges": (Image, "mono8: edges of all masks, thin, 255 the surest; not with grid.crop_layers"),
     "detections": (Detection2DArray, "the masks' boxes, best first"),

@@ -197,6 +197,7 @@ def test_a_change_confirmed_before_an_image_is_in_its_message(active, rate):
 
 GOOD = image_of(boxes_scene())
 IMAGE = "qos_overrides./image.subscription"
+DIAGNOSTICS = "qos_overrides./diagnostics.publisher"
 MASKS = "qos_overrides./aopsam/masks.publisher"
 CAMERA_ONLY = SimpleNamespace(callbacks={"image": print}, wants=bool, last_image_s=math.inf)
 
@@ -211,6 +212,7 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_folder):
     robot.start_node(
         *("-p", f"{IMAGE}.reliability:=best_effort"),
         *("-p", f"{MASKS}.durability:=transient_local"),
+        *("-p", f"{DIAGNOSTICS}.depth:=3"),
         model=tiny_folder,
     )
     robot.activate()
@@ -222,7 +224,7 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_folder):
     assert labels.durability.name == "VOLATILE"
     assert len(robot.answer(GOOD).masks) == 2
     assert robot.get(f"{IMAGE}.reliability") == "best_effort"
-    assert robot.get(f"{IMAGE}.depth") == 1
+    assert [robot.get(f"{topic}.depth") for topic in (IMAGE, DIAGNOSTICS)] == [1, 3]
     assert "read only" in robot.set(**{f"{IMAGE}.depth": 5})[0].replace("-", " ")
 
 
