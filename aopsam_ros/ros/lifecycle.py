@@ -164,8 +164,15 @@ def spin(executor: Any, on_callback_failed: Callable[[str], None]) -> None:  # n
 
 
 def shut_down(nodes: Sequence[Node]) -> None:
-    """Destroy the nodes and end ROS; signals are ignored from now on, so that the end is clean."""
+    """Destroy the nodes and end ROS; signals are ignored from now on, so that the end is clean.
+
+    What cannot be freed, as an engine that hangs, is a line in the log: the process ends anyway.
+    """
     handle_signals(signal.SIG_IGN)
     for node in nodes:
-        node.destroy_node()
+        try:
+            node.destroy_node()
+        except Exception as error:
+            if node.context.ok():  # logging fails once ROS is being shut down
+                node.get_logger().error(f"not freed at the end: {error}")
     rclpy.try_shutdown()

@@ -230,10 +230,11 @@ class AopsamNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Free everything; the library's log goes to Python's logging again."""
-        if hasattr(self, "_log_bridge"):  # since Kilted, rclpy destroys half-made nodes as well
-            self.release()
-            self._log_bridge.close()
-        super().destroy_node()
+        with contextlib.ExitStack() as steps:  # from the last to the first, whatever one raises
+            steps.callback(super().destroy_node)
+            if hasattr(self, "_log_bridge"):  # since Kilted, rclpy destroys half-made nodes as well
+                steps.callback(self._log_bridge.close)
+                steps.callback(self.release)
 
     def _stop(self) -> None:
         pipeline, subscriptions = self._pipeline, self._active_subscriptions

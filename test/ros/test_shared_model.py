@@ -12,6 +12,7 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
+from visualization_msgs.msg import Marker, MarkerArray
 
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, silent
@@ -24,6 +25,7 @@ from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
 
 CAMERAS = ("front", "rear")
+HANGING = [{"module": "support.faulty_node", "hasty": True}]
 
 
 def test_turns_are_taken_in_the_order_in_which_threads_asked():
@@ -285,12 +287,8 @@ def test_one_camera_stops_and_starts_again_while_the_other_goes_on(cameras):
     assert answer(*CAMERAS) == set(CAMERAS)
 
 
-@pytest.mark.parametrize(
-    "cameras", [{"module": "support.faulty_node", "hasty": True}], indirect=True
-)
-def test_an_engine_that_hangs_for_one_camera_holds_up_configuring_another_for_a_time(cameras):
-    assert change(cameras, Transition.TRANSITION_DEACTIVATE)
-    assert change(cameras, Transition.TRANSITION_CLEANUP)
+def let_hang(cameras):
+    """Have the engine hang for the front camera; what sets its node's parameter `fault`."""
     client = cameras.node.create_client(SetParameters, "/front/aopsam/set_parameters")
     cameras.wait(client.service_is_ready, "no service")
 
@@ -300,14 +298,43 @@ def test_an_engine_that_hangs_for_one_camera_holds_up_configuring_another_for_a_
         cameras.wait(future.done, "no answer")
         assert future.result().results[0].successful
 
-    set_fault("Segmenter.encode:Hang")
-
     def hangs():
         send(cameras, "front")
         cameras.spin(0.2)
         return "has not answered" in cameras.health.get("front/aopsam: segmentation", "")
 
+    set_fault("Segmenter.encode:Hang")
     cameras.wait(hangs, "the engine does not hang")
+    return set_fault
+
+
+@pytest.mark.parametrize("cameras", HANGING, indirect=True)
+def test_an_engine_that_hangs_keeps_no_other_camera_from_a_clean_end(cameras):
+    markers = []
+    cameras.node.create_subscription(
+        MarkerArray, "/rear/aopsam/prompt_markers", lambda m: markers.append(m.markers), 10
+    )
+
+    def shown():
+        send(cameras, *CAMERAS)
+        cameras.spin(0.2)
+        return markers
+
+    cameras.wait(shown, "no markers")
+    let_hang(cameras)
+    markers.clear()
+    assert cameras.stop_node() == 0
+    cameras.wait(lambda: markers, "the other camera's markers stay")
+    assert [marker.action for marker in markers[-1]] == [Marker.DELETEALL]
+    log = cameras.log.read_text()
+    assert "Traceback" not in log and log.count("does not finish what it is working on") == 1, log
+
+
+@pytest.mark.parametrize("cameras", HANGING, indirect=True)
+def test_an_engine_that_hangs_for_one_camera_holds_up_configuring_another_for_a_time(cameras):
+    assert change(cameras, Transition.TRANSITION_DEACTIVATE)
+    assert change(cameras, Transition.TRANSITION_CLEANUP)
+    set_fault = let_hang(cameras)
     assert not change(cameras, Transition.TRANSITION_CONFIGURE)
     reason = "the engine does not finish what it is working on"
     cameras.wait(lambda: cameras.logged(reason), "the reason was not logged")
