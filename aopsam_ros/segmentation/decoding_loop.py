@@ -121,7 +121,8 @@ class _Loop:
         if self.prompts.duplicate is not None:
             self.states[self.prompts.duplicate] = PromptState.ELIMINATED
         has_boxes = self.limits.adaptive and self.prompts.boxes is not None
-        self.lowest = lowered(self.options.mask, self.limits.hysteresis)
+        mask, hysteresis = self.options.mask, self.limits.hysteresis
+        self.lowest = lowered(mask, hysteresis) if hysteresis else mask
         self.weights = self.limits.score_weights if has_boxes else None
         self.valid = self.geometry.valid_cells(self.limits.low_size)
         cells = self.limits.low_size / self.geometry.image_size * self.geometry.scale

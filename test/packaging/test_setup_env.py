@@ -62,11 +62,12 @@ def setup(root, tmp_path):
     return run
 
 
-def later(path):
-    """Change a file's time, as an edit would: to after all that has been made so far."""
+def later(folder, path):
+    """Change the time of a file, as an edit would: to after all that has been made so far."""
+    path = folder / path
     path.parent.mkdir(exist_ok=True)
     path.touch()
-    newest = max(file.stat().st_mtime for file in path.parents[1].rglob("*")) + 1
+    newest = max(file.lstat().st_mtime for file in folder.rglob("*")) + 1
     os.utime(path, (newest, newest))
 
 
@@ -118,7 +119,7 @@ def test_a_step_that_failed_is_taken_again(setup, tmp_path, step):
 )
 def test_what_a_change_needs(setup, tmp_path, path, steps):
     setup("EXTRAS=dev")
-    later(tmp_path / path)
+    later(tmp_path, path)
     assert setup("EXTRAS=dev") == steps
 
 
