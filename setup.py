@@ -41,7 +41,7 @@ def extra(name: str) -> list[str]:
 
 def bundles() -> dict[str, str]:
     """Map the embedded model bundles into the package: bundles/nano is aopsam_ros.bundles.nano."""
-    folders = sorted(file.parent for file in ROOT.glob("bundles/*/bundle.yaml"))
+    folders = sorted(file.parent for file in ROOT.glob("bundles/[!.]*/bundle.yaml"))
     return {f"aopsam_ros.bundles.{folder.name}": f"bundles/{folder.name}" for folder in folders}
 
 

@@ -165,7 +165,7 @@ def search_folders() -> list[Path]:
 def available() -> list[str]:
     """Return the names of the bundles that can be found by name, sorted."""
     files = (file for folder in search_folders() for file in folder.glob(f"*/{BUNDLE_FILE}"))
-    return sorted({file.parent.name for file in files})
+    return sorted({file.parent.name for file in files if _NAME.fullmatch(file.parent.name)})
 
 
 def find_bundle(name_or_path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from aopsam_ros.bundle.loading import ENCODER, Bundle
 from aopsam_ros.engines.base import (
@@ -125,7 +126,8 @@ def _check_openvino(bundle: Bundle, options: EngineOptions) -> None:
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise EngineError(f"not measured on {platform.machine()}")
     in_8_bits = options.precision == AUTO and ENCODER in bundle.int8_graphs
-    if in_8_bits and has_int8_dot_products() and not has_amx():
+    gains = in_8_bits and has_int8_dot_products() and not has_amx()
+    if gains and find_spec("onnxruntime") is not None:
         raise EngineError("slower here than onnxruntime with the encoder in 8 bits")
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.cleaning import clean_logits
-from aopsam_ros.masks.hierarchy import find_hierarchy
+from aopsam_ros.masks.hierarchy import NO_PARENT, Hierarchy, find_hierarchy
 from aopsam_ros.masks.merging import merge
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
@@ -38,7 +38,7 @@ def build_instances(
         kept = SUPPRESSION[options.combine](binary, rank, threshold)
         masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
-    tree = find_hierarchy(binary)
+    tree = _hierarchy(binary, masks.strong)
     chosen = tree.of_granularity(options.granularity)
     logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
     logits = clean_logits(logits, geometry, options)
@@ -69,3 +69,18 @@ def build_instances(
         )
     prompted = [np.zeros(0, np.int64), *(members[row] for row in large)]
     return tuple(instances), np.concatenate(prompted)
+
+
+def _hierarchy(binary: NDArray[np.bool_], strong: NDArray[np.bool_]) -> Hierarchy:
+    """Return the tree of all masks, in which that of the strong ones is the same as without others.
+
+    A weak mask may not be shown in the end: it has a parent, but no strong one has it for one. The
+    levels are those of all; `take` finds them anew.
+    """
+    tree = find_hierarchy(binary)
+    if strong.all():
+        return tree
+    rows = np.flatnonzero(strong)
+    own, parent = find_hierarchy(binary[rows]).parent, tree.parent.copy()
+    parent[rows] = np.where(own == NO_PARENT, NO_PARENT, rows[own])
+    return tree._replace(parent=parent)

@@ -100,6 +100,8 @@ def test_found_by_folder_by_file_and_by_name(tiny_folder, monkeypatch, tmp_path)
     assert find_bundle(tiny_folder) == tiny_folder
     assert find_bundle(tiny_folder / "bundle.yaml") == tiny_folder
     monkeypatch.setattr(bundle_module, "search_folders", lambda: [tmp_path, tiny_folder.parent])
+    (tmp_path / ".unfinished-1").mkdir()
+    (tmp_path / ".unfinished-1" / "bundle.yaml").touch()  # being written
     assert find_bundle("tiny") == tiny_folder
     assert available() == ["tiny"]
 

@@ -114,6 +114,8 @@ def test_auto_takes_an_encoder_in_8_bits_before_openvino_in_32(
     monkeypatch.setattr(registry, "has_amx", lambda: amx)
     bundle = replace(bundle, int8_graphs={ENCODER: bundle.graphs[ENCODER]})
     assert create_engine(bundle, EngineOptions(precision=precision)).name == name
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # not installed
+    assert create_engine(bundle, EngineOptions(precision=precision)).name == "openvino"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])

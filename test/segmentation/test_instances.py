@@ -55,6 +55,18 @@ def test_masks_say_what_they_lie_in(options, kept, parents, levels):
     assert areas == sorted(areas, reverse=True)
 
 
+@pytest.mark.parametrize("granularity", ["all", "objects"])
+def test_strong_masks_lie_in_one_another_as_if_there_were_no_weak_ones(granularity):
+    """Nine tenths of the inner one lie in the weak one, and those of the weak one in the outer."""
+    outer, weak, inner = (0, 20, 0, 20), (2, 18, 0, 22), (4, 14, 12, 22)
+    options = {"granularity": granularity, "overlap_threshold": 0.9}
+    alone, _ = instances([outer, inner], **options)
+    beside, _ = instances([outer, inner, weak], weak=[2], **options)
+    strong = [mask for mask in beside if mask.strong]
+    assert [mask.bbox for mask in strong] == [mask.bbox for mask in alone]
+    assert [mask.level for mask in strong] == [mask.level for mask in alone] == [0, 0]
+
+
 def test_of_near_copies_the_one_of_the_higher_score_stays():
     copy = (0, 20, 0, 23)
     for scores in ([0.4, 0.6], [0.6, 0.4]):

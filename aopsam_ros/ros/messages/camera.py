@@ -67,10 +67,11 @@ class CalibratedCamera:
         """
         centre = self.matrix[[0, 1], [2, 2]]
         flat: NDArray[np.float64] = (pixels - centre) / self.matrix[[0, 1], [0, 1]]
-        if not self.distortion.any() or len(pixels) == 0:
+        is_fisheye = self.model == "equidistant" and len(self.distortion) == 4
+        if len(pixels) == 0 or not (is_fisheye or self.distortion.any()):
             return flat
         points = np.ascontiguousarray(pixels)[:, None, :]
-        if self.model != "equidistant" or len(self.distortion) != 4:
+        if not is_fisheye:
             rays = cv2.undistortPoints(points, self.matrix, self.distortion)
             return np.asarray(rays, np.float64).reshape(-1, 2)
         rays = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion).reshape(-1, 2)

@@ -219,6 +219,7 @@ def test_markers_stand_on_the_pixels_rays_at_the_depth():
         ("plumb_bob", [-0.2, 0.05, 0.001, -0.002, 0.01]),
         ("rational_polynomial", [-0.2, 0.05, 0.001, -0.002, 0.01, 0.02, 0.01, 0.003]),
         ("equidistant", [0.02, -0.01, 0.003, -0.001]),
+        ("equidistant", [0.0, 0.0, 0.0, 0.0]),
     ],
 )
 def test_the_lens_distortion_is_removed(model, coefficients):
