@@ -23,6 +23,7 @@ RUNTIME = [
     "tqdm>=4.57",
 ]
 BENCHMARKS = "aopsam_benchmarks"
+PHOTOGRAPHS = "aopsam_ros.photographs"  # one of them: what the benchmarks segment
 BUNDLE_FILES = ["*.onnx", "*.yaml", "*.md"]
 FIELDS = ("name", "version", "description", "license", "maintainer")
 
@@ -50,9 +51,12 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license_files=["LICENSE"],
-    packages=[*find_packages(include=["aopsam_ros", "aopsam_ros.*"]), BENCHMARKS, *bundles()],
-    package_dir=bundles() | {BENCHMARKS: f"benchmarks/{BENCHMARKS}"},
-    package_data={"aopsam_ros": ["py.typed", "demo/page.html"]}
+    packages=[
+        *find_packages(include=["aopsam_ros", "aopsam_ros.*"]),
+        *(BENCHMARKS, PHOTOGRAPHS, *bundles()),
+    ],
+    package_dir=bundles() | {BENCHMARKS: f"benchmarks/{BENCHMARKS}", PHOTOGRAPHS: "photographs"},
+    package_data={"aopsam_ros": ["py.typed", "demo/page.html"], PHOTOGRAPHS: ["coffee.jpg"]}
     | dict.fromkeys(bundles(), BUNDLE_FILES),
     python_requires=">=3.10",
     install_requires=RUNTIME,

@@ -2,9 +2,12 @@
 
 import ast
 import contextlib
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from importlib import metadata
 
@@ -33,15 +36,42 @@ def requirements(root, group):
 
 
 @pytest.fixture
-def pip_metadata(root, tmp_path):
-    """Let setuptools write the metadata of a copy of the sources, as pip would."""
-    files = ("setup.py", "package.xml", "README.md", "LICENSE")
-    for name in (*files, "requirements", "aopsam_ros", "benchmarks"):
-        if (root / name).exists():
-            (tmp_path / name).symlink_to(root / name)
-    command = [sys.executable, "setup.py", "-q", "egg_info"]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    return metadata.PathDistribution(tmp_path / "aopsam_ros.egg-info")
+def sources(root, tmp_path):
+    """A copy of what setuptools reads, without the large bundles."""
+    for name in ("setup.py", "MANIFEST.in", "package.xml", "README.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copy(root / name, tmp_path)
+    for name in ("requirements", "aopsam_ros", "benchmarks", "photographs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(root / name, tmp_path / name, ignore=ignored)
+    return tmp_path
+
+
+def setuptools(folder, *words):
+    command = [sys.executable, "setup.py", "-q", *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def pip_metadata(sources):
+    """Let setuptools write the metadata, as pip would."""
+    setuptools(sources, "egg_info")
+    return metadata.PathDistribution(sources / "aopsam_ros.egg-info")
+
+
+def test_the_benchmarks_find_their_photograph_in_what_is_built_from_an_sdist(sources, tmp_path):
+    setuptools(sources, "sdist")
+    (archive,) = (sources / "dist").iterdir()
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path / "unpacked")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    setuptools(unpacked, "build", "--build-lib", str(tmp_path / "built"))
+    code = "from aopsam_benchmarks.part import benchmark_image as b; print(b(64, 48).shape)"
+    env = {name: value for name, value in os.environ.items() if name != "AMENT_PREFIX_PATH"}
+    env["PYTHONPATH"] = str(tmp_path / "built")
+    command = [sys.executable, "-c", code]
+    where = dict(cwd=tmp_path / "built", env=env)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **where)
+    assert done.stdout.strip() == "(48, 64, 3)", done.stderr
 
 
 def test_pip_and_ros_installs_have_one_version(package, pip_metadata):
