@@ -22,25 +22,29 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 SUFFIX = ".mcap"
 # Packages whose messages rosbags does not know by itself.
 _PACKAGES = ("vision_msgs", "aopsam_ros")
+_DIAGNOSTICS = "/diagnostics"  # which a node sends that never starts, too
 
 
 @contextlib.contextmanager
 def recording_into(path: Path) -> Iterator[BagWriter]:
     """Open a recording that becomes `path` when it is complete, in place of what was there.
 
-    What was recorded until an error is kept as well.
+    What was recorded until an error is kept as well. Of a run that recorded diagnostics at most,
+    nothing is: what was there stays.
     """
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".recording_") as folder:
         writer = Writer(Path(folder) / "bag", version=9, storage_plugin=StoragePlugin.MCAP)
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        bag = BagWriter(writer, _typestore())
         try:
             with writer:
-                yield BagWriter(writer, _typestore())
+                yield bag
         finally:
-            for file in (Path(folder) / "bag").glob(f"*{SUFFIX}"):
-                os.replace(file, path)
+            if any(n for topic, n in bag.counts.items() if topic != _DIAGNOSTICS):
+                for file in (Path(folder) / "bag").glob(f"*{SUFFIX}"):
+                    os.replace(file, path)
 
 
 class BagWriter:

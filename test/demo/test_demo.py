@@ -4,6 +4,7 @@ The contents of what it leaves behind are checked: figures that fit together, ov
 the masks, masks that cover the objects a person outlined.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -190,15 +191,21 @@ def test_bad_arguments_are_refused_at_once_in_one_clear_line(tmp_path, arguments
     assert reason in line
 
 
-def test_a_model_that_is_not_there_is_said_with_the_nodes_words(tmp_path):
+def test_a_model_that_is_not_there_is_said_with_the_nodes_words_and_costs_no_recording(tmp_path):
     photographs = folder_with(tmp_path / "photographs", ["cat.jpg"])
-    run = demo(tmp_path / "out", "--photos", str(photographs), "--model", "no_such_model")
+    words = ["--photos", str(photographs), "--model", "no_such_model"]
+    earlier = tmp_path / "drive.mcap"
+    earlier.write_text("an older recording")
+    if importlib.util.find_spec("rosbags"):
+        words += ["--record", str(earlier)]
+    run = demo(tmp_path / "out", *words)
     assert run.code == 2
     said = run.stderr.strip().splitlines()[-1]
     assert "refused to start" in said and "node.log" in said
     assert "'no_such_model' not found" in said, said
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "out" / "summary.json").exists()
+    assert earlier.read_text() == "an older recording"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
