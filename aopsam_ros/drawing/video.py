@@ -64,9 +64,20 @@ class VideoFile:
         return writer
 
     def close(self) -> None:
-        """Write the file's end; without it, the video cannot be played."""
-        if self._writer is not None:
-            self._writer.release()
+        """Write the file's end; without it, the video cannot be played.
+
+        Raises:
+            OSError: if the file does not hold all frames, as on a disk that was full.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        # OpenCV's writer reports no error of the disk.
+        reader = cv2.VideoCapture(str(self.path))
+        found = reader.get(cv2.CAP_PROP_FRAME_COUNT) if reader.isOpened() else 0
+        reader.release()
+        if found < self._count:
+            raise OSError(f"{self.path}: the video could not be written to its end")
 
 
 class Window:

@@ -127,15 +127,15 @@ def test_a_camera_is_read_until_enough_and_its_video_is_as_long_as_what_it_shows
     opened, now = [], iter(range(10**18, 10**18 + 10**10, 200_000_000))
     reader = cv2.VideoCapture
 
-    def open_camera(number):
-        opened.append(number)
-        return reader(str(video))
+    def open_camera(what):  # or the video that was saved
+        opened.append(what)
+        return reader(str(video) if what == 3 else what)
 
     monkeypatch.setattr("aopsam_ros.data.recordings.cv2.VideoCapture", open_camera)
     monkeypatch.setattr(time, "time_ns", lambda: next(now))  # five frames a second of 20
     result = segment("3", "--limit", 4, "--save-video")
     assert result.code == 0, result.err
-    assert set(opened) == {3}
+    assert set(opened) == {3, str(result.out / "3.mp4")}
     lines = lines_of(result.out / "3.jsonl")
     assert np.diff([line["stamp"] for line in lines]).tolist() == 3 * [200_000_000]
     monkeypatch.undo()

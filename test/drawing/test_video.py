@@ -1,7 +1,11 @@
 """A video is as long as what it shows."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
+import pytest
 
 from aopsam_ros.drawing.video import VideoFile
 
@@ -22,3 +26,32 @@ def test_a_clock_that_is_set_while_recording_fills_no_disk(tmp_path):
     video.close()
     # The first; ten for a second; one where it was set; ten; and one for each after it went back.
     assert frames_of(file) == 1 + 10 + 1 + 10 + 2
+
+
+# In a process of its own, whose files may not grow beyond a size: as on a disk that is full.
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from aopsam_ros.drawing.video import VideoFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, 2 * (int(sys.argv[2]),))
+video, random = VideoFile(Path(sys.argv[1]), 10.0), np.random.default_rng(0)
+for _ in range(20):
+    video.write(random.integers(0, 256, (120, 160, 3), np.uint8))
+try:
+    video.close()
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")
+@pytest.mark.parametrize(("space", "is_whole"), [(2**30, True), (50_000, False)])
+def test_a_video_that_does_not_fit_on_the_disk_is_an_error(tmp_path, space, is_whole):
+    file = tmp_path / "v.mp4"
+    command = [sys.executable, "-c", FULL_DISK, str(file), str(space)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = "" if is_whole else f"{file}: the video could not be written to its end\n"
+    assert done.stdout == said
+    assert (frames_of(file) == 20) is is_whole
