@@ -14,6 +14,7 @@ from aopsam_ros.errors import MaskFormatError
 
 # A box of more pixels than this is refused before anything is allocated for it.
 MAX_PIXELS = 1 << 28
+MAX_COORDINATE = 2**32 - 1  # as in `msg/Mask.msg`
 
 Box = tuple[int, int, int, int]
 
@@ -118,7 +119,8 @@ def box_of(mask: Any) -> Box:  # noqa: ANN401  (a message or an InstanceMask)
     """Return the box (x, y, w, h) of an `InstanceMask` or a `msg/Mask.msg`.
 
     Raises:
-        MaskFormatError: if a value is negative or the box has more than `MAX_PIXELS` pixels.
+        MaskFormatError: if a value is negative, the box has more than `MAX_PIXELS` pixels or ends
+            beyond `MAX_COORDINATE`.
     """
     if hasattr(mask, "roi"):
         roi = mask.roi
@@ -130,6 +132,8 @@ def box_of(mask: Any) -> Box:  # noqa: ANN401  (a message or an InstanceMask)
     x, y, w, h = (int(v) for v in values)
     if w * h > MAX_PIXELS:
         raise MaskFormatError(f"a mask's box of {w} x {h} pixels is too large")
+    if max(x + w, y + h) > MAX_COORDINATE:
+        raise MaskFormatError(f"the box x={x} y={y} w={w} h={h} ends beyond any image")
     return x, y, w, h
 
 

@@ -29,13 +29,18 @@ public:
 // Boxes and images of more pixels are refused, as in the Python package.
 constexpr std::uint64_t kMaxPixels = std::uint64_t{1} << 28;
 
-// Throws MaskError unless the runs of `mask` fill its box exactly.
+// Throws MaskError unless the runs of `mask` fill its box exactly, whose ends are 32-bit numbers.
 template<typename Mask>
 void check(const Mask & mask)
 {
   const std::uint64_t pixels = std::uint64_t{mask.roi.width} * mask.roi.height;
   if (pixels > kMaxPixels) {
     throw MaskError("a mask's box is too large");
+  }
+  const std::uint64_t right = std::uint64_t{mask.roi.x_offset} + mask.roi.width;
+  const std::uint64_t bottom = std::uint64_t{mask.roi.y_offset} + mask.roi.height;
+  if (right > UINT32_MAX || bottom > UINT32_MAX) {
+    throw MaskError("a mask's box ends beyond any image");
   }
   std::uint64_t total = 0;
   for (std::size_t i = 0; i < mask.counts.size(); ++i) {

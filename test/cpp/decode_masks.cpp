@@ -1,7 +1,8 @@
 // Decodes masks given on standard input, for test_mask_hpp.py.
 //
 // A line is: id x y width height image_height image_width count...
-// The answer is one line: the box's pixels, then the whole image's, as digits; or "error: reason".
+// The answer is one line: the box's pixels, the whole image's, its labels; or "error: reason". With an
+// image of 0 x 0 pixels: the box's pixels, then the rows and the columns of those in a span.
 
 #include <cstdint>
 #include <iostream>
@@ -55,6 +56,21 @@ int main()
     }
     try {
       const auto crop = aopsam_ros::decode(mask);
+      if (height == 0 && width == 0) {
+        std::vector<std::uint32_t> rows, columns;
+        aopsam_ros::for_each_span(
+          mask, [&](std::uint32_t row, std::uint32_t begin, std::uint32_t end) {
+            for (std::uint32_t x = begin; x < end; ++x) {
+              rows.push_back(row);
+              columns.push_back(x);
+            }
+          });
+        print(crop);
+        print(rows);
+        print(columns);
+        std::cout << '\n';
+        continue;
+      }
       const auto full = aopsam_ros::decode_full(mask, height, width);
       MaskArray array;
       array.height = height;

@@ -62,6 +62,9 @@ def parsed(line):
 def expected(item, height, width):
     """What Python says: the three arrays, or None where it refuses."""
     try:
+        if (height, width) == (0, 0):  # the pixels of spans
+            rows, columns = np.nonzero(decode(item))
+            return [decode(item).ravel(), rows + item.roi.y_offset, columns + item.roi.x_offset]
         arrays = [decode(item), decode_full(item, height, width)]
         return [a.ravel() for a in [*arrays, to_label_map([item], height, width)]]
     except MaskFormatError:
@@ -124,6 +127,9 @@ LARGEST = 2**32 - 1
         (mask([1, 5], y=1), 2, 3),
         (mask([LARGEST], width=LARGEST, height=LARGEST), LARGEST, LARGEST),
         (mask([6]), LARGEST, LARGEST),
+        (mask([1, 5], x=LARGEST - 3, y=LARGEST - 2), 0, 0),
+        (mask([1, 5], x=LARGEST - 2), 0, 0),
+        (mask([1, 5], y=LARGEST - 1), 0, 0),
     ],
     ids=str,
 )

@@ -109,7 +109,7 @@ def test_malformed_counts_are_refused(counts, reason):
 
 
 @pytest.mark.parametrize(
-    "box", [dict(x=2), dict(y=3), dict(x=2**32 - 1), dict(x=1, w=4, h=1, y=4), dict(w=6, h=1)]
+    "box", [dict(x=2), dict(y=3), dict(x=2**32 - 4), dict(x=1, w=4, h=1, y=4), dict(w=6, h=1)]
 )
 def test_box_outside_the_image_is_refused(box):
     pixels = box.get("w", 3) * box.get("h", 2)
@@ -129,6 +129,12 @@ def test_a_box_that_is_no_whole_numbers_is_refused(value):
 def test_absurd_box_is_refused_before_allocating(box):
     with pytest.raises(MaskFormatError):
         decode(message([box.get("w", 3) * box.get("h", 2) % 2**31], **box))
+
+
+@pytest.mark.parametrize("box", [dict(x=2**32 - 3), dict(y=2**32 - 2), dict(x=2**33)])
+def test_a_box_that_ends_beyond_what_the_message_can_say_is_refused(box):
+    with pytest.raises(MaskFormatError, match="beyond any image"):
+        decode(message([6], **box))
 
 
 @pytest.mark.parametrize("size", [(0, 4), (-1, 4), (1 << 20, 1 << 20)])
