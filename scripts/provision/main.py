@@ -26,6 +26,8 @@ def main() -> int:
         machine = inspect_machine(venv)
         if machine.has_system_ros and ros not in (DEFAULT_ROS, machine.ros_distro):
             raise SetupError(f"ROS 2 {machine.ros_distro} is sourced: take a shell without it")
+        if machine.has_ros_package("aopsam_ros"):
+            raise SetupError("a workspace with aopsam_ros is sourced: take a shell with ROS alone")
         if arguments.step == "create":
             environment.create(venv, machine)
         elif arguments.step == "install":

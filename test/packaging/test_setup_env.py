@@ -9,7 +9,7 @@ import sysconfig
 
 import pytest
 
-from provision import environment, headers, machine
+from provision import environment, headers, machine, main
 from provision.machine import Machine, SetupError
 
 WHEELS = Machine("/usr/bin/python3", "3.11", "", ())
@@ -196,6 +196,32 @@ def test_what_is_missing_is_one_line_with_advice(monkeypatch, tmp_path, missing,
         missing(monkeypatch, tmp_path)
     assert "\n" not in str(error.value)
     assert missing is not empty_folder or (tmp_path / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    ("sourced", "code", "said"),
+    [
+        ("ws/install", 2, "setup: a workspace with aopsam_ros is sourced: take a shell with ROS "),
+        (".venv", 0, ""),  # activated
+    ],
+)
+def test_a_sourced_workspace_with_the_package_is_refused_but_not_the_own_environment(
+    monkeypatch, tmp_path, capsys, sourced, code, said
+):
+    """Nothing would be built, as the package seems to be there."""
+    package = tmp_path / sourced / "share" / "aopsam_ros" / "package.xml"
+    package.parent.mkdir(parents=True)
+    package.touch()
+    prefixes = os.pathsep.join([str(tmp_path / sourced), str(tmp_path / "ros")])
+    monkeypatch.setenv("AMENT_PREFIX_PATH", prefixes)
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    monkeypatch.setattr(machine, "imports_rclpy", lambda python: True)
+    monkeypatch.setattr(environment, "create", lambda venv, used: None)
+    monkeypatch.setattr(main, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", "create"])
+    assert main.main() == code
+    err = capsys.readouterr().err
+    assert err.startswith(said) and len(err.splitlines()) == bool(code)
 
 
 @pytest.mark.parametrize(
