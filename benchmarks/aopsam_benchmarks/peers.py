@@ -24,6 +24,9 @@ from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import InputError
 from aopsam_ros.segmentation.segmenter import Segmenter
 
+# Before each run: ONNX Runtime's threads go on spinning for some time after one, waiting for the
+# next, and would take the cores from whoever's turn it is then.
+REST_S = 0.1
 SIDE = 1024  # of an image whose size the graph leaves open, as those of the SAM family do
 TYPES = {
     "tensor(float)": np.float32,
@@ -128,9 +131,13 @@ def example_input(node: Any, rgb: NDArray[np.uint8]) -> NDArray[Any]:  # noqa: A
 
 
 def in_turns(runs: list[Any], rounds: int) -> list[list[float]]:
-    """Return the milliseconds of each, run after run in turns; the first turn warms up."""
+    """Return the milliseconds of each, run after run in turns; the first turn warms up.
+
+    Before each there is a rest of `REST_S`.
+    """
     times: list[list[float]] = [[] for _ in runs]
     for turn, (run, found) in itertools.product(range(rounds + 1), zip(runs, times, strict=True)):
+        time.sleep(REST_S)
         began = time.perf_counter()
         run()
         if turn:

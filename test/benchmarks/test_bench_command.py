@@ -1,5 +1,6 @@
 """`aopsam bench`: every part runs on the hand-made bundle and reports its failures."""
 
+import functools
 import json
 import platform
 
@@ -126,6 +127,17 @@ def test_others_graphs_are_timed_beside_whole_frames(tiny_folder, tmp_path):
     assert results["ratios"][0] == ratio | {"value": pytest.approx(value)}
     report = (tmp_path / "report.txt").read_text()
     assert "beside others' graphs" in report and str(tiny_folder) not in json.dumps(results)
+
+
+def test_before_each_run_the_threads_of_the_one_before_come_to_rest(monkeypatch):
+    from aopsam_benchmarks import peers
+
+    events = []
+    monkeypatch.setattr(peers.time, "sleep", events.append)
+    runs = [functools.partial(events.append, name) for name in ("ours", "theirs")]
+    ours, theirs = peers.in_turns(runs, 2)
+    assert len(ours) == len(theirs) == 2
+    assert events == 3 * [peers.REST_S, "ours", peers.REST_S, "theirs"]
 
 
 def test_a_peer_that_is_no_graph_is_left_out_with_its_reason(tiny_folder, tmp_path):
