@@ -120,8 +120,9 @@ def _camera(loading: Callable[[], Segmenter], seconds: float) -> tuple[float, fl
         while (elapsed := time.perf_counter() - began) < seconds:
             segmenter.segment(rgb)
             frames += 1
-        # Each page that processes share is counted in parts.
-        memory = psutil.Process().memory_full_info().pss
+        # Each page that processes share is counted in parts; where this is not known, not at all.
+        found = psutil.Process().memory_full_info()
+        memory = getattr(found, "pss", found.uss)
     return frames / elapsed, memory / 1e6
 
 

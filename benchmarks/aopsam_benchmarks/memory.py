@@ -23,6 +23,7 @@ from aopsam_ros.bundle.loading import PREDICTOR, Bundle, load_bundle
 from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
+from aopsam_ros.errors import EngineError
 from aopsam_ros.evaluation.memory import peak, reset_peak
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.filtering import RULES, FilterContext
@@ -50,6 +51,8 @@ def main() -> None:
         settings |= exactly(arguments.prompts)
     work = make(bundle, engine_options(arguments), settings)
     loaded = reset_peak()  # loading a model takes more than running it
+    if not loaded:
+        raise EngineError("memory is measured on Linux only")
     for _ in range(FRAMES):
         work(rgb)
     write_json(arguments.out, {"loaded_mb": MIB * loaded, "peak_mb": MIB * peak()})

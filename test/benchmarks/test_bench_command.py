@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import platform
 
 import pytest
@@ -100,6 +101,26 @@ def test_memory_is_measured_where_few_prompts_are_proposed(tiny_folder, tmp_path
     setting = f"asf.max_prompts={prompts}"
     code, results = run(tiny_folder, tmp_path, "--only", "memory", "--set", setting)
     assert (code, results["left_out"]) == (0, {})
+
+
+# What another system than Linux has: no /proc, and memory without the shares of a page.
+NO_LINUX = """
+import collections, pathlib, psutil
+exists, measured = pathlib.Path.exists, collections.namedtuple("pfullmem", "rss uss")
+pathlib.Path.exists = lambda self, *a, **k: str(self)[:6] != "/proc/" and exists(self, *a, **k)
+psutil.Process.memory_full_info = lambda self: measured(9, 5_000_000)
+"""
+
+
+def test_without_linux_memory_is_left_out_and_growth_is_measured(
+    tiny_folder, tmp_path, monkeypatch
+):
+    (tmp_path / "sitecustomize.py").write_text(NO_LINUX)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    _, results = run(tiny_folder, tmp_path / "out", "--only", "memory", "growth")
+    assert set(results["left_out"]) == {"tiny, memory"}
+    assert "memory is measured on Linux only" in results["left_out"]["tiny, memory"]
+    assert results["models"]["tiny"]["growth"]["cameras"][0]["memory_mb"] == 5.0
 
 
 def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
