@@ -92,8 +92,8 @@ bench: setup  ## measure everything that can be; results go to out/bench (ARGS="
 # Target-specific, so that it reaches `setup` as well.
 test lint: override EXTRAS += bench dev
 
-# Three files at a time on two cores, torch with a thread for each: many tests wait for nodes. A file's tests share
-# one, so they stay together.
+# Three files at a time on two cores, torch with a thread for each: many tests wait for nodes. A
+# file's tests share one, so they stay together.
 test: lint  ## run the checks and all tests (ARGS="-k name" goes to pytest)
 	@$(ACTIVATE) PYTHONSAFEPATH=1 OMP_NUM_THREADS=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

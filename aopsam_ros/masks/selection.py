@@ -163,11 +163,11 @@ class ScoreWeights:
         stability: NDArray[np.float32],
         confidence: NDArray[np.float32],
         extents: NDArray[np.float64],
-        log_share: NDArray[np.float64],
+        area: NDArray[np.float64],
     ) -> NDArray[np.float32]:
         """Return the scores of n masks, float32 `[n]` in 0-1; all values are `[n]`.
 
-        `log_share` is what `log_share` gives.
+        `area` is `log_share` of the masks.
         """
         logit = (
             self.intercept
@@ -175,7 +175,7 @@ class ScoreWeights:
             + self.stability * stability
             + self.confidence * confidence
             + self.extents * extents
-            + self.area * log_share
+            + self.area * area
         )
         return np.asarray(1.0 / (1.0 + np.exp(-logit)), np.float32)
 
