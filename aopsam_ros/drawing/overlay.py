@@ -149,10 +149,11 @@ def _line(unit: float) -> int:
 def _draw_marker(
     canvas: RgbImage, centre: tuple[float, float], unit: float, style: PromptStyle
 ) -> None:
-    """Draw a marker of 8 units, first its dark edge, then itself."""
+    """Draw a marker, first its dark edge, then itself."""
     at, line = (round(centre[0]), round(centre[1])), _line(unit)
-    for colour, width in ((HALO, line + max(2, line)), (style.colour, line)):
-        cv2.drawMarker(canvas, at, colour, style.marker, round(8 * unit), width, cv2.LINE_AA)
+    size = round(style.size * unit)
+    for colour, width in ((HALO, line + max(1, round(size / 4))), (style.colour, line)):
+        cv2.drawMarker(canvas, at, colour, style.marker, size, width, cv2.LINE_AA)
 
 
 def _write(

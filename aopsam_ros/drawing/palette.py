@@ -43,15 +43,17 @@ class PromptStyle:
     """How the prompts of one state are drawn: cv2's marker, its colour, and the legend's word."""
 
     marker: int
+    size: int  # drawing units
     colour: Rgb
     word: str
 
 
 # Shape and colour both differ, so that the states stay apart for colour-blind readers, too. From
-# the least to the most important: a kept prompt is never hidden under another.
+# the least to the most important: a kept prompt is never hidden under another, and the image not
+# under the hundreds that a budget leaves out.
 PROMPT_STYLES: Mapping[PromptState, PromptStyle] = {
-    PromptState.UNUSED: PromptStyle(cv2.MARKER_SQUARE, (176, 188, 206), "unused"),
-    PromptState.ELIMINATED: PromptStyle(cv2.MARKER_TILTED_CROSS, (255, 92, 138), "eliminated"),
-    PromptState.REJECTED: PromptStyle(cv2.MARKER_DIAMOND, (255, 176, 32), "rejected"),
-    PromptState.KEPT: PromptStyle(cv2.MARKER_CROSS, (255, 255, 255), "kept"),
+    PromptState.UNUSED: PromptStyle(cv2.MARKER_SQUARE, 3, (176, 188, 206), "unused"),
+    PromptState.ELIMINATED: PromptStyle(cv2.MARKER_TILTED_CROSS, 6, (255, 92, 138), "eliminated"),
+    PromptState.REJECTED: PromptStyle(cv2.MARKER_DIAMOND, 6, (255, 176, 32), "rejected"),
+    PromptState.KEPT: PromptStyle(cv2.MARKER_CROSS, 8, (255, 255, 255), "kept"),
 }
