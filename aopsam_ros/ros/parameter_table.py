@@ -170,7 +170,7 @@ CHANGEABLE: Mapping[str, OptionSpec] = {
         10.0, "boxes or depth belong to an image whose stamp is so near", 0.0, 1000.0
     ),
     "pairing.timeout_ms": OptionSpec(
-        500, "how long an image waits for the boxes or the depth of its stamp", 0, 60_000
+        500, "how long an image waits for the boxes, depth or transform of its stamp", 0, 60_000
     ),
     "diagnostics.max_latency_ms": OptionSpec(
         0, "diagnostics warn where 95 of 100 images take longer; 0 = no limit", 0, 600_000

@@ -1,12 +1,12 @@
 """TF: from the camera's frame to another one, at an image's stamp."""
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 from std_msgs.msg import Header
@@ -15,6 +15,7 @@ from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.space.boxes_3d import Box3D
 
 TIME_JUMP_NS = 1_000_000_000  # back by more: a recording begins anew; images are less out of order
+POLL_S = 0.02  # between looks for a transform that is to come; tf2_ros does the same
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,22 @@ class TransformListener:
 
         Raises:
             InputError: if it is not known within `patience_s` seconds, or nothing connects the
-                frames yet; the message says why.
+                frames yet, or TF is past the stamp already; the message says why.
         """
+        until = time.monotonic() + patience_s
+        frames = target, header.frame_id
         try:
             stamp = Time.from_msg(header.stamp)
             if stamp.nanoseconds < self._stamp - TIME_JUMP_NS:
                 self._buffer.clear()  # it takes nothing that is far older than its newest
             self._stamp = stamp.nanoseconds
-            if not self._buffer.can_transform(target, header.frame_id, Time()):  # at any time
-                patience_s = 0.0
-            message = self._buffer.lookup_transform(
-                target,
-                header.frame_id,
-                stamp,
-                Duration(nanoseconds=round(1e9 * patience_s)),
-            )
+            while (
+                not self._buffer.can_transform(*frames, stamp)
+                and self._buffer.get_latest_common_time(*frames).nanoseconds < stamp.nanoseconds
+                and (left := until - time.monotonic()) > 0
+            ):
+                time.sleep(min(left, POLL_S))
+            message = self._buffer.lookup_transform(*frames, stamp)
         except (self._tf2.TransformException, ValueError) as error:  # ValueError: of the stamp
             raise InputError(
                 f"no transform from {quoted(header.frame_id)} to {quoted(target)} at the image's "
