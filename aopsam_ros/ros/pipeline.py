@@ -93,7 +93,8 @@ class Pipeline:
 
     def stop(self) -> None:
         """Finish the image or request that is being worked on."""
-        self._views.depth.clear()  # nobody waits for it any more
+        self._views.depth.clear()  # nobody waits for it any more, nor for TF
+        self.publishers.stop_waiting()
         self.worker.stop()
         self._views.depth.set_needed(False)  # when it is again, it is given time to begin
         self.pairing.clear()

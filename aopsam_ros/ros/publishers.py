@@ -196,6 +196,11 @@ class Publishers:
             transforms, self._transforms = self._transforms, None
             transforms.close()
 
+    def stop_waiting(self) -> None:
+        """Wait for TF no longer: it comes in the executor's thread, which is to wait itself."""
+        if self._transforms is not None:
+            self._transforms.stop_waiting()
+
     def transform_of(self, frame: Frame) -> Transform | None:
         """Return what takes an image's points to the target frame; None where nobody asks for it.
 

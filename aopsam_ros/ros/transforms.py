@@ -1,5 +1,6 @@
 """TF: from the camera's frame to another one, at an image's stamp."""
 
+import threading
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,6 +59,7 @@ class TransformListener:
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._stamp = 0  # stamp of the last image, nanoseconds
+        self._ended = threading.Event()  # set once nobody is to wait any more
 
     def look_up(self, target: str, header: Header, patience_s: float) -> Transform:
         """Return the transform from the header's frame to `target`, at its stamp.
@@ -77,8 +79,9 @@ class TransformListener:
                 not self._buffer.can_transform(*frames, stamp)
                 and self._buffer.get_latest_common_time(*frames).nanoseconds < stamp.nanoseconds
                 and (left := until - time.monotonic()) > 0
+                and not self._ended.wait(min(left, POLL_S))
             ):
-                time.sleep(min(left, POLL_S))
+                pass
             message = self._buffer.lookup_transform(*frames, stamp)
         except (self._tf2.TransformException, ValueError) as error:  # ValueError: of the stamp
             raise InputError(
@@ -87,6 +90,11 @@ class TransformListener:
             ) from error
         return Transform.of(message, header)
 
+    def stop_waiting(self) -> None:
+        """Wait for no transform any more; in any thread."""
+        self._ended.set()
+
     def close(self) -> None:
         """End the subscriptions."""
+        self.stop_waiting()
         self._listener.unregister()

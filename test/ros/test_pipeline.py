@@ -216,6 +216,9 @@ class Recorder:
     def listen_to_transforms(self, wanted):
         self.calls.append(f"listen {wanted}")
 
+    def stop_waiting(self):
+        self.calls.append("stop waiting")
+
     def transform_of(self, frame):
         if frame.configuration.target_frame:
             raise InputError("no transform")
@@ -246,7 +249,7 @@ def parts(tiny_folder):
     pipeline.worker.start()
     yield SimpleNamespace(**locals())
     pipeline.close()
-    assert publishers.calls[-1] == "destroy"
+    assert publishers.calls[-2:] == ["stop waiting", "destroy"]
 
 
 def send(parts, frame):

@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,11 +21,12 @@ from visualization_msgs.msg import Marker, MarkerArray
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.options import OPTIONS
 from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
+from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.parameter_table import TABLE, configuration_of
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.transforms import Transform, TransformListener
 from aopsam_ros.space.boxes_3d import fit_box
-from support.messages import calibration_of, header, image_of, raw_image, stamp_of
+from support.messages import CONFIGURATION, calibration_of, header, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
 
 CAMERA, BASE = "camera_optical_frame", "base_link"
@@ -138,6 +140,21 @@ def test_where_a_recording_begins_anew_the_transforms_before_are_forgotten(tf2):
     for milliseconds in (20_000, 19_900, 20_000, 1000):
         tf2.listener.look_up(BASE, header(milliseconds), 0.0)
     assert [asked == "clear" for asked in tf2.asked] == [False, False, False, True, False]
+
+
+def test_a_node_that_stops_waits_for_no_transform(tf2, context):
+    publishers = Publishers(LifecycleNode("aopsam", context=context, enable_rosout=False))
+    publishers.stop_waiting()  # for none
+    publishers.listen_to_transforms(True)
+    publishers.subscribed = lambda *topics: True
+    tf2.known = (0, 6)
+    image, pairing = Image(header=HEADER), replace(CONFIGURATION.pairing, timeout_ms=60_000)
+    configuration = replace(CONFIGURATION, target_frame=BASE, pairing=pairing)
+    begin = time.monotonic()
+    threading.Timer(0.1, publishers.stop_waiting).start()
+    with pytest.raises(InputError, match="not then"):
+        publishers.transform_of(Frame(image, begin, configuration))
+    assert time.monotonic() - begin < 30
 
 
 def test_tf_is_listened_to_only_while_a_target_frame_is_set(tf2, context):
