@@ -66,7 +66,8 @@ class TransformListener:
 
         Raises:
             InputError: if it is not known within `patience_s` seconds, or nothing connects the
-                frames yet, or TF is past the stamp already; the message says why.
+                frames yet, or TF is past the stamp already, or it is not finite; the message says
+                why.
         """
         until = time.monotonic() + patience_s
         frames = target, header.frame_id
@@ -82,13 +83,15 @@ class TransformListener:
                 and not self._ended.wait(min(left, POLL_S))
             ):
                 pass
-            message = self._buffer.lookup_transform(*frames, stamp)
-        except (self._tf2.TransformException, ValueError) as error:  # ValueError: of the stamp
+            found = Transform.of(self._buffer.lookup_transform(*frames, stamp), header)
+            if not np.isfinite(found.translation).all():  # tf2 itself refuses NaN only
+                raise ValueError("it is not finite")
+        except (self._tf2.TransformException, ValueError) as error:
             raise InputError(
                 f"no transform from {quoted(header.frame_id)} to {quoted(target)} at the image's "
                 f"stamp: {error}"
             ) from error
-        return Transform.of(message, header)
+        return found
 
     def stop_waiting(self) -> None:
         """Wait for no transform any more; in any thread."""

@@ -1,5 +1,6 @@
 """TF: boxes, points and markers in another frame than the camera's."""
 
+import math
 import sys
 import threading
 import time
@@ -134,6 +135,12 @@ def test_what_cannot_come_is_not_waited_for_and_the_reason_is_given(tf2, target,
     with pytest.raises(InputError, match=f"to '{target}' at the image's stamp: {reason}"):
         tf2.listener.look_up(target, HEADER, 60.0)
     assert time.monotonic() - begin < 30
+
+
+def test_a_transform_that_is_not_finite_is_none(tf2, monkeypatch):
+    monkeypatch.setattr(AHEAD.transform, "translation", Vector3(x=math.inf))
+    with pytest.raises(InputError, match=f"to '{BASE}' at the image's stamp: it is not finite"):
+        tf2.listener.look_up(BASE, HEADER, 0.0)
 
 
 def test_where_a_recording_begins_anew_the_transforms_before_are_forgotten(tf2):
