@@ -180,6 +180,7 @@ def test_a_live_node_answers_in_the_robots_frame(active):
     depth = active.node.create_publisher(Image, "/depth", 10)
     kinds = {"detections_3d": Detection3DArray, "points": PointCloud2, "boxes_3d": MarkerArray}
     subscriptions = [active.listen(topic, kind) for topic, kind in kinds.items()]
+    drive = active.node.create_publisher(TFMessage, "/tf", 10)
     assert active.set(target_frame=BASE, pairing__tolerance_ms=0.0) == []
 
     def send():
@@ -215,11 +216,27 @@ def test_a_live_node_answers_in_the_robots_frame(active):
     assert markers[-1].header.frame_id == BASE and len(markers[-1].points) == 48
     spheres = active.answer(image_of(boxes_scene()), "prompt_markers").markers
     assert {m.header.frame_id for m in spheres if m.action == Marker.ADD} == {BASE}
+    # A robot that drives, 2 m a second: where it was at the images' stamp, half-way, counts.
+    motion = [TransformStamped(child_frame_id=BASE) for _ in range(2)]
+    for seconds, moved in enumerate(motion):
+        moved.header = Header(frame_id="odom")
+        moved.header.stamp.sec = newest.header.stamp.sec - 1 + 2 * seconds
+        moved.transform.translation.x = 4.0 * seconds
+    drive.publish(TFMessage(transforms=motion))
+    assert active.set(target_frame="odom") == []
+
+    def located_on_its_way():
+        send()
+        newest = active.received["detections_3d"][-1]
+        return newest.header.frame_id == "odom" and newest
+
+    newest = active.wait(located_on_its_way, "nothing in the frame in which the robot moves")
+    assert {round(d.bbox.center.position.x, 2) for d in newest.detections} == {4.1}
     assert not active.logged("Traceback"), active.log.read_text()
     assert active.set(target_frame="") == []
     active.answer(image_of(boxes_scene()))
     active.wait(lambda: not active.node.count_subscribers("/tf"), "it still listens to TF")
     for entity in subscriptions:
         active.node.destroy_subscription(entity)
-    for entity in (depth, mount):
+    for entity in (depth, drive, mount):
         active.node.destroy_publisher(entity)
