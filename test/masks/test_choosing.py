@@ -1,29 +1,17 @@
 """Which mask is meant by a point, a box, a label, an id, or several of these."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.choosing import Criteria, choose
-from aopsam_ros.masks.rle import encode_full
-from aopsam_ros.results import InstanceMask
+from support.drawn_masks import instance_of, rectangle
 
-
-def mask(number, rows, columns, score, label=""):
-    full = np.zeros((60, 80), np.bool_)
-    full[slice(*rows), slice(*columns)] = True
-    box, counts = encode_full(full)
-    return InstanceMask(
-        number, box, int(full.sum()), score, 1.0, (0.0, 0.0), 1.0, label, counts, score
-    )
-
-
-TABLE = mask(1, (10, 60), (0, 80), 0.6, "table")
-MUG = mask(2, (20, 40), (30, 50), 0.9, "mug")
-HANDLE = mask(3, (25, 35), (45, 50), 0.5)
-OTHER_MUG = mask(4, (0, 8), (0, 20), 0.8, "mug")
+SIZE = 60, 80
+TABLE = instance_of(rectangle(10, 60, 0, 80, SIZE), 1, score=0.6, label="table")
+MUG = instance_of(rectangle(20, 40, 30, 50, SIZE), 2, score=0.9, label="mug")
+HANDLE = instance_of(rectangle(25, 35, 45, 50, SIZE), 3, score=0.5)
+OTHER_MUG = instance_of(rectangle(0, 8, 0, 20, SIZE), 4, score=0.8, label="mug")
 MASKS = [TABLE, MUG, HANDLE, OTHER_MUG]
 
 
@@ -70,9 +58,6 @@ def test_something_has_to_be_said_and_be_finite():
 
 
 def test_a_mask_has_holes():
-    hollow = np.ones((60, 80), np.bool_)
-    hollow[20:40, 20:40] = False
-    box, counts = encode_full(hollow)
-    ring = replace(TABLE, bbox=box, counts=counts)
+    ring = instance_of(~rectangle(20, 40, 20, 40, SIZE))
     with pytest.raises(InputError, match="is at 30, 30"):
         choose([ring], Criteria(point=(30.0, 30.0)))

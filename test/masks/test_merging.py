@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from aopsam_ros.masks.merging import merge, merge_groups
 from aopsam_ros.masks.selection import LowResMasks
+from support.drawn_masks import rectangle
 
 MASKS = hnp.arrays(np.bool_, st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(1, 5)))
 
@@ -42,14 +43,9 @@ def low_res(*masks, scores):
     return LowResMasks(logits, score, stability, score, 10 + numbers, numbers % 3, strong)
 
 
-def boxed(top, bottom, left, right):
-    mask = np.zeros((8, 8), bool)
-    mask[top:bottom, left:right] = True
-    return mask
-
-
 def test_parts_of_one_thing_are_united_and_keep_the_best_ones_score():
-    body, handle, other = boxed(0, 4, 0, 4), boxed(2, 4, 2, 6), boxed(6, 8, 6, 8)
+    sides = (0, 4, 0, 4), (2, 4, 2, 6), (6, 8, 6, 8)
+    body, handle, other = (rectangle(*each, size=(8, 8)) for each in sides)
     found = low_res(other, handle, body, scores=[0.5, 0.6, 0.8])
     masks, prompts = merge(found, found.binary(8, 8), 0.4)  # half of the handle is body
     assert masks.predicted_iou.tolist() == pytest.approx([0.8, 0.5])
@@ -64,5 +60,5 @@ def test_parts_of_one_thing_are_united_and_keep_the_best_ones_score():
 
 
 def test_nothing_to_merge():
-    found = low_res(boxed(0, 1, 0, 1), scores=[1]).take(np.zeros(0, np.int64))
+    found = low_res(np.eye(8), scores=[1]).take(np.zeros(0, np.int64))
     assert len(merge(found, found.binary(8, 8), 0.5)[0]) == 0

@@ -5,20 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aopsam_ros.masks.rle import encode_full
 from aopsam_ros.masks.saliency import most_salient, saliency
-from aopsam_ros.results import InstanceMask
+from support.drawn_masks import instance_of, rectangle
 
-
-def mask(number, rows, columns, score=0.9):
-    full = np.zeros((120, 160), np.bool_)
-    full[slice(*rows), slice(*columns)] = True
-    box, counts = encode_full(full)
-    return InstanceMask(number, box, int(full.sum()), score, 1.0, (0, 0), 1.0, "", counts, score)
-
-
-MIDDLE, CORNER = mask(1, (35, 85), (55, 105)), mask(2, (0, 50), (0, 50))
-SPECK, GROUND = mask(3, (58, 62), (78, 82)), mask(4, (0, 120), (0, 160))
+SIZE = 120, 160
+SIDES = [(35, 85, 55, 105), (0, 50, 0, 50), (58, 62, 78, 82), (0, 120, 0, 160)]
+MASKS = [instance_of(rectangle(*sides, SIZE), number) for number, sides in enumerate(SIDES, 1)]
+MIDDLE, CORNER, SPECK, GROUND = MASKS
 
 
 @pytest.fixture
@@ -30,7 +23,7 @@ def rgb():
 
 
 def test_middle_before_corner_and_thing_before_speck_and_ground(rgb):
-    ranks = saliency([MIDDLE, CORNER, SPECK, GROUND], rgb)
+    ranks = saliency(MASKS, rgb)
     assert ranks.argmax() == 0 and (ranks >= 0).all() and (ranks <= 1).all()
     assert ranks[0] > ranks[1] > ranks[3]
 
@@ -43,7 +36,7 @@ def test_contrast_and_score_count(rgb):
 
 
 def test_parts_of_a_chosen_thing_are_not_chosen(rgb):
-    half = replace(mask(5, (35, 85), (55, 80)), parent=1, level=1)
+    half = instance_of(rectangle(35, 85, 55, 80, SIZE), 5, parent=1, level=1)
     assert [m.id for m in most_salient([MIDDLE, half, CORNER], rgb, 2)] == [1, 2]
     (alone,) = most_salient([replace(MIDDLE, parent=4, level=1), GROUND], rgb, 1)
     assert (alone.id, alone.parent, alone.level) == (1, 0, 0)  # its parent is not among them
