@@ -103,6 +103,20 @@ def tiny_grid(tiny_folder):
 
 
 @pytest.fixture
+def watched(monkeypatch):
+    """Watch a function of an object, which still does its work; a list of its calls' arguments."""
+
+    def watch(owner, name):
+        calls, work = [], getattr(owner, name)
+        monkeypatch.setattr(
+            owner, name, lambda *given, **named: calls.append(given) or work(*given, **named)
+        )
+        return calls
+
+    return watch
+
+
+@pytest.fixture
 def robot(tmp_path):
     """A client with its own ROS domain, which can start the node; everything ends with the test."""
     from support.live import Robot
@@ -127,13 +141,13 @@ def aopsam(capfd):
 
 @pytest.fixture
 def refused(aopsam):
-    """Run `aopsam` with words that it must refuse; its one line of why."""
+    """Run `aopsam` with words that it must refuse, at once or in time; its last line says why."""
 
-    def run(*words):
+    def run(*words, at_once=False):
         result = aopsam(*words)
         assert result.code == 2
-        line = result.err.splitlines()[-1]
-        assert line.startswith("aopsam: error: ")
+        *progress, line = result.err.splitlines()
+        assert line.startswith("aopsam: error: ") and not (at_once and progress)
         return line
 
     return run

@@ -140,6 +140,8 @@ def test_grey_16_bit_and_transparent_images(segment, tmp_path, image):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (("x.png", "--model", "no-such"), "model bundle 'no-such' not found"),
+        (("SCENE", "--out", f"{__file__}/x"), "Not a directory"),
         ((), "no image given"),
         (("x.png", "--set", "asf.nothing=1"), "unknown option 'asf.nothing'"),
         (("x.png", "--set", "asf.min_spacing=no"), "must be a number"),
@@ -152,27 +154,10 @@ def test_grey_16_bit_and_transparent_images(segment, tmp_path, image):
         (("x.png", "--point", "3,4,0"), "needs a point on the object, or a box"),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(segment, words, reason):
-    result = segment(*words)
-    assert result.code == 2
-    assert result.err.count("\n") == 1
-    assert result.err.startswith("aopsam: error: ")
-    assert reason in result.err
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        (("--model", "no-such"), "model bundle 'no-such' not found"),
-        (("--out", f"{__file__}/x"), "Not a directory"),
-    ],
-)
-def test_missing_model_and_impossible_folder_are_one_clear_line(
-    tiny_folder, scene, capfd, words, reason
-):
-    assert main(["segment", str(scene.path), "--model", str(tiny_folder), *words]) == 2
-    err = capfd.readouterr().err
-    assert err.count("\n") == 1 and reason in err
+def test_wrong_arguments_are_one_clear_line(refused, tiny_folder, scene, tmp_path, words, reason):
+    given = ["--model", tiny_folder, "--out", tmp_path / "out"]
+    given += [scene.path if word == "SCENE" else word for word in words]
+    assert reason in refused("segment", *given, at_once=True)
 
 
 @pytest.mark.parametrize(

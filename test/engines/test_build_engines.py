@@ -25,10 +25,7 @@ def test_engines_are_built_verified_and_found_again(
     engine.close()
 
 
-def test_without_a_gpu_it_is_one_clear_line(bundle, monkeypatch, capfd):
-    monkeypatch.setattr(
-        "aopsam_ros.engines.tensorrt.cuda.LIBRARY", "libcuda-that-is-not-there.so.1"
-    )
-    assert main(["build-engines", str(bundle.folder)]) == 2
-    error = capfd.readouterr().err.splitlines()[-1]
+def test_without_a_gpu_it_is_one_clear_line(bundle, monkeypatch, refused):
+    monkeypatch.setattr("aopsam_ros.engines.tensorrt.cuda.LIBRARY", "libcuda-not-there.so.1")
+    error = refused("build-engines", bundle.folder)
     assert error.startswith("aopsam: error: no NVIDIA driver")

@@ -12,9 +12,9 @@ import pytest
 from aopsam_ros.bundle.loading import PREDICTOR, load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.engines import onnxruntime as onnxruntime_engine
-from aopsam_ros.engines import processor
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
+from aopsam_ros.engines.processor import has_amx, has_bf16_products, has_int8_dot_products
 from aopsam_ros.engines.registry import FLOATS, create_engine
 from aopsam_ros.errors import BundleError, EngineError, VerificationError
 from aopsam_ros.images.files import write_rgb
@@ -128,25 +128,19 @@ def test_it_is_used_where_the_gpu_cannot_be(quantized, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "gains"),
-    [("avx512f avx512_vnni", True), ("avx_vnni", True), ("asimd asimddp", True), ("avx2", False)],
+    ("has", "enough", "too_little"),
+    [
+        (has_int8_dot_products, ["avx512f avx512_vnni", "avx_vnni", "asimd asimddp"], "avx2"),
+        (has_bf16_products, ["avx512_bf16", "amx_tile amx_bf16"], "avx512f avx512_vnni"),
+        (has_amx, ["avx512_bf16 amx_bf16 amx_tile"], "avx512_bf16"),
+    ],
 )
-def test_the_processor_gains_where_it_has_dot_products(tmp_path, flags, gains):
+def test_a_processor_has_what_its_flags_say(tmp_path, has, enough, too_little):
     file = tmp_path / "cpuinfo"
-    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    assert processor.has_int8_dot_products(file) is gains
-    assert not processor.has_int8_dot_products(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize(
-    ("flags", "gains"),
-    [("avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx512f avx512_vnni", False)],
-)
-def test_the_processor_gains_by_bf16_where_it_multiplies_it(tmp_path, flags, gains):
-    file = tmp_path / "cpuinfo"
-    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    assert processor.has_bf16_products(file) is gains
-    assert not processor.has_bf16_products(tmp_path / "nothing")
+    for flags in (*enough, too_little):
+        file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+        assert has(file) is (flags in enough)
+    assert not has(tmp_path / "nothing")
 
 
 def test_others_refuse_it(quantized):
@@ -190,9 +184,9 @@ def test_a_graph_that_is_not_what_it_must_be_is_refused(copy, change, reason):
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda file: file.write_bytes(b"another")])
-def test_a_damaged_graph_is_refused_and_verify_looks_at_it_too(copy, spoil, capfd, refused):
-    assert main(["models", "verify", str(copy)]) == 0
-    assert capfd.readouterr().out.strip().endswith("verified")
+def test_a_damaged_graph_is_refused_and_verify_looks_at_it_too(copy, spoil, aopsam, refused):
+    whole = aopsam("models", "verify", copy)
+    assert whole.code == 0 and whole.out.strip().endswith("verified")
     spoil(copy / INT8)
     with pytest.raises(BundleError, match=r"encoder\.int8\.onnx: (missing|sha256 is)"):
         create_engine(load_bundle(copy), EngineOptions(precision="int8"))
@@ -243,7 +237,7 @@ def test_too_far_from_32_bits_is_refused_and_nothing_written(source, tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, capfd, caplog):
+def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, refused, caplog):
     folder = write_images(tmp_path / "photographs", 2)
     (folder / "broken.jpg").write_bytes(b"no image")
     words = ["quantize", str(source), "--data", str(folder), "--out", str(tmp_path / "out")]
@@ -251,12 +245,11 @@ def test_pictures_that_cannot_be_read_are_left_out(source, tmp_path, capfd, capl
     assert "broken" in caplog.text
     for file in folder.glob("*.png"):
         file.unlink()
-    assert main(words) == 2
-    assert capfd.readouterr().err.splitlines()[-1].endswith("none of the images can be read")
+    assert refused(*words).endswith("none of the images can be read")
 
 
-def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, capfd):
-    full = tmp_path / "full"
+def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, refused):
+    full, out = tmp_path / "full", tmp_path / "out"
     full.mkdir()
     (full / "notes.txt").write_text("mine")
     shallow = write_deep_bundle(tmp_path / "shallow", layers=2)
@@ -268,8 +261,5 @@ def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, capfd):
         ([source, "--data", data, "--out", full], "holds other files"),
         ([shallow, "--data", data], "encoder.onnx: has no convolution that could run in 8 bits"),
     ):
-        out = [] if "--out" in words else ["--out", tmp_path / "out"]
-        assert main(["quantize", *map(str, [*words, *out])]) == 2
-        (line,) = capfd.readouterr().err.splitlines()
-        assert line.startswith("aopsam: error: ") and reason in line
-    assert not (tmp_path / "out").exists()
+        assert reason in refused("quantize", "--out", out, *words, at_once=True)
+    assert not out.exists()

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines import processor, registry
+from aopsam_ros.engines import registry
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.openvino import engine as openvino_engine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
@@ -50,16 +50,6 @@ def test_auto_takes_openvino_and_16_bits_where_the_processor_gains_by_them(
     monkeypatch.setattr(openvino_engine, "OpenVino", lambda threads: with_bf16)
     engine = create_engine(bundle, EngineOptions(threads=1))
     assert (engine.name, engine.precision) == ("openvino", "bf16" if gains else "fp32")
-
-
-@pytest.mark.parametrize(
-    ("flags", "gains"), [("avx512_bf16 amx_bf16 amx_tile", True), ("avx512_bf16", False)]
-)
-def test_the_processor_gains_where_it_has_tiles(tmp_path, flags, gains):
-    file = tmp_path / "cpuinfo"
-    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    assert processor.has_amx(file) is gains
-    assert not processor.has_amx(tmp_path / "nothing")
 
 
 def test_nothing_is_reported_over_the_network(openvino):

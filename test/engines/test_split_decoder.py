@@ -32,21 +32,15 @@ def folder(is_per_mask, tmp_path_factory):
 
 
 @pytest.fixture
-def calls(engine, monkeypatch):
-    """Every run of a part: its name, and how many rows it was given."""
-    calls = []
-
-    def run(self, graph, inputs):
-        calls.append((graph, len(inputs.get("point_coords", [*inputs.values()][-1]))))
-        return real(self, graph, inputs)
-
-    real = engine.run_graph
-    monkeypatch.setattr(engine, "run_graph", run)
-    return calls
+def calls(engine, watched):
+    """Every run of a part."""
+    return watched(engine, "run_graph")
 
 
 def of(calls, graph):
-    return [rows for name, rows in calls if name == graph]
+    """How many rows a part was given in each of its runs."""
+    inputs = [given for _, name, given in calls if name == graph]
+    return [len(given.get("point_coords", [*given.values()][-1])) for given in inputs]
 
 
 @pytest.fixture

@@ -59,21 +59,14 @@ def test_memory_is_allocated_once(gpu, engine):
     assert gpu.driver.memory.keys() == before.keys()
 
 
-def test_only_small_results_leave_the_gpu(modern_gpu, modern, monkeypatch):
-    copied = []
-    real = modern_gpu.driver.cuMemcpyDtoHAsync_v2
-
-    def counting(target, address, size, stream):
-        copied.append(size.value)
-        return real(target, address, size, stream)
-
-    monkeypatch.setattr(modern_gpu.driver, "cuMemcpyDtoHAsync_v2", counting)
+def test_only_small_results_leave_the_gpu(modern_gpu, modern, watched):
+    copies = watched(modern_gpu.driver, "cuMemcpyDtoHAsync_v2")
     handle = modern.encode(IMAGE)
-    assert copied == []
+    assert copies == []
     decoded = modern.decode(handle, *prompts(7))
-    assert copied == [7 * 3 * 4]
+    assert [size.value for _, _, size, _ in copies] == [7 * 3 * 4]
     decoded.logits(np.array([6, 2]), np.array([0, 1]))
-    assert copied[1:] == [MAP * MAP * 4] * 2
+    assert [size.value for _, _, size, _ in copies[1:]] == [MAP * MAP * 4] * 2
 
 
 def test_what_was_overwritten_is_refused(modern):

@@ -45,7 +45,7 @@ def evaluated(tiny_folder, data, tmp_path_factory):
 
 @pytest.mark.needs("matplotlib", "pycocotools")
 def test_a_killed_run_goes_on_where_it_stopped(
-    evaluated, tiny_folder, data, tmp_path, monkeypatch, run_until_killed
+    evaluated, tiny_folder, data, tmp_path, watched, run_until_killed
 ):
     segment = "aopsam_ros.segmentation.segmenter.Segmenter.segment"
     run_until_killed(segment, 7, words(tiny_folder, data, tmp_path))
@@ -54,9 +54,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert measured == 7 - 2  # each of two configurations warmed up first
     path = min(kept)  # and the last line may be half written
     path.write_text(kept[path] + '{"key": "far/sc')
-    calls = []
-    segment = Segmenter.segment
-    monkeypatch.setattr(Segmenter, "segment", lambda *a: calls.append(1) or segment(*a))
+    calls = watched(Segmenter, "segment")
     assert main(words(tiny_folder, data, tmp_path)) == 0
     examples = 3 * 2
     assert len(calls) == 2 * 5 - measured + 2 + examples

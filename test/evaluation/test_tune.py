@@ -89,14 +89,12 @@ def without_times(content):
 
 
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(
-    tuned, bad_bundle, images, tmp_path, monkeypatch, run_until_killed
+    tuned, bad_bundle, images, tmp_path, watched, run_until_killed
 ):
     trials, more = 23, ("--max-calls", "4", "--limit", "5")
     given = words(bad_bundle, images, tmp_path, *more)
     run_until_killed("aopsam_ros.tuning.tuner.mean", trials + 1, given)
-    judged = []
-    mean = tuner.mean
-    monkeypatch.setattr(tuner, "mean", lambda *a: judged.append(1) or mean(*a))
+    judged = watched(tuner, "mean")
     content = tune(bad_bundle, images, tmp_path, *more)
     assert len(judged) == 1 + 30 - trials + 2  # the model's own options, what was left, checks
     assert without_times(content) == without_times(tuned[1])

@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -318,27 +319,21 @@ def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, n
     assert parts.statistics.report().total["not_located"] == needs_depth
 
 
-def test_services_encode_images_as_the_stream_does(parts, monkeypatch):
+def test_services_encode_images_as_the_stream_does(parts, watched):
     """Otherwise examples, and what things look like at first, are not those of the stream."""
     pipeline, scene = parts.pipeline, boxes_scene()
-    engine, options = pipeline.segmenter.engine, pipeline.segmenter.options.updated(LEAST)
-    paddings, encode, taught = [], engine.encode, []
-    monkeypatch.setattr(
-        engine, "encode", lambda *given: paddings.append(given[1] is not None) or encode(*given)
-    )
+    options = pipeline.segmenter.options.updated(LEAST)
     frame = frame_of(1, options)
     pipeline.follow(Follower(scene, pipeline.segmenter.segment(scene).masks[0]))
-    paddings.clear()
+    encoded = watched(pipeline.segmenter.engine, "encode")
     send(parts, frame)
     answer(pipeline.segmenter, Segment.Request(points=ON_GREEN), frame, Sessions(), options)
-    pipeline.labeller = SimpleNamespace(
-        teach=lambda *given: taught.append(given[-1]) or 1,
-        labels=SimpleNamespace(names=["mug"]),
-        close=lambda: None,
-    )
+    pipeline.labeller = Mock()
+    pipeline.labeller.teach.return_value, pipeline.labeller.labels.names = 1, ["mug"]
     assert teach(pipeline, Teach.Request(label="mug", points=ON_GREEN), options).success
-    assert paddings == [True] * 4  # the first image of what is followed, the stream's, two prompts
-    assert taught == [options]
+    # The first image of what is followed, the stream's, two prompts: all without padding.
+    assert [valid is not None for _, valid in encoded] == [True] * 4
+    assert [call.args[-1] for call in pipeline.labeller.teach.mock_calls] == [options]
 
 
 class Followed:

@@ -312,7 +312,7 @@ def test_stopwatch_counts_a_stage_that_fails():
     assert stopwatch.timings_ms()["encoder"] == pytest.approx(500)
 
 
-def test_a_boxs_further_passes_begin_with_the_mask_before(tmp_path):
+def test_a_boxs_further_passes_begin_with_the_mask_before(tmp_path, watched):
     """Each pass adds the last mask's logits to those of the box, as the decoder is made."""
     models = {"mask_decoder": with_mask_input(mask_decoder())}
     bundle = write_tiny_bundle(tmp_path / "tiny", models)
@@ -324,43 +324,32 @@ def test_a_boxs_further_passes_begin_with_the_mask_before(tmp_path):
         first, _ = segmenter.decode(frame, *once)
         second, _ = segmenter.decode(frame, *once, first[:, 1:2])  # of the highest predicted IoU
         np.testing.assert_allclose(second[0, 1], 2 * first[0, 1], rtol=1e-4, atol=1e-3)
-        seen = []
-        decode = segmenter.engine.decode
-
-        def spied(handle, coords, labels, mask_input=None):
-            seen.append(mask_input)
-            return decode(handle, coords, labels, mask_input)
-
-        segmenter.engine.decode = spied
+        calls = watched(segmenter.engine, "decode")
         options = segmenter.options.updated({"boxes.refine": 2})
         assert len(segmenter.segment(rgb, options, boxes).masks) == 1
+        seen = [mask_input for *_, mask_input in calls]
         assert [one is None for one in seen] == [True, False, False]
         np.testing.assert_allclose(seen[1][0, 0], first[0, 1], rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(seen[2][0, 0], second[0, 1], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("largest_batch", [None, 1])
-def test_masks_are_decoded_again_from_their_own_boxes(tmp_path, monkeypatch, largest_batch):
+def test_masks_are_decoded_again_from_their_own_boxes(
+    tmp_path, monkeypatch, watched, largest_batch
+):
     bundle = write_tiny_bundle(tmp_path / "tiny")
     rgb, _ = coloured_scene()
     with Segmenter.from_bundle(bundle, "grid8", "onnxruntime") as segmenter:
         once = segmenter.segment(rgb)
         if largest_batch:
             monkeypatch.setattr(segmenter.engine, "largest_batch", largest_batch)
-        seen = []
-        decode = segmenter.engine.decode
-
-        def spied(handle, coords, labels, mask_input=None):
-            seen.append((coords, labels))
-            return decode(handle, coords, labels, mask_input)
-
-        segmenter.engine.decode = spied
+        calls = watched(segmenter.engine, "decode")
         twice = segmenter.segment(rgb, segmenter.options.updated({"mask.refine": 1}))
-        boxes = [coords for coords, labels in seen if labels.shape[1] == 2]
-        assert all(np.array_equal(row, [2, 3]) for _, rows in seen for row in rows if len(row) == 2)
-        assert max(map(len, boxes)) <= (largest_batch or 64)
+        boxes = [(coords, rows) for _, coords, rows, _ in calls if rows.shape[1] == 2]
+        assert all(np.array_equal(row, [2, 3]) for _, rows in boxes for row in rows)
+        assert max(len(coords) for coords, _ in boxes) <= (largest_batch or 64)
         scale = segmenter.encode(rgb).geometry.scale
-        found = {tuple(box) for part in boxes for box in (part / scale).reshape(-1, 4).round()}
+        found = {tuple(box) for part, _ in boxes for box in (part / scale).reshape(-1, 4).round()}
         # The tiny decoder's answer to a box is what its corner lies on: every box is a mask's.
         for mask in once.masks:
             x, y, w, h = mask.bbox

@@ -123,17 +123,9 @@ def test_a_masks_logits_are_the_log_odds_of_a_cells_share(tiny):
     np.testing.assert_allclose(logits[32], np.log(0.25 / 0.75), rtol=1e-5)
 
 
-def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, monkeypatch):
+def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, watched):
     rgb, objects = coloured_scene()
-    begun, encoded = [], []
-    decode, encode = with_masks.engine.decode, with_masks.engine.encode
-
-    def spied(handle, coords, labels, mask_input=None):
-        begun.append(mask_input is not None)
-        return decode(handle, coords, labels, mask_input)
-
-    monkeypatch.setattr(with_masks.engine, "decode", spied)
-    monkeypatch.setattr(with_masks.engine, "encode", lambda *a: encoded.append(1) or encode(*a))
+    decoded, encoded = (watched(with_masks.engine, name) for name in ("decode", "encode"))
     refinement = Refinement(with_masks, rgb)
     (x, y), (u, v) = objects[0][1], objects[1][1]
     first, second, other = (x + 6, y + 6), (x + 8, y + 8), (u + 6, v + 6)
@@ -141,36 +133,33 @@ def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, 
     refinement.answer(prompt([first, second]))
     refinement.answer(prompt([other]))  # another object does not begin with this one's mask
     refinement.answer(prompt([other, first], [1, 0]))
-    assert begun == [False, True, False, True]
+    assert [mask_input is not None for *_, mask_input in decoded] == [False, True, False, True]
     assert len(encoded) == 1
 
 
 @pytest.mark.parametrize("padding", ["square", "least"])
-def test_an_engine_that_keeps_one_embedding_encodes_again(with_masks, monkeypatch, padding):
+def test_an_engine_that_keeps_one_embedding_encodes_again(
+    with_masks, monkeypatch, watched, padding
+):
     rgb, objects = coloured_scene()
     x, y = objects[0][1]
-    encoded, encode = [], with_masks.engine.encode
-    monkeypatch.setattr(
-        with_masks.engine, "encode", lambda *a: encoded.append(a[1] is None) or encode(*a)
-    )
+    encoded = watched(with_masks.engine, "encode")
     options = with_masks.options.updated({"encoder.padding": padding})
     refinement = Refinement(with_masks, rgb, options)
     (before,) = refinement.answer(prompt([(x + 6, y + 6)]))
     monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
     (after,) = refinement.answer(prompt([(x + 6, y + 6)]))
     assert after.bbox == before.bbox
-    assert encoded == [padding == "square"] * 2
+    assert [valid is None for _, valid in encoded] == [padding == "square"] * 2
 
 
-def test_a_refused_first_prompt_does_not_end_a_refinement(with_masks, monkeypatch):
+def test_a_refused_first_prompt_does_not_end_a_refinement(with_masks, monkeypatch, watched):
     """The embedding is replaced before the next, whatever became of the first."""
     rgb, objects = coloured_scene()
     wanted, (x, y) = objects[0]
     refinement = Refinement(with_masks, rgb)
-    encoded = []
-    encode = with_masks.engine.encode
     monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
-    monkeypatch.setattr(with_masks.engine, "encode", lambda *a: encoded.append(1) or encode(*a))
+    encoded = watched(with_masks.engine, "encode")
     with pytest.raises(InputError, match="outside the image"):
         refinement.answer(prompt([(500, 10)]))
     assert not encoded
