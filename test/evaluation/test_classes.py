@@ -5,12 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from aopsam_ros.cli import main
-from aopsam_ros.evaluation.classes import (
-    ClassFigures,
-    mean_over_classes,
-    with_ground_truth_labels,
-)
+from aopsam_ros.evaluation.classes import ClassFigures, mean_over_classes, with_ground_truth_labels
 from aopsam_ros.results import Segmentation
 from support.drawn_masks import instance_of, rectangle
 from support.scenes import write_json, write_scenes
@@ -65,27 +60,25 @@ def test_labels_of_the_ground_truth():
     assert replace(labelled, masks=()) == replace(found, masks=())
 
 
-def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, capsys):
+def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, aopsam, refused):
     data = write_scenes(tmp_path / "scenes", range(2))
     names = {"1": "left", "2": "middle", "3": "right"}
     write_json(data / "classes.json", {"scene0": names, "scene1": names})
-    words = ["evaluate", "--model", str(tiny_folder), "--data", str(data), "--threads", "1"]
+    words = ["evaluate", "--model", tiny_folder, "--data", data, "--threads", "1", "--classes"]
     out = tmp_path / "out"
-    assert main([*words, "--classes", "ground-truth", "--out", str(out)]) == 0
-    header, apart, united = capsys.readouterr().out.splitlines()
+    result = aopsam(*words, "ground-truth", "--out", out)
+    assert result.code == 0
+    header, apart, united = result.out.splitlines()
     assert header.split() == ["pq", "sq", "rq", "ap", "miou", "masks"]
     assert float(apart.split()[1]) > 0.8 and float(united.split()[1]) > 0.8
     rows = json.loads((out / "classes.json").read_text())
     assert set(rows["united"]) == {"left", "middle", "right"}
-    assert main([*words, "--classes", "ground-truth", "--merge-affinity", "0"]) == 2
-    assert "--merge-affinity must be above 0" in capsys.readouterr().err
-    boxes = tmp_path / "boxes.json"
-    write_json(boxes, {f"scene{i}": [[0, 0, 40, 40, 0.9]] for i in range(2)})
-    by_boxes = ["--prompts", "boxes", "--boxes", str(boxes)]
-    assert main([*words, "--classes", "ground-truth", *by_boxes]) == 0
-    capsys.readouterr()
-    assert main(["labels", "--data", str(data), "--out", str(tmp_path / "set")]) == 0
-    capsys.readouterr()
-    assert main([*words, "--classes", str(tmp_path / "set")]) == 0
-    assert float(capsys.readouterr().out.splitlines()[1].split()[1]) > 0.5
-    assert main([*words, "--classes", str(tmp_path / "none")]) == 2
+    said = refused(*words, "ground-truth", "--merge-affinity", "0")
+    assert "--merge-affinity must be above 0" in said
+    boxes = {f"scene{i}": [[0, 0, 40, 40, 0.9]] for i in range(2)}
+    by_boxes = ["--prompts", "boxes", "--boxes", write_json(tmp_path / "boxes.json", boxes)]
+    assert aopsam(*words, "ground-truth", *by_boxes).code == 0
+    assert aopsam("labels", "--data", data, "--out", tmp_path / "set").code == 0
+    result = aopsam(*words, tmp_path / "set")
+    assert result.code == 0 and float(result.out.splitlines()[1].split()[1]) > 0.5
+    refused(*words, tmp_path / "none")

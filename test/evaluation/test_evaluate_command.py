@@ -141,34 +141,25 @@ def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp
 
 
 def test_edges_salient_things_and_proposals_are_tasks_of_their_own(
-    tiny_folder, data, tmp_path, capfd, images_in_memory
+    tiny_folder, data, boxes_file, tmp_path, capfd, images_in_memory
 ):
     common = ["evaluate", "--data", *map(str, data), "--model", str(tiny_folder)]
+    common += ["--prompts", "predictor,grid8,boxes", "--boxes", str(boxes_file)]
     pytest.importorskip("pycocotools")
-    for task, names in (
-        ("edges", ["ods", "ois"]),
-        ("proposals", ["ar_10", "ar_100", "ar_1000"]),
-        ("salient", ["iou", "mae", "best"]),
+    for task, names, of_boxes in (
+        ("edges", ["ods", "ois"], "ods"),
+        ("proposals", ["ar_10", "ar_100", "ar_1000"], "ar_100"),
+        ("salient", ["iou", "mae", "best"], "best"),
     ):
         out = tmp_path / task
-        words = [*common, "--task", task, "--prompts", "predictor,grid8", "--out", str(out)]
-        assert main(words) == 0
+        assert main([*common, "--task", task, "--out", str(out)]) == 0
         by_source = json.loads((out / f"{task}.json").read_text())
-        assert list(by_source) == ["predictor", "grid8"]
+        assert list(by_source) == ["predictor", "grid8", "boxes"]
         content = by_source["predictor"]
         assert list(content) == ["near", "far"]
         assert all(0 <= row[name] <= 1 for row in content.values() for name in names)
         assert content["near"][names[0]] > 0.2  # the tiny model finds its coloured things
         assert f"{names[0]} {content['near'][names[0]]:.3f}" in capfd.readouterr().out
+        assert by_source["boxes"]["near"][of_boxes] > 0.2
     assert by_source["grid8"]["near"]["prompts"] == 64
     assert max(images_in_memory) <= 2
-
-
-def test_boxes_are_taken_by_tasks(tiny_folder, data, boxes_file, tmp_path):
-    common = ["evaluate", "--data", str(data[0]), "--model", str(tiny_folder)]
-    common += ["--prompts", "boxes,predictor", "--boxes", str(boxes_file), "--out", str(tmp_path)]
-    pytest.importorskip("pycocotools")
-    for task, figure in (("edges", "ods"), ("salient", "best"), ("proposals", "ar_100")):
-        assert main([*common, "--task", task]) == 0
-        by_source = json.loads((tmp_path / f"{task}.json").read_text())
-        assert by_source["boxes"]["near"][figure] > 0.2

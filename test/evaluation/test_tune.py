@@ -49,6 +49,12 @@ def tune(*arguments):
     return json.loads((arguments[2] / "tuning.json").read_text())
 
 
+@pytest.fixture
+def own(bad_bundle, images, tmp_path):
+    """What a search of the test's own is called with."""
+    return bad_bundle, images, tmp_path
+
+
 @pytest.fixture(scope="module")
 def tuned(bad_bundle, images, tmp_path_factory):
     out = tmp_path_factory.mktemp("tuned")
@@ -88,14 +94,11 @@ def without_times(content):
     return content | {name: content[name] | {"milliseconds": 0} for name in ("found", "own")}
 
 
-def test_a_killed_search_goes_on_as_if_nothing_had_happened(
-    tuned, bad_bundle, images, tmp_path, watched, run_until_killed
-):
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(tuned, own, watched, run_until_killed):
     trials, more = 23, ("--max-calls", "4", "--limit", "5")
-    given = words(bad_bundle, images, tmp_path, *more)
-    run_until_killed("aopsam_ros.tuning.tuner.mean", trials + 1, given)
+    run_until_killed("aopsam_ros.tuning.tuner.mean", trials + 1, words(*own, *more))
     judged = watched(tuner, "mean")
-    content = tune(bad_bundle, images, tmp_path, *more)
+    content = tune(*own, *more)
     assert len(judged) == 1 + 30 - trials + 2  # the model's own options, what was left, checks
     assert without_times(content) == without_times(tuned[1])
 
@@ -120,34 +123,27 @@ def test_a_folder_holds_one_search(tuned, images, tmp_path, refused, changed, sa
 
 
 @pytest.mark.parametrize("seed", ["5000", str(2**64)])
-def test_any_seed_will_do(bad_bundle, images, tmp_path, seed):
-    assert tune(bad_bundle, images, tmp_path, "--limit", "1", "--trials", "2", "--seed", seed)
+def test_any_seed_will_do(own, seed):
+    assert tune(*own, "--limit", "1", "--trials", "2", "--seed", seed)
 
 
-def test_what_the_user_sets_is_kept(bad_bundle, images, tmp_path, images_in_memory):
-    more = ("--set", "asf.filtering=none", "mask.candidates=all", "--trials", "3")
-    tune(bad_bundle, images, tmp_path, *more)
+def test_what_the_user_sets_is_kept(own, tmp_path, images_in_memory):
+    tune(*own, "--set", "asf.filtering=none", "mask.candidates=all", "--trials", "3")
     assert max(images_in_memory) <= 2
     values = yaml.safe_load((tmp_path / "params.yaml").read_text())["/**"]["ros__parameters"]
     assert values["asf.filtering"] == "none" and values["mask.candidates"] == "all"
 
 
-def test_grids_can_be_tuned_too(bad_bundle, images, tmp_path, refused):
-    content = tune(
-        *(bad_bundle, images, tmp_path, "--prompts", "grid6", "--trials", "25", "--limit", "3")
-    )
+def test_grids_can_be_tuned_too(own, refused):
+    content = tune(*own, "--prompts", "grid6", "--trials", "25", "--limit", "3")
     assert content["own"]["searched"]["one_to_one"] < content["found"]["searched"]["one_to_one"]
     assert content["found"]["searched"]["prompts_decoded"] == 36
     assert not any(name.startswith("asf.") for name in content["options"])
-    more = ("--prompts", "grid6", "--max-calls", "35")
-    assert "'grid6' decodes 36 prompts, more than --max-calls 35: limit it" in refused(
-        *words(bad_bundle, images, tmp_path, *more)
-    )
+    said = refused(*words(*own, "--prompts", "grid6", "--max-calls", "35"))
+    assert "'grid6' decodes 36 prompts, more than --max-calls 35: limit it" in said
 
 
-def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
-    bad_bundle, images, tmp_path, monkeypatch
-):
+def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(own, tmp_path, monkeypatch):
     def median_time(segmenter, frames, options):
         calls = [segmenter.segment(rgb, options, boxes).prompts_decoded for rgb, boxes in frames]
         return 112.0 + 10.0 * sum(calls) / len(calls)
@@ -156,28 +152,24 @@ def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 10.0, 0.0))
     monkeypatch.setattr(tuner, "median_time", median_time)
     more = ("--time-ms", "150", "--limit", "5")
-    content = tune(bad_bundle, images, tmp_path, *more)
+    content = tune(*own, *more)
     assert content["found"]["milliseconds"] <= 150
     assert content["found"]["searched"]["prompts_decoded"] <= 3.8
     assert json.loads((tmp_path / "timing.json").read_text())["per_prompt"] == 10.0
     # What was measured at first stays in force: the trials were judged by it.
     monkeypatch.setattr(tuner, "measure_times", lambda *a: pytest.fail("measured again"))
-    assert tune(bad_bundle, images, tmp_path, *more) == content
+    assert tune(*own, *more) == content
     # They are of no other search, even where that finds no trials.
     (tmp_path / "trials.journal").unlink()
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 11.0, 0.0))
-    tune(bad_bundle, images, tmp_path, *more, "--threads", "2")
+    tune(*own, *more, "--threads", "2")
     assert json.loads((tmp_path / "timing.json").read_text())["per_prompt"] == 11.0
 
 
-def test_a_budget_that_nothing_keeps_is_an_error(
-    bad_bundle, images, tmp_path, monkeypatch, refused
-):
+def test_a_budget_that_nothing_keeps_is_an_error(own, monkeypatch, refused):
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 10.0, 0.0))
-    more = ("--time-ms", "99", "--limit", "2", "--trials", "3")
-    assert "no setting keeps the budget of at most 99 ms" in refused(
-        *words(bad_bundle, images, tmp_path, *more)
-    )
+    given = words(*own, "--time-ms", "99", "--limit", "2", "--trials", "3")
+    assert "no setting keeps the budget of at most 99 ms" in refused(*given)
 
 
 @pytest.mark.parametrize(
@@ -196,5 +188,5 @@ def test_a_budget_that_nothing_keeps_is_an_error(
         (["--prompts", "grid3", "--set", "grid.crop_layers=1"], "crops cannot be tuned"),
     ],
 )
-def test_wrong_arguments_are_one_clear_line(bad_bundle, images, tmp_path, refused, given, reason):
-    assert reason in refused(*words(bad_bundle, images, tmp_path, *given))
+def test_wrong_arguments_are_one_clear_line(own, refused, given, reason):
+    assert reason in refused(*words(*own, *given))
