@@ -32,14 +32,6 @@ def test_mixed_graphs_are_read_and_checked_as_the_others_are(tmp_path):
         load_bundle(folder)
 
 
-@pytest.mark.parametrize("key", ["mixed_graphs", "split_graphs", "int8_graphs"])
-@pytest.mark.parametrize("listed", [[], "encoder.onnx", {"encoder": {}}, {}])
-def test_malformed_lists_of_graphs_are_refused(tmp_path, key, listed):
-    folder = write_tiny_bundle(tmp_path / "b", **{key: listed})
-    with pytest.raises(BundleError, match=key):
-        load_bundle(folder)
-
-
 def test_similarity_channels_default_to_all(tmp_path):
     folder = write_tiny_bundle(tmp_path / "b", similarity_channels=None)
     assert load_bundle(folder).similarity_channels == 3
@@ -147,9 +139,13 @@ def test_broken_yaml_is_refused(tmp_path, text, reason):
     assert "\n" not in str(raised.value)
 
 
+KINDS = ("mixed_graphs", "split_graphs", "int8_graphs")
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        *((kind, listed) for kind in KINDS for listed in ([], "e.onnx", {"encoder": {}}, {})),
         ("name", None),
         ("name", ""),
         ("name", "two\nlines"),
@@ -185,29 +181,27 @@ def test_broken_yaml_is_refused(tmp_path, text, reason):
 def test_wrong_field_is_refused_and_named(tmp_path, field, value):
     folder = write_tiny_bundle(tmp_path / "b")
     edit(folder, lambda fields: fields.update({field: value}))
-    with pytest.raises(BundleError, match=field.split("_", maxsplit=1)[0]) as raised:
+    with pytest.raises(BundleError, match=f": {field}") as raised:
         load_bundle(folder)
     assert str(folder / "bundle.yaml") in str(raised.value)
     assert len(str(raised.value)) < len(str(folder)) + 400
 
 
+OUTSIDE = ["../encoder.onnx", "/etc/passwd", "a/b.onnx", "..", ".", "", "a\\b.onnx", ".x", "a\nb"]
+
+
 @pytest.mark.parametrize(
-    "file",
-    ["../encoder.onnx", "/etc/passwd", "a/b.onnx", "..", ".", "", "a\\b.onnx", ".hidden", "a\nb"],
+    ("key", "value"),
+    [
+        *(("file", name) for name in OUTSIDE),
+        *(("sha256", digest) for digest in ("", "0" * 63, "G" * 64, None)),
+    ],
 )
-def test_no_graph_outside_the_folder(tmp_path, file):
+def test_no_graph_outside_the_folder_and_none_without_a_sha256(tmp_path, key, value):
     folder = write_tiny_bundle(tmp_path / "b")
     shutil.copy(folder / "encoder.onnx", tmp_path / "encoder.onnx")
-    edit(folder, lambda fields: fields["graphs"]["encoder"].update(file=file))
-    with pytest.raises(BundleError, match=r"graphs\.encoder\.file"):
-        load_bundle(folder)
-
-
-@pytest.mark.parametrize("digest", ["", "0" * 63, "G" * 64, None])
-def test_malformed_sha256_is_refused(tmp_path, digest):
-    folder = write_tiny_bundle(tmp_path / "b")
-    edit(folder, lambda fields: fields["graphs"]["mask_decoder"].update(sha256=digest))
-    with pytest.raises(BundleError, match=r"graphs\.mask_decoder\.sha256"):
+    edit(folder, lambda fields: fields["graphs"]["encoder"].update({key: value}))
+    with pytest.raises(BundleError, match=rf"graphs\.encoder\.{key}"):
         load_bundle(folder)
 
 
@@ -257,17 +251,16 @@ def test_a_user_without_a_home_finds_what_is_installed(monkeypatch):
     assert load_bundle("nano").name == "nano"
 
 
-def test_aliases_that_stand_for_more_than_memory_holds_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("first", "doubled"), [("[1, 1]", "[*a{0}, *a{0}]"), ("{x: 1}", "{{<<: [*a{0}, *a{0}]}}")]
+)
+def test_aliases_that_stand_for_more_than_memory_holds_are_refused(tmp_path, first, doubled):
     file = write_tiny_bundle(tmp_path / "b") / "bundle.yaml"
-    lines = ["a0: &a0 [1, 1]"]
-    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60)]
-    merged = ["b0: &b0 {x: 1}"]
-    merged += [f"b{n}: &b{n} {{<<: [*b{n - 1}, *b{n - 1}]}}" for n in range(1, 60)]
-    for bomb in (lines, merged):
-        file.write_text(file.read_text() + "\n".join(bomb) + "\nmean: *a59\n")
-        with pytest.raises(BundleError, match="aliases"):
-            load_bundle(file.parent)
-        write_tiny_bundle(file.parent)
+    bomb = [first, *(doubled.format(n) for n in range(59))]
+    lines = [f"a{n}: &a{n} {value}" for n, value in enumerate(bomb)]
+    file.write_text("\n".join([file.read_text(), *lines, "mean: *a59\n"]))
+    with pytest.raises(BundleError, match="aliases"):
+        load_bundle(file.parent)
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "2024-13-45", "0b12", "1e999999", "!!binary x"])
