@@ -16,18 +16,20 @@ for needed in bench.NEEDED:
 
 
 def run(folder, out, *words):
+    """The results of a run, whose exit code says whether a part was left out."""
     arguments = ["bench", "--quick", "--threads", "1", "--model", folder, "--out", out, *words]
     code = main([str(word) for word in arguments])
-    return code, json.loads((out / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text())
+    assert code == (bench.INCOMPLETE if results["left_out"] else 0)
+    return results
 
 
 @pytest.fixture(scope="module")
 def measured(tiny_folder, tmp_path_factory):
     """A run of everything but the live node."""
     out = tmp_path_factory.mktemp("bench")
-    code, results = run(tiny_folder, out, "--only", "graphs", "frames", "memory", "growth")
+    results = run(tiny_folder, out, "--only", "graphs", "frames", "memory", "growth")
     assert results["left_out"] == {}
-    assert code == 0
     return out, results
 
 
@@ -62,7 +64,7 @@ def test_every_part_reports_what_it_measured(measured):
 
 def test_options_are_those_of_every_part_with_frames(tiny_folder, tmp_path):
     parts = ("--only", "frames", "growth")
-    _, results = run(tiny_folder, tmp_path, *parts, "--set", "asf.max_prompts=1")
+    results = run(tiny_folder, tmp_path, *parts, "--set", "asf.max_prompts=1")
     assert results["models"]["tiny"]["frames"][0]["prompts_decoded"] == 1
     assert results["models"]["tiny"]["growth"]["sizes"][0]["decoded"] == 1
     assert results["settings"]["options"] == ["asf.max_prompts=1"]
@@ -75,10 +77,9 @@ def test_the_live_node_is_measured_beside_the_pipeline(tiny_folder, tmp_path, mo
     domain, claim = free_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     with claim:
-        code, results = run(tiny_folder, tmp_path, "--only", "node")
+        results = run(tiny_folder, tmp_path, "--only", "node")
     assert results["left_out"] == {}
     (row,) = results["models"]["tiny"]["node"]
-    assert code == 0
     assert row["masks"] > 0
     assert row["live_ms"]["runs"] == row["bare_ms"]["runs"] == 2
     assert row["stream_fps"] > 0
@@ -99,8 +100,7 @@ def test_a_streams_rate_is_of_one_answer_at_least():
 @pytest.mark.parametrize("prompts", [1, 3])
 def test_memory_is_measured_where_few_prompts_are_proposed(tiny_folder, tmp_path, prompts):
     setting = f"asf.max_prompts={prompts}"
-    code, results = run(tiny_folder, tmp_path, "--only", "memory", "--set", setting)
-    assert (code, results["left_out"]) == (0, {})
+    assert run(tiny_folder, tmp_path, "--only", "memory", "--set", setting)["left_out"] == {}
 
 
 # What another system than Linux has: no /proc, and memory without the shares of a page.
@@ -117,7 +117,7 @@ def test_without_linux_memory_is_left_out_and_growth_is_measured(
 ):
     (tmp_path / "sitecustomize.py").write_text(NO_LINUX)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    _, results = run(tiny_folder, tmp_path / "out", "--only", "memory", "growth")
+    results = run(tiny_folder, tmp_path / "out", "--only", "memory", "growth")
     assert set(results["left_out"]) == {"tiny, memory"}
     assert "memory is measured on Linux only" in results["left_out"]["tiny, memory"]
     assert results["models"]["tiny"]["growth"]["cameras"][0]["memory_mb"] == 5.0
@@ -126,8 +126,7 @@ def test_without_linux_memory_is_left_out_and_growth_is_measured(
 def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
     folder = write_tiny_bundle(tmp_path / "damaged")
     (folder / "prompt_predictor.onnx").write_bytes(b"damaged")
-    code, results = run(folder, tmp_path / "out", "--only", "memory", "frames")
-    assert code == bench.INCOMPLETE
+    results = run(folder, tmp_path / "out", "--only", "memory", "frames")
     assert set(results["left_out"]) == {"tiny, frames", "tiny, memory"}
     assert "sha256" in results["left_out"]["tiny, frames"]
     assert "Traceback" not in capfd.readouterr().err
@@ -135,8 +134,8 @@ def test_a_part_that_fails_is_left_out_with_its_reason(tmp_path, capfd):
 
 def test_others_graphs_are_timed_beside_whole_frames(tiny_folder, tmp_path):
     graph = tiny_folder / "encoder.onnx"
-    code, results = run(tiny_folder, tmp_path, "--only", "peers", "--peer-onnx", graph, graph)
-    assert (code, results["left_out"]) == (0, {})
+    results = run(tiny_folder, tmp_path, "--only", "peers", "--peer-onnx", graph, graph)
+    assert results["left_out"] == {}
     ours, *peers = results["models"]["tiny"]["peers"]
     assert ours["graph"] == "tiny, whole frame"
     assert [peer["graph"] for peer in peers] == ["encoder", "encoder"]
@@ -164,9 +163,7 @@ def test_before_each_run_the_threads_of_the_one_before_come_to_rest(monkeypatch)
 def test_a_peer_that_is_no_graph_is_left_out_with_its_reason(tiny_folder, tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
-    words = ("--only", "peers", "--peer-onnx", broken)
-    code, results = run(tiny_folder, tmp_path / "out", *words)
-    assert code == bench.INCOMPLETE
+    results = run(tiny_folder, tmp_path / "out", "--only", "peers", "--peer-onnx", broken)
     assert "not a graph that ONNX Runtime can run" in results["left_out"]["tiny, peers"]
 
 

@@ -143,18 +143,8 @@ def test_options_without_effect(source, name, filtering, reason):
 @pytest.mark.parametrize(
     "name",
     [
-        "",
-        "random",
-        "random0",
-        "random4097",
-        "grid",
-        "grid0",
-        "grid65",
-        "grid-1",
-        "grid1.5",
-        "gridx",
-        "Predictor",
-        "grid16 ",
+        *("", "random", "random0", "random4097", "Predictor"),
+        *("grid", "grid0", "grid65", "grid-1", "grid1.5", "gridx", "grid16 "),
     ],
 )
 def test_wrong_name_is_refused(name):
