@@ -165,6 +165,7 @@ KINDS = ("mixed_graphs", "split_graphs", "int8_graphs")
         ("embedding_shape", [1, -3, 8, 8]),
         ("similarity_channels", 4),
         ("resize", "crop"),
+        *(("size_divisibility", divisor) for divisor in (0, -32, 3, 4096, 1.5, "32", True)),
         ("similarity_channels", 0),
         ("low_res_mask_size", 10**6),
         ("confidence_map_size", "big"),

@@ -64,6 +64,18 @@ def modern_gpu(tmp_path):
     gpu.driver.assert_clean()
 
 
+@pytest.fixture(params=[*ON_CPU, "tensorrt"], ids=["onnxruntime", "openvino", "tensorrt"])
+def start(request):
+    """Load a bundle into each of the engines, in 32 bits."""
+    if request.param != "tensorrt":
+        yield lambda bundle: request.param(bundle, EngineOptions(threads=1, precision="fp32"))
+        return
+    gpu, engines = request.getfixturevalue("modern_gpu"), []
+    yield lambda bundle: engines.append(gpu.start(bundle, "fp32")) or engines[-1]
+    for engine in engines:
+        engine.close()
+
+
 # For the tests of OpenVINO.
 
 
