@@ -281,28 +281,18 @@ def test_subscribing_anew_is_tried_again_where_it_failed(context, monkeypatch):
     node.destroy_node()
 
 
-@pytest.fixture
-def node_with(context, request):
-    """A lifecycle node `aopsam` with a parameter override."""
-    name, value = request.param
-    override = Parameter(name, value=value)
-    node = LifecycleNode(
-        "aopsam", context=context, parameter_overrides=[override], enable_rosout=False
-    )
-    yield node
-    node.destroy_node()
-
-
 @pytest.mark.parametrize(
-    ("node_with", "make"),
+    ("name", "value", "make"),
     [
-        ((f"{MASKS}.reliability", "perhaps"), Publishers),
-        ((f"{IMAGE}.depth", "deep"), lambda node: Subscriptions(node, "raw", CAMERA_ONLY)),
+        (f"{MASKS}.reliability", "perhaps", Publishers),
+        (f"{IMAGE}.depth", "deep", lambda node: Subscriptions(node, "raw", CAMERA_ONLY)),
     ],
-    indirect=["node_with"],
 )
-def test_an_impossible_override_is_one_clear_error(node_with, make):
+def test_an_impossible_override_is_one_clear_error(context, name, value, make):
+    overrides = [Parameter(name, value=value)]
+    node = LifecycleNode("aopsam", context=context, parameter_overrides=overrides)
     with pytest.raises(OptionError, match=r"/(aopsam/masks|image) cannot be used, by its qos_ov"):
-        make(node_with)
-    topics = [publisher.topic_name for publisher in node_with.publishers]
+        make(node)
+    topics = [publisher.topic_name for publisher in node.publishers]
     assert not [topic for topic in topics if topic.startswith("/aopsam/prompts")]
+    node.destroy_node()

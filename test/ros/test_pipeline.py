@@ -336,20 +336,10 @@ def test_services_encode_images_as_the_stream_does(parts, watched):
     assert [call.args[-1] for call in pipeline.labeller.teach.mock_calls] == [options]
 
 
-class Followed:
-    """Something that is given up in the next frame."""
-
-    target = Target(TargetState.GIVEN_UP, None, 0.0, 301)
-
-    def prepare(self, segmenter, options):
-        pass
-
-    def update(self, segmenter, frame, rgb):
-        pass
-
-
 def test_what_is_chosen_while_another_thing_is_given_up_is_followed(parts, monkeypatch):
-    pipeline, old, new = parts.pipeline, Followed(), Followed()
+    given_up = Target(TargetState.GIVEN_UP, None, 0.0, 301)
+    old, new = (Mock(spec=Follower, target=given_up) for _ in range(2))
+    pipeline = parts.pipeline
     choosing = threading.Thread(target=pipeline.follow, args=[new])
 
     def published(target, header, rgb):

@@ -24,13 +24,6 @@ def read_rgb(message):
     return to_rgb(message, images.bridge_reader())
 
 
-def message_of(raw, encoding, padding=0, big_endian=False, height=None):
-    """An image message of these pixels, its rows padded with garbage."""
-    message = raw_image(raw, encoding, padding, big_endian)
-    message.height = height or len(raw)
-    return message
-
-
 def noise(channels, dtype=np.uint8):
     high = np.iinfo(dtype).max
     shape = (HEIGHT, WIDTH, channels) if channels > 1 else (HEIGHT, WIDTH)
@@ -142,7 +135,7 @@ def install(monkeypatch, bridge):
 def test_packed_encodings(reader, encoding, big_endian, padding):
     channels, dtype, reference = EXACT[encoding]
     raw = noise(channels, dtype)
-    rgb = read_rgb(message_of(raw, encoding, padding, big_endian))
+    rgb = read_rgb(raw_image(raw, encoding, padding, big_endian))
     assert rgb.dtype == np.uint8 and rgb.flags.c_contiguous
     np.testing.assert_array_equal(rgb, reference(raw))
     if reader == "cv_bridge" and padding != 5:
@@ -157,7 +150,7 @@ def test_packed_encodings(reader, encoding, big_endian, padding):
 )
 def test_yuv422(reader, encoding, places, padding):
     raw = noise(2)
-    rgb = read_rgb(message_of(raw, encoding, padding))
+    rgb = read_rgb(raw_image(raw, encoding, padding))
     expected = yuv422_rgb(raw.reshape(HEIGHT, -1), *places)
     assert np.abs(rgb - expected).max() <= 1.5  # cv2 computes in fixed point
 
@@ -165,8 +158,9 @@ def test_yuv422(reader, encoding, places, padding):
 @pytest.mark.parametrize("padding", [0, 5])
 def test_nv21(reader, padding):
     raw = np.random.default_rng(3).integers(0, 256, (HEIGHT * 3 // 2, WIDTH), np.uint8)
-    rgb = read_rgb(message_of(raw, "nv21", padding, height=HEIGHT))
-    assert np.abs(rgb - nv21_rgb(raw)).max() <= 1.5
+    message = raw_image(raw, "nv21", padding)
+    message.height = HEIGHT
+    assert np.abs(read_rgb(message) - nv21_rgb(raw)).max() <= 1.5
 
 
 @pytest.mark.parametrize("encoding", BAYER)
@@ -176,7 +170,7 @@ def test_bayer_gives_the_colours_of_the_scene(reader, encoding):
     scene[:, :8], scene[:, 8:] = left, right
     raw = mosaic(scene, encoding[6:10])
     raw = raw.astype(np.uint16) * 257 if encoding.endswith("16") else raw
-    rgb = read_rgb(message_of(raw, encoding, padding=4))
+    rgb = read_rgb(raw_image(raw, encoding, padding=4))
     # Away from the edge between the two colours, interpolation has nothing to change.
     np.testing.assert_array_equal(rgb[:, :6], np.broadcast_to(left, (12, 6, 3)))
     np.testing.assert_array_equal(rgb[:, 10:], np.broadcast_to(right, (12, 6, 3)))
@@ -198,12 +192,12 @@ def test_a_cv_bridge_that_does_not_work_is_not_used(monkeypatch, failure):
     install(monkeypatch, SimpleNamespace(CvBridge=Broken))
     assert images.bridge_reader() is None
     raw = noise(3)
-    np.testing.assert_array_equal(read_rgb(message_of(raw, "rgb8")), raw)
+    np.testing.assert_array_equal(read_rgb(raw_image(raw, "rgb8")), raw)
     images.bridge_reader.cache_clear()
 
 
 def broken(**changes):
-    message = message_of(noise(3), "rgb8")
+    message = raw_image(noise(3), "rgb8")
     for name, value in changes.items():
         setattr(message, name, value)
     return message
@@ -239,10 +233,10 @@ def test_defects_are_refused_in_one_line(reader, message, reason):
 
 
 def test_one_pixel_and_8k_are_images(reader):
-    assert read_rgb(message_of(np.full((1, 1, 3), 9, np.uint8), "rgb8")).tolist() == [[[9] * 3]]
+    assert read_rgb(raw_image(np.full((1, 1, 3), 9, np.uint8), "rgb8")).tolist() == [[[9] * 3]]
     large = np.zeros((4320, 7680), np.uint8)
     large[-1, -1] = 255
-    assert read_rgb(message_of(large, "mono8"))[-1, -1].tolist() == [255] * 3
+    assert read_rgb(raw_image(large, "mono8"))[-1, -1].tolist() == [255] * 3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.ros.messages import markers, segmentations
 from aopsam_ros.ros.messages.markers import MarkerOptions
 from support.drawn_masks import instance_of, rectangle
-from support.messages import box_of
+from support.messages import box_of, calibration_of
 
 HEADER = Header(frame_id="camera_optical_frame")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 34
@@ -182,8 +182,7 @@ def prompts_at(*points):
 
 
 def calibration(**changes):
-    info = CameraInfo(width=640, height=480, distortion_model="plumb_bob", d=[0.0] * 5)
-    info.header.frame_id = HEADER.frame_id
+    info = calibration_of(640, 480)
     info.k = MATRIX.ravel().tolist()
     info.p = [600.0, 0.0, 300.0, 0.0, 0.0, 600.0, 200.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     for name, value in changes.items():

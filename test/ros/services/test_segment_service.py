@@ -119,9 +119,8 @@ def test_sessions_are_few_and_end_when_nobody_uses_them(active):
 def test_a_mask_to_begin_with_is_checked_and_a_model_without_mask_input_says_so(active):
     masks = active.answer(STREAMED).masks
     response = segment(active, points=ON_GREEN, mask=masks[0])
-    assert (
-        response.success and response.message == "the model has no mask input: the mask was ignored"
-    )
+    ignored = "the model has no mask input: the mask was ignored"
+    assert (response.success, response.message) == (True, ignored)
     damaged = Mask(counts=[5], roi=RegionOfInterest(width=2, height=2))
     response = segment(active, points=ON_GREEN, mask=damaged, session="none begins")
     assert not response.success and "longer than its box (4 pixels)" in response.message
@@ -166,17 +165,6 @@ def test_every_request_is_answered_whatever_the_state(active):
 # The service alone, with a worker whose tasks are run by the test.
 
 
-class Worker:
-    """Keeps tasks until the test runs them."""
-
-    def __init__(self):
-        self.tasks = []
-
-    def submit(self, task):
-        self.tasks.append(task)
-        return True
-
-
 def answer(segmenter, request, newest, sessions, options):
     return Segment.Response(success=True, message=f"{len(request.points)} numbers")
 
@@ -190,7 +178,9 @@ def parts(context, monkeypatch):
     settings = SimpleNamespace(
         segment_timeout_ms=60_000, segment_session_s=60.0, options=SegmenterOptions()
     )
-    worker, service = Worker(), SegmentService(node, lambda: settings, print)
+    tasks = []
+    worker = SimpleNamespace(tasks=tasks, submit=lambda task: tasks.append(task) or True)
+    service = SegmentService(node, lambda: settings, print)
     service.serve(worker, None, lambda: None)
     client = node.create_client(Segment, "/aopsam/segment")
     parts = SimpleNamespace(**locals())
