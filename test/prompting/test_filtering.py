@@ -25,22 +25,19 @@ def make_context(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
     for mask in drawn:
         top, left = generator.integers(0, rows - 4), generator.integers(0, columns - 4)
         mask[top : top + generator.integers(1, 14), left : left + generator.integers(1, 14)] = True
-    size = np.array([geometry.width, geometry.height])
-    return (
-        FilterContext(
-            features=lambda: FeatureMap(embedding, geometry, channels),
-            geometry=geometry,
-            low_size=LOW,
-            masks=drawn,
-            predicted_iou=generator.random(masks).astype(np.float32),
-            prompts=np.arange(masks) // 2,  # two masks of each prompt
-            points=np.repeat(generator.random(((masks + 1) // 2, 2)) * (size - 1), 2, axis=0)[
-                :masks
-            ],
-            remaining=generator.random((remaining, 2)) * (size - 1),
-        ),
-        embedding,
+    last = np.array([geometry.width, geometry.height]) - 1
+    prompts = np.arange(masks) // 2  # two masks of each prompt
+    context = FilterContext(
+        features=lambda: FeatureMap(embedding, geometry, channels),
+        geometry=geometry,
+        low_size=LOW,
+        masks=drawn,
+        predicted_iou=generator.random(masks).astype(np.float32),
+        prompts=prompts,
+        points=(generator.random(((masks + 1) // 2, 2)) * last)[prompts],
+        remaining=generator.random((remaining, 2)) * last,
     )
+    return context, embedding
 
 
 def dropped(rule, context, k=1.3, cosine=0.75):
