@@ -16,6 +16,10 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from support.scenes import coloured_scene, iou
 from support.tiny_bundle import mask_decoder, with_mask_input, write_tiny_bundle
 
+RGB, OBJECTS = coloured_scene()
+(WANTED, (X, Y)), *_ = OBJECTS
+ON_FIRST, FURTHER_ON_FIRST = (X + 6, Y + 6), (X + 8, Y + 8)
+
 
 def prompt(points=(), labels=None, box=None):
     points = np.array(points, np.float64).reshape(-1, 2)
@@ -23,11 +27,10 @@ def prompt(points=(), labels=None, box=None):
     return UserPrompt(points, labels, box)
 
 
-@pytest.mark.parametrize("index", [0, 1, 2])
-def test_a_point_gives_the_object_it_lies_on(tiny, index):
-    rgb, objects = coloured_scene()
-    wanted, (x, y) = objects[index]
-    (mask,), _ = segment_prompt(tiny, tiny.encode(rgb), prompt([(x + 6, y + 6)]))
+@pytest.mark.parametrize(("wanted", "middle"), OBJECTS, ids=["first", "second", "third"])
+def test_a_point_gives_the_object_it_lies_on(tiny, wanted, middle):
+    x, y = middle
+    (mask,), _ = segment_prompt(tiny, tiny.encode(RGB), prompt([(x + 6, y + 6)]))
     assert iou(decode_full(mask, *wanted.shape), wanted) > 0.85
     assert mask.id == 1
     assert mask.prompt == (x + 6, y + 6)
@@ -37,8 +40,7 @@ def test_a_point_gives_the_object_it_lies_on(tiny, index):
 
 
 def test_a_box_gives_what_its_corner_lies_on_and_is_cut_at_the_image(tiny):
-    rgb, _ = coloured_scene()
-    frame = tiny.encode(rgb)
+    frame = tiny.encode(RGB)
     (whole,), _ = segment_prompt(tiny, frame, prompt(box=(-50.0, -9.0, 500.0, 300.0)))
     (same,), _ = segment_prompt(tiny, frame, prompt(box=(0.0, 0.0, 120.0, 90.0)))
     np.testing.assert_array_equal(whole.counts, same.counts)
@@ -46,16 +48,14 @@ def test_a_box_gives_what_its_corner_lies_on_and_is_cut_at_the_image(tiny):
 
 
 def test_all_masks_are_the_models_three_best_first(tiny):
-    rgb, objects = coloured_scene()
-    x, y = objects[0][1]
-    frame = tiny.encode(rgb)
-    masks, _ = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]), all_masks=True)
+    frame = tiny.encode(RGB)
+    masks, _ = segment_prompt(tiny, frame, prompt([ON_FIRST]), all_masks=True)
     assert [mask.id for mask in masks] == [1, 2, 3]
     scores = [mask.predicted_iou for mask in masks]
     assert scores == sorted(scores, reverse=True)
     areas = {mask.area for mask in masks}
     assert len(areas) > 1  # three tolerances of the tiny model
-    (best,), _ = segment_prompt(tiny, frame, prompt([(x + 6, y + 6)]))
+    (best,), _ = segment_prompt(tiny, frame, prompt([ON_FIRST]))
     np.testing.assert_array_equal(best.counts, masks[0].counts)
 
 
@@ -82,9 +82,8 @@ def test_rows_are_points_and_then_corners():
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(tiny, points, labels, box, reason):
-    rgb, _ = coloured_scene()
     with pytest.raises(InputError, match=reason) as caught:
-        segment_prompt(tiny, tiny.encode(rgb), prompt(points, labels, box))
+        segment_prompt(tiny, tiny.encode(RGB), prompt(points, labels, box))
     assert "\n" not in str(caught.value)
 
 
@@ -124,15 +123,14 @@ def test_a_masks_logits_are_the_log_odds_of_a_cells_share(tiny):
 
 
 def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, watched):
-    rgb, objects = coloured_scene()
     decoded, encoded = (watched(with_masks.engine, name) for name in ("decode", "encode"))
-    refinement = Refinement(with_masks, rgb)
-    (x, y), (u, v) = objects[0][1], objects[1][1]
-    first, second, other = (x + 6, y + 6), (x + 8, y + 8), (u + 6, v + 6)
-    refinement.answer(prompt([first]))
-    refinement.answer(prompt([first, second]))
-    refinement.answer(prompt([other]))  # another object does not begin with this one's mask
-    refinement.answer(prompt([other, first], [1, 0]))
+    refinement = Refinement(with_masks, RGB)
+    refinement.answer(prompt([ON_FIRST]))
+    refinement.answer(prompt([ON_FIRST, FURTHER_ON_FIRST]))
+    u, v = OBJECTS[1][1]
+    on_other = u + 6, v + 6
+    refinement.answer(prompt([on_other]))  # another object does not begin with this one's mask
+    refinement.answer(prompt([on_other, ON_FIRST], [1, 0]))
     assert [mask_input is not None for *_, mask_input in decoded] == [False, True, False, True]
     assert len(encoded) == 1
 
@@ -141,36 +139,29 @@ def test_a_refinement_encodes_once_and_goes_on_from_the_mask_before(with_masks, 
 def test_an_engine_that_keeps_one_embedding_encodes_again(
     with_masks, monkeypatch, watched, padding
 ):
-    rgb, objects = coloured_scene()
-    x, y = objects[0][1]
     encoded = watched(with_masks.engine, "encode")
     options = with_masks.options.updated({"encoder.padding": padding})
-    refinement = Refinement(with_masks, rgb, options)
-    (before,) = refinement.answer(prompt([(x + 6, y + 6)]))
+    refinement = Refinement(with_masks, RGB, options)
+    (before,) = refinement.answer(prompt([ON_FIRST]))
     monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
-    (after,) = refinement.answer(prompt([(x + 6, y + 6)]))
+    (after,) = refinement.answer(prompt([ON_FIRST]))
     assert after.bbox == before.bbox
     assert [valid is None for _, valid in encoded] == [padding == "square"] * 2
 
 
 def test_a_refused_first_prompt_does_not_end_a_refinement(with_masks, monkeypatch, watched):
     """The embedding is replaced before the next, whatever became of the first."""
-    rgb, objects = coloured_scene()
-    wanted, (x, y) = objects[0]
-    refinement = Refinement(with_masks, rgb)
+    refinement = Refinement(with_masks, RGB)
     monkeypatch.setattr(with_masks.engine, "keeps_embeddings", False)
     encoded = watched(with_masks.engine, "encode")
     with pytest.raises(InputError, match="outside the image"):
         refinement.answer(prompt([(500, 10)]))
     assert not encoded
-    (mask,) = refinement.answer(prompt([(x + 6, y + 6)]))
-    assert encoded and iou(decode_full(mask, *wanted.shape), wanted) > 0.85
+    (mask,) = refinement.answer(prompt([ON_FIRST]))
+    assert encoded and iou(decode_full(mask, *WANTED.shape), WANTED) > 0.85
 
 
 def test_clicks_one_after_another_are_one_segmentation(with_masks):
-    rgb, objects = coloured_scene()
-    wanted, (x, y) = objects[0]
-    points = prompt([(x + 6, y + 6), (x + 8, y + 8)])
-    found = segment_clicks(with_masks, rgb, points)
+    found = segment_clicks(with_masks, RGB, prompt([ON_FIRST, FURTHER_ON_FIRST]))
     assert found.prompts_decoded == 2 and found.prompt_source == "user"
-    assert iou(decode_full(found.masks[0], *wanted.shape), wanted) > 0.85
+    assert iou(decode_full(found.masks[0], *WANTED.shape), WANTED) > 0.85
