@@ -62,15 +62,9 @@ def test_onnxruntime_of_an_image_is_the_tested_one(root, tmp_path):
     for answer, extra in ((0, ["numpy<2"]), (1, [])):  # whether there is NumPy 1
         fake.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit {answer}\ncat "$5"\n')
         fake.chmod(0o755)
-        script = root / "docker/install_onnxruntime.sh"
-        done = subprocess.run(
-            [script, root / "requirements/runtime.txt"],
-            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        lines = done.stdout.splitlines()
+        command = [root / "docker/install_onnxruntime.sh", root / "requirements/runtime.txt"]
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        lines = subprocess.check_output(command, env=env, text=True).splitlines()
         assert [line for line in lines if line.startswith("onnxruntime==")]
         assert [line for line in lines if not line.startswith("onnxruntime==")] == extra
 
