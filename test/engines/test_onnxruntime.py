@@ -66,13 +66,11 @@ def test_graphs_that_are_wrong_in_16_bits_stay_in_32(tmp_path, caplog, factor, r
 
 
 @pytest.mark.parametrize(("precision", "warns"), [("auto", False), ("fp16", True)])
-def test_16_bits_that_a_bundle_lacks_are_logged_where_asked_for(bundle, caplog, precision, warns):
+def test_16_bits_that_a_bundle_or_a_cpu_lacks_are_logged_where_asked_for(
+    bundle, mixed, caplog, precision, warns
+):
     assert start(bundle, precision).precision == "fp32"
     assert ("`aopsam export --mixed` writes them" in caplog.text) == warns
-
-
-@pytest.mark.parametrize(("precision", "warns"), [("auto", False), ("fp16", True)])
-def test_a_cpu_computes_in_32_bits(mixed, caplog, precision, warns):
     assert OnnxRuntimeEngine(mixed, EngineOptions(precision=precision)).precision == "fp32"
     assert ("onnxruntime computes in fp32 on a CPU" in caplog.text) == warns
 
