@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import onnx
 import pytest
@@ -242,10 +243,8 @@ def test_a_bundle_in_the_users_folder_is_found_by_name(tmp_path, monkeypatch):
 
 
 def test_a_user_without_a_home_finds_what_is_installed(monkeypatch):
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
     before = available()
+    homeless = Mock(side_effect=RuntimeError("Could not determine home directory."))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setattr("pathlib.Path.home", homeless)
     assert "nano" in available() and set(available()) <= set(before)

@@ -3,6 +3,7 @@
 import json
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -70,10 +71,8 @@ def test_edges_are_written_on_demand(segment, scene):
     edges = read_rgb(scene.path.parent / "out" / "scene_edges.png")
     assert edges.shape == scene.rgb.shape
     wanted, _ = scene.objects[0]
-    assert (
-        edges[wanted].any()
-        and not edges[cv2.erode(wanted.astype(np.uint8), np.ones((9, 9))) > 0].any()
-    )
+    inside = cv2.erode(wanted.astype(np.uint8), np.ones((9, 9))) > 0
+    assert edges[wanted].any() and not edges[inside].any()
 
 
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):
@@ -119,14 +118,14 @@ def test_same_stem_twice_writes_both_and_dots_in_the_stem_are_kept(segment, scen
         ("scene_edges.png", ("--edges", "--format", "labelmap")),
     ],
 )
-def test_an_input_is_never_overwritten(tiny_folder, scene, tmp_path, capfd, name, options):
+def test_an_input_is_never_overwritten(aopsam, tiny_folder, scene, tmp_path, name, options):
     image = tmp_path / name
     write_rgb(image, scene.rgb)
     before = image.read_bytes()
-    words = [str(scene.path), str(image), "--model", str(tiny_folder), "--out", str(tmp_path)]
-    assert main(["segment", *words, *options]) == 2
+    words = [scene.path, image, "--model", tiny_folder, "--out", tmp_path, *options]
+    result = aopsam("segment", *words)
+    assert result.code == 2 and "would be overwritten" in result.err
     assert image.read_bytes() == before
-    assert "would be overwritten" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -188,12 +187,11 @@ def test_help_of_every_command(command, capfd):
     assert f"usage: aopsam {command}" in capfd.readouterr().out
 
 
-def test_models_list_and_verify(tiny_folder, tmp_path, capfd, refused):
-    assert main(["models", "verify", str(tiny_folder)]) == 0
-    line = capfd.readouterr().out
-    assert line.startswith("tiny 1 ") and line.rstrip().endswith("verified")
-    assert main(["models", "list", str(tiny_folder)]) == 0
-    assert str(tiny_folder) in capfd.readouterr().out
+def test_models_list_and_verify(tiny_folder, tmp_path, aopsam, refused):
+    verified, listed = (aopsam("models", word, tiny_folder) for word in ("verify", "list"))
+    assert verified.code == listed.code == 0
+    assert verified.out.startswith("tiny 1 ") and verified.out.rstrip().endswith("verified")
+    assert str(tiny_folder) in listed.out
     broken = write_tiny_bundle(tmp_path / "b")
     with (broken / "encoder.onnx").open("ab") as file:
         file.write(b"\0")
@@ -201,9 +199,7 @@ def test_models_list_and_verify(tiny_folder, tmp_path, capfd, refused):
 
 
 def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
+    interrupted = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr("aopsam_ros.segmentation.segmenter.Segmenter.segment", interrupted)
     result = segment(scene.path)
     assert result.code == 130
@@ -211,9 +207,7 @@ def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
 
 
 def test_files_are_written_whole_or_not_at_all(segment, scene, monkeypatch, tmp_path):
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
+    full_disk = Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr("pathlib.Path.replace", full_disk)
     result = segment(scene.path)
     assert result.code == 2

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -39,11 +40,9 @@ def test_any_sizes_in_any_order_give_what_onnx_runtime_gives(pair):
 
 
 def test_a_size_that_cannot_be_compiled_is_an_inference_error(pair, monkeypatch):
-    def fail(*arguments):
-        raise RuntimeError("Check 'x' failed at file:1:\nno memory")
-
     engine, _ = pair
-    monkeypatch.setattr(graph, "CompiledGraph", fail)
+    failing = Mock(side_effect=RuntimeError("Check 'x' failed at file:1:\nno memory"))
+    monkeypatch.setattr(graph, "CompiledGraph", failing)
     with pytest.raises(InferenceError, match=r"^encoder failed in OpenVINO: no memory$"):
         engine.encode(np.zeros((1, 3, SQUARE, SQUARE), np.float32), (160, 96))
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from unittest.mock import Mock
 
 import pytest
 
@@ -271,12 +272,9 @@ def test_an_environment_is_made_anew_for_another_machine_only(create):
 def test_only_an_interrupted_installation_is_not_believed(
     create, monkeypatch, tmp_path, fault, made_anew
 ):
-    def fail(*_):
-        raise fault
-
     create()
     with monkeypatch.context() as patch:
-        patch.setattr(environment, "run", fail)
+        patch.setattr(environment, "run", Mock(side_effect=fault))
         with pytest.raises(type(fault)):
             environment.install(tmp_path / "venv", WHEELS, tmp_path, ["dev"], "jazzy")
     assert create() is made_anew

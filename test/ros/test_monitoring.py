@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -183,9 +184,6 @@ def test_memory_of_the_process_is_what_the_system_says():
 
 
 def test_memory_of_the_gpu(monkeypatch):
-    def no_driver():
-        raise CudaError("no NVIDIA driver")
-
     assert math.isnan(GpuMemory("cpu").used_mb())
     driver = StandInDriver()
     driver.memory[0] = np.zeros(3_000_000, np.uint8)
@@ -194,7 +192,7 @@ def test_memory_of_the_gpu(monkeypatch):
     assert gpu.used_mb() == pytest.approx(3.0)
     gpu.close()
     assert math.isnan(gpu.used_mb())
-    monkeypatch.setattr(cuda, "load_driver", no_driver)
+    monkeypatch.setattr(cuda, "load_driver", Mock(side_effect=CudaError("no NVIDIA driver")))
     assert math.isnan(GpuMemory("cuda").used_mb())
 
 
@@ -227,9 +225,7 @@ print(before - resident_mb())
 
 
 def printed(script, *arguments, **variables):
-    command = [sys.executable, "-c", script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, check=True)
-    return float(done.stdout)
+    return float(subprocess.check_output([sys.executable, "-c", script, *arguments], env=variables))
 
 
 def test_freed_memory_is_kept_for_the_next_image():
