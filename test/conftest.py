@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from aopsam_ros.engines.base import EngineOptions
-from support.tiny_bundle import write_tiny_bundle
+from support.tiny_bundle import edit, write_tiny_bundle
 
 # The same examples every time, no time limit: a test must not fail because the machine is busy.
 settings.register_profile("aopsam", deadline=None, derandomize=True, database=None)
@@ -100,6 +100,14 @@ def tiny_grid(tiny_folder):
         tiny_folder, prompt_source="grid8", engine=EngineOptions(threads=1)
     ) as segmenter:
         yield segmenter
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """The folder of that bundle without a predictor, the test's own."""
+    folder = write_tiny_bundle(tmp_path / "bare", confidence_map_size=None)
+    edit(folder, lambda fields: fields["graphs"].pop("prompt_predictor"))
+    return folder
 
 
 @pytest.fixture

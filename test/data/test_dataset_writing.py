@@ -13,8 +13,7 @@ from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.frames import NEIGHBOURS
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.images.files import read_rgb
-from aopsam_ros.masks.rle import decode_full
-from support.scenes import coloured_scene, iou
+from support.scenes import best_ious, coloured_scene, full_masks, iou
 
 pytest.importorskip("pycocotools")
 
@@ -39,11 +38,6 @@ def write(folder, kind, found):
     return folder
 
 
-def masks_of(segmentation):
-    height, width = segmentation.height, segmentation.width
-    return [decode_full(mask, height, width) for mask in segmentation.masks]
-
-
 @pytest.mark.parametrize(
     ("kind", "where"),
     [("coco", "annotations/instances_default.json"), ("sa1b", "."), ("labelmap", ".")],
@@ -55,7 +49,7 @@ def test_data_sets_are_read_with_the_same_masks(tmp_path, found, kind, where):
         image = dataset.read(index)
         assert np.abs(image.rgb.astype(int) - rgb).mean() < 8  # as JPEG
         layers = [image.layers[layer] == label for layer, label in image.instances()]
-        masks = masks_of(segmentation)
+        masks = full_masks(segmentation)
         if kind == "labelmap":  # small ones lie on top
             visible, left = [], np.ones(masks[0].shape, bool)
             for mask in reversed(masks):
@@ -63,7 +57,7 @@ def test_data_sets_are_read_with_the_same_masks(tmp_path, found, kind, where):
                 left &= ~mask
             masks = [mask for mask in visible if mask.any()]
         assert len(layers) == len(masks) > 2
-        assert all(max(iou(mask, layer) for layer in layers) == 1.0 for mask in masks)
+        assert best_ious(masks, layers) == [1.0] * len(masks)
 
 
 def test_coco_is_what_pycocotools_expects(tmp_path, found):
@@ -75,7 +69,7 @@ def test_coco_is_what_pycocotools_expects(tmp_path, found):
     for number, (_, segmentation) in enumerate(found.values(), 1):
         annotations = coco.imgToAnns[number]
         for annotation, mask, wanted in zip(
-            annotations, segmentation.masks, masks_of(segmentation), strict=True
+            annotations, segmentation.masks, full_masks(segmentation), strict=True
         ):
             np.testing.assert_array_equal(coco.annToMask(annotation), wanted)
             assert annotation["area"] == wanted.sum() and annotation["bbox"] == list(mask.bbox)
@@ -93,7 +87,7 @@ def test_yolo_has_outlines_in_shares_of_the_image(tmp_path, found):
         lines = (folder / "labels" / f"{name}.txt").read_text().splitlines()
         size = (segmentation.width, segmentation.height)
         assert [int(line.split()[0]) for line in lines] == [0, *[1] * (len(lines) - 1)]
-        for line, wanted in zip(lines, masks_of(segmentation), strict=True):
+        for line, wanted in zip(lines, full_masks(segmentation), strict=True):
             corners = np.array(line.split()[1:], float).reshape(-1, 2) * size
             assert corners.min() >= 0 and (corners <= size).all()
             drawn = np.zeros(wanted.shape, np.uint8)
@@ -160,7 +154,7 @@ def test_coco_folders_have_the_folders_name_and_open_again(tmp_path, found):
 def test_supervision_gets_the_same_masks_boxes_and_ids(found):
     _, segmentation = found["a"]
     detections = segmentation.to_supervision()
-    np.testing.assert_array_equal(detections.mask, masks_of(segmentation))
+    np.testing.assert_array_equal(detections.mask, full_masks(segmentation))
     x, y, w, h = segmentation.masks[1].bbox
     assert detections.xyxy[1].tolist() == [x, y, x + w, y + h]
     assert detections.area.tolist() == [mask.area for mask in segmentation.masks]

@@ -1,11 +1,11 @@
 """A host's prompts from another model: the composed graph, its bundle, and every engine."""
 
 import dataclasses
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import yaml
 
@@ -16,7 +16,6 @@ from aopsam_ros.engines.base import EngineOptions  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.geometry import preprocess  # noqa: E402
-from aopsam_ros.images.files import read_rgb  # noqa: E402
 from aopsam_ros.models.bundle_files import describe_graphs  # noqa: E402
 from aopsam_ros.models.composed_predictor import add_prompter, compose_predictor  # noqa: E402
 from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
@@ -27,14 +26,12 @@ from support.tiny_bundle import IMAGE, edit, image_predictor, write_tiny_bundle 
 
 NANO = f"nano {load_bundle('nano').version}"
 OPTIONS = EngineOptions(threads=1, precision="fp32")
-PHOTOGRAPHS = Path(__file__).parents[2] / "photographs"
-COFFEE = read_rgb(PHOTOGRAPHS / "coffee.jpg")  # 400 x 600
-GALAXIES = read_rgb(PHOTOGRAPHS / "galaxies.jpg")  # 480 x 640, mostly black
+COFFEE = golden_masks.read_rgb("coffee.jpg")  # 400 x 600
 SHAPES = {
-    "square": read_rgb(PHOTOGRAPHS / "astronaut.jpg"),
+    "square": golden_masks.read_rgb("astronaut.jpg"),
     "wide": COFFEE,
     "high": np.ascontiguousarray(COFFEE[:, 100:330]),
-    "dark": GALAXIES,
+    "dark": golden_masks.read_rgb("galaxies.jpg"),  # 480 x 640, mostly black
 }
 # Hosts as the field has them: SAM's size with nano's colours, and others.
 HOSTS = {
@@ -55,14 +52,16 @@ def nano():
     return OnnxRuntimeEngine(load_bundle("nano"), OPTIONS)
 
 
+def session_of(prompter, host):
+    graph = compose_predictor(prompter, host).SerializeToString()
+    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+
 @pytest.fixture(scope="module", params=HOSTS)
 def composed(request):
     """Nano's predictor behind the images of a host, as a function."""
-    import onnxruntime
-
     host = dataclasses.replace(load_bundle("nano"), **HOSTS[request.param])
-    graph = compose_predictor(load_bundle("nano"), host).SerializeToString()
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = session_of(load_bundle("nano"), host)
 
     def sides_given(image, least):
         multiple = host.size_divisibility if least else host.image_size
@@ -133,14 +132,6 @@ def test_nano_composed_with_itself_gives_the_same_masks(tmp_path, engine):
         assert runs[0] == runs[1] and len(runs[0]) > (20 if changes else 2)
 
 
-@pytest.fixture
-def bare(tmp_path):
-    """A host without a predictor: images of 128 pixels, nano's are scaled to 512."""
-    folder = write_tiny_bundle(tmp_path / "bare", confidence_map_size=None)
-    edit(folder, lambda fields: fields["graphs"].pop("prompt_predictor"))
-    return folder
-
-
 def test_every_engine_runs_it(bare, tmp_path, start):
     add_prompter(load_bundle(bare), load_bundle("nano"), tmp_path / "b")
     bundle = load_bundle(tmp_path / "b")
@@ -202,7 +193,10 @@ def test_scores_fitted_to_a_predictor_go_with_it(aopsam, tiny_folder, bare, tmp_
 def test_a_prompter_that_is_none_is_refused(bare, tiny_folder, tmp_path, prompter, reason):
     folder = bare
     if prompter != "bare":
-        folder = write_tiny_bundle(tmp_path / "p", models(prompter))
+        encoder = tiny_bundle.encoder()
+        if prompter == "opset":  # another version of ONNX's operators than the predictor's
+            encoder.opset_import[0].version = 16
+        folder = write_tiny_bundle(tmp_path / "p", {"encoder": encoder})
         if prompter == "altered":
             (folder / "prompt_predictor.onnx").write_bytes(b"else")
     before = sorted(path.name for path in bare.iterdir())
@@ -211,22 +205,12 @@ def test_a_prompter_that_is_none_is_refused(bare, tiny_folder, tmp_path, prompte
     assert sorted(path.name for path in bare.iterdir()) == before
 
 
-def models(prompter):
-    """An encoder of another version of ONNX's operators than the predictor."""
-    encoder = tiny_bundle.encoder()
-    encoder.opset_import[0].version = 16 if prompter == "opset" else 17
-    return {"encoder": encoder}
-
-
 def test_a_prompter_for_squares_only_serves_a_host_of_any_sides(tmp_path):
     """The image is padded for it, and its map cut to the host's area."""
-    import onnxruntime
-
     sizes = {"size_divisibility": 32, "image_size": 256}
     host = dataclasses.replace(load_bundle("nano"), **sizes, mean=(9.0,) * 3, std=(9.0,) * 3)
     prompter = load_bundle(write_tiny_bundle(tmp_path / "p"))
-    graph = compose_predictor(prompter, host).SerializeToString()
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = session_of(prompter, host)
     rgb = np.zeros((128, 256, 3), np.uint8)
     rgb[32:64, 128:192, 0] = 255
     image = preprocess(rgb, 256, host.mean, host.std)

@@ -12,9 +12,9 @@ from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.verification import answers, compare, sample_inputs
 from aopsam_ros.errors import BundleError
 from aopsam_ros.geometry import ContentArea, content_area, pad_to_square
-from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import golden_masks
+from support.scenes import best_ious, full_masks
 from support.tiny_bundle import (
     IMAGE,
     MAP,
@@ -100,18 +100,13 @@ def test_everything_comes_back_over_the_square(nano):
     np.testing.assert_array_equal(logits[:, :, 80:], np.repeat(logits[:, :, 79:80], 48, axis=2))
 
 
-def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle, root):
+def test_the_option_gives_nearly_the_same_masks(nano, nano_bundle):
     segmenter = Segmenter(nano_bundle, nano)
-    rgb = cv2.imread(str(root / "photographs" / "coffee.jpg"))[..., ::-1]
     every = segmenter.options.updated(golden_masks.everything_options())
+    rgb = golden_masks.read_rgb("coffee.jpg")
     square = segmenter.segment(rgb, every.updated({"mask.predicted_iou_threshold": 0.7}))
-    options = every.updated({"encoder.padding": "least"})
-    height, width = rgb.shape[:2]
-    masks = [decode_full(m, height, width) for m in segmenter.segment(rgb, options).masks]
-    best = []
-    for mask in square.masks:
-        wanted = decode_full(mask, height, width)
-        best.append(max((wanted & m).sum() / (wanted | m).sum() for m in masks))
+    found = segmenter.segment(rgb, every.updated({"encoder.padding": "least"}))
+    best = best_ious(full_masks(square), full_masks(found))
     assert len(best) >= 5
     assert np.median(best) > 0.9 and np.mean(best) > 0.85
 

@@ -12,14 +12,8 @@ from aopsam_ros.results import PromptState, Status
 from aopsam_ros.segmentation import segmenter as segmenter_module
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget, spread_best
-from support.scenes import coloured_scene, iou
-from support.tiny_bundle import edit, write_tiny_bundle
-
-
-def best_ious(segmentation, objects):
-    size = segmentation.height, segmentation.width
-    masks = [decode_full(mask, *size) for mask in segmentation.masks]
-    return [max(iou(mask, wanted) for mask in masks) for wanted, _ in objects]
+from support.scenes import coloured_scene, object_ious
+from support.tiny_bundle import write_tiny_bundle
 
 
 @pytest.mark.parametrize("size", [(90, 120), (480, 640), (700, 500), (64, 64)])
@@ -28,7 +22,7 @@ def test_every_object_is_found_with_one_prompt_each_best_first(tiny, size):
     result = tiny.segment(rgb)
     assert (result.height, result.width) == size
     assert len(result.prompts) == result.prompts_decoded == len(result.masks) == 4
-    assert min(best_ious(result, objects)) > 0.8
+    assert min(object_ious(result, objects)) > 0.8
     assert all(prompt.state is PromptState.KEPT for prompt in result.prompts)
     cell = max(size) / 64  # of the confidence map, in source pixels
     for _, (x, y) in objects:
@@ -64,7 +58,7 @@ def test_grid_decodes_every_point_and_finds_the_same_objects(tiny_grid):
     assert result.prompt_source == "grid8"
     assert result.prompts_decoded == len(result.prompts) == 64
     assert result.confidence_map is None
-    assert min(best_ious(result, objects)) > 0.8
+    assert min(object_ious(result, objects)) > 0.8
     states = {prompt.state for prompt in result.prompts}
     assert states == {PromptState.KEPT, PromptState.REJECTED}
 
@@ -220,29 +214,20 @@ def test_bad_prompts_are_an_input_error(tiny, coords, labels):
         tiny.decode(frame, coords, labels)
 
 
-@pytest.fixture
-def without_predictor(tmp_path):
-    folder = write_tiny_bundle(tmp_path / "bare", confidence_map_size=None)
-    edit(folder, lambda fields: fields["graphs"].pop("prompt_predictor"))
-    return folder
-
-
-def test_bundle_without_predictor_serves_grids_only(without_predictor):
+def test_bundle_without_predictor_serves_grids_only(bare):
     rgb, objects = coloured_scene(240, 320)
-    with Segmenter.from_bundle(without_predictor, prompt_source="grid8") as grid:
-        assert min(best_ious(grid.segment(rgb), objects)) > 0.8
+    with Segmenter.from_bundle(bare, prompt_source="grid8") as grid:
+        assert min(object_ious(grid.segment(rgb), objects)) > 0.8
     engine = Mock(has_predictor=False)
     with pytest.raises(OptionError, match=r"no prompt predictor: .*such as .*train-predictor"):
-        Segmenter.from_bundle(without_predictor, "predictor", make_engine=lambda *_: engine)
+        Segmenter.from_bundle(bare, "predictor", make_engine=lambda *_: engine)
     engine.close.assert_called_once_with()
 
 
-def test_auto_takes_the_predictor_or_what_works_without_and_says_so(
-    tiny_folder, without_predictor, caplog
-):
+def test_auto_takes_the_predictor_or_what_works_without_and_says_so(tiny_folder, bare, caplog):
     sources = "aopsam_ros.prompting.sources"
     caplog.set_level("INFO", sources)
-    for folder, source in ((tiny_folder, "predictor"), (without_predictor, "clusters")):
+    for folder, source in ((tiny_folder, "predictor"), (bare, "clusters")):
         with Segmenter.from_bundle(folder, prompt_source="auto") as segmenter:
             assert segmenter.segment(coloured_scene(120, 160)[0]).prompt_source == source
     assert [(r.levelname, r.message) for r in caplog.records if r.name == sources] == [

@@ -14,7 +14,6 @@ them says which graphs they came from.
 import base64
 import json
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,10 @@ import yaml
 from numpy.typing import NDArray
 
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.options import OPTIONS
 from aopsam_ros.results import InstanceMask, Segmentation
 from aopsam_ros.segmentation.segmenter import Segmenter
-from support.scenes import iou
+from support.scenes import best_ious, full_masks
 
 HERE = Path(__file__).resolve().parents[1] / "golden"
 PHOTOGRAPHS = HERE.parent.parent / "photographs"
@@ -77,22 +75,11 @@ def hand_masks(name: str) -> dict[str, Masks]:
     return masks
 
 
-def best_ious(wanted: Sequence[Masks], found: Sequence[Masks]) -> list[float]:
-    """Return for each wanted mask the best IoU that any found mask reaches (0 with none)."""
-    return [max((iou(mask, other) for other in found), default=0.0) for mask in wanted]
-
-
 def hand_ious(name: str, segmentation: Segmentation) -> dict[str, float]:
     """Return for each object outlined by hand the best IoU of any of the model's masks."""
     wanted = hand_masks(name)
     ious = best_ious(list(wanted.values()), full_masks(segmentation))
     return dict(zip(wanted, ious, strict=True))
-
-
-def full_masks(segmentation: Segmentation) -> list[Masks]:
-    """Return all masks of a segmentation on the whole image."""
-    size = segmentation.height, segmentation.width
-    return [decode_full(mask, *size) for mask in segmentation.masks]
 
 
 def stored_masks(name: str) -> list[Masks]:

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.masks.rle import decode_full
+
 # Green and blue; any two are further apart than the tiny model's middle tolerance.
 COLOURS = ((220, 40), (40, 220), (220, 220), (130, 255))
 GROUND = (40, 40)
@@ -23,6 +25,22 @@ def iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return intersection over union of two masks of one size; 0 when both are empty."""
     union = np.count_nonzero(first | second)
     return np.count_nonzero(first & second) / union if union else 0.0
+
+
+def best_ious(wanted, found) -> list[float]:
+    """Return for each wanted mask the best IoU that any found mask reaches (0 with none)."""
+    return [max((iou(mask, other) for other in found), default=0.0) for mask in wanted]
+
+
+def full_masks(segmentation) -> list[NDArray[np.bool_]]:
+    """Return all masks of a segmentation on the whole image."""
+    size = segmentation.height, segmentation.width
+    return [decode_full(mask, *size) for mask in segmentation.masks]
+
+
+def object_ious(segmentation, objects) -> list[float]:
+    """Return for each object of `coloured_scene` the best IoU of any mask."""
+    return best_ious([mask for mask, _ in objects], full_masks(segmentation))
 
 
 def write_video(path, images, rate=10):
