@@ -7,7 +7,6 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.engines.openvino.api import FP32, OpenVino
 from aopsam_ros.engines.openvino.engine import OpenVinoEngine
-from aopsam_ros.images.files import read_rgb
 from support.gpu import Gpu
 from support.stand_in.tensorrt import VERSIONS
 
@@ -42,8 +41,7 @@ def mobile_sam_bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "mobile_sam"
     torch.manual_seed(0)
     model = cases.load_random_weights(MobileSam(64))
-    facts = {"name": "random", "version": "0", "licence": "Apache-2.0"}
-    facts |= {"provenance": {}, "defaults": {}}
+    facts = {"name": "random", "version": "0", "licence": "-", "defaults": {}, "provenance": {}}
     export_bundle(mobile_sam_parts(model, PromptPredictor(256)), folder, facts)
     return load_bundle(folder)
 
@@ -120,8 +118,3 @@ def engines(openvino, bundles):
         return known[name]
 
     return start
-
-
-@pytest.fixture(scope="module")
-def cat(root):
-    return read_rgb(root / "photographs" / "cat.jpg")

@@ -13,8 +13,10 @@ from aopsam_ros.engines.openvino.engine import OpenVinoEngine
 from aopsam_ros.engines.openvino.graph import read_model
 from aopsam_ros.engines.openvino.prompts import cut_prompts
 from aopsam_ros.engines.verification import answers, compare, sample_inputs
+from aopsam_ros.geometry import preprocess
 from support import tiny_bundle
-from support.openvino_cases import NAMES, assert_close, preprocessed
+from support.golden_masks import read_rgb
+from support.openvino_cases import NAMES, assert_close
 from support.tiny_bundle import IMAGE, MAP, add_constants, nodes, with_last, write_tiny_bundle
 
 # Not importorskip: the package reports being imported over the network, if it is not hindered.
@@ -52,12 +54,13 @@ def test_fp32_is_fp32(bundle, openvino, engines, monkeypatch, precision, has_it,
 
 
 @pytest.mark.parametrize("name", ["nano", "mobile_sam"])
-def test_neighbouring_prompts_stay_apart_in_bf16(bundles, engines, with_bf16, cat, name):
+def test_neighbouring_prompts_stay_apart_in_bf16(bundles, engines, with_bf16, name):
     """A prompt's masks change from pixel to pixel, and nearly as much as in 32 bits."""
     bundle = bundles(name)
     engine = start(bundle, "auto", with_bf16)
     assert engine.precision == "bf16"
-    image, size = preprocessed(cat, bundle), bundle.image_size
+    size = bundle.image_size
+    image = preprocess(read_rgb("cat.jpg"), size, bundle.mean, bundle.std).tensor
     coords = np.full((13, 1, 2), 0.3 * size, np.float32)
     coords[:, 0, 0] = 0.3 * size + np.arange(13)  # where masks change, by 4 % and more
     labels = np.ones((13, 1), np.float32)

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,8 +12,6 @@ from aopsam_ros.engines import registry
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.errors import BundleError, CudaError, EngineError
-
-VERSION = "2026.4.1-22982-stand-in"
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +27,10 @@ def machine(monkeypatch, caplog):
     caplog.set_level("INFO", "aopsam_ros")
 
 
-def install(monkeypatch, openvino):
-    monkeypatch.setitem(sys.modules, "openvino", openvino)
-
-
-def stand_in(version=VERSION, error=None):
-    """Make a package whose core cannot be made, or sees a processor that it cannot use."""
-
-    def core():
-        raise error or RuntimeError("Exception from core.cpp:1:\nno plugin for CPU\n\n")
-
-    return SimpleNamespace(__version__=version, Core=core)
+def stand_in(version="2026.4.1-22982-stand-in"):
+    """Make a package whose core cannot be made."""
+    error = RuntimeError("Exception from core.cpp:1:\nno plugin for CPU\n\n")
+    return SimpleNamespace(__version__=version, Core=Mock(side_effect=error))
 
 
 def test_unknown_engine_is_refused(bundle):
@@ -59,7 +51,7 @@ def test_an_unusable_openvino_is_a_clear_error_and_auto_does_without(
     bundle, monkeypatch, caplog, case
 ):
     package, reason = UNUSABLE[case]
-    install(monkeypatch, package)
+    monkeypatch.setitem(sys.modules, "openvino", package)
     with pytest.raises(EngineError, match=reason) as error:
         create_engine(bundle, EngineOptions(engine="openvino"))
     assert "\n" not in str(error.value)
@@ -125,13 +117,10 @@ def test_auto_takes_onnxruntime_on_a_gpu_before_openvino(
     """But not where its CUDA cannot be used."""
     import onnxruntime
 
-    class OnGpu(Chosen):
-        name = "onnxruntime"
-
-    OnGpu.device = device
+    on_gpu = type("OnGpu", (Chosen,), {"name": "onnxruntime", "device": device})
     offered = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
-    monkeypatch.setattr("aopsam_ros.engines.onnxruntime.OnnxRuntimeEngine", OnGpu)
+    monkeypatch.setattr("aopsam_ros.engines.onnxruntime.OnnxRuntimeEngine", on_gpu)
     monkeypatch.setattr(registry, "load_driver", lambda: None)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     engine = create_engine(bundle)
@@ -145,11 +134,6 @@ def test_auto_takes_onnxruntime_on_a_gpu_before_openvino(
 
 
 def test_a_damaged_bundle_is_not_loaded_with_another_engine(bundle, openvino, monkeypatch):
-    class Refusing(Chosen):
-        def __init__(self, *request):
-            raise BundleError("encoder.onnx: altered")
-
-    module = SimpleNamespace(OpenVinoEngine=Refusing)
-    monkeypatch.setitem(sys.modules, "aopsam_ros.engines.openvino.engine", module)
+    monkeypatch.setattr(Chosen, "__init__", Mock(side_effect=BundleError("encoder.onnx: altered")))
     with pytest.raises(BundleError, match="altered"):
         create_engine(bundle)

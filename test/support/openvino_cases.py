@@ -1,16 +1,10 @@
-"""What the tests of OpenVINO share: how near its answers must be, and to what."""
+"""What the tests of OpenVINO share: how near its answers must be, and for which models."""
 
 import numpy as np
-
-from aopsam_ros.geometry import preprocess
 
 # Relative to an output's largest value: another order of summation, over tens of layers.
 CLOSE = 1e-5
 NAMES = ["tiny", "nano", "mobile_sam"]
-
-
-def preprocessed(rgb, bundle):
-    return preprocess(rgb, bundle.image_size, bundle.mean, bundle.std).tensor
 
 
 def assert_close(found, wanted):
