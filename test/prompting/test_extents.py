@@ -70,19 +70,14 @@ def test_any_number_of_boxes_is_compared_with_all_before(count, num_protected, s
     assert find_duplicates(boxes, 0.5, num_protected).tolist() == expected
 
 
-def two_peaks_of_one_object():
-    """A PCM with two peaks whose extents both mean the whole image, and a third of its own."""
+@pytest.mark.parametrize(("form", "labels"), [("point", [1]), ("box", [2, 3]), ("both", [1, 2, 3])])
+def test_prompts_carry_boxes_and_those_that_agree_are_eliminated(form, labels):
+    """Two peaks whose extents both mean the whole image, and a third of its own."""
     confidence, extents = np.zeros((32, 32), np.float32), np.zeros((4, 32, 32), np.float32)
     for row, column, value in ((8, 8, 0.9), (8, 24, 0.8), (24, 8, 0.7)):
         confidence[row, column] = value
         x, y = (column + 0.5) / 32, (row + 0.5) / 32
         extents[:, row, column] = (x, y, 1 - x, 1 - y) if row == 8 else (0.1, 0.1, 0.1, 0.1)
-    return confidence, extents
-
-
-@pytest.mark.parametrize(("form", "labels"), [("point", [1]), ("box", [2, 3]), ("both", [1, 2, 3])])
-def test_prompts_carry_boxes_and_those_that_agree_are_eliminated(form, labels):
-    confidence, extents = two_peaks_of_one_object()
     options = SegmenterOptions().updated(
         {"asf.smoothing_sigma": 0, "asf.prompt_form": form, "asf.confidence_threshold": 0.5}
     )

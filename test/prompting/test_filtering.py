@@ -13,23 +13,23 @@ from aopsam_ros.options import AsfOptions
 from aopsam_ros.prompting.features import FeatureMap, single_thread_matmul
 from aopsam_ros.prompting.filtering import RULE_OPTIONS, RULES, FilterContext
 
-SQUARE, LOW, SIDE = 128, 32, 8
+SQUARE, LOW, SIDE, CHANNELS = 128, 32, 8, 5
 GEOMETRY = resized_geometry(300, 400, SQUARE)  # 96 x 128 valid: 24 x 32 low, 6 x 8 features
 
 
-def make_context(seed=0, masks=3, remaining=12, channels=5, geometry=GEOMETRY):
+def make_context(seed=0, masks=3, remaining=12):
     generator = np.random.default_rng(seed)
-    rows, columns = geometry.valid_cells(LOW)
-    embedding = generator.normal(size=(1, channels + 2, SIDE, SIDE)).astype(np.float32) + 0.5
+    rows, columns = GEOMETRY.valid_cells(LOW)
+    embedding = generator.normal(size=(1, CHANNELS + 2, SIDE, SIDE)).astype(np.float32) + 0.5
     drawn = np.zeros((masks, rows, columns), bool)
     for mask in drawn:
         top, left = generator.integers(0, rows - 4), generator.integers(0, columns - 4)
         mask[top : top + generator.integers(1, 14), left : left + generator.integers(1, 14)] = True
-    last = np.array([geometry.width, geometry.height]) - 1
+    last = np.array([GEOMETRY.width, GEOMETRY.height]) - 1
     prompts = np.arange(masks) // 2  # two masks of each prompt
     context = FilterContext(
-        features=lambda: FeatureMap(embedding, geometry, channels),
-        geometry=geometry,
+        features=lambda: FeatureMap(embedding, GEOMETRY, CHANNELS),
+        geometry=GEOMETRY,
         low_size=LOW,
         masks=drawn,
         predicted_iou=generator.random(masks).astype(np.float32),
@@ -45,10 +45,14 @@ def dropped(rule, context, k=1.3, cosine=0.75):
     return RULES[rule](context, asf)
 
 
-def lookup(grid, point, geometry=GEOMETRY):
+def unit_features(embedding):
+    return embedding[0, :CHANNELS] / np.linalg.norm(embedding[0, :CHANNELS], axis=0)
+
+
+def lookup(grid, point):
     """Bilinear value of a map [rows, columns] at a source point, by the definition."""
     cell = SQUARE / SIDE
-    x, y = (point * geometry.scale + 0.5) / cell - 0.5
+    x, y = (point * GEOMETRY.scale + 0.5) / cell - 0.5
     x, y = np.clip(x, 0, grid.shape[1] - 1), np.clip(y, 0, grid.shape[0] - 1)
     x0, y0 = int(x), int(y)
     x1, y1 = min(x0 + 1, grid.shape[1] - 1), min(y0 + 1, grid.shape[0] - 1)
@@ -57,10 +61,10 @@ def lookup(grid, point, geometry=GEOMETRY):
     return above * (1 - y + y0) + below * (y - y0)
 
 
-def similarity_maps(context, embedding, channels=5):
+def similarity_maps(context, embedding):
     """C_i by loops: pool the unit features of the cells covered by half, compare with each."""
     rows, columns = GEOMETRY.valid_cells(SIDE)
-    unit = embedding[0, :channels] / np.linalg.norm(embedding[0, :channels], axis=0)
+    unit = unit_features(embedding)
     ratio = LOW // SIDE
     maps = []
     for mask, point in zip(context.masks, context.points, strict=True):
@@ -126,11 +130,11 @@ def test_both_means_both_of_one_mask(seed):
     assert dropped("max_inside", whole, 0.7).tolist() == expected.tolist()
 
 
-def unit_feature(embedding, point, channels=5):
+def unit_feature(embedding, point):
     """The feature at a source point: every channel of the unit features by bilinear value."""
     rows, columns = GEOMETRY.valid_cells(SIDE)
-    unit = embedding[0, :channels] / np.linalg.norm(embedding[0, :channels], axis=0)
-    vector = np.array([lookup(channel[:rows, :columns], point) for channel in unit])
+    channels = unit_features(embedding)[:, :rows, :columns]
+    vector = np.array([lookup(channel, point) for channel in channels])
     return vector / np.linalg.norm(vector)
 
 

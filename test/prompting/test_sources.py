@@ -11,7 +11,7 @@ from aopsam_ros.options import AsfOptions, SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.prompting.grid import grid_points
 from aopsam_ros.prompting.prompts import FrameInput
-from aopsam_ros.prompting.sources import choose_source, make_source, without_effect
+from aopsam_ros.prompting.sources import make_source, without_effect
 
 
 @pytest.mark.parametrize("side", [1, 2, 16, 32])
@@ -170,21 +170,6 @@ def test_peak_of_the_map_is_found_where_it_is_in_the_image(height, width, at):
     assert (prompts.points >= 0).all()
     assert (prompts.points <= [[width - 1, height - 1]]).all()
     assert prompts.confidence.tolist() == pytest.approx([0.9])
-
-
-@pytest.mark.parametrize(
-    ("has_predictor", "prompter", "said"),
-    [
-        (True, "", "prompts from predictor (auto)"),
-        (True, "nano 0.2.0", "prompts from predictor of nano 0.2.0 (auto)"),
-        (False, "", "model 'some' has no prompt predictor (`aopsam add-prompter` gives it one)"),
-    ],
-)
-def test_auto_takes_the_best_there_is_and_says_so(caplog, has_predictor, prompter, said):
-    with caplog.at_level("INFO", logger="aopsam_ros"):
-        source = choose_source("auto", "some", has_predictor, prompter)
-    assert source.name == ("predictor" if has_predictor else "clusters")
-    assert said in caplog.text
 
 
 @pytest.mark.parametrize(
