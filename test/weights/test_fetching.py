@@ -200,21 +200,13 @@ def test_a_user_without_a_home_is_told_what_to_set(weights, monkeypatch):
         fetch(weights)
 
 
-@pytest.mark.parametrize("is_damaged", [False, True])
-def test_where_no_sha256_is_published_gits_id_decides(weights, cache, is_damaged):
-    git_blob = "0" * 40 if is_damaged else weights.git_blob
-    known = dataclasses.replace(weights, size=0, sha256="", git_blob=git_blob)
-    if not is_damaged:
-        assert fetch(known).read_bytes() == CONTENT
-        return
-    with pytest.raises(WeightsError, match="not the published"):
-        fetch(known)
-    assert not list(cache.iterdir())
-
-
-def test_a_damaged_file_without_a_sha256_is_downloaded_again(weights, cache):
+def test_where_no_sha256_is_published_gits_id_decides(weights, cache):
     known = dataclasses.replace(weights, size=0, sha256="")
-    fetch(known).write_bytes(b"cut")
+    with pytest.raises(WeightsError, match="not the published"):
+        fetch(dataclasses.replace(known, git_blob="0" * 40))
+    assert not list(cache.iterdir())
+    assert fetch(known).read_bytes() == CONTENT
+    (cache / "small.pt").write_bytes(b"cut")
     assert fetch(known).read_bytes() == CONTENT
 
 
