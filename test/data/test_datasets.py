@@ -7,7 +7,13 @@ import pytest
 from aopsam_ros.data.datasets import open_dataset, split_by_group
 from aopsam_ros.data.labelled_images import stack_layers
 from aopsam_ros.errors import DatasetError, InputError
-from support.scenes import draw_ellipses, write_json, write_label_maps
+from support.scenes import (
+    draw_ellipses,
+    left_point,
+    write_json,
+    write_label_maps,
+    write_sa1b,
+)
 
 
 def column_runs(mask):
@@ -61,17 +67,12 @@ def test_coco_polygons_runs_and_crowds(tmp_path):
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), rgb[:, :, ::-1])
     square = [10, 20, 30, 20, 30, 40, 10, 40]
-    path = write_json(
-        tmp_path / "instances.json",
-        coco(
-            "a.png",
-            [
-                {"image_id": 7, "segmentation": [square]},
-                {"image_id": 7, "segmentation": column_runs(labels == 4)},
-                {"image_id": 7, "segmentation": column_runs(labels == 0), "iscrowd": 1},
-            ],
-        ),
-    )
+    annotations = [
+        {"image_id": 7, "segmentation": [square]},
+        {"image_id": 7, "segmentation": column_runs(labels == 4)},
+        {"image_id": 7, "segmentation": column_runs(labels == 0), "iscrowd": 1},
+    ]
+    path = write_json(tmp_path / "instances.json", coco("a.png", annotations))
     for source in (path, tmp_path):
         masks = masks_of(open_dataset(source).read(0))
         assert len(masks) == 2
@@ -83,20 +84,11 @@ def test_coco_polygons_runs_and_crowds(tmp_path):
 
 @pytest.mark.needs("pycocotools")
 def test_sa1b_with_its_points(tmp_path):
-    from pycocotools import mask as coder
-
-    rgb, labels = draw_ellipses(2)
-    cv2.imwrite(str(tmp_path / "sa_1.jpg"), rgb[:, :, ::-1])
-    annotations = []
-    for label in (1, 2, 3):
-        runs = coder.encode(np.asfortranarray((labels == label).astype(np.uint8)))
-        runs["counts"] = runs["counts"].decode()
-        annotations.append({"segmentation": runs, "point_coords": [[10.5, label]]})
-    write_json(tmp_path / "sa_1.json", {"annotations": annotations})
-    image = open_dataset(tmp_path).read(0)
-    found = {mask.tobytes() for mask in masks_of(image)}
-    assert found == {(labels == label).tobytes() for label in (1, 2, 3)}
-    np.testing.assert_allclose(image.points, [[10.5, 1], [10.5, 2], [10.5, 3]])
+    _, labels = draw_ellipses(2)
+    image = open_dataset(write_sa1b(tmp_path / "images", 3)).read(2)
+    drawn = [labels == label for label in (1, 2, 3, 4)]
+    assert {mask.tobytes() for mask in masks_of(image)} == {mask.tobytes() for mask in drawn}
+    np.testing.assert_allclose(image.points, [left_point(mask) for mask in drawn])
 
 
 def test_overlapping_masks_lie_on_different_layers():
@@ -175,10 +167,8 @@ def test_broken_coco_files(tmp_path, content, message):
 @pytest.mark.needs("pycocotools")
 def test_malformed_segmentation(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
-    path = write_json(
-        tmp_path / "instances.json",
-        coco("a.png", [{"image_id": 7, "segmentation": {"size": [9, 9], "counts": [81]}}]),
-    )
+    annotation = {"image_id": 7, "segmentation": {"size": [9, 9], "counts": [81]}}
+    path = write_json(tmp_path / "instances.json", coco("a.png", [annotation]))
     with pytest.raises(DatasetError, match=r"instances\.json"):
         open_dataset(path).read(0)
 

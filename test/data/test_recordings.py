@@ -161,15 +161,6 @@ def test_topic_is_chosen(tmp_path):
         open_frames(bag, "/front")
 
 
-def empty_folder(path):
-    path.mkdir()
-    return path
-
-
-def no_images(path):
-    return write_bag(path, {"/chat": [text_message("hello")]})
-
-
 def damaged(name, change):
     """Make a recording of which a file is changed."""
 
@@ -187,24 +178,20 @@ def text_file(path):
     return path
 
 
-def not_mcap(path):
-    return text_file(path.with_suffix(".mcap"))
-
-
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda path: path, "no such"),
-        (empty_folder, "no image in this folder"),
+        (lambda path: path.mkdir() or path, "no image in this folder"),
         (text_file, "neither a video"),
-        (no_images, "no topic of sensor_msgs/msg/Image"),
+        (
+            lambda path: write_bag(path, {"/chat": [text_message("hello")]}),
+            "no topic of sensor_msgs/msg/Image",
+        ),
         (lambda path: write_bag(path, {"/camera": []}), "no image was recorded on /camera"),
         (damaged("*.mcap", lambda content: content[:300]), "not a readable recording"),
-        (
-            damaged("metadata.yaml", lambda _: b"["),
-            "not a readable recording",
-        ),
-        (not_mcap, "not a readable recording"),
+        (damaged("metadata.yaml", lambda _: b"["), "not a readable recording"),
+        (lambda path: text_file(path.with_suffix(".mcap")), "not a readable recording"),
     ],
 )
 def test_what_cannot_be_opened_is_named(tmp_path, make, reason):

@@ -1,6 +1,5 @@
 """Drawn scenes whose objects the hand-made bundle can find, as data sets."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.evaluation.images import EvaluationImage
-from support.scenes import write_scenes
+from support.scenes import write_json, write_scenes
 
 KILLED = """
 import os, pydoc, signal, sys
@@ -55,21 +54,6 @@ def images_in_memory(monkeypatch):
     return counts
 
 
-def write_boxes(path, folders):
-    """Write the objects' boxes, as a detector would give them."""
-    content = {}
-    for folder in folders:
-        for file in sorted((folder / "masks").iterdir()):
-            labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-            rows = []
-            for label in range(1, int(labels.max()) + 1):
-                y, x = np.nonzero(labels == label)
-                rows.append([*map(int, (x.min(), y.min(), x.max() + 1, y.max() + 1)), 0.9, 0])
-            content[f"{folder.name}/{file.name}"] = rows
-    path.write_text(json.dumps(content))
-    return path
-
-
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     """Two data sets, `near` of three images and `far` of two."""
@@ -79,5 +63,12 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def boxes_file(data, tmp_path_factory):
-    """The boxes of every object of `data`."""
-    return write_boxes(tmp_path_factory.mktemp("boxes") / "boxes.json", data)
+    """The boxes of every object of `data`, as a detector would give them."""
+    content = {}
+    for file in (file for folder in data for file in (folder / "masks").iterdir()):
+        labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        rows = content[f"{file.parents[1].name}/{file.name}"] = []
+        for label in range(1, int(labels.max()) + 1):
+            y, x = np.nonzero(labels == label)
+            rows.append([*map(int, (x.min(), y.min(), x.max() + 1, y.max() + 1)), 0.9, 0])
+    return write_json(tmp_path_factory.mktemp("boxes") / "boxes.json", content)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ ENGINE = EngineOptions(engine="onnxruntime", threads=1)
 def evaluate(tiny_folder, data, **changes):
     datasets = [open_dataset(folder) for folder in data]
     with closing(Evaluator(str(tiny_folder), ENGINE, datasets, **changes)) as opened:
-        return opened.run(), opened
+        return opened.run()
 
 
 def test_a_limit_spreads_over_each_set_or_takes_the_first_frames(tmp_path):
@@ -43,7 +44,7 @@ def test_a_limit_spreads_over_each_set_or_takes_the_first_frames(tmp_path):
 
 
 def test_rows_are_the_means_of_what_the_library_finds(tiny_folder, data, tiny):
-    evaluation, _ = evaluate(tiny_folder, data, sources=["auto", "grid4"])
+    evaluation = evaluate(tiny_folder, data, sources=["auto", "grid4"])
     assert evaluation.data == {"near": 3, "far": 2}
     images = [read_image(sets, i) for sets in map(open_dataset, data) for i in range(len(sets))]
     found = [measure(tiny.segment(image.rgb), image.ground_truth) for image in images]
@@ -62,11 +63,11 @@ def test_a_steady_stream_does_not_flicker(tiny_folder, tmp_path):
     for folder in ("images", "masks"):
         scene = steady / folder / "scene1.png"
         scene.with_name("scene2.png").write_bytes(scene.read_bytes())
-    evaluation, _ = evaluate(tiny_folder, [steady, other], is_stream=True)
+    evaluation = evaluate(tiny_folder, [steady, other], is_stream=True)
     figures = evaluation.outcomes[0].figures
     assert figures["steady"]["flicker"] == 0
     assert figures["cut"]["flicker"] > 0
-    still, _ = evaluate(tiny_folder, [steady])
+    still = evaluate(tiny_folder, [steady])
     assert still.outcomes[0].figures[ALL]["flicker"] is None
 
 
@@ -117,11 +118,7 @@ def test_a_processs_peak_is_seen_after_it_was_freed():
 def test_of_several_annotators_the_first_ones_instances_count():
     layers = np.ones((2, 6, 8), np.uint16)
     layers[0, :, 4:], layers[1] = 2, 3
-
-    class Dataset:
-        def read(self, index):
-            return LabelledImage("a", np.zeros((6, 8, 3), np.uint8), layers, is_by_annotator=True)
-
-    image = read_image(Dataset(), 0)
+    labelled = LabelledImage("a", np.zeros((6, 8, 3), np.uint8), layers, is_by_annotator=True)
+    image = read_image(SimpleNamespace(read=lambda index: labelled), 0)
     assert [mask.sum() for mask in image.ground_truth] == [24, 24]
     assert len(image.labelled.layers) == 2  # edges are compared with everybody's

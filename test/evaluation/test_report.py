@@ -24,12 +24,11 @@ def row(one_to_one, decoded):
         **{"masks": 12.0, "prompts": 40.0, "kept": 9.5, "prompts_decoded": decoded},
         "eliminated": 0.256,
         **{"prompt_ms": 12.34, "prompt_ms_p95": 20.0, "total_ms": 345.6, "total_ms_p95": 400.4},
-        "reliability": [bin_of(0.55, 0.5, 7), bin_of(0.85, 0.9, 5)],
+        "reliability": [
+            {"score": 0.55, "iou": 0.5, "masks": 7},
+            {"score": 0.85, "iou": 0.9, "masks": 5},
+        ],
     }
-
-
-def bin_of(score, iou, masks):
-    return {"score": score, "iou": iou, "masks": masks}
 
 
 def outcome(part, title, source, value, decoded, swept=""):
@@ -79,12 +78,9 @@ def test_markdown_word_for_word(evaluation):
     assert "one option changed at a time; rule: paper" in lines
 
 
-def points(*pairs):
-    return [Point("s", "", x, y) for x, y in pairs]
-
-
 def test_the_front_holds_what_nothing_beats_for_less():
-    found = pareto_front(points((30, 60), (256, 50), (20, 40), (20, 45), (90, 60), (100, 61)))
+    pairs = (30, 60), (256, 50), (20, 40), (20, 45), (90, 60), (100, 61)
+    found = pareto_front([Point("s", "", x, y) for x, y in pairs])
     assert [(point.x, point.y) for point in found] == [(20, 45), (30, 60), (100, 61)]
     assert pareto_front([]) == []
 

@@ -37,11 +37,6 @@ def trained(tmp_path_factory, predictor):
 
 
 @pytest.fixture
-def image():
-    return uniform("image", (64, 64, 3), 0, 255).astype(np.uint8)
-
-
-@pytest.fixture
 def aopsam(aopsam, monkeypatch, tmp_path):
     """Run the command in a folder and with a cache of the test's own, for small images."""
     monkeypatch.setattr("aopsam_ros.models.loading.MobileSam", lambda _: MobileSam(64))
@@ -51,7 +46,20 @@ def aopsam(aopsam, monkeypatch, tmp_path):
     return aopsam
 
 
-def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypatch, image, caplog):
+@pytest.fixture
+def segmented(aopsam, tmp_path):
+    """Segment an image with a bundle; what is written of its masks."""
+
+    def run(model, *more, height=64):
+        rgb = uniform("image", (64, 64, 3), 0, 255).astype(np.uint8)
+        write_rgb(tmp_path / "photo.png", np.ascontiguousarray(rgb[:height]))
+        assert aopsam("segment", "photo.png", "--model", model, "--out", "out", *more).code == 0
+        return json.loads((tmp_path / "out" / "photo.json").read_text())
+
+    return run
+
+
+def test_from_the_published_file_to_masks(aopsam, segmented, checkpoint, tmp_path, monkeypatch):
     content = checkpoint.read_bytes()
     published = dataclasses.replace(
         KNOWN["mobile_sam"],
@@ -81,18 +89,17 @@ def test_from_the_published_file_to_masks(aopsam, checkpoint, tmp_path, monkeypa
         "sha256": file_sha256(checkpoint),
         "origin": "as published by its authors",
     }
-    write_rgb(tmp_path / "photo.png", np.ascontiguousarray(image[:48]))
     accept = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
-    words = ["photo.png", "--model", "mobile_sam", "--out", "out", "--threads", 1]
-    result = aopsam("segment", *words, "--set", *accept, "asf.confidence_threshold=0")
-    assert result.code == 0
-    written = json.loads((tmp_path / "out" / "photo.json").read_text())
+    more = ["--threads", 1, "--set", *accept, "asf.confidence_threshold=0"]
+    written = segmented("mobile_sam", *more, height=48)
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
     assert (written["width"], written["height"]) == (64, 48) and len(written["masks"]) > 0
     assert (tmp_path / "out" / "photo_overlay.png").exists()
 
 
-def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path, image, caplog):
+def test_with_a_predictor_and_mixed_graphs(
+    aopsam, segmented, checkpoint, trained, tmp_path, caplog
+):
     words = ["--checkpoint", checkpoint, "--predictor", trained, "--mixed", "--name", "mine"]
     given = ["--defaults", "mask.predicted_iou_threshold=0", "asf.confidence_threshold=0"]
     result = aopsam("export", *words, *given, "--out", "b")
@@ -108,26 +115,19 @@ def test_with_a_predictor_and_mixed_graphs(aopsam, checkpoint, trained, tmp_path
     assert made["provenance"]["checkpoint"]["origin"] == "not the published file"
     effort = {"minutes": 1.5, "steps": 5, "images": 10, "seed": 7}
     assert made["provenance"]["predictor"] == effort
-    write_rgb(tmp_path / "photo.png", image)
-    result = aopsam("segment", "photo.png", "--model", "b", "--out", "out", "--no-overlay")
-    assert result.code == 0 and "no prompt predictor" not in caplog.text
-    written = json.loads((tmp_path / "out" / "photo.json").read_text())
+    written = segmented("b", "--no-overlay")
+    assert "no prompt predictor" not in caplog.text
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
 
 
 def test_without_a_prompter_there_are_grids_boxes_and_clusters(
-    aopsam, checkpoint, tmp_path, image, caplog
+    aopsam, segmented, checkpoint, tmp_path, caplog
 ):
-    assert (
-        aopsam("export", "--checkpoint", checkpoint, "--prompter", "none", "--out", "b").code == 0
-    )
+    words = ["--checkpoint", checkpoint, "--prompter", "none", "--out", "b"]
+    assert aopsam("export", *words).code == 0
     assert set(load_bundle(tmp_path / "b").graphs) == {"encoder", "mask_decoder"}
-    write_rgb(tmp_path / "photo.png", image)
-    result = aopsam("segment", "photo.png", "--model", "b", "--out", "out", "--no-overlay")
-    assert result.code == 0
+    assert segmented("b", "--no-overlay")["prompt_source"] == "clusters"
     assert "no prompt predictor (`aopsam add-prompter` gives it one): prompts from" in caplog.text
-    written = json.loads((tmp_path / "out" / "photo.json").read_text())
-    assert written["prompt_source"] == "clusters"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """MobileSAM equals its published implementation: by stored values, and beside it where it is."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -74,24 +76,15 @@ def test_attention_biases_are_never_stale(model):
         assert torch.equal(before, changed.image_encoder(image))
 
 
-@pytest.fixture(scope="module")
-def decode(model):
-    decoder = PointDecoder(model).eval()
-    seen = cases.tensor("small embedding", (1, 256, 4, 4), -2.0, 2.0)
-
-    def run(coords, labels):
-        with torch.no_grad():
-            return decoder(seen, coords, labels)
-
-    return run
-
-
 MIXED_LABELS = torch.tensor(
     [[1.0, -1, -1, -1], [2, 3, -1, -1], [1, 0, 1, -1], [2, 3, 1, 0], [0, -1, -1, -1]]
 )
 
 
-def test_padding_and_neighbours_do_not_change_an_answer(decode):
+@torch.no_grad()
+def test_padding_and_neighbours_do_not_change_an_answer(model):
+    seen = cases.tensor("small embedding", (1, 256, 4, 4), -2.0, 2.0)
+    decode = partial(PointDecoder(model).eval(), seen)
     coords = cases.tensor("mixed", (5, 4, 2), 0.0, 64.0)
     logits, iou = decode(coords, MIXED_LABELS)
     for row, labels in enumerate(MIXED_LABELS):
@@ -99,11 +92,6 @@ def test_padding_and_neighbours_do_not_change_an_answer(decode):
         alone, score = decode(coords[row : row + 1, :count], labels[None, :count])
         torch.testing.assert_close(logits[row : row + 1], alone, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(iou[row : row + 1], score, rtol=1e-4, atol=1e-5)
-
-
-def save(tmp_path, state):
-    torch.save(state, tmp_path / "checkpoint.pt")
-    return tmp_path / "checkpoint.pt"
 
 
 TOKEN, NECK, BIAS = (
@@ -135,6 +123,7 @@ def test_other_checkpoints_are_refused(tmp_path, model, name, value, reason):
     state = {**model.state_dict(), name: value}
     if value is None:
         del state[name]
+    torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match=f"of 439 tensors, {reason}") as raised:
-        load_mobile_sam(save(tmp_path, state))
+        load_mobile_sam(tmp_path / "checkpoint.pt")
     assert "checkpoint.pt" in str(raised.value) and "\n" not in str(raised.value)

@@ -70,11 +70,11 @@ def test_a_mask_is_drawn_by_its_own_network(decoder):
         torch.testing.assert_close(drawn[mask, y, x], wanted, atol=1e-4, rtol=1e-4)
 
 
-def render_even(weights, anchor, scale=1.0):
+def render_even(weights, anchor):
     """Draw a mask on a map that is even, with weights relative to a prompt."""
     even = nano_drawing.input_planes(torch.full((1, DETAIL_CHANNELS, 24, 24), 0.5), 4)
-    place, factor = torch.tensor([[anchor]]), torch.full((1, 1, 2), scale)
-    absolute = nano_drawing.to_absolute(weights, place, factor)
+    place, scale = torch.tensor([[anchor]]), torch.ones(1, 1, 2)
+    absolute = nano_drawing.to_absolute(weights, place, scale)
     return nano_drawing.render_masks(even, absolute[:, :, 0])[0, 0]
 
 

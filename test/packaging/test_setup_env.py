@@ -124,24 +124,21 @@ def test_what_a_change_needs(setup, tmp_path, path, steps):
     assert setup("EXTRAS=dev") == steps
 
 
-@pytest.fixture
-def script(root):
-    return root / "scripts" / "setup_env.py"
-
-
 @pytest.mark.parametrize("version", [(2, 7), (3, 9)])
-def test_old_python_is_told(script, version):
+def test_old_python_is_told(root, version):
     pretend = f"import runpy, sys; sys.version_info = {(*version, 1)}"
-    done = finished([sys.executable, "-c", f"{pretend}; runpy.run_path({str(script)!r})"])
+    code = f"{pretend}; runpy.run_path('scripts/setup_env.py')"
+    done = finished([sys.executable, "-c", code], cwd=root)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"Python {version[0]}.{version[1]} is too old" in line
 
 
 @pytest.mark.parametrize("safe_path", ["", "1"])
-def test_it_starts_from_any_folder_and_in_safe_mode(script, tmp_path, safe_path):
+def test_it_starts_from_any_folder_and_in_safe_mode(root, tmp_path, safe_path):
     env = {"PYTHONSAFEPATH": safe_path, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = finished([sys.executable, str(script), "--help"], cwd=tmp_path, env=env)
+    command = [sys.executable, root / "scripts" / "setup_env.py", "--help"]
+    done = finished(command, cwd=tmp_path, env=env)
     assert "install" in done.stdout, done.stderr
 
 

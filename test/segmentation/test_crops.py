@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
 from aopsam_ros.masks.rle import decode_full, encode_full
-from aopsam_ros.results import InstanceMask, Prompt, PromptState, Segmentation, Status
+from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
 from aopsam_ros.segmentation.crops import crop_boxes, segment_crops
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch, TimeBudget
+from support.drawn_masks import instance_of
 from support.scenes import coloured_scene, iou
 
 
@@ -42,10 +43,9 @@ def test_each_layer_covers_the_image(height, width, layer):
 def answer(rgb, drawn):
     masks = []
     for row, (mask, predicted_iou) in enumerate(drawn, start=1):
-        box, counts = encode_full(mask)
-        x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-        area = int(mask.sum())
-        masks.append(InstanceMask(row, box, area, predicted_iou, 0.9, (x, y), 1.0, "", counts))
+        (x, y, w, h), _ = encode_full(mask)
+        middle = x + w / 2, y + h / 2
+        masks.append(instance_of(mask, row, predicted_iou=predicted_iou, prompt=middle))
     prompts = tuple(Prompt(*mask.prompt, 1.0, PromptState.KEPT) for mask in masks)
     height, width = rgb.shape[:2]
     return Segmentation(height, width, tuple(masks), prompts, 5, {"total": 1.0}, None, "m", "grid2")

@@ -21,11 +21,6 @@ ROWS = [
 ]
 
 
-def write_log(folder, rows):
-    for row in rows:
-        curve.append(folder, row)
-
-
 def table(folder):
     with (folder / "curve.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -33,7 +28,8 @@ def table(folder):
 
 def test_without_matplotlib_there_is_a_table(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_log(tmp_path, ROWS)
+    for row in ROWS:
+        curve.append(tmp_path, row)
     curve.write(tmp_path)
     rows = table(tmp_path)
     assert [row["step"] for row in rows] == ["0", "50", "80", "90"]
@@ -45,7 +41,8 @@ def test_without_matplotlib_there_is_a_table(tmp_path, monkeypatch):
 
 def test_what_was_done_again_counts_once(tmp_path):
     again = [{"step": 50, "seconds": 6.0, "loss": 0.25}, {"step": 100, "seconds": 9.0, "loss": 0.1}]
-    write_log(tmp_path, ROWS + again)
+    for row in ROWS + again:
+        curve.append(tmp_path, row)
     with (tmp_path / "training.jsonl").open("a") as file:
         file.write('{"step": 150, "los')  # as a full disk leaves it
     curve.write(tmp_path)

@@ -8,6 +8,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -274,13 +275,9 @@ def test_a_folder_of_something_else_is_left_alone(checkpoint, scenes, tmp_path, 
     assert not (tmp_path / "targets").exists()
 
 
-def test_a_disk_that_is_too_small_is_told_beforehand(
-    checkpoint, scenes, tmp_path, capfd, monkeypatch
-):
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    assert main(words(checkpoint, [scenes], tmp_path / "run", "--image-size", 64)) == 2
-    error = capfd.readouterr().err.splitlines()[-1]
+def test_a_disk_too_small_is_told_beforehand(checkpoint, scenes, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    error = refused(*words(checkpoint, [scenes], tmp_path / "run", "--image-size", 64))
     assert "the embeddings need" in error and "--no-flips" in error
 
 
