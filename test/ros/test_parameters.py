@@ -21,6 +21,7 @@ from aopsam_ros.ros.parameter_table import FIXED, TABLE
 from aopsam_ros.ros.parameters import Parameters
 from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.subscriptions import Subscriptions
+from support.live import RETRY_S
 from support.messages import image_of
 from support.scenes import boxes_scene
 
@@ -32,11 +33,7 @@ class Owner:
         self.source = None  # not configured
         overrides = [Parameter(name.replace("__", "."), value=v) for name, v in given.items()]
         self.node = Node(
-            "owner",
-            context=context,
-            parameter_overrides=overrides,
-            enable_rosout=False,
-            start_parameter_services=False,
+            "owner", context=context, parameter_overrides=overrides, enable_rosout=False
         )
         self.parameters = Parameters(self.node, lambda: self.source)
 
@@ -202,7 +199,7 @@ MASKS = "qos_overrides./aopsam/masks.publisher"
 CAMERA_ONLY = SimpleNamespace(callbacks={"image": print}, wants=bool, last_image_s=math.inf)
 
 
-def quality_of(robot, topic, find):
+def quality_of(topic, find):
     """The node's own profile for a topic."""
     (found,) = [info for info in find(topic) if info.node_name == "aopsam"]
     return found.qos_profile
@@ -216,9 +213,9 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_folder):
         model=tiny_folder,
     )
     robot.activate()
-    images = quality_of(robot, "/image", robot.node.get_subscriptions_info_by_topic)
-    masks = quality_of(robot, "/aopsam/masks", robot.node.get_publishers_info_by_topic)
-    labels = quality_of(robot, "/aopsam/labels", robot.node.get_publishers_info_by_topic)
+    images = quality_of("/image", robot.node.get_subscriptions_info_by_topic)
+    masks = quality_of("/aopsam/masks", robot.node.get_publishers_info_by_topic)
+    labels = quality_of("/aopsam/labels", robot.node.get_publishers_info_by_topic)
     assert images.reliability == ReliabilityPolicy.BEST_EFFORT  # though the camera is reliable
     assert masks.durability.name == "TRANSIENT_LOCAL"
     assert labels.durability.name == "VOLATILE"
@@ -230,7 +227,7 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_folder):
 
 def test_all_parameters_may_be_set_to_what_they_are(active):
     """As `ros2 param dump` and `load` do, with read-only ones of rclpy and of QoS among them."""
-    listed = active.query(ListParameters, "list_parameters", ListParameters.Request())
+    listed = active.call(ListParameters, "list_parameters", ListParameters.Request(), RETRY_S)
     names = listed.result.names
     assert {IMAGE + ".depth", "model", "use_sim_time"} <= set(names)
     assert active.set(**{name: active.get(name) for name in names}) == []
@@ -240,7 +237,7 @@ def test_all_parameters_may_be_set_to_what_they_are(active):
 def test_without_overrides_the_subscription_follows_the_publishers(active):
     assert active.get(f"{IMAGE}.reliability") == "system_default"
     find = active.node.get_subscriptions_info_by_topic
-    assert quality_of(active, "/image", find).reliability == ReliabilityPolicy.RELIABLE
+    assert quality_of("/image", find).reliability == ReliabilityPolicy.RELIABLE
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     other = active.node.create_publisher(Image, "/image", best_effort)
 

@@ -8,13 +8,12 @@ import os
 import sys
 import time
 
+import pytest
 import yaml
 
 from aopsam_ros.bundle.loading import load_bundle
-from aopsam_ros.engines import registry
 from aopsam_ros.engines.base import EngineOptions, silent
 from aopsam_ros.engines.engine_cache import EngineCache
-from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.engines.tensorrt.api import TensorRt
 from aopsam_ros.engines.tensorrt.cuda import Device
 from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
@@ -29,15 +28,8 @@ class Gpu:
     def __init__(self, version, folder, name=b"Orin"):
         self.driver = StandInDriver(name)
         self.module = make_module(version, self.driver)
+        self.faults, self.builds = self.module.faults, self.module.faults.builds
         self.cache = EngineCache(folder)
-
-    @property
-    def faults(self):
-        return self.module.faults
-
-    @property
-    def builds(self):
-        return self.module.faults.builds
 
     def start(self, bundle, precision="auto", on_progress=silent):
         """Load a bundle, as a node's start does."""
@@ -98,14 +90,12 @@ def run_node():
     """Run the node; each engine takes the time that a real build would, in small."""
     from aopsam_ros.ros.main import main
 
-    driver = StandInDriver()
-    module = make_module("10.3.0", driver)
-    build = module.Builder.build_serialized_network
-    module.Builder.build_serialized_network = lambda *a: time.sleep(BUILD_S) or build(*a)
-    sys.modules["tensorrt"] = module
-    cuda.load_driver = registry.load_driver = lambda: driver
+    gpu = Gpu("10.3.0", None)  # the cache is that of the environment
+    build = gpu.module.Builder.build_serialized_network
+    gpu.module.Builder.build_serialized_network = lambda *a: time.sleep(BUILD_S) or build(*a)
+    gpu.install(pytest.MonkeyPatch())
     code = main()
-    driver.assert_clean()
+    gpu.driver.assert_clean()
     return code
 
 

@@ -160,10 +160,8 @@ class Robot:
             process.send_signal(sign)
         try:
             return process.wait(TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+        finally:
+            process.kill()  # where it did not end by itself
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None
@@ -213,10 +211,9 @@ class Robot:
         self.state()
 
     def call(self, kind, name, request, retry_s=math.inf):
-        """The response of a service that is called every `retry_s` seconds until it answers."""
+        """The response of a service; one that changes nothing may be called anew in between."""
         client = self.client(kind, name)
-        futures = []
-        begin = time.monotonic()
+        futures, begin = [], time.monotonic()
 
         def answered():
             if not futures or time.monotonic() - begin >= retry_s * len(futures):
@@ -225,12 +222,8 @@ class Robot:
 
         return self.wait(answered, f"service {name} did not answer").result()
 
-    def query(self, kind, name, request):
-        """Call a service that changes nothing, and again where its answer is lost."""
-        return self.call(kind, name, request, RETRY_S)
-
     def state(self):
-        return self.query(GetState, "get_state", GetState.Request()).current_state.id
+        return self.call(GetState, "get_state", GetState.Request(), RETRY_S).current_state.id
 
     def change(self, transition):
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -298,7 +291,7 @@ class Robot:
 
     def get(self, name):
         request = GetParameters.Request(names=[name.replace("__", ".")])
-        value = self.query(GetParameters, "get_parameters", request).values[0]
+        value = self.call(GetParameters, "get_parameters", request, RETRY_S).values[0]
         return rclpy.parameter.parameter_value_to_python(value)
 
     # Images

@@ -17,25 +17,18 @@ _MAGIC = b"stand-in plan\n"
 _LAYERS = {"LayerNormalization": "NORMALIZATION", "Softmax": "SOFTMAX", "ReduceMean": "REDUCE"}
 
 
-class Faults:
-    """What goes wrong on purpose."""
-
-    def __init__(self):
-        self.wrong_half = ()  # graphs by their output's name whose 16 bits are NaN
-        self.wrong_full = ()
-        self.kept_full = []  # layers in 32 bits of engines whose other bits TensorRT chooses
-        self.builds = []  # of every build: (graph's outputs, precision)
-        self.out_of_memory = False
-        self.refuses_to_run = False
-        self.no_context = False
-
-
 def make_module(version, driver):
     """Return a module as of `version` on the GPU of a `StandInDriver`; `faults` is an attribute."""
     major = int(version.split(".")[0])
     trt = types.ModuleType("tensorrt")
     trt.__version__ = version
-    trt.faults = Faults()
+    trt.faults = types.SimpleNamespace(  # what goes wrong on purpose, and what was built
+        wrong_half=(),  # graphs by their output's name whose 16 bits are NaN
+        wrong_full=(),
+        kept_full=[],  # layers in 32 bits of engines whose other bits TensorRT chooses
+        builds=[],  # of every build: (graph's outputs, precision)
+        **dict.fromkeys(("out_of_memory", "refuses_to_run", "no_context"), False),
+    )
 
     trt.DataType = enum.Enum("DataType", "FLOAT HALF INT8 INT32 BOOL")
     trt.TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT", start=0)
@@ -211,7 +204,9 @@ def make_module(version, driver):
 
         def build_serialized_network(self, network, config):
             model = onnx.load_from_string(network._graph)
-            self._check_profiles(model, config)
+            for item in model.graph.input:
+                if any(d.dim_param for d in item.type.tensor_type.shape.dim):
+                    assert item.name in config._profiles[0], f"{item.name} has no profile"
             has_half = any(_makes_half(node) for node in model.graph.node)
             chosen = {flag.name for flag in config._flags}
             half = has_half if network._is_typed else "FP16" in chosen
@@ -227,18 +222,9 @@ def make_module(version, driver):
                 return self._fail("Could not find any implementation:\n out of memory")
             if major >= 10:
                 _tell(config.progress_monitor)
-            head = {
-                "version": version,
-                "gpu": driver.name.decode(),
-                "half": bool(half),
-                "profile": config._profiles[0] if config._profiles else {},
-            }
+            head = {"version": version, "gpu": driver.name.decode(), "half": bool(half)}
+            head["profile"] = config._profiles[0] if config._profiles else {}
             return IHostMemory(_MAGIC + json.dumps(head).encode() + b"\n" + network._graph)
-
-        def _check_profiles(self, model, config):
-            for item in model.graph.input:
-                if any(d.dim_param for d in item.type.tensor_type.shape.dim):
-                    assert item.name in config._profiles[0], f"{item.name} has no profile"
 
         def _fail(self, reason):
             self._logger.log(ILogger.ERROR, reason)
