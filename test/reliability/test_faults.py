@@ -12,7 +12,6 @@ from support.scenes import boxes_scene
 GOOD = image_of(boxes_scene())
 UNCONFIGURED = State.PRIMARY_STATE_UNCONFIGURED
 INACTIVE = State.PRIMARY_STATE_INACTIVE
-ACTIVE = State.PRIMARY_STATE_ACTIVE
 FINALIZED = State.PRIMARY_STATE_FINALIZED
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 DEACTIVATE, CLEANUP = Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP
@@ -33,15 +32,8 @@ def faulty(tmp_path_factory, tiny_folder):
 def back_to_the_start(robot):
     """Leave the node unconfigured, without a fault."""
     assert robot.set(fault="") == []
-    for state, transition in ((ACTIVE, DEACTIVATE), (INACTIVE, CLEANUP)):
-        if robot.state() == state:
-            assert robot.change(transition)
+    robot.clean_up()
     assert robot.state() == UNCONFIGURED
-
-
-def begin(robot, transition):
-    for step in WAY[transition]:
-        assert robot.change(step)
 
 
 TRANSITIONS = {
@@ -66,7 +58,8 @@ TRANSITIONS = {
 def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again(faulty, name):
     transition, fault, state = TRANSITIONS[name]
     back_to_the_start(faulty)
-    begin(faulty, transition)
+    for step in WAY[transition]:
+        assert faulty.change(step)
     assert faulty.set(fault=fault) == []
     faulty.log.write_text("")
     assert not faulty.change(transition)
@@ -84,7 +77,7 @@ def test_a_failing_transition_ends_as_ros_expects_and_the_node_can_be_used_again
 
 def test_a_node_whose_activation_was_refused_is_well_once_it_is_active(faulty):
     back_to_the_start(faulty)
-    begin(faulty, ACTIVATE)
+    assert faulty.configure()
     assert faulty.set(fault="Subscriptions.__init__:OptionError") == []
     assert not faulty.change(ACTIVATE)
     assert faulty.next_health()[0] == DiagnosticStatus.ERROR

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+from reliability.session import UDP_ALONE
 
 from support.messages import image_of
 from support.scenes import boxes_scene
@@ -12,8 +13,8 @@ pytest.importorskip("launch")
 pytest.importorskip("launch_ros")
 
 
-def test_a_node_killed_while_it_works_is_started_again_by_launch(robot_over_udp, tiny_folder, root):
-    robot = robot_over_udp
+def test_a_node_killed_while_it_works_is_started_again_by_launch(robot, tiny_folder, root):
+    robot.environment.update(UDP_ALONE)  # no shared memory, as it is going to be killed
     file = root / "launch" / "cpu.launch.py"
     robot.launch(file, f"model:={tiny_folder}", "use_respawn:=true")
     nodes = [_working_node(robot)]

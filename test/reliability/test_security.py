@@ -4,32 +4,23 @@ import ast
 
 FORBIDDEN = {
     "eval", "exec", "os.system", "os.popen", "pickle.load", "pickle.loads", "pickle.Unpickler",
-    "marshal.loads", "shelve.open", "joblib.load", "yaml.unsafe_load", "yaml.full_load",
-    "torch.hub.load", "torch.jit.load", "zipfile.ZipFile.extractall",
+    "marshal.loads", "shelve.open", "joblib.load", "yaml.load", "yaml.unsafe_load",
+    "yaml.full_load", "torch.hub.load", "torch.jit.load",
 }  # fmt: skip
-
-
-def calls_of(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call):
-            yield (
-                ast.unparse(node.func),
-                {word.arg: ast.unparse(word.value) for word in node.keywords},
-            )
+UNPACKING = {"extract", "extractall"}  # of archives: read, never unpacked
 
 
 def faults_of(path):
-    for name, words in calls_of(path):
-        if name in FORBIDDEN or words.get("shell") == "True" or words.get("allow_pickle") == "True":
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        if name in FORBIDDEN or name.rpartition(".")[2] in UNPACKING:
+            yield name
+        if words.get("shell") == "True" or words.get("allow_pickle") == "True":
             yield name
         if name == "torch.load" and words.get("weights_only") != "True":
-            yield name
-        if name == "yaml.load":
-            yield name
-        if name.rpartition(".")[2] in (
-            "extract",
-            "extractall",
-        ):  # of archives: read, never unpacked
             yield name
 
 
