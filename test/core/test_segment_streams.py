@@ -16,6 +16,7 @@ from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.masks import decode_full
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
+from support.drawn_masks import rectangle
 from support.scenes import boxes_scene, coloured_scene, iou, write_video
 from support.written_bags import image_message, write_bag
 
@@ -23,9 +24,20 @@ pytest.importorskip("rosbags")
 FRAMES = 6
 
 
-def moving(number):
+def places(number):
     """Two boxes, each going its way: they pass where the other one was."""
-    return boxes_scene(((10 + 6 * number, 20, 40, 20), (80 - 6 * number, 70, 30, 50)))
+    return (10 + 6 * number, 20, 40, 20), (80 - 6 * number, 70, 30, 50)
+
+
+def moving(number):
+    return boxes_scene(places(number))
+
+
+def write_frames(folder, count=3):
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        write_rgb(folder / f"{number}.png", moving(number))
+    return folder
 
 
 @pytest.fixture
@@ -47,11 +59,9 @@ def lines_of(file):
 def ids_of_boxes(line, number):
     """Return the ids of the masks that cover the two moving boxes."""
     masks = {m["id"]: decode_full(SimpleNamespace(**m), 128, 128) for m in line["masks"]}
-    boxes = ((10 + 6 * number, 20, 40, 20), (80 - 6 * number, 70, 30, 50))
     ids = []
-    for x, y, w, h in boxes:
-        wanted = np.zeros((128, 128), bool)
-        wanted[y : y + h, x : x + w] = True
+    for x, y, w, h in places(number):
+        wanted = rectangle(y, y + h, x, x + w, (128, 128))
         best = max(masks, key=lambda i: iou(masks[i], wanted))
         assert iou(masks[best], wanted) > 0.7
         ids.append(best)
@@ -95,10 +105,7 @@ def test_a_recording_s_rate_is_that_of_its_stamps(tmp_path):
 
 
 def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
-    folder = tmp_path / "run.1"
-    folder.mkdir()
-    for number in range(3):
-        write_rgb(folder / f"{number}.png", moving(number))
+    folder = write_frames(tmp_path / "run.1")
     result = segment(folder, "--no-overlay")
     assert result.code == 0
     assert sorted(p.name for p in result.out.iterdir()) == ["0.json", "1.json", "2.json"]
@@ -109,10 +116,7 @@ def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
 
 
 def test_boxes_of_images_are_found_where_these_are_frames_in_a_row(segment, tmp_path):
-    folder, boxes = tmp_path / "run", tmp_path / "boxes.json"
-    folder.mkdir()
-    for number in range(3):
-        write_rgb(folder / f"{number}.png", moving(number))
+    folder, boxes = write_frames(tmp_path / "run"), tmp_path / "boxes.json"
     corners = [[10 + 6 * number, 20, 50 + 6 * number, 40] for number in range(3)]
     boxes.write_text(json.dumps({f"run/{n}.png": [box] for n, box in enumerate(corners)}))
     result = segment(folder, "--save-video", "--prompts", "boxes", "--boxes", boxes)
@@ -173,10 +177,8 @@ def test_a_broken_frame_does_not_lose_the_others(segment, tmp_path):
     messages[1].encoding = "stars"
     result = segment(write_bag(tmp_path / "drive", {"/front": messages}))
     assert result.code == 2
-    assert [line["image"] for line in lines_of(result.out / "drive.jsonl")] == [
-        "frame_000000",
-        "frame_000002",
-    ]
+    found = [line["image"] for line in lines_of(result.out / "drive.jsonl")]
+    assert found == ["frame_000000", "frame_000002"]
     assert "frame_000001: " in result.err and "stars" in result.err
 
 
@@ -233,11 +235,8 @@ def test_a_recording_and_images_become_one_data_set(segment, recording, tmp_path
 
 
 def test_shards_together_do_what_one_run_does(segment, tmp_path, video):
-    for folder in ("monday", "tuesday"):
-        (tmp_path / folder).mkdir()
-        for index in range(2):
-            write_rgb(tmp_path / folder / f"{index}.png", moving(index))
-    words = (tmp_path / "monday", tmp_path / "tuesday", video, "--no-overlay")
+    folders = [write_frames(tmp_path / name, 2) for name in ("monday", "tuesday")]
+    words = (*folders, video, "--no-overlay")
 
     def results(folder):
         found = {file.name: lines_of(file) for file in sorted(folder.iterdir())}
@@ -253,9 +252,9 @@ def test_shards_together_do_what_one_run_does(segment, tmp_path, video):
 
 def test_a_folder_of_recordings_and_videos_is_each_of_them(segment, tmp_path, recording, video):
     fleet = tmp_path / "fleet"
-    for source, name in ((recording, "monday"), (video, "tuesday.avi")):
-        fleet.mkdir(exist_ok=True)
-        source.rename(fleet / name)
+    fleet.mkdir()
+    recording.rename(fleet / "monday")
+    video.rename(fleet / "tuesday.avi")
     (fleet / "notes.txt").touch()
     result = segment(fleet, "--topic", "/front", "--limit", 1)
     assert result.code == 0, result.err
@@ -266,10 +265,8 @@ def test_a_folder_of_recordings_and_videos_is_each_of_them(segment, tmp_path, re
 
 
 def test_a_shards_data_set_has_a_folder_of_its_own(segment, tmp_path):
-    for index in range(3):
-        write_rgb(tmp_path / f"{index}.png", moving(index))
-    images = [tmp_path / f"{index}.png" for index in range(3)]
-    out = segment(*images, "--format", "labelmap", "--shard", "2/2").out
+    images = write_frames(tmp_path / "frames").iterdir()
+    out = segment(*sorted(images), "--format", "labelmap", "--shard", "2/2").out
     assert [file.name for file in out.glob("*/images/*")] == ["1.jpg"]
     assert [folder.name for folder in out.iterdir()] == ["shard-2-of-2"]
 

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,20 +40,6 @@ sys.exit(main())
 COMMAND = [sys.executable, "-c", PROGRAM, "demo"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run: where it wrote, what it said, and its exit code."""
-
-    out: Path
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def summary(self):
-        return dict(json.loads((self.out / "summary.json").read_text(encoding="utf-8")))
-
-
 def folder_with(folder, names):
     folder.mkdir()
     for name in names:
@@ -62,10 +47,16 @@ def folder_with(folder, names):
     return folder
 
 
-def demo(out, *arguments):
+def demo(out, *arguments, code=0):
+    """Run it until it ends with this exit code; what it said on stderr."""
     command = [*COMMAND, "--out", str(out), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    return Run(out, done.returncode, done.stdout, done.stderr)
+    assert done.returncode == code, done.stderr[-2000:]
+    return done.stderr
+
+
+def summary_of(out):
+    return json.loads((out / "summary.json").read_text(encoding="utf-8"))
 
 
 def marked_processes(mark):
@@ -82,17 +73,16 @@ def marked_processes(mark):
 
 @pytest.fixture(scope="module")
 def two_photographs(tmp_path_factory):
-    """A run over two photographs of different sizes."""
+    """What a run over two photographs of different sizes wrote."""
     base = tmp_path_factory.mktemp("demo")
     photographs = folder_with(base / "photographs", ["cat.jpg", "coffee.jpg"])
-    run = demo(base / "out", "--photos", str(photographs), "--seconds", "4", "--fps", "5")
-    assert run.code == 0, run.stderr[-2000:]
-    assert "Traceback" not in (run.out / "node.log").read_text(encoding="utf-8")
-    return run
+    demo(base / "out", "--photos", str(photographs), "--seconds", "4", "--fps", "5")
+    assert "Traceback" not in (base / "out" / "node.log").read_text(encoding="utf-8")
+    return base / "out"
 
 
 def test_the_figures_fit_together_and_each_photograph_has_masks_and_prompts(two_photographs):
-    summary = two_photographs.summary
+    summary = summary_of(two_photographs)
     assert summary["published"] == 20 == summary["frames"] + summary["dropped"]
     assert 2 <= summary["frames"] <= 20
     assert summary["masks"] >= summary["frames"]
@@ -117,12 +107,12 @@ def test_the_figures_fit_together_and_each_photograph_has_masks_and_prompts(two_
 def test_masks_cover_the_objects(two_photographs, name, title):
     """One of the masks fits the outline that a person drew, and the overlay shows it."""
     wanted = hand_masks(name)[title]
-    found = masks_of(two_photographs.out / f"{Path(name).stem}.json")
+    found = masks_of(two_photographs / f"{Path(name).stem}.json")
     best = max(found, key=lambda mask: iou(mask, wanted))
     # More than one mask of the whole image would reach.
     assert iou(best, wanted) > max(0.6, wanted.mean() + 0.05)
     photograph = read_rgb(PHOTOGRAPHS / name).astype(int)
-    overlay = read_rgb(two_photographs.out / f"{Path(name).stem}_overlay.png").astype(int)
+    overlay = read_rgb(two_photographs / f"{Path(name).stem}_overlay.png").astype(int)
     assert overlay.shape == photograph.shape
     differs_visibly = np.abs(overlay - photograph).sum(axis=2) > 12
     assert differs_visibly[best].mean() > 0.8
@@ -144,14 +134,15 @@ def masks_of(path):
 
 
 def test_the_page_is_whole_and_needs_nothing_else(two_photographs):
-    page = (two_photographs.out / "index.html").read_text(encoding="utf-8")
+    page = (two_photographs / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") >= 3 * 2
     assert not re.search(r'(?:src|href)="(?!data:)', page), "it refers to another file"
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
-    for entry in two_photographs.summary["photographs"]:
+    summary = summary_of(two_photographs)
+    for entry in summary["photographs"]:
         assert entry["photograph"] in page
         assert f"{entry['masks']} mask" in page
-    assert f"{two_photographs.summary['frames']}</b>" in page
+    assert f"{summary['frames']}</b>" in page
 
 
 def test_a_broken_photograph_is_skipped_with_a_line(tmp_path):
@@ -160,12 +151,12 @@ def test_a_broken_photograph_is_skipped_with_a_line(tmp_path):
     (photographs / "broken.jpg").write_bytes(whole[:20])
     (photographs / "empty.png").write_bytes(b"")
     (photographs / "notes.txt").write_text("no photograph")
-    run = demo(tmp_path / "out", "--photos", str(photographs), "--repeat", "3")
-    assert run.code == 0, run.stderr[-2000:]
+    said = demo(tmp_path / "out", "--photos", str(photographs), "--repeat", "3")
     for name in ("broken.jpg", "empty.png"):
-        assert len(re.findall(rf"^skipped: .*{re.escape(name)}", run.stderr, re.MULTILINE)) == 1
-    assert "notes.txt" not in run.stderr
-    assert [entry["photograph"] for entry in run.summary["photographs"]] == ["cat.jpg"]
+        assert len(re.findall(rf"^skipped: .*{re.escape(name)}", said, re.MULTILINE)) == 1
+    assert "notes.txt" not in said
+    shown = summary_of(tmp_path / "out")["photographs"]
+    assert [entry["photograph"] for entry in shown] == ["cat.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -193,12 +184,11 @@ def test_a_model_that_is_not_there_is_said_with_the_nodes_words_and_costs_no_rec
     earlier.write_text("an older recording")
     if importlib.util.find_spec("rosbags"):
         words += ["--record", str(earlier)]
-    run = demo(tmp_path / "out", *words)
-    assert run.code == 2
-    said = run.stderr.strip().splitlines()[-1]
-    assert "refused to start" in said and "node.log" in said
-    assert "'no_such_model' not found" in said, said
-    assert "Traceback" not in run.stderr
+    said = demo(tmp_path / "out", *words, code=2)
+    line = said.strip().splitlines()[-1]
+    assert "refused to start" in line and "node.log" in line
+    assert "'no_such_model' not found" in line, line
+    assert "Traceback" not in said
     assert not (tmp_path / "out" / "summary.json").exists()
     assert earlier.read_text() == "an older recording"
 
@@ -239,8 +229,7 @@ def recorded(tmp_path_factory):
     file.parent.mkdir()
     file.write_text("an older recording")
     arguments = ["--photos", str(photographs), "--repeat", "6", "--fps", "5"]
-    run = demo(base / "out", *arguments, "--record", str(file))
-    assert run.code == 0, run.stderr[-2000:]
+    demo(base / "out", *arguments, "--record", str(file))
     assert [path.name for path in file.parent.iterdir()] == ["drive.mcap"]
     return file
 
@@ -290,20 +279,20 @@ def test_the_recording_describes_its_messages_for_other_tools(recorded):
 
 
 def test_a_planner_teaches_a_mug_by_one_click_and_finds_it_in_later_views(tmp_path):
-    run = demo(tmp_path / "out", "--scene", "teach", "--fps", "2", "--repeat", "1")
-    assert run.code == 0, run.stderr[-2000:]
-    printed = (run.out / "planner.log").read_text(encoding="utf-8")
+    out = tmp_path / "out"
+    demo(out, "--scene", "teach", "--fps", "2", "--repeat", "1")
+    printed = (out / "planner.log").read_text(encoding="utf-8")
     assert len(re.findall(r"^mug at \(\d+, \d+\)$", printed, re.MULTILINE)) >= 4
     # The camera's way over the outline that a person drew shows where the mug is.
     outline = np.repeat(255 * hand_masks("coffee.jpg")["cup"][..., None].astype(np.uint8), 3, 2)
     write_rgb(tmp_path / "coffee.jpg", outline)
     cups = {view.name: view.rgb[..., 0] > 90 for view in mug_views(tmp_path)}
-    entries = run.summary["photographs"]
+    entries = summary_of(out)["photographs"]
     assert len(entries) >= 4
     for entry in entries:
-        items = json.loads((run.out / entry["masks_file"]).read_text(encoding="utf-8"))["masks"]
-        masks = zip(items, masks_of(run.out / entry["masks_file"]), strict=True)
+        items = json.loads((out / entry["masks_file"]).read_text(encoding="utf-8"))["masks"]
+        masks = zip(items, masks_of(out / entry["masks_file"]), strict=True)
         mugs = [mask for item, mask in masks if item.get("label") == "mug"]
         assert max(iou(mask, cups[entry["photograph"]]) for mask in mugs) > 0.6
-    page = (run.out / "index.html").read_text(encoding="utf-8")
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert "create_client(Teach" in page and "mug at (" in page  # the program, and what it printed
