@@ -61,26 +61,23 @@ def test_the_planner_sees_every_object(active, example):
     assert "Traceback" not in log.read_text()
 
 
-def click(active, *words):
-    """Run the example to its end; its exit code and what it said."""
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(active.domain)}
-    command = [sys.executable, str(EXAMPLES / "click.py"), *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    return done.returncode, done.stdout + done.stderr
+def test_a_click_finds_the_object_at_the_pixel(active, example, tmp_path):
+    def click(*words):
+        """Run the example to its end; its exit code and what it said."""
+        process, log = example("click.py", *words)
+        return process.wait(300), log.read_text()
 
-
-def test_a_click_finds_the_object_at_the_pixel(active, tmp_path):
     active.answer(image_of(boxes_scene()))
-    code, said = click(active, 30, 35)
+    code, said = click("30", "35")
     assert code == 0, said
     assert re.search(
         r"\d+ pixels in \((19|2[012]), (29|3[012]), \d+, \d+\), predicted IoU 0.9", said
     )
     file = tmp_path / "image.png"
     cv2.imwrite(str(file), boxes_scene(((60, 10, 50, 30),))[..., ::-1])
-    code, said = click(active, 70, 15, file)
+    code, said = click("70", "15", file)
     assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
-    code, said = click(active, 999, 15)
+    code, said = click("999", "15")
     assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"
 
 

@@ -11,7 +11,6 @@ import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 
-from support.live import Robot
 from support.messages import image_of
 from support.scenes import boxes_scene
 
@@ -27,10 +26,9 @@ CONFIGURE, ACTIVATE, DEACTIVATE, CLEANUP, SHUTDOWN = GOALS
 
 
 @pytest.fixture
-def managed(tmp_path, tiny_folder):
-    with Robot(tmp_path) as robot:
-        robot.start_node(model=tiny_folder)  # as `autostart:=false` leaves it
-        yield robot
+def managed(robot, tiny_folder):
+    robot.start_node(model=tiny_folder)  # as `autostart:=false` leaves it
+    return robot
 
 
 def queued_s(robot):

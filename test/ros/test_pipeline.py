@@ -13,6 +13,7 @@ from aopsam_ros.errors import InferenceError, InputError
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
+from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.services.segment_service import answer
 from aopsam_ros.ros.services.sessions import Sessions
 from aopsam_ros.ros.services.teaching import teach
@@ -203,9 +204,6 @@ class Recorder:
     def publish(self, segmentation, header):
         self.masks.append((header.stamp.sec, len(segmentation.masks)))
 
-    def publish_target(self, target, header, rgb):
-        self.calls.append("target")
-
     def publish_views(self, segmented, transform):
         self.views.append(segmented.frame.configuration)
         self.arrived.release()
@@ -217,9 +215,6 @@ class Recorder:
     def listen_to_transforms(self, wanted):
         self.calls.append(f"listen {wanted}")
 
-    def stop_waiting(self):
-        self.calls.append("stop waiting")
-
     def transform_of(self, frame):
         if frame.configuration.target_frame:
             raise InputError("no transform")
@@ -227,15 +222,13 @@ class Recorder:
     def subscribed(self, *topics):
         return False
 
-    def clear(self):
-        self.calls.append("clear")
-
-    def destroy(self):
-        self.calls.append("destroy")
+    def __getattr__(self, name):
+        assert hasattr(Publishers, name)
+        return lambda *_: self.calls.append(name)
 
 
-def frame_of(number, options, image=None):
-    image = image or image_of(boxes_scene())
+def frame_of(number, options):
+    image = image_of(boxes_scene())
     image.header.stamp.sec = number
     return Frame(image, 0.0, replace(CONFIGURATION, options=options))
 
@@ -250,7 +243,7 @@ def parts(tiny_folder):
     pipeline.worker.start()
     yield SimpleNamespace(**locals())
     pipeline.close()
-    assert publishers.calls[-2:] == ["stop waiting", "destroy"]
+    assert publishers.calls[-2:] == ["stop_waiting", "destroy"]
 
 
 def send(parts, frame):

@@ -58,16 +58,11 @@ def test_what_the_frame_before_showed_stays_at_lower_thresholds_with_hysteresis(
     assert masks() == 0  # the frame before had none
 
 
-def with_spare_prompt():
-    """Two objects, the larger one with two prompts."""
-    rgb = boxes_scene()
-    rgb[100:105, 90:95, 0] = 200
-    return image_of(rgb)
-
-
 def decoded(active):
     """How many prompts the next image's answer decoded, and its masks."""
-    masks = active.answer(with_spare_prompt())
+    rgb = boxes_scene()
+    rgb[100:105, 90:95, 0] = 200  # the larger one has two prompts
+    masks = active.answer(image_of(rgb))
     prompts = active.with_stamp("prompts", stamp_of(masks)).prompts
     assert {prompt.state for prompt in prompts} <= {Prompt.KEPT, Prompt.REJECTED}
     return len(prompts), [mask.counts.tolist() for mask in masks.masks]

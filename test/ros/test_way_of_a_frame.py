@@ -81,11 +81,8 @@ def profile():
 @pytest.fixture
 def camera(context):
     """A camera beside a node that is active, in this process."""
-    settings = {"model": "nano", "engine": "onnxruntime"}
-    node = AopsamNode(
-        context=context,
-        parameter_overrides=[Parameter(name, value=value) for name, value in settings.items()],
-    )
+    given = [Parameter("model", value="nano"), Parameter("engine", value="onnxruntime")]
+    node = AopsamNode(context=context, parameter_overrides=given)
     camera = rclpy.create_node("camera", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)

@@ -14,7 +14,7 @@ from aopsam_ros.drawing.palette import colour_of
 from aopsam_ros.masks import decode_full
 from support.live import TIMEOUT_S
 from support.messages import image_of, stamp_of
-from support.scenes import boxes_scene
+from support.scenes import boxes_scene, iou
 
 POINTS, LINE_LOOP = 1, 2
 # Those of foxglove_msgs from 2025 on.
@@ -48,19 +48,15 @@ def annotations(monkeypatch):
     return module.annotations
 
 
-def filled(outline, shape):
-    corners = np.array([(point.x, point.y) for point in outline.points], np.int32)
-    return cv2.fillPoly(np.zeros(shape, np.uint8), [corners], 1).astype(bool)
-
-
 def check(message, masks, height, width):
     """Annotations lie on the masks, and say what these are."""
     *outlines, prompts = message.points
     assert len(masks) == len(outlines) == len(message.texts) == 2
     for mask, outline, text in zip(masks, outlines, message.texts, strict=True):
         pixels = decode_full(mask, height, width)
-        drawn = filled(outline, pixels.shape)
-        assert (pixels & drawn).sum() / (pixels | drawn).sum() > 0.95
+        corners = np.array([(point.x, point.y) for point in outline.points], np.int32)
+        drawn = cv2.fillPoly(np.zeros((height, width), np.uint8), [corners], 1).astype(bool)
+        assert iou(pixels, drawn) > 0.95
         assert outline.type == LINE_LOOP
         colour = outline.outline_color
         assert [round(255 * c) for c in (colour.r, colour.g, colour.b)] == list(colour_of(mask.id))

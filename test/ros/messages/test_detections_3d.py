@@ -125,48 +125,34 @@ def test_depth_of_another_frame_and_no_calibration_are_refused():
         locate(segmentation_of(), HEADER, message, calibration_of(SIZE, SIZE), rectified=False)
 
 
-class DepthCamera:
-    """Publishes depth with the stamp of each image, and receives what is made of it."""
+@pytest.fixture
+def send(active):
+    """Send an image and the depth that has its stamp."""
+    publisher = active.node.create_publisher(Image, "/depth", 10)
 
-    def __init__(self, robot):
-        self.robot = robot
-        self.depth = robot.node.create_publisher(Image, "/depth", 10)
-        self.subscriptions = []
+    def send(rgb, depth):
+        active.infos.publish(calibration_of(SIZE, SIZE))
+        image, message = image_of(rgb), raw_image(depth)
+        message.header.stamp = active.stamp(image)
+        publisher.publish(message)  # before its image: no patience is tried
+        active.images.publish(image)
+        active.spin(0.1)
 
-    def subscribe(self):
-        listen = self.robot.listen
-        self.subscriptions = [
-            listen("detections_3d", Detection3DArray),
-            listen("points", PointCloud2),
-        ]
-
-    def unsubscribe(self):
-        for subscription in self.subscriptions:
-            self.robot.node.destroy_subscription(subscription)
-
-    def send(self, with_depth=True, rgb=None, depth=None):
-        self.robot.infos.publish(calibration_of(SIZE, SIZE))
-        image = image_of(boxes_scene() if rgb is None else rgb)
-        stamp = self.robot.stamp(image)
-        if with_depth:  # before its image: no patience is tried
-            message = raw_image(depth_values(2) if depth is None else depth)
-            message.header.stamp = stamp
-            self.depth.publish(message)
-        self.robot.images.publish(image)
-        self.robot.spin(0.1)
+    yield send
+    active.node.destroy_publisher(publisher)
 
 
-def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
-    camera = DepthCamera(active)
+def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active, send):
     assert active.set(pairing__timeout_ms=60_000) == []
     active.answer(image_of(boxes_scene()))
     active.wait(lambda: active.node.count_subscribers("/depth") == 0, "depth is taken")
     assert active.node.count_subscribers("/boxes") == 0  # other prompt sources need none
-    camera.subscribe()
+    kinds = {"detections_3d": Detection3DArray, "points": PointCloud2}
+    subscriptions = [active.listen(topic, kind) for topic, kind in kinds.items()]
     active.wait(lambda: active.node.count_subscribers("/depth"), "depth is not subscribed to")
 
     def located():
-        camera.send()
+        send(boxes_scene(), depth_values(2))
         return active.received["detections_3d"] and active.received["points"]
 
     active.wait(located, "no boxes in space")
@@ -178,7 +164,7 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
     assert active.received["points"][-1].header.frame_id == FRAME
 
     def chosen():
-        camera.send()
+        send(boxes_scene(), depth_values(2))
         request = Select.Request(selection=Selection(point=[30.0, 35.0]))
         response = active.call(Select, "select", request)
         return response if response.has_box_3d else None
@@ -191,18 +177,17 @@ def test_a_live_node_puts_masks_into_space_while_that_has_a_subscriber(active):
     assert active.set(pairing__tolerance_ms=0.0) == []  # the robot's stamps are nanoseconds apart
     active.forget()
 
-    image = image_of(boxes_scene())
-    active.reported(DiagnosticStatus.WARN, "no boxes in space", image)
+    active.reported(DiagnosticStatus.WARN, "no boxes in space", image_of(boxes_scene()))
     active.wait(lambda: active.received["masks"], "masks do not go on")
     active.wait(lambda: active.logged("no boxes in space: no depth is within"), "no warning")
 
-    camera.unsubscribe()
+    for subscription in subscriptions:
+        active.node.destroy_subscription(subscription)
     active.wait(lambda: active.node.count_subscribers("/depth") == 0, "depth is still taken")
     assert not active.logged("Traceback"), active.log.read_text()
-    active.node.destroy_publisher(camera.depth)
 
 
-def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active, tmp_path):
+def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active, send, tmp_path):
     """Two mugs, one before the other; the labeller and the words know only mugs."""
     unsure = tiny_bundle.mask_decoder(ious=(0.1, 0.2, 0.15))
     models = {"labeller": tiny_bundle.labeller("crops"), "mask_decoder": unsure}
@@ -215,7 +200,6 @@ def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active
     rgb[40:60, 20:100, 1:], rgb[60:80, 20:100, 1:] = (220, 60), (120, 60)
     rgb[48:52, 58:62, 0] = rgb[68:72, 58:62, 0] = 255
     assert [m.label for m in active.answer(image_of(rgb)).masks] == ["mug", "", ""]
-    camera = DepthCamera(active)
     active.wait(lambda: active.node.count_subscribers("/depth"), "depth is not subscribed to")
     depth = np.ones((SIZE, SIZE), np.float32)
 
@@ -223,7 +207,7 @@ def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active
         active.forget()
 
         def answered():
-            camera.send(rgb=rgb, depth=depth)
+            send(rgb, depth)
             newest = active.received["masks"][-1:]
             return [[mask.label for mask in masks.masks] for masks in newest] == [names]
 
@@ -240,9 +224,8 @@ def test_touching_masks_of_one_label_stay_apart_where_their_depth_differs(active
     reason = "masks are united without depth: depth of 90x10 pixels does not show"
 
     def refused():
-        camera.send(rgb=rgb, depth=np.ones((10, 90), np.float32))  # of another view
+        send(rgb, np.ones((10, 90), np.float32))  # of another view
         return active.logged(reason)
 
     active.wait(refused, "no reason is given")
     becomes(["mug", "", ""], depth)
-    active.node.destroy_publisher(camera.depth)

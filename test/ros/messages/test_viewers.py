@@ -20,27 +20,6 @@ WIDTH, HEIGHT, DEPTH_M = 640, 480, 1.5
 TOPICS = ("masks", "prompts", "overlay", "outlines", "prompt_points", "prompt_markers", "boxes_3d")
 
 
-def record(robot, rgb):
-    """The messages of all topics for one image, not the first: it may be before its CameraInfo."""
-    image, calibration = image_of(rgb), calibration_of(WIDTH, HEIGHT, focal=500.0)
-    depth = raw_image(np.full((HEIGHT, WIDTH), DEPTH_M, np.float32))
-    depths = robot.node.create_publisher(Image, "/depth", 10)
-    robot.listen("boxes_3d", MarkerArray)
-
-    def recorded():
-        robot.infos.publish(calibration)
-        depth.header.stamp = robot.send(image)
-        depths.publish(depth)
-        robot.spin(0.5)
-        stamped = [{stamp_of(m): m for m in reversed(robot.received[name])} for name in TOPICS]
-        common = set.intersection(*map(set, stamped)) - {None}
-        if len(common) < 2:
-            return None
-        return {name: own[max(common)] for name, own in zip(TOPICS, stamped, strict=True)}
-
-    return robot.wait(recorded, "a topic has no message of the image"), calibration
-
-
 def rgb_of(colour):
     return tuple(round(255 * value) for value in (colour.r, colour.g, colour.b))
 
@@ -83,12 +62,28 @@ def as_rviz(rgb, shown, calibration):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, root):
-    """A photograph, what a node shows of it, and the calibration."""
+    """A photograph, the messages of all topics for it, and the calibration."""
     rgb = cv2.resize(read_rgb(root / "photographs" / "coffee.jpg"), (WIDTH, HEIGHT))
+    image, calibration = image_of(rgb), calibration_of(WIDTH, HEIGHT, focal=500.0)
+    depth = raw_image(np.full((HEIGHT, WIDTH), DEPTH_M, np.float32))
     with Robot(tmp_path_factory.mktemp("viewers")) as robot:
         robot.start_node(model="nano", threads=1)
         robot.activate()
-        return rgb, *record(robot, rgb)
+        depths = robot.node.create_publisher(Image, "/depth", 10)
+        robot.listen("boxes_3d", MarkerArray)
+
+        def shown():
+            robot.infos.publish(calibration)
+            depth.header.stamp = robot.send(image)
+            depths.publish(depth)
+            robot.spin(0.5)
+            stamped = [{stamp_of(m): m for m in reversed(robot.received[name])} for name in TOPICS]
+            common = set.intersection(*map(set, stamped)) - {None}
+            if len(common) < 2:  # the first image may be before its CameraInfo
+                return None
+            return {name: own[max(common)] for name, own in zip(TOPICS, stamped, strict=True)}
+
+        return rgb, robot.wait(shown, "a topic has no message of the image"), calibration
 
 
 def test_outlines_run_along_their_masks_edges_in_their_colours(recorded):
