@@ -53,7 +53,7 @@ class PromptStyle:
 # under the hundreds that a budget leaves out.
 PROMPT_STYLES: Mapping[PromptState, PromptStyle] = {
     PromptState.UNUSED: PromptStyle(cv2.MARKER_SQUARE, 3, (176, 188, 206), "unused"),
-    PromptState.ELIMINATED: PromptStyle(cv2.MARKER_TILTED_CROSS, 6, (255, 92, 138), "eliminated"),
-    PromptState.REJECTED: PromptStyle(cv2.MARKER_DIAMOND, 6, (255, 176, 32), "rejected"),
+    PromptState.ELIMINATED: PromptStyle(cv2.MARKER_TILTED_CROSS, 7, (255, 92, 138), "eliminated"),
+    PromptState.REJECTED: PromptStyle(cv2.MARKER_DIAMOND, 7, (255, 176, 32), "rejected"),
     PromptState.KEPT: PromptStyle(cv2.MARKER_CROSS, 8, (255, 255, 255), "kept"),
 }
