@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from aopsam_ros.engines.processor import has_bf16_products
 from aopsam_ros.errors import OptionError
 from aopsam_ros.models.checkpoints import save_atomically
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD, load_imagenet
@@ -32,6 +31,7 @@ from aopsam_ros.training.loop.loader import to_device
 from aopsam_ros.training.loop.trainer import Trainer, TrainingData, start_from
 from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss, segmenter_loss
 from aopsam_ros.training.options import COARSEST_STRIDE, SegmenterTrainingOptions
+from aopsam_ros.training.precision import gains_by_bf16, keep_depthwise_in_fp32
 from aopsam_ros.training.prompt_sampling import corrective_click
 from aopsam_ros.training.semantic_losses import TEACHER_VIEWS, SemanticLosses, semantic_loss
 
@@ -46,11 +46,6 @@ def view_shapes(longest: int) -> tuple[tuple[int, int], ...]:
     """Heights and widths of training views: square, and as cameras have them, both ways."""
     shorter = round(0.75 * longest / COARSEST_STRIDE) * COARSEST_STRIDE
     return ((longest, longest), (shorter, longest), (longest, shorter))
-
-
-def gains_by_bf16(device: torch.device) -> bool:
-    """Return whether a device multiplies bf16 faster than 32 bits."""
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bf16_products()
 
 
 class SegmenterLosses(NamedTuple):
@@ -118,6 +113,8 @@ class SegmenterTrainer(Trainer):
         self.images = 0
         is_faster = gains_by_bf16(self.device)
         self.in_bf16 = {"auto": is_faster, "bf16": True}.get(options.precision, False)
+        if self.in_bf16 and self.device.type == "cpu":
+            keep_depthwise_in_fp32(self.model.encoder)
         self.mean = torch.tensor(IMAGENET_MEAN, device=self.device)
         self.std = torch.tensor(IMAGENET_STD, device=self.device)
 

@@ -20,6 +20,7 @@ from aopsam_ros.training.batches import (  # noqa: E402
 )
 from aopsam_ros.training.loop.loader import readable  # noqa: E402
 from aopsam_ros.training.options import SegmenterTrainingOptions  # noqa: E402
+from aopsam_ros.training.precision import keep_depthwise_in_fp32  # noqa: E402
 from aopsam_ros.training.segmenter_training import SegmenterTrainer  # noqa: E402
 from support.scenes import write_label_maps  # noqa: E402
 
@@ -134,6 +135,17 @@ def test_an_encoder_in_16_bits_has_the_losses_of_32_and_gradients_in_32(tmp_path
         losses[precision] = {name: part.item() for name, part in found.parts.items()}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
     assert losses["bf16"] != losses["fp32"]
+
+
+def test_only_depthwise_convolutions_stay_in_32_bits():
+    layers = [torch.nn.Conv2d(8, 8, 3, groups=groups) for groups in (1, 2, 8)]
+    module = torch.nn.Sequential(*layers)
+    keep_depthwise_in_fp32(module)
+    image = torch.randn(1, 8, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        computed = [layer(image) for layer in layers]
+    assert [each.dtype for each in computed] == [torch.bfloat16, torch.bfloat16, torch.float32]
+    assert torch.equal(computed[2], layers[2](image))
 
 
 @pytest.mark.parametrize("gains", [True, False])
