@@ -81,7 +81,9 @@ class SegmenterTrainingOptions(RunOptions):
     learning_rate: float = _argument(
         1e-3, "peak, of all but the backbone; half of it from trained weights"
     )
-    backbone_rate: float = _argument(2.5e-4, "peak, of the pretrained backbone, likewise")
+    backbone_rate: float = _argument(
+        2.5e-4, "peak, of the pretrained backbone, likewise; 0: it stays as it is, which is faster"
+    )
     surfaces: float = _argument(
         0.25, "how often a view asks for unlabelled regions of one colour, too"
     )

@@ -104,6 +104,8 @@ class SegmenterTrainer(Trainer):
             {"params": learning, "peak": options.backbone_rate},
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.02)
+        if not options.backbone_rate:  # stays in the optimiser: a run may go on with a rate
+            self.model.encoder.backbone.requires_grad_(requires_grad=False)
         self.pretrained = pretrained.name if pretrained else None
         self.semantic: SemanticLosses | None = None
         if pretrained is not None:

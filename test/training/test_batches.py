@@ -119,6 +119,35 @@ def test_a_resumed_run_has_the_rates_it_is_given_now(tmp_path):
     assert [group["peak"] for group in later.optimizer.param_groups] == [5e-4, 1e-4]
 
 
+def test_a_backbone_without_a_rate_stays_as_it_is_until_it_gets_one(tmp_path):
+    data = open_dataset(write_label_maps(tmp_path / "drawn", range(3)))
+    shape = BatchOptions(64, ((64, 64),), 2)
+
+    def trainer(backbone_rate):
+        options = SegmenterTrainingOptions(
+            image_size=64, canvas=64, batch_size=2, backbone_rate=backbone_rate
+        )
+        sets = [WeightedDataset(data, range(3))]
+        return SegmenterTrainer(options, sets, tmp_path, None)
+
+    def moves(trainer):
+        encoder = trainer.model.encoder
+        watched = [encoder.backbone.blocks[-1], encoder.lateral32]
+        before = [[p.clone() for p in part.parameters()] for part in watched]
+        trainer.train_step(next(iter(SegmenterBatches(trainer.training, shape, 0))))
+        return [
+            not all(map(torch.equal, part.parameters(), old))
+            for part, old in zip(watched, before, strict=True)
+        ]
+
+    still = trainer(0.0)
+    assert moves(still) == [False, True]
+    still.save()
+    later = trainer(1e-3)
+    assert later.resume()
+    assert moves(later) == [True, True]
+
+
 def test_an_encoder_in_16_bits_has_the_losses_of_32_and_gradients_in_32(tmp_path):
     data = [WeightedDataset(open_dataset(write_label_maps(tmp_path / "drawn", range(3))), range(3))]
     losses = {}
