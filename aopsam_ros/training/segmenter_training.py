@@ -28,10 +28,10 @@ from aopsam_ros.training.batches import (
 )
 from aopsam_ros.training.loop import processes
 from aopsam_ros.training.loop.loader import to_device
+from aopsam_ros.training.loop.precision import gains_by_bf16, keep_depthwise_in_fp32
 from aopsam_ros.training.loop.trainer import Trainer, TrainingData, start_from
 from aopsam_ros.training.losses import confidence_loss, extent_iou, extent_loss, segmenter_loss
 from aopsam_ros.training.options import COARSEST_STRIDE, SegmenterTrainingOptions
-from aopsam_ros.training.precision import gains_by_bf16, keep_depthwise_in_fp32
 from aopsam_ros.training.prompt_sampling import corrective_click
 from aopsam_ros.training.semantic_losses import TEACHER_VIEWS, SemanticLosses, semantic_loss
 

@@ -19,8 +19,8 @@ from aopsam_ros.training.batches import (  # noqa: E402
     class_number,
 )
 from aopsam_ros.training.loop.loader import readable  # noqa: E402
+from aopsam_ros.training.loop.precision import keep_depthwise_in_fp32  # noqa: E402
 from aopsam_ros.training.options import SegmenterTrainingOptions  # noqa: E402
-from aopsam_ros.training.precision import keep_depthwise_in_fp32  # noqa: E402
 from aopsam_ros.training.segmenter_training import SegmenterTrainer  # noqa: E402
 from support.scenes import write_label_maps  # noqa: E402
 

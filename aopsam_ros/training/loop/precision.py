@@ -1,4 +1,4 @@
-"""In what arithmetic a training computes its encoder."""
+"""In what arithmetic a training computes."""
 
 import functools
 from collections.abc import Callable
