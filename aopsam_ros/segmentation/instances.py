@@ -38,16 +38,17 @@ def build_instances(
         kept = SUPPRESSION[options.combine](binary, rank, threshold)
         masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
-    tree = _hierarchy(binary, masks.strong)
-    chosen = tree.of_granularity(options.granularity)
-    logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
-    logits = clean_logits(logits, geometry, options)
-    encoded = dict(zip(chosen.tolist(), Upscaler(geometry, low_size)(logits), strict=True))
-    large = [row for row, mask in encoded.items() if mask.area >= max(1, options.min_area)]
+    logits = clean_logits(masks.logits, geometry, options)
+    encoded = Upscaler(geometry, low_size)(logits)
+    large = [row for row, mask in enumerate(encoded) if mask.area >= max(1, options.min_area)]
     large.sort(key=lambda row: -encoded[row].area)
-    parents, levels = tree.take(np.array(large, np.int64))
+    rows = np.array(large, np.int64)
+    # What is too small to be kept hides nothing: a speck is no part of the mask that it lies in.
+    tree = _hierarchy(binary, masks.strong).take(rows)
+    chosen = tree.of_granularity(options.granularity)
+    shown, (parents, levels) = rows[chosen].tolist(), tree.take(chosen)
     instances = []
-    for index, row in enumerate(large):
+    for index, row in enumerate(shown):
         prompt = masks.prompt[row]
         x, y = prompts.points[prompt].tolist()
         instances.append(
@@ -67,7 +68,7 @@ def build_instances(
                 strong=bool(masks.strong[row]),
             )
         )
-    prompted = [np.zeros(0, np.int64), *(members[row] for row in large)]
+    prompted = [np.zeros(0, np.int64), *(members[row] for row in shown)]
     return tuple(instances), np.concatenate(prompted)
 
 

@@ -44,6 +44,8 @@ def instances(rectangles, scores=None, ious=None, holes=(), weak=(), **options):
         ({"granularity": "objects"}, [2, 1], [0, 0], [0, 0]),
         ({"granularity": "parts"}, [1, 3], [0, 0], [0, 0]),
         ({"min_area": 16 * 36 + 1}, [2, 0, 1], [0, 1, 0], [0, 1, 0]),
+        # Without the pane, which is too small, the window is innermost.
+        ({"granularity": "parts", "min_area": 16 * 36 + 1}, [0, 1], [0, 0], [0, 0]),
     ],
 )
 def test_masks_say_what_they_lie_in(options, kept, parents, levels):

@@ -114,6 +114,7 @@ def test_masks_flicker_less_with_hysteresis(segmenter, frames):
         {"mask.stability_threshold": 0.9},
         {"mask.predicted_iou_threshold": 0.7, "mask.combine": "merge"},
         {"mask.predicted_iou_threshold": 0.7, "mask.granularity": "objects"},
+        {"mask.granularity": "parts", "mask.min_area": 5000},
     ],
     ids=lambda options: " ".join(map(str, options.values())),
 )
