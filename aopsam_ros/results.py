@@ -1,7 +1,7 @@
 """What a segmented frame consists of: the types that every other part exchanges."""
 
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,8 @@ class InstanceMask:
     level: int = 0  # 0 for a mask without a parent, else one more than the parent's
     label_score: float = 0.0  # similarity with the label, or the detection's score, 0-1
     strong: bool = True  # False: it passed only as hysteresis lowers the thresholds
+    # x and y of all prompts that had a part in it: several where masks were merged
+    merged_prompts: tuple[tuple[float, float], ...] = ()
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
@@ -100,8 +102,13 @@ class Segmentation:
     edge_map: NDArray[np.float32] | None = None
     status: Status = Status.COMPLETE  # whether a time budget left prompts undecoded
 
-    def prompts_without(self, lost: Collection[tuple[float, float]]) -> tuple[Prompt, ...]:
-        """Return the prompts after all masks of some (x, y) were dropped: those are rejected."""
+    def prompts_of(self, masks: Iterable[InstanceMask]) -> tuple[Prompt, ...]:
+        """Return the prompts where only some masks stay: of the others', those are rejected."""
+
+        def places(masks: Iterable[InstanceMask]) -> set[tuple[float, float]]:
+            return {place for mask in masks for place in (mask.prompt, *mask.merged_prompts)}
+
+        lost = places(self.masks) - places(masks)
         return tuple(
             replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in lost else prompt
             for prompt in self.prompts

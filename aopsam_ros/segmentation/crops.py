@@ -81,8 +81,7 @@ def segment_crops(
     tree = find_hierarchy(sampled.reshape(len(masks), len(grid.y), len(grid.x)))
     prompts: list[Prompt] = []
     for number, part in enumerate(parts):
-        remaining = {mask.prompt for mask, _, crop in kept if crop == number}
-        prompts += part.prompts_without({mask.prompt for mask in part.masks} - remaining)
+        prompts += part.prompts_of(mask for mask, _, crop in kept if crop == number)
     return replace(
         parts[0],
         height=height,
@@ -110,6 +109,7 @@ def _moved(part: Segmentation, x: int, y: int) -> Segmentation:
             mask,
             bbox=(mask.bbox[0] + x, mask.bbox[1] + y, *mask.bbox[2:]),
             prompt=(mask.prompt[0] + x, mask.prompt[1] + y),
+            merged_prompts=tuple((left + x, top + y) for left, top in mask.merged_prompts),
         )
         for mask in part.masks
     ]

@@ -66,6 +66,7 @@ def build_instances(
                 parent=int(parents[index]) + 1,
                 level=int(levels[index]),
                 strong=bool(masks.strong[row]),
+                merged_prompts=tuple(map(tuple, prompts.points[members[row]].tolist())),
             )
         )
     prompted = [np.zeros(0, np.int64), *(members[row] for row in shown)]

@@ -50,9 +50,8 @@ def _only(segmentation: Segmentation, kept: NDArray[np.int64]) -> Segmentation:
     """Leave out all masks but those at some places; a prompt that gave only others is rejected."""
     masks = segmentation.masks
     chosen = [masks[index] for index in kept]
-    lost = {mask.prompt for mask in masks} - {mask.prompt for mask in chosen}
     return replace(
         segmentation,
         masks=linked(chosen, _tree(segmentation).take(kept)),
-        prompts=segmentation.prompts_without(lost),
+        prompts=segmentation.prompts_of(chosen),
     )

@@ -45,8 +45,11 @@ def answer(rgb, drawn):
     for row, (mask, predicted_iou) in enumerate(drawn, start=1):
         (x, y, w, h), _ = encode_full(mask)
         middle = x + w / 2, y + h / 2
-        masks.append(instance_of(mask, row, predicted_iou=predicted_iou, prompt=middle))
-    prompts = tuple(Prompt(*mask.prompt, 1.0, PromptState.KEPT) for mask in masks)
+        places = middle, (x, y)  # of which one was merged with the other
+        quality = {"predicted_iou": predicted_iou, "prompt": middle, "merged_prompts": places}
+        masks.append(instance_of(mask, row, **quality))
+    places = (place for mask in masks for place in mask.merged_prompts)
+    prompts = tuple(Prompt(*place, 1.0, PromptState.KEPT) for place in places)
     height, width = rgb.shape[:2]
     return Segmentation(height, width, tuple(masks), prompts, 5, {"total": 1.0}, None, "m", "grid2")
 
@@ -72,7 +75,7 @@ def test_masks_come_back_to_their_place_once():
         number = rgb[int(mask.prompt[1]), int(mask.prompt[0]), 0]
         np.testing.assert_array_equal(decode_full(mask, 600, 900), rgb[..., 0] == number)
     kept = [p for p in result.prompts if p.state == PromptState.KEPT]
-    assert {(p.x, p.y) for p in kept} == {mask.prompt for mask in result.masks}
+    assert {(p.x, p.y) for p in kept} == {at for m in result.masks for at in m.merged_prompts}
     assert len(result.prompts) > 4  # the same objects were prompted for in other crops, too
 
 
@@ -101,7 +104,7 @@ def test_of_two_crops_the_smaller_ones_mask_stays():
     rgb[0, 0, 0] = 1
     result = segment_crops(rough_when_whole, rgb, 1, 0.7)
     assert [mask.bbox for mask in result.masks] == [(50, 50, 100, 100)]
-    assert [p.state.name for p in result.prompts] == ["REJECTED", "KEPT"]
+    assert [p.state.name for p in result.prompts] == ["REJECTED", "REJECTED", "KEPT", "KEPT"]
 
 
 @pytest.fixture(scope="module")
