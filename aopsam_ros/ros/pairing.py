@@ -16,6 +16,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.parameter_table import FrameConfiguration
+from aopsam_ros.ros.transforms import TIME_JUMP_NS
 
 M = TypeVar("M", Detection2DArray, Image)
 
@@ -175,6 +176,9 @@ class DepthBuffer:
     def expect(self, header: Header) -> None:
         """Keep the depth of an image from now on, however long the work on it takes."""
         with self._changed:
+            before = nanoseconds(self._at_work[-1]) if self._at_work else 0
+            if nanoseconds(header) < before - TIME_JUMP_NS:
+                self._newest_stamp = 0  # of the time before: its own depth is yet to come
             self._at_work.append(header)
 
     def put(self, message: Image) -> None:

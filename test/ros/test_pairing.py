@@ -178,6 +178,15 @@ def test_depth_that_comes_later_is_waited_for(depth):
     assert depth.wait(1000) is late[0]
 
 
+def test_the_first_image_of_a_recording_that_begins_anew_waits_for_its_depth(depth):
+    depth.buffer.expect(header(9000))
+    depth.put(9000)
+    depth.buffer.expect(header(1000))
+    late = []
+    threading.Timer(0.05, lambda: late.append(depth.put(1000))).start()
+    assert depth.wait(1000) is late[0]
+
+
 def test_depth_that_will_not_come_is_not_waited_for_nor_beyond_the_limit(depth):
     with pytest.raises(InputError, match="no depth came"):  # at once: the limit is a minute
         depth.wait(1000)
