@@ -16,6 +16,7 @@ from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.space.boxes_3d import Box3D
 
 TIME_JUMP_NS = 1_000_000_000  # back by more: a recording begins anew; images are less out of order
+MAX_LATE = 5  # waits in a row that TF was too late for; then it is awaited only where it is near
 POLL_S = 0.02  # between looks for a transform that is to come; tf2_ros does the same
 
 
@@ -59,6 +60,7 @@ class TransformListener:
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._stamp = 0  # stamp of the last image, nanoseconds
+        self._late = 0  # waits in a row in which TF went on, but not as far as needed
         self._ended = threading.Event()  # set once nobody is to wait any more
 
     def look_up(self, target: str, header: Header, patience_s: float) -> Transform:
@@ -66,8 +68,8 @@ class TransformListener:
 
         Raises:
             InputError: if it is not known within `patience_s` seconds, or nothing connects the
-                frames yet, or TF is past the stamp already, or it is not finite; the message says
-                why.
+                frames yet, or TF is past the stamp already or, as for the images before, too far
+                behind, or it is not finite; the message says why.
         """
         until = time.monotonic() + patience_s
         frames = target, header.frame_id
@@ -76,16 +78,21 @@ class TransformListener:
             if stamp.nanoseconds < self._stamp - TIME_JUMP_NS:
                 self._buffer.clear()  # it takes nothing that is far older than its newest
             self._stamp = stamp.nanoseconds
-            while (
-                not self._buffer.can_transform(*frames, stamp)
-                and self._buffer.get_latest_common_time(*frames).nanoseconds < stamp.nanoseconds
-                and (left := until - time.monotonic()) > 0
-                and not self._ended.wait(min(left, POLL_S))
-            ):
-                pass
+            first_behind = 0.0
+            while not self._buffer.can_transform(*frames, stamp):
+                newest = self._buffer.get_latest_common_time(*frames).nanoseconds
+                behind, left = (stamp.nanoseconds - newest) / 1e9, until - time.monotonic()
+                first_behind = first_behind or behind
+                if left <= 0 < behind < first_behind:  # TF that stands still is not late
+                    self._late += 1
+                if behind <= 0 or left <= (behind if self._late >= MAX_LATE else 0):
+                    break
+                if self._ended.wait(min(left, POLL_S)):
+                    break
             found = Transform.of(self._buffer.lookup_transform(*frames, stamp), header)
             if not np.isfinite(found.translation).all():  # tf2 itself refuses NaN only
                 raise ValueError("it is not finite")
+            self._late = 0
         except (self._tf2.TransformException, ValueError) as error:
             raise InputError(
                 f"no transform from {quoted(header.frame_id)} to {quoted(target)} at the image's "

@@ -1,5 +1,6 @@
 """TF: boxes, points and markers in another frame than the camera's."""
 
+import itertools
 import math
 import sys
 import threading
@@ -25,7 +26,7 @@ from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.parameter_table import TABLE, configuration_of
 from aopsam_ros.ros.publishers import Publishers
-from aopsam_ros.ros.transforms import Transform, TransformListener
+from aopsam_ros.ros.transforms import MAX_LATE, Transform, TransformListener
 from aopsam_ros.space.boxes_3d import fit_box
 from support.messages import CONFIGURATION, calibration_of, header, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
@@ -109,7 +110,7 @@ def tf2(monkeypatch):
         TransformException=type("TransformException", (Exception,), {}),
     )
     monkeypatch.setitem(sys.modules, "tf2_ros", stand_in)
-    parts.listener = TransformListener(None)
+    parts.buffer, parts.listener = Buffer, TransformListener(None)
     return parts
 
 
@@ -126,6 +127,26 @@ def test_a_transform_that_comes_late_is_waited_for(tf2):
     tf2.known = (0, 6.9)
     with pytest.raises(InputError, match=f"'{CAMERA}' to '{BASE}' at the image's stamp: not then"):
         tf2.listener.look_up(BASE, HEADER, 0.1)
+
+
+def test_tf_that_always_comes_too_late_is_waited_for_again_only_once_it_is_near(tf2, monkeypatch):
+    def waited_s(patience_s, *newest):
+        times = itertools.chain(newest, itertools.repeat(newest[-1]))
+        monkeypatch.setattr(
+            tf2.buffer, "get_latest_common_time", lambda *_: Time(seconds=next(times))
+        )
+        tf2.known, begin = (0, 5), time.monotonic()
+        with pytest.raises(InputError, match="not then"):
+            tf2.listener.look_up(BASE, HEADER, patience_s)
+        return time.monotonic() - begin
+
+    for newest in [(5,)] * MAX_LATE + [(5, 6)] * MAX_LATE:  # it stands, then it goes on
+        assert waited_s(0.1, *newest) >= 0.1
+    assert waited_s(1.0, 5, 6) < 0.5
+    monkeypatch.setattr(tf2.buffer, "get_latest_common_time", lambda *_: Time(seconds=6.95))
+    threading.Timer(0.1, lambda: setattr(tf2, "known", (0, 7.1))).start()
+    assert tf2.listener.look_up(BASE, HEADER, 60.0).header.frame_id == BASE
+    assert waited_s(0.1, 5, 6) >= 0.1
 
 
 @pytest.mark.parametrize(("target", "reason"), [("moon", "no such frame"), (BASE, "not then")])
