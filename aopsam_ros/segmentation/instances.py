@@ -38,15 +38,17 @@ def build_instances(
         kept = SUPPRESSION[options.combine](binary, rank, threshold)
         masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
-    logits = clean_logits(masks.logits, geometry, options)
-    encoded = Upscaler(geometry, low_size)(logits)
-    large = [row for row, mask in enumerate(encoded) if mask.area >= max(1, options.min_area)]
+    tree, granularity = _hierarchy(binary, masks.strong), options.granularity
+    # Not of `parts`: what is too small to be kept is no part of the mask that it lies in.
+    chosen = tree.of_granularity("objects" if granularity == "objects" else "all")
+    logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
+    logits = clean_logits(logits, geometry, options)
+    encoded = dict(zip(chosen.tolist(), Upscaler(geometry, low_size)(logits), strict=True))
+    large = [row for row, mask in encoded.items() if mask.area >= max(1, options.min_area)]
     large.sort(key=lambda row: -encoded[row].area)
-    rows = np.array(large, np.int64)
-    # What is too small to be kept hides nothing: a speck is no part of the mask that it lies in.
-    tree = _hierarchy(binary, masks.strong).take(rows)
-    chosen = tree.of_granularity(options.granularity)
-    shown, (parents, levels) = rows[chosen].tolist(), tree.take(chosen)
+    tree = tree.take(np.array(large, np.int64))
+    chosen = tree.of_granularity(granularity)
+    shown, (parents, levels) = [large[place] for place in chosen], tree.take(chosen)
     instances = []
     for index, row in enumerate(shown):
         prompt = masks.prompt[row]
