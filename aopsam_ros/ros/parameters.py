@@ -1,6 +1,7 @@
 """The node's parameters: declared from the table, validated, read as one immutable object."""
 
 import dataclasses
+import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -49,6 +50,7 @@ class Parameters:
         self._followed: dict[str, Value] = {}
         for name, spec in TABLE.items():
             self._declare(name, spec)
+        self._warn_of_misspelt()
         self._read = self._values()
         self._configuration = configuration_of(self._read)
         node.add_on_set_parameters_callback(self._validate)
@@ -60,6 +62,19 @@ class Parameters:
             self._node.set_parameters([Parameter(name, value=spec.default)])
             if name in OPTIONS:
                 self._followed[name] = spec.default
+
+    def _warn_of_misspelt(self) -> None:
+        """Name values given at start that no parameter takes: ROS ignores them in silence.
+
+        Only what resembles one of ours: a file may be for other nodes, too.
+        """
+        # rclpy shows what was given nowhere else.
+        for name in getattr(self._node, "_parameter_overrides", {}):
+            near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.8)
+            if near and not self._node.has_parameter(name):
+                self._node.get_logger().warning(
+                    f"there is no parameter {name}, did you mean {near[0]}? It has no effect"
+                )
 
     def _value(self, name: str) -> Any:  # noqa: ANN401  (the table gives the type)
         return self._node.get_parameter(name).value

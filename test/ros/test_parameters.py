@@ -154,6 +154,14 @@ def test_impossible_initial_values_are_refused(context, given, reason):
         Owner(context, **given)
 
 
+def test_a_misspelt_name_given_at_start_is_warned_of(context, capfd):
+    given = {"asf__confidence_treshold": 0.2, "robot_radius": 0.3, "asf__min_spacing": 4}
+    Owner(context, **given).node.destroy_node()
+    said = capfd.readouterr().err
+    assert "no parameter asf.confidence_treshold, did you mean asf.confidence_threshold?" in said
+    assert said.count("no parameter") == 1
+
+
 def bundle(**values):
     return SegmenterOptions().updated({n.replace("__", "."): v for n, v in values.items()})
 
