@@ -41,8 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
     for bundle in bundles:
         if is_check:
             create_engine(bundle, EngineOptions(engine="onnxruntime")).close()
-            for graph in (*bundle.mixed_graphs.values(), *bundle.int8_graphs.values()):
-                graph.read()  # for other engines or precisions: whole, as far as the hash tells
+            for graph in bundle.all_graphs:  # those for other engines or precisions, too
+                graph.read()
         print(_describe_bundle(bundle) + ("  verified" if is_check else ""))
     for entry in weights:
         if is_check and not arguments.model and not cached_path(entry).exists():

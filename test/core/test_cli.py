@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.cli import main
 from aopsam_ros.commands import COMMANDS
 from aopsam_ros.images.files import read_rgb, write_rgb
 from aopsam_ros.masks import decode_full
 from support.scenes import coloured_scene, iou, write_scenes
-from support.tiny_bundle import write_tiny_bundle
+from support.tiny_split import write_split_bundle
 
 
 @pytest.fixture
@@ -188,10 +189,12 @@ def test_models_list_and_verify(tiny_folder, tmp_path, aopsam, refused):
     assert verified.code == listed.code == 0
     assert verified.out.startswith("tiny 1 ") and verified.out.rstrip().endswith("verified")
     assert str(tiny_folder) in listed.out
-    broken = write_tiny_bundle(tmp_path / "b")
-    with (broken / "encoder.onnx").open("ab") as file:
-        file.write(b"\0")
-    assert "sha256" in refused("models", "verify", str(broken))
+    broken = write_split_bundle(tmp_path / "b")
+    for graph in load_bundle(broken).all_graphs:  # the decoder in one piece, which no CPU loads
+        content = graph.path.read_bytes()
+        graph.path.write_bytes(content + b"\0")
+        assert f"{graph.path}: sha256" in refused("models", "verify", str(broken))
+        graph.path.write_bytes(content)
 
 
 def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
