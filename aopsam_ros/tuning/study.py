@@ -1,5 +1,6 @@
 """The search itself, by optuna; every trial is kept in a file at once, so that it can go on."""
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -30,7 +31,7 @@ class Study:
     suggested with a seed is the same whether the search was interrupted or not.
 
     Raises:
-        OptionError: if the file holds a search with another description.
+        OptionError: if the file holds a search with another description, or none.
     """
 
     def __init__(self, path: Path, description: Mapping[str, Any], seed: int) -> None:
@@ -39,11 +40,18 @@ class Study:
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        if path.exists():  # a last line that was cut off would spoil the next one
+            content = path.read_bytes()
+            os.truncate(path, content.rfind(b"\n") + 1)
         self._seed = seed
-        self._study = optuna.create_study(
-            storage=storage, study_name="aopsam", direction="maximize", load_if_exists=True
-        )
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            self._study = optuna.create_study(
+                storage=storage, study_name="aopsam", direction="maximize", load_if_exists=True
+            )
+        except ValueError as error:
+            reason = f"{path}: not the trials of a search ({error}): choose another --out"
+            raise OptionError(reason) from None
         known = self._study.user_attrs.get("description")
         if known is None:
             self._study.set_user_attr("description", dict(description))

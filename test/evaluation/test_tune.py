@@ -94,13 +94,22 @@ def without_times(content):
     return content | {name: content[name] | {"milliseconds": 0} for name in ("found", "own")}
 
 
-def test_a_killed_search_goes_on_as_if_nothing_had_happened(tuned, own, watched, run_until_killed):
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(
+    tuned, own, tmp_path, watched, run_until_killed
+):
     trials, more = 23, ("--max-calls", "4", "--limit", "5")
     run_until_killed("aopsam_ros.tuning.tuner.mean", trials + 1, words(*own, *more))
+    with (tmp_path / "trials.journal").open("ab") as journal:
+        journal.write(b'{"op_code": 4, "work')  # cut off
     judged = watched(tuner, "mean")
     content = tune(*own, *more)
     assert len(judged) == 1 + 30 - trials + 2  # the model's own options, what was left, checks
     assert without_times(content) == without_times(tuned[1])
+
+
+def test_a_file_that_holds_no_search_is_refused(own, tmp_path, refused):
+    (tmp_path / "trials.journal").write_text("nothing\n")
+    assert "not the trials of a search" in refused(*words(*own, "--max-calls", "4"))
 
 
 @pytest.mark.parametrize(
