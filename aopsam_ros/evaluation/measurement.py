@@ -47,7 +47,7 @@ class Store:
         self._path = path
         self.results: dict[str, dict[str, Any]] = {}
         if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     content = json.loads(line)
                     self.results[content.pop("key")] = content
