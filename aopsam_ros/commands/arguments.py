@@ -72,10 +72,12 @@ def open_boxes(file: Path | None, sources: Sequence[str]) -> BoxFile | None:
     """Read the file of `--boxes`, if one of the prompt sources takes boxes.
 
     Raises:
-        OptionError: if a source is unknown, or needs boxes and no file is given.
+        OptionError: if a source is unknown, needs boxes and no file is given, or none needs them.
         InputError: if the file cannot be used.
     """
     needing = [name for name in sources if needs_boxes(name)]
+    if not needing and file is not None:
+        raise OptionError("--boxes goes with --prompts boxes or box_centres")
     if not needing:
         return None
     if file is None:

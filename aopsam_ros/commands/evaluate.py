@@ -144,6 +144,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     others = {name for names in TAKEN.values() for name in names}.difference(TAKEN[kind])
     why = f"has no effect with {kind}" if kind else "has no effect on instances"
     refuse_given(arguments, add_arguments, others, why)
+    if arguments.out is None:
+        refuse_given(arguments, add_arguments, ["parts"], "goes with --out")
     if not 0 < arguments.merge_affinity <= 1:
         raise OptionError("--merge-affinity must be above 0, at most 1")
     if arguments.salient_count < 1:
