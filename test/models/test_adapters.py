@@ -157,7 +157,7 @@ def checkpoint(tmp_path):
     ("words", "reason"),
     [
         (["edgetam"], "edgetam needs its authors' code: --source, a checkout of github.com/"),
-        (["edgetam", "--source", "."], "holds no folder sam2; it must be a checkout of"),
+        (["edgetam", "--source", "."], "holds no folder sam2; needed: a checkout of"),
         (["mobile_sam", "--source", "."], "--source goes with --architecture"),
     ],
 )

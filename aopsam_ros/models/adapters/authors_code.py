@@ -50,7 +50,7 @@ def _folder(package: str, source: Path | None, remedy: str) -> Path:
     if source is not None:
         folder = source / package
         if not folder.is_dir():
-            raise InputError(f"{source}: holds no folder {package}; it must be {remedy}")
+            raise InputError(f"{source}: holds no folder {package}; needed: {remedy}")
         return folder.resolve()
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
