@@ -108,7 +108,10 @@ def new_bundle(folder: Path, parts_of: Bundle | None = None) -> Iterator[Path]:
         work = Path(temporary)
         for graph in parts_of.all_graphs if parts_of is not None else ():
             (work / graph.path.name).write_bytes(graph.read())
-        yield work
+        try:
+            yield work
+        except BundleError as error:  # of files that are gone in a moment
+            raise BundleError(str(error).replace(temporary, str(folder))) from None
         _install(work, folder)
 
 

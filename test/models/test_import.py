@@ -176,3 +176,10 @@ def test_what_it_refuses(encoder, decoder, tmp_path, capsys, change, reason):
     onnx.save(old, str(tmp_path / "old"))
     assert run_import(*change(encoder, decoder), tmp_path / "b") == 2
     assert reason in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+def test_a_wrong_number_is_the_new_bundles_not_of_a_folder_that_is_gone(
+    encoder, decoder, tmp_path, capsys
+):
+    assert run_import(encoder, decoder, tmp_path / "b", "--std", 0, 0, 0) == 2
+    assert f"error: {tmp_path.resolve()}/b/bundle.yaml: std must be" in capsys.readouterr().err
