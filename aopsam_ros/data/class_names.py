@@ -21,7 +21,7 @@ VOC_VOID = 255
 class ClassNames:
     """Names by image and label, from the classes.json of a set of label maps, if it has one.
 
-    The file lies in the set's folder or up to two above: `{"<id>": {"<label>": "<name>"}}`, where
+    The file lies in the set's folder or up to two above: `{"<id>": {"<value>": "<name>"}}`, where
     the ids may begin with the names of the folders below the file.
     """
 
@@ -48,7 +48,7 @@ class ClassNames:
             return {int(label): str(name) for label, name in content.items()}
         except (AttributeError, ValueError) as error:
             raise DatasetError(
-                f"{self._file}: {stem} has no labels with names ({error})"
+                f'{self._file}: {stem}: must be {{"<id>": {{"<value>": "<name>"}}}} ({error})'
             ) from error
 
 
