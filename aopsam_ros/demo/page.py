@@ -14,7 +14,7 @@ from aopsam_ros.results import PromptState
 _LEGEND: Mapping[PromptState, tuple[str, str]] = {
     PromptState.KEPT: ("+", "decoded, and its mask was kept"),
     PromptState.REJECTED: ("◇", "decoded, but its mask was of low quality or already there"),
-    PromptState.ELIMINATED: ("✕", "dropped before decoding, because a mask already explains it"),
+    PromptState.ELIMINATED: ("✕", "never decoded: a surer prompt's box or a mask shows its object"),
     PromptState.UNUSED: ("□", "never decoded, because the budget was spent"),
 }
 
