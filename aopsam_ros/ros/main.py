@@ -12,7 +12,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 from rclpy.validate_namespace import validate_namespace
 
-from aopsam_ros.errors import AopsamError, first_line
+from aopsam_ros.errors import AopsamError, OptionError, first_line
 from aopsam_ros.ros.lifecycle import handle_signals, make_executor, shut_down, spin
 from aopsam_ros.ros.monitoring.memory import keep_freed_memory
 from aopsam_ros.ros.node import AopsamNode
@@ -24,8 +24,10 @@ def _add_nodes(namespaces: Sequence[str], nodes: list[AopsamNode]) -> None:
     if not namespaces:
         nodes.append(AopsamNode())
     engines = SharedEngines()
-    for namespace in namespaces:
-        full = f"/{namespace.strip('/')}"
+    fulls = [f"/{namespace.strip('/')}" for namespace in namespaces]
+    if len(set(fulls)) < len(fulls):
+        raise OptionError(f"--cameras: a name comes twice in {','.join(namespaces)}")
+    for full in fulls:
         validate_namespace(full)
         # A rule of the node's own goes before one for the process, as launch gives it.
         rule = ["--ros-args", "--remap", f"__ns:={full}"]

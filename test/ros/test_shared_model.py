@@ -345,7 +345,10 @@ def test_an_engine_that_hangs_for_one_camera_holds_up_configuring_another_for_a_
     assert change(cameras, Transition.TRANSITION_ACTIVATE)
 
 
-def test_a_camera_that_is_no_name_is_refused(robot):
-    robot.start_node("--", "--cameras", "front,2nd-one", wait=False)
+@pytest.mark.parametrize(
+    ("names", "reason"), [("front,2nd-one", "2nd-one"), ("front,/front", "comes twice")]
+)
+def test_cameras_that_cannot_be_are_refused(robot, names, reason):
+    robot.start_node("--", "--cameras", names, wait=False)
     assert robot.process.wait(TIMEOUT_S) == 1
-    assert robot.logged("2nd-one")
+    assert robot.logged(reason)
