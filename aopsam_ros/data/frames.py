@@ -20,7 +20,8 @@ class SourceFrame:
     name: str  # unique within the source, fit for a file
     group: str  # frames of one group show about the same, and never straddle a split
     read: Callable[[], NDArray[np.uint8]]
-    stamp: int = 0  # nanoseconds, when it was recorded or since the video's beginning; 0: unknown
+    # nanoseconds, when it was recorded or since the video's beginning; None: unknown
+    stamp: int | None = None
     file: Path | None = None  # that holds this image and nothing else
 
 
@@ -44,7 +45,7 @@ class FrameSource(Protocol):
 
 
 def numbered_frame(
-    number: int, read: Callable[[], NDArray[np.uint8]], every: int, stamp: int
+    number: int, read: Callable[[], NDArray[np.uint8]], every: int, stamp: int | None
 ) -> SourceFrame:
     """Return the frame of a number in its recording, of which every `every`-th is taken."""
     group = number // (NEIGHBOURS * every)

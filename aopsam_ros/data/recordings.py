@@ -110,7 +110,7 @@ class Video:
                 if not capture.grab():  # finds the next frame, without decoding it
                     return
                 if number % self.every == 0:
-                    stamp = int(1e9 * number / (self.rate * self.every)) if self.rate else 0
+                    stamp = int(1e9 * number / (self.rate * self.every)) if self.rate else None
                     read = functools.partial(_decode, capture)
                     yield numbered_frame(number, read, self.every, stamp)
 

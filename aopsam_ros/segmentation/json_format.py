@@ -6,14 +6,14 @@ from typing import Any
 from aopsam_ros.results import InstanceMask, Prompt, Segmentation
 
 
-def to_json(segmentation: Segmentation, image: str, stamp: int = 0) -> str:
+def to_json(segmentation: Segmentation, image: str, stamp: int | None = None) -> str:
     """Return a segmentation of an image of that name as a line of JSON; source pixels.
 
-    `stamp` is a frame's, nanoseconds; 0: it has none, and the line neither.
+    `stamp` is a frame's, nanoseconds; None: it has none, and the line neither.
     """
     content = {
         "image": image,
-        **({"stamp": stamp} if stamp else {}),
+        **({} if stamp is None else {"stamp": stamp}),
         "width": segmentation.width,
         "height": segmentation.height,
         "model": segmentation.model,

@@ -146,5 +146,5 @@ class _Outputs:
             return True
         drawn = draw_overlay(rgb, found, show_prompts=False, show_ids=True)
         if self.video:
-            self.video.write(drawn, frame.stamp if self.is_live else 0)
+            self.video.write(drawn, (frame.stamp or 0) if self.is_live else 0)
         return self.window is None or self.window.show(drawn)
