@@ -71,9 +71,12 @@ def _boxes(path: Path, key: str, rows: object) -> Boxes:
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
         raise InputError(f"{path}: {key}: must be a list of boxes")
     try:
-        return Boxes.from_rows(rows)
+        boxes = Boxes.from_rows(rows)
+        if (boxes.corners[:, 2:] < boxes.corners[:, :2]).any():
+            raise InputError("a box must be left, top, right, bottom, not x, y, width, height")
     except InputError as error:
         raise InputError(f"{path}: {key}: {error}") from None
+    return boxes
 
 
 def _without_suffix(name: str) -> str:

@@ -98,6 +98,7 @@ def test_pictures_are_found_by_name_and_folders(tmp_path):
         ("[]", "must map"),
         ({"p": 3}, "p: must be a list"),
         ({"p": [[1, 2]]}, "p: a box must be"),
+        ({"p": [[200, 100, 50, 40]]}, "p: a box must be left, top, right, bottom, not x, y"),
         ('{"p": [[1, 2, 3, NaN]]}', "p: a box has a number"),
         ("[" * 100_000, "not JSON"),
     ],
