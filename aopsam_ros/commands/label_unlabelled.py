@@ -16,7 +16,7 @@ from aopsam_ros.commands.arguments import (
     parse_settings,
     require,
 )
-from aopsam_ros.errors import AopsamError
+from aopsam_ros.errors import AopsamError, OptionError
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 
@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> None:
     from aopsam_ros.training.batches import hold_out
     from aopsam_ros.training.data_engine import SETTINGS, DataEngine
 
+    if not 0 <= arguments.held_out < 1:
+        raise OptionError("--held-out must be at least 0 and below 1")
     settings = SETTINGS | parse_settings(arguments.set)
     training, _ = hold_out([(d, 1.0) for d in open_datasets(arguments)], arguments.held_out)
     chosen = [(d.dataset, i) for d in training for i in spread(d.indices, arguments.limit)]

@@ -131,3 +131,10 @@ def test_another_data_set_of_the_same_name_adds_its_images(label, tmp_path):
         data = write_label_maps(tmp_path / folder / "drawn", seeds, one_labelled)
         out, _, _ = label(data, "--held-out", "0")
     assert len(open_dataset(out)) == 3
+
+
+@pytest.mark.parametrize("share", ["-1", "nan", "1"])
+def test_a_share_that_cannot_be_is_refused(label, tmp_path, share):
+    out, code, said = label(tmp_path, "--held-out", share)
+    assert (code, out.exists()) == (2, False)
+    assert "--held-out must be at least 0 and below 1" in said.err
