@@ -3,7 +3,7 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,7 +27,7 @@ from aopsam_ros.commands.segmenting.stream import is_stream, segment_stream
 from aopsam_ros.data.dataset_writing import WITH_PYCOCOTOOLS, WRITERS, DatasetWriter
 from aopsam_ros.errors import AopsamError, InputError, OptionError
 from aopsam_ros.options import OPTIONS
-from aopsam_ros.prompting.sources import KNOWN
+from aopsam_ros.prompting.sources import KNOWN, without_effect
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 FAILED = 2
@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter,
         _dataset(arguments, inputs) as dataset,
     ):
-        segmenter.options = segmenter.options.updated(settings)
+        _set_options(segmenter, settings)
         arguments.out.mkdir(parents=True, exist_ok=True)
         originals = {path.resolve() for path in inputs}
         bar = tqdm(named, unit="image", disable=len(inputs) == 1, file=sys.stderr)
@@ -157,6 +157,14 @@ def run(arguments: argparse.Namespace) -> int:
     if failed and len(inputs) > 1:
         print(f"aopsam: {failed} of {len(named)} inputs failed", file=sys.stderr)
     return FAILED if failed or failures else 0
+
+
+def _set_options(segmenter: Segmenter, settings: Mapping[str, object]) -> None:
+    """Set the options of `--set`, and say which of them have no effect."""
+    segmenter.options = segmenter.options.updated(settings)
+    for name in settings:
+        if why := without_effect(name, segmenter.source, segmenter.options.asf.filtering):
+            print(f"aopsam: {why}", file=sys.stderr)
 
 
 def _inputs(arguments: argparse.Namespace, words: list[Path]) -> list[Path]:

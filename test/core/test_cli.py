@@ -197,6 +197,16 @@ def test_models_list_and_verify(tiny_folder, tmp_path, aopsam, refused):
         graph.path.write_bytes(content)
 
 
+def test_it_says_which_settings_have_no_effect(segment, scene):
+    settings = ("grid.crop_layers=1", "asf.elimination_cosine=0.5", "mask.min_area=4")
+    result = segment(scene.path, "--set", *settings, "asf.filtering=none")
+    assert result.code == 0
+    assert result.err.splitlines() == [
+        "aopsam: grid.crop_layers has no effect with the prompt source 'predictor'",
+        "aopsam: asf.elimination_cosine has no effect with asf.filtering 'none'",
+    ]
+
+
 def test_interrupt_is_no_traceback(segment, scene, monkeypatch):
     interrupted = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr("aopsam_ros.segmentation.segmenter.Segmenter.segment", interrupted)
