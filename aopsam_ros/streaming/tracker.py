@@ -11,7 +11,7 @@ from aopsam_ros.masks.overlap import SampleGrid, Shift, iou_table
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.streaming.track import Track
 
-MAX_TRACKS = 512  # more objects at once get ids, but are not remembered: the cost stays bounded
+MAX_TRACKS = 512  # that are remembered, those seen last: the cost stays bounded
 HIGHEST_ID = 2**32 - 1  # of the message's field; ids begin again after it
 # Masks lie in one another, so that one object overlaps the tracks of several. With a power of the
 # IoU, one perfect match outweighs several fair ones.
@@ -136,8 +136,7 @@ class Tracker:
     ) -> Track:
         self._last_id = self._last_id % HIGHEST_ID + 1
         track = Track(self._last_id, mask, centroid, appearance)
-        if len(self._tracks) < MAX_TRACKS:
-            self._tracks.append(track)
+        self._tracks.append(track)
         return track
 
     def _forget(self, seen: set[int], known: int, max_lost: int) -> None:
@@ -145,7 +144,9 @@ class Tracker:
         for index, track in enumerate(self._tracks[:known]):
             if index not in seen:
                 track.lost += 1
-        self._tracks = [track for track in self._tracks if track.lost <= max_lost]
+        left = [track for track in self._tracks if track.lost <= max_lost]
+        # What is lost must not keep what is seen from being remembered.
+        self._tracks = sorted(left, key=lambda track: track.lost)[:MAX_TRACKS]
 
 
 def _match(scores: NDArray[np.floating]) -> dict[int, int]:

@@ -115,6 +115,16 @@ def test_memory_is_bounded(monkeypatch):
     assert len(set.intersection(*map(set, frames))) == 3  # the others are new in each frame
 
 
+def test_what_is_lost_gives_way_to_what_is_seen(monkeypatch):
+    monkeypatch.setattr(tracker, "MAX_TRACKS", 3)
+    tracking = Tracking(TrackingOptions(max_lost=1000))
+    for place in range(6):  # each gone in the next frame
+        tracking.ids([disc(20 + 40 * place, 60, 10)], EYE[[place]])
+    frames = [tracking.ids([disc(60, 180, 10), disc(160, 180, 10)], EYE[6:]) for _ in range(3)]
+    assert frames == [[7, 8]] * 3
+    assert tracking.ids([disc(220, 60, 10)], EYE[[5]]) == [6]  # the one that was seen last
+
+
 def test_ids_begin_again_after_the_highest(monkeypatch):
     monkeypatch.setattr(tracker, "HIGHEST_ID", 2)
     tracking = Tracking(TrackingOptions(max_lost=0))
