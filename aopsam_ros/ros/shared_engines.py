@@ -4,7 +4,6 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 from aopsam_ros.bundle.loading import Bundle
@@ -111,11 +110,11 @@ class SharedEngines:
     """The engines of a process, one for each model, engine, precision and number of threads."""
 
     def __init__(self) -> None:
-        self._engines: dict[tuple[Path, EngineOptions], SharedEngine] = {}
+        self._engines: dict[tuple[str, EngineOptions], SharedEngine] = {}
 
     def create(self, bundle: Bundle, options: EngineOptions, on_progress: OnProgress) -> Engine:
         """Return the engine that is there, else a new one; errors as of `create_engine`."""
-        key = bundle.folder, options
+        key = bundle.digest, options  # no path: a folder's content may have been replaced meanwhile
         shared = self._engines.get(key)
         if shared is None or not shared.users:
             shared = self._engines[key] = SharedEngine(create_engine(bundle, options, on_progress))

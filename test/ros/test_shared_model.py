@@ -23,6 +23,7 @@ from aopsam_ros.ros.worker import NewestWorker
 from support.live import TIMEOUT_S
 from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
+from support.tiny_bundle import IMAGE, mask_decoder, prompts, write_tiny_bundle
 
 CAMERAS = ("front", "rear")
 HANGING = [{"module": "support.faulty_node", "hasty": True}]
@@ -202,6 +203,16 @@ def test_an_engine_is_loaded_once_and_closed_by_the_last(tiny_folder):
     second.close()
     assert closed == [first]
     assert engines.create(bundle, options, silent) is not first
+
+
+def test_a_model_that_replaces_another_in_its_folder_is_loaded_beside_it(tmp_path):
+    engines, options = SharedEngines(), EngineOptions(engine="onnxruntime", threads=1)
+    first = engines.create(load_bundle(write_tiny_bundle(tmp_path)), options, silent)
+    decoder = mask_decoder(ious=(0.6, 0.7, 0.55))
+    update = load_bundle(write_tiny_bundle(tmp_path, {"mask_decoder": decoder}))
+    second = engines.create(update, options, silent)
+    best = [e.decode(e.encode(IMAGE), *prompts(1)).predicted_iou.max() for e in (first, second)]
+    assert best == pytest.approx([0.9, 0.7])
 
 
 @pytest.fixture
