@@ -16,6 +16,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from aopsam_ros.engines.tensorrt import cuda
 from aopsam_ros.errors import CudaError
 from aopsam_ros.results import Prompt, PromptState, Segmentation, Status
+from aopsam_ros.ros.monitoring import statistics as module
 from aopsam_ros.ros.monitoring.diagnostics import NodeStatus, diagnostic_array, judge
 from aopsam_ros.ros.monitoring.logs import MAX_KINDS, Throttle, kind_of
 from aopsam_ros.ros.monitoring.memory import GpuMemory, resident_mb
@@ -81,7 +82,7 @@ def test_rates_are_those_of_the_last_five_reports(monkeypatch):
     assert rates[10:] == [(0, 0), (0, 0)]
 
 
-def test_flicker_is_the_share_of_masks_that_the_next_frame_lacks():
+def test_flicker_is_the_share_of_masks_that_the_next_frame_lacks(watched):
     """In frames that a camera moved: three of four masks go with the image, one is gone."""
     size, shift = (240, 320), (24, 8)
     rng = np.random.default_rng(0)
@@ -96,10 +97,14 @@ def test_flicker_is_the_share_of_masks_that_the_next_frame_lacks():
         image = scene[40 - dy : 280 - dy, 40 - dx : 360 - dx]
         return Segmentation(*size, tuple(masks), (), 0, {}, None, "", ""), image
 
-    statistics = Statistics()
+    statistics, measured = Statistics(), watched(module, "camera_flicker")
     for segmentation, image in (frame(0, 0, 4), frame(*shift, 3)):
         assert math.isnan(statistics.report().mask_flicker)
         statistics.on_segmented(segmentation, 0.1, image)
+    assert len(measured) == 1  # by whoever segments: a report is for the executor's thread
+    for _ in range(4):
+        statistics.on_segmented(segmentation, 0.1, image)
+    assert len(measured) == 1
     assert statistics.report().mask_flicker == pytest.approx(0.25)
 
 

@@ -73,6 +73,7 @@ class Statistics:
             # The two newest frames, and a small copy of each one's image.
             self._frames: deque[tuple[Segmentation, NDArray[np.uint8]]] = deque(maxlen=2)
             self._flicker: deque[float] = deque(maxlen=_FLICKER_WINDOW)
+            self._is_measured = False  # since the last report
             self._failing = False
             self._last_error, self._last_error_s = "", 0.0
             # Time and counts at the beginning of each report's period.
@@ -120,14 +121,15 @@ class Statistics:
             self._latencies.append(1000.0 * latency_s)
             self._newest = newest
             self._frames.append((segmentation, small))
+        self._measure_flicker()
 
     def report(self, lost: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
 
         `lost` are images since the last reset; None: as in the report before.
         """
-        self._measure_flicker()
         with self._lock:
+            self._is_measured = False
             if lost is not None:
                 self._counts["lost"] = lost
             now, total = time.monotonic(), self._counts.copy()
@@ -156,12 +158,18 @@ class Statistics:
             )
 
     def _measure_flicker(self) -> None:
-        """Compare the two newest frames; outside the lock, as it takes some milliseconds."""
+        """Compare the two newest frames, once a report; outside the lock.
+
+        In a worker's thread: hundreds of masks of a large image take a second, in which the
+        executor would serve no camera of the process.
+        """
         with self._lock:
-            if len(self._frames) < 2:
+            if self._is_measured or len(self._frames) < 2:
                 return
+            self._is_measured = True
             (before, first), (after, second) = self._frames
             self._frames.clear()
         value = camera_flicker(before, after, (first, second))
         if value is not None:
-            self._flicker.append(value)
+            with self._lock:
+                self._flicker.append(value)
