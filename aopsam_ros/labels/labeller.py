@@ -122,8 +122,8 @@ class Labeller:
             how many examples the label has now.
 
         Raises:
-            InputError: if the name is not 1 to 64 printable characters, or the set cannot be kept
-                or is one of text embeddings, or of chosen names.
+            InputError: if the name is not 1 to 64 printable characters, or the set cannot be kept,
+                is another model's by now, or is one of text embeddings, or of chosen names.
             InferenceError: if a graph fails.
         """
         if self._is_fixed:
@@ -133,7 +133,10 @@ class Labeller:
             )
         example = self._encoder.example(rgb, mask, options)
         with self._lock:
-            labels = self.labels.added(name, example)
+            known = self.labels
+            if self._folder is not None and (self._folder / LABELS_FILE).exists():
+                known = _read(self._folder, (), self._encoder)  # others may have added to it
+            labels = known.added(name, example)
             if self._folder is not None:
                 try:
                     save_label_set(labels, self._folder)

@@ -250,6 +250,21 @@ def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
         Labeller(tiny, CPU, tmp_path / "edited")
 
 
+def test_several_nodes_fill_one_folder(tiny, tmp_path):
+    rgb, folder = boxes_scene(), tmp_path / "mugs"
+    _, found = segmented(tiny, rgb)
+    front, rear = (Labeller(tiny, CPU, folder) for _ in range(2))
+    for labeller, name in ((front, "mug"), (rear, "door"), (front, "cup")):
+        labeller.teach(name, rgb, found.masks[0])
+    assert front.labels.names == load_label_set(folder).names == ("mug", "door", "cup")
+    save_label_set(LabelSet.empty("another").added("key", np.ones((1, 3), np.float32)), folder)
+    with pytest.raises(InputError, match="made with the features of another"):
+        rear.teach("door", rgb, found.masks[0])
+    assert load_label_set(folder).names == ("key",)
+    front.close()
+    rear.close()
+
+
 def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, capsys):
     data = write_label_maps(tmp_path / "drawn", range(4))
     names = {"1": "red", "2": "green", "3": "blue", "4": "yellow"}
