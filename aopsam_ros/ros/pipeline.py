@@ -13,7 +13,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from aopsam_ros.errors import AopsamError, InputError
+from aopsam_ros.errors import AopsamError, BundleError, InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.prompting.boxes import Boxes
@@ -185,6 +185,8 @@ class Pipeline:
             if follower is not None:
                 self._publish_target(follower, header, rgb)
         except AopsamError as error:
+            if isinstance(error, BundleError):  # it was replaced: only following loads a graph now
+                self.follow(None)
             self._fail(str(error))
             return
         except Exception as error:

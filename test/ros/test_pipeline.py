@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from aopsam_ros.errors import InferenceError, InputError
+from aopsam_ros.errors import BundleError, InferenceError, InputError
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
@@ -344,6 +344,21 @@ def test_what_is_chosen_while_another_thing_is_given_up_is_followed(parts, monke
     send(parts, frame_of(1, pipeline.segmenter.options))
     choosing.join(PATIENCE_S)
     assert pipeline.follower is new and not parts.failures
+
+
+def test_a_graph_that_only_following_needs_and_that_is_gone_ends_following_alone(parts):
+    failed = threading.Event()
+
+    def update(*_):
+        failed.set()
+        raise BundleError("mask_decoder.onnx: missing")
+
+    parts.pipeline.follow(Mock(spec=Follower, update=update))
+    parts.pipeline.put(frame_of(1, parts.pipeline.segmenter.options))
+    assert failed.wait(PATIENCE_S)
+    send(parts, frame_of(2, parts.pipeline.segmenter.options))
+    assert parts.publishers.masks == [(2, 2)] and parts.pipeline.follower is None
+    assert parts.failures == ["image skipped: mask_decoder.onnx: missing"]
 
 
 @pytest.mark.parametrize("error", [InferenceError("not finite"), RuntimeError("out of memory")])
