@@ -67,8 +67,12 @@ def distance_ms(first: Header, second: Header) -> float:
 
 
 def nearest(messages: Iterable[M], header: Header) -> tuple[float, M] | None:
-    """Return the distance in milliseconds and the message with the nearest stamp, if any."""
-    found = min(messages, key=lambda message: distance_ms(message.header, header), default=None)
+    """Return the distance in milliseconds and the message with the nearest stamp, if any.
+
+    Of several that are as near, the last one: a driver may repeat a stamp, or set none.
+    """
+    last_first = reversed([*messages])
+    found = min(last_first, key=lambda message: distance_ms(message.header, header), default=None)
     return None if found is None else (distance_ms(found.header, header), found)
 
 

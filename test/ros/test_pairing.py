@@ -157,6 +157,16 @@ def test_depth_that_has_arrived_is_found_by_stamp(depth):
     assert depth.wait(1034).header == header(1033)
 
 
+def test_of_stamps_that_are_as_near_the_last_is_taken(depth):
+    """A driver that sets no stamps: what came a second ago is not of this image."""
+    assert [depth.put(0) for _ in range(3)][-1] is depth.wait(0)
+    rig = Rig()
+    for milliseconds in (990, 1010):
+        rig.boxes(milliseconds)
+    rig.image(1000)
+    assert rig.pairs == [(1000, 1010)]
+
+
 def test_the_depth_of_an_image_outlasts_long_work_on_it(depth):
     depth.put(1000)
     depth.buffer.expect(header(1000))
