@@ -112,7 +112,7 @@ def report(error="", **figures):
     """A report with some frames of the last second segmented, failed and so on."""
     counted = ("segmented", "dropped", "failed", "not_located", "not_shown")
     new = {name: figures.pop(name) for name in counted if name in figures}
-    return Report(new=Counter(new), last_error=error, **figures)
+    return Report(new=Counter(new), reasons=dict.fromkeys(counted, error), **figures)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,22 @@ def test_health(report, status, level, text):
     found, summary = judge(report, status)
     assert found == level
     assert text in summary
+
+
+def test_each_kind_of_failure_has_its_own_reason():
+    statistics = Statistics()
+    statistics.on_failed("no light")
+    for what, reason in (("not_located", "no depth"), ("not_shown", "no room")):
+        statistics.on_segmented(FRAME, 0.1, IMAGE)
+        statistics.on_incomplete(what, reason)
+    report = statistics.report()
+    for what, text in (
+        ("failed", "some images failed: no light"),
+        ("not_located", "no boxes in space: no depth"),
+        ("not_shown", "shown in part only: no room"),
+    ):
+        assert judge(replace(report, new=Counter({what: 1, "segmented": 1})), ACTIVE)[1] == text
+    assert report.last_error == "no room"
 
 
 def test_the_last_error_has_its_time():

@@ -75,23 +75,25 @@ HEALTH_RULES = (
         "every image of the last second failed; or none came since one failed",
         lambda r, s: _if(
             r.failing and not (r.new["segmented"] or s.silent),
-            f"images cannot be segmented: {r.last_error}",
+            f"images cannot be segmented: {r.reasons.get('failed')}",
         ),
     ),
     HealthRule(
         WARN,
         "an image of the last second failed",
-        lambda r, _: _if(r.new["failed"], f"some images failed: {r.last_error}"),
+        lambda r, _: _if(r.new["failed"], f"some images failed: {r.reasons.get('failed')}"),
     ),
     HealthRule(
         WARN,
         "boxes or points in space have a subscriber, and depth or calibration do not fit",
-        lambda r, _: _if(r.new["not_located"], f"no boxes in space: {r.last_error}"),
+        lambda r, _: _if(
+            r.new["not_located"], f"no boxes in space: {r.reasons.get('not_located')}"
+        ),
     ),
     HealthRule(
         WARN,
         "not all that has a subscriber could be published for an image of the last second",
-        lambda r, _: _if(r.new["not_shown"], f"shown in part only: {r.last_error}"),
+        lambda r, _: _if(r.new["not_shown"], f"shown in part only: {r.reasons.get('not_shown')}"),
     ),
     HealthRule(
         WARN,

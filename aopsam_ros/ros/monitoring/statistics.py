@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,9 @@ class Report:
     was_late: bool = False  # likewise: its time budget was spent before the first was decoded
     masks: int = 0  # likewise
     mask_flicker: float = float("nan")  # of the masks of the frame before, 0-1, recent mean
-    last_error: str = ""  # since the last report without one
+    # Of the last one that was `failed`, `not_located` and `not_shown`, by these.
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    last_error: str = ""  # the last of them since the last report without one
     last_error_s: float = 0.0  # when, Unix time
 
     @property
@@ -76,6 +79,7 @@ class Statistics:
             self._is_measured = False  # since the last report
             self._failing = False
             self._last_error, self._last_error_s = "", 0.0
+            self._reasons: dict[str, str] = {}
             # Time and counts at the beginning of each report's period.
             self._periods = deque([(time.monotonic(), self._reported)], maxlen=_RATE_WINDOW)
 
@@ -91,16 +95,15 @@ class Statistics:
 
     def on_failed(self, reason: str) -> None:
         """Count an image that could not be segmented."""
-        with self._lock:
-            self._counts["failed"] += 1
-            self._failing = True
-            self._last_error, self._last_error_s = reason, time.time()
+        self.on_incomplete("failed", reason)
 
     def on_incomplete(self, what: str, reason: str) -> None:
         """Count a segmented image as `not_located` or `not_shown`; see `Report`."""
         with self._lock:
             self._counts[what] += 1
-            self._last_error, self._last_error_s = reason, time.time()
+            self._failing |= what == "failed"
+            self._reasons[what] = self._last_error = reason
+            self._last_error_s = time.time()
 
     def on_segmented(
         self, segmentation: Segmentation, latency_s: float, rgb: NDArray[np.uint8]
@@ -153,6 +156,7 @@ class Statistics:
                 latency_p95_ms=float(p95),
                 **self._newest,
                 mask_flicker=float(np.mean(list(self._flicker) or [float("nan")])),
+                reasons=self._reasons.copy(),
                 last_error=self._last_error,
                 last_error_s=self._last_error_s,
             )
