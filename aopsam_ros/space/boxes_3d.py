@@ -18,6 +18,9 @@ OUTLIER_DEVIATIONS = 3.0  # robust standard deviations from the mask's median de
 TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution, from its median absolute deviation
 LEAST_SPREAD = 0.005  # of the median depth: what any depth camera errs by
 MOST_SKEW = 1.02  # ratio of the aspects of depth and image: sizes are rounded
+FARTHEST = (
+    10_000.0  # metres; beyond is no depth, such as the largest float, which some drivers send
+)
 OPTICAL = "optical"
 
 
@@ -112,7 +115,7 @@ def metres(depth: NDArray[np.float32] | NDArray[np.uint16]) -> NDArray[np.float3
         raise InputError("depth must be [H, W] of 32-bit float metres or 16-bit millimetres")
     if depth.dtype == np.uint16:
         return np.where(depth > 0, depth.astype(np.float32) / 1000.0, np.float32(np.nan))
-    known = np.isfinite(depth) & (depth > 0)
+    known = (depth > 0) & (depth < FARTHEST)
     return np.asarray(np.where(known, depth, np.nan), np.float32)
 
 
@@ -125,7 +128,7 @@ def points_of(mask: InstanceMask, depth: DepthMap, camera: Camera) -> NDArray[np
     kept = _inliers(depths)
     along = depths[kept].astype(np.float64)[:, None]
     points = np.concatenate([camera.rays(pixels[kept]) * along, along], 1)
-    return points[np.isfinite(points).all(axis=1)]
+    return points[(np.abs(points) < FARTHEST).all(axis=1)]
 
 
 def _inliers(depths: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -49,11 +49,12 @@ def test_a_plate_has_its_place_and_size():
     assert 1000 < len(points) <= MOST_POINTS
 
 
-def test_pixels_without_a_ray_are_left_out():
+@pytest.mark.parametrize("ray", [np.nan, 1e60])  # of a fisheye camera; by a wrong calibration
+def test_pixels_without_a_ray_are_left_out(ray):
     class HalfBlind(Camera):
         @staticmethod
         def rays(pixels):
-            return np.where(pixels[:, :1] < MIDDLE[0], Camera.rays(pixels), np.nan)
+            return np.where(pixels[:, :1] < MIDDLE[0], Camera.rays(pixels), ray)
 
     mask, depth = plate(2.0, -0.3, 0.5, -0.2, 0.4)
     box = fit_box(points_of(mask, DepthMap(depth, 240, 320), HalfBlind()), "optical")

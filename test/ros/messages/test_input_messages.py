@@ -101,9 +101,9 @@ def test_both_units_become_metres_with_nan_for_unknown(padding, swapped):
     expected = np.array([[np.nan, 1.5, 65.535], [0.001, 0.002, 0.003]])
     found = depth_to_metres(raw_image(millimetres, None, padding, swapped))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    metres = np.array([[np.nan, 1.5], [0.0, np.inf]], np.float32)
+    metres = np.array([[np.nan, 1.5, -1.0], [0.0, np.inf, 3.4e38]], np.float32)
     found = depth_to_metres(raw_image(metres, None, padding, swapped))
-    np.testing.assert_allclose(found, [[np.nan, 1.5], [np.nan, np.nan]])
+    np.testing.assert_allclose(found, [[np.nan, 1.5, np.nan], [np.nan] * 3])
 
 
 FLAT = np.ones((4, 5), np.float32)
