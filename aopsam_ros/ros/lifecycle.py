@@ -34,14 +34,16 @@ def guarded_transition(callback: Transition) -> Transition:
     An error of this package in configure or activate is a refusal: FAILURE, and the node keeps its
     state. Any other exception, and any error in the other transitions, is ERROR, which leads to
     `on_error`: half stopped, the node has lost its state. rclpy alone would be silent. The node
-    keeps the reason as its `problem`.
+    keeps the reason as its `problem`, until another transition succeeds.
     """
     name = callback.__name__.removeprefix("on_")
 
     @functools.wraps(callback)
     def wrapper(node: Any, state: LifecycleState) -> TransitionCallbackReturn:  # noqa: ANN401
         try:
-            return callback(node, state)
+            result = callback(node, state)
+            node.problem = node.problem if name == "error" else ""
+            return result
         except AopsamError as error:
             node.problem = f"{name} failed: {error}"
             node.get_logger().error(node.problem)

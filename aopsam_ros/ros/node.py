@@ -127,7 +127,6 @@ class AopsamNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
         startup = self.parameters.startup()
-        self.problem = ""
         engine = EngineOptions(
             engine=startup.engine, precision=startup.precision, threads=startup.threads
         )
@@ -177,7 +176,6 @@ class AopsamNode(LifecycleNode):
         """Subscribe, and start the workers."""
         pipeline = self._pipeline
         assert pipeline is not None  # made by configure
-        self.problem = ""
         transport = self.parameters.startup().image_transport
         # First what may fail. No message is received before this callback has returned.
         self._active_subscriptions = Subscriptions(self, transport, pipeline)

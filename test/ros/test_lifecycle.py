@@ -5,6 +5,7 @@ import itertools
 import re
 import signal
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
-from aopsam_ros.ros.lifecycle import remove_dead_references
+from aopsam_ros.ros.lifecycle import guarded_transition, remove_dead_references
 from support.live import TIMEOUT_S, TOPICS
 from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
@@ -78,6 +79,16 @@ def test_transitions_that_the_state_does_not_have_are_refused(active):
         assert not active.change(transition)
     active.activate()
     assert len(active.answer(GOOD).masks) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "left"), [("cleanup", ""), ("configure", ""), ("error", "activate failed: no topic")]
+)
+def test_a_problem_is_over_once_another_transition_succeeds(name, left):
+    node = SimpleNamespace(problem="activate failed: no topic")
+    callback = Mock(__name__=f"on_{name}", __doc__="", return_value="success")
+    assert guarded_transition(callback)(node, None) == "success"
+    assert node.problem == left
 
 
 def test_what_cannot_be_configured_is_refused_with_a_reason_and_a_good_bundle_taken_after(
