@@ -23,6 +23,7 @@ from aopsam_ros.errors import AopsamError, OptionError
 # How long an executor waits for work. Signals are handled in between; and the executor of events
 # does nothing without a limit: rclpy 7.1.6 and 9.1.2.
 WAIT_S = 0.5
+SIGNALS = signal.SIGINT, signal.SIGTERM
 IMPATIENT_S = 2.0  # `ros2 launch` repeats a terminal's Ctrl-C at once, and sends SIGTERM after 5 s
 
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
@@ -130,32 +131,37 @@ def events_executor_waits(version: str) -> bool:
     return numbers >= (9, 1, 2) or (7, 1, 11) <= numbers < (8,)
 
 
-def handle_signals(
-    handler: Callable[[int, Any], Any] | signal.Handlers = signal.default_int_handler,
-) -> None:
-    """Have SIGINT and SIGTERM handled in Python, by default as a KeyboardInterrupt.
+def handle_signals(signalled: list[float], at_once: bool) -> None:
+    """Have SIGINT and SIGTERM handled in Python: `signalled` gets the time at which each comes.
 
-    rclpy's own handlers end the context at once: nothing can be published any more, as that the
-    markers are to be deleted. A shell may have had SIGINT ignored.
+    One that comes `IMPATIENT_S` after the first is a KeyboardInterrupt; where `at_once`, so is the
+    first. Others are not: they would interrupt the end. rclpy's own handlers end the context:
+    nothing can be published any more, as that the markers are to be deleted. A shell may have had
+    SIGINT ignored.
     """
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, handler)
-
-
-def spin(executor: Any, on_callback_failed: Callable[[str], None]) -> None:  # noqa: ANN401
-    """Serve callbacks until a signal comes or ROS is shut down.
-
-    A callback that raises does not end them: its traceback goes to `on_callback_failed`. A signal
-    lets a callback finish; one that comes `IMPATIENT_S` later is a KeyboardInterrupt in it.
-    """
-    signalled: list[float] = []
 
     def on_signal(*_: object) -> None:
         signalled.append(time.monotonic())
-        if signalled[-1] - signalled[0] > IMPATIENT_S:
+        is_first = at_once and len(signalled) == 1
+        if is_first or signalled[-1] - signalled[0] > IMPATIENT_S:
             raise KeyboardInterrupt
 
-    handle_signals(on_signal)
+    for sign in SIGNALS:
+        signal.signal(sign, on_signal)
+
+
+def spin(
+    executor: Any,  # noqa: ANN401
+    on_callback_failed: Callable[[str], None],
+    signalled: list[float],
+) -> None:
+    """Serve callbacks until a signal comes or ROS is shut down.
+
+    A callback that raises does not end them: its traceback goes to `on_callback_failed`. A signal
+    lets a callback finish. One that was `signalled` before may not have interrupted anything:
+    Python ignores what is raised in a destructor.
+    """
+    handle_signals(signalled, at_once=False)
     while rclpy.ok() and not signalled:
         try:
             executor.spin_once(WAIT_S)
@@ -170,7 +176,8 @@ def shut_down(nodes: Sequence[Node]) -> None:
 
     What cannot be freed, as an engine that hangs, is a line in the log: the process ends anyway.
     """
-    handle_signals(signal.SIG_IGN)
+    for sign in SIGNALS:
+        signal.signal(sign, signal.SIG_IGN)
     for node in nodes:
         try:
             node.destroy_node()

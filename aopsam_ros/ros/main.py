@@ -49,7 +49,8 @@ def main(args: list[str] | None = None) -> int:
     except RuntimeError as error:  # of rcl: arguments of ROS that cannot be, such as image:=2x
         get_logger("aopsam").fatal(f"ROS cannot start with these arguments: {first_line(error)}")
         return 1
-    handle_signals()
+    signalled: list[float] = []
+    handle_signals(signalled, at_once=True)
     nodes: list[AopsamNode] = []
     try:
         _add_nodes([name for name in own.cameras.split(",") if name.strip()], nodes)
@@ -58,7 +59,7 @@ def main(args: list[str] | None = None) -> int:
             executor.add_node(node)
         for node in nodes:
             node.start()
-        spin(executor, nodes[0].on_callback_failed)
+        spin(executor, nodes[0].on_callback_failed, signalled)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (AopsamError, ParameterException, InvalidNamespaceException) as error:

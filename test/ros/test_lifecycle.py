@@ -1,5 +1,6 @@
 """The node's life: transitions, faults of the model, start and end of the process."""
 
+import contextlib
 import gc
 import itertools
 import re
@@ -16,7 +17,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from visualization_msgs.msg import Marker
 
-from aopsam_ros.ros.lifecycle import guarded_transition, remove_dead_references
+from aopsam_ros.ros import lifecycle
+from aopsam_ros.ros.lifecycle import (
+    guarded_transition,
+    handle_signals,
+    remove_dead_references,
+    spin,
+)
 from support.live import TIMEOUT_S, TOPICS
 from support.messages import image_of, stamp_of
 from support.scenes import boxes_scene
@@ -147,6 +154,36 @@ def test_autostart_with_a_bundle_good_or_bad_and_a_clean_end_by_signal(
     assert robot.stop_node(sign) == 0
     robot.wait(lambda: no_markers(robot), "the markers stay")
     assert not robot.logged("Traceback"), robot.log.read_text()
+
+
+@pytest.fixture
+def signals():
+    """What handles signals as a node starts: when they came, and how to send one."""
+    before, signalled = [signal.getsignal(sign) for sign in lifecycle.SIGNALS], []
+    handle_signals(signalled, at_once=True)
+    yield signalled
+    for sign, handler in zip(lifecycle.SIGNALS, before, strict=True):
+        signal.signal(sign, handler)
+
+
+def test_a_signal_that_is_repeated_at_once_interrupts_only_once(signals, monkeypatch):
+    """As by `ros2 launch`: the second would interrupt the clean end that the first begins."""
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(lifecycle, "IMPATIENT_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interrupt_that_is_lost_as_the_node_starts_ends_it_all_the_same(signals, monkeypatch):
+    """Python ignores one that is raised in a destructor, as of rclpy's loggers."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    monkeypatch.setattr(rclpy, "ok", lambda: True)
+    executor = Mock()
+    spin(executor, Mock(), signals)
+    executor.spin_once.assert_not_called()
 
 
 @pytest.mark.parametrize(
