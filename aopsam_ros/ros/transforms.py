@@ -17,6 +17,7 @@ from aopsam_ros.space.boxes_3d import Box3D
 
 TIME_JUMP_NS = 1_000_000_000  # back by more: a recording begins anew; images are less out of order
 MAX_LATE = 5  # waits in a row that TF was too late for; then it is awaited only where it is near
+TF_ALIVE_S = 1.0  # TF that has stood still for longer is waited for no more: in vain, by each image
 POLL_S = 0.02  # between looks for a transform that is to come; tf2_ros does the same
 
 
@@ -60,6 +61,7 @@ class TransformListener:
         self._buffer = tf2_ros.Buffer()
         self._listener = tf2_ros.TransformListener(self._buffer, node)
         self._stamp = 0  # stamp of the last image, nanoseconds
+        self._latest, self._advanced = -1, 0.0  # TF's newest stamp, and since when, monotonic
         self._late = 0  # waits in a row in which TF went on, but not as far as needed
         self._ended = threading.Event()  # set once nobody is to wait any more
 
@@ -68,8 +70,8 @@ class TransformListener:
 
         Raises:
             InputError: if it is not known within `patience_s` seconds, or nothing connects the
-                frames yet, or TF is past the stamp already or, as for the images before, too far
-                behind, or it is not finite; the message says why.
+                frames yet, or TF is past the stamp already, stands still or is, as for the images
+                before, too far behind, or it is not finite; the message says why.
         """
         until = time.monotonic() + patience_s
         frames = target, header.frame_id
@@ -78,17 +80,7 @@ class TransformListener:
             if stamp.nanoseconds < self._stamp - TIME_JUMP_NS:
                 self._buffer.clear()  # it takes nothing that is far older than its newest
             self._stamp = stamp.nanoseconds
-            first_behind = 0.0
-            while not self._buffer.can_transform(*frames, stamp):
-                newest = self._buffer.get_latest_common_time(*frames).nanoseconds
-                behind, left = (stamp.nanoseconds - newest) / 1e9, until - time.monotonic()
-                first_behind = first_behind or behind
-                if left <= 0 < behind < first_behind:  # TF that stands still is not late
-                    self._late += 1
-                if behind <= 0 or left <= (behind if self._late >= MAX_LATE else 0):
-                    break
-                if self._ended.wait(min(left, POLL_S)):
-                    break
+            self._wait(frames, stamp, until)
             found = Transform.of(self._buffer.lookup_transform(*frames, stamp), header)
             if not np.isfinite(found.translation).all():  # tf2 itself refuses NaN only
                 raise ValueError("it is not finite")
@@ -99,6 +91,23 @@ class TransformListener:
                 f"stamp: {error}"
             ) from error
         return found
+
+    def _wait(self, frames: tuple[str, str], stamp: Time, until: float) -> None:
+        """Wait until a transform is known, or cannot come by the monotonic time `until`."""
+        first = None
+        while not self._buffer.can_transform(*frames, stamp):
+            latest, now = self._buffer.get_latest_common_time(*frames).nanoseconds, time.monotonic()
+            behind, left = (stamp.nanoseconds - latest) / 1e9, until - now
+            first = latest if first is None else first
+            if latest != self._latest:
+                self._latest, self._advanced = latest, now
+            if left <= 0 < behind and latest > first:
+                self._late += 1
+            least = behind if self._late >= MAX_LATE else 0.0
+            if behind <= 0 or left <= least or now - self._advanced >= TF_ALIVE_S:
+                return
+            if self._ended.wait(min(left, POLL_S)):
+                return
 
     def stop_waiting(self) -> None:
         """Wait for no transform any more; in any thread."""

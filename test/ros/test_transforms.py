@@ -22,6 +22,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from aopsam_ros.errors import InputError, OptionError
 from aopsam_ros.options import OPTIONS
+from aopsam_ros.ros import transforms
 from aopsam_ros.ros.messages.markers import MarkerOptions, box_markers
 from aopsam_ros.ros.pairing import Frame
 from aopsam_ros.ros.parameter_table import TABLE, configuration_of
@@ -156,6 +157,20 @@ def test_what_cannot_come_is_not_waited_for_and_the_reason_is_given(tf2, target,
     with pytest.raises(InputError, match=f"to '{target}' at the image's stamp: {reason}"):
         tf2.listener.look_up(target, HEADER, 60.0)
     assert time.monotonic() - begin < 30
+
+
+def test_a_tf_that_stands_still_is_waited_for_once_until_it_goes_on(tf2, monkeypatch):
+    """Each image would wait in vain, and the next one's masks for it."""
+    monkeypatch.setattr(transforms, "TF_ALIVE_S", 0.3)
+    tf2.known = (0, 6.8)
+    begin = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(InputError, match="not then"):
+            tf2.listener.look_up(BASE, HEADER, 60.0)
+    assert time.monotonic() - begin < 30
+    tf2.known = (0, 6.9)
+    threading.Timer(0.05, lambda: setattr(tf2, "known", (0, 7.1))).start()
+    assert tf2.listener.look_up(BASE, HEADER, 60.0).header.frame_id == BASE
 
 
 def test_a_transform_that_is_not_finite_is_none(tf2, monkeypatch):
