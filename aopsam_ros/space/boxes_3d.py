@@ -18,9 +18,8 @@ OUTLIER_DEVIATIONS = 3.0  # robust standard deviations from the mask's median de
 TO_STANDARD_DEVIATION = 1.4826  # of a normal distribution, from its median absolute deviation
 LEAST_SPREAD = 0.005  # of the median depth: what any depth camera errs by
 MOST_SKEW = 1.02  # ratio of the aspects of depth and image: sizes are rounded
-FARTHEST = (
-    10_000.0  # metres; beyond is no depth, such as the largest float, which some drivers send
-)
+# Metres; beyond is no depth, such as the largest float, which some drivers send.
+FARTHEST = 10_000.0
 OPTICAL = "optical"
 
 
