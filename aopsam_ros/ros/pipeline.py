@@ -162,6 +162,7 @@ class Pipeline:
             rgb = to_rgb(frame.image, self._read)
             follower = None if configuration.options.grid.crop_layers else self.follower
             if follower is not None:
+                wait()  # another worker's frame has it with its own options
                 follower.options = configuration.follow
             boxes = None if frame.boxes is None else boxes_of(frame.boxes)
             segmentation = self._stream.segment(

@@ -82,9 +82,7 @@ class StreamSegmenter:
         if follower is not None:
             wait()
             follower.prepare(segmenter, chosen)
-        if reuse is None:
-            self._reuse = None
-        else:
+        if reuse is not None:
             wait()
             self._reuse = self._reuse or FrameReuse()
             previous = self._reuse.begin(rgb, chosen, reuse)
@@ -98,7 +96,9 @@ class StreamSegmenter:
             segmentation = self._hysteresis.update(rgb, segmentation, chosen.mask.granularity)
         else:
             self._hysteresis = None
-        if self._reuse is not None:
+        if reuse is None:
+            self._reuse = None
+        elif self._reuse is not None:
             self._reuse.end(segmentation)
         if annotate is not None:
             segmentation = annotate(rgb, frame, segmentation)

@@ -346,6 +346,15 @@ def test_what_is_chosen_while_another_thing_is_given_up_is_followed(parts, monke
     assert pipeline.follower is new and not parts.failures
 
 
+def test_what_is_followed_gets_the_options_of_a_frame_in_its_turn(parts):
+    """The frame before it may still be worked on, by another thread."""
+    follower, seen = Mock(spec=Follower, target=None, options="before"), []
+    parts.pipeline.follow(follower)
+    frame = frame_of(1, parts.pipeline.segmenter.options)
+    parts.pipeline.process(frame, lambda: seen.append(follower.options))
+    assert seen[0] == "before" and follower.options == frame.configuration.follow
+
+
 def test_a_graph_that_only_following_needs_and_that_is_gone_ends_following_alone(parts):
     failed = threading.Event()
 

@@ -1,5 +1,7 @@
 """The frames of one camera: what reuse and tracking change, and in which order they happen."""
 
+from unittest.mock import Mock
+
 import pytest
 
 from aopsam_ros.streaming.reuse import ReuseOptions
@@ -79,3 +81,18 @@ def test_frames_are_segmented_side_by_side_unless_they_build_on_one_another(
     monkeypatch.setattr(tiny, "encode", lambda *a: steps.append("encode") or encode(*a))
     stream.segment(RGB, wait=lambda: steps.append("wait"), **options)
     assert steps[0] == first and steps[-1] == "wait" and "encode" in steps
+
+
+def test_a_frame_that_begins_early_takes_nothing_from_the_one_before_it(stream, tiny, monkeypatch):
+    """Reuse was switched off in between, and two frames are worked on side by side."""
+    on, encode = ReuseOptions(), tiny.encode
+
+    def encode_beside(*arguments):
+        monkeypatch.undo()
+        with pytest.raises(TimeoutError):
+            stream.segment(RGB, tracking=TrackingOptions(), wait=Mock(side_effect=TimeoutError))
+        return encode(*arguments)
+
+    monkeypatch.setattr(tiny, "encode", encode_beside)
+    stream.segment(RGB, reuse=on)
+    assert not predicted(stream, on)
