@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aopsam_ros.data.labelled_images import InstanceDataset
 
 NO_PROMPTER = "none"
+MOST_THREADS = 256
 INSTALL_TRAINING = "`make setup EXTRAS=train` or `pip install .[train]`"
 INSTALL_EVALUATION = "`make setup EXTRAS=evaluate` or `pip install .[evaluate]`"
 
@@ -49,6 +50,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
 
 
+def check_threads(threads: int) -> None:
+    """Refuse what the node refuses: engines start every thread that is asked for."""
+    if not 0 <= threads <= MOST_THREADS:
+        raise OptionError(f"--threads must be from 0 to {MOST_THREADS}")
+
+
 def add_settings_argument(parser: argparse._ActionsContainer, text: str) -> None:
     """Declare `--set`, with its help."""
     parser.add_argument(
@@ -60,10 +67,9 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
     """Read `--engine`, `--precision` and `--threads`.
 
     Raises:
-        OptionError: if the number of threads is negative.
+        OptionError: if the number of threads cannot be.
     """
-    if arguments.threads < 0:
-        raise OptionError("--threads must be 0 or more")
+    check_threads(arguments.threads)
     names = ("engine", "precision", "threads")
     return EngineOptions(**{name: getattr(arguments, name) for name in names})
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
-from aopsam_ros.commands.arguments import require
+from aopsam_ros.commands.arguments import check_threads, require
 from aopsam_ros.data.frames import FrameSource
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.errors import DatasetError, InputError, OptionError
@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the bundle, and say how its encoder in 8 bits compares with the one in 32."""
-    if arguments.limit < 1 or arguments.threads < 0:
-        raise OptionError("--limit must be at least 1, and --threads 0 or more")
+    if arguments.limit < 1:
+        raise OptionError("--limit must be at least 1")
+    check_threads(arguments.threads)
     modules = ("onnx", "onnxruntime.quantization")
     require(modules, "quantising needs onnx", "`make setup EXTRAS=train` or `pip install onnx`")
     from aopsam_ros.models.quantization import quantize_bundle

@@ -172,7 +172,7 @@ def test_a_peer_that_is_no_graph_is_left_out_with_its_reason(tiny_folder, tmp_pa
     [
         (["--peer-onnx", "nothing_such.onnx"], "nothing_such.onnx: no such file"),
         (["--size", "wide"], "a size is WIDTHxHEIGHT"),
-        (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--threads", "-1"], "--threads must be from 0 to 256"),
         (["--model", "nothing_such"], "not found"),
         (["--set", "asf.max_prompts=0"], "asf.max_prompts must be between"),
     ],

@@ -257,7 +257,7 @@ def test_wrong_arguments_are_one_clear_line(source, data, tmp_path, refused):
         (["nowhere", "--data", data], "model bundle 'nowhere' not found"),
         ([source, "--data", tmp_path / "none"], "no such folder, video or recording"),
         ([source, "--data", data, "--limit", "0"], "--limit must be at least 1"),
-        ([source, "--data", data, "--threads", "-1"], "--threads 0 or more"),
+        ([source, "--data", data, "--threads", "-1"], "--threads must be from 0 to 256"),
         ([source, "--data", data, "--out", full], "holds other files"),
         ([shallow, "--data", data], "encoder.onnx: has no convolution that could run in 8 bits"),
     ):

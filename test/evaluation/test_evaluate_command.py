@@ -108,7 +108,7 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd, r
         (["--data", "nowhere"], "nowhere: no such data set"),
         (["--data", "NEAR", "NEAR"], "two data sets are called near"),
         (["--data", "NEAR", "--limit", "-1"], "--limit must be 0 or more"),
-        (["--data", "NEAR", "--threads", "-1"], "--threads must be 0 or more"),
+        (["--data", "NEAR", "--threads", "-1"], "--threads must be from 0 to 256"),
         (["--data", "NEAR", "--prompts", "oracle"], "unknown prompt source 'oracle'"),
         (["--data", "NEAR", "--set", "asf.batch_size"], "--set takes NAME=VALUE"),
         (["--data", "NEAR", "--set", "asf.batch_size=0"], "asf.batch_size must be between"),

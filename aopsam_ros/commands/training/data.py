@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aopsam_ros.commands.arguments import INSTALL_TRAINING, require
+from aopsam_ros.commands.arguments import INSTALL_TRAINING, check_threads, require
 from aopsam_ros.errors import OptionError
 from aopsam_ros.training.options import RunOptions
 
@@ -79,7 +79,7 @@ def prepare_torch(threads: int) -> None:
 
     Raises:
         EngineError: if something is not installed, or the processes cannot meet.
-        OptionError: if the number of threads is negative.
+        OptionError: if the number of threads cannot be.
     """
     # scikit-image is needed later, in another process, and onnx once the training is over.
     modules = ("onnx", "skimage", "torch")
@@ -89,8 +89,7 @@ def prepare_torch(threads: int) -> None:
     from aopsam_ros.training.loop import processes
     from aopsam_ros.training.loop.loader import keep_step_memory
 
-    if threads < 0:
-        raise OptionError("--threads must be 0 or more")
+    check_threads(threads)
     if threads:
         torch.set_num_threads(threads)
     keep_step_memory()
