@@ -175,6 +175,7 @@ def _read(folder: Path | None, names: Sequence[str], encoder: SemanticEncoder) -
         )
     if len(labels.prototypes) and labels.prototypes.shape[1] != encoder.size:
         raise InputError(
-            f"{folder}: prototypes of {labels.prototypes.shape[1]} numbers, not {encoder.size}"
+            f"{folder}: prototypes of {labels.prototypes.shape[1]} numbers, not {encoder.size}; "
+            "text embeddings need a model with a labeller of their size"
         )
     return labels.only(names)

@@ -224,7 +224,7 @@ def test_examples_are_compared_in_the_labellers_space_too(with_labeller, tmp_pat
 
 
 def test_text_embeddings_need_a_labeller_of_their_size(tiny, colours):
-    with pytest.raises(InputError, match="prototypes of 3 numbers, not 320"):
+    with pytest.raises(InputError, match="not 320; text embeddings need a model with"):
         Labeller(tiny, CPU, colours)
 
 
