@@ -16,7 +16,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.parameter_table import FrameConfiguration
-from aopsam_ros.ros.transforms import TIME_JUMP_NS
+from aopsam_ros.ros.transforms import MAX_LATE, TIME_JUMP_NS
 
 M = TypeVar("M", Detection2DArray, Image)
 
@@ -167,6 +167,7 @@ class DepthBuffer:
         self._at_work: deque[Header] = deque(maxlen=workers)  # images that are being segmented
         self._own: list[Image] = []  # the nearest to each of these
         self._newest_stamp = 0
+        self._late = 0  # waits in a row in which depth came, but not that of the image
         self._last_arrival = -math.inf
         self._needed_since = math.inf
 
@@ -182,7 +183,7 @@ class DepthBuffer:
         with self._changed:
             before = nanoseconds(self._at_work[-1]) if self._at_work else 0
             if nanoseconds(header) < before - TIME_JUMP_NS:
-                self._newest_stamp = 0  # of the time before: its own depth is yet to come
+                self._newest_stamp = self._late = 0  # of the time before: it is yet to come
             self._at_work.append(header)
 
     def put(self, message: Image) -> None:
@@ -200,20 +201,26 @@ class DepthBuffer:
         """Return the depth of an image; None while depth may not have started to arrive yet.
 
         Waits until the frame's deadline, but only while depth images keep arriving and none is
-        newer than the image.
+        newer than the image; and where depth came too late `MAX_LATE` times, only if it is near.
 
         Raises:
             InputError: if there is none; the message says what there is instead.
         """
         tolerance_ms = frame.configuration.pairing.tolerance_ms
         with self._changed:
+            first = self._newest_stamp
             while True:
                 found = nearest([*self._own, *self._kept], frame.image.header)
                 if found is not None and found[0] <= tolerance_ms:
+                    self._late = 0
                     return found[1]
                 now = time.monotonic()
+                behind = (nanoseconds(frame.image.header) - self._newest_stamp) / 1e9
                 left = min(frame.deadline, self._last_arrival + DEPTH_ALIVE_S) - now
-                if left <= 0 or self._newest_stamp > nanoseconds(frame.image.header):
+                if left <= 0 < behind and self._newest_stamp > first:
+                    self._late += 1
+                is_late = self._late >= MAX_LATE and behind >= frame.deadline - now
+                if left <= 0 or behind < 0 or is_late:
                     if now < self._needed_since + DEPTH_GRACE_S:
                         return None  # subscribed to after the image's own depth was sent
                     if found is None:

@@ -16,7 +16,7 @@ from aopsam_ros.errors import InputError, quoted
 from aopsam_ros.space.boxes_3d import Box3D
 
 TIME_JUMP_NS = 1_000_000_000  # back by more: a recording begins anew; images are less out of order
-MAX_LATE = 5  # waits in a row that TF was too late for; then it is awaited only where it is near
+MAX_LATE = 5  # waits in a row that were in vain; then only what is near is awaited, TF or depth
 TF_ALIVE_S = 1.0  # TF that has stood still for longer is waited for no more: in vain, by each image
 POLL_S = 0.02  # between looks for a transform that is to come; tf2_ros does the same
 

@@ -21,6 +21,7 @@ from aopsam_ros.ros.pairing import (
     nanoseconds,
 )
 from aopsam_ros.ros.parameter_table import PairingOptions
+from aopsam_ros.ros.transforms import MAX_LATE
 from support.messages import CONFIGURATION, header, image_of, raw_image
 from support.scenes import boxes_scene
 
@@ -206,6 +207,28 @@ def test_depth_that_will_not_come_is_not_waited_for_nor_beyond_the_limit(depth):
     depth.put(900)  # nor beyond the limit
     with pytest.raises(InputError, match="within 10 ms of the image's stamp, the nearest 100 ms"):
         depth.wait(1000, PairingOptions(tolerance_ms=10, timeout_ms=0))
+
+
+def test_depth_that_always_comes_too_late_holds_no_image_up_until_it_is_near(depth):
+    """Each image would wait in vain, and the next one's masks for it."""
+
+    def come(milliseconds, after_s=0.0):
+        depth.now += after_s
+        depth.put(milliseconds)
+
+    for number in range(MAX_LATE):  # 100 s behind, where the limit is a minute
+        come(1000 * number)
+        threading.Timer(0.02, come, (1000 * number + 1, 60.0)).start()
+        with pytest.raises(InputError, match="no depth is within"):
+            depth.wait(100_000 + 1000 * number)
+    stopped = threading.Timer(10.0, depth.buffer.clear)
+    stopped.start()
+    with pytest.raises(InputError, match="no depth is within"):
+        depth.wait(200_000)
+    stopped.cancel()
+    come(199_000)
+    threading.Timer(0.05, come, (200_000,)).start()
+    assert depth.wait(200_000).header == header(200_000)
 
 
 def test_waiting_ends_when_everything_is_cleared(depth):
