@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aopsam_ros.bundle.loading import Bundle, load_bundle
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.errors import DatasetError, EngineError, OptionError
+from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
 from aopsam_ros.options import parse
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import needs_boxes
@@ -155,6 +156,19 @@ def require(modules: Sequence[str], needs: str, remedy: str) -> None:
             importlib.import_module(module)
     except ImportError as error:
         raise EngineError(f"{needs} ({error}): {remedy}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, before the work that they are of.
+
+    Raises:
+        InputError: if it cannot be made, or takes no files.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from aopsam_ros.commands.arguments import require
+from aopsam_ros.commands.arguments import make_folder, require
 from aopsam_ros.demo.photographs import MUG, Photograph, mug_views, read_folder
 from aopsam_ros.demo.processes import interrupts, unused_domain
 from aopsam_ros.errors import InputError
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     network = _network(arguments.domain_id)
     if arguments.record is not None:
         _check_recording(arguments.record)
-    _make_folder(arguments.out)
+    make_folder(arguments.out)
     remedy = "run `make demo`, or build with colcon and source its setup file"
     require(("rclpy", "aopsam_ros.msg"), "the demo needs ROS 2 and the built package", remedy)
     from aopsam_ros.demo import report, session
@@ -115,18 +115,11 @@ def _frames_each(arguments: argparse.Namespace, photographs: int) -> int:
     return int(_positive("--repeat", repeat))
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}") from error
-
-
 def _check_recording(path: Path) -> None:
     """Refuse what cannot be recorded into, before anything runs."""
     if path.suffix != ".mcap":
         raise InputError(f"--record writes a file of the suffix .mcap, not {path}")
-    _make_folder(path.parent)
+    make_folder(path.parent)
     remedy = "`make setup EXTRAS=record` or `pip install .[record]`"
     require(("rosbags",), "--record needs rosbags", remedy)
 

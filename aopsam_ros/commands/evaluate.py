@@ -16,6 +16,7 @@ from aopsam_ros.commands.arguments import (
     add_data_arguments,
     add_model_arguments,
     engine_options,
+    make_folder,
     open_boxes,
     open_datasets,
     parse_settings,
@@ -127,6 +128,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print one line a data set and one over all images."""
     _check_options(arguments)
+    if arguments.out is not None:
+        make_folder(arguments.out)
     if arguments.task != TASKS[0]:
         _evaluate_task(arguments)
     elif arguments.points:
@@ -240,9 +243,8 @@ def _evaluate_task(arguments: argparse.Namespace) -> None:
 
 
 def _write(folder: Path | None, name: str, rows: object) -> None:
-    """Write what was measured, where a folder is wanted."""
+    """Write what was measured, where a folder is wanted; `run` has made it."""
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / name, (json.dumps(rows, indent=1) + "\n").encode())
 
 

@@ -12,6 +12,7 @@ from aopsam_ros.commands.arguments import (
     add_data_arguments,
     add_engine_arguments,
     engine_options,
+    make_folder,
     open_datasets,
 )
 from aopsam_ros.errors import DatasetError, OptionError, quoted
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise OptionError(f"{arguments.out}: holds a label set already; name a new folder")
     chosen = list(choose_images(open_datasets(arguments), arguments.limit))
     engine = engine_options(arguments)
+    make_folder(arguments.out)
     with (
         Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter,
         contextlib.closing(SemanticEncoder(segmenter, engine)) as encoder,

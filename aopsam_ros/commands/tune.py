@@ -10,6 +10,7 @@ from aopsam_ros.commands.arguments import (
     add_data_arguments,
     add_model_arguments,
     engine_options,
+    make_folder,
     open_boxes,
     open_datasets,
     parse_settings,
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Search, print the result beside the model's own options, and write the files."""
     require(("optuna",), "tuning needs optuna", INSTALL_EVALUATION)
     task = _task(arguments)
-    task.out.mkdir(parents=True, exist_ok=True)
+    make_folder(task.out)
     tuned = tune(task)
     given = {name: check(name, value) for name, value in task.settings.items()}
     files = {

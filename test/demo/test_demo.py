@@ -167,7 +167,7 @@ def test_a_broken_photograph_is_skipped_with_a_line(tmp_path):
         (["--fps", "0"], "--fps has to be positive"),
         (["--domain-id", "999"], "--domain-id has to be 0 to 232"),
         (["--record", "{tmp}/out.bag"], "suffix .mcap"),
-        (["--record", "{tmp}/a_file/out.mcap"], "a_file cannot be made"),
+        (["--record", "{tmp}/a_file/out.mcap"], "a_file: cannot be written"),
     ],
 )
 def test_bad_arguments_are_refused_at_once_in_one_clear_line(tmp_path, refused, arguments, reason):

@@ -78,6 +78,8 @@ def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, ao
     boxes = {f"scene{i}": [[0, 0, 40, 40, 0.9]] for i in range(2)}
     by_boxes = ["--prompts", "boxes", "--boxes", write_json(tmp_path / "boxes.json", boxes)]
     assert aopsam(*words, "ground-truth", *by_boxes).code == 0
+    said = refused("labels", "--data", data, "--out", "/dev/null/set", at_once=True)
+    assert "/dev/null/set: cannot be written" in said
     assert aopsam("labels", "--data", data, "--out", tmp_path / "set").code == 0
     result = aopsam(*words, tmp_path / "set")
     assert result.code == 0 and float(result.out.splitlines()[1].split()[1]) > 0.5

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 
 import pytest
 
@@ -130,6 +131,18 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd, r
 def test_wrong_arguments_are_one_clear_line(data, tiny_folder, refused, given, reason):
     given = [str(data[0]) if word == "NEAR" else word for word in given]
     assert reason in refused("evaluate", "--model", str(tiny_folder), *given)
+
+
+@pytest.mark.parametrize(
+    "kind", [["--points", "box"], ["--task", "edges"], ["--classes", "ground-truth"], []]
+)
+@pytest.mark.parametrize("out", ["/dev/null/out", "/proc"])
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="writes into /proc")
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_measured(
+    data, tiny_folder, refused, kind, out
+):
+    words = ["evaluate", "--data", data[0], "--model", tiny_folder, *kind, "--out", out]
+    assert f"{out}: cannot be written" in refused(*words, at_once=True)
 
 
 def test_prompts_of_the_ground_truth_are_measured_instead(tiny_folder, data, tmp_path, capfd):
