@@ -31,6 +31,7 @@ from aopsam_ros.prompting.sources import KNOWN, without_effect
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 FAILED = 2
+MOST_FRAMES = 1_000_000_000  # over a year of 30 a second
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,8 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         0, or 2 if an image or a frame failed.
     """
     words, settings = split_words(arguments.inputs, arguments.set)
-    if arguments.limit < 0 or arguments.every < 1:
-        raise OptionError("--limit must be 0 or more, --every 1 or more")
+    if not (0 <= arguments.limit <= MOST_FRAMES and 1 <= arguments.every <= MOST_FRAMES):
+        raise OptionError(f"--limit must be from 0, --every from 1, to {MOST_FRAMES}")
     engine = engine_options(arguments)
     boxes = open_boxes(arguments.boxes, [arguments.prompts])
     prompt = read_prompt(arguments.point, arguments.box)

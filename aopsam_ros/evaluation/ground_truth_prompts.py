@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aopsam_ros.bundle.signatures import MASKS
 from aopsam_ros.engines.base import all_logits
 from aopsam_ros.engines.engine import Engine
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import OptionError, quoted
 from aopsam_ros.evaluation.images import EvaluationImage
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode, tight_box
@@ -28,6 +28,7 @@ from aopsam_ros.training.prompt_sampling import innermost_pixel
 
 DECODED_AT_ONCE = 16
 KINDS = "centre, random, box or clicks:N"
+MOST_CLICKS = 100  # that correct: each instance is decoded again for each of them
 PADDING = -1  # label of a point that is none
 
 PointPrompt = tuple[NDArray[np.float64], NDArray[np.float64]]  # coordinates [K, 2] and labels [K]
@@ -42,9 +43,9 @@ def parse_kind(text: str) -> tuple[str, int]:
     name, _, count = text.partition(":")
     if text in ("centre", "random", "box"):
         return text, 0
-    if name == "clicks" and count.isdecimal():
+    if name == "clicks" and count in map(str, range(MOST_CLICKS + 1)):
         return name, int(count)
-    raise OptionError(f"--points is {KINDS}, not '{text}'")
+    raise OptionError(f"--points is {KINDS}, N at most {MOST_CLICKS}, not {quoted(text)}")
 
 
 def evaluate_prompts(

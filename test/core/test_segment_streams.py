@@ -194,7 +194,11 @@ def test_a_broken_frame_does_not_lose_the_others(segment, tmp_path):
         (("scene.png", "--show"), "take frames in a row: a folder, not its images"),
         (("drive.avi", "--edges"), "--edges is for images"),
         (("scene.png", "--edges", "--point", "3,3"), "does not go with --point"),
-        (("drive.avi", "--every", "0"), "--every 1 or more"),
+        (("drive.avi", "--every", "0"), "--every from 1, to 1000000000"),
+        (("drive.avi", "--every", "1" + 400 * "0"), "--every from 1, to 1000000000"),
+        (("drive.avi", "--limit", "-1"), "--limit must be from 0, "),
+        (("drive.avi", "--limit", "1" + 20 * "0"), "--limit must be from 0, "),
+        (("1" + 20 * "0",), "cannot be read: No such file"),
         (("drive.mp4", "--save-video"), "no such folder, video or recording"),
     ],
 )

@@ -28,8 +28,9 @@ def image(data):
 
 def test_kinds_are_read():
     assert parse_kind("box") == ("box", 0) and parse_kind("clicks:3") == ("clicks", 3)
-    for wrong in ("", "clicks", "clicks:-1", "clicks:x", "centre:2", "boxes"):
-        with pytest.raises(OptionError, match="--points is centre, random, box or clicks:N"):
+    too_many = "clicks:101", f"clicks:{10**11}", "clicks:" + 5000 * "1"
+    for wrong in ("", "clicks", "clicks:-1", "clicks:x", "centre:2", "boxes", *too_many):
+        with pytest.raises(OptionError, match=r"box or clicks:N, N at most 100, not '.{,40}'"):
             parse_kind(wrong)
 
 

@@ -38,7 +38,8 @@ def is_stream(path: Path) -> bool:
 
 def is_camera(path: Path) -> bool:
     """Return whether a word is a camera's number."""
-    return str(path).isdecimal() and not path.exists()
+    word = str(path)
+    return word.isdecimal() and len(word) < 10 and not path.exists()  # OpenCV takes 32 bits
 
 
 def segment_stream(
