@@ -40,6 +40,8 @@ def table(tuned: Tuned) -> list[str]:
     for word, side in sides.items():
         if side.checked is not None:
             lines.append(_figures(f"{word}, {tuned.others} others", side.checked))
+    if not tuned.others:
+        lines.append("no photograph was held out to check this: its worth on others is unknown")
     return lines
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from aopsam_ros.data.datasets import split_by_group
+from aopsam_ros.data.datasets import least_fraction, split_by_group
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, OptionError
@@ -113,7 +113,12 @@ class _Tuner:
                 "mask.combine=nms mask.granularity=all grid.crop_layers=0"
             )
         self._replay = Replay(segmenter, task.datasets)
-        self._parts = [_split(dataset, task) for dataset in task.datasets]
+        # As in training: of a share that is too small for the groups, one is held out all the same.
+        share = task.held_out and max(task.held_out, least_fraction(task.datasets))
+        self._parts = [_split(dataset, share, task.limit) for dataset in task.datasets]
+        if not any(used for used, _ in self._parts):
+            reason = "every photograph is held out, none is left to search on"
+            raise DatasetError(f"{reason}: give more, or a smaller --held-out")
 
     def run(self) -> Tuned:
         cached, timed, digest = self._encode()
@@ -177,7 +182,7 @@ class _Tuner:
     ) -> Iterator[tuple[int, EvaluationImage]]:
         """Read the photographs that count, with their data set's number."""
         places = [(number, index) for number, some in enumerate(indices) for index in some]
-        for number, index in tqdm(places, unit="image", desc=word):
+        for number, index in tqdm(places, unit="image", desc=word, disable=not places):
             photograph = read_image(self._task.datasets[number], index)
             if photograph is not None:
                 yield number, photograph
@@ -266,7 +271,7 @@ class _Tuner:
         return Score.of(iou, unlabelled, found.prompts_decoded)
 
 
-def _split(dataset: InstanceDataset, task: Task) -> tuple[list[int], list[int]]:
+def _split(dataset: InstanceDataset, share: float, limit: int) -> tuple[list[int], list[int]]:
     """Return the indices to search on, and those that only check; groups stay together."""
-    used, held = split_by_group(dataset, task.held_out)
-    return spread(used, task.limit), spread(held, -(-task.limit // 3))
+    used, held = split_by_group(dataset, share)
+    return spread(used, limit), spread(held, -(-limit // 3))

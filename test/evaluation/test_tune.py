@@ -131,6 +131,19 @@ def test_a_folder_holds_one_search(tuned, images, tmp_path, refused, changed, sa
     assert f"holds a search with {said}" in refused(*given)
 
 
+def test_of_few_photographs_one_is_held_out_and_it_is_said_where_none_is(
+    bad_bundle, tmp_path, aopsam, refused
+):
+    few = write_scenes(tmp_path / "few", range(3))  # the share of 0.25 holds none of them out
+    held = write_scenes(tmp_path / "held", range(7, 8))  # and this one
+    common = ["--held-out", "0.25", "--trials", "2"]
+    assert " 1 others " in aopsam(*words(bad_bundle, few, tmp_path / "a", *common)).out
+    said = aopsam(*words(bad_bundle, few, tmp_path / "b", *common, "--held-out", "0"))
+    assert "no photograph was held out" in said.out and "check" not in said.err
+    assert "# no photograph was held out" in (tmp_path / "b" / "params.yaml").read_text()
+    assert "none is left to search on" in refused(*words(bad_bundle, held, tmp_path / "c", *common))
+
+
 @pytest.mark.parametrize("seed", ["5000", str(2**64)])
 def test_any_seed_will_do(own, seed):
     assert tune(*own, "--limit", "1", "--trials", "2", "--seed", seed)
