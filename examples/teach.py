@@ -3,8 +3,8 @@
 python examples/teach.py mug 320 240       # the mug is at this pixel of the newest image
 """
 
+import argparse
 import signal
-import sys
 
 import rclpy
 from rclpy.signals import SignalHandlerOptions
@@ -12,7 +12,12 @@ from vision_msgs.msg import Detection2DArray
 
 from aopsam_ros.srv import Teach
 
-label, x, y = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+parser = argparse.ArgumentParser()
+parser.add_argument("label")
+parser.add_argument("x", type=float)
+parser.add_argument("y", type=float)
+arguments = parser.parse_args(rclpy.utilities.remove_ros_args()[1:])
+label, x, y = arguments.label, arguments.x, arguments.y
 received = []  # a message for each image, which can then be clicked on
 
 

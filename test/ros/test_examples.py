@@ -81,6 +81,14 @@ def test_a_click_finds_the_object_at_the_pixel(active, example, tmp_path):
     assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"
 
 
+@pytest.mark.parametrize("words", [["click.py"], ["click.py", "a", "b"], ["teach.py", "mug", "3"]])
+def test_wrong_arguments_are_answered_by_the_usage(words):
+    command = [sys.executable, EXAMPLES / words[0], *words[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith(f"usage: {words[0]} [-h] ")
+    assert len(done.stderr.splitlines()) == 2
+
+
 def test_a_thing_is_taught_by_a_click_and_then_seen(active, example):
     # The tiny model has no semantic map: nano is loaded first, seconds on a busy machine.
     assert not active.set(segment__timeout_ms=60_000)
