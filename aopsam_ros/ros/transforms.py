@@ -17,7 +17,9 @@ from aopsam_ros.space.boxes_3d import Box3D
 
 TIME_JUMP_NS = 1_000_000_000  # back by more: a recording begins anew; images are less out of order
 MAX_LATE = 5  # waits in a row that were in vain; then only what is near is awaited, TF or depth
-TF_ALIVE_S = 1.0  # TF that has stood still for longer is waited for no more: in vain, by each image
+# TF that has stood still for longer, and than an image waits, is waited for no more: in vain, by
+# each image. A map's frame may come once a second only.
+TF_ALIVE_S = 2.0
 POLL_S = 0.02  # between looks for a transform that is to come; tf2_ros does the same
 
 
@@ -94,7 +96,7 @@ class TransformListener:
 
     def _wait(self, frames: tuple[str, str], stamp: Time, until: float) -> None:
         """Wait until a transform is known, or cannot come by the monotonic time `until`."""
-        first = None
+        first, alive_s = None, max(TF_ALIVE_S, until - time.monotonic())
         while not self._buffer.can_transform(*frames, stamp):
             latest, now = self._buffer.get_latest_common_time(*frames).nanoseconds, time.monotonic()
             behind, left = (stamp.nanoseconds - latest) / 1e9, until - now
@@ -104,7 +106,7 @@ class TransformListener:
             if left <= 0 < behind and latest > first:
                 self._late += 1
             least = behind if self._late >= MAX_LATE else 0.0
-            if behind <= 0 or left <= least or now - self._advanced >= TF_ALIVE_S:
+            if behind <= 0 or left <= least or now - self._advanced >= alive_s:
                 return
             if self._ended.wait(min(left, POLL_S)):
                 return

@@ -161,16 +161,24 @@ def test_what_cannot_come_is_not_waited_for_and_the_reason_is_given(tf2, target,
 
 def test_a_tf_that_stands_still_is_waited_for_once_until_it_goes_on(tf2, monkeypatch):
     """Each image would wait in vain, and the next one's masks for it."""
-    monkeypatch.setattr(transforms, "TF_ALIVE_S", 0.3)
+    monkeypatch.setattr(transforms, "TF_ALIVE_S", 0.1)
     tf2.known = (0, 6.8)
     begin = time.monotonic()
-    for _ in range(2):
+    for _ in range(20):
         with pytest.raises(InputError, match="not then"):
-            tf2.listener.look_up(BASE, HEADER, 60.0)
-    assert time.monotonic() - begin < 30
+            tf2.listener.look_up(BASE, HEADER, 1.0)
+    assert time.monotonic() - begin < 10
     tf2.known = (0, 6.9)
     threading.Timer(0.05, lambda: setattr(tf2, "known", (0, 7.1))).start()
     assert tf2.listener.look_up(BASE, HEADER, 60.0).header.frame_id == BASE
+
+
+def test_tf_that_is_slower_than_once_a_second_is_waited_for_as_long_as_asked(tf2, monkeypatch):
+    monkeypatch.setattr(transforms, "TF_ALIVE_S", 0.1)
+    for seconds in (6, 7):
+        tf2.known = (0, seconds - 0.1)
+        threading.Timer(0.4, setattr, (tf2, "known", (0, seconds + 0.1))).start()
+        assert tf2.listener.look_up(BASE, header(1000 * seconds), 60.0).header.frame_id == BASE
 
 
 def test_a_transform_that_is_not_finite_is_none(tf2, monkeypatch):
