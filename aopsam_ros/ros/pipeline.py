@@ -201,6 +201,7 @@ class Pipeline:
         except Exception as error:  # the masks are out: the image has not failed
             self._statistics.on_incomplete("not_shown", repr(error))
             self._on_failure(f"shown in part only: {traceback.format_exc()}")
+        self._statistics.measure_flicker()  # last: nothing of the image is to wait for it
 
     def make_labeller(self) -> "Labeller":
         """Return what gives masks their labels; made now where there is none yet.

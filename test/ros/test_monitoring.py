@@ -101,9 +101,11 @@ def test_flicker_is_the_share_of_masks_that_the_next_frame_lacks(watched):
     for segmentation, image in (frame(0, 0, 4), frame(*shift, 3)):
         assert math.isnan(statistics.report().mask_flicker)
         statistics.on_segmented(segmentation, 0.1, image)
+        statistics.measure_flicker()
     assert len(measured) == 1  # by whoever segments: a report is for the executor's thread
     for _ in range(4):
         statistics.on_segmented(segmentation, 0.1, image)
+        statistics.measure_flicker()
     assert len(measured) == 1
     assert statistics.report().mask_flicker == pytest.approx(0.25)
 

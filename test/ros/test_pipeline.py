@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aopsam_ros.errors import BundleError, InferenceError, InputError
+from aopsam_ros.ros.monitoring import statistics
 from aopsam_ros.ros.monitoring.statistics import Statistics
 from aopsam_ros.ros.pairing import MAX_DEPTH_IMAGES, Frame, nanoseconds
 from aopsam_ros.ros.pipeline import Pipeline, warm_up
@@ -235,11 +236,11 @@ def frame_of(number, options):
 
 @pytest.fixture
 def parts(tiny_folder):
-    publishers, failures, statistics = Recorder(), [], Statistics()
+    publishers, failures, counts = Recorder(), [], Statistics()
     segmenter = Segmenter.from_bundle(tiny_folder)
     settings = SimpleNamespace(configuration=replace(CONFIGURATION, options=segmenter.options))
     configuration = lambda: settings.configuration  # noqa: E731
-    pipeline = Pipeline(segmenter, publishers, statistics, configuration, failures.append)
+    pipeline = Pipeline(segmenter, publishers, counts, configuration, failures.append)
     pipeline.worker.start()
     yield SimpleNamespace(**locals())
     pipeline.close()
@@ -309,7 +310,16 @@ def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, n
     parts.pipeline.stop()
     what = "no boxes in space" if needs_depth else "markers are in the camera's frame"
     assert parts.failures == [f"{what}: no transform"]
-    assert parts.statistics.report().total["not_located"] == needs_depth
+    assert parts.counts.report().total["not_located"] == needs_depth
+
+
+def test_what_is_shown_of_an_image_does_not_wait_for_the_flicker(parts, monkeypatch):
+    shown, views = [], parts.publishers.views
+    monkeypatch.setattr(statistics, "camera_flicker", lambda *_: shown.append(len(views)))
+    for number in range(2):
+        send(parts, frame_of(number, parts.pipeline.segmenter.options))
+    parts.pipeline.stop()
+    assert shown == [2]
 
 
 def test_services_encode_images_as_the_stream_does(parts, watched):

@@ -124,7 +124,23 @@ class Statistics:
             self._latencies.append(1000.0 * latency_s)
             self._newest = newest
             self._frames.append((segmentation, small))
-        self._measure_flicker()
+
+    def measure_flicker(self) -> None:
+        """Compare the two newest frames, once a report; outside the lock.
+
+        In a worker's thread: hundreds of masks of a large image take a second, in which the
+        executor would serve no camera of the process.
+        """
+        with self._lock:
+            if self._is_measured or len(self._frames) < 2:
+                return
+            self._is_measured = True
+            (before, first), (after, second) = self._frames
+            self._frames.clear()
+        value = camera_flicker(before, after, (first, second))
+        if value is not None:
+            with self._lock:
+                self._flicker.append(value)
 
     def report(self, lost: int | None = None) -> Report:
         """Return the figures; the period of the next report begins.
@@ -160,20 +176,3 @@ class Statistics:
                 last_error=self._last_error,
                 last_error_s=self._last_error_s,
             )
-
-    def _measure_flicker(self) -> None:
-        """Compare the two newest frames, once a report; outside the lock.
-
-        In a worker's thread: hundreds of masks of a large image take a second, in which the
-        executor would serve no camera of the process.
-        """
-        with self._lock:
-            if self._is_measured or len(self._frames) < 2:
-                return
-            self._is_measured = True
-            (before, first), (after, second) = self._frames
-            self._frames.clear()
-        value = camera_flicker(before, after, (first, second))
-        if value is not None:
-            with self._lock:
-                self._flicker.append(value)
