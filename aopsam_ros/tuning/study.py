@@ -49,8 +49,9 @@ class Study:
             self._study = optuna.create_study(
                 storage=storage, study_name="aopsam", direction="maximize", load_if_exists=True
             )
-        except ValueError as error:
-            reason = f"{path}: not the trials of a search ({error}): choose another --out"
+        except (ValueError, LookupError, TypeError, AssertionError) as error:
+            # optuna checks little of what it reads.
+            reason = f"{path}: not the trials of a search ({error!r}): choose another --out"
             raise OptionError(reason) from None
         known = self._study.user_attrs.get("description")
         if known is None:

@@ -107,8 +107,9 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(
     assert without_times(content) == without_times(tuned[1])
 
 
-def test_a_file_that_holds_no_search_is_refused(own, tmp_path, refused):
-    (tmp_path / "trials.journal").write_text("nothing\n")
+@pytest.mark.parametrize("line", ["nothing", "{}", "[]", '{"op_code": 99}'])
+def test_a_file_that_holds_no_search_is_refused(own, tmp_path, refused, line):
+    (tmp_path / "trials.journal").write_text(f"{line}\n")
     assert "not the trials of a search" in refused(*words(*own, "--max-calls", "4"))
 
 
