@@ -1,10 +1,13 @@
 """The files of label sets: a folder of labels.yaml and an archive; text embeddings."""
 
+import contextlib
+import fcntl
 import hashlib
 import io
+import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,20 @@ LABELS_FILE = "labels.yaml"
 TEXT_SUFFIX = ".npz"  # of a file of text embeddings
 MAX_BYTES = 1 << 29  # of an archive
 _ARCHIVE = re.compile(r"prototypes\.[0-9a-f]{8}\.npz")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other nodes, of any process, from adding to a label set meanwhile.
+
+    Where the folder above cannot be locked, as on some network drives, nothing does.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            handle = os.open(folder.parent, os.O_RDONLY)  # the folder itself may not exist yet
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def save_label_set(labels: LabelSet, folder: Path) -> None:

@@ -18,6 +18,7 @@ from aopsam_ros.labels.label_files import (
     TEXT_SUFFIX,
     load_label_set,
     load_text_embeddings,
+    locked,
     save_label_set,
 )
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
@@ -132,7 +133,8 @@ class Labeller:
                 "labels.names empty, and let labels.file be a folder"
             )
         example = self._encoder.example(rgb, mask, options)
-        with self._lock:
+        lock = contextlib.nullcontext() if self._folder is None else locked(self._folder)
+        with self._lock, lock:
             known = self.labels
             if self._folder is not None and (self._folder / LABELS_FILE).exists():
                 known = _read(self._folder, (), self._encoder)  # others may have added to it

@@ -1,6 +1,7 @@
 """Labels by the shipped model's features: taught once, found again, and not elsewhere."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
@@ -263,6 +264,24 @@ def test_several_nodes_fill_one_folder(tiny, tmp_path):
     assert load_label_set(folder).names == ("key",)
     front.close()
     rear.close()
+
+
+def test_nodes_that_are_taught_at_once_lose_nothing(tiny, tmp_path, monkeypatch):
+    rgb, folder = boxes_scene(), tmp_path / "mugs"
+    _, found = segmented(tiny, rgb)
+    labellers = [Labeller(tiny, CPU, folder) for _ in range(2)]
+    example = labellers[0]._encoder.example(rgb, found.masks[0])
+    monkeypatch.setattr(SemanticEncoder, "example", lambda *_: example)
+    with ThreadPoolExecutor(len(labellers)) as threads:
+        for number in range(10):
+            taught = [
+                threads.submit(labeller.teach, f"{number} of {place}", rgb, found.masks[0])
+                for place, labeller in enumerate(labellers)
+            ]
+            assert [each.result() for each in taught] == [1] * len(labellers)
+    assert len(load_label_set(folder).names) == 10 * len(labellers)
+    for labeller in labellers:
+        labeller.close()
 
 
 def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, capsys):
