@@ -39,7 +39,6 @@ from aopsam_benchmarks.part import (
 )
 from aopsam_ros.commands.arguments import engine_options, parse_settings
 from aopsam_ros.demo.processes import Check, Child, interrupts, unused_domain
-from aopsam_ros.errors import AopsamError
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros.messages.images import array_to_image
 from aopsam_ros.ros.resources import large_message_environment
@@ -184,8 +183,12 @@ class LiveNode:
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def start(self) -> None:
-        """Wait until the node is active and answers; it does not at once know who listens."""
-        self.wait(lambda: self._images.get_subscription_count() > 0)
+        """Wait until the node is active, has its last subscription, and answers.
+
+        It does not at once know who listens, nor that these images are reliable: what is published
+        while it subscribes anew is lost.
+        """
+        self.wait(self._is_heard_reliably)
         self.wait(self._is_answered)
 
     def close(self) -> None:
@@ -220,6 +223,11 @@ class LiveNode:
             if elapsed >= seconds:
                 return (len(self.arrived) - before) / elapsed
 
+    def _is_heard_reliably(self) -> bool:
+        found = self._node.get_subscriptions_info_by_topic("/image")
+        reliable = [info.qos_profile.reliability == RELIABLE.reliability for info in found]
+        return any(reliable) and all(reliable) and self._images.get_subscription_count() > 0
+
     def _is_answered(self) -> bool:
         """Tell whether any masks are here; if not, publish a small image, once a second."""
         if not self.arrived and time.perf_counter() > self._asked + 1.0:
@@ -248,7 +256,7 @@ class LiveNode:
         """Serve callbacks until the condition holds.
 
         Raises:
-            AopsamError: if the node ends, cannot work, or gives no answer in time.
+            DemoError: if the node ends, cannot work, or gives no answer in time.
         """
         end = time.perf_counter() + ANSWER_TIMEOUT_S
         while not condition():
@@ -258,7 +266,7 @@ class LiveNode:
             if self._error:
                 raise self._process.failure(f"the node {NODE} cannot work")
             if time.perf_counter() > end:
-                raise AopsamError(f"the node gave no answer within {ANSWER_TIMEOUT_S:.0f} s")
+                raise self._process.failure(f"no answer within {ANSWER_TIMEOUT_S:.0f} s")
             self._executor.spin_once(timeout_sec=0.1)
 
 

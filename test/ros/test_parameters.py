@@ -207,9 +207,13 @@ MASKS = "qos_overrides./aopsam/masks.publisher"
 CAMERA_ONLY = SimpleNamespace(callbacks={"image": print}, wants=bool, last_image_s=math.inf)
 
 
-def quality_of(topic, find):
-    """The node's own profile for a topic."""
-    (found,) = [info for info in find(topic) if info.node_name == "aopsam"]
+def quality_of(topic, robot, find):
+    """The node's own profile for a topic; whose an endpoint is may be known later than it is."""
+
+    def own():
+        return [info for info in find(topic) if info.node_name == "aopsam"]
+
+    (found,) = robot.wait(own, f"nothing on {topic} is known to be the node's")
     return found.qos_profile
 
 
@@ -221,9 +225,10 @@ def test_overrides_of_subscriptions_and_results_hold(robot, tiny_folder):
         model=tiny_folder,
     )
     robot.activate()
-    images = quality_of("/image", robot.node.get_subscriptions_info_by_topic)
-    masks = quality_of("/aopsam/masks", robot.node.get_publishers_info_by_topic)
-    labels = quality_of("/aopsam/labels", robot.node.get_publishers_info_by_topic)
+    published = robot.node.get_publishers_info_by_topic
+    images = quality_of("/image", robot, robot.node.get_subscriptions_info_by_topic)
+    masks = quality_of("/aopsam/masks", robot, published)
+    labels = quality_of("/aopsam/labels", robot, published)
     assert images.reliability == ReliabilityPolicy.BEST_EFFORT  # though the camera is reliable
     assert masks.durability.name == "TRANSIENT_LOCAL"
     assert labels.durability.name == "VOLATILE"
@@ -245,7 +250,7 @@ def test_all_parameters_may_be_set_to_what_they_are(active):
 def test_without_overrides_the_subscription_follows_the_publishers(active):
     assert active.get(f"{IMAGE}.reliability") == "system_default"
     find = active.node.get_subscriptions_info_by_topic
-    assert quality_of("/image", find).reliability == ReliabilityPolicy.RELIABLE
+    assert quality_of("/image", active, find).reliability == ReliabilityPolicy.RELIABLE
     best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     other = active.node.create_publisher(Image, "/image", best_effort)
 
