@@ -206,10 +206,19 @@ class Pipeline:
     def make_labeller(self) -> "Labeller":
         """Return what gives masks their labels; made now where there is none yet.
 
+        The caller has a turn, where turns are taken.
+
         Raises:
             AopsamError: if the label set or the model that it needs cannot be had.
+            TimeoutError: if no turn comes after another thread has made it.
         """
-        with self._labeller_lock:
+        with contextlib.ExitStack() as held:
+            if not self._labeller_lock.acquire(blocking=False):
+                # Another thread makes it, and needs a turn to finish, perhaps this thread's.
+                with contextlib.nullcontext() if self._turns is None else self._turns.paused():
+                    held.enter_context(self._labeller_lock)
+            else:
+                held.callback(self._labeller_lock.release)
             if self.labeller is None:
                 if self._open_labeller is None:
                     raise InputError("this pipeline has no labels")

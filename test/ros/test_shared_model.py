@@ -18,6 +18,7 @@ from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, silent
 from aopsam_ros.msg import MaskArray
 from aopsam_ros.ros import worker
+from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.shared_engines import FairTurns, SharedEngines
 from aopsam_ros.ros.worker import NewestWorker
 from support.live import TIMEOUT_S
@@ -160,6 +161,40 @@ def test_an_image_waits_for_a_turn_where_the_task_before_it_lost_its_own(monkeyp
         time.sleep(0.001)
     camera.stop()
     assert (done, errors) == ([("image", True)], ["TimeoutError"])
+
+
+def test_who_waits_for_labels_gives_the_turn_to_who_makes_them(monkeypatch):
+    monkeypatch.setattr(worker, "PATIENCE_S", 5.0)  # of each other, it would be
+    turns, loading, asked = FairTurns(), threading.Event(), threading.Event()
+    pipeline, made, had = Pipeline.__new__(Pipeline), [], []
+
+    def open_labeller():
+        with turns.paused():
+            loading.set()
+            assert asked.wait(TIMEOUT_S)
+            time.sleep(0.05)  # until the other one has the turn, and wants the lock
+        made.append(object())
+        return made[-1]
+
+    def teach(before, then):
+        before.wait(TIMEOUT_S)
+        with turns:
+            then.set()
+            had.append(pipeline.make_labeller())
+
+    pipeline._turns, pipeline._open_labeller = turns, open_labeller
+    pipeline.labeller, pipeline._labeller_lock = None, threading.Lock()
+    go = threading.Event()
+    go.set()
+    threads = [threading.Thread(target=teach, args=args) for args in ((go, go), (loading, asked))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert had == 2 * made
+    assert len(made) == 1
+    with turns.in_time():  # both have ended theirs
+        assert not pipeline._labeller_lock.locked()
 
 
 def test_a_slow_camera_gets_its_turn_beside_one_that_floods():
