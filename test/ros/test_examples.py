@@ -78,7 +78,9 @@ def test_a_click_finds_the_object_at_the_pixel(active, example, tmp_path):
     code, said = click("70", "15", file)
     assert code == 0 and re.search(r"in \((59|6[012]), (9|1[012]), ", said), said
     code, said = click("999", "15")
-    assert code == 1 and said.strip() == "a point lies outside the image of 128x128 pixels"
+    # Fast DDS may have said something before, as where another program locks its shared memory.
+    last = said.strip().splitlines()[-1]
+    assert code == 1 and last == "a point lies outside the image of 128x128 pixels", said
 
 
 @pytest.mark.parametrize("words", [["click.py"], ["click.py", "a", "b"], ["teach.py", "mug", "3"]])
