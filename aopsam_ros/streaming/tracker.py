@@ -102,7 +102,7 @@ class Tracker:
         return x > 0 and y > 0 and y + height < self._size[0] and x + width < self._size[1]
 
     def _by_overlap(self, sampled: Sequence[NDArray[np.bool_]], min_iou: float) -> dict[int, int]:
-        expected = [self._grid.sample(track.mask, track.shift) for track in self._tracks]
+        expected = [self._expected(track) for track in self._tracks]
         shown = [self._grid.shown(track.shift, *self._size) for track in self._tracks]
         overlap = iou_table(sampled, expected, shown)
         scores = np.where(overlap >= min_iou, overlap**POWER, 0.0)
@@ -110,6 +110,17 @@ class Tracker:
         pairs = _match(np.where(lost, 0.0, scores))
         scores[list(pairs)] = 0.0
         return pairs | _match(np.where(lost, scores, 0.0))
+
+    def _expected(self, track: Track) -> NDArray[np.bool_]:
+        """Sample an object's mask where it should be now; nothing of one that has left the view.
+
+        `sample` would put that at the edge, where small masks of what enters would be taken for it.
+        """
+        left, top, right, bottom = np.add(track.mask.corners, track.shift * 2).tolist()
+        height, width = self._size
+        if left < width and top < height and right > 0 and bottom > 0:
+            return self._grid.sample(track.mask, track.shift)
+        return np.zeros(len(self._grid.y) * len(self._grid.x), np.bool_)
 
     def _by_appearance(
         self,

@@ -134,6 +134,17 @@ def test_ids_begin_again_after_the_highest(monkeypatch):
     assert seen == [1, 2, 1]
 
 
+def test_what_enters_at_the_edge_is_not_what_left_there():
+    """The object's expected place is far outside by now, or the camera has turned away from it."""
+    for frames_without, camera in ((4, (0.0, 0.0)), (0, (-200.0, 0.0))):
+        tracking = Tracking()
+        for x in (60, 40, 20):
+            assert tracking.ids([disc(x, 100, 8)], EYE[:1]) == [1]
+        for _ in range(frames_without):
+            assert tracking.ids([], EYE[:0]) == []
+        assert tracking.ids([disc(0, 100, 4)], EYE[1:2], camera) == [2]
+
+
 @pytest.mark.parametrize("values", [{"min_iou": 1.5}, {"min_similarity": -0.1}, {"max_lost": -1}])
 def test_impossible_options(values):
     with pytest.raises(OptionError):
