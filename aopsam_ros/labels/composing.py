@@ -171,21 +171,22 @@ def _united(members: list[InstanceMask], number: int) -> InstanceMask:
 
 
 def _renumbered(masks: list[InstanceMask], whole_of: dict[int, int]) -> tuple[InstanceMask, ...]:
-    """Link parts to their things, sort by area, number from 1, and count levels anew."""
-    ordered = sorted(masks, key=lambda mask: -mask.area)
-    number = {mask.id: place for place, mask in enumerate(ordered, start=1)}
-    parent = {mask.id: whole_of.get(mask.id, mask.parent) for mask in ordered}
-    level: dict[int, int] = {0: -1}
+    """Link parts to their things, sort by area, number from 1, and count levels anew.
+
+    A parent is larger. One found at low resolution may be smaller by some pixels, and then is none:
+    as a part of its own part, it would close a circle.
+    """
+    number, level = {0: 0}, {0: -1}  # of the masks before, by id
     linked = []
-    for mask in ordered:
-        above = parent[mask.id]
-        # A parent is larger, so that its level is known.
-        level[mask.id] = level.get(above, -1) + 1
+    for place, mask in enumerate(sorted(masks, key=lambda mask: -mask.area), start=1):
+        parent = whole_of.get(mask.id, mask.parent)
+        above = parent if parent in number else 0
+        number[mask.id], level[mask.id] = place, level[above] + 1
         linked.append(
             replace(
                 mask,
-                id=number[mask.id],
-                parent=number.get(above, 0),
+                id=place,
+                parent=number[above],
                 level=level[mask.id],
                 label="" if mask.id in whole_of else mask.label,
                 label_score=0.0 if mask.id in whole_of else mask.label_score,

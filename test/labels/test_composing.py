@@ -117,6 +117,15 @@ def test_ids_and_parents_of_the_others_stay_linked():
     assert areas == sorted(areas, reverse=True)
 
 
+def test_a_parent_that_is_smaller_by_a_pixel_is_no_part_of_its_own_part():
+    """Which mask holds which is found at low resolution, where the second one was as large."""
+    mask, smaller = area(10, 10, 40, 40), area(10, 10, 40, 40)
+    smaller[10, 10] = False
+    found = compose(segmentation(("mug", mask), ("mug", smaller), parents=[(1, 2)]))
+    assert labels_of(found) == ["mug", ""]
+    assert [(mask.id, mask.parent, mask.level) for mask in found.masks] == [(1, 0, 0), (2, 1, 1)]
+
+
 def test_single_pixels_in_the_corners_of_large_images_are_compared():
     """Fewer cells than pixels: none falls between them or beyond the edge."""
     for height, width in ((335, 1000), (1, 3000), (2999, 517)):
