@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import FrameGeometry
+from aopsam_ros.results import Segmentation
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Boxes:
         chosen = order[filled]
         return Boxes(cut[chosen], np.clip(self.confidence[chosen], 0.0, 1.0))
 
-    def centres(self, geometry: FrameGeometry) -> NDArray[np.float64]:
+    def centres(self, image: FrameGeometry | Segmentation) -> NDArray[np.float64]:
         """Return each box's centre, x and y as pixel indices inside the image, `[N, 2]`."""
         # Corners lie on edges, indices on centres: half a pixel between the two.
         centres = (self.corners[:, :2] + self.corners[:, 2:]) / 2 - 0.5
-        last = [geometry.width - 1.0, geometry.height - 1.0]
+        last = [image.width - 1.0, image.height - 1.0]
         return np.asarray(np.clip(centres, 0.0, last), np.float64)

@@ -44,8 +44,7 @@ def with_labels(
     confidence counts.
     """
     size = [segmentation.width, segmentation.height]
-    cut = np.clip(boxes.corners, 0.0, size * 2)
-    centres = (cut[:, :2] + cut[:, 2:]) / 2 - 0.5
+    centres = replace(boxes, corners=np.clip(boxes.corners, 0.0, size * 2)).centres(segmentation)
     best_first = np.argsort(-boxes.confidence, kind="stable")
 
     def labelled(mask: InstanceMask) -> InstanceMask:

@@ -182,11 +182,12 @@ def test_masks_are_named_after_the_detection_whose_box_prompted_them():
     sure = detection_of((6, 19, 8, 2), [0.9, 0.1], ["cat", "cow"])
     beyond = detection_of((80, 40, 40, 20), [0.5], ["car"])  # the image ends in its middle
     nameless = detection_of((58, 58, 4, 4))
-    message = Detection2DArray(detections=[unsure, sure, beyond, nameless])
-    places = [(9.5, 19.5), (89.5, 49.5), (59.5, 59.5), (9.5, 25.0)]
+    sliver = detection_of((-9.5, 0, 10, 4), [0.5], ["bus"])  # half a pixel of it is in the image
+    message = Detection2DArray(detections=[unsure, sure, beyond, nameless, sliver])
+    places = [(9.5, 19.5), (89.5, 49.5), (59.5, 59.5), (9.5, 25.0), (0.0, 1.5)]
     masks = tuple(instance_of(np.ones((1, 1), bool), prompt=place) for place in places)
     segmentation = Segmentation(80, 100, masks, (), 0, {}, None, "", "")
     found = with_labels(segmentation, boxes_of(message), message)
-    assert [mask.label for mask in found.masks] == ["cat", "car", "", ""]
+    assert [mask.label for mask in found.masks] == ["cat", "car", "", "", "bus"]
     nothing = Detection2DArray()
     assert with_labels(segmentation, boxes_of(nothing), nothing).masks == masks
