@@ -10,6 +10,7 @@ from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.choosing import choose
 from aopsam_ros.masks.rle import decode, require_inside
+from aopsam_ros.msg import Mask
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.ros.messages import detections_3d
 from aopsam_ros.ros.messages.segmentations import instance_of, mask_message
@@ -84,14 +85,11 @@ def _wanted(newest: SegmentedFrame, request: Follow.Request, bundle: Bundle) -> 
     """Return the mask to follow: the request's own, or one of the frame's."""
     if newest.frame.configuration.options.grid.crop_layers:
         raise InputError("following and grid.crop_layers above 0 exclude each other")
-    if not len(request.mask.counts):
-        return choose(newest.segmentation.masks, criteria_of(request.selection))
-    given, size = request.mask, (newest.segmentation.height, newest.segmentation.width)
-    require_inside(given, *size)
-    area = int(np.count_nonzero(decode(given)))
-    if not area:
-        raise InputError("the mask is empty")
-    mask = replace(instance_of(given), area=area)
+    size = newest.segmentation.height, newest.segmentation.width
+    if len(request.mask.counts):
+        mask = _given(request.mask, *size)
+    else:
+        mask = choose(newest.segmentation.masks, criteria_of(request.selection))
     geometry = resized_geometry(*size, bundle.image_size, bundle.resize)
     if not fills_cells(mask, geometry, bundle.low_res_mask_size):
         cell = bundle.image_size / bundle.low_res_mask_size / geometry.scale
@@ -100,6 +98,15 @@ def _wanted(newest: SegmentedFrame, request: Follow.Request, bundle: Bundle) -> 
             f"{cell[0]:.0f} x {cell[1]:.0f} pixels of this image"
         )
     return mask
+
+
+def _given(message: Mask, height: int, width: int) -> InstanceMask:
+    """Return the mask of a request, once it is certain that it shows something of the image."""
+    require_inside(message, height, width)
+    area = int(np.count_nonzero(decode(message)))
+    if not area:
+        raise InputError("the mask is empty")
+    return replace(instance_of(message), area=area)
 
 
 def _box_3d(newest: SegmentedFrame, mask: InstanceMask) -> Box3D | None:

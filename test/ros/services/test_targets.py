@@ -1,14 +1,21 @@
 """~/select, ~/follow and ~/target over DDS, beside a running stream."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image, RegionOfInterest
 from vision_msgs.msg import Detection3DArray
 
+from aopsam_ros.errors import InputError
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask, Selection, Target
+from aopsam_ros.options import SegmenterOptions
+from aopsam_ros.results import Segmentation
+from aopsam_ros.ros.services.targets import _wanted
 from aopsam_ros.srv import Follow, Segment, Select
+from support.drawn_masks import instance_of
 from support.messages import box_of, calibration_of, image_of, raw_image, stamp_of
 from support.scenes import boxes_scene
 
@@ -138,6 +145,17 @@ def test_a_mask_of_segment_is_followed_and_given_up_in_the_end(active):
     assert follow(active, mask=empty).message == "the mask is empty"
     pixel = Mask(roi=RegionOfInterest(x_offset=30, y_offset=35, width=1, height=1), counts=[0, 1])
     assert "too small to follow" in follow(active, mask=pixel).message
+
+
+def test_a_mask_of_the_stream_that_is_too_small_is_refused_as_well(tiny):
+    """Between the centres of the model's cells it fills none, though the stream shows it."""
+    pixels = np.zeros((1024, 1024), np.bool_)
+    pixels[500:504, 500:504] = True
+    found = Segmentation(1024, 1024, (instance_of(pixels, 3),), (), 0, {}, None, "tiny", "grid16")
+    frame = SimpleNamespace(configuration=SimpleNamespace(options=SegmenterOptions()))
+    newest = SimpleNamespace(segmentation=found, frame=frame)
+    with pytest.raises(InputError, match="too small to follow"):
+        _wanted(newest, Follow.Request(selection=Selection(id=3)), tiny.bundle)
 
 
 def test_a_target_is_forgotten_when_the_node_is_deactivated(active):
