@@ -29,7 +29,7 @@ _ARCHIVE = re.compile(r"prototypes\.[0-9a-f]{8}\.npz")
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other nodes, of any process, from adding to a label set meanwhile.
+    """Keep other nodes, of any process, from adding to a label set, or reading it, meanwhile.
 
     Where the folder above cannot be locked, as on some network drives, nothing does.
     """
@@ -42,7 +42,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def save_label_set(labels: LabelSet, folder: Path) -> None:
-    """Write the set; who reads meanwhile finds the old one or the new one, whole.
+    """Write the set, whole or not at all.
+
+    The archive of the one before is deleted: who has read its labels.yaml must have it `locked`.
 
     Raises:
         OSError: if the folder cannot be written.

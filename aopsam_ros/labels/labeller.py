@@ -65,7 +65,8 @@ class Labeller:
         self._is_fixed = bool(names) or (folder is not None and folder.suffix == TEXT_SUFFIX)
         self._encoder = SemanticEncoder(segmenter, engine, pause)
         try:
-            self.labels = _read(folder, names, self._encoder)
+            with self._alone():
+                self.labels = _read(folder, names, self._encoder)
         except BaseException:
             self._encoder.close()
             raise
@@ -133,8 +134,7 @@ class Labeller:
                 "labels.names empty, and let labels.file be a folder"
             )
         example = self._encoder.example(rgb, mask, options)
-        lock = contextlib.nullcontext() if self._folder is None else locked(self._folder)
-        with self._lock, lock:
+        with self._lock, self._alone():
             known = self.labels
             if self._folder is not None and (self._folder / LABELS_FILE).exists():
                 known = _read(self._folder, (), self._encoder)  # others may have added to it
@@ -146,6 +146,10 @@ class Labeller:
                     raise InputError(f"{self._folder}: cannot be written: {error}") from None
             self.labels = labels
         return labels.count(name.strip())
+
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        """Keep other nodes from changing the set meanwhile."""
+        return contextlib.nullcontext() if self._folder is None else locked(self._folder)
 
     def close(self) -> None:
         """Free the encoder."""

@@ -1,7 +1,8 @@
 """Labels by the shipped model's features: taught once, found again, and not elsewhere."""
 
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import cv2
@@ -13,6 +14,7 @@ from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.images.files import read_rgb
+from aopsam_ros.labels import label_files
 from aopsam_ros.labels.label_files import load_label_set, save_label_set
 from aopsam_ros.labels.label_set import LabelOptions, LabelSet
 from aopsam_ros.labels.labeller import Labeller
@@ -282,6 +284,30 @@ def test_nodes_that_are_taught_at_once_lose_nothing(tiny, tmp_path, monkeypatch)
     assert len(load_label_set(folder).names) == 10 * len(labellers)
     for labeller in labellers:
         labeller.close()
+
+
+def test_a_set_is_read_whole_while_another_node_is_taught(tiny, tmp_path, monkeypatch):
+    rgb, folder = boxes_scene(), tmp_path / "mugs"
+    _, found = segmented(tiny, rgb)
+    front = Labeller(tiny, CPU, folder)
+    front.teach("mug", rgb, found.masks[0])
+    read, taught = label_files._read_archive, []
+
+    def read_late(*arguments):
+        """Let the other node be taught once labels.yaml has been read, unless it has to wait."""
+        if threading.current_thread() is threading.main_thread():
+            taught.append(threads.submit(front.teach, "door", rgb, found.masks[1]))
+            wait(taught, 0.5)
+        return read(*arguments)
+
+    with ThreadPoolExecutor(1) as threads:
+        monkeypatch.setattr(label_files, "_read_archive", read_late)
+        rear = Labeller(tiny, CPU, folder)
+        monkeypatch.undo()
+        assert taught[0].result() == 1
+    assert rear.labels.names == ("mug",) and load_label_set(folder).names == ("mug", "door")
+    front.close()
+    rear.close()
 
 
 def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, capsys):
