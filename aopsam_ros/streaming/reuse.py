@@ -118,8 +118,8 @@ def _take_over(
     confidence = np.array([prompt.confidence for prompt in last.prompts], np.float32)
     boxes = None
     known = [prompt.box for prompt in last.prompts if prompt.box is not None]
-    if known and len(known) == len(last.prompts):
-        moved = np.array(known)[inside] + np.tile(shift / cells, 2)
+    if len(known) == len(last.prompts):  # of none, too: new prompts then keep their own
+        moved = np.array(known).reshape(-1, 4)[inside] + np.tile(shift / cells, 2)
         boxes = np.clip(moved, 0.0, np.tile(size, 2))
     num_protected = int(np.count_nonzero(staying))
     previous = PreviousPrompts(points[inside], confidence[inside], num_protected, changed, boxes)

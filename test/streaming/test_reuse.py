@@ -1,6 +1,7 @@
 """Frames that build on one another: what is taken over, and when nothing is."""
 
 import itertools
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -207,6 +208,22 @@ def test_a_proposal_whose_box_agrees_with_that_of_a_mask_of_before_is_eliminated
     assert prompts.points.tolist() == points.tolist()
     assert prompts.duplicate.tolist() == [False, True, False]
     assert prompts.boxes.tolist() == boxes.tolist()
+
+
+def test_after_a_frame_without_masks_new_prompts_keep_their_boxes(tiny, scene):
+    memory, reuse = FrameReuse(), ReuseOptions()
+    memory.begin(scene, tiny.options, reuse)
+    memory.end(replace(tiny.segment(scene), masks=(), prompts=()))
+    changed = scene.copy()
+    changed[60:100, 80:140] = 255 - changed[60:100, 80:140]
+    previous = memory.begin(changed, tiny.options, reuse)
+    boxes = np.array([[80.0, 60.0, 140.0, 100.0], [80.0, 60.0, 140.0, 99.0]])
+    proposed = PromptSet(np.full((2, 2), 90.0), np.array([0.9, 0.8], np.float32), boxes)
+    prompts = previous.merge(proposed, resized_geometry(*SIZE, 128), AsfOptions())
+    assert prompts.boxes.tolist() == boxes.tolist()
+    assert prompts.duplicate.tolist() == [False, True]
+    without = replace(proposed, boxes=None)  # a model that expects none
+    assert previous.merge(without, resized_geometry(*SIZE, 128), AsfOptions()).boxes is None
 
 
 def test_a_frame_without_time_does_not_empty_the_next(tiny, scene):
