@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -151,7 +150,6 @@ def _read_arrays(path: Path, types: Mapping[str, type], digest: str = "") -> lis
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return [np.asarray(archive[name], kind) for name, kind in types.items()]
-    except (
-        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise InputError(f"{path}: not an archive of {', '.join(types)} ({error})") from None
+    except Exception as error:  # NumPy's, and of zipfile and zlib, of many kinds
+        reason = first_line(error)
+        raise InputError(f"{path}: not an archive of {', '.join(types)} ({reason})") from None

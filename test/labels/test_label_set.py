@@ -1,5 +1,6 @@
 """A label set: which label is nearest, when none is, and what a folder keeps of it."""
 
+import contextlib
 import hashlib
 
 import numpy as np
@@ -135,6 +136,16 @@ def test_malformed_text_embeddings_are_refused(tmp_path, arrays, reason):
         np.savez(opened, **arrays) if arrays else np.save(opened, np.eye(2))
     with pytest.raises(InputError, match=reason):
         load_text_embeddings(file)
+
+
+def test_text_embeddings_are_read_or_refused_wherever_the_file_is_damaged(tmp_path):
+    file = tmp_path / "text.npz"
+    np.savez_compressed(file, names=["a", "b"], embeddings=np.eye(2, dtype=np.float32))
+    content = file.read_bytes()
+    for place in range(len(content)):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        with contextlib.suppress(InputError):
+            load_text_embeddings(file)
 
 
 def test_thresholds_part_right_labels_from_wrong_ones():
