@@ -51,7 +51,7 @@ class Boxes:
         try:
             corners = [[float(value) for value in row[:4]] for row in rows]
             confidence = [float(row[4]) if len(row) > 4 else 1.0 for row in rows]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"a box must be a list of numbers ({error})") from None
         if any(len(row) != 4 for row in corners):
             raise InputError("a box must be left, top, right, bottom and a confidence")

@@ -62,7 +62,15 @@ def test_whatever_the_boxes_prompts_lie_in_the_image(rows):
 
 
 @pytest.mark.parametrize(
-    "rows", [[[1, 2, 3]], [[1, 2, 3, "x"]], [[1, 2, 3, None]], [[1, 2, np.nan, 4]], [3]]
+    "rows",
+    [
+        [[1, 2, 3]],
+        [[1, 2, 3, "x"]],
+        [[1, 2, 3, None]],
+        [[1, 2, np.nan, 4]],
+        [[1, 2, 3, 10**400]],
+        [3],
+    ],
 )
 def test_what_is_no_box_is_refused(rows):
     with pytest.raises(InputError, match="box"):
