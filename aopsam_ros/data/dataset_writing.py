@@ -51,7 +51,11 @@ class DatasetWriter:
         file = self.image_path(name)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_rgb(file, rgb)
-        self._write_labels(name, found, stream)
+        try:
+            self._write_labels(name, found, stream)
+        except DatasetError:
+            file.unlink()  # an image without labels would spoil the whole set
+            raise
         if stream:
             self._write_group(name, f"{stream}_part_{self._frames[stream] // NEIGHBOURS:04}")
             self._frames[stream] += 1

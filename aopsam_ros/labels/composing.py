@@ -158,6 +158,7 @@ def _united(members: list[InstanceMask], number: int) -> InstanceMask:
         x, y, w, h = member.bbox
         union[y - top : y - top + h, x - left : x - left + w] |= decode(member)
     best = max(members, key=lambda member: member.score)
+    prompts = [place for member in members for place in (member.prompt, *member.merged_prompts)]
     return replace(
         best,
         id=number,
@@ -165,6 +166,7 @@ def _united(members: list[InstanceMask], number: int) -> InstanceMask:
         area=int(np.count_nonzero(union)),
         counts=encode(union),
         label_score=max(member.label_score for member in members),
+        merged_prompts=tuple(dict.fromkeys(prompts)),
         parent=0,
         level=0,
     )

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from aopsam_ros.data.datasets import least_fraction, split_by_group
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.errors import DatasetError, OptionError
+from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.evaluation.images import NO_IMAGE, EvaluationImage, read_image, spread
 from aopsam_ros.evaluation.metrics import iou_matrix
 from aopsam_ros.evaluation.panoptic import mostly_unlabelled
@@ -204,9 +204,12 @@ class _Tuner:
             return None
         file = self._task.out / "timing.json"
         if file.is_file():
-            content = json.loads(file.read_text())
-            if content.pop("description", None) == description:
-                return TimeModel(**content)
+            try:
+                content = json.loads(file.read_text())
+                if content.pop("description") == description:
+                    return TimeModel(**content)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise InputError(f"{file}: no times of a search; choose another --out") from None
         measured = measure_times(self._segmenter, timed, self._own)
         content = {**asdict(measured), "description": description}
         write_bytes(file, (json.dumps(content) + "\n").encode())

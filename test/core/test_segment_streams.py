@@ -116,6 +116,14 @@ def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
     assert len(play(result.out / "run.mp4")[1]) == 3
 
 
+def test_a_frame_that_does_not_fit_the_video_is_written_nowhere(segment, tmp_path):
+    folder = write_frames(tmp_path / "run")
+    cv2.imwrite(str(folder / "1.png"), cv2.imread(str(folder / "1.png"))[:-8])
+    result = segment(folder, "--save-video")
+    assert result.code == 2 and "does not fit a video" in result.err
+    assert len(lines_of(result.out / "run.jsonl")) == len(play(result.out / "run.mp4")[1]) == 2
+
+
 def test_boxes_of_images_are_found_where_these_are_frames_in_a_row(segment, tmp_path):
     folder, boxes = write_frames(tmp_path / "run"), tmp_path / "boxes.json"
     corners = [[10 + 6 * number, 20, 50 + 6 * number, 40] for number in range(3)]

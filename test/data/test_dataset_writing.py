@@ -108,6 +108,7 @@ def test_ids_that_a_label_map_cannot_hold_are_refused(tmp_path, found):
     too_many = tuple(replace(mask, id=mask.id + 10) for mask in masks)
     with pytest.raises(DatasetError, match="up to 65535"):
         writer.add("b", rgb, replace(segmentation, masks=too_many))
+    assert [file.stem for file in (tmp_path / "images").iterdir()] == ["a"]  # none without labels
 
 
 def test_an_unfinished_coco_data_set_is_no_data_set(tmp_path, found):

@@ -243,6 +243,9 @@ def test_coco_categories_follow_their_masks(tmp_path):
     image = open_dataset(write_json(tmp_path / "a.json", content)).read(0)
     areas = {image.classes[n]: int((image.layers == n).sum()) for n in image.classes}
     assert areas["cup"] < areas["table"] and set(areas) == {"cup", "table"}
+    annotations[0]["category_id"] = [3]
+    with pytest.raises(DatasetError, match="not a COCO annotation file"):
+        open_dataset(write_json(tmp_path / "a.json", content))
 
 
 def test_bsds_has_a_layer_for_each_annotator(tmp_path):

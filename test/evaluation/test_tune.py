@@ -113,6 +113,13 @@ def test_a_file_that_holds_no_search_is_refused(own, tmp_path, refused, line):
     assert "not the trials of a search" in refused(*words(*own, "--max-calls", "4"))
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", "no JSON"])
+def test_a_file_that_holds_no_times_is_refused(own, tmp_path, refused, text):
+    (tmp_path / "timing.json").write_text(text)
+    assert "timing.json: no times of a search" in refused(*words(*own, "--time-ms", "150"))
+    assert (tmp_path / "timing.json").read_text() == text
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

@@ -24,6 +24,7 @@ def segmentation(*named, parents=(), scores=(0.1, 0.2, 0.3, 0.4)):
         parent = dict(parents).get(number, 0)
         links = {"parent": parent, "level": int(parent > 0)}
         score = scores[number - 1]
+        links["prompt"] = (float(number), 0.0)
         masks.append(instance_of(mask, number, label=label, score=score, label_score=0.8, **links))
     return Segmentation(*SIZE, tuple(masks), (), 0, {}, None, "nano", "predictor")
 
@@ -42,6 +43,7 @@ def test_touching_halves_of_one_thing_become_one_with_both_as_parts():
     assert [(part.id, part.parent, part.level) for part in parts] == [(2, 1, 1), (3, 1, 1)]
     np.testing.assert_array_equal(decode_full(parts[1], *SIZE), right)
     assert whole.score == pytest.approx(0.2)  # of the best
+    assert (whole.prompt, whole.merged_prompts) == ((2.0, 0.0), ((1.0, 0.0), (2.0, 0.0)))
 
 
 def test_sure_masks_that_touch_are_united_where_that_is_wanted():

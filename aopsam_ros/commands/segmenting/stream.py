@@ -138,14 +138,17 @@ class _Outputs:
             self.lines = stack.enter_context(lines)
 
     def write(self, frame: SourceFrame, rgb: NDArray[np.uint8], found: Segmentation) -> bool:
-        """Write and show a frame; return whether to go on."""
-        if self.lines:
-            self.lines.write(to_json(found, frame.name, frame.stamp))
-        if self.dataset:
-            self.dataset.add(f"{self.name}_{frame.name}", rgb, found, self.name)
-        if not (self.video or self.window):
-            return True
-        drawn = draw_overlay(rgb, found, show_prompts=False, show_ids=True)
+        """Write and show a frame; return whether to go on.
+
+        First what may refuse it: nothing else is written of it then.
+        """
+        drawn = rgb
+        if self.video or self.window:
+            drawn = draw_overlay(rgb, found, show_prompts=False, show_ids=True)
         if self.video:
             self.video.write(drawn, (frame.stamp or 0) if self.is_live else 0)
+        if self.dataset:
+            self.dataset.add(f"{self.name}_{frame.name}", rgb, found, self.name)
+        if self.lines:
+            self.lines.write(to_json(found, frame.name, frame.stamp))
         return self.window is None or self.window.show(drawn)

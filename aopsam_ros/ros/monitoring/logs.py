@@ -36,7 +36,7 @@ class LogBridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record."""
-        if self is not _bridges()[0]:
+        if self is not next(iter(_bridges()), None):  # none: the last one is just closing
             return
         message = record.getMessage()
         # One call a level: rclpy refuses another level from the same line.
