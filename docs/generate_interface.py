@@ -82,7 +82,7 @@ def generate() -> str:
         "A change that is confirmed before an image arrives is in that image's messages; an image "
         "on which work has begun keeps what it arrived with. Options of `asf` and "
         "`mask` follow the model bundle's own defaults until they are set; the table shows the "
-        "general ones.",
+        "general ones. A float is written with a point, `0.0` for 0: ROS refuses the latter.",
         parameters(name for name in TABLE if name not in FIXED),
         "## Diagnostics",
         "One status, `<node>: segmentation`, once a second (REP 107). The first line that applies "

@@ -173,7 +173,7 @@ def _inputs(arguments: argparse.Namespace, words: list[Path]) -> list[Path]:
     as_frames = arguments.save_video or arguments.show
     inputs = [path for word in words for path in images_of(word, as_frames)]
     in_a_row = [is_stream(path) or path.is_dir() for path in inputs]
-    if as_frames and not any(in_a_row):
+    if as_frames and not any(in_a_row) and all(path.exists() for path in inputs):
         raise OptionError("--save-video and --show take frames in a row: a folder, not its images")
     if arguments.edges and (arguments.point or arguments.box or all(in_a_row)):
         raise OptionError("--edges is for images, and does not go with --point and --box")

@@ -76,7 +76,8 @@ class LabelSet:
         """
         missing = [name for name in names if name not in self.names]
         if missing:
-            raise InputError(f"no label {', '.join(missing)} among {len(self.names)}")
+            some = ", ".join(self.names[:10]) + ", …" * (len(self.names) > 10)
+            raise InputError(f"no label {', '.join(missing)}; there are: {some or 'none'}")
         if not names:
             return self
         places = np.array([self.names.index(name) for name in names])

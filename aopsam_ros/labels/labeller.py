@@ -167,8 +167,10 @@ def _read(folder: Path | None, names: Sequence[str], encoder: SemanticEncoder) -
         labels = replace(load_text_embeddings(folder), features=encoder.identity)
     elif (folder / LABELS_FILE).exists():
         labels = load_label_set(folder)
-    elif names or folder.exists() or not folder.parent.is_dir():
+    elif names or (folder.exists() and not _is_empty(folder)):
         raise InputError(f"{folder}: not a label set, it has no {LABELS_FILE}")
+    elif not folder.parent.is_dir():
+        raise InputError(f"{folder}: there is no folder {folder.parent} for a new label set")
     else:
         _LOGGER.warning("%s: a new label set begins, without labels", folder)
         return empty
@@ -185,3 +187,7 @@ def _read(folder: Path | None, names: Sequence[str], encoder: SemanticEncoder) -
             "text embeddings need a model with a labeller of their size"
         )
     return labels.only(names)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())

@@ -69,7 +69,11 @@ def describe(config: str) -> LaunchDescription:
         for name, (value, description) in _ARGUMENTS.items()
     ]
     arguments.append(
-        DeclareLaunchArgument("params_file", default_value=default, description="parameter file")
+        DeclareLaunchArgument(
+            "params_file",
+            default_value=default,
+            description=f"parameter file; one of your own takes the place of config/{config}",
+        )
     )
     return LaunchDescription([*arguments, OpaqueFunction(function=_nodes)])
 

@@ -63,7 +63,8 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (AopsamError, ParameterException, InvalidNamespaceException) as error:
-        get_logger("aopsam").fatal(str(error))
+        is_float = "expecting type 'DOUBLE'" in str(error)
+        get_logger("aopsam").fatal(f"{error}{'; write 1.0, not 1' * is_float}")
         return 1
     finally:
         shut_down(nodes)

@@ -6,6 +6,7 @@ the pipeline's workers segment and publish.
 
 import contextlib
 import functools
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,7 +315,7 @@ def _open_labeller(
 ) -> "Labeller":
     from aopsam_ros.labels.labeller import Labeller  # only where labels are wanted
 
-    folder = Path(startup.labels_file) if startup.labels_file else None
+    folder = Path(os.path.expanduser(startup.labels_file)) if startup.labels_file else None
     names = [name for name in map(str.strip, startup.labels_names.split(",")) if name]
     pause = contextlib.nullcontext if turns is None else turns.paused
     return Labeller(segmenter, engine, folder, names, pause)

@@ -138,7 +138,9 @@ class BoxPairing:
         frame = self._frames.pop(0)
         found = nearest(self._boxes, frame.image.header)
         if found is None:
-            self._on_missing(f"no boxes came on {self._topic} within {limit}")
+            self._on_missing(
+                f"no boxes came on {self._topic} within {limit}: is it your detector's topic?"
+            )
             return
         self._on_missing(
             f"no boxes on {self._topic} are within {frame.configuration.pairing.tolerance_ms:g} ms "

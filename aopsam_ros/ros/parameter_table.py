@@ -46,9 +46,9 @@ FIXED: Mapping[str, OptionSpec] = {
     ),
     "labels.file": OptionSpec(
         "",
-        "folder of a label set, from `aopsam labels`, whose labels masks get; a new folder begins"
-        " empty, and ~/teach fills it; empty = what ~/teach adds is kept until cleanup. Or a .npz"
-        " of text embeddings, for a bundle with a labeller",
+        "folder of a label set, from `aopsam labels`, whose labels masks get; a new or empty one"
+        " begins without labels, and ~/teach fills it; empty = what ~/teach adds is kept until"
+        " cleanup. Or a .npz of text embeddings, for a bundle with a labeller",
     ),
     "labels.names": OptionSpec(
         "", "which labels of labels.file are used, separated by commas, as mug, door; empty = all"

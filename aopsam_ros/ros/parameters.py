@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -66,15 +66,15 @@ class Parameters:
     def _warn_of_misspelt(self) -> None:
         """Name values given at start that no parameter takes: ROS ignores them in silence.
 
-        Only what resembles one of ours: a file may be for other nodes, too.
+        Only what is in one of our groups or resembles a name: a file may be for other nodes, too.
         """
+        groups = tuple({f"{name.partition('.')[0]}." for name in TABLE if "." in name})
         # rclpy shows what was given nowhere else.
         for name in getattr(self._node, "_parameter_overrides", {}):
             near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.8)
-            if near and not self._node.has_parameter(name):
-                self._node.get_logger().warning(
-                    f"there is no parameter {name}, did you mean {near[0]}? It has no effect"
-                )
+            if (near or name.startswith(groups)) and not self._node.has_parameter(name):
+                hint = f", did you mean {near[0]}? It" if near else ": it"
+                self._node.get_logger().warning(f"there is no parameter {name}{hint} has no effect")
 
     def _value(self, name: str) -> Any:  # noqa: ANN401  (the table gives the type)
         return self._node.get_parameter(name).value
@@ -147,16 +147,27 @@ class Parameters:
         """Judge a set of changes as a whole, without acting on it."""
         changes = {parameter.name: parameter.value for parameter in parameters}
         fixed = [n for n, value in changes.items() if n in FIXED and value != self._value(n)]
-        if fixed and self._source() is not None:
-            reason = (
-                f"{fixed[0]} is fixed while the node is configured: deactivate and clean up first"
-            )
+        if reason := self._objection(fixed, changes):
             return SetParametersResult(successful=False, reason=reason)
         try:
             configuration_of({**self._values(), **changes})
         except OptionError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _objection(self, fixed: Sequence[str], changes: Mapping[str, Any]) -> str:
+        """Return why parameters of `FIXED` cannot be changed now, or not to that; "": they can."""
+        for name in fixed:
+            choices = TABLE[name].choices
+            if choices and changes[name] not in choices:
+                return f"{name} must be one of {', '.join(choices)}, not {changes[name]!r}"
+            if name == "executor":
+                return "executor is read when the process starts: give it there"
+            if self._source() is not None:
+                return (
+                    f"{name} is fixed while the node is configured: deactivate and clean up first"
+                )
+        return ""
 
 
 def descriptor_of(name: str, spec: OptionSpec) -> ParameterDescriptor:

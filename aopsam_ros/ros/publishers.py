@@ -59,7 +59,11 @@ TOPICS: Mapping[str, tuple[type, str]] = {
     ),
     "salient": (MaskArray, "the most salient of the masks, best first: `salient.count` of them"),
     "edges": (Image, "mono8: edges of all masks, thin, 255 the surest; not with grid.crop_layers"),
-    "detections": (Detection2DArray, "the masks' boxes, best first"),
+    "detections": (
+        Detection2DArray,
+        "the masks' boxes, by the mean of score and stability score; `class_id` is the mask's "
+        "label, `score` the mask's",
+    ),
     "target": (Target, "where the thing is that `~/follow` chose; only while one is followed"),
     "detections_3d": (
         Detection3DArray,

@@ -113,7 +113,7 @@ class Subscriptions:
         new, self._lost = self.lost - self._lost, self.lost
         if new > 0:
             self._node.get_logger().warning(
-                f"{self.image_topic}: {new} images of the last second were lost on their way; "
+                f"{self.image_topic}: {new} of the last second's images were lost on their way; "
                 f"{REMEDY}",
                 throttle_duration_sec=LOSS_PERIOD_S,
             )

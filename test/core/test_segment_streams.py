@@ -207,6 +207,7 @@ def test_a_broken_frame_does_not_lose_the_others(segment, tmp_path):
         (("drive.avi", "--limit", "-1"), "--limit must be from 0, "),
         (("drive.avi", "--limit", "1" + 20 * "0"), "--limit must be from 0, "),
         (("1" + 20 * "0",), "cannot be read: No such file"),
+        (("nothing.png", "--save-video"), "nothing.png: cannot be read: No such file"),
         (("drive.mp4", "--save-video"), "no such folder, video or recording"),
     ],
 )

@@ -205,7 +205,7 @@ def test_names_are_enough_where_a_bundle_has_a_labeller(with_labeller, colours):
     assert labels() == ["blue", "green"]
     assert labels("blue") == ["blue", ""]
     assert labels(min_similarity=1.0) == ["", ""]
-    with pytest.raises(InputError, match="no label mauve among 3"):
+    with pytest.raises(InputError, match="no label mauve; there are: "):
         Labeller(with_labeller, CPU, colours, ["mauve", "red"])
     with pytest.raises(InputError, match="need a label set, or text embeddings"):
         Labeller(with_labeller, CPU, None, ["red"])
@@ -233,6 +233,9 @@ def test_text_embeddings_need_a_labeller_of_their_size(tiny, colours):
 
 def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
     rgb, folder = boxes_scene(), tmp_path / "mugs"
+    with pytest.raises(InputError, match=r"no folder .*nowhere for a new label set"):
+        Labeller(tiny, CPU, tmp_path / "nowhere" / "mugs")
+    folder.mkdir()  # an empty one is new, too
     labeller = Labeller(tiny, CPU, folder)
     _, found = segmented(tiny, rgb)
     labeller.teach("mug", rgb, found.masks[0])

@@ -74,7 +74,7 @@ def test_each_box_becomes_a_mask_with_its_class(detector):
 def test_missing_and_impossible_boxes_are_reported_and_the_next_are_taken(detector):
     robot = detector.robot
     robot.set(pairing__timeout_ms=100)
-    missing = "no boxes came on /boxes within 100 ms"
+    missing = "no boxes came on /boxes within 100 ms: is it your detector's topic?"
     robot.reported(DiagnosticStatus.ERROR, missing, STREAMED)
     assert robot.logged("image skipped: no boxes came on /boxes")
     robot.set(pairing__timeout_ms=60_000)

@@ -91,7 +91,7 @@ def test_without_boxes_images_are_bounded_and_end_with_a_reason():
     rig.image(1000)
     time.sleep(0.002)
     rig.pairing.expire()
-    assert rig.missing == ["no boxes came on /boxes within 0 ms"]
+    assert rig.missing == ["no boxes came on /boxes within 0 ms: is it your detector's topic?"]
     rig.boxes(1210)
     rig.image(1000)
     time.sleep(0.002)
@@ -100,7 +100,8 @@ def test_without_boxes_images_are_bounded_and_end_with_a_reason():
     rig = Rig()
     for number in range(MAX_WAITING_IMAGES + 5):
         rig.image(1000 + 33 * number)
-    assert rig.missing == [f"no boxes came on /boxes within {MAX_WAITING_IMAGES} images"] * 5
+    said = f"no boxes came on /boxes within {MAX_WAITING_IMAGES} images"
+    assert rig.missing == [f"{said}: is it your detector's topic?"] * 5
     assert rig.dropped == 0
     rig.pairing.clear()
     rig.boxes(1000 + 33 * 14)

@@ -113,6 +113,18 @@ def test_a_set_applies_as_a_whole_or_not_at_all(owner):
     assert (asf.confidence_threshold, asf.filtering) == (0.4, "none")
 
 
+def test_what_it_is_built_from_is_one_of_the_choices_before_as_well(context, owner):
+    started = Owner(context, image_transport="theora")
+    with pytest.raises(OptionError, match="image_transport 'theora' is not available"):
+        started.parameters.startup()
+    started.node.destroy_node()
+    result = owner.set(image_transport="jpeg")
+    assert result.reason == "image_transport must be one of raw, compressed, not 'jpeg'"
+    assert owner.set(image_transport="compressed").successful
+    assert "read when the process starts" in owner.set(executor="events").reason
+    assert owner.set(executor="single").successful  # which it is
+
+
 def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
     owner.source = make_source("predictor")
     for name, value in (("model", "other"), ("engine", "onnxruntime"), ("autostart", True)):
@@ -156,10 +168,12 @@ def test_impossible_initial_values_are_refused(context, given, reason):
 
 def test_a_misspelt_name_given_at_start_is_warned_of(context, capfd):
     given = {"asf__confidence_treshold": 0.2, "robot_radius": 0.3, "asf__min_spacing": 4}
+    given |= {"mask__scor": 0.5, "masks": 3}
     Owner(context, **given).node.destroy_node()
     said = capfd.readouterr().err
     assert "no parameter asf.confidence_treshold, did you mean asf.confidence_threshold?" in said
-    assert said.count("no parameter") == 1
+    assert "no parameter mask.scor: it has no effect" in said
+    assert said.count("no parameter") == 2
 
 
 def bundle(**values):

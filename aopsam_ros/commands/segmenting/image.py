@@ -56,7 +56,7 @@ def segment_image(
         write_bytes(masks, to_json(found, str(image)).encode())
         if draws_overlay:
             write_rgb(overlay, draw_overlay(rgb, found))
-    written = dataset.image_path(stem) if dataset else masks.name
+    written = dataset.image_path(stem) if dataset else masks
     return (
         f"{len(found.masks)} masks, {found.prompts_decoded} prompts decoded, "
         f"{found.timings_ms['total']:.0f} ms -> {written}"

@@ -38,6 +38,8 @@ def _meant(pipeline: Pipeline, request: Teach.Request) -> tuple[Frame, InstanceM
     has_prompt = bool(request.points or request.box.width or request.box.height)
     if request.mask_id and has_prompt:
         raise InputError("mask_id and a point or box exclude each other")
+    if not (request.mask_id or has_prompt):
+        raise InputError("say what is meant: by a point, a box, or the mask_id of one of the masks")
     if not request.mask_id:
         newest = pipeline.newest
         if newest is None:

@@ -48,9 +48,9 @@ def test_a_click_labels_the_masks_of_the_next_image(active, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"label": "mug"}, "needs a point on the object, or a box"),
         ({"label": "", "points": ON_FIRST}, "a label is 1 to 64 printable characters"),
         ({"label": "x" * 65, "points": ON_FIRST}, "a label is 1 to 64 printable characters"),
+        ({"label": "mug"}, "a point, a box, or the mask_id"),
         ({"label": "mug", "mask_id": 99}, "none with the id 99"),
         ({"label": "mug", "mask_id": 1, "points": ON_FIRST}, "exclude each other"),
         ({"label": "mug", "points": [1.0, 2000.0]}, "outside the image"),
@@ -66,6 +66,7 @@ def test_what_cannot_be_taught_is_refused_with_a_reason(active, fields, reason):
 
 def test_a_label_set_that_cannot_be_read_ends_configure_with_its_reason(active, tmp_path):
     active.clean_up()
+    (tmp_path / "photo.jpg").touch()
     active.set(labels__file=str(tmp_path))
     assert not active.configure()
     assert active.logged("not a label set")
@@ -86,4 +87,4 @@ def test_labels_by_their_names_alone(active, tmp_path):
     active.clean_up()
     active.set(labels__names="mauve")
     assert not active.configure()
-    assert active.logged("no label mauve among 3")
+    assert active.logged("no label mauve; there are: ")
