@@ -190,4 +190,7 @@ def _read(folder: Path | None, names: Sequence[str], encoder: SemanticEncoder) -
 
 
 def _is_empty(folder: Path) -> bool:
-    return folder.is_dir() and not any(folder.iterdir())
+    """Tell an empty folder; one that cannot be listed is none."""
+    with contextlib.suppress(OSError):
+        return folder.is_dir() and not any(folder.iterdir())
+    return False
