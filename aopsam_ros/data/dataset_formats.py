@@ -201,7 +201,7 @@ class CocoFile:
             self.by_image: dict[int, list[dict]] = {}
             for annotation in content["annotations"]:
                 if not annotation.get("iscrowd") and annotation.get("segmentation"):
-                    hash(annotation.get("category_id"))  # a list is none
+                    hash(annotation.get("category_id"))  # what names are looked up by
                     self.by_image.setdefault(annotation["image_id"], []).append(annotation)
             self.images = [image for image in images if image["id"] in self.by_image]
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -121,7 +121,7 @@ class _Outputs:
     ) -> None:
         self.name, self.dataset = name, dataset
         self.is_live = isinstance(source, CameraSource)
-        self.names = [str(dataset.folder)] if dataset else [f"{name}.jsonl"]
+        self.names = [str(dataset.folder if dataset else arguments.out / f"{name}.jsonl")]
         self.lines: TextIO | None = None
         self.video: VideoFile | None = None
         self.window: Window | None = None
@@ -132,7 +132,7 @@ class _Outputs:
             if file.resolve() == path.resolve():
                 raise InputError(f"{file} is what is segmented and would be overwritten")
             self.video = stack.enter_context(contextlib.closing(VideoFile(file, source.rate)))
-            self.names.append(file.name)
+            self.names.append(str(file))
         if dataset is None:
             lines = (arguments.out / f"{name}.jsonl").open("w", buffering=1, encoding="utf-8")
             self.lines = stack.enter_context(lines)
