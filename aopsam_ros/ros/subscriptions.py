@@ -100,12 +100,9 @@ class Subscriptions:
 
     def adapt(self) -> None:
         """Follow what is offered and wanted, and warn of silence and loss; called once a second."""
-        try:
-            self._update()
-            for subscription in self._subscriptions.values():
-                subscription.adapt()
-        except OptionError as error:
-            self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
+        self._attempt(self._update)
+        for subscription in self._subscriptions.values():
+            self._attempt(subscription.adapt)
         warned, self._warned = self._warned, self.silent
         if self._warned and not warned:
             warning = self._subscriptions[self._image_name].silence(SILENCE_S)
@@ -117,6 +114,13 @@ class Subscriptions:
                 f"{REMEDY}",
                 throttle_duration_sec=LOSS_PERIOD_S,
             )
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """Do what may be impossible for one topic: the others are followed all the same."""
+        try:
+            step()
+        except OptionError as error:
+            self._node.get_logger().error(str(error), throttle_duration_sec=ERROR_PERIOD_S)
 
     def destroy(self) -> None:
         """Destroy the subscriptions."""
