@@ -1,5 +1,6 @@
 """What is published beside the masks, with an image's calibration and depth, where they come."""
 
+import contextlib
 from collections.abc import Callable
 
 from sensor_msgs.msg import CameraInfo
@@ -79,18 +80,25 @@ class Views:
             )
             if reason:
                 self._on_failure(f"markers without a calibration: {reason}")
-        if is_located and self._publishers.needs_depth:
+        if self._publishers.needs_depth and is_located:
             self._publish_3d(segmented, transform)
+        elif self._publishers.needs_depth:  # `~/select` answers in the camera's own frame
+            with contextlib.suppress(InputError):
+                self._take_depth(segmented)
 
     def _publish_3d(self, segmented: SegmentedFrame, transform: Transform | None) -> None:
         """Publish where the masks are in space, once the image's depth has come."""
         try:
-            segmented.depth = self.depth.wait_for(segmented.frame)
-            segmented.calibration = self.calibration  # the first one may have come meanwhile
+            self._take_depth(segmented)
             if segmented.depth is not None:
                 self._publishers.publish_3d(segmented, segmented.depth, transform)
         except InputError as error:
             self._not_located(error)
+
+    def _take_depth(self, segmented: SegmentedFrame) -> None:
+        """Wait for an image's depth, and keep it; errors as of `DepthBuffer.wait_for`."""
+        segmented.depth = self.depth.wait_for(segmented.frame)
+        segmented.calibration = self.calibration  # the first one may have come meanwhile
 
     def _not_located(self, error: InputError) -> None:
         self._statistics.on_incomplete("not_located", str(error))

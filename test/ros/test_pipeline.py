@@ -313,6 +313,20 @@ def test_a_missing_transform_is_counted_where_boxes_in_space_are_wanted(parts, n
     assert parts.counts.report().total["not_located"] == needs_depth
 
 
+def test_a_missing_transform_keeps_an_images_depth_from_nobody(parts):
+    """`~/select` answers in the camera's own frame."""
+    parts.publishers.needs_depth = True
+    assert parts.pipeline.wants("depth")
+    frame = frame_of(1, parts.pipeline.segmenter.options)
+    depth = raw_image(np.ones((4, 5), np.float32), milliseconds=1000)
+    parts.pipeline.callbacks["depth"](depth)
+    send(parts, replace(frame, configuration=replace(frame.configuration, target_frame="base")))
+    kept = parts.pipeline.segmented
+    parts.pipeline.stop()
+    assert kept.depth == depth and not parts.publishers.depths
+    assert parts.failures == ["no boxes in space: no transform"]
+
+
 def test_what_is_shown_of_an_image_does_not_wait_for_the_flicker(parts, monkeypatch):
     shown, views = [], parts.publishers.views
     monkeypatch.setattr(statistics, "camera_flicker", lambda *_: shown.append(len(views)))
