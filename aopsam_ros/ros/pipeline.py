@@ -160,7 +160,8 @@ class Pipeline:
             self._views.depth.expect(header)
         try:
             rgb = to_rgb(frame.image, self._read)
-            follower = None if configuration.options.grid.crop_layers else self.follower
+            has_crops = configuration.options.grid.crop_layers and self.segmenter.source.croppable
+            follower = None if has_crops else self.follower
             if follower is not None:
                 wait()  # another worker's frame has it with its own options
                 follower.options = configuration.follow

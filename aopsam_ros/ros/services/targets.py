@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 from rclpy.node import Node
 
-from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import resized_geometry
 from aopsam_ros.masks.choosing import choose
@@ -18,6 +17,7 @@ from aopsam_ros.ros.messages.targets import criteria_of
 from aopsam_ros.ros.pairing import SegmentedFrame
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.services.worker_service import NOT_ACTIVE
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.space.boxes_3d import Box3D, fit_box
 from aopsam_ros.srv import Follow, Select
 from aopsam_ros.streaming.follower import Follower, fills_cells
@@ -63,7 +63,7 @@ class TargetServices:
             if request.stop:
                 self._pipeline.follow(None)
             else:
-                mask = _wanted(newest, request, self._pipeline.segmenter.bundle)
+                mask = _wanted(newest, request, self._pipeline.segmenter)
                 self._pipeline.follow(Follower(newest.rgb, mask))
                 response.mask = mask_message(mask)
         except AopsamError as error:
@@ -81,9 +81,10 @@ def _newest(pipeline: Pipeline | None) -> SegmentedFrame:
     return pipeline.segmented
 
 
-def _wanted(newest: SegmentedFrame, request: Follow.Request, bundle: Bundle) -> InstanceMask:
+def _wanted(newest: SegmentedFrame, request: Follow.Request, segmenter: Segmenter) -> InstanceMask:
     """Return the mask to follow: the request's own, or one of the frame's."""
-    if newest.frame.configuration.options.grid.crop_layers:
+    bundle = segmenter.bundle
+    if newest.frame.configuration.options.grid.crop_layers and segmenter.source.croppable:
         raise InputError("following and grid.crop_layers above 0 exclude each other")
     size = newest.segmentation.height, newest.segmentation.width
     if len(request.mask.counts):

@@ -155,7 +155,16 @@ def test_a_mask_of_the_stream_that_is_too_small_is_refused_as_well(tiny):
     frame = SimpleNamespace(configuration=SimpleNamespace(options=SegmenterOptions()))
     newest = SimpleNamespace(segmentation=found, frame=frame)
     with pytest.raises(InputError, match="too small to follow"):
-        _wanted(newest, Follow.Request(selection=Selection(id=3)), tiny.bundle)
+        _wanted(newest, Follow.Request(selection=Selection(id=3)), tiny)
+
+
+def test_crops_that_the_prompt_source_does_not_make_end_no_following(active):
+    result = active.set_atomically(grid__crop_layers=1)
+    assert result.reason == "grid.crop_layers has no effect with the prompt source 'predictor'"
+    active.answer(STREAMED)
+    response = follow(active, selection=ON_GREEN)
+    assert response.success, response.message
+    assert target_in(active, STREAMED).state == Target.FOLLOWED
 
 
 def test_a_target_is_forgotten_when_the_node_is_deactivated(active):
