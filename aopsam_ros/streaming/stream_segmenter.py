@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.prompting.previous_prompts import PreviousPrompts
 from aopsam_ros.results import Segmentation
 from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.segmentation.time_budget import Stopwatch
@@ -78,14 +79,12 @@ class StreamSegmenter:
             wait()
             self.reset()
             return segmentation
-        previous, stopwatch = None, Stopwatch()
+        if follower is not None or reuse is not None:
+            wait()
+        stopwatch = Stopwatch()  # the time budget is the frame's own
         if follower is not None:
-            wait()
             follower.prepare(segmenter, chosen)
-        if reuse is not None:
-            wait()
-            self._reuse = self._reuse or FrameReuse()
-            previous = self._reuse.begin(rgb, chosen, reuse)
+        previous = None if reuse is None else self._take_over(rgb, chosen, reuse)
         frame = segmenter.encode(rgb, chosen, stopwatch)
         segmentation = segmenter.segment_frame(
             frame, chosen, boxes, stopwatch, previous, edges=edges, hysteresis=hysteresis
@@ -109,6 +108,13 @@ class StreamSegmenter:
         if follower is not None:
             follower.update(segmenter, frame, rgb)
         return segmentation
+
+    def _take_over(
+        self, rgb: NDArray[np.uint8], options: SegmenterOptions, reuse: ReuseOptions
+    ) -> PreviousPrompts | None:
+        """Return what the frame takes over from the one before; see `FrameReuse.begin`."""
+        self._reuse = self._reuse or FrameReuse()
+        return self._reuse.begin(rgb, options, reuse)
 
     def _alone(
         self,

@@ -1,9 +1,13 @@
 """The frames of one camera: what reuse and tracking change, and in which order they happen."""
 
+import itertools
+import time
 from unittest.mock import Mock
 
 import pytest
 
+from aopsam_ros.results import Status
+from aopsam_ros.streaming.follower import Follower
 from aopsam_ros.streaming.reuse import ReuseOptions
 from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 from aopsam_ros.streaming.tracker import TrackingOptions
@@ -81,6 +85,19 @@ def test_frames_are_segmented_side_by_side_unless_they_build_on_one_another(
     monkeypatch.setattr(tiny, "encode", lambda *a: steps.append("encode") or encode(*a))
     stream.segment(RGB, wait=lambda: steps.append("wait"), **options)
     assert steps[0] == first and steps[-1] == "wait" and "encode" in steps
+
+
+@pytest.mark.parametrize("builds_on", ["reuse", "follower"])
+def test_waiting_for_the_frame_before_takes_nothing_of_a_frames_time_budget(
+    stream, tiny, builds_on
+):
+    follower = Follower(RGB, tiny.segment(RGB).masks[0])
+    on = {"reuse": ReuseOptions()} if builds_on == "reuse" else {"follower": follower}
+    pauses = itertools.chain([1.0], itertools.repeat(0.0))
+    options = tiny.options.updated({"asf.time_budget_ms": 1000, "asf.batch_size": 1})
+    found = stream.segment(RGB, 0, options, wait=lambda: time.sleep(next(pauses)), **on)
+    assert found.status == Status.COMPLETE and found.prompts_decoded > 1
+    assert found.timings_ms["total"] < 1000
 
 
 def test_a_frame_that_begins_early_takes_nothing_from_the_one_before_it(stream, tiny, monkeypatch):
