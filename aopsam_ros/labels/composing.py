@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import cv2
@@ -52,11 +53,12 @@ def unite(segmentation: Segmentation, related: NDArray[np.bool_]) -> Segmentatio
     groups = _groups(segmentation, related)
     if not groups:
         return segmentation
+    parents = {mask.id: mask.parent for mask in masks}
     whole_of: dict[int, int] = {}  # id of a part to that of the thing
     next_id = max(mask.id for mask in masks) + 1
     for group in groups:
         members = sorted((masks[place] for place in group), key=lambda mask: -mask.area)
-        whole = _united(members, next_id)
+        whole = replace(_united(members, next_id), parent=_common_parent(members, parents))
         if members[0].area >= WHOLE * whole.area:
             whole = members[0]
         else:
@@ -170,6 +172,21 @@ def _united(members: list[InstanceMask], number: int) -> InstanceMask:
         parent=0,
         level=0,
     )
+
+
+def _common_parent(members: list[InstanceMask], parents: Mapping[int, int]) -> int:
+    """Return the id of the innermost mask that holds all of these, and is none of them; 0: none.
+
+    `parents` has that of each mask, by id.
+    """
+    chains = [list(_ancestors(member.id, parents)) for member in members]
+    shared = set(chains[0]).intersection(*chains) - {member.id for member in members}
+    return next((number for number in chains[0] if number in shared), 0)
+
+
+def _ancestors(number: int, parents: Mapping[int, int]) -> Iterator[int]:
+    while number := parents.get(number, 0):
+        yield number
 
 
 def _renumbered(masks: list[InstanceMask], whole_of: dict[int, int]) -> tuple[InstanceMask, ...]:

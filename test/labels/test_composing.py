@@ -113,10 +113,22 @@ def test_ids_and_parents_of_the_others_stay_linked():
     found = compose(before)
     assert labels_of(found) == ["", "mug", "", "", ""]
     assert [mask.id for mask in found.masks] == [1, 2, 3, 4, 5]
-    assert [mask.parent for mask in found.masks][2:] == [2, 2, 4]
-    assert [mask.level for mask in found.masks][3:] == [1, 2]
+    assert [mask.parent for mask in found.masks] == [0, 1, 2, 2, 4]
+    assert [mask.level for mask in found.masks] == [0, 1, 2, 2, 3]
     areas = [mask.area for mask in found.masks]
     assert areas == sorted(areas, reverse=True)
+
+
+def test_a_united_mask_lies_in_what_holds_all_of_its_parts():
+    table, tray = ("", area(0, 0, 100, 60)), ("", area(8, 8, 31, 42))
+    halves = ("mug", area(10, 10, 30, 40)), ("mug", area(30, 10, 45, 40))
+    spot = ("mug", area(12, 12, 14, 14))
+    masks = (table, tray, *halves, spot)
+    parents = [(2, 1), (3, 2), (4, 1), (5, 3)]
+    found = compose(segmentation(*masks, parents=parents, scores=(0.1,) * 5))
+    assert labels_of(found) == ["", "mug", "", "", "", ""]
+    assert [mask.parent for mask in found.masks] == [0, 1, 1, 2, 2, 2]
+    assert [mask.level for mask in found.masks] == [0, 1, 1, 2, 2, 2]
 
 
 def test_a_parent_that_is_smaller_by_a_pixel_is_no_part_of_its_own_part():
