@@ -141,7 +141,7 @@ class Follower:
         features = self._appearance.features(segmenter, frame)
         self._move(rgb, frame.geometry)
         least = self.options.min_similarity
-        found = self._where_expected(segmenter, frame, features)
+        expected = found = self._where_expected(segmenter, frame, features)
         if found is None or found.similarity < least:
             least = min(1.0, least + CLEARLY)
             found = self._anywhere(segmenter, frame, features)
@@ -149,7 +149,8 @@ class Follower:
         if found is not None and found.similarity >= least:
             shown = self._shown(segmenter, found, frame.geometry)
         if found is None or shown is None:
-            self.target = self._lose(found.similarity if found else 0.0, frame.geometry)
+            best = max((each.similarity for each in (expected, found) if each), default=0.0)
+            self.target = self._lose(best, frame.geometry)
             return self.target
         self._lost = 0
         self._take(found.logits, _binary(found.logits[None], frame.geometry)[0], features)

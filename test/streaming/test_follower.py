@@ -72,6 +72,13 @@ def test_another_thing_in_its_place_is_not_taken_for_it(follow):
     assert follow(None, (30, 30)).state == LOST
 
 
+def test_of_a_lost_thing_the_similarity_is_that_of_the_best_mask_found(follow, monkeypatch):
+    monkeypatch.setattr(Follower, "_anywhere", lambda *_: None)  # none of its size
+    unlike, none = follow(None, (30, 30)), follow(None, None)
+    assert (unlike.state, none.state) == (LOST, LOST)
+    assert -1.0 < unlike.similarity < -0.3 and none.similarity <= 0.0
+
+
 def test_a_thing_that_stays_away_is_given_up(follow):
     states = [follow(None, (90, 90)).state for _ in range(4)]
     assert states == [LOST, LOST, LOST, GIVEN_UP]
