@@ -60,7 +60,8 @@ class StreamSegmenter:
             stamp: of the frame, nanoseconds; where it steps back, all objects are forgotten.
             options: of the frame; the segmenter's own where None.
             boxes: a detector's, in source pixels, for the prompt sources that need them.
-            reuse: how the frame builds on the one before; None: it stands alone.
+            reuse: how the frame builds on the one before, with adaptive sources; None: it stands
+                alone.
             tracking: how objects are found again; None: ids are those of this frame only.
             hysteresis: how much lower thresholds are for a mask that the frame before had; 0: not.
             annotate: called with the image, its embedding and the masks before these are tracked;
@@ -74,6 +75,7 @@ class StreamSegmenter:
             InputError, InferenceError: as `Segmenter.segment`.
         """
         segmenter, chosen = self._segmenter, options or self._segmenter.options
+        reuse = reuse if segmenter.source.adaptive else None  # others take no prompts over
         if reuse is None and tracking is None and not hysteresis and follower is None:
             segmentation = self._alone(rgb, chosen, boxes, annotate, edges)
             wait()

@@ -87,6 +87,14 @@ def test_frames_are_segmented_side_by_side_unless_they_build_on_one_another(
     assert steps[0] == first and steps[-1] == "wait" and "encode" in steps
 
 
+def test_a_source_without_reuse_keeps_no_frame_waiting(tiny_grid, monkeypatch):
+    steps, encode = [], tiny_grid.encode
+    monkeypatch.setattr(tiny_grid, "encode", lambda *a: steps.append("encode") or encode(*a))
+    stream = StreamSegmenter(tiny_grid)
+    stream.segment(RGB, reuse=ReuseOptions(), wait=lambda: steps.append("wait"))
+    assert steps == ["encode", "wait"]
+
+
 @pytest.mark.parametrize("builds_on", ["reuse", "follower"])
 def test_waiting_for_the_frame_before_takes_nothing_of_a_frames_time_budget(
     stream, tiny, builds_on
