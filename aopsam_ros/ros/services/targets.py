@@ -42,7 +42,7 @@ class TargetServices:
 
     def _on_select(self, request: Select.Request, response: Select.Response) -> Select.Response:
         try:
-            newest = _newest(self._pipeline)
+            newest = _newest(_active(self._pipeline))
             mask = choose(newest.segmentation.masks, criteria_of(request.selection))
             box = _box_3d(newest, mask)
         except AopsamError as error:
@@ -58,24 +58,31 @@ class TargetServices:
 
     def _on_follow(self, request: Follow.Request, response: Follow.Response) -> Follow.Response:
         try:
-            newest = _newest(self._pipeline)
-            assert self._pipeline is not None  # else there is no frame
+            pipeline = _active(self._pipeline)
             if request.stop:
-                self._pipeline.follow(None)
+                pipeline.follow(None)
+                newest = pipeline.segmented  # may be none
             else:
-                mask = _wanted(newest, request, self._pipeline.segmenter)
-                self._pipeline.follow(Follower(newest.rgb, mask))
+                newest = _newest(pipeline)
+                mask = _wanted(newest, request, pipeline.segmenter)
+                pipeline.follow(Follower(newest.rgb, mask))
                 response.mask = mask_message(mask)
         except AopsamError as error:
             response.message = str(error)
             return response
-        response.success, response.header = True, newest.frame.image.header
+        response.success = True
+        if newest is not None:
+            response.header = newest.frame.image.header
         return response
 
 
-def _newest(pipeline: Pipeline | None) -> SegmentedFrame:
+def _active(pipeline: Pipeline | None) -> Pipeline:
     if pipeline is None:
         raise InputError(NOT_ACTIVE)
+    return pipeline
+
+
+def _newest(pipeline: Pipeline) -> SegmentedFrame:
     if pipeline.segmented is None:
         raise InputError("no image has been segmented yet")
     return pipeline.segmented

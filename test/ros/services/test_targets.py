@@ -106,6 +106,10 @@ def test_nothing_can_be_chosen_before_an_image_or_from_an_inactive_node(active):
     assert select(active, ON_GREEN).message == "the node is not active"
     active.activate()
     assert follow(active, selection=ON_GREEN).message == "no image has been segmented yet"
+    stopped = follow(active, stop=True, selection=ON_GREEN)  # which needs none
+    assert (stopped.success, stopped.message) == (True, "")
+    active.clean_up()
+    assert follow(active, stop=True).message == "the node is not active"
 
 
 def test_a_thing_is_followed_lost_found_and_no_longer_followed(active):
