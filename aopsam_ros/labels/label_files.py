@@ -67,6 +67,18 @@ def save_label_set(labels: LabelSet, folder: Path) -> None:
             old.unlink(missing_ok=True)
 
 
+def holds_label_set(folder: Path) -> bool:
+    """Tell whether a label set lies in a folder.
+
+    Raises:
+        InputError: if the folder may not be looked into.
+    """
+    try:
+        return (folder / LABELS_FILE).exists()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read: {error.strerror or error}") from None
+
+
 def load_label_set(folder: Path) -> LabelSet:
     """Read a label set.
 
@@ -142,8 +154,9 @@ def _read_archive(
 
 def _read_arrays(path: Path, types: Mapping[str, type], digest: str = "") -> list[NDArray[Any]]:
     """Read arrays of an archive by name, as these types; its sha256 is checked where given."""
-    if path.is_file() and path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES} bytes")
+    with contextlib.suppress(OSError):  # reading it says why
+        if path.is_file() and path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path}: more than {MAX_BYTES} bytes")
     content = read_bytes(path)
     if digest and hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{path}: damaged, its sha256 is not the one in {LABELS_FILE}")

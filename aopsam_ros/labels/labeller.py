@@ -16,6 +16,7 @@ from aopsam_ros.labels.composing import compose
 from aopsam_ros.labels.label_files import (
     LABELS_FILE,
     TEXT_SUFFIX,
+    holds_label_set,
     load_label_set,
     load_text_embeddings,
     locked,
@@ -136,7 +137,7 @@ class Labeller:
         example = self._encoder.example(rgb, mask, options)
         with self._lock, self._alone():
             known = self.labels
-            if self._folder is not None and (self._folder / LABELS_FILE).exists():
+            if self._folder is not None and holds_label_set(self._folder):
                 known = _read(self._folder, (), self._encoder)  # others may have added to it
             labels = known.added(name, example)
             if self._folder is not None:
@@ -165,7 +166,7 @@ def _read(folder: Path | None, names: Sequence[str], encoder: SemanticEncoder) -
         return empty
     if folder.suffix == TEXT_SUFFIX:
         labels = replace(load_text_embeddings(folder), features=encoder.identity)
-    elif (folder / LABELS_FILE).exists():
+    elif holds_label_set(folder):
         labels = load_label_set(folder)
     elif names or (folder.exists() and not _is_empty(folder)):
         raise InputError(f"{folder}: not a label set, it has no {LABELS_FILE}")

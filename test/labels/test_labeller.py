@@ -256,6 +256,19 @@ def test_a_new_folder_is_filled_and_a_foreign_one_refused(tiny, tmp_path):
         Labeller(tiny, CPU, tmp_path / "edited")
 
 
+@pytest.mark.parametrize("suffix", ["", ".npz"])
+def test_a_place_that_may_not_be_looked_into_is_refused_in_one_line(tiny, tmp_path, suffix):
+    """As another user's folder; the system refuses too long a name to root, too."""
+    place = tmp_path / ("mugs" * 100 + suffix)
+    with pytest.raises(InputError, match=r"cannot be read: File name too long$"):
+        Labeller(tiny, CPU, place)
+    labeller = Labeller(tiny, CPU, tmp_path / "mugs")
+    labeller._folder, rgb = place, boxes_scene()
+    with pytest.raises(InputError, match=r"cannot be read: File name too long$"):
+        labeller.teach("mug", rgb, segmented(tiny, rgb)[1].masks[0])
+    labeller.close()
+
+
 def test_several_nodes_fill_one_folder(tiny, tmp_path):
     rgb, folder = boxes_scene(), tmp_path / "mugs"
     _, found = segmented(tiny, rgb)
