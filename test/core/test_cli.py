@@ -149,6 +149,10 @@ def test_grey_16_bit_and_transparent_images(segment, tmp_path, image):
         (("x.png", "--point", "3"), "--point takes 2 or 3 numbers separated by commas, not '3'"),
         (("x.png", "--box", "1,2,3,x"), "--box takes 4 numbers separated by commas"),
         (("x.png", "--point", "3,4,0"), "needs a point on the object, or a box"),
+        *(
+            (("x.png", "--point", "3,4", "--point", f"5,6,{label}"), "the third number is 1 on")
+            for label in ("0.5", "256", "257", "-1", "nan")
+        ),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(refused, tiny_folder, scene, tmp_path, words, reason):

@@ -13,7 +13,7 @@ from aopsam_ros.errors import InputError
 from aopsam_ros.images.files import read_rgb, write_bytes, write_rgb
 from aopsam_ros.masks.edges import edge_options
 from aopsam_ros.prompting.box_file import BoxFile
-from aopsam_ros.prompting.user_prompts import OBJECT, UserPrompt
+from aopsam_ros.prompting.user_prompts import BACKGROUND, OBJECT, UserPrompt
 from aopsam_ros.segmentation.interactive import segment_clicks
 from aopsam_ros.segmentation.json_format import to_json
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -76,15 +76,19 @@ def read_prompt(points: Sequence[str], box: str | None) -> UserPrompt | None:
     """Read `--point` and `--box`; None where there are none.
 
     Raises:
-        InputError: if one is not as many numbers as it takes, or nothing is meant.
+        InputError: if one is not as many numbers as it takes, a point is neither on the object nor
+            beside it, or nothing is meant.
     """
     if not points and box is None:
         return None
     rows = [_numbers("--point", point, 2, 3) for point in points]
+    labels = [row[2] if len(row) == 3 else OBJECT for row in rows]
+    if not {*labels} <= {OBJECT, BACKGROUND}:  # as an 8-bit number, 256 or 0.5 would be one
+        raise InputError("--point: the third number is 1 on the object, or 0 beside it")
     corners = None if box is None else _numbers("--box", box, 4, 4)
     return UserPrompt(
         np.array([row[:2] for row in rows], np.float64).reshape(-1, 2),
-        np.array([row[2] if len(row) == 3 else OBJECT for row in rows]).astype(np.uint8),
+        np.array(labels).astype(np.uint8),
         None if corners is None else (corners[0], corners[1], corners[2], corners[3]),
     )
 
