@@ -49,15 +49,17 @@ def segment_crops(
     layers: int,
     threshold: float,
     in_time: Callable[[int], bool] = lambda _: True,
+    granularity: str = "all",
 ) -> Segmentation:
     """Segment an image and its crops, and join what they gave.
 
     Args:
-        segment: finds the masks of an image, on one stopwatch for all of them.
+        segment: finds the masks of an image, of all granularities, on one stopwatch for all images.
         rgb: uint8 `[H, W, 3]`.
         layers: of crops, at least 1.
         threshold: box IoU above which the mask of the larger crop is dropped.
         in_time: whether there is time for another crop, given how many images were segmented.
+        granularity: of the masks that stay: what lies in another may come from another crop.
 
     Returns:
         A segmentation in coordinates of the whole image; its confidence map is that of the image.
@@ -75,18 +77,20 @@ def segment_crops(
         parts.append(part)
         found += [(mask, box, number) for mask in part.masks]
     kept = [found[i] for i in _keep(found, (0, 0, width, height), threshold)]
-    masks = sorted((mask for mask, _, _ in kept), key=lambda mask: -mask.area)
+    kept.sort(key=lambda one: -one[0].area)
     grid = SampleGrid.over(height, width)
-    sampled = np.array([grid.sample(mask) for mask in masks], np.bool_)
-    tree = find_hierarchy(sampled.reshape(len(masks), len(grid.y), len(grid.x)))
+    sampled = np.array([grid.sample(mask) for mask, _, _ in kept], np.bool_)
+    tree = find_hierarchy(sampled.reshape(len(kept), len(grid.y), len(grid.x)))
+    chosen = tree.of_granularity(granularity)
+    shown = [kept[i] for i in chosen]
     prompts: list[Prompt] = []
     for number, part in enumerate(parts):
-        prompts += part.prompts_of(mask for mask, _, crop in kept if crop == number)
+        prompts += part.prompts_of(mask for mask, _, crop in shown if crop == number)
     return replace(
         parts[0],
         height=height,
         width=width,
-        masks=linked(masks, tree),
+        masks=linked([mask for mask, _, _ in shown], tree.take(chosen)),
         prompts=tuple(prompts),
         prompts_decoded=sum(part.prompts_decoded for part in parts),
         timings_ms=parts[-1].timings_ms,  # one stopwatch: the last reading holds them all

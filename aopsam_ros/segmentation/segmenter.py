@@ -139,9 +139,9 @@ class Segmenter:
         """
         chosen, watch = options or self.options, stopwatch or Stopwatch()
 
-        def whole(image: NDArray[np.uint8]) -> Segmentation:
-            frame = self.encode(image, chosen, watch)
-            return self.segment_frame(frame, chosen, boxes, watch, edges=edges and not layers)
+        def crop(image: NDArray[np.uint8]) -> Segmentation:
+            shown = chosen.updated({"mask.granularity": "all"})
+            return self.segment_frame(self.encode(image, chosen, watch), shown, boxes, watch)
 
         def in_time(images: int) -> bool:
             budget_ms, taken = chosen.asf.time_budget_ms, watch.timings_ms()
@@ -151,9 +151,10 @@ class Segmenter:
 
         layers = chosen.grid.crop_layers if self.source.croppable else 0
         if layers == 0:
-            return whole(rgb)
-        threshold = chosen.mask.overlap_threshold
-        return segment_crops(whole, check_image(rgb), layers, threshold, in_time)
+            frame = self.encode(rgb, chosen, watch)
+            return self.segment_frame(frame, chosen, boxes, watch, edges=edges)
+        threshold, granularity = chosen.mask.overlap_threshold, chosen.mask.granularity
+        return segment_crops(crop, check_image(rgb), layers, threshold, in_time, granularity)
 
     def encode(
         self,

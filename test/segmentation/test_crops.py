@@ -107,6 +107,30 @@ def test_of_two_crops_the_smaller_ones_mask_stays():
     assert [p.state.name for p in result.prompts] == ["REJECTED", "REJECTED", "KEPT", "KEPT"]
 
 
+@pytest.mark.parametrize(
+    ("granularity", "shown"),
+    [("all", ["whole", "part"]), ("objects", ["whole"]), ("parts", ["part"])],
+)
+def test_masks_of_one_granularity_are_those_of_all_crops_together(granularity, shown):
+    boxes = {"whole": (30, 30, 300, 300), "part": (60, 60, 40, 40)}  # x, y, width and height
+
+    def sees_parts_in_crops_only(rgb):
+        name = "whole" if rgb.shape[1] == 900 else "part"
+        x, y, w, h = boxes[name]
+        mask = np.zeros(rgb.shape[:2], bool)
+        mask[y : y + h, x : x + w] = True
+        return answer(rgb, [(mask, 0.9)] if rgb[0, 0, 0] else [])
+
+    rgb = np.zeros((600, 900, 3), np.uint8)
+    rgb[0, 0, 0] = 1
+    result = segment_crops(sees_parts_in_crops_only, rgb, 1, 0.7, granularity=granularity)
+    assert [mask.bbox for mask in result.masks] == [boxes[name] for name in shown]
+    links = [(1, 0, 0), (2, 1, 1)] if granularity == "all" else [(1, 0, 0)]
+    assert [(mask.id, mask.parent, mask.level) for mask in result.masks] == links
+    kept = [(p.x, p.y) for p in result.prompts if p.state == PromptState.KEPT]
+    assert kept == [place for mask in result.masks for place in mask.merged_prompts]
+
+
 @pytest.fixture(scope="module")
 def grid3(tiny_folder):
     with Segmenter.from_bundle(tiny_folder, "grid3", EngineOptions(threads=1)) as segmenter:
@@ -131,6 +155,19 @@ def test_crops_find_what_a_coarse_grid_misses(grid3):
     assert best(plain, small) < 0.1 and best(cropped, small) > 0.8
     assert best(plain, large) > 0.9 and best(cropped, large) > 0.9
     assert cropped.timings_ms["total"] >= cropped.timings_ms["encoder"] > 0
+
+
+@pytest.mark.parametrize("granularity", ["objects", "parts"])
+def test_none_of_the_masks_of_one_granularity_lies_in_another(grid3, granularity):
+    rgb = np.full((480, 640, 3), 40, np.uint8)
+    rgb[60:300, 60:400, 1] = 220
+    rgb[165:215, 225:275, 1] = 160  # found by a crop's grid only
+    every = {"grid.crop_layers": 2, "mask.predicted_iou_threshold": 0.0, "mask.min_area": 0}
+    every |= {"mask.stability_threshold": 0.0}
+    found = grid3.segment(rgb, grid3.options.updated(every))
+    assert {mask.parent for mask in found.masks} > {0}
+    options = grid3.options.updated({**every, "mask.granularity": granularity})
+    assert {mask.parent for mask in grid3.segment(rgb, options).masks} == {0}
 
 
 @pytest.mark.parametrize(
