@@ -142,7 +142,8 @@ def _prompts_of(
     """
     masks: dict[tuple[float, float], InstanceMask] = {}
     for mask in sorted(segmentation.masks, key=lambda mask: -mask.score):
-        masks.setdefault(mask.prompt, mask)
+        for place in (mask.prompt, *mask.merged_prompts):  # a merged mask is all of its prompts'
+            masks.setdefault(place, mask)
     unused = [prompt for prompt in segmentation.prompts if prompt.state == PromptState.UNUSED]
     waiting = unused[: max(0, most - segmentation.prompts_decoded)]
     prompts = {(prompt.x, prompt.y): prompt for prompt in segmentation.prompts}

@@ -89,6 +89,23 @@ def test_a_still_image_keeps_its_masks_with_fewer_prompts_and_no_predictor(tiny,
     assert stream.key_frames == [True] + [False] * 5
 
 
+def test_a_merged_mask_keeps_all_of_its_parts(tiny):
+    rgb = np.zeros((*SIZE, 3), np.uint8)
+    rgb[..., 2] = 250
+    for left, right, green in ((60, 80, 0), (80, 160, 80), (160, 180, 160)):
+        rgb[40:140, left:right, 1:] = green, 0
+    for x in (66, 166):  # each of the outer parts is one mask with the middle
+        rgb[86:94, x : x + 8, 0] = 255
+    stream = Stream(tiny)
+    stream.options = stream.options.updated({"mask.combine": "merge"})
+    first = stream(rgb)
+    assert [round(mask.bbox[2], -1) for mask in first.masks] == [120]
+    assert len({*first.masks[0].merged_prompts}) == 2
+    for _ in range(3):
+        assert runs(stream(rgb)) == runs(first)
+    assert stream.key_frames == [True] + [False] * 3
+
+
 def test_what_is_new_is_found_where_it_appears(tiny, scene):
     stream = Stream(tiny)
     stream(scene)
