@@ -105,7 +105,8 @@ class _Tuner:
     def __init__(self, task: Task, segmenter: Segmenter) -> None:
         self._task, self._segmenter = task, segmenter
         source = segmenter.source
-        self._own = segmenter.options.updated(task.settings)
+        # The segmenter's as well: images are encoded by them, too.
+        self._own = segmenter.options = segmenter.options.updated(task.settings)
         cropped = source.croppable and self._own.grid.crop_layers
         if self._own.mask.combine == "merge" or self._own.mask.granularity != "all" or cropped:
             raise OptionError(

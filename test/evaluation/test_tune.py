@@ -164,6 +164,18 @@ def test_what_the_user_sets_is_kept(own, tmp_path, images_in_memory):
     assert values["asf.filtering"] == "none" and values["mask.candidates"] == "all"
 
 
+def test_images_are_encoded_as_the_user_sets(own, monkeypatch):
+    encoded, paddings = Segmenter._encoded, set()
+
+    def noted(self, image, padding):
+        paddings.add(padding)
+        return encoded(self, image, padding)
+
+    monkeypatch.setattr(Segmenter, "_encoded", noted)
+    tune(*own, "--set", "encoder.padding=least", "--trials", "2", "--limit", "2")
+    assert paddings == {"least"}
+
+
 def test_grids_can_be_tuned_too(own, refused):
     content = tune(*own, "--prompts", "grid6", "--trials", "25", "--limit", "3")
     assert content["own"]["searched"]["one_to_one"] < content["found"]["searched"]["one_to_one"]
