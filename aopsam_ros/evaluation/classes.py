@@ -20,7 +20,8 @@ from aopsam_ros.masks.iou import crop_of, pairwise_iou
 from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import Segmentation
-from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
+from aopsam_ros.streaming.stream_segmenter import StreamSegmenter
 
 MEASURES = ("pq", "sq", "rq", "ap", "miou")
 Named = Sequence[tuple[str, NDArray[np.bool_]]]
@@ -121,15 +122,20 @@ class ClassEvaluation:
         named = named_masks(image)
         if not named:
             return
-        frame = self._segmenter.encode(image.rgb)
-        found = self._segmenter.segment_frame(frame, boxes=boxes)
+        # As a frame that stands alone: in crops as well, where the options say so.
+        annotate = None if self._labeller is None else self._label
+        apart = StreamSegmenter(self._segmenter).segment(image.rgb, boxes=boxes, annotate=annotate)
         if self._labeller is None:
-            apart = with_ground_truth_labels(found, named)
-        else:
-            apart = self._labeller.label(image.rgb, frame, found, LabelOptions())
+            apart = with_ground_truth_labels(apart, named)
         self.figures["apart"].add(apart, named)
         united = compose(apart, least_affinity=self._least_affinity)
         self.figures["united"].add(united, named)
+
+    def _label(
+        self, rgb: NDArray[np.uint8], frame: FrameEmbedding, found: Segmentation
+    ) -> Segmentation:
+        assert self._labeller is not None  # else nobody asks for labels
+        return self._labeller.label(rgb, frame, found, LabelOptions())
 
 
 def mean_over_classes(rows: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """PQ, AP and mIoU by class, against figures worked out by hand."""
 
+import functools
 import json
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from aopsam_ros.evaluation.classes import ClassFigures, mean_over_classes, with_ground_truth_labels
 from aopsam_ros.results import Segmentation
 from support.drawn_masks import instance_of, rectangle
-from support.scenes import write_json, write_scenes
+from support.scenes import draw_rectangles, write_json, write_label_maps, write_scenes
 
 pytestmark = pytest.mark.needs("pycocotools")
 SIZE = 40, 60
@@ -84,3 +85,22 @@ def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, ao
     result = aopsam(*words, tmp_path / "set")
     assert result.code == 0 and float(result.out.splitlines()[1].split()[1]) > 0.5
     refused(*words, tmp_path / "none")
+
+
+@pytest.mark.parametrize("labels", ["ground-truth", "SET"])
+def test_a_grid_has_its_crops(tmp_path, tiny_folder, aopsam, labels):
+    draw = functools.partial(draw_rectangles, size=(384, 512))
+    data = write_label_maps(tmp_path / "scenes", range(2), draw)
+    names = {"1": "left", "2": "middle", "3": "right"}
+    write_json(data / "classes.json", {"scene0": names, "scene1": names})
+    if labels == "SET":
+        labels = tmp_path / "set"
+        given = ["--data", data, "--model", tiny_folder, "--out", labels]
+        assert aopsam("labels", *given).code == 0
+    words = ["evaluate", "--model", tiny_folder, "--data", data, "--threads", "1"]
+    words += ["--classes", labels, "--prompts", "grid1"]  # whose one point most things are beside
+
+    def masks(*more):
+        return int(aopsam(*words, *more).out.splitlines()[1].split()[-1])
+
+    assert masks("--set", "grid.crop_layers=2") > masks()
