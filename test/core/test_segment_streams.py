@@ -100,6 +100,17 @@ def test_a_video_is_saved_annotated_at_its_rate(segment, video):
     assert stamps == [0, 100_000_000, 200_000_000]  # every second frame of 20 a second
 
 
+def test_it_says_that_frames_in_a_row_have_no_crops(segment, video, tmp_path):
+    image = tmp_path / "0.png"
+    write_rgb(image, moving(0))
+    words = ("--prompts", "grid3", "--set", "grid.crop_layers=1")
+    assert "crop" not in segment(image, *words).err
+    result = segment(video, *words)
+    assert result.code == 0 and lines_of(result.out / "drive.jsonl")[0]["prompts_decoded"] == 9
+    assert f"aopsam: {video}: grid.crop_layers has no effect on frames in a row" in result.err
+    assert "crop" not in segment(video, "--prompts", "grid3").err
+
+
 def test_a_recording_s_rate_is_that_of_its_stamps(tmp_path):
     path = write_bag(tmp_path / "drive", {"/front": 8 * [image_message(moving(0), "rgb8")]})
     assert open_frames(path, every=4).rate == pytest.approx(250, rel=1e-3)  # each millisecond one

@@ -68,6 +68,9 @@ def segment_stream(
         source = CameraSource(int(str(path)))
     else:
         source = open_frames(path, arguments.topic, arguments.every)
+    if segmenter.source.croppable and segmenter.options.grid.crop_layers:
+        said = "grid.crop_layers has no effect on frames in a row, whose objects are tracked"
+        tqdm.write(f"aopsam: {path}: {said}", file=sys.stderr)
     stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0
     with contextlib.ExitStack() as stack:
         outputs = _Outputs(stack, source, path, name, arguments, dataset)
