@@ -33,7 +33,7 @@ class ClassNames:
                 self._prefix = "/".join((*folder.absolute().parts[-parts:], "")) if parts else ""
                 try:
                     self._content = json.loads(self._file.read_text(encoding="utf-8"))
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise DatasetError(f"{self._file}: not JSON ({error})") from error
                 break
 

@@ -122,7 +122,7 @@ class VocFolder(_ImageFolder):
             raise DatasetError(f"{path}: no image has both its instances and their classes")
         super().__init__(path, files)
         names = path / "class_names.txt"
-        self._names = tuple(names.read_text().split("\n")) if names.is_file() else VOC_CLASSES
+        self._names = _read_names(names) if names.is_file() else VOC_CLASSES
 
     def _label_files(self, file: Path) -> tuple[Path, ...]:
         folders = ("SegmentationObject", "SegmentationClass")
@@ -138,6 +138,13 @@ class VocFolder(_ImageFolder):
             if 0 < kind < len(self._names):
                 classes[label] = self._names[kind].strip()
         return LabelledImage(file.stem, rgb, instances[None], classes=classes)
+
+
+def _read_names(file: Path) -> tuple[str, ...]:
+    try:
+        return tuple(read_bytes(file).decode("utf-8").split("\n"))
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{file}: not text in UTF-8 ({error})") from error
 
 
 def _read_indices(file: Path) -> NDArray[np.uint16]:
@@ -177,7 +184,7 @@ def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledI
         annotations = json.loads(annotation)["annotations"]
         masks = [_decode_mask(a["segmentation"], size, path) for a in annotations]
         points = _points(annotations)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{path}.json: not SA-1B ({error})") from error
     return LabelledImage(PurePath(path).name, rgb, stack_layers(masks, size), points)
 
@@ -194,8 +201,9 @@ class CocoFile:
         self._groups = _read_groups(
             file.parent.parent if file.parent.name == "annotations" else file.parent
         )
+        text = read_bytes(file)
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(text)
             images = sorted(content["images"], key=lambda image: str(image["file_name"]))
             self._names = {c["id"]: str(c["name"]) for c in content.get("categories", [])}
             self.by_image: dict[int, list[dict]] = {}
@@ -204,7 +212,7 @@ class CocoFile:
                     hash(annotation.get("category_id"))  # what names are looked up by
                     self.by_image.setdefault(annotation["image_id"], []).append(annotation)
             self.images = [image for image in images if image["id"] in self.by_image]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DatasetError(f"{file}: not a COCO annotation file ({error})") from error
         if not self.images:
             raise DatasetError(f"{file}: no image has a segmentation")
@@ -258,7 +266,7 @@ def _read_groups(path: Path) -> dict[str, str]:
         manifest = folder / "manifest.csv"
         if manifest.is_file():
             try:
-                with manifest.open(newline="") as file:
+                with manifest.open(newline="", encoding="utf-8") as file:
                     rows = [row for row in csv.DictReader(file) if row.get("set") == name]
                 return {row["id"]: row.get("group") or row["id"] for row in rows}
             except (OSError, ValueError, KeyError, csv.Error) as error:

@@ -155,6 +155,7 @@ def test_broken_files_are_named(tmp_path, file, content):
         ('{"images": [], "annotations": [{"segmentation": [[1]]}]}', "not a COCO"),
         ('{"images": [{"file_name": "a"}], "annotations": []}', "not a COCO"),
         ('{"images": [], "annotations": ["a"]}', "not a COCO"),
+        ("[" * 100_000, "not a COCO"),
     ],
 )
 def test_broken_coco_files(tmp_path, content, message):
@@ -202,6 +203,17 @@ def test_pascal_voc(tmp_path, palette):
     assert [int(mask.sum()) for mask in masks_of(image)] == [100, 150]
     (tmp_path / "VOC" / "class_names.txt").write_text("_background_\n" + "x\n" * 7 + "mug\n")
     assert open_dataset(tmp_path / "VOC").read(0).classes == {2: "mug"}
+
+
+def test_names_that_cannot_be_read_are_refused(tmp_path):
+    names = write_voc(tmp_path / "VOC", True) / "class_names.txt"
+    names.write_bytes("fond\nthé\n".encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"class_names\.txt: not text in UTF-8"):
+        open_dataset(tmp_path / "VOC")
+    names = write_label_maps(tmp_path / "drawn", range(1)) / "classes.json"
+    names.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"classes\.json: not JSON"):
+        open_dataset(tmp_path / "drawn")
 
 
 def test_vocs_palette_is_the_published_one():
