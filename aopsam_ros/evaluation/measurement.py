@@ -98,12 +98,13 @@ class Measurement:
     def measure(
         self, image: EvaluationImage, before: str = "", shift: tuple[float, float] = (0.0, 0.0)
     ) -> None:
-        """Measure an image that is not in the store yet; errors as `segment`.
+        """Measure an image unless it is in the store with this frame before; errors as `segment`.
 
         In a stream, `before` is the key of the frame before, and `shift` how far the content moved
         since, x and y in pixels.
         """
-        if image.key in self.store.results:
+        known = self.store.results.get(image.key)
+        if known is not None and known.get("before", "") == before:
             return
         if not self._is_warm:
             self.segment(image)  # engines take longer for their first image
@@ -115,7 +116,7 @@ class Measurement:
         if before in self.store.results:
             masks = self.store.results[before]["coco"]["predicted"]
             lost = flicker([expand(text, *size) for _, text, _ in masks], crops, shift, size)
-        figures = measure(found, image.ground_truth, lost)
+        figures = measure(found, image.ground_truth, lost) | ({"before": before} if before else {})
         if HAS_PYCOCOTOOLS:
             figures["coco"] = CocoImage(
                 size=list(size),

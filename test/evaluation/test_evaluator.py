@@ -71,6 +71,27 @@ def test_a_steady_stream_does_not_flicker(tiny_folder, tmp_path):
     assert still.outcomes[0].figures[ALL]["flicker"] is None
 
 
+@pytest.mark.needs("matplotlib", "pycocotools")
+def test_a_frame_that_comes_between_two_is_before_the_second(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluator, "in_fresh_process", lambda *_: 1.0)
+    data, out = write_scenes(tmp_path / "data", [1, 2]), tmp_path / "out"
+    kept = {}
+    for folder in ("images", "masks"):
+        first, between = (data / folder / f"scene{i}.png" for i in (1, 2))
+        first.with_name("scene3.png").write_bytes(first.read_bytes())
+        kept[between] = between.read_bytes()
+        between.unlink()
+
+    def flicker(out=None):
+        (outcome,) = evaluate(tiny_folder, [data], is_stream=True, out=out).outcomes
+        return outcome.figures[ALL]["flicker"]
+
+    assert flicker(out) == 0
+    for file, content in kept.items():
+        file.write_bytes(content)
+    assert flicker(out) == flicker() > 0
+
+
 def test_a_key_differs_for_whatever_gives_other_results():
     basis = {"graphs": {"encoder": "a"}, "options": {"x": 1}, "source": "predictor"}
     for changed in ({"graphs": {"encoder": "b"}}, {"options": {"x": 2}}, {"source": "grid4"}):
