@@ -23,6 +23,7 @@ from aopsam_ros.commands.arguments import (
     refuse_given,
     require,
 )
+from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.errors import DatasetError, OptionError
 from aopsam_ros.evaluation.configurations import PARTS
 from aopsam_ros.evaluation.ground_truth_prompts import (
@@ -32,7 +33,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
     parse_kind,
 )
 from aopsam_ros.evaluation.images import choose_images, read_images
-from aopsam_ros.evaluation.results import Evaluation
+from aopsam_ros.evaluation.results import ALL, Evaluation
 from aopsam_ros.evaluation.tasks import (
     TASKS,
     evaluate_edges,
@@ -159,11 +160,19 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise OptionError("--seed must be 0 or more")
 
 
+def _open_rows(arguments: argparse.Namespace) -> list[InstanceDataset]:
+    """Open data sets that have a row each, beside that of all of them."""
+    datasets = open_datasets(arguments)
+    if len(datasets) > 1 and any(dataset.name == ALL for dataset in datasets):
+        raise DatasetError(f"a data set is called {ALL}, as the row of all together: rename it")
+    return datasets
+
+
 def _evaluate_prompts(arguments: argparse.Namespace) -> None:
     parse_kind(arguments.points)
     rng = np.random.default_rng(arguments.seed)
     by_set: dict[str, list[dict[str, Any]]] = {}
-    datasets, engine = open_datasets(arguments), engine_options(arguments)
+    datasets, engine = _open_rows(arguments), engine_options(arguments)
     with (
         Segmenter.from_bundle(arguments.model, "grid1", engine) as segmenter,
         closing(read_images(datasets, arguments.limit, "evaluate")) as images,
@@ -171,9 +180,9 @@ def _evaluate_prompts(arguments: argparse.Namespace) -> None:
         for image in images:
             figures = evaluate_prompts(segmenter, image, arguments.points, rng)
             by_set.setdefault(image.dataset.name, []).append(figures)
-    by_set["all"] = [figures for some in by_set.values() for figures in some]
+    by_set[ALL] = [figures for some in by_set.values() for figures in some]
     rows = {name: mean_prompted(some) for name, some in by_set.items()}
-    clicks = "".join(f" {f'click {i + 1}':>8}" for i in range(len(rows["all"]["after_click"])))
+    clicks = "".join(f" {f'click {i + 1}':>8}" for i in range(len(rows[ALL]["after_click"])))
     print(f"{'data set':20} {'best of 3':>10} {'chosen':>10} {'instances':>10}{clicks}")
     for name, row in rows.items():
         clicks = "".join(f" {iou:8.3f}" for iou in row["after_click"])
@@ -259,7 +268,7 @@ def _evaluate_pipeline(arguments: argparse.Namespace) -> None:
     evaluator = Evaluator(
         model=arguments.model,
         engine=engine_options(arguments),
-        datasets=open_datasets(arguments),
+        datasets=_open_rows(arguments),
         limit=arguments.limit,
         sources=sources,
         parts=arguments.parts.split(",") if arguments.out else ["sources"],

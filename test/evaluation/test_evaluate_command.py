@@ -133,6 +133,15 @@ def test_wrong_arguments_are_one_clear_line(data, tiny_folder, refused, given, r
     assert reason in refused("evaluate", "--model", str(tiny_folder), *given)
 
 
+@pytest.mark.parametrize("kind", [[], ["--points", "box"]])
+def test_the_row_of_all_is_of_no_data_set(data, tiny_folder, tmp_path, refused, aopsam, kind):
+    mine = tmp_path / "all"
+    mine.symlink_to(data[0])
+    words = ["evaluate", "--model", tiny_folder, *kind, "--data", mine]
+    assert "a data set is called all" in refused(*words, data[1])
+    assert aopsam(*words).code == 0  # by itself it is all
+
+
 @pytest.mark.parametrize(
     "kind", [["--points", "box"], ["--task", "edges"], ["--classes", "ground-truth"], []]
 )
