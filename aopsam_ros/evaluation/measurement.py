@@ -28,12 +28,16 @@ FORMAT = 4  # raise it when what is measured changes
 
 def configuration_key(description: Mapping[str, Any]) -> str:
     """Return a short name that differs for whatever gives other results."""
-    try:
-        release = version("aopsam_ros")  # another one may find other masks
-    except PackageNotFoundError:  # run from its sources
-        release = ""
-    content = json.dumps({"format": FORMAT, "release": release, **description}, sort_keys=True)
+    content = json.dumps({"format": FORMAT, "release": release(), **description}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def release() -> str:
+    """Return the package's version: another one may find other masks; "" run from its sources."""
+    try:
+        return version("aopsam_ros")
+    except PackageNotFoundError:
+        return ""
 
 
 class Store:

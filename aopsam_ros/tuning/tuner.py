@@ -15,6 +15,7 @@ from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.evaluation.images import NO_IMAGE, EvaluationImage, read_image, spread
+from aopsam_ros.evaluation.measurement import release
 from aopsam_ros.evaluation.metrics import iou_matrix
 from aopsam_ros.evaluation.panoptic import mostly_unlabelled
 from aopsam_ros.images.files import write_bytes
@@ -220,6 +221,7 @@ class _Tuner:
         """Return all that scores and their excess depend on, as JSON gives it back."""
         task, engine = self._task, self._segmenter.engine
         return {
+            "release": release(),
             "model": self._segmenter.bundle.digest,
             "engine": f"{engine.name} on {engine.device}, {engine.precision}",
             "number of threads": task.engine.threads if task.budget.time_ms is not None else 0,

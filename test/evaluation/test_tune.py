@@ -8,6 +8,7 @@ import yaml
 from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.evaluation import measurement
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
 from aopsam_ros.options import OPTIONS
@@ -137,6 +138,14 @@ def test_a_folder_holds_one_search(tuned, images, tmp_path, refused, changed, sa
     changed = [str(other) if word == "OTHER SCORES" else word for word in changed]
     given = words(bundle, images, tuned[0], "--max-calls", "4", "--limit", "5", *changed)
     assert f"holds a search with {said}" in refused(*given)
+
+
+def test_a_search_of_another_release_is_not_continued(
+    tuned, bad_bundle, images, monkeypatch, refused
+):
+    monkeypatch.setattr(measurement, "version", lambda _: "0.0.1")
+    given = words(bad_bundle, images, tuned[0], "--max-calls", "4", "--limit", "5")
+    assert "holds a search with another release: choose" in refused(*given)
 
 
 def test_of_few_photographs_one_is_held_out_and_it_is_said_where_none_is(
