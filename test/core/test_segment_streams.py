@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from aopsam_ros.commands.segmenting.inputs import num_parts
 from aopsam_ros.commands.segmenting.stream import is_stream
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.images.files import write_rgb
@@ -288,6 +289,13 @@ def test_a_folder_of_recordings_and_videos_is_each_of_them(segment, tmp_path, re
     write_rgb(fleet / "photo.png", moving(0))  # beside images, they are the folder's other files
     assert "photo.json" in segment(fleet, "--no-overlay").stdout
     assert not (result.out / "photo.jsonl").exists()
+
+
+def test_frames_in_a_row_are_a_part_each(tmp_path, video):
+    folders = [write_frames(tmp_path / name, 1) for name in ("one", "two")]
+    assert num_parts([*folders, video]) == 3
+    images = [folders[0] / "0.png"]
+    assert num_parts(images) == num_parts(200 * images) == 1 and num_parts(201 * images) == 2
 
 
 def test_a_shards_data_set_has_a_folder_of_its_own(segment, tmp_path):

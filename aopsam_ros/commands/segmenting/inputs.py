@@ -45,8 +45,8 @@ def output_stems(images: Sequence[Path]) -> list[str]:
 
 
 def num_parts(inputs: Sequence[Path]) -> int:
-    """Return how many parts to do the inputs in: a recording each, or some images."""
-    streams = sum(is_stream(path) for path in inputs)
+    """Return how many parts to do the inputs in: frames in a row each, or some images."""
+    streams = sum(is_stream(path) or path.is_dir() for path in inputs)
     return max(1, streams, -(-len(inputs) // IMAGES_A_PART))
 
 
