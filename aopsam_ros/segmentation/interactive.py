@@ -80,11 +80,12 @@ def segment_clicks(
         for count in counts:
             some = replace(prompt, points=prompt.points[:count], labels=prompt.labels[:count])
             masks = refinement.answer(some)
+    state = PromptState.KEPT if masks else PromptState.REJECTED
     return Segmentation(
         height=rgb.shape[0],
         width=rgb.shape[1],
         masks=masks,
-        prompts=(Prompt(*prompt.anchor, 1.0, PromptState.KEPT, prompt.box),),
+        prompts=(Prompt(*prompt.anchor, 1.0, state, prompt.box),),
         prompts_decoded=len(counts),
         timings_ms=watch.timings_ms(),
         confidence_map=None,

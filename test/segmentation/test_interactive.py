@@ -165,3 +165,10 @@ def test_clicks_one_after_another_are_one_segmentation(with_masks):
     found = segment_clicks(with_masks, RGB, prompt([ON_FIRST, FURTHER_ON_FIRST]))
     assert found.prompts_decoded == 2 and found.prompt_source == "user"
     assert iou(decode_full(found.masks[0], *WANTED.shape), WANTED) > 0.85
+
+
+def test_a_prompt_without_a_mask_was_not_kept(tmp_path):
+    nothing = {"mask_decoder": mask_decoder(tolerances=(-1.0, -1.0, -1.0))}
+    with Segmenter.from_bundle(write_tiny_bundle(tmp_path / "b", nothing), "grid1") as segmenter:
+        found = segment_clicks(segmenter, RGB, prompt([ON_FIRST]))
+    assert found.masks == () and [one.state.name for one in found.prompts] == ["REJECTED"]
