@@ -108,7 +108,8 @@ def _positive(name: str, value: float) -> float:
 def _frames_each(arguments: argparse.Namespace, photographs: int) -> int:
     """Return how often each photograph is published."""
     if arguments.seconds is not None:
-        frames = _positive("--seconds", arguments.seconds) * arguments.fps
+        seconds = _positive("--seconds", arguments.seconds)
+        frames = _positive("--seconds times --fps", seconds * arguments.fps)
         return max(1, round(frames / photographs))
     default = _SCENE_REPEAT if arguments.scene else _DEFAULT_REPEAT
     repeat = default if arguments.repeat is None else arguments.repeat

@@ -165,6 +165,7 @@ def test_a_broken_photograph_is_skipped_with_a_line(tmp_path):
         (["--photos", "{tmp}"], "holds no photograph"),
         (["--photos", "{tmp}/missing"], "is not a folder"),
         (["--fps", "0"], "--fps has to be positive"),
+        (["--seconds", "1e308"], "--seconds times --fps has to be positive, not inf"),
         (["--domain-id", "999"], "--domain-id has to be 0 to 232"),
         (["--record", "{tmp}/out.bag"], "suffix .mcap"),
         (["--record", "{tmp}/a_file/out.mcap"], "a_file: cannot be written"),
