@@ -243,6 +243,9 @@ class CocoFile:
         file, annotations = self.image_path(index), self.by_image[self.images[index]["id"]]
         rgb = read_rgb(file)
         size = (rgb.shape[0], rgb.shape[1])
+        declared = tuple(self.images[index].get(side) for side in ("height", "width"))
+        if None not in declared and declared != size:  # a polygon fits any, in the wrong place
+            raise DatasetError(f"{file}: {size}, but {self._file} says {declared}")
         masks = [_decode_mask(a["segmentation"], size, self._file) for a in annotations]
         names = [self._names.get(a.get("category_id"), "") for a in annotations]
         order = stacking_order(masks)

@@ -174,6 +174,19 @@ def test_malformed_segmentation(tmp_path):
         open_dataset(path).read(0)
 
 
+@pytest.mark.needs("pycocotools")
+def test_an_image_of_another_size_than_its_polygons_is_refused(tmp_path):
+    square = [10, 20, 30, 20, 30, 40, 10, 40]
+    content = coco("a.png", [{"image_id": 7, "segmentation": [square]}])
+    content["images"][0] |= {"width": 60, "height": 80}
+    path = write_json(tmp_path / "instances.json", content)
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((80, 60, 3), np.uint8))
+    assert len(masks_of(open_dataset(path).read(0))) == 1
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 80, 3), np.uint8))  # as if turned
+    with pytest.raises(DatasetError, match=r"a\.png: \(60, 80\), but .* says \(80, 60\)"):
+        open_dataset(path).read(0)
+
+
 def write_voc(folder, palette):
     """Write one image with two instances, of classes 15 (person) and 8 (cat), and a void rim."""
     from aopsam_ros.data.class_names import voc_colours
