@@ -288,6 +288,11 @@ def test_bsds_has_a_layer_for_each_annotator(tmp_path):
     image = open_dataset(tmp_path).read(0)
     assert image.is_by_annotator and image.name == "12"
     np.testing.assert_array_equal(image.layers, people + np.array([0, 2])[:, None, None])
-    (tmp_path / "groundTruth" / "12.mat").write_bytes(b"no matrix")
-    with pytest.raises(DatasetError, match=r"12\.mat"):
-        open_dataset(tmp_path).read(0)
+    file = tmp_path / "groundTruth" / "12.mat"
+    savemat(file, {"groundTruth": annotators}, do_compression=True)
+    whole = file.read_bytes()
+    in_hdf5 = whole[:124] + b"\x00\x02" + whole[126:]  # of MATLAB 7.3, as its header says
+    for content in (b"no matrix", whole[:200] + bytes(8) + whole[208:], in_hdf5):
+        file.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"12\.mat: not BSDS500's ground truth"):
+            open_dataset(tmp_path).read(0)
