@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aopsam_ros.data.class_names import VOC_CLASSES, ClassNames, voc_indices
+from aopsam_ros.data.coco_masks import decode_mask
 from aopsam_ros.data.labelled_images import LabelledImage, stack_layers, stacking_order
 from aopsam_ros.errors import DatasetError
 from aopsam_ros.images.files import IMAGE_SUFFIXES, read_bytes, read_rgb
@@ -181,7 +182,7 @@ def read_sa1b(path: str, rgb: NDArray[np.uint8], annotation: bytes) -> LabelledI
     size = (rgb.shape[0], rgb.shape[1])
     try:
         annotations = json.loads(annotation)["annotations"]
-        masks = [_decode_mask(a["segmentation"], size, path) for a in annotations]
+        masks = [decode_mask(a["segmentation"], size, path) for a in annotations]
         points = _points(annotations)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{path}.json: not SA-1B ({error})") from error
@@ -245,7 +246,7 @@ class CocoFile:
         declared = tuple(self.images[index].get(side) for side in ("height", "width"))
         if None not in declared and declared != size:  # a polygon fits any, in the wrong place
             raise DatasetError(f"{file}: {size}, but {self._file} says {declared}")
-        masks = [_decode_mask(a["segmentation"], size, self._file) for a in annotations]
+        masks = [decode_mask(a["segmentation"], size, self._file) for a in annotations]
         names = [self._names.get(a.get("category_id"), "") for a in annotations]
         order = stacking_order(masks)
         classes = {n: names[place] for n, place in enumerate(order, start=1) if names[place]}
@@ -287,24 +288,3 @@ def _points(annotations: list[dict]) -> NDArray[np.float32] | None:
     if coords.shape != (len(points), 2) or not np.isfinite(coords).all():
         raise ValueError("point_coords must be pairs of finite numbers")
     return coords
-
-
-def _decode_mask(
-    segmentation: object, size: tuple[int, int], source: Path | str
-) -> NDArray[np.bool_]:
-    """Decode COCO polygons or run lengths to `bool [H, W]`."""
-    from pycocotools import mask as coco  # only these two formats need it
-
-    try:
-        if isinstance(segmentation, list):
-            rle = coco.merge(coco.frPyObjects(segmentation, *size))
-        elif isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
-            rle = coco.frPyObjects(segmentation, *size)
-        else:
-            rle = segmentation
-        mask = coco.decode(rle).astype(bool)
-    except Exception as error:  # pycocotools raises bare Exception for malformed input
-        raise DatasetError(f"{source}: malformed segmentation ({error})") from error
-    if mask.shape != size:
-        raise DatasetError(f"{source}: a mask of {mask.shape} for an image of {size}")
-    return mask

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from aopsam_ros.data.coco_masks import decode_mask
 from aopsam_ros.data.datasets import open_dataset, split_by_group
 from aopsam_ros.data.labelled_images import stack_layers
 from aopsam_ros.errors import DatasetError, InputError
@@ -172,6 +173,48 @@ def test_malformed_segmentation(tmp_path):
     path = write_json(tmp_path / "instances.json", coco("a.png", [annotation]))
     with pytest.raises(DatasetError, match=r"instances\.json"):
         open_dataset(path).read(0)
+
+
+def packed(mask):
+    from pycocotools import mask as coco
+
+    return coco.encode(np.asfortranarray(mask, np.uint8))["counts"].decode("ascii")
+
+
+@pytest.mark.needs("pycocotools")
+@pytest.mark.parametrize("seed", range(20))
+def test_packed_runs_are_those_of_pycocotools(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random(tuple(rng.integers(1, 90, 2))) < rng.choice([0.0, 0.02, 0.5, 1.0])
+    mask[: seed * len(mask) // 40] = True
+    runs = {"size": list(mask.shape), "counts": packed(mask)}
+    np.testing.assert_array_equal(decode_mask(runs, mask.shape, "x"), mask)
+
+
+@pytest.mark.needs("pycocotools")
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        [[1, 1, 20, 1, 20, float("nan")]],
+        [[1, 1, 20, 1, 20, float("inf")]],
+        [[1, 1, 20, 1, 20, 1e9]],  # pixels are counted along each side
+        [[1, 1, 20, 1, 20, 20], []],
+        {"size": [30, 40], "counts": [1199]},  # the last pixel is whatever the memory held
+        {"size": [30, 40], "counts": [1201]},
+        {"size": [30, 40], "counts": [600, -10, 610]},
+        {"size": [30, 40], "counts": [600.0, 600.0]},
+        {"size": [300_000, 400_000], "counts": [1]},
+        {"size": [30, 40], "counts": "0bT1"},  # 30 x 39 pixels
+        {"size": [30, 40], "counts": "01n000"},  # of a longer one
+        {"size": [30, 40], "counts": "zzzzzzzzzzzzzzzzzzzz0"},
+        {"size": [30, 40], "counts": ""},
+        {"size": [30, 40]},
+        "polygon",
+    ],
+)
+def test_what_is_no_mask_does_not_reach_pycocotools(malformed):
+    with pytest.raises(DatasetError, match=r"x\.json: malformed segmentation"):
+        decode_mask(malformed, (30, 40), "x.json")
 
 
 @pytest.mark.needs("pycocotools")
