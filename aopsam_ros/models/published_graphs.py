@@ -3,7 +3,7 @@
 SAM 2's gives two finer maps beside the embedding: they become further channels of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,10 +147,20 @@ def read_graph(path: Path) -> ModelProto:
         raise InputError(f"{path}: no such file") from error
     except Exception as error:  # damaged bytes can make protobuf raise anything
         raise InputError(f"{path}: not a readable ONNX file") from error
+    if not all(isinstance(name, str) for name in _names(model.graph)):  # damaged: no text in UTF-8
+        raise InputError(f"{path}: not a readable ONNX file")
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
     if opset < OLDEST_OPSET:
         raise InputError(f"{path}: of opset {opset}; export it with {OLDEST_OPSET} or newer")
     return model
+
+
+def _names(graph: GraphProto) -> Iterator[object]:
+    """Yield the names of a graph's values and operators."""
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        yield value.name
+    for node in graph.node:
+        yield from (node.name, node.op_type, *node.input, *node.output)
 
 
 def replace_graph(

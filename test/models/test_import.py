@@ -163,12 +163,15 @@ def test_the_finer_maps_of_sam_2_travel_in_the_embedding(tmp_path):
         (lambda e, d: (e, e), "not a decoder for this encoder"),
         (lambda e, d: (e, e.with_name("nothing")), "no such file"),
         (lambda e, d: (e, e.with_name("text")), "not a readable ONNX file"),
+        (lambda e, d: (e, e.with_name("garbled")), "not a readable ONNX file"),
         (lambda e, d: (e, e.with_name("single")), "gives 1 masks a prompt"),
         (lambda e, d: (e, e.with_name("old")), "of opset 9"),
     ],
 )
 def test_what_it_refuses(encoder, decoder, tmp_path, capsys, change, reason):
     (tmp_path / "text").write_text("<html>")
+    garbled = decoder.read_bytes().replace(b"sum_x", b"sum\xff\xff")
+    (tmp_path / "garbled").write_bytes(garbled)
     constants = {**CONSTANTS, "four": [1, 1, 4, 1], "masks": [1, 1, 4, 16], "ious": [1, 1]}
     write(tmp_path / "single", DECODER_INPUTS, DECODER_OUTPUTS, DECODER, **constants)
     old = onnx.load(str(decoder))
