@@ -34,6 +34,7 @@ class Refinement:
 
     Attributes:
         size: height and width of the image.
+        geometry: how it lies in the encoder's square.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Refinement:
         self._is_newest = True  # nothing else was encoded since
         self._before: tuple[UserPrompt, Answer] | None = None
         self.size: tuple[int, int] = (rgb.shape[0], rgb.shape[1])
+        self.geometry = self._frame.geometry
 
     def answer(self, prompt: UserPrompt, all_masks: bool = False) -> tuple[InstanceMask, ...]:
         """Decode a prompt; arguments and errors as `segment_prompt`."""
@@ -74,6 +76,7 @@ def segment_clicks(
     watch = Stopwatch()
     with watch.stage("encoder"):
         refinement = Refinement(segmenter, rgb)
+    prompt = prompt.inside(refinement.geometry)
     masks: tuple[InstanceMask, ...] = ()
     counts = range(0 if len(prompt.points) == 0 else 1, len(prompt.points) + 1)
     with watch.stage("decoder"):

@@ -172,3 +172,11 @@ def test_a_prompt_without_a_mask_was_not_kept(tmp_path):
     with Segmenter.from_bundle(write_tiny_bundle(tmp_path / "b", nothing), "grid1") as segmenter:
         found = segment_clicks(segmenter, RGB, prompt([ON_FIRST]))
     assert found.masks == () and [one.state.name for one in found.prompts] == ["REJECTED"]
+
+
+@pytest.mark.parametrize("right", [float(WANTED.shape[1]), 1e20, float("inf")])
+def test_a_box_is_shown_as_far_as_it_lies_in_the_image(tiny, right):
+    found = segment_clicks(tiny, RGB, prompt(box=(0.0, 0.0, right, float(WANTED.shape[0]))))
+    (shown,) = found.prompts
+    assert shown.box == (0.0, 0.0, *WANTED.shape[::-1])
+    assert {mask.prompt for mask in found.masks} == {(shown.x, shown.y)}
