@@ -32,7 +32,7 @@ from aopsam_ros.evaluation.ground_truth_prompts import (
     mean_prompted,
     parse_kind,
 )
-from aopsam_ros.evaluation.images import choose_images, read_images
+from aopsam_ros.evaluation.images import choose_images, find_boxes, read_images
 from aopsam_ros.evaluation.results import ALL, Evaluation
 from aopsam_ros.evaluation.tasks import (
     TASKS,
@@ -211,7 +211,7 @@ def _evaluate_classes(arguments: argparse.Namespace) -> None:
         evaluation = ClassEvaluation(segmenter, labeller, arguments.merge_affinity)
         for dataset, index in tqdm(chosen, unit="image", desc="evaluate", file=sys.stderr):
             image = dataset.read(index)
-            evaluation.add(image, boxes.find(image.name, [dataset.name]) if boxes else None)
+            evaluation.add(image, find_boxes(boxes, dataset, index))
     rows = {name: figures.by_class() for name, figures in evaluation.figures.items()}
     if not any(rows.values()):
         raise DatasetError("no instance of at least 0.1 % of an image has a class")

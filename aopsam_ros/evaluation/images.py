@@ -47,12 +47,24 @@ class EvaluationImage:
         Raises:
             InputError: if the file has no entry for it.
         """
-        return None if file is None else file.find(self.labelled.name, [self.dataset.name])
+        return find_boxes(file, self.dataset, self.index)
 
     @cached_property
     def run_lengths(self) -> list[CocoMask]:
         """Its ground truth as COCO's run lengths; needs pycocotools."""
         return [(OBJECT, compress(crop_of(mask), *mask.shape), 1.0) for mask in self.ground_truth]
+
+
+def find_boxes(file: BoxFile | None, dataset: InstanceDataset, index: int) -> Boxes | None:
+    """Return an image's boxes, by its name after its set's or any of its folders; None: no file.
+
+    Raises:
+        InputError: if the file has no entry for it.
+    """
+    if file is None:
+        return None
+    image = dataset.image_path(index).absolute()
+    return file.find(image.name, [dataset.name, *image.parts[:-1]])
 
 
 def instance_masks(

@@ -14,6 +14,7 @@ from pathlib import Path
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InferenceError
+from aopsam_ros.evaluation.images import find_boxes
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.segmentation.segmenter import Segmenter
 
@@ -45,15 +46,17 @@ def peak_memory(
         the most memory during a frame above what the process had before it loaded the model, MiB.
     """
     datasets = {path: open_dataset(path) for path, _ in images}
-    read = [(datasets[path].name, datasets[path].read(index)) for path, index in images]
     file = BoxFile(boxes) if boxes else None
+    read = [
+        (datasets[path].read(index).rgb, find_boxes(file, datasets[path], index))
+        for path, index in images
+    ]
     before = reset_peak()
     with Segmenter.from_bundle(model, source, engine) as segmenter:
         segmenter.options = segmenter.options.updated(options)
         reset_peak()  # loading a model may take more than running it
-        for folder, image in read:
-            found = file.find(image.name, [folder]) if file else None
-            segmenter.segment(image.rgb, boxes=found)
+        for rgb, found in read:
+            segmenter.segment(rgb, boxes=found)
         return max(0.0, peak() - before)
 
 

@@ -19,8 +19,10 @@ from aopsam_ros.evaluation.images import choose_images, read_image
 from aopsam_ros.evaluation.measurement import configuration_key
 from aopsam_ros.evaluation.memory import in_fresh_process, peak_memory
 from aopsam_ros.evaluation.results import ALL
+from aopsam_ros.images.files import write_rgb
 from aopsam_ros.models.bundle_files import change_description
-from support.scenes import write_scenes
+from aopsam_ros.prompting.box_file import BoxFile
+from support.scenes import write_json, write_scenes
 from support.tiny_bundle import write_tiny_bundle
 
 ENGINE = EngineOptions(engine="onnxruntime", threads=1)
@@ -134,6 +136,30 @@ def test_a_processs_peak_is_seen_after_it_was_freed():
     assert 60 <= most - before <= 90
     if new_peak < most:  # some kernels do not let the mark be reset
         assert after < before + 32 and new_peak < before + 32
+
+
+@pytest.mark.needs("pycocotools")
+def test_boxes_are_found_by_the_folders_of_an_image_as_well(tmp_path):
+    images, annotations = [], []
+    for number, folder in enumerate(("a", "b")):
+        write_rgb_in(tmp_path / "set" / "images" / folder / "0.png")
+        images.append({"id": number, "file_name": f"{folder}/0.png"})
+        square = [[2, 2, 20, 2, 20, 20, 2, 20]]
+        annotations.append({"id": number, "image_id": number, "segmentation": square})
+    content = {"images": images, "annotations": annotations}
+    write_json(tmp_path / "set" / "instances.json", content)
+    dataset = open_dataset(tmp_path / "set")
+    keys = ("a/0.png", "set/images/b/0"), ("set/a/0", "images/b/0.png")
+    for first, second in keys:
+        rows = {first: [[0, 0, 1, 1]], second: [[0, 0, 2, 2]], "c/0": []}
+        file = BoxFile(write_json(tmp_path / "boxes.json", rows))
+        found = [read_image(dataset, index).find_boxes(file) for index in range(2)]
+        assert [boxes.corners.tolist() for boxes in found] == [[[0, 0, 1, 1]], [[0, 0, 2, 2]]]
+
+
+def write_rgb_in(file):
+    file.parent.mkdir(parents=True)
+    write_rgb(file, np.zeros((30, 40, 3), np.uint8))
 
 
 def test_of_several_annotators_the_first_ones_instances_count():
