@@ -119,8 +119,10 @@ def corrected(prompt: PointPrompt, ground_truth: NDArray[np.bool_], found: Crop)
     label = max(regions, key=lambda label: int(np.count_nonzero(regions[label])))
     is_wrong = regions[label].any()
     point, label = (innermost_pixel(regions[label])[:2], label) if is_wrong else ((0, 0), PADDING)
-    coords, labels = prompt
-    return np.vstack((coords, [point])), np.append(labels, label)
+    coords, labels = np.vstack((prompt[0], [point])), np.append(prompt[1], label)
+    # Decoders of one prompt that others published have points before all padding.
+    order = np.argsort(labels == PADDING, kind="stable")
+    return coords[order], labels[order]
 
 
 def _largest_region(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

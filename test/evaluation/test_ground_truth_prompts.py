@@ -63,6 +63,15 @@ def test_a_click_corrects_the_largest_error(found, point, label):
     assert x == point[0] and abs(y - point[1]) <= (8 if label >= 0 else 0)
 
 
+def test_a_click_after_one_that_had_nothing_to_correct_comes_before_the_padding():
+    labelled = rectangle(0, 20, 0, 20)
+    before = corrected(FIRST, labelled, crop_of(labelled))
+    assert before[1].tolist() == [1, -1]
+    coords, labels = corrected(before, labelled, crop_of(rectangle(0, 20, 0, 12)))
+    assert labels.tolist() == [1, 1, -1] and coords[[0, 2]].tolist() == [[5, 5], [0, 0]]
+    assert coords[1, 0] > 12
+
+
 def test_the_largest_error_is_one_region_not_a_sum_of_many():
     labelled = rectangle(0, 30, 0, 20)
     specks = np.zeros_like(labelled)
