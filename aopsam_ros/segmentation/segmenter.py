@@ -280,7 +280,7 @@ class Segmenter:
                 rows, columns = geometry.valid_cells(len(confidence_map))
                 shown = np.ascontiguousarray(confidence_map[:rows, :columns])
         with stopwatch.stage("sampling"):
-            features = self._source_features(frame) if source.needs_features else None
+            features = self.source_features(frame) if source.needs_features else None
             frame_input = FrameInput(geometry, options, confidence_map, extent_map, features, boxes)
             prompts = source.propose(frame_input)
             if previous is not None:
@@ -296,8 +296,12 @@ class Segmenter:
         embedding = self.engine.embedding(frame.handle)
         return FeatureMap(embedding, frame.geometry, self.bundle.similarity_channels)
 
-    def _source_features(self, frame: FrameEmbedding) -> FeatureMap:
-        """Return what a source compares: the encoder's attention, else the embedding's features."""
+    def source_features(self, frame: FrameEmbedding) -> FeatureMap:
+        """Return what a source compares: the encoder's attention, else the embedding's features.
+
+        Raises:
+            InferenceError: if either is not what it must be.
+        """
         attention = self.engine.attention(frame.handle)
         if attention is None:
             return self.features(frame)

@@ -88,7 +88,9 @@ class Replay:
         confidence_map = extent_map = features = None
         if source.needs_confidence_map:
             confidence_map, extent_map = segmenter.engine.predict(frame.image.tensor, frame.handle)
-        if source.adaptive or source.needs_features:
+        if source.needs_features:
+            features = segmenter.source_features(frame)
+        elif source.adaptive:
             features = segmenter.features(frame)
         seen = FrameInput(
             frame.geometry, segmenter.options, confidence_map, extent_map, features, boxes

@@ -20,6 +20,7 @@ from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.tuning.replay import CachedMasks, Replay, cache_prompt
 from aopsam_ros.tuning.search_space import SearchSpace
 from support.dice import Dice
+from support.tiny_bundle import ATTENTION, encoder, with_attention, write_tiny_bundle
 
 GEOMETRY = resized_geometry(20, 28, 32)
 LOGITS = st.sampled_from([-9.0, -1.0, -0.999, -0.5, 0.0, 0.001, 0.5, 1.0, 1.001, 9.0])
@@ -92,6 +93,14 @@ def test_a_replay_comes_to_what_the_pipeline_does(bench, source, seed):
     one.compare(one.segmenter.options.updated({**values, "asf.batch_size": 1 + seed % 3}))
     least = {"mask.min_area": 400, "mask.predicted_iou_threshold": 0.0}
     one.compare(one.segmenter.options.updated(least))
+
+
+def test_clusters_are_those_of_the_encoders_attention(tmp_path, data, boxes_file):
+    model = {"encoder": with_attention(encoder())}
+    folder = write_tiny_bundle(tmp_path / "b", model, attention=ATTENTION)
+    one = Bench(folder, data[0], "clusters", boxes_file)
+    every = {"mask.combine": "nms", "clusters.preset": "sam1", "mask.predicted_iou_threshold": 0.0}
+    one.compare(one.segmenter.options.updated(every))
 
 
 def test_a_time_budget_plays_no_part(bench):
