@@ -117,6 +117,10 @@ class Replay:
         )
         return Score.of(*_kept_masks(cached, decoded, options.mask), decoded.num_decoded)
 
+    def forget(self) -> None:
+        """Have the next photograph encoded anew: the segmenter encoded others since."""
+        self._last = None
+
     def _decode(
         self, cached: CachedPhotograph, coords: NDArray[np.float64], labels: NDArray[np.float32]
     ) -> Decoded:

@@ -213,6 +213,7 @@ class _Tuner:
             except (ValueError, TypeError, LookupError, AttributeError):
                 raise InputError(f"{file}: no times of a search; choose another --out") from None
         measured = measure_times(self._segmenter, timed, self._own)
+        self._replay.forget()
         content = {**asdict(measured), "description": description}
         write_bytes(file, (json.dumps(content) + "\n").encode())
         return measured

@@ -8,6 +8,7 @@ import yaml
 from aopsam_ros.cli import main
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.engines.base import EngineOptions
+from aopsam_ros.engines.engine import Engine
 from aopsam_ros.evaluation import measurement
 from aopsam_ros.evaluation.images import read_image
 from aopsam_ros.evaluation.metrics import iou_matrix, one_to_one
@@ -215,6 +216,23 @@ def test_a_time_budget_is_kept_in_truth_not_only_by_estimate(own, tmp_path, monk
     monkeypatch.setattr(tuner, "measure_times", lambda *a: TimeModel(100.0, 11.0, 0.0))
     tune(*own, *more, "--threads", "2")
     assert json.loads((tmp_path / "timing.json").read_text())["per_prompt"] == 11.0
+
+
+def test_an_engine_may_hold_one_embedding(own, monkeypatch):
+    """As TensorRT's, which the next image overwrites."""
+    encode, decode, newest = Engine.encode, Engine.decode, []
+
+    def encode_over(self, *arguments):
+        newest[:] = [encode(self, *arguments)]
+        return newest[0]
+
+    def decode_newest(self, handle, *arguments):
+        assert handle is newest[0]
+        return decode(self, handle, *arguments)
+
+    monkeypatch.setattr(Engine, "encode", encode_over)
+    monkeypatch.setattr(Engine, "decode", decode_newest)
+    assert tune(*own, "--time-ms", "10000", "--limit", "1", "--trials", "8")
 
 
 def test_a_budget_that_nothing_keeps_is_an_error(own, monkeypatch, refused):
