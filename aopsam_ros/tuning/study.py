@@ -14,6 +14,8 @@ from aopsam_ros.options import Value
 from aopsam_ros.tuning.score import Score
 from aopsam_ros.tuning.search_space import SearchSpace
 
+_BEGINNING = b'{"op_code"'  # of a journal of optuna's
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -42,6 +44,8 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         if path.exists():  # a last line that was cut off would spoil the next one
             content = path.read_bytes()
+            if content[: len(_BEGINNING)] != _BEGINNING[: len(content)]:  # stays as it is
+                raise OptionError(f"{path}: not the trials of a search: choose another --out")
             os.truncate(path, content.rfind(b"\n") + 1)
         self._seed = seed
         try:

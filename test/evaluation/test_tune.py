@@ -115,6 +115,20 @@ def test_a_file_that_holds_no_search_is_refused(own, tmp_path, refused, line):
     assert "not the trials of a search" in refused(*words(*own, "--max-calls", "4"))
 
 
+@pytest.mark.parametrize("text", ["one line", "one line\nand the last"])
+def test_a_file_that_holds_something_else_stays_as_it_is(own, tmp_path, refused, text):
+    (tmp_path / "trials.journal").write_text(text)
+    assert "not the trials of a search" in refused(*words(*own, "--max-calls", "4"))
+    assert (tmp_path / "trials.journal").read_text() == text
+
+
+@pytest.mark.parametrize("length", [0, 5, 40])
+def test_a_search_whose_first_line_was_cut_off_begins_anew(own, tmp_path, length):
+    begun = '{"op_code":0,"worker_id":"0990a01e-4e9e-4443-bb3a-cb7b3a5f117a"'
+    (tmp_path / "trials.journal").write_text(begun[:length])
+    assert tune(*own, "--limit", "1", "--trials", "1")
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", "no JSON"])
 def test_a_file_that_holds_no_times_is_refused(own, tmp_path, refused, text):
     (tmp_path / "timing.json").write_text(text)
