@@ -142,7 +142,9 @@ def run(arguments: argparse.Namespace) -> int:
                 if is_stream(path) or path.is_dir():
                     if prompt is not None:
                         raise InputError("--point and --box are for images")
-                    said, lost = segment_stream(segmenter, path, stem, arguments, boxes, dataset)
+                    said, lost = segment_stream(
+                        segmenter, path, stem, arguments, boxes, dataset, originals
+                    )
                     failures += lost
                 else:
                     said = segment_image(

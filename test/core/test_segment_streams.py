@@ -245,6 +245,10 @@ def test_an_input_is_not_overwritten_by_its_video(segment, tmp_path, video):
     result = segment(original, "--save-video")
     assert result.code == 2 and "would be overwritten" in result.err
     assert original.read_bytes() == before
+    other = write_video(tmp_path / "drive.avi", [moving(0)])  # whose video has the input's name
+    result = segment(other, original, "--save-video")
+    assert result.code == 2 and f"{original} is what is segmented" in result.err
+    assert original.read_bytes() == before and len(play(result.out / "drive_2.mp4")[1]) == FRAMES
 
 
 def test_a_recording_and_images_become_one_data_set(segment, recording, tmp_path):

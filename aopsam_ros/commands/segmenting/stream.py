@@ -49,18 +49,19 @@ def segment_stream(
     arguments: argparse.Namespace,
     boxes: BoxFile | None,
     dataset: DatasetWriter | None,
+    originals: set[Path],
 ) -> tuple[str, int]:
     """Segment every frame, with ids that stay with the objects.
 
-    A frame that cannot be used does not stop the others. Files are called `name`; without a
-    `dataset` for labelled frames, they are JSON lines.
+    A frame that cannot be used does not stop the others. Files are called `name`, and are none of
+    the `originals`; without a `dataset` for labelled frames, they are JSON lines.
 
     Returns:
         What was found, in words, and how many frames could not be used.
 
     Raises:
         DatasetError: if the source cannot be opened, or none of its frames be used.
-        InputError: if a window was asked for, and there is none; a file to write is the source.
+        InputError: if a window was asked for, and there is none; a file to write is an input.
         OSError: if a file cannot be written.
     """
     source: FrameSource | CameraSource
@@ -73,7 +74,7 @@ def segment_stream(
         tqdm.write(f"aopsam: {path}: {said}", file=sys.stderr)
     stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0
     with contextlib.ExitStack() as stack:
-        outputs = _Outputs(stack, source, path, name, arguments, dataset)
+        outputs = _Outputs(stack, source, name, arguments, dataset, originals)
         if isinstance(source, CameraSource):  # whose frames Ctrl-C ends, as if they were all
             stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         for number, frame in enumerate(_frames(source, arguments.limit)):
@@ -117,10 +118,10 @@ class _Outputs:
         self,
         stack: contextlib.ExitStack,
         source: FrameSource | CameraSource,
-        path: Path,
         name: str,
         arguments: argparse.Namespace,
         dataset: DatasetWriter | None,
+        originals: set[Path],
     ) -> None:
         self.name, self.dataset = name, dataset
         self.is_live = isinstance(source, CameraSource)
@@ -132,7 +133,7 @@ class _Outputs:
             self.window = stack.enter_context(contextlib.closing(Window(f"aopsam: {name}")))
         if arguments.save_video:
             file = arguments.out / f"{name}.mp4"
-            if file.resolve() == path.resolve():
+            if file.resolve() in originals:
                 raise InputError(f"{file} is what is segmented and would be overwritten")
             self.video = stack.enter_context(contextlib.closing(VideoFile(file, source.rate)))
             self.names.append(str(file))
