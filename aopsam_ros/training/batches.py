@@ -15,7 +15,6 @@ from aopsam_ros.data.datasets import least_fraction, split_by_group
 from aopsam_ros.data.labelled_images import Grouped, LabelledImage
 from aopsam_ros.data.shards import Sa1bShards
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.training.augmentation import paste_objects, random_view
 from aopsam_ros.training.loop.loader import EndlessBatches, readable, stack_samples
 from aopsam_ros.training.predictor_targets import (
     SMALLEST_PROMPTED,
@@ -24,12 +23,16 @@ from aopsam_ros.training.predictor_targets import (
     view_maps,
 )
 from aopsam_ros.training.prompt_sampling import loose_box, random_point
-from aopsam_ros.training.regions import surface_layer
+from aopsam_ros.training.views.augmentation import paste_objects, random_view
+from aopsam_ros.training.views.drawn_things import draw_things
+from aopsam_ros.training.views.drawn_tiles import draw_tiles
+from aopsam_ros.training.views.regions import surface_layer
 
 SMALLEST_INSTANCE = 48  # pixels of the view; smaller remnants of a crop teach nothing
 MOST_EMPTY = 1000  # views in a row
 TARGET_STRIDE = 4
 COPY_PASTE_PROBABILITY = 0.25  # of objects of another photograph being pasted in
+DRAWN_PROBABILITY, TILES_SHARE = 0.25, 0.12  # of things being drawn in, and of these being tiles
 # Prompts of a view: points, then boxes (tight and loose in turns), then points with boxes.
 POINTS, BOXES, BOTH = 8, 5, 3
 PROMPTS = POINTS + BOXES + BOTH
@@ -125,8 +128,13 @@ class SegmenterBatches(EndlessBatches):
 
     def _view(self, shape: tuple[int, int], rng: np.random.Generator) -> LabelledImage:
         view = self._random_view(shape, rng)
-        if rng.random() < COPY_PASTE_PROBABILITY and not self.options.validates:
+        if self.options.validates:
+            return view
+        if rng.random() < COPY_PASTE_PROBABILITY:
             view = paste_objects(view, self._random_view(shape, rng), rng)
+        if rng.random() < DRAWN_PROBABILITY:
+            draw = draw_tiles if rng.random() < TILES_SHARE else draw_things
+            view = draw(view, self._random_view(shape, rng).rgb, rng)
         return view
 
     def _random_view(self, shape: tuple[int, int], rng: np.random.Generator) -> LabelledImage:

@@ -6,7 +6,6 @@ import numpy as np
 from torch import Tensor
 
 from aopsam_ros.images.files import read_rgb
-from aopsam_ros.training.augmentation import random_view
 from aopsam_ros.training.batches import WeightedDataset
 from aopsam_ros.training.loop.loader import EndlessBatches, Sample, readable
 from aopsam_ros.training.predictor_targets import (
@@ -22,6 +21,7 @@ from aopsam_ros.training.prepared_images import (
     TargetCache,
     resize_to_square,
 )
+from aopsam_ros.training.views.augmentation import random_view
 
 
 @dataclass(frozen=True)

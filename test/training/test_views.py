@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aopsam_ros.data.labelled_images import LabelledImage
-from aopsam_ros.training import augmentation
-from aopsam_ros.training.augmentation import paste_objects, random_view
 from aopsam_ros.training.predictor_targets import (
     extent_target,
     spread_points,
@@ -23,6 +21,8 @@ from aopsam_ros.training.prompt_sampling import (
     loose_box,
     random_point,
 )
+from aopsam_ros.training.views import augmentation
+from aopsam_ros.training.views.augmentation import paste_objects, random_view
 from support.scenes import draw_ellipses
 
 DEPTHS = st.sampled_from([0.5, 3.0, 6.0, 50.0])
@@ -36,11 +36,17 @@ def coded_image(seed):
     return LabelledImage("coded", rgb, labels[None])
 
 
-@given(st.integers(0, 10_000), st.sampled_from([(48, 48), (64, 48), (160, 160)]))
-def test_labels_follow_the_pixels(seed, canvas):
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from([(48, 48), (64, 48), (160, 160)]),
+    st.sampled_from([0.0, 1.0]),
+)
+def test_labels_follow_the_pixels(seed, canvas, turned):
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augmentation, "recolour", lambda rgb, _: rgb)
+        patch.setattr(augmentation, "TURN_PROBABILITY", turned)
+        patch.setattr(augmentation, "STRETCH_PROBABILITY", turned)
         view = random_view(coded_image(seed % 7), canvas, 128, rng)
     height, width = view.rgb.shape[:2]
     assert height <= canvas[0] and width <= canvas[1]
@@ -48,9 +54,11 @@ def test_labels_follow_the_pixels(seed, canvas):
     flat = cv2.erode(view.layers[0], np.ones((5, 5))) == cv2.dilate(
         view.layers[0], np.ones((5, 5))
     )  # away from outlines, where resizing mixes colours
-    shown = np.abs(view.rgb[:, :, 0].astype(int) - view.layers[0].astype(int) * 50)
     assert flat.any()
-    assert np.mean(shown[flat] > 12) < 0.02
+    if turned:
+        flat &= view.layers[0] > 0  # what is mirrored beyond the border has no label
+    shown = np.abs(view.rgb[:, :, 0].astype(int) - view.layers[0].astype(int) * 50)
+    assert np.count_nonzero(shown[flat] > 12) <= 0.02 * flat.sum()
 
 
 @given(st.integers(0, 10_000))
@@ -163,7 +171,7 @@ def test_an_instance_between_the_cells_has_a_place():
 
 @pytest.mark.needs("skimage")
 def test_surfaces_are_regions_of_one_colour_without_instances():
-    from aopsam_ros.training.regions import surface_layer
+    from aopsam_ros.training.views.regions import surface_layer
 
     rng = np.random.default_rng(0)
     rgb = np.zeros((120, 160, 3), np.uint8)

@@ -13,6 +13,9 @@ Layers = NDArray[np.uint16]
 LEAST_SCALE, MOST_SCALE = 0.6, 1.7  # 1: as the encoder sees a photograph
 MOST_PASTED = 3  # instances of another photograph
 WHOLE_PROBABILITY = 0.25  # of the photograph being shown whole, as at inference
+TURN_PROBABILITY, ANY_TURN = 0.1, 0.2  # of a view being turned, and of that by any angle
+TURN_SIGMA = 15.0  # degrees of other turns
+STRETCH_PROBABILITY, MOST_STRETCH = 0.25, 0.2  # of and by how much a view's sides change, log
 
 
 def random_view(
@@ -22,17 +25,23 @@ def random_view(
     rng: np.random.Generator,
     always_whole: bool = False,
 ) -> LabelledImage:
-    """Flip, scale, crop (unless `always_whole`) and recolour a photograph; points are left out.
+    """Flip, scale, stretch, turn, crop and recolour a photograph; points are left out.
 
     `canvas` is the largest height and width of the view, `image_size` the encoder's input size:
-    scale 1 makes the photograph's long side this long.
+    scale 1 makes the photograph's long side this long. With `always_whole` the photograph is as
+    it is at inference, but for flips and colours.
     """
     longest = max(image.rgb.shape[:2])
     if rng.random() < WHOLE_PROBABILITY or always_whole:
         factor = min(canvas[0] / image.rgb.shape[0], canvas[1] / image.rgb.shape[1])
     else:
         factor = image_size / longest * np.exp(rng.uniform(*np.log([LEAST_SCALE, MOST_SCALE])))
-    view = _resize(image, factor)
+    stretch = 0.0
+    if not always_whole and rng.random() < STRETCH_PROBABILITY:
+        stretch = rng.uniform(-MOST_STRETCH, MOST_STRETCH)
+    view = _resize(image, factor, stretch)
+    if not always_whole and rng.random() < TURN_PROBABILITY:
+        view = _turn(view, rng)
     view = _crop(view, canvas, rng)
     if rng.random() < 0.5:
         view = replace(view, rgb=view.rgb[:, ::-1], layers=view.layers[:, :, ::-1])
@@ -40,11 +49,24 @@ def random_view(
     return replace(view, rgb=rgb, layers=np.ascontiguousarray(view.layers))
 
 
-def _resize(image: LabelledImage, factor: float) -> LabelledImage:
-    height, width = (max(16, round(side * factor)) for side in image.rgb.shape[:2])
+def _resize(image: LabelledImage, factor: float, stretch: float) -> LabelledImage:
+    """Scale an image, and by the logarithm `stretch` its height over its width."""
+    factors = factor * np.exp([stretch / 2, -stretch / 2])
+    height, width = (max(16, round(s)) for s in image.rgb.shape[:2] * factors)
     shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     rgb = cv2.resize(image.rgb, (width, height), interpolation=shrink)
     return replace(image, rgb=rgb, layers=resize_layers(image.layers, height, width), points=None)
+
+
+def _turn(view: LabelledImage, rng: np.random.Generator) -> LabelledImage:
+    """Turn a view about its centre; what comes in from outside is mirrored, and unlabelled."""
+    height, width = view.rgb.shape[:2]
+    angle = rng.uniform(-180, 180) if rng.random() < ANY_TURN else rng.normal(0, TURN_SIGMA)
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+    size, nearest = (width, height), cv2.INTER_NEAREST
+    rgb = cv2.warpAffine(view.rgb, matrix, size, borderMode=cv2.BORDER_REFLECT_101)
+    layers = [cv2.warpAffine(layer, matrix, size, flags=nearest) for layer in view.layers]
+    return replace(view, rgb=np.asarray(rgb, np.uint8), layers=np.stack(layers))
 
 
 def _crop(view: LabelledImage, canvas: tuple[int, int], rng: np.random.Generator) -> LabelledImage:

@@ -1,0 +1,1 @@
+"""Views of labelled photographs to train on: what is changed about them and drawn into them."""
