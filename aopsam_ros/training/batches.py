@@ -128,11 +128,9 @@ class SegmenterBatches(EndlessBatches):
 
     def _view(self, shape: tuple[int, int], rng: np.random.Generator) -> LabelledImage:
         view = self._random_view(shape, rng)
-        if self.options.validates:
-            return view
-        if rng.random() < COPY_PASTE_PROBABILITY:
+        if rng.random() < COPY_PASTE_PROBABILITY and not self.options.validates:
             view = paste_objects(view, self._random_view(shape, rng), rng)
-        if rng.random() < DRAWN_PROBABILITY:
+        if not self.options.validates and rng.random() < DRAWN_PROBABILITY:
             draw = draw_tiles if rng.random() < TILES_SHARE else draw_things
             view = draw(view, self._random_view(shape, rng).rgb, rng)
         return view
