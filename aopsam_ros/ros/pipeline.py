@@ -160,7 +160,7 @@ class Pipeline:
             self._views.depth.expect(header)
         try:
             rgb = to_rgb(frame.image, self._read)
-            has_crops = configuration.options.grid.crop_layers and self.segmenter.source.croppable
+            has_crops = self.segmenter.crop_layers(configuration.options) > 0
             follower = None if has_crops else self.follower
             if follower is not None:
                 wait()  # another worker's frame has it with its own options

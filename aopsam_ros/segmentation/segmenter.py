@@ -149,12 +149,16 @@ class Segmenter:
             needed = taken["total"] + encoding + 1e3 * self.time_budget.least()
             return not budget_ms or needed < budget_ms
 
-        layers = chosen.grid.crop_layers if self.source.croppable else 0
+        layers = self.crop_layers(chosen)
         if layers == 0:
             frame = self.encode(rgb, chosen, watch)
             return self.segment_frame(frame, chosen, boxes, watch, edges=edges)
         threshold, granularity = chosen.mask.overlap_threshold, chosen.mask.granularity
         return segment_crops(crop, check_image(rgb), layers, threshold, in_time, granularity)
+
+    def crop_layers(self, options: SegmenterOptions) -> int:
+        """Return how many layers of crops are segmented as well; 0 where the source makes none."""
+        return options.grid.crop_layers if self.source.croppable else 0
 
     def encode(
         self,

@@ -128,7 +128,7 @@ class StreamSegmenter:
     ) -> Segmentation:
         """Segment a frame that stands alone; of crops, the whole image is encoded once more."""
         segmenter, stopwatch = self._segmenter, Stopwatch()
-        has_crops = options.grid.crop_layers and segmenter.source.croppable
+        has_crops = segmenter.crop_layers(options) > 0
         if annotate is None or has_crops:
             found = segmenter.segment(rgb, options, boxes, edges=edges)
             return annotate(rgb, segmenter.encode(rgb, options), found) if annotate else found

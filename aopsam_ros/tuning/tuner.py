@@ -105,10 +105,9 @@ class _Tuner:
 
     def __init__(self, task: Task, segmenter: Segmenter) -> None:
         self._task, self._segmenter = task, segmenter
-        source = segmenter.source
         # The segmenter's as well: images are encoded by them, too.
         self._own = segmenter.options = segmenter.options.updated(task.settings)
-        cropped = source.croppable and self._own.grid.crop_layers
+        cropped = segmenter.crop_layers(self._own) > 0
         if self._own.mask.combine == "merge" or self._own.mask.granularity != "all" or cropped:
             raise OptionError(
                 "merged masks, masks of one granularity and crops cannot be tuned: --set "

@@ -69,7 +69,7 @@ def segment_stream(
         source = CameraSource(int(str(path)))
     else:
         source = open_frames(path, arguments.topic, arguments.every)
-    if segmenter.source.croppable and segmenter.options.grid.crop_layers:
+    if segmenter.crop_layers(segmenter.options):
         said = "grid.crop_layers has no effect on frames in a row, whose objects are tracked"
         tqdm.write(f"aopsam: {path}: {said}", file=sys.stderr)
     stream, frames, failures, masks, milliseconds = StreamSegmenter(segmenter), 0, 0, 0, 0.0

@@ -91,7 +91,7 @@ def _newest(pipeline: Pipeline) -> SegmentedFrame:
 def _wanted(newest: SegmentedFrame, request: Follow.Request, segmenter: Segmenter) -> InstanceMask:
     """Return the mask to follow: the request's own, or one of the frame's."""
     bundle = segmenter.bundle
-    if newest.frame.configuration.options.grid.crop_layers and segmenter.source.croppable:
+    if segmenter.crop_layers(newest.frame.configuration.options):
         raise InputError("following and grid.crop_layers above 0 exclude each other")
     size = newest.segmentation.height, newest.segmentation.width
     if len(request.mask.counts):

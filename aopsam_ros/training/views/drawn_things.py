@@ -111,9 +111,7 @@ def _coloured(shape: NDArray[np.uint8], rng: np.random.Generator) -> Pixels:
     pixels = np.tile(first, (*shape.shape, 1))
     if rng.random() < 0.5:
         return pixels
-    ys, xs = np.mgrid[: shape.shape[0], : shape.shape[1]]
-    cosine, sine = _direction(rng)
-    along = cosine * xs + sine * ys
+    along = random_slope(shape.shape[0], shape.shape[1], rng)
     inside = along[shape > 0]
     along = (along - inside.min()) / max(1.0, float(np.ptp(inside)))
     if rng.random() < 0.5:
@@ -121,6 +119,13 @@ def _coloured(shape: NDArray[np.uint8], rng: np.random.Generator) -> Pixels:
     else:
         pixels[np.sin(along * rng.uniform(6, 60)) > rng.uniform(-0.3, 0.7)] = second
     return pixels
+
+
+def random_slope(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return how far each pixel is from the centre along a random direction, `[H, W]`, pixels."""
+    ys, xs = np.mgrid[:height, :width]
+    cosine, sine = _direction(rng)
+    return np.asarray(cosine * (xs - width / 2) + sine * (ys - height / 2), np.float64)
 
 
 def random_colours(count: int, grey: float, rng: np.random.Generator) -> Pixels:

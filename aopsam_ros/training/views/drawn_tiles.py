@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.data.labelled_images import LabelledImage
 from aopsam_ros.images.compressed import RgbImage
-from aopsam_ros.training.views.drawn_things import Pixels, random_colours
+from aopsam_ros.training.views.drawn_things import Pixels, random_colours, random_slope
 
 PART_PROBABILITY = 0.4  # of a wall covering a part of the view only
 LEAST_SIDE = 3  # of a tile, pixels
@@ -35,7 +35,8 @@ def draw_tiles(view: LabelledImage, texture: RgbImage, rng: np.random.Generator)
     tiles = cv2.warpPerspective(wall.tiles, matrix, size, flags=nearest)
     covered = cv2.warpPerspective(np.ones_like(wall.tiles), matrix, size, flags=nearest) > 0
     if rng.random() < PART_PROBABILITY:
-        covered &= _random_half(height, width, rng)
+        # one side of a line near the centre
+        covered &= random_slope(height, width, rng) > rng.normal(0, 0.1) * longest
     pixels = cv2.GaussianBlur(np.clip(pixels, 0, 255), (0, 0), rng.uniform(0.4, 1.2))
     rgb, layers = view.rgb.copy(), view.layers.copy()
     rgb[covered] = pixels[covered].astype(np.uint8)
@@ -77,11 +78,3 @@ def _random_pose(side: int, size: tuple[int, int], rng: np.random.Generator) -> 
     tilt = np.eye(3)
     tilt[2, :2] = rng.normal(0, 0.25, 2) / max(size)
     return tilt @ np.vstack([pose, [0, 0, 1]])
-
-
-def _random_half(height: int, width: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Choose one side of a line near the centre, `bool [H, W]`."""
-    ys, xs = np.mgrid[:height, :width]
-    angle = rng.uniform(0, 2 * np.pi)
-    along = np.cos(angle) * (xs - width / 2) + np.sin(angle) * (ys - height / 2)
-    return np.asarray(along > rng.normal(0, 0.1) * max(height, width))
