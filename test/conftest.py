@@ -1,11 +1,14 @@
 """What all tests share: which of them can run here, the repository's root, the hand-made bundle."""
 
 import importlib.util
+import random
 import re
+import sys
 from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -66,6 +69,15 @@ def pytest_report_header():
     if single:
         reasons.append(f"single tests without {', '.join(sorted(single))}")
     return f"not collected: {'; '.join(reasons)}" if reasons else None
+
+
+@pytest.fixture(autouse=True)
+def same_chance() -> None:
+    """What a test draws does not depend on the tests that its process ran before."""
+    random.seed(0)
+    np.random.seed(0)  # what draws without a generator of its own
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
