@@ -7,6 +7,7 @@ trial needs it; what becomes of the masks is the segmenter's own code. Small hol
 """
 
 import functools
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
@@ -39,9 +40,9 @@ class CachedPrompt:
     """What decoding one prompt gave, as far as a trial needs it."""
 
     predicted_iou: NDArray[np.float32]  # float32 `[3]`
-    # uint8 `[3 thresholds, 3 masks, bytes]`, one bit for each logit above -offset, 0 and offset,
-    # the offset of the stability score
-    levels: NDArray[np.uint8]
+    # For each of the 3 masks, compressed, one bit for each logit above -offset, 0 and offset, the
+    # offset of the stability score: uint8 `[3 thresholds, bytes]`. A grid's would fill the memory.
+    levels: tuple[bytes, ...]
     iou: NDArray[np.float64]  # with each instance, at the source's size, float64 `[3, T]`
     area: NDArray[np.int64]  # source pixels, int64 `[3]`
     unlabelled: NDArray[np.bool_]  # whether it lies mostly on unlabelled pixels, bool `[3]`
@@ -169,8 +170,9 @@ class CachedMasks:
         if len(prompts) == 0:
             return np.zeros(shape, np.float32)
         pairs = zip(prompts.tolist(), masks.tolist(), strict=True)
-        packed = np.stack([self._prompts[prompt].levels[:, mask] for prompt, mask in pairs])
-        bits = np.unpackbits(packed, axis=2, count=self._size**2)
+        packed = b"".join(zlib.decompress(self._prompts[p].levels[mask]) for p, mask in pairs)
+        levels = np.frombuffer(packed, np.uint8).reshape(len(prompts), 3, -1)
+        bits = np.unpackbits(levels, axis=2, count=self._size**2)
         return self._values[bits.sum(axis=1, dtype=np.uint8)].reshape(shape)
 
 
@@ -189,10 +191,11 @@ def cache_prompt(
     """
     thresholds = (MASK_THRESHOLD - offset, MASK_THRESHOLD, MASK_THRESHOLD + offset)
     flat = logits.reshape(len(logits), -1)
+    packed = [np.packbits(flat > threshold, axis=1) for threshold in thresholds]
     full = [Crop(mask.bbox, decode(mask), mask.area) for mask in upscale(logits)]
     return CachedPrompt(
         predicted_iou=predicted_iou.copy(),
-        levels=np.stack([np.packbits(flat > threshold, axis=1) for threshold in thresholds]),
+        levels=tuple(zlib.compress(bits, level=1) for bits in np.stack(packed, axis=1)),
         iou=pairwise_iou(full, instances),
         area=np.array([crop.area for crop in full], np.int64),
         unlabelled=mostly_unlabelled(full, ground_truth),

@@ -50,6 +50,16 @@ def test_cached_logits_pass_the_same_thresholds(values, offset):
         assert not prompt.unlabelled[mask] or not full.any()
 
 
+def test_a_cached_prompt_is_small():
+    """A disc of 256 x 256 logits: a search over a 32 x 32 grid keeps 1,024 such of each image."""
+    distance = np.hypot(*(np.indices((256, 256)) - 128.0)).astype(np.float32)
+    geometry = resized_geometry(480, 640, 1024)
+    logits = np.stack([radius - distance for radius in (20, 40, 80)])
+    upscale, true = Upscaler(geometry, 256), np.ones((480, 640), bool)
+    prompt = cache_prompt(logits, np.zeros(3, np.float32), 1.0, upscale, [true], [crop_of(true)])
+    assert sum(map(len, prompt.levels)) < 10_000
+
+
 class Bench:
     """The real pipeline and its replay on one loaded model."""
 
