@@ -165,8 +165,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _set_options(segmenter: Segmenter, settings: Mapping[str, object]) -> None:
     """Set the options of `--set`, and say which of them have no effect."""
     segmenter.options = segmenter.options.updated(settings)
+    rule, refines = segmenter.options.asf.filtering, segmenter.engine.accepts_mask_input
     for name in settings:
-        if why := without_effect(name, segmenter.source, segmenter.options.asf.filtering):
+        if why := without_effect(name, segmenter.source, rule, refines):
             print(f"aopsam: {why}", file=sys.stderr)
 
 

@@ -77,9 +77,18 @@ def described(source: PromptSource, prompter: str) -> str:
     )
 
 
-def without_effect(name: str, source: PromptSource, filtering: str) -> str:
-    """Say why an option has no effect with a source and a rule of filtering; "" where it has."""
+def without_effect(name: str, source: PromptSource, filtering: str, refines_boxes: bool) -> str:
+    """Say why an option has no effect; "" where it has.
+
+    Args:
+        name: the option's.
+        source: of the prompts.
+        filtering: `asf.filtering`.
+        refines_boxes: whether the decoder takes masks as input.
+    """
     if source.takes(name):
+        if name == "boxes.refine" and not refines_boxes:
+            return f"{name} has no effect with a decoder that takes no mask as input"
         if filtering not in RULE_OPTIONS.get(name, (filtering,)):
             return f"{name} has no effect with asf.filtering '{filtering}'"
         return ""

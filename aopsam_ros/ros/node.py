@@ -73,7 +73,7 @@ class AopsamNode(LifecycleNode):
         self._active_subscriptions: Subscriptions | None = None
         self.problem = ""  # why a transition failed, for the diagnostics
         self.parameters = Parameters(
-            self, lambda: None if self._pipeline is None else self._pipeline.segmenter.source
+            self, lambda: None if self._pipeline is None else self._pipeline.segmenter
         )
         self._statistics = Statistics()
         self._throttle = Throttle(WARNING_PERIOD_S)
@@ -170,6 +170,8 @@ class AopsamNode(LifecycleNode):
             f"({segmenter.engine.precision}), prompts from "
             f"{described(segmenter.source, segmenter.bundle.prompter)}"
         )
+        if reasons := self.parameters.without_effect(self.parameters.chosen):
+            self.get_logger().warning(reasons)
         return super().on_configure(state)
 
     @guarded_transition

@@ -16,7 +16,6 @@ from rclpy.parameter import Parameter
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
-from aopsam_ros.prompting.prompts import PromptSource
 from aopsam_ros.prompting.sources import without_effect
 from aopsam_ros.ros.parameter_table import (
     CHANGEABLE,
@@ -26,10 +25,11 @@ from aopsam_ros.ros.parameter_table import (
     Startup,
     configuration_of,
 )
+from aopsam_ros.segmentation.segmenter import Segmenter
 
 
 class Parameters:
-    """The parameters of `node`; `source` is what the configured node's prompts come from.
+    """The parameters of `node`; `segmenter` is the configured node's, if it is configured.
 
     Humble has no callback after a set, and one before it must not act on values that another
     callback may still refuse. So nothing is kept up to date: `configuration` reads the parameters
@@ -37,7 +37,7 @@ class Parameters:
     default group, the one that the parameter services are in.
     """
 
-    def __init__(self, node: Node, source: Callable[[], PromptSource | None]) -> None:
+    def __init__(self, node: Node, segmenter: Callable[[], Segmenter | None]) -> None:
         """Declare all parameters.
 
         Raises:
@@ -45,7 +45,7 @@ class Parameters:
             rclpy.exceptions.ParameterException: likewise, where rclpy can tell.
         """
         self._node = node
-        self._source = source
+        self._segmenter = segmenter
         # Options that nobody set take the bundle's values; these are the ones they took last.
         self._followed: dict[str, Value] = {}
         for name, spec in TABLE.items():
@@ -85,17 +85,21 @@ class Parameters:
         Raises:
             OptionError: if the node refuses one.
         """
-        values = {
-            name: value
-            for name, value in defaults.flat().items()
-            if name in self._followed and self._value(name) == self._followed[name]
-        }
+        values = {name: value for name, value in defaults.flat().items() if self._follows(name)}
         parameters = [Parameter(name, value=value) for name, value in values.items()]
         if parameters:
             result = self._node.set_parameters_atomically(parameters)
             if not result.successful:
                 raise OptionError(f"the bundle's defaults cannot be used: {result.reason}")
         self._followed = values
+
+    def _follows(self, name: str) -> bool:
+        return name in self._followed and self._value(name) == self._followed[name]
+
+    @property
+    def chosen(self) -> list[str]:
+        """Names of the options that somebody has set, at start or since."""
+        return [name for name in OPTIONS if not self._follows(name)]
 
     @property
     def autostart(self) -> bool:
@@ -139,8 +143,11 @@ class Parameters:
 
     def without_effect(self, names: Iterable[str]) -> str:
         """Say which parameters the configured node has no use for now, and why; "" for none."""
-        source, filtering = self._source(), self._value("asf.filtering")
-        reasons = () if source is None else (without_effect(n, source, filtering) for n in names)
+        segmenter, rule = self._segmenter(), self._value("asf.filtering")
+        if segmenter is None:
+            return ""
+        refines = segmenter.engine.accepts_mask_input
+        reasons = (without_effect(name, segmenter.source, rule, refines) for name in names)
         return "; ".join(filter(None, reasons))
 
     def _validate(self, parameters: Iterable[Parameter]) -> SetParametersResult:
@@ -163,7 +170,7 @@ class Parameters:
                 return f"{name} must be one of {', '.join(choices)}, not {changes[name]!r}"
             if name == "executor":
                 return "executor is read when the process starts: give it there"
-            if self._source() is not None:
+            if self._segmenter() is not None:
                 return (
                     f"{name} is fixed while the node is configured: deactivate and clean up first"
                 )

@@ -25,21 +25,27 @@ from support.live import RETRY_S
 from support.messages import image_of
 from support.scenes import boxes_scene
 
+NO_MASK_INPUT = "a decoder that takes no mask as input"
+
 
 class Owner:
     """A node with the parameters, configured or not."""
 
     def __init__(self, context, **given):
-        self.source = None  # not configured
+        self.segmenter = None  # not configured
         overrides = [Parameter(name.replace("__", "."), value=v) for name, v in given.items()]
         self.node = Node(
             "owner", context=context, parameter_overrides=overrides, enable_rosout=False
         )
-        self.parameters = Parameters(self.node, lambda: self.source)
+        self.parameters = Parameters(self.node, lambda: self.segmenter)
 
     def set(self, **values):
         changes = [Parameter(name.replace("__", "."), value=v) for name, v in values.items()]
         return self.node.set_parameters_atomically(changes)
+
+    def configure(self, source, accepts_mask_input=True):
+        engine = SimpleNamespace(accepts_mask_input=accepts_mask_input)
+        self.segmenter = SimpleNamespace(source=make_source(source), engine=engine)
 
     def get(self, name):
         return self.node.get_parameter(name).value
@@ -126,14 +132,14 @@ def test_what_it_is_built_from_is_one_of_the_choices_before_as_well(context, own
 
 
 def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
-    owner.source = make_source("predictor")
+    owner.configure("predictor")
     for name, value in (("model", "other"), ("engine", "onnxruntime"), ("autostart", True)):
         result = owner.set(**{name: value})
         assert not result.successful
         assert f"{name} is fixed while the node is configured" in result.reason
     assert owner.set(model=owner.get("model")).successful  # loading the same file again is fine
     assert owner.set(asf__max_prompts=7).successful
-    owner.source = None
+    owner.segmenter = None
     assert owner.set(model="other").successful
     assert owner.parameters.startup().model == "other"
 
@@ -141,16 +147,28 @@ def test_what_the_node_was_built_from_is_fixed_while_configured(owner):
 def test_what_the_source_does_not_use_is_known(owner):
     names = ["asf.min_spacing", "mask.min_area", "clusters.side", "model", "markers.size"]
     assert owner.parameters.without_effect(names) == ""  # not configured: nobody knows yet
-    owner.source = make_source("grid16")
+    owner.configure("grid16")
     assert owner.parameters.without_effect(names) == (
         "asf.min_spacing has no effect with the prompt source 'grid16'; "
         "clusters.side has no effect with the prompt source 'grid16'"
     )
-    owner.source = make_source("predictor")
+    owner.configure("predictor")
     assert owner.set(asf__filtering="paper").successful
     assert owner.parameters.without_effect(["asf.elimination_cosine"]) == (
         "asf.elimination_cosine has no effect with asf.filtering 'paper'"
     )
+    for accepts in (True, False):
+        owner.configure("boxes", accepts_mask_input=accepts)
+        reason = owner.parameters.without_effect(["boxes.refine"])
+        assert reason == ("" if accepts else f"boxes.refine has no effect with {NO_MASK_INPUT}")
+
+
+def test_what_somebody_has_set_is_told_from_what_the_bundle_says(context):
+    owner = Owner(context, mask__min_area=50)
+    owner.parameters.follow(bundle(asf__min_spacing=4))
+    owner.set(asf__max_prompts=7)
+    assert set(owner.parameters.chosen) == {"mask.min_area", "asf.max_prompts"}
+    owner.node.destroy_node()
 
 
 @pytest.mark.parametrize(

@@ -60,3 +60,5 @@ def test_what_the_grid_does_not_use_is_taken_with_a_reason(on_a_grid):
     assert (spacing.successful, size.successful, size.reason) == (True, True, "")
     assert spacing.reason == "asf.min_spacing has no effect with the prompt source 'grid16'"
     assert on_a_grid.get("asf.min_spacing") == 7
+    on_a_grid.configure_anew(model=on_a_grid.get("model"))  # as one given at start
+    assert on_a_grid.logged("asf.min_spacing has no effect with the prompt source 'grid16'")
