@@ -17,7 +17,7 @@ from aopsam_ros.data.bags import BagSource, is_bag
 from aopsam_ros.data.frames import FrameSource, SourceFrame, file_key, known_rate, numbered_frame
 from aopsam_ros.data.shards import TarFrames, is_shard
 from aopsam_ros.errors import DatasetError, InputError, OptionError
-from aopsam_ros.images.files import IMAGE_SUFFIXES, read_bytes, read_rgb
+from aopsam_ros.images.files import IMAGE_SUFFIXES, images_in, read_bytes, read_rgb
 
 # Listed here: what `mimetypes` knows depends on the machine. OpenCV may read others, too.
 VIDEO_SUFFIXES = (
@@ -52,7 +52,7 @@ class ImageFolder:
 
     def __init__(self, path: Path) -> None:
         self.path, self.name, self.rate = path.resolve(), path.resolve().name, 0.0
-        self.files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        self.files = images_in(path)
         if not self.files:
             raise DatasetError(f"{path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
 

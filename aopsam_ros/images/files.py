@@ -11,6 +11,21 @@ from aopsam_ros.images.compressed import RgbImage, decode_file
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
+def images_in(folder: Path) -> list[Path]:
+    """List a folder's images by name, but for those that `aopsam segment` drew of one in it.
+
+    Raises:
+        OSError: if the folder cannot be listed.
+    """
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    return [file for file in files if not _is_drawn(file)]
+
+
+def _is_drawn(image: Path) -> bool:
+    stem, _, what = image.stem.rpartition("_")
+    return what in ("overlay", "edges") and image.with_name(f"{stem}.json").is_file()
+
+
 def read_rgb(path: Path) -> RgbImage:
     """Read an image as uint8 RGB `[H, W, 3]`, turned as its EXIF orientation says.
 

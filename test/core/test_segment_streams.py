@@ -128,6 +128,18 @@ def test_a_folder_is_its_images_or_frames_in_a_row(segment, tmp_path):
     assert len(play(result.out / "run.mp4")[1]) == 3
 
 
+def test_what_was_drawn_beside_the_images_is_no_image(segment, aopsam, tiny_folder, tmp_path):
+    folder = write_frames(tmp_path / "run")
+    assert aopsam("segment", folder, "--edges", "--model", tiny_folder, "--out", folder).code == 0
+    assert (folder / "1_overlay.png").is_file() and (folder / "1_edges.png").is_file()
+    (folder / "new_overlay.png").write_bytes((folder / "1.png").read_bytes())  # of nothing here
+    result = segment(folder, "--no-overlay")
+    names = ["0.json", "1.json", "2.json", "new_overlay.json"]
+    assert sorted(path.name for path in result.out.iterdir()) == names
+    result = segment(folder, "--save-video")
+    assert len(lines_of(result.out / "run.jsonl")) == 4
+
+
 def test_a_frame_that_does_not_fit_the_video_is_written_nowhere(segment, tmp_path):
     folder = write_frames(tmp_path / "run")
     cv2.imwrite(str(folder / "1.png"), cv2.imread(str(folder / "1.png"))[:-8])

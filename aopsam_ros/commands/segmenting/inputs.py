@@ -8,7 +8,7 @@ from pathlib import Path
 from aopsam_ros.commands.arguments import parse_settings
 from aopsam_ros.commands.segmenting.stream import is_stream
 from aopsam_ros.errors import InputError, OptionError, quoted
-from aopsam_ros.images.files import IMAGE_SUFFIXES
+from aopsam_ros.images.files import images_in
 
 IMAGES_A_PART = 200  # over Ray: minutes, for a model of seconds an image
 
@@ -27,11 +27,9 @@ def images_of(path: Path, as_frames: bool) -> list[Path]:
     """Return a folder's images, or else its videos and recordings; a path itself without any."""
     if is_stream(path) or not path.is_dir():
         return [path]
-    files = sorted(path.iterdir())
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    if images:
+    if images := images_in(path):
         return [path] if as_frames else images
-    return [file for file in files if is_stream(file)] or [path]
+    return [file for file in sorted(path.iterdir()) if is_stream(file)] or [path]
 
 
 def output_stems(images: Sequence[Path]) -> list[str]:
