@@ -4,7 +4,7 @@ SAM's own exporter, NanoSAM's and samexporter's decoders take one prompt at a ti
 loop over the prompts runs theirs for each, which on a processor takes no longer than a batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from aopsam_ros.bundle.signatures import HAS_MASK_INPUT, IOU, LOGITS, MASK_INPUT
 from aopsam_ros.errors import InputError, first_line
+from aopsam_ros.models.chosen_mask import give_all_masks
 from aopsam_ros.models.published_graphs import (
     PREFIX,
     THEIR_EMBEDDING,
@@ -84,14 +85,15 @@ def wrap_decoder(path: Path, encoder: Encoder) -> tuple[ModelProto, int]:
             f"{path}: not a decoder for this encoder: it takes {', '.join(taken)} and gives"
             f" {', '.join(given)}"
         )
-    masks, side = _run_once(path, model, taken, logits, encoder)
+    chosen = give_all_masks(model.graph, (logits, THEIR_IOU))
+    masks, side = _run_once(path, model, taken, chosen, encoder)
     if masks not in MASK_COUNTS:
         raise InputError(f"{path}: gives {masks} masks a prompt, not 3 or 4; export all of SAM's")
     onnx.compose.add_prefix(model, PREFIX, inplace=True)
     shapes: dict[str, tuple[int | None, ...]] = {"point_coords": (None, 2), "point_labels": (None,)}
     if MASK_INPUT in taken:
         shapes |= {MASK_INPUT: (1, side, side), HAS_MASK_INPUT: ()}
-    answers = [PREFIX + logits, PREFIX + THEIR_IOU]
+    answers = [PREFIX + name for name in chosen]
     body = [
         *(each for name in shapes for each in nodes(_OF_ONE.format(name=name))),
         *_inputs(taken, encoder, side),
@@ -171,12 +173,12 @@ def _run_once(
     path: Path,
     model: ModelProto,
     taken: Mapping[str, Sizes],
-    logits: str,
+    answers: Sequence[str],
     encoder: Encoder,
 ) -> tuple[int, int]:
     """Run a decoder on one prompt; return how many masks it gives and their side.
 
-    Graphs often leave open what they give.
+    Graphs often leave open what they give: the answers are logits and predicted IoU.
     """
     cells = encoder.side
     shapes = dict.fromkeys(THEIR_EMBEDDING, (1, encoder.channels, cells, cells))
@@ -194,7 +196,7 @@ def _run_once(
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        found = session.run([logits, THEIR_IOU], given)
+        found = session.run(list(answers), given)
     except Exception as error:  # of many kinds, without a common base
         reason = first_line(error)
         raise InputError(f"{path}: cannot be run on one prompt: {reason}") from error

@@ -19,9 +19,10 @@ from onnx import (
     helper,
     numpy_helper,
     parser,
+    version_converter,
 )
 
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import InputError, first_line
 
 OLDEST_OPSET = 13
 STRIDE = 16  # pixels to a cell of an embedding whose size is open
@@ -139,7 +140,7 @@ def read_graph(path: Path) -> ModelProto:
     """Read a file.
 
     Raises:
-        InputError: if there is none, or it is no graph or one of an old opset.
+        InputError: if there is none, or it is no graph, or one of an opset too old to convert.
     """
     try:
         model = onnx.load(str(path))
@@ -150,9 +151,13 @@ def read_graph(path: Path) -> ModelProto:
     if not all(isinstance(name, str) for name in _names(model.graph)):  # damaged: no text in UTF-8
         raise InputError(f"{path}: not a readable ONNX file")
     opset = max((entry.version for entry in model.opset_import if not entry.domain), default=0)
-    if opset < OLDEST_OPSET:
-        raise InputError(f"{path}: of opset {opset}; export it with {OLDEST_OPSET} or newer")
-    return model
+    if opset >= OLDEST_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, OLDEST_OPSET)
+    except Exception as error:  # of the converter's own, C++ and Python
+        newer = f"export it with {OLDEST_OPSET} or newer"
+        raise InputError(f"{path}: of opset {opset}, {newer}: {first_line(error)}") from error
 
 
 def _names(graph: GraphProto) -> Iterator[object]:
