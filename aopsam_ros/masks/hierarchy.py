@@ -61,20 +61,33 @@ def linked(masks: Sequence[InstanceMask], tree: Hierarchy) -> tuple[InstanceMask
 
 
 def find_hierarchy(masks: NDArray[np.bool_]) -> Hierarchy:
-    """Find each mask's parent, of masks `[n, rows, columns]` at low resolution.
+    """Return the tree of masks `[n, rows, columns]` at low resolution; see `find_holders`."""
+    return hierarchy_of(find_holders(masks))
 
-    Of masks that contain each other, the larger one is the parent; of equally large ones the first.
+
+def find_holders(masks: NDArray[np.bool_]) -> list[list[int]]:
+    """Find the masks that hold nine tenths of each of `[n, rows, columns]`, the smallest first.
+
+    Of masks that contain each other, the larger one is the holder; of equally large ones the first.
     A mask without a pixel has none.
     """
     words, area = pack(masks), count_pixels(masks)
-    parent = np.full(len(masks), NO_PARENT, np.int64)
-    level = np.zeros(len(masks), np.int64)
+    holders: list[list[int]] = [[] for _ in masks]
     order = np.argsort(-area, kind="stable")
     for rank, index in enumerate(order):
         larger = order[:rank]
         shared = count_shared(words, index, larger)
         outer = larger[(shared >= CONTAINED * area[index]) & (area[index] > 0)]
-        if len(outer):
-            parent[index] = outer[-1]  # the smallest of the larger ones
-            level[index] = level[parent[index]] + 1
+        holders[index] = outer[::-1].tolist()
+    return holders
+
+
+def hierarchy_of(holders: Sequence[Sequence[int]]) -> Hierarchy:
+    """Return the tree of masks, each inside the first of the masks that hold it."""
+    parent = np.array([next(iter(own), NO_PARENT) for own in holders], np.int64)
+    level = np.zeros(len(parent), np.int64)
+    for index in range(len(parent)):
+        above = parent[index]
+        while above != NO_PARENT:
+            level[index], above = level[index] + 1, parent[above]
     return Hierarchy(parent, level)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.cleaning import clean_logits
-from aopsam_ros.masks.hierarchy import NO_PARENT, Hierarchy, find_hierarchy
+from aopsam_ros.masks.hierarchy import find_holders, hierarchy_of
 from aopsam_ros.masks.merging import merge
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
@@ -38,7 +38,8 @@ def build_instances(
         kept = SUPPRESSION[options.combine](binary, rank, threshold)
         masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
-    tree, granularity = _hierarchy(binary, masks.strong), options.granularity
+    holders, granularity = find_holders(binary), options.granularity
+    tree = hierarchy_of(holders)
     # Not of `parts`: what is too small to be kept is no part of the mask that it lies in.
     chosen = tree.of_granularity("objects" if granularity == "objects" else "all")
     logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
@@ -49,6 +50,8 @@ def build_instances(
     tree = tree.take(np.array(large, np.int64))
     chosen = tree.of_granularity(granularity)
     shown, (parents, levels) = [large[place] for place in chosen], tree.take(chosen)
+    # Weak masks may not stay: then the tree is made anew of the others.
+    number = {} if masks.strong.all() else {row: index for index, row in enumerate(shown, 1)}
     instances = []
     for index, row in enumerate(shown):
         prompt = masks.prompt[row]
@@ -68,23 +71,9 @@ def build_instances(
                 parent=int(parents[index]) + 1,
                 level=int(levels[index]),
                 strong=bool(masks.strong[row]),
+                holders=tuple(number[holder] for holder in holders[row] if holder in number),
                 merged_prompts=tuple(map(tuple, prompts.points[members[row]].tolist())),
             )
         )
     prompted = [np.zeros(0, np.int64), *(members[row] for row in shown)]
     return tuple(instances), np.concatenate(prompted)
-
-
-def _hierarchy(binary: NDArray[np.bool_], strong: NDArray[np.bool_]) -> Hierarchy:
-    """Return the tree of all masks, in which that of the strong ones is the same as without others.
-
-    A weak mask may not be shown in the end: it has a parent, but no strong one has it for one. The
-    levels are those of all; `take` finds them anew.
-    """
-    tree = find_hierarchy(binary)
-    if strong.all():
-        return tree
-    rows = np.flatnonzero(strong)
-    own, parent = find_hierarchy(binary[rows]).parent, tree.parent.copy()
-    parent[rows] = np.where(own == NO_PARENT, NO_PARENT, rows[own])
-    return tree._replace(parent=parent)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aopsam_ros.masks.hierarchy import Hierarchy, linked
+from aopsam_ros.masks.hierarchy import Hierarchy, hierarchy_of, linked
 from aopsam_ros.masks.iou import Crop, crop_of, pairwise_iou
 from aopsam_ros.results import Segmentation
 from aopsam_ros.streaming.camera_motion import CameraMotion
@@ -37,13 +37,15 @@ class Hysteresis:
         stays[weak] = (iou > PARTNER_IOU).any(axis=1)
         kept = np.flatnonzero(stays)
         self._before, self._size = [crops[index] for index in kept], size
-        chosen = kept[_tree(segmentation).take(kept).of_granularity(granularity)]
+        chosen = kept[_tree(segmentation, kept).of_granularity(granularity)]
         return segmentation if len(chosen) == len(stays) else _only(segmentation, chosen)
 
 
-def _tree(segmentation: Segmentation) -> Hierarchy:
-    parents = np.array([mask.parent - 1 for mask in segmentation.masks], np.int64)
-    return Hierarchy(parents, np.array([mask.level for mask in segmentation.masks], np.int64))
+def _tree(segmentation: Segmentation, kept: NDArray[np.int64]) -> Hierarchy:
+    """Return the tree of the masks at some places, in which the others have no part."""
+    masks = [segmentation.masks[index] for index in kept]
+    place = {mask.id: index for index, mask in enumerate(masks)}
+    return hierarchy_of([[place[n] for n in mask.holders if n in place] for mask in masks])
 
 
 def _only(segmentation: Segmentation, kept: NDArray[np.int64]) -> Segmentation:
@@ -52,6 +54,6 @@ def _only(segmentation: Segmentation, kept: NDArray[np.int64]) -> Segmentation:
     chosen = [masks[index] for index in kept]
     return replace(
         segmentation,
-        masks=linked(chosen, _tree(segmentation).take(kept)),
+        masks=linked(chosen, _tree(segmentation, kept)),
         prompts=segmentation.prompts_of(chosen),
     )

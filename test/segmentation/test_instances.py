@@ -8,9 +8,10 @@ from aopsam_ros.masks.rle import decode_full
 from aopsam_ros.masks.selection import LowResMasks
 from aopsam_ros.options import MaskOptions
 from aopsam_ros.prompting.prompts import PromptSet
-from aopsam_ros.results import PromptState, Status
+from aopsam_ros.results import PromptState, Segmentation, Status
 from aopsam_ros.segmentation.decoding_loop import DecodedPrompts
 from aopsam_ros.segmentation.instances import build_instances
+from aopsam_ros.streaming.hysteresis import Hysteresis
 
 LOW, SIDE = 32, 128  # a cell of the masks is 4 x 4 pixels of the image
 GEOMETRY = resized_geometry(SIDE, SIDE, 64)
@@ -57,16 +58,32 @@ def test_masks_say_what_they_lie_in(options, kept, parents, levels):
     assert areas == sorted(areas, reverse=True)
 
 
+def remembered(hysteresis, masks, granularity="all"):
+    """What hysteresis makes of a grey frame with these masks."""
+    frame = Segmentation(SIDE, SIDE, masks, (), 0, {}, None, "", "")
+    return hysteresis.update(np.zeros((SIDE, SIDE, 3), np.uint8), frame, granularity).masks
+
+
 @pytest.mark.parametrize("granularity", ["all", "objects"])
 def test_strong_masks_lie_in_one_another_as_if_there_were_no_weak_ones(granularity):
     """Nine tenths of the inner one lie in the weak one, and those of the weak one in the outer."""
     outer, weak, inner = (0, 20, 0, 20), (2, 18, 0, 22), (4, 14, 12, 22)
-    options = {"granularity": granularity, "overlap_threshold": 0.9}
-    alone, _ = instances([outer, inner], **options)
-    beside, _ = instances([outer, inner, weak], weak=[2], **options)
-    strong = [mask for mask in beside if mask.strong]
+    alone, _ = instances([outer, inner], granularity=granularity, overlap_threshold=0.9)
+    beside, _ = instances([outer, inner, weak], weak=[2], overlap_threshold=0.9)
+    strong = remembered(Hysteresis(), beside, granularity)
     assert [mask.bbox for mask in strong] == [mask.bbox for mask in alone]
     assert [mask.level for mask in strong] == [mask.level for mask in alone] == [0, 0]
+
+
+@pytest.mark.parametrize("weak", [[], [0], [1], [0, 1]])
+def test_a_mask_lies_in_a_weak_one_that_the_frame_before_had(weak):
+    hysteresis = Hysteresis()
+    remembered(hysteresis, instances([WALL, WINDOW, PANE])[0])
+    # The car is weak and new: others are left out with it, or not.
+    for new, some in (([], []), ([3], [CAR])):
+        masks, _ = instances([WALL, WINDOW, PANE, *some], weak=[*weak, *new])
+        found = remembered(hysteresis, masks)
+        assert [(mask.parent, mask.level) for mask in found] == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_of_near_copies_the_one_of_the_higher_score_stays():

@@ -30,7 +30,8 @@ def frame(*, moved=0, **scores):
 
 def in_one_another(segmentation):
     masks = (
-        replace(mask, parent=level, level=level) for level, mask in enumerate(segmentation.masks)
+        replace(mask, parent=level, level=level, holders=tuple(range(level, 0, -1)))
+        for level, mask in enumerate(segmentation.masks)
     )
     return replace(segmentation, masks=tuple(masks))
 
