@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,12 +40,15 @@ def build_instances(
         kept = SUPPRESSION[options.combine](binary, rank, threshold)
         masks, binary = masks.take(kept), binary[kept]
         members = list(masks.prompt[:, None])
+    cleaned = clean_logits(masks.logits, geometry, options)
+    if cleaned is not masks.logits:  # what lies in one another does so as it is shown
+        masks = replace(masks, logits=cleaned)
+        binary = masks.binary(*valid)
     holders, granularity = find_holders(binary), options.granularity
     tree = hierarchy_of(holders)
     # Not of `parts`: what is too small to be kept is no part of the mask that it lies in.
     chosen = tree.of_granularity("objects" if granularity == "objects" else "all")
     logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
-    logits = clean_logits(logits, geometry, options)
     encoded = dict(zip(chosen.tolist(), Upscaler(geometry, low_size)(logits), strict=True))
     large = [row for row, mask in encoded.items() if mask.area >= max(1, options.min_area)]
     large.sort(key=lambda row: -encoded[row].area)

@@ -103,6 +103,21 @@ def test_a_weak_mask_changes_no_strong_one_whatever_its_score(combine):
     assert [(mask.strong, mask.bbox[2]) for mask in found] == [(True, 96), (False, 80)]
 
 
+def test_masks_lie_in_one_another_as_they_are_cleaned():
+    island, gap = (24, 28, 4, 8), (8, 12, 8, 12)
+    holes = [(0, row, column) for row in range(6, 14) for column in range(6, 14)]
+    holes += [(0, row, column) for row in range(20, 30) for column in range(24)]
+    holes = [place for place in holes if not (24 <= place[1] < 28 and 4 <= place[2] < 8)]
+    parents = [
+        [
+            mask.parent
+            for mask in instances([(0, 30, 0, 24), island, gap], holes=holes, **options)[0]
+        ]
+        for options in ({}, {"min_island_area": 4000}, {"min_hole_area": 4000})
+    ]
+    assert parents == [[0, 1, 0], [0, 0, 0], [0, 1, 1]]
+
+
 def test_small_holes_are_filled_at_full_size():
     holes = [(0, 10, 10)]
     (holed,), _ = instances([WALL], holes=holes)
