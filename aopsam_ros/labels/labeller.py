@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.errors import InputError
-from aopsam_ros.labels.composing import compose
 from aopsam_ros.labels.label_files import (
     LABELS_FILE,
     TEXT_SUFFIX,
@@ -78,7 +77,6 @@ class Labeller:
         frame: FrameEmbedding,
         segmentation: Segmentation,
         options: LabelOptions,
-        depths_of: Callable[[Segmentation], NDArray[np.float32] | None] = lambda _: None,
     ) -> Segmentation:
         """Give each mask the nearest label, or none.
 
@@ -86,8 +84,7 @@ class Labeller:
             rgb: the image, uint8 `[H, W, 3]`.
             frame: its embedding, the segmenter's last one.
             segmentation: what was found in it.
-            options: thresholds, and whether masks are united.
-            depths_of: gives the masks' depths, see `compose`; only called where masks are united.
+            options: thresholds.
 
         Raises:
             InferenceError: if a graph fails.
@@ -100,11 +97,7 @@ class Labeller:
             replace(mask, label=name, label_score=score)
             for mask, (name, score) in zip(segmentation.masks, found, strict=True)
         )
-        labelled = replace(segmentation, masks=masks)
-        if not options.merge:
-            return labelled
-        depths = depths_of(labelled) if options.depth_tolerance else None
-        return compose(labelled, depths, options.depth_tolerance, options.merge_affinity)
+        return replace(segmentation, masks=masks)
 
     def teach(
         self,

@@ -1,7 +1,6 @@
 """From an image message to published results: workers, always on the newest image."""
 
 import contextlib
-import functools
 import math
 import threading
 import time
@@ -17,6 +16,7 @@ from aopsam_ros.errors import AopsamError, BundleError, InputError
 from aopsam_ros.images.compressed import RgbImage
 from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.prompting.boxes import Boxes
+from aopsam_ros.results import Segmentation
 from aopsam_ros.ros.messages.boxes import boxes_of, with_labels
 from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.monitoring.memory import GpuMemory
@@ -27,7 +27,7 @@ from aopsam_ros.ros.publishers import Publishers
 from aopsam_ros.ros.shared_engines import FairTurns
 from aopsam_ros.ros.views import Views
 from aopsam_ros.ros.worker import NewestWorker, Wait
-from aopsam_ros.segmentation.segmenter import Segmenter
+from aopsam_ros.segmentation.segmenter import FrameEmbedding, Segmenter
 from aopsam_ros.streaming.follower import Follower, TargetState
 from aopsam_ros.streaming.stream_segmenter import Annotate, StreamSegmenter
 
@@ -146,7 +146,8 @@ class Pipeline:
         """Return whether a topic is needed at the moment."""
         if topic == "depth":
             labels = self._configuration().labels
-            unites = self.labeller is not None and labels.merge and labels.depth_tolerance > 0
+            has_labels = self.labeller is not None or self.segmenter.source.needs_boxes
+            unites = has_labels and labels.merge and labels.depth_tolerance > 0
             return self._views.want_depth(for_labels=unites)
         return topic != "boxes" or self.segmenter.source.needs_boxes
 
@@ -174,13 +175,11 @@ class Pipeline:
                 reuse=configuration.reuse,
                 tracking=configuration.tracking,
                 hysteresis=configuration.hysteresis,
-                annotate=self._annotate(frame),
+                annotate=self._annotate(frame, boxes),
                 follower=follower,
                 edges=self.publishers.subscribed("edges"),
                 wait=wait,
             )
-            if boxes is not None:
-                segmentation = with_labels(segmentation, boxes, frame.boxes)
             self.publishers.publish(segmentation, header)
             segmented = SegmentedFrame(frame, rgb, segmentation, self._views.calibration)
             self.segmented = segmented
@@ -226,14 +225,32 @@ class Pipeline:
                 self.labeller = self._open_labeller()
             return self.labeller
 
-    def _annotate(self, frame: Frame) -> Annotate | None:
-        if self.labeller is None:
+    def _annotate(self, frame: Frame, boxes: Boxes | None) -> Annotate | None:
+        """Return what labels a frame's masks, and unites them; a detector's classes go first."""
+        if self.labeller is None and boxes is None:
             return None
-        return functools.partial(
-            self.labeller.label,
-            options=frame.configuration.labels,
-            depths_of=functools.partial(self._views.depths_of, frame),
-        )
+        labeller, options = self.labeller, frame.configuration.labels
+
+        def annotate(
+            rgb: RgbImage, embedding: FrameEmbedding, segmentation: Segmentation
+        ) -> Segmentation:
+            if labeller is not None:
+                segmentation = labeller.label(rgb, embedding, segmentation, options)
+            if boxes is not None:
+                segmentation = with_labels(segmentation, boxes, frame.boxes)
+            return self._unite(frame, segmentation) if options.merge else segmentation
+
+        return annotate
+
+    def _unite(self, frame: Frame, segmentation: Segmentation) -> Segmentation:
+        """Unite the masks of one label that show one thing."""
+        if not any(mask.label for mask in segmentation.masks):
+            return segmentation
+        from aopsam_ros.labels.composing import compose  # takes 30 MB: only where it is wanted
+
+        options = frame.configuration.labels
+        depths = self._views.depths_of(frame, segmentation) if options.depth_tolerance else None
+        return compose(segmentation, depths, options.depth_tolerance, options.merge_affinity)
 
     def follow(self, follower: Follower | None) -> None:
         """Follow a thing from now on, or none; in any thread."""

@@ -13,6 +13,7 @@ from support.scenes import boxes_scene
 
 GREEN, BLUE = (20, 30, 40, 20), (70, 60, 30, 50)  # x, y, width, height in the scene
 CUP, SHELF = detection_of(BLUE, [0.8], ["cup"]), detection_of(GREEN, [0.8], ["shelf"])
+SIDE = len(boxes_scene())
 STREAMED = image_of(boxes_scene())
 
 
@@ -28,13 +29,13 @@ class Detector:
         message.header.stamp, message.header.frame_id = stamp, "camera_optical_frame"
         self.publisher.publish(message)
 
-    def answer(self, *detections):
+    def answer(self, *detections, image=STREAMED):
         """The masks of an image with these detections."""
         stamps = []
 
         def answered():
-            stamps.append(self.robot.send(STREAMED).nanosec)
-            self.publish(STREAMED.header.stamp, *detections)
+            stamps.append(self.robot.send(image).nanosec)
+            self.publish(image.header.stamp, *detections)
             self.robot.spin(0.1)
             return [m for m in self.robot.received["masks"] if stamp_of(m) in stamps]
 
@@ -69,6 +70,26 @@ def test_each_box_becomes_a_mask_with_its_class(detector):
     detector.robot.forget()
     assert detector.answer().masks == []  # the detector found nothing: an answer as any other
     assert detector.robot.fresh_health()[2]["frames_failed"] == "0"
+
+
+def test_masks_of_one_class_that_show_one_thing_are_united(detector):
+    rgb = np.zeros((SIDE, SIDE, 3), np.uint8)
+    rgb[40:60, 20:100, 1:], rgb[60:80, 20:100, 1:] = (220, 60), (120, 60)
+    rgb[48:52, 58:62, 0] = rgb[68:72, 58:62, 0] = 255
+    halves = (20, 40, 80, 20), (20, 60, 80, 20)
+    mugs, others = (
+        [detection_of(half, [0.8], [name]) for half, name in zip(halves, names, strict=True)]
+        for names in (("mug", "mug"), ("mug", "cup"))
+    )
+    robot, image = detector.robot, image_of(rgb)
+    assert [mask.label for mask in detector.answer(*mugs, image=image).masks] == ["mug", "mug"]
+    assert robot.set(labels__merge=True, labels__merge_affinity=0.01) == []
+    robot.forget()
+    masks = detector.answer(*mugs, image=image).masks
+    assert [(mask.label, mask.parent) for mask in masks] == [("mug", 0), ("", 1), ("", 1)]
+    robot.wait(lambda: robot.node.count_subscribers("/depth"), "depth is not subscribed to")
+    robot.forget()
+    assert {mask.label for mask in detector.answer(*others, image=image).masks} == {"mug", "cup"}
 
 
 def test_missing_and_impossible_boxes_are_reported_and_the_next_are_taken(detector):
