@@ -10,6 +10,8 @@ its ObstacleLayer takes `/aopsam/points` itself. docs/planning.md has both.
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -22,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 
 UNKNOWN, FREE, OCCUPIED = -1, 0, 100
+MOST_CELLS = 4096  # along a side
 DEFAULTS = {
     "resolution": 0.05,  # metres of a cell's side
     "reach": 4.0,  # metres from the frame's origin to the grid's edge
@@ -45,11 +48,14 @@ class ObstacleGrid(Node):
         self.get_logger().info(f"listening on {points.topic_name}")
 
     def _on_points(self, cloud: PointCloud2) -> None:
+        given = {name: self.get_parameter(name).value for name in DEFAULTS}
+        reason = objection(given)
         if cloud.header.frame_id.endswith("optical_frame"):
             reason = f"{cloud.header.frame_id} has no z up: set the node's target_frame"
+        if reason:
             self.get_logger().warning(reason, throttle_duration_sec=5.0)
             return
-        values = {name: float(self.get_parameter(name).value) for name in DEFAULTS}
+        values = {name: float(value) for name, value in given.items()}
         cells = grid_of(xyz_of(cloud), **values)
         grid = OccupancyGrid(header=cloud.header)
         grid.info.map_load_time = cloud.header.stamp
@@ -59,6 +65,17 @@ class ObstacleGrid(Node):
         grid.info.origin.orientation.w = 1.0
         grid.data.frombytes(cells.tobytes())
         self._grids.publish(grid)
+
+
+def objection(values: Mapping[str, Any]) -> str:
+    """Return why parameters of these values give no grid; "": they give one."""
+    for name, value in values.items():
+        if not isinstance(value, int | float):
+            return f"{name} must be a number, not {value!r}"
+    resolution, reach = values["resolution"], values["reach"]
+    if resolution > 0 and 1 <= 2 * reach / resolution <= MOST_CELLS:
+        return ""
+    return f"reach {reach} at resolution {resolution} is no grid of 1 to {MOST_CELLS} cells a side"
 
 
 def xyz_of(cloud: PointCloud2) -> NDArray[np.float32]:

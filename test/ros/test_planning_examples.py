@@ -170,11 +170,17 @@ def send(robot, depths, number, objects):
 
 
 @pytest.fixture(scope="module")
-def planned(recording, tmp_path_factory):
+def messages(tmp_path_factory):
+    """The environment of programs that find the messages of nav2 and MoveIt."""
+    return {**os.environ, **build(tmp_path_factory.mktemp("messages"))}
+
+
+@pytest.fixture(scope="module")
+def planned(recording, messages, tmp_path_factory):
     """What the examples make of the recording."""
     folder = tmp_path_factory.mktemp("planning")
     domain, claim = free_domain()
-    environment = {**os.environ, **build(folder / "messages"), "ROS_DOMAIN_ID": str(domain)}
+    environment = {**messages, "ROS_DOMAIN_ID": str(domain)}
     started = []
     # Whole numbers, as a user may write them; the examples' own values otherwise.
     for name, given in (("obstacle_grid", "reach:=4"), ("collision_objects", "max_size:=1")):
@@ -197,6 +203,27 @@ def planned(recording, tmp_path_factory):
     logs = "".join(file.read_text() for file in folder.glob("*.log"))
     assert done.returncode == 0 and "Traceback" not in logs, done.stderr + logs
     return json.loads(done.stdout)
+
+
+ONE_CLOUD = """
+import runpy, sys
+import rclpy
+from sensor_msgs.msg import PointCloud2
+rclpy.init(args=sys.argv)
+node = runpy.run_path(sys.argv[1])["ObstacleGrid"]()
+node._on_points(PointCloud2())
+"""
+
+
+@pytest.mark.parametrize(
+    "given", ["resolution:=0", "resolution:=-0.05", "resolution:=1e-6", "reach:=.nan", "reach:=far"]
+)
+def test_a_grid_that_cannot_be_is_refused_in_one_line(messages, given):
+    file = str(EXAMPLES / "obstacle_grid.py")
+    command = [sys.executable, "-c", ONE_CLOUD, file, "--ros-args", "-p", given]
+    done = subprocess.run(command, env=messages, capture_output=True, text=True, check=False)
+    name = given.partition(":")[0]
+    assert done.returncode == 0 and f"]: {name} " in done.stderr.replace("reach 4.0 at ", "")
 
 
 def end(process):
