@@ -7,14 +7,17 @@ from rclpy.node import Node
 
 from aopsam_ros.errors import AopsamError, InputError
 from aopsam_ros.geometry import resized_geometry
+from aopsam_ros.images.compressed import RgbImage
+from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.masks.choosing import choose
 from aopsam_ros.masks.rle import decode, require_inside
 from aopsam_ros.msg import Mask
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.ros.messages import detections_3d
+from aopsam_ros.ros.messages.images import bridge_reader
 from aopsam_ros.ros.messages.segmentations import instance_of, mask_message
 from aopsam_ros.ros.messages.targets import criteria_of
-from aopsam_ros.ros.pairing import SegmentedFrame
+from aopsam_ros.ros.pairing import Frame, SegmentedFrame
 from aopsam_ros.ros.pipeline import Pipeline
 from aopsam_ros.ros.services.worker_service import NOT_ACTIVE
 from aopsam_ros.segmentation.segmenter import Segmenter
@@ -61,18 +64,18 @@ class TargetServices:
             pipeline = _active(self._pipeline)
             if request.stop:
                 pipeline.follow(None)
-                newest = pipeline.segmented  # may be none
+                frame = pipeline.segmented.frame if pipeline.segmented else None
             else:
-                newest = _newest(pipeline)
-                mask = _wanted(newest, request, pipeline.segmenter)
-                pipeline.follow(Follower(newest.rgb, mask))
+                frame, rgb, mask = _meant(pipeline, request)
+                _require_followable(mask, frame, rgb, pipeline.segmenter)
+                pipeline.follow(Follower(rgb, mask))
                 response.mask = mask_message(mask)
         except AopsamError as error:
             response.message = str(error)
             return response
         response.success = True
-        if newest is not None:
-            response.header = newest.frame.image.header
+        if frame is not None:
+            response.header = frame.image.header
         return response
 
 
@@ -88,24 +91,38 @@ def _newest(pipeline: Pipeline) -> SegmentedFrame:
     return pipeline.segmented
 
 
-def _wanted(newest: SegmentedFrame, request: Follow.Request, segmenter: Segmenter) -> InstanceMask:
-    """Return the mask to follow: the request's own, or one of the frame's."""
+def _meant(pipeline: Pipeline, request: Follow.Request) -> tuple[Frame, RgbImage, InstanceMask]:
+    """Return the mask to follow, and its image: that of `~/segment` for a mask of the request."""
+    if not len(request.mask.counts):
+        segmented = _newest(pipeline)
+        mask = choose(segmented.segmentation.masks, criteria_of(request.selection))
+        return segmented.frame, segmented.rgb, mask
+    frame = pipeline.newest
+    if frame is None:
+        raise InputError("no image has come yet")
+    rgb = to_rgb(frame.image, bridge_reader())
+    return frame, rgb, _given(request.mask, *rgb.shape[:2])
+
+
+def _require_followable(
+    mask: InstanceMask, frame: Frame, rgb: RgbImage, segmenter: Segmenter
+) -> None:
+    """Refuse what cannot be followed.
+
+    Raises:
+        InputError: if the mask is too small for the model, or images are cut into crops.
+    """
     bundle = segmenter.bundle
-    if segmenter.crop_layers(newest.frame.configuration.options):
+    if segmenter.crop_layers(frame.configuration.options):
         raise InputError("following and grid.crop_layers above 0 exclude each other")
-    size = newest.segmentation.height, newest.segmentation.width
-    if len(request.mask.counts):
-        mask = _given(request.mask, *size)
-    else:
-        mask = choose(newest.segmentation.masks, criteria_of(request.selection))
-    geometry = resized_geometry(*size, bundle.image_size, bundle.resize)
+    height, width = rgb.shape[:2]
+    geometry = resized_geometry(height, width, bundle.image_size, bundle.resize)
     if not fills_cells(mask, geometry, bundle.low_res_mask_size):
         cell = bundle.image_size / bundle.low_res_mask_size / geometry.scale
         raise InputError(
             f"the mask is too small to follow: it fills none of the model's cells, "
             f"{cell[0]:.0f} x {cell[1]:.0f} pixels of this image"
         )
-    return mask
 
 
 def _given(message: Mask, height: int, width: int) -> InstanceMask:

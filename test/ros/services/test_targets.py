@@ -9,11 +9,14 @@ from sensor_msgs.msg import Image, RegionOfInterest
 from vision_msgs.msg import Detection3DArray
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.images.encodings import to_rgb
 from aopsam_ros.masks import decode_full
 from aopsam_ros.msg import Mask, Selection, Target
 from aopsam_ros.options import SegmenterOptions
 from aopsam_ros.results import Segmentation
-from aopsam_ros.ros.services.targets import _wanted
+from aopsam_ros.ros.messages.segmentations import mask_message
+from aopsam_ros.ros.pairing import Frame, SegmentedFrame
+from aopsam_ros.ros.services.targets import _meant, _require_followable
 from aopsam_ros.srv import Follow, Segment, Select
 from support.drawn_masks import instance_of
 from support.messages import box_of, calibration_of, image_of, raw_image, stamp_of
@@ -155,11 +158,27 @@ def test_a_mask_of_the_stream_that_is_too_small_is_refused_as_well(tiny):
     """Between the centres of the model's cells it fills none, though the stream shows it."""
     pixels = np.zeros((1024, 1024), np.bool_)
     pixels[500:504, 500:504] = True
-    found = Segmentation(1024, 1024, (instance_of(pixels, 3),), (), 0, {}, None, "tiny", "grid16")
     frame = SimpleNamespace(configuration=SimpleNamespace(options=SegmenterOptions()))
-    newest = SimpleNamespace(segmentation=found, frame=frame)
+    rgb = np.zeros((*pixels.shape, 3), np.uint8)
     with pytest.raises(InputError, match="too small to follow"):
-        _wanted(newest, Follow.Request(selection=Selection(id=3)), tiny)
+        _require_followable(instance_of(pixels), frame, rgb, tiny)
+
+
+def test_a_mask_of_the_request_is_one_of_the_image_that_segment_looked_at():
+    """A newer image has come since the newest one that was segmented."""
+    pixels = np.zeros((128, 128), np.bool_)
+    pixels[30:50, 20:60] = True
+    newest, before = Frame(STREAMED, 0.0, None), Frame(image_of(boxes_scene(())), 0.0, None)
+    found = Segmentation(128, 128, (instance_of(pixels),), (), 0, {}, None, "", "")
+    segmented = SegmentedFrame(before, boxes_scene(()), found, None)
+    pipeline = SimpleNamespace(newest=newest, segmented=segmented)
+    given = Follow.Request(mask=mask_message(instance_of(pixels)))
+    for request, frame in ((given, newest), (Follow.Request(selection=ON_GREEN), before)):
+        meant, rgb, _ = _meant(pipeline, request)
+        assert meant is frame and (rgb == to_rgb(frame.image)).all()
+    pipeline.newest = None
+    with pytest.raises(InputError, match="no image has come yet"):
+        _meant(pipeline, given)
 
 
 def test_crops_that_the_prompt_source_does_not_make_end_no_following(active):
