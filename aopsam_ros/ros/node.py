@@ -127,7 +127,11 @@ class AopsamNode(LifecycleNode):
     @guarded_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and create the publishers."""
-        startup = self.parameters.startup()
+        with self._log_bridge.speaking():
+            self._load(self.parameters.startup())
+        return super().on_configure(state)
+
+    def _load(self, startup: Startup) -> None:
         engine = EngineOptions(
             engine=startup.engine, precision=startup.precision, threads=startup.threads
         )
@@ -156,7 +160,7 @@ class AopsamNode(LifecycleNode):
                 self.resolve_topic_name("boxes"),
                 workers,
                 turns,
-                functools.partial(_open_labeller, segmenter, engine, startup, turns),
+                functools.partial(self._open_labeller, segmenter, engine, startup, turns),
             )
             undone.pop_all()
             undone.callback(pipeline.close)
@@ -172,7 +176,21 @@ class AopsamNode(LifecycleNode):
         )
         if reasons := self.parameters.without_effect(self.parameters.chosen):
             self.get_logger().warning(reasons)
-        return super().on_configure(state)
+
+    def _open_labeller(
+        self,
+        segmenter: Segmenter,
+        engine: EngineOptions,
+        startup: Startup,
+        turns: FairTurns | None,
+    ) -> "Labeller":
+        from aopsam_ros.labels.labeller import Labeller  # only where labels are wanted
+
+        folder = Path(os.path.expanduser(startup.labels_file)) if startup.labels_file else None
+        names = [name for name in map(str.strip, startup.labels_names.split(",")) if name]
+        pause = contextlib.nullcontext if turns is None else turns.paused
+        with self._log_bridge.speaking():  # in a worker's thread for ~/teach
+            return Labeller(segmenter, engine, folder, names, pause)
 
     @guarded_transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -310,14 +328,3 @@ class AopsamNode(LifecycleNode):
 def _turn(turns: FairTurns | None) -> contextlib.AbstractContextManager[None]:
     """Return the turn of the executor's thread at an engine; nothing where it is not shared."""
     return contextlib.nullcontext() if turns is None else turns.in_time()
-
-
-def _open_labeller(
-    segmenter: Segmenter, engine: EngineOptions, startup: Startup, turns: FairTurns | None
-) -> "Labeller":
-    from aopsam_ros.labels.labeller import Labeller  # only where labels are wanted
-
-    folder = Path(os.path.expanduser(startup.labels_file)) if startup.labels_file else None
-    names = [name for name in map(str.strip, startup.labels_names.split(",")) if name]
-    pause = contextlib.nullcontext if turns is None else turns.paused
-    return Labeller(segmenter, engine, folder, names, pause)

@@ -302,6 +302,7 @@ def test_each_camera_has_masks_and_diagnostics_of_its_own(cameras):
     log = cameras.log.read_text()
     assert log.count("configured: model") == 2
     assert log.count("]: engine ") == 1  # loaded once, and said by one of them
+    assert all(log.count(f"[{name}.aopsam]: prompts from") == 1 for name in CAMERAS)
 
 
 def change(cameras, transition):

@@ -1,9 +1,11 @@
 """The node's log: records of the library, and repeated warnings held back."""
 
+import contextlib
 import logging
 import re
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 LIBRARY = "aopsam_ros"
@@ -16,8 +18,11 @@ _VARIABLE_PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|[-+]?\d[\w.+-]*|[-+]?\b(nan|in
 class LogBridge(logging.Handler):
     """Passes log records of the library to a ROS logger, until `close`.
 
-    Of several in a process the oldest does so: what the library says belongs to none of the nodes.
+    Of several in a process, the one does so whose node the thread works for, see `speaking`; the
+    oldest where that is none.
     """
+
+    _of_thread = threading.local()  # `bridge`: the one that speaks
 
     def __init__(self, ros_logger: Any) -> None:  # noqa: ANN401  (rclpy's, which has no types)
         """Log to what a node's `get_logger` returns from now on."""
@@ -34,9 +39,20 @@ class LogBridge(logging.Handler):
         self._library.propagate = not _bridges()
         super().close()
 
+    @contextlib.contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Take what the library says in this thread for this node's."""
+        before = getattr(self._of_thread, "bridge", None)
+        self._of_thread.bridge = self
+        try:
+            yield
+        finally:
+            self._of_thread.bridge = before
+
     def emit(self, record: logging.LogRecord) -> None:
         """Log one record."""
-        if self is not next(iter(_bridges()), None):  # none: the last one is just closing
+        oldest = next(iter(_bridges()), None)  # none: the last one is just closing
+        if self is not (getattr(self._of_thread, "bridge", None) or oldest):
             return
         message = record.getMessage()
         # One call a level: rclpy refuses another level from the same line.
