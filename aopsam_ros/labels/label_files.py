@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,18 +125,27 @@ def load_text_embeddings(file: Path) -> LabelSet:
         raise InputError(
             f"{file}: embeddings must be finite [n, E], and names [n], at most {MOST_LABELS}"
         )
-    texts = tuple(map(checked_name, names.tolist()))
-    if len(set(texts)) != len(texts):
-        raise InputError(f"{file}: names are not all different")
+    texts = _checked_names(file, names.tolist())
     return LabelSet("", texts, unit_length(embeddings), np.arange(len(texts)), 0.0, 0.0)
 
 
 def _names(fields: Fields) -> tuple[str, ...]:
     names = fields.any("names")
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not is_list or len(set(names)) != len(names) or len(names) > MOST_LABELS:
-        raise fields.error("names", f"a list of at most {MOST_LABELS} different names", names)
-    return tuple(checked_name(name) for name in names)
+    if not is_list or len(names) > MOST_LABELS:
+        raise fields.error("names", f"a list of at most {MOST_LABELS} names", names)
+    return _checked_names(fields.file, names)
+
+
+def _checked_names(file: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Return a file's names without spaces around them, once they are possible and all differ."""
+    try:
+        texts = tuple(map(checked_name, names))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    if len(set(texts)) != len(texts):
+        raise InputError(f"{file}: names are not all different")
+    return texts
 
 
 def _read_archive(
