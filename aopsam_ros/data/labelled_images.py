@@ -34,6 +34,12 @@ class LabelledImage:
             if label
         ]
 
+    def free_labels(self, count: int) -> NDArray[np.uint16]:
+        """Return `count` labels of no instance, not even of one that a crop left out."""
+        used = np.bincount(self.layers.ravel(), minlength=1 << 16)
+        used[[0, *(label for label in self.classes if 0 <= label < len(used))]] = 1
+        return np.flatnonzero(used == 0)[::-1][:count].astype(np.uint16)
+
 
 class Grouped(Protocol):
     """Images that belong to groups, such as those of one scene."""

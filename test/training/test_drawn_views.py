@@ -40,6 +40,22 @@ def test_drawn_things_cover_what_is_behind(seed):
     assert drawn.rgb.dtype == np.uint8 and drawn.layers.dtype == np.uint16
 
 
+@pytest.mark.parametrize("draw", [draw_things, draw_tiles])
+@given(SEEDS)
+def test_drawn_things_have_no_class_and_no_label_of_another(draw, seed):
+    """A crop keeps the names of what it left out, and label maps may use all 16 bits."""
+    _, labels = draw_ellipses(seed % 7)
+    labels[:9, :9] = 65535
+    view = replace(
+        grey_view(0), layers=labels[None], classes=dict.fromkeys([*range(1, 2000), 65534], "car")
+    )
+    drawn = draw(view, TEXTURE, np.random.default_rng(seed)).layers[0]
+    new = np.setdiff1d(drawn, view.layers)
+    assert not set(new.tolist()) & set(view.classes)
+    # what was there before is covered, but nowhere else than it was
+    assert ((drawn == labels) | (drawn == 0) | np.isin(drawn, new)).all()
+
+
 def test_a_shadow_darkens_and_is_no_thing():
     darker = 0
     for seed in range(20):

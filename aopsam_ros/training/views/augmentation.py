@@ -119,14 +119,12 @@ def paste_objects(
     if not labels:
         return view
     rgb, layers, classes = view.rgb.copy(), view.layers.copy(), dict(view.classes)
-    next_label = int(layers.max()) + 1
-    for pick in rng.permutation(len(labels))[: rng.integers(1, MOST_PASTED + 1)]:
+    picks = rng.permutation(len(labels))[: rng.integers(1, MOST_PASTED + 1)]
+    for pick, new in zip(picks, view.free_labels(len(picks)).tolist(), strict=True):
         layer, value = labels[pick]
         mask = donor.layers[layer] == value
-        if _paste(rgb, layers, donor.rgb, mask, next_label, rng):
-            # The label may have been of something that the crop left out.
-            classes[next_label] = donor.classes.get(value, "")
-            next_label += 1
+        if _paste(rgb, layers, donor.rgb, mask, new, rng):
+            classes[new] = donor.classes.get(value, "")
     return replace(view, rgb=rgb, layers=layers, classes=classes)
 
 

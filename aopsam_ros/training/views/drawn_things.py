@@ -30,8 +30,7 @@ def draw_things(view: LabelledImage, texture: RgbImage, rng: np.random.Generator
     photograph, `uint8 [H, W, 3]`. What they cover is cut from the instances below.
     """
     rgb, layers = view.rgb.copy(), view.layers.copy()
-    first = int(layers.max()) + 1
-    for label in range(first, first + int(rng.integers(1, MOST_DRAWN + 1))):
+    for label in view.free_labels(int(rng.integers(1, MOST_DRAWN + 1))):
         shape = random_shape(rgb.shape[:2], rng)
         if np.count_nonzero(shape) < LEAST_DRAWN:
             continue

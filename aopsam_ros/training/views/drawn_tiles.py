@@ -42,7 +42,7 @@ def draw_tiles(view: LabelledImage, texture: RgbImage, rng: np.random.Generator)
     rgb[covered] = pixels[covered].astype(np.uint8)
     layers[:, covered] = 0
     shown = covered & (tiles > 0)
-    layers[0][shown] = tiles[shown] + view.layers.max()
+    layers[0][shown] = view.free_labels(int(tiles.max()))[tiles[shown] - 1]
     return replace(view, rgb=rgb, layers=layers)
 
 
