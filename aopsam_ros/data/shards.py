@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import logging
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +23,11 @@ from aopsam_ros.images.files import IMAGE_SUFFIXES
 
 IMAGES_A_SHARD = 11_186  # of SA-1B, on average
 _SHUFFLED = 256  # samples to draw the next one from; images of one shard come in no order anyway
+_MOST_DAMAGED = 100  # shards in a row
+# What damaged bytes make tarfile raise; some files of that name are compressed.
+_UNREADABLE = (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError)
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def is_shard(path: str | Path) -> bool:
@@ -31,7 +39,7 @@ class Sa1bShards:
     """SA-1B's tar files, streamed in random order by webdataset, without end.
 
     Images come in the stream's order, whatever index is asked for. Every process of a run streams
-    in an order of its own.
+    in an order of its own. Of a damaged shard, what follows the damage is left out, with a warning.
 
     Args:
         pattern: of paths or addresses, such as `sa1b/sa_{000000..000999}.tar`.
@@ -57,6 +65,7 @@ class Sa1bShards:
             raise DatasetError(f"{missing[0]}: no such file")
         each = len(TarFrames(local[0])) if local else IMAGES_A_SHARD
         self._count = each * len(self.urls)
+        self._damaged = 0  # shards since the last image
 
     def __len__(self) -> int:
         """Return about how many images there are: shards are not read to count them."""
@@ -64,7 +73,11 @@ class Sa1bShards:
 
     def read(self, index: int) -> LabelledImage:  # noqa: ARG002
         """Return the stream's next image; see `InstanceDataset`."""
-        sample = next(self._samples)
+        sample = next(self._samples, None)
+        if sample is None:
+            del self._samples
+            raise DatasetError(f"{self.path}: {_MOST_DAMAGED} shards in a row cannot be read")
+        self._damaged = 0
         name = f"{sample['__url__']}/{sample['__key__']}"
         if "jpg" not in sample or "json" not in sample:
             raise DatasetError(f"{name}: no .jpg with a .json of the same name")
@@ -74,8 +87,21 @@ class Sa1bShards:
     def _samples(self) -> Iterator[dict[str, Any]]:
         from webdataset import WebDataset
 
-        stream = WebDataset(self.urls, resampled=True, shardshuffle=False)
+        stream = WebDataset(
+            self.urls,
+            resampled=True,
+            shardshuffle=False,
+            handler=self._leave_out,
+            empty_check=False,  # `read` checks
+        )
         return iter(stream.shuffle(_SHUFFLED))
+
+    def _leave_out(self, error: Exception) -> bool:
+        """Return whether to go on after an error of a shard."""
+        reason = ", ".join(fact for fact in error.args if isinstance(fact, str))
+        _LOGGER.warning("%s: the rest of a shard is left out: %s", self.path, reason)
+        self._damaged += 1
+        return self._damaged < _MOST_DAMAGED
 
     def group(self, index: int) -> str:  # noqa: ARG002
         """See `InstanceDataset`; a stream is never split."""
@@ -100,7 +126,7 @@ class TarFrames:
         try:
             with tarfile.open(path) as tar:
                 self._members = [m for m in tar if m.isfile() and _is_image(m.name)]
-        except (OSError, tarfile.TarError) as error:
+        except _UNREADABLE as error:
             raise DatasetError(f"{path}: not a readable tar file ({error})") from error
         if not self._members:
             raise DatasetError(f"{path}: no image in this tar file")
@@ -128,7 +154,7 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> NDArray[np.uint8]:
     try:
         file = tar.extractfile(member)
         content = b"" if file is None else file.read()
-    except (OSError, tarfile.TarError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{member.name}: {error}") from error
     return _decode(content, member.name)
 

@@ -1,5 +1,6 @@
 """SA-1B's tar files: streamed with their labels, or read as frames without."""
 
+import gzip
 import itertools
 import sys
 import tarfile
@@ -80,12 +81,35 @@ def test_a_sample_that_is_broken_is_left_out(folder, tmp_path):
         readable(partial(Sa1bShards(str(tmp_path / "bad.tar")).read, 0))
 
 
+def test_of_a_damaged_shard_the_rest_is_left_out(folder, tmp_path, caplog):
+    """One of a thousand shards may be half downloaded: the others are read all the same."""
+    whole = [(folder.parent / f"sa_{n:06}.tar").read_bytes() for n in range(2)]
+    files = [tmp_path / f"sa_{n:06}.tar" for n in range(2)]
+    files[0].write_bytes(whole[0])
+    files[1].write_bytes(whole[1][: whole[1].index(b"./sa_4.jpg") + 600])
+    shards = Sa1bShards(str(tmp_path / "sa_{000000..000001}.tar"))
+    names = {shards.read(0).name for _ in range(10 * IMAGES)}
+    assert names >= {"sa_0", "sa_1", "sa_2"} and "sa_5" not in names
+    assert "the rest of a shard is left out" in caplog.text
+    for file in files:
+        file.write_bytes(b"")
+    shards = Sa1bShards.__new__(Sa1bShards)  # which would not begin with such files
+    shards.path, shards.urls, shards._damaged = tmp_path, list(map(str, files)), 0
+    for _ in range(2):
+        with pytest.raises(DatasetError, match="shards in a row cannot be read"):
+            shards.read(0)
+
+
 def test_what_cannot_be_streamed_is_refused(folder, tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match=r"sa_000002\.tar: no such file"):
         Sa1bShards(str(folder.parent / "sa_{000000..000002}.tar"))
     (tmp_path / "text.tar").write_text("no tar file")
     with pytest.raises(DatasetError, match="not a readable tar file"):
         Sa1bShards(str(tmp_path / "text.tar"))
+    packed = gzip.compress((folder.parent / "sa_000000.tar").read_bytes())
+    (tmp_path / "packed.tar").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DatasetError, match=r"packed\.tar: not a readable tar file"):
+        Sa1bShards(str(tmp_path / "packed.tar"))
     monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
     with pytest.raises(EngineError, match="pip install webdataset"):
         Sa1bShards(pattern(folder))
