@@ -11,15 +11,20 @@ from typing import Any
 import torch
 
 from aopsam_ros.errors import InputError, first_line
+from aopsam_ros.images.files import write_bytes
 
 MAX_BYTES = 4 << 30  # of a checkpoint, also unpacked; the largest SAM has 2.6 GB
 
 
 def save_atomically(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint so that a stop half-way leaves the former one whole."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    """Write a checkpoint so that a stop half-way leaves the former one whole.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    content = io.BytesIO()  # torch itself raises a RuntimeError where the disk is full
+    torch.save(state, content)
+    write_bytes(path, content.getvalue())
 
 
 def load_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import io
 import os
 import random
+import resource
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,22 @@ def test_what_is_saved_is_loaded(tmp_path):
     loaded = load_checkpoint(tmp_path / "x.pt")
     assert torch.equal(loaded["model"]["weight"], STATE["model"]["weight"])
     assert (loaded["step"], loaded["names"]) == (3, ["a", "b"])
+
+
+def test_a_full_disk_is_the_systems_error_and_leaves_the_former_file(tmp_path):
+    """Written by torch itself it was a RuntimeError, which no command expects."""
+    save_atomically(tmp_path / "x.pt", STATE)
+    before = (tmp_path / "x.pt").read_bytes()
+    large = {"model": {"weight": torch.zeros(1 << 18)}}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, limits[1]))  # Python ignores its signal
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_atomically(tmp_path / "x.pt", large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+    assert (tmp_path / "x.pt").read_bytes() == before
 
 
 def damaged(content, generator):
