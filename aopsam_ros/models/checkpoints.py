@@ -91,6 +91,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         InputError: if there is no such file, or it is not one of ours.
     """
     state = load_state(path, device)
-    if "model" not in state:
+    if not isinstance(state.get("model"), dict):
         raise InputError(f"{path}: holds no model weights")
+    if not isinstance(state.get("options", {}), dict):
+        raise InputError(f"{path}: holds no options of a training")
     return state

@@ -45,7 +45,7 @@ def load_averaged_segmenter(
         weights = load_weights(other)
         try:
             mean = {n: v + (weights[n].reshape(v.shape) - v) / count for n, v in mean.items()}
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, AttributeError) as error:
             raise InputError(f"{other}: weights of another model than {path} ({error})") from error
     model.load_state_dict(mean)
     return model, facts

@@ -314,7 +314,7 @@ class SegmenterTrainer(Trainer):
         self.average.load_state_dict(state["average"])
         if self.semantic and state.get("semantic"):
             self.semantic.classes.restore(state["semantic"])
-        self.images = state["images"]
+        self.images = int(state["images"])
 
 
 def _loss(decoded: tuple[Tensor, Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -121,3 +121,35 @@ def test_a_damaged_checkpoint_is_one_clear_line(images, tmp_path, refused):
     words = ["--data", str(images), "--out", str(tmp_path), *SMALL]
     assert "checkpoint.pt: " in refused("train-segmenter", *words)
     assert (tmp_path / "checkpoint.pt").read_bytes() == b"PK\x03\x04 not a checkpoint"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": 3},
+        {"options": 5},
+        {"optimizer": None},
+        {"step": None},
+        {"seconds": "long"},
+        {"images": None},
+        {"average": 3},
+    ],
+)
+def test_a_checkpoint_of_other_content_is_one_clear_line(
+    trained, images, tmp_path, refused, changes
+):
+    state = torch.load(trained / "seg" / "checkpoint.pt", weights_only=True)
+    torch.save({**state, **changes}, tmp_path / "checkpoint.pt")
+    words = ["--data", str(images), "--out", str(tmp_path), *SMALL]
+    assert "checkpoint.pt: " in refused("train-segmenter", *words)
+
+
+@pytest.mark.parametrize("changes", [{"model": 3}, {"options": 5}, {"options": {}}])
+def test_no_bundle_is_made_of_a_checkpoint_of_other_content(trained, tmp_path, refused, changes):
+    state = torch.load(trained / "seg" / "segmenter.pt", weights_only=True)
+    torch.save({**state, **changes}, tmp_path / "x.pt")
+    words = ["--out", str(tmp_path / "bundle"), "--segmenter"]
+    assert "x.pt: " in refused("export", *words, str(tmp_path / "x.pt"))
+    torch.save({"model": dict.fromkeys(state["model"], 3)}, tmp_path / "x.pt")
+    more = [str(trained / "seg" / "segmenter.pt"), "--average", str(tmp_path / "x.pt")]
+    assert "x.pt: weights of another model" in refused("export", *words, *more)

@@ -35,12 +35,16 @@ def nano_model(segmenter: Path, others: Sequence[Path] = ()) -> FrozenModel:
     model, facts = load_averaged_segmenter(segmenter, others)
     names = [other.name if other.is_dir() else other.parent.name for other in others]
     averaged = {"averaged_with": names} if others else {}
+    try:
+        size, training = facts["options"]["image_size"], summarise_run(facts)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{segmenter}: does not say how it was trained ({error})") from error
     round_weights(model)
     return FrozenModel(
         name="nano",
-        parts=nano_parts(model, model.predictor, facts["options"]["image_size"]),
+        parts=nano_parts(model, model.predictor, size),
         embedding_channels=EMBEDDING_CHANNELS,
-        provenance={"segmenter": summarise_run(facts) | averaged},
+        provenance={"segmenter": training | averaged},
     )
 
 

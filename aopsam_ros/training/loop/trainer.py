@@ -190,7 +190,7 @@ class Trainer(ABC):
             self.restore(file, load_checkpoint(file, self.device))
         except AopsamError:
             raise
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = first_line(error)
             raise InputError(f"{file}: not a checkpoint of this model ({reason})") from error
         print(f"resumed at step {self.step}, {self.seconds / 60:.1f} minutes")
@@ -200,7 +200,7 @@ class Trainer(ABC):
         """Take the place of a checkpoint's run."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
 
 
 class TimedTrainer(Trainer):
