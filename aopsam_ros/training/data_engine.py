@@ -147,14 +147,13 @@ class DataEngine:
         folder.mkdir(parents=True, exist_ok=True)
         self.segmenter, self.writer = segmenter, Sa1bWriter(folder)
         self.manifest = folder / "manifest.csv"
-        if not self.manifest.is_file():
-            self._add_row(COLUMNS)
         self.done = {row["id"] for row in self.rows()}
 
     def rows(self) -> Iterator[dict[str, str]]:
         """Read the manifest."""
-        with self.manifest.open(newline="") as file:
-            yield from csv.DictReader(file)
+        if self.manifest.is_file():
+            with self.manifest.open(newline="") as file:
+                yield from csv.DictReader(file)
 
     def add(self, dataset: InstanceDataset, index: int) -> None:
         """Label an image unless it was looked at before.
@@ -180,4 +179,7 @@ class DataEngine:
 
     def _add_row(self, row: Sequence[str]) -> None:
         with self.manifest.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(row)
+            writer = csv.writer(file, lineterminator="\n")
+            if not file.tell():  # also where a full disk had no room for it before
+                writer.writerow(COLUMNS)
+            writer.writerow(row)

@@ -126,6 +126,17 @@ def test_it_goes_on_where_it_stopped_and_leaves_broken_images_out(label, tmp_pat
     assert len(open_dataset(out)) == 3
 
 
+def test_it_goes_on_where_a_full_disk_left_no_row(label, tmp_path):
+    """Without names of its columns, the manifest could not be read again."""
+    data = write_label_maps(tmp_path / "drawn", range(2), one_labelled)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "manifest.csv").touch()
+    for _ in range(2):
+        out, code, said = label(data, "--held-out", "0")
+        assert (code, said.out) == (0, "drawn: 4 new masks on 2 of 2 images\n")
+    assert sorted(map(open_dataset(out).group, range(2))) == ["scene0", "scene1"]
+
+
 def test_another_data_set_of_the_same_name_adds_its_images(label, tmp_path):
     for folder, seeds in (("kitchen", [0, 1]), ("garden", [0, 1, 2])):
         data = write_label_maps(tmp_path / folder / "drawn", seeds, one_labelled)
