@@ -43,8 +43,8 @@ class TrainingOptions(RunOptions):
         super().__post_init__()
         if self.steps < 0:
             raise OptionError("the steps must be 0 or more")
-        if not self.minutes > 0:
-            raise OptionError("--minutes must be above 0")
+        if not 0 < self.minutes < float("inf"):
+            raise OptionError("--minutes must be above 0, and finite")
 
 
 @dataclass(frozen=True)

@@ -244,6 +244,7 @@ def nothing(source):
         (Path.mkdir, ["--image-size", "100"], "--image-size"),
         (Path.mkdir, ["--batch-size", "0"], "batch size"),
         (Path.mkdir, ["--minutes", "0"], "--minutes"),
+        (Path.mkdir, ["--minutes", "inf"], "--minutes"),
         (Path.mkdir, ["--held-out", "1"], "--held-out"),
     ],
 )
