@@ -7,10 +7,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from aopsam_ros.bundle.loading import load_bundle
+from aopsam_ros.commands.arguments import make_folder
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.engine_cache import EngineCache
 from aopsam_ros.engines.registry import FLOATS
 from aopsam_ros.engines.tensorrt.engine import TensorRtEngine
+from aopsam_ros.user_folders import make_private
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Build what is not there yet, on the GPU that is to run it, and verify it."""
     bundle = load_bundle(arguments.model)
     cache = EngineCache(arguments.out)
+    make_private(cache.folder)  # else engines would be built, but not kept
+    make_folder(cache.folder)
     with tqdm(total=100, unit="%", file=sys.stderr, bar_format="{desc}: {elapsed}{postfix}") as bar:
 
         def show(what: str, share: float | None, _: float) -> None:

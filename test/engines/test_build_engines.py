@@ -25,6 +25,20 @@ def test_engines_are_built_verified_and_found_again(
     engine.close()
 
 
+def test_where_engines_cannot_be_kept_none_is_built(
+    modern_gpu, bundle, tmp_path, monkeypatch, refused
+):
+    modern_gpu.install(monkeypatch)
+    (tmp_path / "file").write_text("")
+    assert "File exists" in refused("build-engines", bundle.folder, "--out", tmp_path / "file")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert "every user can write" in refused(
+        "build-engines", bundle.folder, "--out", tmp_path / "open"
+    )
+    assert not modern_gpu.builds
+
+
 def test_without_a_gpu_it_is_one_clear_line(bundle, monkeypatch, refused):
     monkeypatch.setattr("aopsam_ros.engines.tensorrt.cuda.LIBRARY", "libcuda-not-there.so.1")
     error = refused("build-engines", bundle.folder)
