@@ -22,6 +22,7 @@ from aopsam_ros.user_folders import check_private, make_private, user_cache
 FORMAT = 1  # of the sidecar
 MOST_ENGINES = 24  # kept; the ones not used for longest go first
 WAIT_S = 0.5  # between two attempts to take a lock
+WRITTEN_S = 86_400.0  # after which nobody is still writing a file
 
 # Everything that a plan depends on, by name; two engines of one key are interchangeable.
 EngineKey = Mapping[str, str]
@@ -93,6 +94,9 @@ class EngineCache:
                 except BlockingIOError:
                     on_wait()
                     time.sleep(WAIT_S)
+                except OSError as error:  # a file system without locks, as of some networks
+                    _LOGGER.warning("engines may be built twice: %s", error)
+                    break
             yield
 
     def _read(self, key: EngineKey, sidecar: Path) -> Entry:
@@ -119,13 +123,26 @@ class EngineCache:
         sidecar = self._file(key, "json")
         try:
             make_private(self.folder)
+            self._remove_leftovers(key)
             sidecar.unlink(missing_ok=True)  # nothing describes a plan that is half replaced
             if plan is not None:
                 _replace(self._file(key, "plan"), plan)
             _replace(sidecar, json.dumps(content, indent=1).encode())
-            self._prune()
         except (OSError, FolderError) as error:
             _LOGGER.warning("the engine cannot be kept, the next start builds it again: %s", error)
+            return
+        with contextlib.suppress(OSError):  # another process may do the same
+            self._prune()
+
+    def _remove_leftovers(self, key: EngineKey) -> None:
+        """Remove what killed processes left half-written: of this key at once, as it is locked."""
+        own = self._file(key, "plan").stem
+        described = {sidecar.stem for sidecar in self.folder.glob("*.json")}
+        plans = [f for f in self.folder.glob("*.plan") if f.stem not in described]
+        for file in [*self.folder.glob("*.partial"), *plans]:
+            with contextlib.suppress(OSError):
+                if file.name.startswith(own) or time.time() - file.stat().st_mtime > WRITTEN_S:
+                    file.unlink()
 
     def _prune(self) -> None:
         """Remove engines beyond the number that is kept."""

@@ -140,6 +140,41 @@ def test_only_so_many_engines_are_kept(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.plan"))) == 3
 
 
+def test_what_killed_builds_left_is_removed(cache):
+    """That of the same engine at once, of others once nobody can be writing it any more."""
+    own = file_of(cache, "plan").name
+    for name in (f"{own}.71.partial", "cd.plan.72.partial"):
+        (cache.folder / name).write_bytes(PLAN[:9])
+    for name in ("ef.plan.73.partial", "ef.json.73.partial", "gh.plan"):
+        (cache.folder / name).write_bytes(PLAN[:9])
+        os.utime(cache.folder / name, (0, 0))
+    os.utime(cache.folder / own, (0, 0))
+    cache.store({**KEY, "onnx": "new"}, PLAN)
+    names = {file.name for file in cache.folder.iterdir()}
+    assert names >= {own, f"{own}.71.partial", "cd.plan.72.partial"} and len(names) == 6
+    cache.store(KEY, PLAN)
+    assert [f.name for f in cache.folder.glob("*.partial")] == ["cd.plan.72.partial"]
+    assert cache.find(KEY).plan == PLAN
+
+
+def test_a_file_system_without_locks_costs_nothing_but_time(cache, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(engine_cache.fcntl, "flock", flock)
+    with cache.locked(KEY, pytest.fail):
+        cache.store(KEY, b"other")
+    assert cache.find(KEY).plan == b"other"
+    assert "engines may be built twice: [Errno 37]" in caplog.text
+
+
+def test_an_engine_is_kept_where_others_cannot_be_removed(cache, monkeypatch, caplog):
+    """Another process may remove them at the same time."""
+    monkeypatch.setattr(cache, "_prune", lambda: os.stat(cache.folder / "gone"))
+    cache.store(KEY, b"other")
+    assert cache.find(KEY).plan == b"other" and not caplog.text
+
+
 def test_a_lock_makes_others_wait(cache):
     waited, order = threading.Event(), []
 
