@@ -74,7 +74,8 @@ class InstanceDataset(Grouped, Protocol):
 
 def resize_layers(layers: NDArray[np.uint16], height: int, width: int) -> NDArray[np.uint16]:
     """Resize labels `[L, H, W]`; every pixel keeps the label of one instance."""
-    size, nearest = (width, height), cv2.INTER_NEAREST
+    # Not INTER_NEAREST, which takes each new pixel's upper left corner: half a pixel off the image.
+    size, nearest = (width, height), cv2.INTER_NEAREST_EXACT
     return np.stack([cv2.resize(layer, size, interpolation=nearest) for layer in layers])
 
 

@@ -27,7 +27,7 @@ from aopsam_ros.training.predictor_targets import (
     view_target,
 )
 
-TARGETS_VERSION = 1  # of the format and the rules of targets
+TARGETS_VERSION = 2  # of the format and the rules of targets
 KEY_LENGTH = 32  # of 64 hexadecimal digits: short names, and still no two the same
 _DAMAGED = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aopsam_ros.data.labelled_images import LabelledImage
+from aopsam_ros.data.labelled_images import LabelledImage, resize_layers
 from aopsam_ros.training.predictor_targets import (
     extent_target,
     spread_points,
@@ -59,6 +59,18 @@ def test_labels_follow_the_pixels(seed, canvas, turned):
         flat &= view.layers[0] > 0  # what is mirrored beyond the border has no label
     shown = np.abs(view.rgb[:, :, 0].astype(int) - view.layers[0].astype(int) * 50)
     assert np.count_nonzero(shown[flat] > 12) <= 0.02 * flat.sum()
+
+
+@pytest.mark.parametrize("side", [96, 170, 384])
+def test_labels_of_a_smaller_image_lie_where_its_pixels_do(side):
+    """To a part of a pixel: of things as small as six, that is a quarter of their IoU."""
+    things = np.zeros((1000, 1000), np.uint16)
+    for x, y in np.random.default_rng(0).integers(0, 1000, (60, 2)).tolist():
+        cv2.circle(things, (x, y), 30, 1, -1)
+    labels = resize_layers(things[None], side, side)[0] > 0
+    pixels = np.where(things > 0, 255, 0).astype(np.uint8)
+    shown = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA) > 127
+    assert np.count_nonzero(labels & shown) > 0.95 * np.count_nonzero(labels | shown)
 
 
 @given(st.integers(0, 10_000))
