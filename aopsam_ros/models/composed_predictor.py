@@ -28,6 +28,7 @@ from aopsam_ros.models.bundle_files import (
 )
 from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.published_graphs import nodes, value_info
+from aopsam_ros.models.stored_weights import parse_graph
 
 # Of a prompter's options, what concerns the host's features instead of the prompter's maps.
 _OF_FEATURES = ("filtering", "elimination_")
@@ -127,7 +128,8 @@ def compose_predictor(prompter: Bundle, host: Bundle) -> ModelProto:
 
 
 def _read(bundle: Bundle, graph: str) -> ModelProto:
-    model = onnx.load_from_string(bundle.graphs[graph].read())
+    file = bundle.graphs[graph]
+    model = parse_graph(file.read(), str(file.path))
     del model.metadata_props[:]  # where its weights are: not there in another graph
     return model
 
@@ -139,8 +141,9 @@ def _join(
     second = compose.add_prefix(second, f"{name}_")
     try:
         return compose.merge_models(first, second, [(a, f"{name}_{b}") for a, b in links])
-    except ValueError as error:
-        raise BundleError(f"the prompter's {name} cannot be composed: {error}") from error
+    except (ValueError, onnx.checker.ValidationError) as error:
+        reason = first_line(error)
+        raise BundleError(f"the prompter's {name} cannot be composed: {reason}") from error
 
 
 def _eyes(prompter: Bundle, host: Bundle, like: ModelProto) -> ModelProto:

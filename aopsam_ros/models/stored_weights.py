@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, Bundle
-from aopsam_ros.errors import InputError
+from aopsam_ros.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,9 +74,28 @@ def halve_weights(model: ModelProto) -> None:
     _replace_nodes(model, [*casts, *model.graph.node])
 
 
+def parse_graph(content: bytes, name: str) -> ModelProto:
+    """Return the graph of an ONNX file of a bundle; `name` is for the message.
+
+    Raises:
+        BundleError: if it is none, or its weights are in another file.
+    """
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # damaged bytes can make protobuf raise anything
+        raise BundleError(f"{name}: not a readable ONNX file") from error
+    if any(item.external_data for item in model.graph.initializer):
+        raise BundleError(f"{name}: its weights are in another file, which no bundle can have")
+    return model
+
+
 def load_graph(path: Path) -> ModelProto:
-    """Load a graph with its weights in 32 bits, whatever they are stored in."""
-    model = onnx.load(str(path))
+    """Load a graph with its weights in 32 bits, whatever they are stored in.
+
+    Raises:
+        BundleError: if it is not ONNX, or its weights are in another file.
+    """
+    model = parse_graph(path.read_bytes(), path.name)
     for initializer in model.graph.initializer:
         if initializer.name.endswith(HALF):
             array = onnx.numpy_helper.to_array(initializer).astype(np.float32)
@@ -97,6 +116,7 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
     """Read the parameters that a bundle's graphs were exported from, by their names in the model.
 
     Raises:
+        BundleError: if a graph is missing, altered or not ONNX.
         InputError: if the graphs say nothing about their weights.
     """
     import torch
@@ -105,12 +125,16 @@ def read_weights(bundle: Bundle) -> dict[str, Tensor]:
     for graph, prefix in PREFIXES.items():
         if graph not in bundle.graphs:
             continue
-        model = onnx.load_from_string(bundle.graphs[graph].read())
-        arrays = dict(_float_initializers(model))
+        file = bundle.graphs[graph]
+        model = parse_graph(file.read(), str(file.path))
         entries = {entry.key: entry.value for entry in model.metadata_props}
-        for name, (stored, is_transposed) in json.loads(entries.get(TABLE, "{}")).items():
-            array = arrays[stored]
-            weights[prefix + name] = torch.from_numpy((array.T if is_transposed else array).copy())
+        try:
+            arrays = dict(_float_initializers(model))
+            for name, (stored, is_transposed) in json.loads(entries.get(TABLE, "{}")).items():
+                array = arrays[stored].T if is_transposed else arrays[stored]
+                weights[prefix + name] = torch.from_numpy(array.copy())
+        except (KeyError, ValueError, TypeError, AttributeError) as error:  # others' table
+            raise InputError(f"{file.path}: its weights cannot be read ({error})") from error
     if not weights:
         raise InputError(f"{bundle.folder}: its graphs do not say where their weights are")
     return weights

@@ -188,15 +188,25 @@ def test_scores_fitted_to_a_predictor_go_with_it(aopsam, tiny_folder, bare, tmp_
         ("bare", "has no prompt predictor"),
         ("altered", "is damaged"),
         ("opset", "cannot be composed"),
+        ("no ONNX", "encoder.onnx: not a readable ONNX file"),
+        ("no shape", "predictor cannot be composed: Field 'shape'"),
+        ("other file", "encoder.onnx: its weights are in another file"),
     ],
 )
 def test_a_prompter_that_is_none_is_refused(bare, tiny_folder, tmp_path, prompter, reason):
     folder = bare
     if prompter != "bare":
-        encoder = tiny_bundle.encoder()
+        encoder, predictor = tiny_bundle.encoder(), tiny_bundle.prompt_predictor()
+        if prompter == "no ONNX":
+            encoder = SimpleNamespace(SerializeToString=lambda: b"no ONNX")
+        if prompter == "no shape":
+            predictor.graph.output[0].type.tensor_type.ClearField("shape")
+        if prompter == "other file":
+            encoder.graph.initializer[0].external_data.add(key="location", value="x")
         if prompter == "opset":  # another version of ONNX's operators than the predictor's
             encoder.opset_import[0].version = 16
-        folder = write_tiny_bundle(tmp_path / "p", {"encoder": encoder})
+        graphs = {"encoder": encoder, "prompt_predictor": predictor}
+        folder = write_tiny_bundle(tmp_path / "p", graphs)
         if prompter == "altered":
             (folder / "prompt_predictor.onnx").write_bytes(b"else")
     before = sorted(path.name for path in bare.iterdir())

@@ -8,13 +8,14 @@ pytest.importorskip("onnx")
 
 from torch import nn  # noqa: E402
 
-from aopsam_ros.errors import InputError  # noqa: E402
+from aopsam_ros.errors import BundleError, InputError  # noqa: E402
 from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
 from aopsam_ros.models.loading import load_weights  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
 from aopsam_ros.models.onnx_graphs import GraphPlan, export_graph, run_graph  # noqa: E402
-from aopsam_ros.models.stored_weights import round_weights  # noqa: E402
+from aopsam_ros.models.stored_weights import parse_graph, round_weights  # noqa: E402
 from aopsam_ros.training.loop.trainer import start_from  # noqa: E402
+from support import tiny_bundle  # noqa: E402
 
 FACTS = {"name": "n", "version": "1", "licence": "x", "defaults": {}, "provenance": {}}
 
@@ -55,3 +56,17 @@ def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path):
 def test_a_bundle_of_another_kind_is_refused(exported):
     with pytest.raises(InputError, match="another model"):
         start_from(NanoSegmenter(), load_weights(exported.folder))
+
+
+@pytest.mark.parametrize("table", ['{"a": ["nowhere", false]}', "of somebody else", "[1]"])
+def test_a_table_that_is_not_ours_is_refused(tmp_path, table):
+    encoder = tiny_bundle.encoder()
+    encoder.metadata_props.add(key="weights", value=table)
+    folder = tiny_bundle.write_tiny_bundle(tmp_path, {"encoder": encoder})
+    with pytest.raises(InputError, match=r"encoder\.onnx: its weights cannot be read"):
+        load_weights(folder)
+
+
+def test_what_is_no_graph_is_refused():
+    with pytest.raises(BundleError, match="x: not a readable ONNX file"):
+        parse_graph(b"no ONNX", "x")
