@@ -13,6 +13,7 @@ from aopsam_ros.commands.arguments import (
     INSTALL_TRAINING,
     add_prompter_argument,
     load_prompter,
+    refuse_given,
     require,
 )
 from aopsam_ros.commands.training.frozen_models import adapted_model, mobile_sam_model, nano_model
@@ -112,6 +113,9 @@ def run(arguments: argparse.Namespace) -> None:
     out = _target(arguments)
     model, predictor, trained = _load(arguments)
     has_own = predictor is not None or model.parts.predictor is not None
+    if has_own:
+        why = "goes with a model without a predictor of its own"
+        refuse_given(arguments, add_prompter_argument, ["prompter"], why)
     prompter = None if has_own else load_prompter(arguments)
     provenance = {**model.provenance}
     if trained:

@@ -145,6 +145,7 @@ def test_without_a_prompter_there_are_grids_boxes_and_clusters(
         ("--checkpoint CHECKPOINT --out full", "full: holds other files"),
         ("--checkpoint CHECKPOINT", "say where to: --out FOLDER"),
         ("--checkpoint CHECKPOINT --prompter no --out b", "model bundle 'no' not found"),
+        ("--checkpoint CHECKPOINT --predictor OWN --prompter no --out b", "--prompter goes with"),
         ("--segmenter x.pt --out b", "x.pt: no such checkpoint"),
         ("--checkpoint CHECKPOINT --average x.pt --out b", "--average goes with --segmenter"),
     ],
@@ -153,7 +154,8 @@ def test_wrong_arguments_are_one_clear_line(aopsam, checkpoint, tmp_path, text, 
     torch.save({"model": PromptPredictor(384).state_dict()}, tmp_path / "p.pt")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    named = {"CHECKPOINT": checkpoint, "OTHER": tmp_path / "p.pt"}
+    torch.save({"model": PromptPredictor(256).state_dict()}, tmp_path / "own.pt")
+    named = {"CHECKPOINT": checkpoint, "OTHER": tmp_path / "p.pt", "OWN": tmp_path / "own.pt"}
     result = aopsam("export", *(named.get(word, word) for word in text.split()))
     assert result.code == 2 and result.out == ""
     assert result.err.count("\n") == 1 and reason in result.err
