@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import DatasetError, InputError, OptionError
 from aopsam_ros.models.checkpoints import save_atomically
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD, load_imagenet
 from aopsam_ros.models.nano import NanoSegmenter
@@ -40,6 +41,8 @@ VALIDATION_BATCHES = 12
 CACHED_BYTES = 3 << 30  # of decoded images, of all loaders of a process
 SINGLE, MULTIPLE = slice(0, 1), slice(1, MASKS)  # the decoder's outputs
 WARM_UP_STEPS = 200
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def view_shapes(longest: int) -> tuple[tuple[int, int], ...]:
@@ -220,14 +223,19 @@ class SegmenterTrainer(Trainer):
             IoU of the `best` of three masks and of the one `chosen` by predicted IoU, for the
             innermost point; of a tight `box`; after one and two corrective clicks; of extents at
             innermost points; the semantic map's cosine with the teacher. At the decoder's
-            resolution, so higher than `aopsam evaluate` says; {} without held-out data.
+            resolution, so higher than `aopsam evaluate` says; {} without held-out data, or where
+            nothing of it can be prompted.
         """
         if not self.held_out:
             return {}
         size = self.options.image_size
         options = BatchOptions(size, ((size, size),), self.options.batch_size, validates=True)
         batches = iter(SegmenterBatches(self.held_out, options, seed=0))
-        rows = [self._measure_batch(b) for b in itertools.islice(batches, VALIDATION_BATCHES)]
+        try:
+            rows = [self._measure_batch(b) for b in itertools.islice(batches, VALIDATION_BATCHES)]
+        except (DatasetError, InputError) as error:
+            _LOGGER.warning("the held-out images measure nothing: %s", error)
+            return {}
         return {f"held_out_{k}": float(np.mean([row[k] for row in rows])) for k in rows[0]}
 
     def _measure_batch(self, batch: Batch) -> dict[str, float]:
@@ -258,7 +266,7 @@ class SegmenterTrainer(Trainer):
         _, extents = model.predictor.coarse(embedding)
         weight = batch.extent_weights
         overlap = extent_iou(EXTENT_UNIT * torch.exp(extents), batch.extents)
-        figures["extents"] = (overlap * weight).sum() / weight.sum()
+        figures["extents"] = (overlap * weight).sum() / weight.sum().clamp(min=1e-6)
         if self.semantic is not None:
             figures["semantic"] = 1 - semantic_loss(semantic, self.semantic.wanted(image))
         return {name: float(value) for name, value in figures.items()}

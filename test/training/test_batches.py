@@ -193,3 +193,13 @@ def test_a_run_with_pretrained_weights_does_not_go_on_without(tmp_path):
     trainer.save()
     with pytest.raises(OptionError, match="--pretrained"):
         SegmenterTrainer(options, data, tmp_path, None).resume()
+
+
+def test_held_out_images_without_things_end_no_run(tmp_path, caplog):
+    """One group is held out of a small set, which may be the image with nothing on it."""
+    data = [WeightedDataset(open_dataset(write_label_maps(tmp_path / "drawn", range(3))), range(3))]
+    options = SegmenterTrainingOptions(image_size=64, canvas=64, batch_size=2)
+    held = [WeightedDataset(Drawn(empty=True), range(4))]
+    trainer = SegmenterTrainer(options, data, tmp_path, None, held)
+    assert trainer.measure() == {}
+    assert "the held-out images measure nothing: none of 1000 views" in caplog.text
