@@ -66,7 +66,7 @@ class LabelMapFolder(_ImageFolder):
     def __init__(self, path: Path) -> None:
         files = sorted(f for f in (path / "images").iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
-            raise DatasetError(f"{path}: images/ is empty")
+            raise DatasetError(f"{path}: no image in images/ ({', '.join(IMAGE_SUFFIXES)})")
         super().__init__(path, files)
         self._names = ClassNames(path)
 

@@ -116,6 +116,14 @@ def test_wrong_training_arguments_are_one_clear_line(images, tmp_path, refused, 
     assert reason in refused("train-segmenter", "--out", str(tmp_path / "run"), *words)
 
 
+def test_a_folder_with_images_of_another_kind_says_which_are_read(tmp_path, refused):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "a.tif").touch()
+    words = ["--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert "no image in images/ (.jpg, " in refused("train-segmenter", *words)
+
+
 def test_a_damaged_checkpoint_is_one_clear_line(images, tmp_path, refused):
     (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
     words = ["--data", str(images), "--out", str(tmp_path), *SMALL]
