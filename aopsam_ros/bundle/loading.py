@@ -29,6 +29,7 @@ PREDICTOR_INPUTS = ("image", "embedding")
 # The decoder in three parts, for engines that gain by it; see `split_signature`.
 SPLIT = FRAME_PART, PROMPT_PART, MASK_PART = "decoder_frame", "decoder_prompts", "decoder_masks"
 MAX_YAML_BYTES, MAX_ALIASES = 1 << 18, 16
+IMAGE_SIZES = 32, 4096  # pixels, least and largest
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
 SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
@@ -217,7 +218,7 @@ def load_bundle(name_or_path: str | Path) -> Bundle:
 
 
 def _parse(fields: Fields) -> Bundle:
-    image_size = fields.integer("image_size", 32, 4096)
+    image_size = fields.integer("image_size", *IMAGE_SIZES)
     shape = fields.integers("embedding_shape", 4, 1, 1 << 16)
     if shape[0] != 1 or shape[2] != shape[3] or shape[2] > image_size:
         raise fields.error("embedding_shape", "[1, channels, side, side]", list(shape))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, load_bundle
+from aopsam_ros.bundle.loading import DECODER, ENCODER, IMAGE_SIZES, load_bundle
 from aopsam_ros.commands.arguments import add_prompter_argument, load_prompter, require
+from aopsam_ros.errors import OptionError
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.weights.fetching import file_sha256, resolve_checkpoint
 from aopsam_ros.weights.known import KNOWN
@@ -68,6 +69,9 @@ def run(arguments: argparse.Namespace) -> None:
     from aopsam_ros.models.prompt_loop import wrap_decoder
     from aopsam_ros.models.published_graphs import wrap_encoder
 
+    least, most = IMAGE_SIZES
+    if not least <= arguments.image_size <= most:
+        raise OptionError(f"--image-size must be from {least} to {most}")
     out, prompter = arguments.out, load_prompter(arguments)
     files = {
         ENCODER: resolve_checkpoint(arguments.encoder),

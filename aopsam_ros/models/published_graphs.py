@@ -102,6 +102,9 @@ def wrap_encoder(
     channels, side = shape[1], shape[-1] or size // STRIDE
     if channels is None:
         raise InputError(f"{path}: says not how many channels its embedding has: {shape}")
+    for fine in fine_names:
+        if len(given[fine]) != 4 or not given[fine][1]:
+            raise InputError(f"{path}: says not how many channels {fine} has: {given[fine]}")
     fine_maps = tuple(
         FineMap(fine, int(given[fine][1] or 0), FINE_FACTORS[FINE_MAPS.index(fine)])
         for fine in fine_names

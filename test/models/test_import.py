@@ -183,6 +183,7 @@ def test_the_finer_maps_of_sam_2_travel_in_the_embedding(tmp_path):
         (lambda e, d: (e, e.with_name("garbled")), "not a readable ONNX file"),
         (lambda e, d: (e, e.with_name("single")), "gives 1 masks a prompt"),
         (lambda e, d: (e, e.with_name("old")), "of opset 4, export it with 13 or newer"),
+        (lambda e, d: (e.with_name("open"), d), "not how many channels high_res_feats_1 has: []"),
     ],
 )
 def test_what_it_refuses(encoder, decoder, tmp_path, capsys, change, reason):
@@ -194,8 +195,18 @@ def test_what_it_refuses(encoder, decoder, tmp_path, capsys, change, reason):
     old = onnx.load(str(decoder))
     old.opset_import[0].version = 4
     onnx.save(old, str(tmp_path / "old"))
+    fine = onnx.load(str(encoder))
+    fine.graph.output.add().name = "high_res_feats_1"  # of no size
+    onnx.save(fine, str(tmp_path / "open"))
     assert run_import(*change(encoder, decoder), tmp_path / "b") == 2
     assert reason in capsys.readouterr().err and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("size", ["-64", "0", "100000000"])
+def test_an_image_size_that_no_bundle_has_is_refused(encoder, decoder, tmp_path, capsys, size):
+    words = ["--image-size", size]
+    assert run_import(encoder, decoder, tmp_path / "b", *words) == 2
+    assert "--image-size must be from 32 to 4096" in capsys.readouterr().err
 
 
 def test_a_wrong_number_is_the_new_bundles_not_of_a_folder_that_is_gone(
