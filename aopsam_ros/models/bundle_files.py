@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from aopsam_ros.images.files import write_bytes
 
 MIXED_SUFFIX = ".mixed.onnx"
 _UNFINISHED = ".unfinished-"  # how the folder of a bundle that is being written begins
+_WRITTEN_S = 86_400.0  # after so long it is finished, or never will be
 
 
 def describe_graphs(work: Path, files: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -104,6 +107,7 @@ def new_bundle(folder: Path, parts_of: Bundle | None = None) -> Iterator[Path]:
     folder = folder.resolve()
     around = folder if folder.exists() else folder.parent
     around.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(around)
     with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=around) as temporary:
         work = Path(temporary)
         for graph in parts_of.all_graphs if parts_of is not None else ():
@@ -113,6 +117,14 @@ def new_bundle(folder: Path, parts_of: Bundle | None = None) -> Iterator[Path]:
         except BundleError as error:  # of files that are gone in a moment
             raise BundleError(str(error).replace(temporary, str(folder))) from None
         _install(work, folder)
+
+
+def _remove_leftovers(around: Path) -> None:
+    """Remove what killed processes left unfinished, once nobody can be writing it any more."""
+    for folder in around.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):  # another process may do the same
+            if time.time() - folder.stat().st_mtime > _WRITTEN_S:
+                shutil.rmtree(folder)
 
 
 def _install(work: Path, folder: Path) -> None:
