@@ -56,6 +56,8 @@ def test_a_bundle_gives_back_the_weights_it_was_exported_from(tmp_path):
 def test_a_bundle_of_another_kind_is_refused(exported):
     with pytest.raises(InputError, match="another model"):
         start_from(NanoSegmenter(), load_weights(exported.folder))
+    with pytest.raises(InputError, match="another model"):
+        start_from(NanoSegmenter(), dict.fromkeys(NanoSegmenter().state_dict(), 3))
 
 
 @pytest.mark.parametrize("table", ['{"a": ["nowhere", false]}', "of somebody else", "[1]"])

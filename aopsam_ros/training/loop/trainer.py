@@ -271,7 +271,7 @@ def start_from(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     state = model.state_dict()
     try:
         model.load_state_dict({n: weights[n].reshape(state[n].shape) for n in state})
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, AttributeError) as error:
         raise InputError(f"the weights to start from are another model's ({error})") from error
 
 
