@@ -48,8 +48,9 @@ def open_dataset(path: str | Path) -> InstanceDataset:
         return Sa1bFolder(path)
     if len(annotations) == 1:
         return CocoFile(annotations[0], path)
+    pairs = ", ".join(f"{images}/ and {labels}/" for images, labels, _ in _FOLDERS)
     raise DatasetError(
-        f"{path}: expected images/ and masks/, one COCO JSON file, or SA-1B's *.jpg with *.json; "
+        f"{path}: expected {pairs}, one COCO JSON file, or SA-1B's *.jpg with *.json; "
         f"found {len(annotations)} JSON files"
     )
 

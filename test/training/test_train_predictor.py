@@ -231,7 +231,7 @@ def nothing(source):
     ("make", "more", "reason"),
     [
         (nothing, [], "no such data set"),
-        (Path.mkdir, [], "expected images/ and masks/"),
+        (Path.mkdir, [], "JPEGImages/ and SegmentationObject/, one COCO"),
         (nothing, ["--self-label"], "no such folder, video or recording"),
         (Path.mkdir, ["--self-label"], "no image in this folder"),
         (video, ["--self-label"], "neither a video"),

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", bound=RunOptions)
 LABELLED = (
-    "label-map folders, COCO JSON files, SA-1B folders, or its tar files, streamed"
-    " (sa_{000000..000999}.tar)"
+    "label-map folders, COCO JSON files, PASCAL VOC or SA-1B folders, or SA-1B's tar files,"
+    " streamed (sa_{000000..000999}.tar)"
 )
 
 
