@@ -12,8 +12,10 @@ import signal
 
 import rclpy
 from moveit_msgs.msg import CollisionObject
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from shape_msgs.msg import SolidPrimitive
@@ -33,6 +35,7 @@ class CollisionObjects(Node):
 
     def __init__(self) -> None:
         super().__init__("collision_objects")
+        self.add_on_set_parameters_callback(check)
         for name, default in DEFAULTS.items():
             self.declare_parameter(name, default, EITHER)
         self._seen: dict[str, float] = {}  # when, by the frames' stamps, in seconds
@@ -63,6 +66,14 @@ class CollisionObjects(Node):
             self._objects.publish(removed)
 
 
+def check(parameters: list[Parameter]) -> SetParametersResult:
+    """Refuse what is no number."""
+    for name, value in ((parameter.name, parameter.value) for parameter in parameters):
+        if name in DEFAULTS and not (type(value) in (int, float) and abs(value) < 1e9):
+            return SetParametersResult(successful=False, reason=f"{name} is a number")
+    return SetParametersResult(successful=True)
+
+
 def name_of(detection: Detection3D) -> str:
     """Return the object's name in the planning scene: its label, if any, and its id."""
     labels = [result.hypothesis.class_id for result in detection.results]
@@ -86,6 +97,9 @@ if __name__ == "__main__":
     signals: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda number, _: signals.append(number))
-    node = CollisionObjects()
+    try:
+        node = CollisionObjects()
+    except ParameterException as error:
+        raise SystemExit(str(error)) from None
     while not signals:  # rclpy.spin may miss a signal, and then waits for ever
         rclpy.spin_once(node, timeout_sec=0.5)

@@ -10,21 +10,20 @@ its ObstacleLayer takes `/aopsam/points` itself. docs/planning.md has both.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import rclpy
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import NDArray
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import PointCloud2
 
 UNKNOWN, FREE, OCCUPIED = -1, 0, 100
-MOST_CELLS = 4096  # along a side
 DEFAULTS = {
     "resolution": 0.05,  # metres of a cell's side
     "reach": 4.0,  # metres from the frame's origin to the grid's edge
@@ -32,6 +31,7 @@ DEFAULTS = {
     "max_height": 2.0,  # what is higher can be driven under
     "min_points": 2.0,  # of a cell; fewer may be noise of the depth camera
 }
+RANGES = {"resolution": (0.01, 10.0), "reach": (0.1, 20.0)}  # others: any number
 EITHER = ParameterDescriptor(dynamic_typing=True)  # 3 as well as 3.0
 
 
@@ -40,6 +40,7 @@ class ObstacleGrid(Node):
 
     def __init__(self) -> None:
         super().__init__("obstacle_grid")
+        self.add_on_set_parameters_callback(check)
         for name, default in DEFAULTS.items():
             self.declare_parameter(name, default, EITHER)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # as a map
@@ -48,14 +49,11 @@ class ObstacleGrid(Node):
         self.get_logger().info(f"listening on {points.topic_name}")
 
     def _on_points(self, cloud: PointCloud2) -> None:
-        given = {name: self.get_parameter(name).value for name in DEFAULTS}
-        reason = objection(given)
         if cloud.header.frame_id.endswith("optical_frame"):
             reason = f"{cloud.header.frame_id} has no z up: set the node's target_frame"
-        if reason:
             self.get_logger().warning(reason, throttle_duration_sec=5.0)
             return
-        values = {name: float(value) for name, value in given.items()}
+        values = {name: float(self.get_parameter(name).value) for name in DEFAULTS}
         cells = grid_of(xyz_of(cloud), **values)
         grid = OccupancyGrid(header=cloud.header)
         grid.info.map_load_time = cloud.header.stamp
@@ -67,15 +65,14 @@ class ObstacleGrid(Node):
         self._grids.publish(grid)
 
 
-def objection(values: Mapping[str, Any]) -> str:
-    """Return why parameters of these values give no grid; "": they give one."""
-    for name, value in values.items():
-        if not isinstance(value, int | float):
-            return f"{name} must be a number, not {value!r}"
-    resolution, reach = values["resolution"], values["reach"]
-    if resolution > 0 and 1 <= 2 * reach / resolution <= MOST_CELLS:
-        return ""
-    return f"reach {reach} at resolution {resolution} is no grid of 1 to {MOST_CELLS} cells a side"
+def check(parameters: list[Parameter]) -> SetParametersResult:
+    """Refuse values of which no grid can be made."""
+    for name, value in ((parameter.name, parameter.value) for parameter in parameters):
+        least, most = RANGES.get(name, (-1000.0, 1000.0))
+        if name in DEFAULTS and not (type(value) in (int, float) and least <= value <= most):
+            reason = f"{name} is a number from {least:g} to {most:g}"
+            return SetParametersResult(successful=False, reason=reason)
+    return SetParametersResult(successful=True)
 
 
 def xyz_of(cloud: PointCloud2) -> NDArray[np.float32]:
@@ -113,6 +110,9 @@ if __name__ == "__main__":
     signals: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda number, _: signals.append(number))
-    node = ObstacleGrid()
+    try:
+        node = ObstacleGrid()
+    except ParameterException as error:
+        raise SystemExit(str(error)) from None
     while not signals:  # rclpy.spin may miss a signal, and then waits for ever
         rclpy.spin_once(node, timeout_sec=0.5)
