@@ -67,9 +67,9 @@ def generate() -> str:
         f"of depth and boxes the newest {subscriptions.PAIRED_DEPTH}, until the node takes them.",
         "## Published topics",
         table(("Topic", "Type", "What"), [*published(), ANNOTATIONS, DIAGNOSTICS]),
-        "Reliable, volatile, depth 5. Every message but `/diagnostics` has its image's stamp, and "
-        "its frame; what is in space has that of `target_frame` where one is set. All but "
-        "`~/masks` and `/diagnostics` are made only while they have a subscriber.",
+        "Reliable, volatile, depth 5, of `/diagnostics` 10. Every other message has its image's "
+        "stamp, and its frame; what is in space has that of `target_frame` where one is set. All "
+        "but `~/masks` and `/diagnostics` are made only while they have a subscriber.",
         "Quality of service of every topic above but `/tf` and `/tf_static` can be overridden at "
         "start, by ROS's own parameters: `qos_overrides.<full topic>.subscription.reliability`, or "
         "`publisher`, and `durability`, `history`, `depth`. A reliability of `system_default` "
