@@ -1,5 +1,7 @@
 """Figures on held-out photographs, against cases whose answers are known."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +35,21 @@ from aopsam_ros.training.prepared_images import (  # noqa: E402
 )
 
 SIZE = 256
+TRAINING = """
+import torch
+from aopsam_ros.training.loop.loader import endless_batches
+
+class Large(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        while True:
+            yield [torch.ones(8, 3, 256, 256) for _ in range(12)]
+
+if __name__ == "__main__":
+    for _ in range(4):
+        batches = endless_batches(Large())
+        next(batches), next(batches)
+        batches.close()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +166,13 @@ def test_sets_are_seen_as_often_as_their_weight_says(cached):
     views = np.concatenate([next(batches).embeddings[:, :, 0, 0].numpy() for _ in range(30)])
     assert not views[:, 1].any()  # no mirror image
     assert np.mean(views[:, 0] == 0) == pytest.approx(9 / (9 + 3), abs=0.1)
+
+
+def test_a_loader_ends_in_silence_while_it_hands_a_batch_over(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(TRAINING)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert not done.stderr  # it aborted most times, and torch called that an error
 
 
 def test_what_fails_in_the_loader_is_told_in_its_own_words(tmp_path):

@@ -1,8 +1,10 @@
 """The training process: batches from a process of their own, and memory that is kept."""
 
+import atexit
 import ctypes
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -115,6 +117,7 @@ def endless_batches(batches: torch.utils.data.IterableDataset, loaders: int = 1)
         num_workers=loaders,
         prefetch_factor=4,
         multiprocessing_context="spawn",
+        worker_init_fn=_end_at_once,
     )  # fmt: skip
     try:
         yield from loader
@@ -122,6 +125,14 @@ def endless_batches(batches: torch.utils.data.IterableDataset, loaders: int = 1)
         # torch puts the worker's whole traceback before the message.
         last = str(error).strip().splitlines()[-1]
         raise type(error)(last.partition(": ")[2] or last) from error
+
+
+def _end_at_once(_: int) -> None:
+    """Let a loader's process end without clearing Python away.
+
+    A thread of it may be in torch's code to hand a batch over, and would abort the process.
+    """
+    atexit.register(os._exit, 0)
 
 
 def keep_step_memory() -> None:
