@@ -17,6 +17,7 @@ from aopsam_ros.commands.arguments import (
     require,
 )
 from aopsam_ros.errors import AopsamError, OptionError
+from aopsam_ros.prompting.sources import AUTO, KNOWN
 from aopsam_ros.segmentation.segmenter import Segmenter
 
 
@@ -31,6 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as the training's; what it holds out is left out here (%(default)s)",
     )
     parser.add_argument("--model", default="nano", help="bundle's name or folder (%(default)s)")
+    parser.add_argument(
+        "--prompts",
+        default=AUTO,
+        metavar="SOURCE",
+        help=f"where prompts come from: {AUTO}, {KNOWN} (%(default)s)",
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=(1, 2, 3),
+        default=3,
+        help="a mask has to be found in so many: the image, mirrored, and smaller (%(default)s); 1 "
+        "for a large model, whose thresholds (--set) say enough",
+    )
     add_engine_arguments(parser)
     add_settings_argument(parser, "options, such as mask.score_threshold")
     parser.add_argument(
@@ -50,9 +65,11 @@ def run(arguments: argparse.Namespace) -> None:
     settings = SETTINGS | parse_settings(arguments.set)
     training, _ = hold_out([(d, 1.0) for d in open_datasets(arguments)], arguments.held_out)
     chosen = [(d.dataset, i) for d in training for i in spread(d.indices, arguments.limit)]
-    with Segmenter.from_bundle(arguments.model, engine=engine_options(arguments)) as segmenter:
+    with Segmenter.from_bundle(
+        arguments.model, arguments.prompts, engine_options(arguments)
+    ) as segmenter:
         segmenter.options = segmenter.options.updated(settings)
-        engine = DataEngine(segmenter, arguments.out)
+        engine = DataEngine(segmenter, arguments.out, arguments.views)
         for dataset, index in tqdm(chosen, unit="image", file=sys.stderr):
             try:
                 engine.add(dataset, index)

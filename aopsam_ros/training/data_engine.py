@@ -35,6 +35,7 @@ SMALLER = 0.7
 COPY = 0.5  # IoU with a surer mask
 LEAST_AREA, MOST_AREA = 0.002, 0.6  # of the image
 MOST_LABELLED = 0.3  # of the mask
+MOST_VIEWS = 3  # of an image
 COLUMNS = ("set", "id", "group", "source", "new")  # of the manifest
 
 FullMask = NDArray[np.bool_]  # `[H, W]`
@@ -80,9 +81,14 @@ def _is_unlabelled(mask: FullMask, labelled: FullMask) -> bool:
 
 
 def label_image(
-    segmenter: Segmenter, rgb: NDArray[np.uint8], layers: NDArray[np.uint16]
+    segmenter: Segmenter,
+    rgb: NDArray[np.uint8],
+    layers: NDArray[np.uint16],
+    views: int = MOST_VIEWS,
 ) -> tuple[Segmentation, int]:
     """Find new masks of an image, uint8 `[H, W, 3]`, with its own instances in layers `[L, H, W]`.
+
+    Of more `views` than one, a mask has to be found again in the image mirrored, and smaller.
 
     Returns:
         The image's own masks, with scores of 1, and the new ones; and how many are new.
@@ -108,7 +114,7 @@ def label_image(
     found = segmenter.segment(rgb)
     masks = [decode_full(mask, height, width) for mask in found.masks]
     scores = [mask.score for mask in found.masks]
-    chosen = choose_masks(masks, scores, (mirrored, smaller), labelled)
+    chosen = choose_masks(masks, scores, (mirrored, smaller)[: views - 1], labelled)
     own = [layer == label for layer in layers for label in np.unique(layer) if label]
     labels = [_instance(mask) for mask in own]
     labels += [_instance(mask, found.masks[place]) for place, mask in chosen.items()]
@@ -143,9 +149,9 @@ class DataEngine:
     and none of these is looked at again: its group, its data set, and how many masks are new.
     """
 
-    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
+    def __init__(self, segmenter: Segmenter, folder: Path, views: int = MOST_VIEWS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.segmenter, self.writer = segmenter, Sa1bWriter(folder)
+        self.segmenter, self.writer, self._views = segmenter, Sa1bWriter(folder), views
         self.manifest = folder / "manifest.csv"
         self.done = {row["id"] for row in self.rows()}
 
@@ -169,7 +175,7 @@ class DataEngine:
         image = dataset.read(index)
         rgb = shrink(image.rgb, self.segmenter.bundle.image_size)
         layers = resize_layers(image.layers, *rgb.shape[:2])
-        labels, new = label_image(self.segmenter, rgb, layers)
+        labels, new = label_image(self.segmenter, rgb, layers, self._views)
         if new:
             self.writer.add(name, rgb, labels)
         # Last: an image that has a row is done.

@@ -11,6 +11,7 @@ pytest.importorskip("pycocotools")
 pytest.importorskip("torch")
 
 from aopsam_ros.cli import main
+from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.training.data_engine import choose_masks
 
 LABELLED = np.zeros((100, 100), bool)
@@ -135,6 +136,20 @@ def test_it_goes_on_where_a_full_disk_left_no_row(label, tmp_path):
         out, code, said = label(data, "--held-out", "0")
         assert (code, said.out) == (0, "drawn: 4 new masks on 2 of 2 images\n")
     assert sorted(map(open_dataset(out).group, range(2))) == ["scene0", "scene1"]
+
+
+def test_of_one_view_a_models_masks_are_taken_as_they_are(label, tmp_path, monkeypatch):
+    segment, seen = Segmenter.segment, []
+
+    def segment_seen(self, *arguments, **more):
+        seen.append(self.source.name)
+        return segment(self, *arguments, **more)
+
+    monkeypatch.setattr(Segmenter, "segment", segment_seen)
+    data = write_label_maps(tmp_path / "drawn", range(2), one_labelled)
+    _, code, said = label(data, "--held-out", "0", "--views", "1", "--prompts", "grid8")
+    assert (code, seen) == (0, ["grid8"] * 2)
+    assert said.out == "drawn: 4 new masks on 2 of 2 images\n"
 
 
 def test_another_data_set_of_the_same_name_adds_its_images(label, tmp_path):
