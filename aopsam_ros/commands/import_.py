@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     from aopsam_ros.models.bundle_files import new_bundle, write_description
     from aopsam_ros.models.composed_predictor import add_prompter
-    from aopsam_ros.models.prompt_loop import wrap_decoder
-    from aopsam_ros.models.published_graphs import wrap_encoder
+    from aopsam_ros.models.published.decoders import wrap_decoder
+    from aopsam_ros.models.published.encoders import wrap_encoder
 
     least, most = IMAGE_SIZES
     if not least <= arguments.image_size <= most:

@@ -27,7 +27,7 @@ from aopsam_ros.models.bundle_files import (
     save_description,
 )
 from aopsam_ros.models.mixed_precision import write_mixed
-from aopsam_ros.models.published_graphs import nodes, value_info
+from aopsam_ros.models.published.encoders import nodes, value_info
 from aopsam_ros.models.stored_weights import parse_graph
 
 # Of a prompter's options, what concerns the host's features instead of the prompter's maps.

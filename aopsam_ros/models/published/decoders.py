@@ -14,8 +14,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from aopsam_ros.bundle.signatures import HAS_MASK_INPUT, IOU, LOGITS, MASK_INPUT
 from aopsam_ros.errors import InputError, first_line
-from aopsam_ros.models.chosen_mask import give_all_masks
-from aopsam_ros.models.published_graphs import (
+from aopsam_ros.models.published.chosen_mask import give_all_masks
+from aopsam_ros.models.published.encoders import (
     PREFIX,
     THEIR_EMBEDDING,
     Encoder,

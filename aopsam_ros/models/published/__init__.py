@@ -1,0 +1,1 @@
+"""Graphs that others exported, wrapped to a bundle's signature."""
