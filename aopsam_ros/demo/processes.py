@@ -20,8 +20,9 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _SIGNALS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0))
 LAST_DOMAIN = 101  # above, ports are among those that Linux hands out to programs (ROS 2's docs)
 
-# DDSI-RTPS's default ports: where the first participant of a domain on a machine listens.
-_BASE, _PER_DOMAIN, _DISCOVERY, _DATA = 7400, 250, 10, 11
+# DDSI-RTPS's default ports: where participants of a domain on a machine listen.
+_BASE, _PER_DOMAIN, _FIRST = 7400, 250, 10
+_PARTICIPANTS = 10  # whose ports are looked at, two each: the first one may have left
 
 Check = Callable[[], None]
 
@@ -125,8 +126,8 @@ def unused_domain() -> int:
 
 def is_unused(domain: int) -> bool:
     """Return whether no participant of the domain has its ports on this machine."""
-    first = _BASE + _PER_DOMAIN * domain
-    return all(_can_be_bound(first + offset) for offset in (_DISCOVERY, _DATA))
+    first = _BASE + _PER_DOMAIN * domain + _FIRST
+    return all(_can_be_bound(first + offset) for offset in range(2 * _PARTICIPANTS))
 
 
 def _can_be_bound(port: int) -> bool:
