@@ -63,7 +63,7 @@ def as_rviz(rgb, shown, calibration):
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, root):
     """A photograph, the messages of all topics for it, and the calibration."""
-    rgb = cv2.resize(read_rgb(root / "photographs" / "coffee.jpg"), (WIDTH, HEIGHT))
+    rgb = cv2.resize(read_rgb(root / "photographs" / "galaxies.jpg"), (WIDTH, HEIGHT))
     image, calibration = image_of(rgb), calibration_of(WIDTH, HEIGHT, focal=500.0)
     depth = raw_image(np.full((HEIGHT, WIDTH), DEPTH_M, np.float32))
     with Robot(tmp_path_factory.mktemp("viewers")) as robot:
