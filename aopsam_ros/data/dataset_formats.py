@@ -14,7 +14,7 @@ from aopsam_ros.data.class_names import VOC_CLASSES, ClassNames, voc_indices
 from aopsam_ros.data.coco_masks import decode_mask
 from aopsam_ros.data.labelled_images import LabelledImage, stack_layers, stacking_order
 from aopsam_ros.errors import DatasetError
-from aopsam_ros.images.files import IMAGE_SUFFIXES, read_bytes, read_rgb
+from aopsam_ros.images.files import IMAGE_SUFFIXES, opencv_name, read_bytes, read_rgb
 
 
 class _ImageFolder:
@@ -74,7 +74,7 @@ class LabelMapFolder(_ImageFolder):
         return (self.path / "masks" / f"{file.stem}.png",)
 
     def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
-        label_map = cv2.imread(str(labels[0]), cv2.IMREAD_UNCHANGED)
+        label_map = cv2.imread(opencv_name(labels[0]), cv2.IMREAD_UNCHANGED)
         if label_map is None or label_map.ndim != 2:
             raise DatasetError(f"{labels[0]}: not a readable one-channel label map")
         layers, classes = label_map[None].astype(np.uint16), self._names.of(file.stem)
@@ -148,7 +148,7 @@ def _read_names(file: Path) -> tuple[str, ...]:
 
 
 def _read_indices(file: Path) -> NDArray[np.uint16]:
-    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(opencv_name(file), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint8:
         raise DatasetError(f"{file}: not an image that can be read")
     try:

@@ -17,7 +17,7 @@ from aopsam_ros.data.bags import BagSource, is_bag
 from aopsam_ros.data.frames import FrameSource, SourceFrame, file_key, known_rate, numbered_frame
 from aopsam_ros.data.shards import TarFrames, is_shard
 from aopsam_ros.errors import DatasetError, InputError, OptionError
-from aopsam_ros.images.files import IMAGE_SUFFIXES, images_in, read_bytes, read_rgb
+from aopsam_ros.images.files import IMAGE_SUFFIXES, images_in, opencv_name, read_bytes, read_rgb
 
 # Listed here: what `mimetypes` knows depends on the machine. OpenCV may read others, too.
 VIDEO_SUFFIXES = (
@@ -91,7 +91,7 @@ class Video:
 
     def _opened(self) -> contextlib.AbstractContextManager[cv2.VideoCapture]:
         return _opened(
-            str(self.path),
+            opencv_name(self.path),
             f"{self.path}: neither a video that OpenCV can read, nor a folder of images, nor a"
             " recording (a folder with metadata.yaml, .mcap, .db3, .bag)",
         )

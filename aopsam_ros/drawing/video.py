@@ -8,6 +8,7 @@ import cv2
 
 from aopsam_ros.errors import InputError
 from aopsam_ros.images.compressed import RgbImage
+from aopsam_ros.images.files import opencv_name
 
 UNKNOWN_RATE = 10.0  # frames a second, where the source does not say
 LONGEST_GAP = 10.0  # seconds without a frame, which the last one fills; more are cut out
@@ -57,7 +58,7 @@ class VideoFile:
     def _open(self, rgb: RgbImage, stamp: int) -> cv2.VideoWriter:
         self._size, self._first = (rgb.shape[1], rgb.shape[0]), stamp
         # MPEG-4 counts time in at most 65535 parts of a second.
-        writer = cv2.VideoWriter(str(self.path), _FOURCC, round(self.rate, 2), self._size)
+        writer = cv2.VideoWriter(opencv_name(self.path), _FOURCC, round(self.rate, 2), self._size)
         if not writer.isOpened():
             raise OSError(f"{self.path}: the video cannot be written")
         self._writer = writer
@@ -73,7 +74,7 @@ class VideoFile:
             return
         self._writer.release()
         # OpenCV's writer reports no error of the disk.
-        reader = cv2.VideoCapture(str(self.path))
+        reader = cv2.VideoCapture(opencv_name(self.path))
         found = reader.get(cv2.CAP_PROP_FRAME_COUNT) if reader.isOpened() else 0
         reader.release()
         if found < self._count:

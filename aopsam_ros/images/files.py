@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -50,6 +51,18 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def opencv_name(path: Path) -> Any:  # noqa: ANN401  (OpenCV's types know no bytes)
+    """Return a file's name as OpenCV takes it.
+
+    Bytes where it is no text, as one in Latin-1: as a str it would end the process.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return str(path)
 
 
 def write_rgb(path: Path, rgb: RgbImage) -> None:

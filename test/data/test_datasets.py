@@ -1,5 +1,8 @@
 """Label maps, COCO JSON and SA-1B give the same instances; broken files are named."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -36,6 +39,27 @@ def test_label_maps(tmp_path):
     assert (len(dataset), dataset.name, image.name) == (3, "drawn", "scene1")
     np.testing.assert_array_equal(image.rgb, rgb)
     np.testing.assert_array_equal(image.layers[0], labels)
+
+
+# In a process of its own, which OpenCV would end.
+NO_TEXT = """
+import os, sys
+from pathlib import Path
+from aopsam_ros.data.datasets import open_dataset
+folder = Path(sys.argv[1])
+for part in folder.glob("*/scene0.*"):
+    part.rename(part.with_name(os.fsdecode(b"caf\\xe9") + part.suffix))
+print(len(open_dataset(folder).read(0).instances()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_label_maps_whose_name_is_no_text(tmp_path):
+    folder = write_label_maps(tmp_path / "drawn", range(1))
+    wanted = len(open_dataset(folder).read(0).instances())
+    command = [sys.executable, "-c", NO_TEXT, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{wanted}\n", done
 
 
 def test_sixteen_bit_labels_are_kept(tmp_path):

@@ -28,6 +28,28 @@ def test_a_clock_that_is_set_while_recording_fills_no_disk(tmp_path):
     assert frames_of(file) == 1 + 10 + 1 + 10 + 2
 
 
+# In a process of its own, which OpenCV would end.
+NO_TEXT = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from aopsam_ros.data.recordings import open_frames
+from aopsam_ros.drawing.video import VideoFile
+file = Path(sys.argv[1]) / os.fsdecode(b"caf\\xe9.mp4")
+video = VideoFile(file, 10.0)
+video.write(np.zeros((32, 32, 3), np.uint8))
+video.close()
+print(sum(frame.read().shape == (32, 32, 3) for frame in open_frames(file).frames()))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_video_whose_name_is_no_text(tmp_path):
+    command = [sys.executable, "-c", NO_TEXT, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "1\n", done
+
+
 # In a process of its own, whose files may not grow beyond a size: as on a disk that is full.
 FULL_DISK = """
 import resource, signal, sys
