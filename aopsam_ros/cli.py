@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import keyword
 import logging
 import os
@@ -19,6 +20,8 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `aopsam` with these arguments, or the process's own; return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # else a file's name that is no text ends the run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = build_parser(words).parse_args(words)
         logging.basicConfig(

@@ -269,7 +269,7 @@ def _read_groups(path: Path) -> dict[str, str]:
         manifest = folder / "manifest.csv"
         if manifest.is_file():
             try:
-                with manifest.open(newline="", encoding="utf-8") as file:
+                with manifest.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
                     rows = [row for row in csv.DictReader(file) if row.get("set") == name]
                 return {row["id"]: row.get("group") or row["id"] for row in rows}
             except (OSError, ValueError, KeyError, csv.Error) as error:

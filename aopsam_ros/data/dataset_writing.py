@@ -62,7 +62,8 @@ class DatasetWriter:
 
     def _write_group(self, name: str, group: str) -> None:
         """Append to the manifest; of several rows of one frame the last holds."""
-        with (self.folder / "manifest.csv").open("a", newline="", encoding="utf-8") as file:
+        manifest = self.folder / "manifest.csv"
+        with manifest.open("a", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file, lineterminator="\n")
             if not file.tell():
                 writer.writerow(("set", "id", "group"))

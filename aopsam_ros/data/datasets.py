@@ -75,4 +75,4 @@ def least_fraction(datasets: Sequence[Grouped]) -> float:
 
 
 def _bucket(group: str) -> int:
-    return zlib.crc32(group.encode()) % _BUCKETS
+    return zlib.crc32(group.encode(errors="surrogateescape")) % _BUCKETS

@@ -62,7 +62,7 @@ def file_key(files: list[Path], *settings: object) -> str:
     digest = hashlib.sha256(repr(settings).encode())
     for path in files:
         size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
+        digest.update(f"{path.name} {size}\n".encode(errors="surrogateescape"))
         with path.open("rb") as file:
             digest.update(file.read(_SAMPLE))
             file.seek(max(0, size - _SAMPLE))

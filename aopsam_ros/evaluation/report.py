@@ -88,7 +88,7 @@ def write_report(evaluator: Evaluator, evaluation: Evaluation, folder: Path) -> 
         "report.html": to_html(evaluation, examples),
     }
     for name, text in files.items():
-        write_bytes(folder / name, text.encode())
+        write_bytes(folder / name, text.encode(errors="surrogateescape"))  # names of files
 
 
 def to_markdown(evaluation: Evaluation) -> str:
@@ -263,7 +263,7 @@ def draw_examples(evaluator: Evaluator, folder: Path) -> list[list[tuple[str, st
         row = []
         for one in sources:
             title, figures = one.configuration.title, one.store.results[key]
-            digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+            digest = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()[:8]
             file = f"{EXAMPLES}/{word}_{title}_{digest}.jpg"
             write_rgb(folder / file, draw_overlay(image.rgb, one.segment(image)))
             caption = (

@@ -171,7 +171,7 @@ class _Tuner:
         for number, photograph in self._photographs("encode", indices):
             boxes = self._boxes(photograph)
             cached.append(self._replay.encode(photograph, number, boxes))
-            digest.update(photograph.key.encode() + b"\n")
+            digest.update(photograph.key.encode(errors="surrogateescape") + b"\n")
             if len(cached) % every == 1 or every == 1:
                 timed.append((photograph.rgb, boxes))
         if not cached:

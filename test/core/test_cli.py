@@ -1,6 +1,7 @@
 """The `aopsam` command: files written, exit codes, one clear line for each fault."""
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -70,6 +71,18 @@ def test_edges_are_written_on_demand(segment, scene):
     wanted, _ = scene.objects[0]
     inside = cv2.erode(wanted.astype(np.uint8), np.ones((9, 9))) > 0
     assert edges[wanted].any() and not edges[inside].any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("form", ["json", "coco", "yolo", "labelmap", "sa1b"])
+def test_an_image_whose_name_is_no_text_does_not_lose_the_others(segment, scene, tmp_path, form):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in (b"caf\xe9.png", b"last.png"):
+        write_rgb(folder / os.fsdecode(name), scene.rgb)
+    result = segment(folder, "--format", form)
+    assert result.code == 0, result.err
+    assert "caf\\udce9.png: 4 masks" in result.stdout and "last.png: 4 masks" in result.stdout
 
 
 def test_one_bad_image_does_not_lose_the_others(segment, scene, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from aopsam_ros.cli import main
 from aopsam_ros.segmentation.segmenter import Segmenter
+from support.scenes import write_scenes
 
 
 def words(tiny_folder, data, out):
@@ -42,6 +44,16 @@ def evaluated(tiny_folder, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated")
     assert main(words(tiny_folder, data, out)) == 0
     return out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.needs("matplotlib", "pycocotools")
+def test_images_whose_name_is_no_text(tiny_folder, tmp_path):
+    folder = write_scenes(tmp_path / "drawn", [1, 2])
+    for path in (*folder.glob("images/*1.*"), *folder.glob("masks/*1.*")):
+        path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.suffix))
+    assert main(words(tiny_folder, [folder], tmp_path / "out")) == 0
+    assert b"drawn/caf\xe9" in (tmp_path / "out" / "report.html").read_bytes()
 
 
 @pytest.mark.needs("matplotlib", "pycocotools")
