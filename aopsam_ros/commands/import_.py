@@ -62,12 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Wrap the graphs, write the bundle, and check it by segmenting an empty image."""
     require(("onnx",), "importing needs onnx", "pip install onnx")
-    import onnx
-
     from aopsam_ros.models.bundle_files import new_bundle, write_description
     from aopsam_ros.models.composed_predictor import add_prompter
     from aopsam_ros.models.published.decoders import wrap_decoder
     from aopsam_ros.models.published.encoders import wrap_encoder
+    from aopsam_ros.models.stored_weights import save_graph
 
     least, most = IMAGE_SIZES
     if not least <= arguments.image_size <= most:
@@ -97,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
     origin = {n: {"file": path.name, "sha256": file_sha256(path)} for n, path in files.items()}
     with new_bundle(out) as work:
         for name, model in ((ENCODER, encoder.model), (DECODER, decoder)):
-            onnx.save(model, str(work / f"{name}.onnx"))
+            save_graph(model, work / f"{name}.onnx")
         write_description(work, facts, {"mask": mask, "grid": mask}, {"imported": origin})
         _try(work)
     if prompter is not None:

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from aopsam_ros.errors import BundleError
-from aopsam_ros.models.stored_weights import halve_weights, list_weights
+from aopsam_ros.models.stored_weights import halve_weights, list_weights, save_graph
 
 OPSET = 17
 LARGEST_DIFFERENCE = 1e-3
@@ -68,7 +68,7 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
     _declare_sizes(model, plan, expected[0])
     list_weights(model, plan.module)
     halve_weights(model)
-    _save(model, path)
+    save_graph(model, path)
     del model
     onnx.checker.check_model(str(path), full_check=True)  # first: a run's memory may linger
     outputs = run_graph(path, plan.samples)
@@ -109,21 +109,6 @@ def _trace(plan: GraphPlan, path: Path) -> None:
             opset_version=OPSET,
             dynamo=False,
         )
-
-
-def _save(model: ModelProto, path: Path) -> None:
-    """Write one file.
-
-    Raises:
-        BundleError: if it would be larger than a file of protocol buffers can be.
-    """
-    try:
-        onnx.save(model, str(path))
-    except Exception as error:  # protobuf has several for what is too large
-        raise BundleError(
-            f"{path.name}: more than 2 GB, which one ONNX file cannot hold; weights that 16 bits"
-            " represent take half of it"
-        ) from error
 
 
 def _declare_sizes(

@@ -107,6 +107,24 @@ def load_graph(path: Path) -> ModelProto:
     return model
 
 
+def save_graph(model: ModelProto, path: Path) -> None:
+    """Write a graph as one file.
+
+    Raises:
+        BundleError: if it would be larger than a file of protocol buffers can be.
+        OSError: if it cannot be written.
+    """
+    try:
+        onnx.save(model, str(path))
+    except OSError:
+        raise
+    except Exception as error:  # protobuf has several for what is too large
+        raise BundleError(
+            f"{path.name}: more than 2 GB, which one ONNX file cannot hold; weights that 16 bits"
+            " represent take half of it"
+        ) from error
+
+
 def _replace_nodes(model: ModelProto, nodes: Sequence[NodeProto]) -> None:
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -202,6 +202,25 @@ def test_what_it_refuses(encoder, decoder, tmp_path, capsys, change, reason):
     assert reason in capsys.readouterr().err and not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [  # the first: SAM ViT-H's encoder as others export it, its weights in files of their own
+        (ValueError("exceeds maximum protobuf size"), "encoder.onnx: more than 2 GB, which one"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_a_graph_that_cannot_be_written(
+    encoder, decoder, tmp_path, capsys, monkeypatch, error, reason
+):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(onnx, "save", refuse)
+    assert run_import(encoder, decoder, tmp_path / "b") == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize("size", ["-64", "0", "100000000"])
 def test_an_image_size_that_no_bundle_has_is_refused(encoder, decoder, tmp_path, capsys, size):
     words = ["--image-size", size]
