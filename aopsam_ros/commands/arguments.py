@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aopsam_ros.bundle.loading import Bundle, load_bundle
+from aopsam_ros.bundle.loading import PREDICTOR, Bundle, load_bundle
 from aopsam_ros.engines.base import EngineOptions
-from aopsam_ros.errors import DatasetError, EngineError, InputError, OptionError
+from aopsam_ros.errors import BundleError, DatasetError, EngineError, InputError, OptionError
 from aopsam_ros.options import parse
 from aopsam_ros.prompting.box_file import BoxFile
 from aopsam_ros.prompting.sources import needs_boxes
@@ -119,9 +119,14 @@ def load_prompter(arguments: argparse.Namespace) -> Bundle | None:
     """Load the bundle that `--prompter` names, if any.
 
     Raises:
-        BundleError: if there is none of that name, or it is malformed.
+        BundleError: if there is none of that name, it is malformed, or has no predictor.
     """
-    return None if arguments.prompter == NO_PROMPTER else load_bundle(arguments.prompter)
+    if arguments.prompter == NO_PROMPTER:
+        return None
+    prompter = load_bundle(arguments.prompter)
+    if PREDICTOR not in prompter.graphs:  # said now, not once the host's bundle is written
+        raise BundleError(f"--prompter {arguments.prompter}: has no prompt predictor")
+    return prompter
 
 
 def refuse_given(

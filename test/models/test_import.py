@@ -221,6 +221,13 @@ def test_a_graph_that_cannot_be_written(
     assert not (tmp_path / "b").exists()
 
 
+def test_a_prompter_without_a_predictor_is_refused_first(encoder, decoder, tmp_path, capsys):
+    assert run_import(encoder, decoder, tmp_path / "other", "--prompter", "none") == 0
+    assert run_import(encoder, decoder, tmp_path / "b", "--prompter", tmp_path / "other") == 2
+    assert "other: has no prompt predictor" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize("size", ["-64", "0", "100000000"])
 def test_an_image_size_that_no_bundle_has_is_refused(encoder, decoder, tmp_path, capsys, size):
     words = ["--image-size", size]
