@@ -12,6 +12,7 @@ from aopsam_ros.commands.arguments import (
     add_model_arguments,
     engine_options,
     open_boxes,
+    refuse_given,
     require,
 )
 from aopsam_ros.commands.segmenting.image import read_prompt, segment_image
@@ -176,8 +177,12 @@ def _inputs(arguments: argparse.Namespace, words: list[Path]) -> list[Path]:
     as_frames = arguments.save_video or arguments.show
     inputs = [path for word in words for path in images_of(word, as_frames)]
     in_a_row = [is_stream(path) or path.is_dir() for path in inputs]
-    if as_frames and not any(in_a_row) and all(path.exists() for path in inputs):
-        raise OptionError("--save-video and --show take frames in a row: a folder, not its images")
+    if not any(in_a_row) and all(path.exists() for path in inputs):
+        why = "takes frames in a row: a video, a recording or a camera"
+        refuse_given(arguments, add_arguments, ["topic", "every", "limit"], why)
+        if as_frames:
+            reason = "--save-video and --show take frames in a row: a folder, not its images"
+            raise OptionError(reason)
     if arguments.edges and (arguments.point or arguments.box or all(in_a_row)):
         raise OptionError("--edges is for images, and does not go with --point and --box")
     return inputs
