@@ -58,7 +58,9 @@ def run(arguments: argparse.Namespace) -> None:
                 frame = segmenter.encode(labelled.rgb)
                 examples.add(labelled.rgb, frame, named)
     if not len(examples):
-        raise DatasetError("no instance of at least 0.1 % of an image has a class")
+        wanted = " or ".join(map(quoted, arguments.only))
+        reason = f"is of {wanted}" if wanted else "has a class"
+        raise DatasetError(f"no instance of at least 0.1 % of an image {reason}")
     labels = examples.label_set()
     for name in sorted({*arguments.only}.difference(labels.names)):
         print(f"no instance of at least 0.1 % of an image is of {quoted(name)}", file=sys.stderr)

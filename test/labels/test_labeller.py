@@ -334,6 +334,8 @@ def test_the_command_makes_a_set_that_knows_what_it_was_made_of(nano, tmp_path, 
     names = {"1": "red", "2": "green", "3": "blue", "4": "yellow"}
     write_json(data / "classes.json", {f"scene{seed}": names for seed in range(4)})
     words = ["labels", "--data", str(data), "--out", str(tmp_path / "set"), "--threads", "1"]
+    assert main([*words, "--only", "mauve", "grey"]) == 2
+    assert "is of 'mauve' or 'grey'" in capsys.readouterr().err
     assert main([*words, "--only", "red", "blue", "mauve"]) == 0
     said = capsys.readouterr()
     assert "examples of 2 labels" in said.out and "is of 'mauve'" in said.err
