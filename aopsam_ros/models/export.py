@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aopsam_ros.bundle.loading import DECODER, ENCODER, PREDICTOR, SPLIT, AttentionOrigin
+from aopsam_ros.bundle.loading import (
+    DECODER,
+    ENCODER,
+    PREDICTOR,
+    SPLIT,
+    AttentionOrigin,
+    load_bundle,
+)
 from aopsam_ros.bundle.signatures import ATTENTION, SEMANTIC_MAP
 from aopsam_ros.engines import verification
 from aopsam_ros.geometry import Resize
@@ -131,7 +138,8 @@ def export_bundle(
         mixed: also write graphs in mixed precision, listed as `mixed_graphs`.
 
     Raises:
-        BundleError: if a graph differs, or the folder holds something else than a bundle.
+        BundleError: if a graph differs, a fact cannot be, or the folder holds something else than a
+            bundle.
         VerificationError: if a graph in mixed precision is too far from the one in float32.
     """
     with new_bundle(folder) as work:
@@ -141,6 +149,7 @@ def export_bundle(
         in_mixed = [plan for plan in plans if mixed and plan.name not in SPLIT]
         cosines = {plan.name: _write_mixed(plan, work) for plan in in_mixed}
         _write_description(work, parts, exported, facts)
+        load_bundle(work)  # refuses facts that no bundle can have
     return ExportReport({name: graph.difference for name, graph in exported.items()}, cosines)
 
 

@@ -137,6 +137,13 @@ def test_a_refused_export_leaves_the_former_bundle(
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
 
+def test_facts_that_no_bundle_can_have_leave_the_former_bundle(bundle):
+    before = contents(bundle)
+    with pytest.raises(BundleError, match=rf"{bundle}/bundle.yaml: version must be text"):
+        export_bundle(TINY, bundle, facts(""))  # --version "$VERSION", which is not set
+    assert contents(bundle) == before
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(BundleError, match="holds other files"):
