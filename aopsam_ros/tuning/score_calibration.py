@@ -73,7 +73,7 @@ def calibrate(segmenter: Segmenter, photographs: Iterable[EvaluationImage]) -> C
         raise DatasetError(f"{len(iou)} masks are too few to calibrate scores on: {LEAST_MASKS}")
     weights = fit(values, iou, weight)
     score = weights.score(*values.T)
-    before, after = (float(spearmanr(some, iou).statistic) for some in (values[:, 0], score))
+    before, after = (float(spearmanr(some, iou)[0]) for some in (values[:, 0], score))
     return Calibration(weights, len(samples), len(iou), before, after)
 
 
