@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from aopsam_ros.errors import DatasetError
 
+LEAST_NUMBERS = 6  # of a polygon with an area: three corners
+
 
 def decode_mask(
     segmentation: object, size: tuple[int, int], source: Path | str
 ) -> NDArray[np.bool_]:
     """Decode COCO polygons or run lengths, packed or not, to `bool [H, W]`.
+
+    Polygons of one or two corners have no area, and are left out.
 
     Raises:
         DatasetError: if they are malformed or not of this size; the message names the source.
@@ -26,7 +30,11 @@ def decode_mask(
     try:
         if isinstance(segmentation, list):
             _check_polygons(segmentation, size)
-            rle = coco.merge(coco.frPyObjects(segmentation, *size))
+            # One of two corners, as labelling tools leave them, pycocotools takes for a box.
+            areas = [polygon for polygon in segmentation if len(polygon) >= LEAST_NUMBERS]
+            if not areas:
+                return np.zeros(size, np.bool_)
+            rle = coco.merge(coco.frPyObjects(areas, *size))
         else:
             rle = _checked_runs(segmentation, size)
             rle = coco.frPyObjects(rle, *size) if isinstance(rle["counts"], list) else rle

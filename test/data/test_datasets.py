@@ -108,6 +108,17 @@ def test_coco_polygons_runs_and_crowds(tmp_path):
 
 
 @pytest.mark.needs("pycocotools")
+def test_polygons_without_an_area_are_left_out(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 80, 3), np.uint8))
+    square, line = [10, 20, 30, 20, 30, 40, 10, 40], [1, 2, 50, 50]
+    polygons = [line, square], [square, line], [square], [line], [[5, 5]]
+    annotations = [{"image_id": 7, "segmentation": some} for some in polygons]
+    path = write_json(tmp_path / "instances.json", coco("a.png", annotations))
+    masks = masks_of(open_dataset(path).read(0))
+    assert [mask.sum() for mask in masks] == 3 * [400]
+
+
+@pytest.mark.needs("pycocotools")
 def test_sa1b_with_its_points(tmp_path):
     _, labels = draw_ellipses(2)
     image = open_dataset(write_sa1b(tmp_path / "images", 3)).read(2)
