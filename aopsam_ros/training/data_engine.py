@@ -4,12 +4,15 @@ import csv
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aopsam_ros.data.dataset_formats import folder_name
 from aopsam_ros.data.dataset_writing import Sa1bWriter
 from aopsam_ros.data.labelled_images import InstanceDataset, resize_layers
+from aopsam_ros.errors import DatasetError
 from aopsam_ros.geometry import shrink
 from aopsam_ros.images.files import read_bytes
 from aopsam_ros.masks.iou import crop_of, pairwise_iou
@@ -147,19 +150,38 @@ class DataEngine:
 
     An image without a new mask is left out. The manifest has a row for each that was looked at,
     and none of these is looked at again: its group, its data set, and how many masks are new.
+
+    Raises:
+        DatasetError: if the folder holds anything else, such as another data set.
     """
 
     def __init__(self, segmenter: Segmenter, folder: Path, views: int = MOST_VIEWS) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.segmenter, self.writer, self._views = segmenter, Sa1bWriter(folder), views
         self.manifest = folder / "manifest.csv"
+        self._begin()
         self.done = {row["id"] for row in self.rows()}
+
+    def _begin(self) -> None:
+        """Write the manifest's first line, where nothing is there yet."""
+        others = [file for file in self.writer.folder.iterdir() if not file.name.startswith(".")]
+        if others and not self.manifest.is_file():
+            raise DatasetError(f"{self.writer.folder}: holds other files: choose a new folder")
+        with self._open("a") as file:
+            if not file.tell():  # also where a full disk had no room for it before
+                csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+        with self._open("r") as file:
+            if next(csv.reader(file), None) != list(COLUMNS):
+                reason = "the manifest of another data set: choose a new folder"
+                raise DatasetError(f"{self.manifest}: {reason}")
+
+    def _open(self, mode: str) -> IO[str]:
+        return self.manifest.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
     def rows(self) -> Iterator[dict[str, str]]:
         """Read the manifest."""
-        if self.manifest.is_file():
-            with self.manifest.open(newline="") as file:
-                yield from csv.DictReader(file)
+        with self._open("r") as file:
+            yield from csv.DictReader(file)
 
     def add(self, dataset: InstanceDataset, index: int) -> None:
         """Label an image unless it was looked at before.
@@ -179,13 +201,7 @@ class DataEngine:
         if new:
             self.writer.add(name, rgb, labels)
         # Last: an image that has a row is done.
-        folder = self.writer.folder.name
-        self._add_row((folder, name, dataset.group(index), dataset.name, str(new)))
+        row = folder_name(self.writer.folder), name, dataset.group(index), dataset.name, str(new)
+        with self._open("a") as file:
+            csv.writer(file, lineterminator="\n").writerow(row)
         self.done.add(name)
-
-    def _add_row(self, row: Sequence[str]) -> None:
-        with self.manifest.open("a", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if not file.tell():  # also where a full disk had no room for it before
-                writer.writerow(COLUMNS)
-            writer.writerow(row)

@@ -138,6 +138,31 @@ def test_it_goes_on_where_a_full_disk_left_no_row(label, tmp_path):
     assert sorted(map(open_dataset(out).group, range(2))) == ["scene0", "scene1"]
 
 
+def test_a_folder_that_holds_anything_else_stays_as_it_is(label, tmp_path):
+    """Labels among a COCO data set's files would make another data set of it."""
+    data = write_label_maps(tmp_path / "drawn", range(2), one_labelled)
+    out = tmp_path / "more"
+    out.mkdir()
+    (out / "instances.json").write_text("{}")
+    for reason in ("more: holds other files", "manifest.csv: the manifest of another data set"):
+        before = {file.name: file.read_bytes() for file in out.iterdir()}
+        _, code, said = label(data, "--held-out", "0")
+        assert code == 2 and reason in said.err
+        assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+        (out / "manifest.csv").write_text("set,id,group\nmore,a,b\n")
+
+
+def test_groups_are_found_in_a_folder_that_was_given_as_the_working_one(
+    model, tmp_path, monkeypatch
+):
+    data = write_label_maps(tmp_path / "drawn", range(2), one_labelled)
+    (tmp_path / "more").mkdir()
+    monkeypatch.chdir(tmp_path / "more")
+    words = ["--model", str(model), "--threads", "1", "--held-out", "0", "--out", "."]
+    assert main(["label-unlabelled", "--data", str(data), *words]) == 0
+    assert sorted(map(open_dataset(tmp_path / "more").group, range(2))) == ["scene0", "scene1"]
+
+
 def test_of_one_view_a_models_masks_are_taken_as_they_are(label, tmp_path, monkeypatch):
     segment, seen = Segmenter.segment, []
 
