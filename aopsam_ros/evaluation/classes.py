@@ -144,13 +144,18 @@ def mean_over_classes(rows: Mapping[str, Mapping[str, float]]) -> dict[str, floa
 
 
 def with_ground_truth_labels(segmentation: Segmentation, named: Named) -> Segmentation:
-    """Label each mask with the class of the instance that it lies in by more than half."""
+    """Label each mask with the class of the instance that it lies in by more than half.
+
+    Of several, as of a person and the tie that is labelled on it, that of the highest IoU.
+    """
+    areas = np.array([np.count_nonzero(own) for _, own in named])
     masks = []
     for mask in segmentation.masks:
         pixels = decode_full(mask, segmentation.height, segmentation.width)
-        shared = [int(np.count_nonzero(pixels & own)) for _, own in named]
-        best = int(np.argmax(shared))
-        is_inside = 2 * shared[best] > mask.area
+        shared = np.array([np.count_nonzero(pixels & own) for _, own in named])
+        iou = np.where(2 * shared > mask.area, shared / (areas + mask.area - shared), 0.0)
+        best = int(iou.argmax())
+        is_inside = bool(iou[best] > 0)
         label = named[best][0] if is_inside else ""
         masks.append(replace(mask, label=label, label_score=float(is_inside)))
     return replace(segmentation, masks=tuple(masks))

@@ -61,6 +61,18 @@ def test_labels_of_the_ground_truth():
     assert replace(labelled, masks=()) == replace(found, masks=())
 
 
+def test_masks_of_nested_instances_get_a_class_each():
+    """A perfect segmentation is one whatever lies in what."""
+    person, tie = area(0, 0, 30, 40), area(10, 10, 14, 30)
+    named = [("person", person), ("tie", tie)]
+    found = segmentation(("", 1, person), ("", 1, tie), ("", 1, area(20, 0, 30, 8)))
+    labelled = with_ground_truth_labels(found, named)
+    assert [mask.label for mask in labelled.masks] == ["person", "tie", "person"]
+    figures = ClassFigures()
+    figures.add(replace(labelled, masks=labelled.masks[:2]), named)
+    assert {name: row["pq"] for name, row in figures.by_class().items()} == {"person": 1, "tie": 1}
+
+
 def test_the_command_measures_with_and_without_uniting(tmp_path, tiny_folder, aopsam, refused):
     data = write_scenes(tmp_path / "scenes", range(2))
     names = {"1": "left", "2": "middle", "3": "right"}
