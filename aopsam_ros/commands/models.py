@@ -1,14 +1,17 @@
 """`aopsam models`: list, fetch and verify bundles and published weights."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from aopsam_ros.bundle.loading import Bundle, available, find_bundle, load_bundle
 from aopsam_ros.engines.base import EngineOptions
 from aopsam_ros.engines.registry import create_engine
-from aopsam_ros.errors import BundleError, InputError, OptionError
+from aopsam_ros.errors import AopsamError, BundleError, InputError, OptionError, first_line
 from aopsam_ros.weights.fetching import cached_path, check_file, fetch, fetch_from_file
 from aopsam_ros.weights.known import KNOWN, Weights
+
+FAILED = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,27 +32,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """List bundles and weights, fetch weights, or check those that are installed."""
+def run(arguments: argparse.Namespace) -> int:
+    """List bundles and weights, fetch weights, or check those that are installed.
+
+    Returns:
+        0, or 2 if a bundle or weights cannot be used: this does not stop the others.
+    """
     if arguments.source is not None and (arguments.action != "fetch" or len(arguments.model) != 1):
         raise OptionError("--from goes with `fetch` and one name")
     if arguments.action == "fetch":
         _fetch(arguments.model, arguments.source)
-        return
+        return 0
     bundles, weights = _sort(arguments.model)
-    is_check = arguments.action == "verify"
-    for bundle in bundles:
-        if is_check:
-            create_engine(bundle, EngineOptions(engine="onnxruntime")).close()
-            for graph in bundle.all_graphs:  # those for other engines or precisions, too
-                graph.read()
-        print(_describe_bundle(bundle) + ("  verified" if is_check else ""))
-    for entry in weights:
-        if is_check and not arguments.model and not cached_path(entry).exists():
-            continue  # nobody asked for these
-        if is_check:
-            check_file(entry, cached_path(entry))
-        print(_describe_weights(entry) + (f"  {entry.outcome}" if is_check else ""))
+    is_check, code = arguments.action == "verify", 0
+    if is_check and not arguments.model:  # nobody asked for the others
+        weights = [entry for entry in weights if cached_path(entry).exists()]
+    entries: list[str | Weights] = [*bundles, *weights]
+    for entry in entries:
+        try:
+            print(_verify(entry) if is_check else _describe(entry))
+        except (AopsamError, OSError) as error:
+            print(f"aopsam: error: {first_line(error)}", file=sys.stderr)
+            code = FAILED
+    return code
 
 
 def _fetch(names: list[str], source: Path | None) -> None:
@@ -63,11 +68,11 @@ def _fetch(names: list[str], source: Path | None) -> None:
         print(f"{path}  {weights.licence}  {weights.outcome}")
 
 
-def _sort(names: list[str]) -> tuple[list[Bundle], list[Weights]]:
-    """Sort names into bundles and weights; one can be both. Without names, return all."""
+def _sort(names: list[str]) -> tuple[list[str], list[Weights]]:
+    """Sort names into those of bundles and weights; one can be both. Without names, return all."""
     if not names:
-        return [load_bundle(name) for name in available()], list(KNOWN.values())
-    bundles = [load_bundle(name) for name in names if name not in KNOWN or _is_bundle(name)]
+        return available(), list(KNOWN.values())
+    bundles = [name for name in names if name not in KNOWN or _is_bundle(name)]
     return bundles, [KNOWN[name] for name in names if name in KNOWN]
 
 
@@ -77,6 +82,24 @@ def _is_bundle(name: str) -> bool:
     except BundleError:
         return False
     return True
+
+
+def _verify(entry: str | Weights) -> str:
+    """Check a bundle, by its name, or weights; return their line."""
+    if isinstance(entry, Weights):
+        check_file(entry, cached_path(entry))
+        return f"{_describe(entry)}  {entry.outcome}"
+    bundle = load_bundle(entry)
+    create_engine(bundle, EngineOptions(engine="onnxruntime")).close()
+    for graph in bundle.all_graphs:  # those for other engines or precisions, too
+        graph.read()
+    return f"{_describe_bundle(bundle)}  verified"
+
+
+def _describe(entry: str | Weights) -> str:
+    if isinstance(entry, Weights):
+        return _describe_weights(entry)
+    return _describe_bundle(load_bundle(entry))
 
 
 def _describe_bundle(bundle: Bundle) -> str:

@@ -215,6 +215,19 @@ def test_models_list_and_verify(tiny_folder, tmp_path, aopsam, refused):
         graph.path.write_bytes(content)
 
 
+def test_a_broken_bundle_does_not_hide_the_others(tmp_path, aopsam, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    broken = tmp_path / "aopsam_ros" / "bundles" / "a_broken_one" / "bundle.yaml"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("name: half\n")
+    for word in ("list", "verify"):
+        result = aopsam("models", word)
+        assert result.code == 2 and f"aopsam: error: {broken}: image_size must" in result.err
+        (nano,) = [line for line in result.out.splitlines() if line.startswith("nano ")]
+        assert nano.endswith("verified") is (word == "verify")
+
+
 def test_it_says_which_settings_have_no_effect(segment, scene):
     settings = ("grid.crop_layers=1", "asf.elimination_cosine=0.5", "mask.min_area=4")
     result = segment(scene.path, "--set", *settings, "asf.filtering=none")
