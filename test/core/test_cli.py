@@ -255,6 +255,19 @@ def test_files_are_written_whole_or_not_at_all(segment, scene, monkeypatch, tmp_
     assert "No space left on device" in result.err
 
 
+@pytest.mark.parametrize("labels", ['{"version": "5.4.1", "shapes": []}', "[]", "notes"])
+def test_a_json_file_that_is_no_result_is_not_overwritten(aopsam, tiny_folder, scene, labels):
+    """LabelMe writes one beside its image."""
+    words = ["segment", scene.path, "--model", tiny_folder, "--out", scene.path.parent]
+    file = scene.path.with_suffix(".json")
+    file.write_text(labels)
+    result = aopsam(*words)
+    assert result.code == 2 and "scene.json is no earlier result and would be" in result.err
+    assert file.read_text() == labels
+    file.unlink()
+    assert [aopsam(*words).code for _ in range(2)] == [0, 0]  # its own are replaced
+
+
 @pytest.mark.needs("pycocotools")
 @pytest.mark.parametrize(
     ("kind", "words"),

@@ -36,8 +36,8 @@ def segment_image(
     for file, is_written in ((overlay, draws_overlay), (edges, arguments.edges)):
         if is_written and file.resolve() in originals:
             raise InputError(f"{file} is one of the images and would be overwritten")
-    if dataset is None and _has_annotations(masks):
-        raise InputError(f"{masks} has annotations of a data set and would be overwritten")
+    if dataset is None and _is_of_others(masks):
+        raise InputError(f"{masks} is no earlier result and would be overwritten")
     rgb = read_rgb(image)
     if isinstance(prompts, UserPrompt):
         found = segment_clicks(segmenter, rgb, prompts)
@@ -63,13 +63,15 @@ def segment_image(
     )
 
 
-def _has_annotations(file: Path) -> bool:
-    """Return whether a file is labels as of SA-1B or COCO."""
+def _is_of_others(file: Path) -> bool:
+    """Return whether there is a file that is none of ours, as labels of SA-1B or LabelMe are."""
+    if not file.exists():
+        return False
     try:
         content = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "annotations" in content
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not (isinstance(content, dict) and {"image", "prompts", "masks"} <= content.keys())
 
 
 def read_prompt(points: Sequence[str], box: str | None) -> UserPrompt | None:
