@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aopsam_ros.bundle.loading import BUNDLE_FILE
 from aopsam_ros.data.datasets import least_fraction, split_by_group
 from aopsam_ros.data.labelled_images import InstanceDataset
 from aopsam_ros.engines.base import EngineOptions
@@ -152,7 +153,7 @@ class _Tuner:
         own_ms = median_time(self._segmenter, timed, self._own)
         others, (checked, own_checked) = self._check(best.values, {})
         return Tuned(
-            model=self._task.model,
+            model=self._model(),
             prompt_source=self._segmenter.source.name,
             options=best.values,
             found=Side(best.score, checked, milliseconds),
@@ -234,6 +235,11 @@ class _Tuner:
             "metric": task.metric,
             "seed": task.seed,
         }
+
+    def _model(self) -> str:
+        """Return the model's name, or its folder as the node finds it from any other one."""
+        given, folder = self._task.model, self._segmenter.bundle.folder
+        return str(folder.absolute()) if Path(given) in (folder, folder / BUNDLE_FILE) else given
 
     def _winner(self, tried: Sequence[Tried], timed: Sequence[Timed]) -> tuple[Tried, float]:
         """Return the best of those that keep the budget, measured where that is time."""

@@ -188,6 +188,15 @@ def test_what_the_user_sets_is_kept(own, tmp_path, images_in_memory):
     assert values["asf.filtering"] == "none" and values["mask.candidates"] == "all"
 
 
+def test_the_parameter_file_names_a_model_by_where_it_is(bad_bundle, images, tmp_path, monkeypatch):
+    """The node is seldom started in the folder that the search was."""
+    monkeypatch.chdir(bad_bundle.parent)
+    more = ("--limit", "1", "--trials", "1")
+    for number, model in enumerate(("bad", "bad/bundle.yaml")):
+        assert tune(model, images, tmp_path / str(number), *more)["model"] == str(bad_bundle)
+    assert tune("nano", images, tmp_path / "nano", *more)["model"] == "nano"
+
+
 def test_images_are_encoded_as_the_user_sets(own, monkeypatch):
     encoded, paddings = Segmenter._encoded, set()
 
