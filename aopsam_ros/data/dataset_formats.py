@@ -74,6 +74,8 @@ class LabelMapFolder(_ImageFolder):
         return (self.path / "masks" / f"{file.stem}.png",)
 
     def _read(self, file: Path, rgb: NDArray[np.uint8], *labels: Path) -> LabelledImage:
+        if not labels[0].exists():
+            raise DatasetError(f"{labels[0]}: not there: an image in images/ has no labels")
         label_map = cv2.imread(opencv_name(labels[0]), cv2.IMREAD_UNCHANGED)
         if label_map is None or label_map.ndim != 2:
             raise DatasetError(f"{labels[0]}: not a readable one-channel label map")

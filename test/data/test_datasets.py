@@ -62,6 +62,17 @@ def test_label_maps_whose_name_is_no_text(tmp_path):
     assert done.stdout == f"{wanted}\n", done
 
 
+def test_a_label_map_that_is_not_there_and_one_in_colour(tmp_path):
+    folder = write_label_maps(tmp_path / "drawn", range(2))
+    dataset = open_dataset(folder)
+    (folder / "masks" / "scene0.png").unlink()
+    with pytest.raises(DatasetError, match=r"scene0\.png: not there"):
+        dataset.read(0)
+    cv2.imwrite(str(folder / "masks" / "scene1.png"), np.zeros((96, 128, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"scene1\.png: not a readable one-channel"):
+        dataset.read(1)
+
+
 def test_sixteen_bit_labels_are_kept(tmp_path):
     folder = write_label_maps(tmp_path / "drawn", range(1))
     labels = np.zeros((96, 128), np.uint16)
