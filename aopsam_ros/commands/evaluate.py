@@ -156,6 +156,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise OptionError("--salient-count must be 1 or more")
     if not 0 <= arguments.boxes_ms < math.inf:
         raise OptionError("--boxes-ms must be 0 or more, and finite")
+    if arguments.boxes is None:
+        refuse_given(arguments, add_arguments, ["boxes_ms"], "goes with --boxes")
     if arguments.seed < 0:
         raise OptionError("--seed must be 0 or more")
 

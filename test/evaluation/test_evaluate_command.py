@@ -134,6 +134,7 @@ def test_boxes_cost_their_detectors_time(tiny_folder, data, boxes_file, capfd, r
         (["--data", "NEAR", "--classes", "x", "--stream"], "no effect with --classes"),
         (["--data", "NEAR", "--parts", "rules"], "--parts goes with --out"),
         (["--data", "NEAR", "--boxes", "x"], "--boxes goes with --prompts boxes or box_centres"),
+        (["--data", "NEAR", "--boxes-ms", "180"], "--boxes-ms goes with --boxes"),
         (["--data", "NEAR", "--seed", "1"], "--seed has no effect on instances"),
         (["--data", "NEAR", "--boxes-ms", "nan"], "--boxes-ms must be 0 or more, and finite"),
         (["--data", "NEAR", "--boxes-ms", "-1"], "--boxes-ms must be 0 or more, and finite"),
