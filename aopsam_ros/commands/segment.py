@@ -132,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     failed = failures = 0
     with (
         Segmenter.from_bundle(arguments.model, arguments.prompts, engine) as segmenter,
-        _dataset(arguments, inputs) as dataset,
+        _dataset(arguments, inputs, len(named)) as dataset,
     ):
         _set_options(segmenter, settings)
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -190,11 +190,14 @@ def _inputs(arguments: argparse.Namespace, words: list[Path]) -> list[Path]:
 
 @contextlib.contextmanager
 def _dataset(
-    arguments: argparse.Namespace, inputs: Sequence[Path]
+    arguments: argparse.Namespace, inputs: Sequence[Path], count: int
 ) -> Iterator[DatasetWriter | None]:
-    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well."""
+    """Open the data set of `--format`, if it is one; it is closed after Ctrl-C as well.
+
+    `count` inputs come: of more parts than inputs some have none, and leave no empty data set.
+    """
     writer = WRITERS.get(arguments.format)
-    if writer is None:
+    if writer is None or not count:
         yield None
         return
     out = arguments.out

@@ -13,6 +13,7 @@ import pytest
 
 from aopsam_ros.commands.segmenting.inputs import num_parts
 from aopsam_ros.commands.segmenting.stream import is_stream
+from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.recordings import open_frames
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.masks import decode_full
@@ -323,6 +324,15 @@ def test_a_shards_data_set_has_a_folder_of_its_own(segment, tmp_path):
     out = segment(*sorted(images), "--format", "labelmap", "--shard", "2/2").out
     assert [file.name for file in out.glob("*/images/*")] == ["1.jpg"]
     assert [folder.name for folder in out.iterdir()] == ["shard-2-of-2"]
+
+
+@pytest.mark.needs("pycocotools")
+def test_of_more_shards_than_inputs_each_data_set_can_be_opened(segment, tmp_path):
+    folder = write_frames(tmp_path / "run", 2)
+    for part in (1, 2, 3):
+        assert segment(folder, "--format", "coco", "--shard", f"{part}/3").code == 0
+    made = sorted((tmp_path / "out").iterdir())
+    assert [open_dataset(shard).name for shard in made] == ["shard-1-of-3", "shard-2-of-3"]
 
 
 @pytest.mark.parametrize("word", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3"])
