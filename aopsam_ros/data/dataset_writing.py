@@ -53,7 +53,7 @@ class DatasetWriter:
         write_rgb(file, rgb)
         try:
             self._write_labels(name, found, stream)
-        except DatasetError:
+        except (DatasetError, OSError):
             file.unlink()  # an image without labels would spoil the whole set
             raise
         if stream:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from aopsam_ros.data import dataset_writing
 from aopsam_ros.data.dataset_writing import WRITERS
 from aopsam_ros.data.datasets import open_dataset
 from aopsam_ros.data.frames import NEIGHBOURS
@@ -124,6 +125,20 @@ def test_a_run_without_an_image_leaves_a_coco_data_set_as_it_is(tmp_path, found)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
     write(tmp_path, "coco", {})
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize("kind", ["sa1b", "labelmap", "yolo"])
+def test_an_image_whose_labels_find_no_room_is_not_left_alone(tmp_path, found, kind, monkeypatch):
+    """YOLO takes an image without labels for one without objects."""
+
+    def refuse(path, _):
+        raise OSError(28, f"No space left on device: {path}")
+
+    monkeypatch.setattr(dataset_writing, "write_bytes", refuse)
+    rgb, segmentation = found["a"]
+    with pytest.raises(OSError, match="No space left"):
+        WRITERS[kind](tmp_path).add("a", rgb, segmentation)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("kind", ["coco", "sa1b", "labelmap"])
