@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Fit the weights, write them into bundle.yaml, and say how scores rank before and after."""
-    bundle = load_bundle(arguments.model)
+    model: Path = arguments.model
+    # A folder here goes before a name: `nano` is the built-in bundle's, which would be changed.
+    bundle = load_bundle(model.absolute() if model.is_dir() else model)
     datasets, engine = open_datasets(arguments), engine_options(arguments)
     with (
         Segmenter.from_bundle(bundle.folder, "predictor", engine) as segmenter,

@@ -8,6 +8,7 @@ import yaml
 
 from aopsam_ros.bundle.loading import find_bundle, load_bundle
 from aopsam_ros.cli import main
+from aopsam_ros.commands import calibrate
 from aopsam_ros.masks.selection import ScoreWeights
 from aopsam_ros.tuning import score_calibration
 from aopsam_ros.tuning.score_calibration import fit
@@ -47,6 +48,16 @@ def test_a_bundle_gets_the_weights_that_were_fitted(
     out = capsys.readouterr().out
     assert "rank correlation" in out and f" of {len(images_in_memory)} images" in out
     assert max(images_in_memory) <= 2
+
+
+def test_a_folder_goes_before_the_built_in_bundle_of_its_name(tmp_path, monkeypatch):
+    shutil.copytree(find_bundle("nano"), tmp_path / "nano")
+    scenes, changed = write_scenes(tmp_path / "drawn", range(16)), []
+    monkeypatch.setattr(calibrate, "change_description", lambda folder, _: changed.append(folder))
+    monkeypatch.chdir(tmp_path)
+    command = ["calibrate", "nano", "--data", str(scenes), "--threads", "1"]
+    assert main([*command, "--engine", "onnxruntime"]) == 0
+    assert changed == [tmp_path / "nano"]
 
 
 def test_a_model_without_extents_is_refused(tiny_folder, data, refused):
