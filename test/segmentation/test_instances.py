@@ -75,6 +75,15 @@ def test_strong_masks_lie_in_one_another_as_if_there_were_no_weak_ones(granulari
     assert [mask.level for mask in strong] == [mask.level for mask in alone] == [0, 0]
 
 
+@pytest.mark.parametrize("granularity", ["all", "objects", "parts"])
+def test_of_strong_masks_hysteresis_keeps_those_of_the_granularity(granularity):
+    alone, _ = instances([WALL, WINDOW, PANE, CAR], granularity=granularity)
+    every, _ = instances([WALL, WINDOW, PANE, CAR])
+    shown = remembered(Hysteresis(), every, granularity)
+    described = [[(m.id, m.bbox, m.parent, m.level) for m in masks] for masks in (alone, shown)]
+    assert described[0] == described[1]
+
+
 @pytest.mark.parametrize("weak", [[], [0], [1], [0, 1]])
 def test_a_mask_lies_in_a_weak_one_that_the_frame_before_had(weak):
     hysteresis = Hysteresis()
