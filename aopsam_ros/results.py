@@ -113,7 +113,9 @@ class Segmentation:
 
         lost = places(self.masks) - places(masks)
         return tuple(
-            replace(prompt, state=PromptState.REJECTED) if (prompt.x, prompt.y) in lost else prompt
+            replace(prompt, state=PromptState.REJECTED)
+            if prompt.state == PromptState.KEPT and (prompt.x, prompt.y) in lost
+            else prompt
             for prompt in self.prompts
         )
 

@@ -61,6 +61,14 @@ def test_of_a_dropped_mask_the_prompt_is_rejected_and_ids_stay_without_gaps():
     assert [prompt.state for prompt in found.prompts] == [rejected, kept, kept]
 
 
+def test_a_prompt_that_gave_no_mask_keeps_its_state_where_a_dropped_mask_has_its_prompt():
+    """In an image smaller than the confidence map, several prompts are cut to one place."""
+    found = frame(cup=0.4)
+    unused = replace(found.prompts[0], state=PromptState.UNUSED)
+    found = Hysteresis().update(GREY, replace(found, prompts=(*found.prompts, unused)))
+    assert [p.state for p in found.prompts] == [PromptState.REJECTED, PromptState.UNUSED]
+
+
 def test_masks_inside_a_dropped_one_belong_to_what_is_around_it():
     """The weak plate holds the spoon, and lies in the cup."""
     nested = in_one_another(frame(cup=0.9, plate=0.4, spoon=0.8))
