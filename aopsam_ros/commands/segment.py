@@ -166,9 +166,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _set_options(segmenter: Segmenter, settings: Mapping[str, object]) -> None:
     """Set the options of `--set`, and say which of them have no effect."""
     segmenter.options = segmenter.options.updated(settings)
-    rule, refines = segmenter.options.asf.filtering, segmenter.engine.accepts_mask_input
+    rule, engine = segmenter.options.asf.filtering, segmenter.engine
     for name in settings:
-        if why := without_effect(name, segmenter.source, rule, refines):
+        if why := without_effect(name, segmenter.source, rule, lambda: engine.accepts_mask_input):
             print(f"aopsam: {why}", file=sys.stderr)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from aopsam_ros.errors import OptionError
 from aopsam_ros.prompting.clusters import ClusterSource
@@ -77,17 +77,20 @@ def described(source: PromptSource, prompter: str) -> str:
     )
 
 
-def without_effect(name: str, source: PromptSource, filtering: str, refines_boxes: bool) -> str:
+def without_effect(
+    name: str, source: PromptSource, filtering: str, refines_boxes: Callable[[], bool]
+) -> str:
     """Say why an option has no effect; "" where it has.
 
     Args:
         name: the option's.
         source: of the prompts.
         filtering: `asf.filtering`.
-        refines_boxes: whether the decoder takes masks as input.
+        refines_boxes: whether the decoder takes masks as input; called only where that matters,
+            as an engine may have to load a graph to know.
     """
     if source.takes(name):
-        if name == "boxes.refine" and not refines_boxes:
+        if name == "boxes.refine" and not refines_boxes():
             return f"{name} has no effect with a decoder that takes no mask as input"
         if filtering not in RULE_OPTIONS.get(name, (filtering,)):
             return f"{name} has no effect with asf.filtering '{filtering}'"

@@ -14,7 +14,7 @@ from rcl_interfaces.msg import (
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.options import OPTIONS, OptionSpec, SegmenterOptions, Value
 from aopsam_ros.prompting.sources import without_effect
 from aopsam_ros.ros.parameter_table import (
@@ -146,9 +146,14 @@ class Parameters:
         segmenter, rule = self._segmenter(), self._value("asf.filtering")
         if segmenter is None:
             return ""
-        refines = segmenter.engine.accepts_mask_input
-        reasons = (without_effect(name, segmenter.source, rule, refines) for name in names)
-        return "; ".join(filter(None, reasons))
+        source, engine = segmenter.source, segmenter.engine
+        reasons = (
+            without_effect(name, source, rule, lambda: engine.accepts_mask_input) for name in names
+        )
+        try:
+            return "; ".join(filter(None, reasons))
+        except BundleError as error:  # replaced meanwhile; what was set is set all the same
+            return str(error)
 
     def _validate(self, parameters: Iterable[Parameter]) -> SetParametersResult:
         """Judge a set of changes as a whole, without acting on it."""

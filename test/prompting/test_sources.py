@@ -136,7 +136,7 @@ def test_only_the_predictor_has_a_limit_of_its_own(name):
     ],
 )
 def test_options_without_effect(source, name, filtering, reason):
-    found = without_effect(name, make_source(source), filtering, refines_boxes=True)
+    found = without_effect(name, make_source(source), filtering, refines_boxes=lambda: True)
     assert found == (f"{name} has no effect {reason}" if reason else "")
 
 

@@ -13,7 +13,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
-from aopsam_ros.errors import OptionError
+from aopsam_ros.errors import BundleError, OptionError
 from aopsam_ros.options import OPTIONS, SegmenterOptions
 from aopsam_ros.prompting.sources import make_source
 from aopsam_ros.ros.camera_subscription import CameraSubscription
@@ -161,6 +161,25 @@ def test_what_the_source_does_not_use_is_known(owner):
         owner.configure("boxes", accepts_mask_input=accepts)
         reason = owner.parameters.without_effect(["boxes.refine"])
         assert reason == ("" if accepts else f"boxes.refine has no effect with {NO_MASK_INPUT}")
+
+
+@pytest.mark.parametrize(
+    ("source", "names"), [("boxes", list(OPTIONS.keys() - {"boxes.refine"})), ("grid9", OPTIONS)]
+)
+def test_a_decoder_is_asked_about_mask_inputs_only_where_they_matter(owner, source, names):
+    """Asked, an engine loads another graph."""
+    owner.segmenter = SimpleNamespace(source=make_source(source), engine=None)
+    assert NO_MASK_INPUT not in owner.parameters.without_effect(names)
+
+
+def test_what_is_set_is_no_failure_where_the_bundle_was_replaced_meanwhile(owner):
+    class Engine:
+        @property
+        def accepts_mask_input(self):
+            raise BundleError("mask_decoder.onnx: damaged")
+
+    owner.segmenter = SimpleNamespace(source=make_source("boxes"), engine=Engine())
+    assert owner.parameters.without_effect(["boxes.refine"]) == "mask_decoder.onnx: damaged"
 
 
 def test_what_somebody_has_set_is_told_from_what_the_bundle_says(context):
