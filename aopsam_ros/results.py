@@ -65,8 +65,8 @@ class InstanceMask:
     level: int = 0  # 0 for a mask without a parent, else one more than the parent's
     label_score: float = 0.0  # similarity with the label, or the detection's score, 0-1
     strong: bool = True  # False: it passed only as hysteresis lowers the thresholds
-    # ids of the masks that hold nine tenths of it, the smallest first; only where a mask of the
-    # frame is not strong: hysteresis finds parents anew once it knows which masks stay
+    # ids, before tracking and labels, of the masks that hold nine tenths of it, the smallest first:
+    # hysteresis finds parents anew once it knows which masks stay
     holders: tuple[int, ...] = ()
     # x and y of all prompts that had a part in it: several where masks were merged
     merged_prompts: tuple[tuple[float, float], ...] = ()

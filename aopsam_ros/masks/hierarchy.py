@@ -20,35 +20,28 @@ NO_PARENT = -1
 class Hierarchy(NamedTuple):
     """The tree of n masks.
 
-    `parent` int64 `[n]`: index of the smallest mask that contains it, -1 where none does; `level`
-    int64 `[n]`: 0 for the outermost, one more than the parent's for the others.
+    `holders`: indices of the masks that hold each one, the smallest first; `parent` int64 `[n]`:
+    the first of these, -1 where there are none; `level` int64 `[n]`: 0 for the outermost, one more
+    than the parent's for the others.
     """
 
+    holders: Sequence[Sequence[int]]
     parent: NDArray[np.int64]
     level: NDArray[np.int64]
 
     def of_granularity(self, granularity: str) -> NDArray[np.int64]:
         """Return the indices of the `objects` (outermost), `parts` (innermost), or `all`."""
-        is_inner = self.parent != NO_PARENT
+        every = np.arange(len(self.parent))
         if granularity == "objects":
-            return np.flatnonzero(~is_inner)
+            return np.flatnonzero(self.parent == NO_PARENT)
         if granularity == "parts":
-            return np.setdiff1d(np.arange(len(self.parent)), self.parent[is_inner])
-        return np.arange(len(self.parent))
+            return np.setdiff1d(every, [holder for own in self.holders for holder in own])
+        return every
 
     def take(self, rows: NDArray[np.int64]) -> Hierarchy:
-        """Return the tree of the masks at `rows`, in that order: each's next ancestor of those."""
+        """Return the tree of the masks at `rows`, in that order: the others hold nothing."""
         place = {row: index for index, row in enumerate(rows.tolist())}
-        parent = np.full(len(rows), NO_PARENT, np.int64)
-        level = np.zeros(len(rows), np.int64)
-        for row, index in place.items():
-            above = self.parent[row]
-            while above != NO_PARENT:
-                if above in place:
-                    parent[index] = place[above] if level[index] == 0 else parent[index]
-                    level[index] += 1
-                above = self.parent[above]
-        return Hierarchy(parent, level)
+        return hierarchy_of([[place[n] for n in self.holders[row] if n in place] for row in place])
 
 
 def linked(masks: Sequence[InstanceMask], tree: Hierarchy) -> tuple[InstanceMask, ...]:
@@ -61,15 +54,10 @@ def linked(masks: Sequence[InstanceMask], tree: Hierarchy) -> tuple[InstanceMask
 
 
 def find_hierarchy(masks: NDArray[np.bool_]) -> Hierarchy:
-    """Return the tree of masks `[n, rows, columns]` at low resolution; see `find_holders`."""
-    return hierarchy_of(find_holders(masks))
+    """Return the tree of masks `[n, rows, columns]` at low resolution.
 
-
-def find_holders(masks: NDArray[np.bool_]) -> list[list[int]]:
-    """Find the masks that hold nine tenths of each of `[n, rows, columns]`, the smallest first.
-
-    Of masks that contain each other, the larger one is the holder; of equally large ones the first.
-    A mask without a pixel has none.
+    A mask holds another one that lies in it with nine tenths. Of masks that contain each other, the
+    larger one is the holder; of equally large ones the first. A mask without a pixel has none.
     """
     words, area = pack(masks), count_pixels(masks)
     holders: list[list[int]] = [[] for _ in masks]
@@ -79,7 +67,7 @@ def find_holders(masks: NDArray[np.bool_]) -> list[list[int]]:
         shared = count_shared(words, index, larger)
         outer = larger[(shared >= CONTAINED * area[index]) & (area[index] > 0)]
         holders[index] = outer[::-1].tolist()
-    return holders
+    return hierarchy_of(holders)
 
 
 def hierarchy_of(holders: Sequence[Sequence[int]]) -> Hierarchy:
@@ -90,4 +78,4 @@ def hierarchy_of(holders: Sequence[Sequence[int]]) -> Hierarchy:
         above = parent[index]
         while above != NO_PARENT:
             level[index], above = level[index] + 1, parent[above]
-    return Hierarchy(parent, level)
+    return Hierarchy(holders, parent, level)

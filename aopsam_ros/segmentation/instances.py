@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aopsam_ros.geometry import FrameGeometry
 from aopsam_ros.masks.cleaning import clean_logits
-from aopsam_ros.masks.hierarchy import find_holders, hierarchy_of
+from aopsam_ros.masks.hierarchy import find_hierarchy
 from aopsam_ros.masks.merging import merge
 from aopsam_ros.masks.suppression import SUPPRESSION
 from aopsam_ros.masks.upscaling import Upscaler
@@ -44,8 +44,8 @@ def build_instances(
     if cleaned is not masks.logits:  # what lies in one another does so as it is shown
         masks = replace(masks, logits=cleaned)
         binary = masks.binary(*valid)
-    holders, granularity = find_holders(binary), options.granularity
-    tree = hierarchy_of(holders)
+    tree, granularity = find_hierarchy(binary), options.granularity
+    holders = tree.holders
     # Not of `parts`: what is too small to be kept is no part of the mask that it lies in.
     chosen = tree.of_granularity("objects" if granularity == "objects" else "all")
     logits = masks.logits if len(chosen) == len(masks) else masks.logits[chosen]  # no copy of all
@@ -54,9 +54,8 @@ def build_instances(
     large.sort(key=lambda row: -encoded[row].area)
     tree = tree.take(np.array(large, np.int64))
     chosen = tree.of_granularity(granularity)
-    shown, (parents, levels) = [large[place] for place in chosen], tree.take(chosen)
-    # Weak masks may not stay: then the tree is made anew of the others.
-    number = {} if masks.strong.all() else {row: index for index, row in enumerate(shown, 1)}
+    shown, tree = [large[place] for place in chosen], tree.take(chosen)
+    number = {row: index for index, row in enumerate(shown, 1)}
     instances = []
     for index, row in enumerate(shown):
         prompt = masks.prompt[row]
@@ -73,8 +72,8 @@ def build_instances(
                 label="",
                 counts=encoded[row].counts,
                 score=float(masks.score[row]),
-                parent=int(parents[index]) + 1,
-                level=int(levels[index]),
+                parent=int(tree.parent[index]) + 1,
+                level=int(tree.level[index]),
                 strong=bool(masks.strong[row]),
                 holders=tuple(number[holder] for holder in holders[row] if holder in number),
                 merged_prompts=tuple(map(tuple, prompts.points[members[row]].tolist())),

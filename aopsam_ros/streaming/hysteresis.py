@@ -45,9 +45,7 @@ def _tree(segmentation: Segmentation, kept: NDArray[np.int64]) -> Hierarchy:
     """Return the tree of the masks at some places, in which the others have no part."""
     masks = [segmentation.masks[index] for index in kept]
     place = {mask.id: index for index, mask in enumerate(masks)}
-    # Where all masks are strong, they have parents only: all stay, so that these are right.
-    holders = [mask.holders or (mask.parent,) for mask in masks]
-    return hierarchy_of([[place[n] for n in own if n in place] for own in holders])
+    return hierarchy_of([[place[n] for n in mask.holders if n in place] for mask in masks])
 
 
 def _only(segmentation: Segmentation, kept: NDArray[np.int64]) -> Segmentation:

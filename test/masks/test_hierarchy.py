@@ -23,6 +23,12 @@ def test_granularity(granularity, chosen):
     assert TREE.of_granularity(granularity).tolist() == chosen
 
 
+def test_no_part_holds_another_even_if_a_smaller_one_does_so_too():
+    """The pane lies where wall and window overlap, and the window reaches out of the wall."""
+    window = rectangle(2, 10, 2, 16)
+    assert find_hierarchy(np.stack([WALL, window, PANE])).of_granularity("parts").tolist() == [2]
+
+
 def test_nine_tenths_inside_are_enough_and_less_are_not():
     outer = rectangle(0, 20, 0, 10)
     assert find_hierarchy(np.stack([outer, rectangle(0, 1, 1, 11)])).parent[1] == 0  # 9 of 10
