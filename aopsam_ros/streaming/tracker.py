@@ -11,7 +11,9 @@ from aopsam_ros.masks.overlap import SampleGrid, Shift, iou_table
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.streaming.track import Track
 
-MAX_TRACKS = 512  # that are remembered, those seen last: the cost stays bounded
+# That are remembered, those seen last: the cost stays bounded. Three for each of 256 prompts, and
+# what is lost.
+MAX_TRACKS = 1024
 HIGHEST_ID = 2**32 - 1  # of the message's field; ids begin again after it
 # Masks lie in one another, so that one object overlaps the tracks of several. With a power of the
 # IoU, one perfect match outweighs several fair ones.

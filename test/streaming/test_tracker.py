@@ -9,6 +9,7 @@ from aopsam_ros.errors import OptionError
 from aopsam_ros.masks import encode_full
 from aopsam_ros.masks.overlap import SampleGrid, iou_table
 from aopsam_ros.masks.rle import decode_full
+from aopsam_ros.options import OPTIONS
 from aopsam_ros.results import InstanceMask
 from aopsam_ros.streaming import tracker
 from aopsam_ros.streaming.tracker import Tracker, TrackingOptions
@@ -113,6 +114,10 @@ def test_memory_is_bounded(monkeypatch):
     frames = [tracking.ids(masks, EYE[:6]) for _ in range(3)]
     assert all(len(set(frame)) == 6 for frame in frames)
     assert len(set.intersection(*map(set, frames))) == 3  # the others are new in each frame
+
+
+def test_all_masks_of_a_frame_are_remembered_even_with_each_prompt_s_three():
+    assert 3 * OPTIONS["asf.max_prompts"].default <= tracker.MAX_TRACKS
 
 
 def test_what_is_lost_gives_way_to_what_is_seen(monkeypatch):
