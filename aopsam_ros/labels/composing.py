@@ -15,6 +15,8 @@ from scipy.special import expit
 
 from aopsam_ros.labels.label_set import LabelOptions
 from aopsam_ros.masks.rle import decode, encode
+from aopsam_ros.masks.selection import count_pixels
+from aopsam_ros.masks.suppression import count_shared, pack
 from aopsam_ros.results import InstanceMask, Segmentation
 
 # Log odds that two masks of one label show one thing, as `python -m aopsam_benchmarks.affinity`
@@ -112,15 +114,17 @@ def pair_features(cells: NDArray[np.uint8], scores: NDArray[np.float32]) -> NDAr
         cells: the masks at low resolution, 0 or 1, uint8 `[n, rows, columns]`.
         scores: of the masks, float32 `[n]`.
     """
-    flat = cells.reshape(len(cells), -1).astype(np.float32)
-    wider = np.stack([cv2.dilate(mask, np.ones((3, 3), np.uint8)) for mask in cells])
-    both, area = flat @ flat.T, flat.sum(axis=1)
-    iou = both / np.maximum(area[:, None] + area[None] - both, 1.0)
-    outline = wider.reshape(len(cells), -1) - flat
-    touch = outline @ flat.T / np.maximum(outline.sum(axis=1), 1.0)[:, None]
+    around = np.stack([cv2.dilate(mask, np.ones((3, 3), np.uint8)) - mask for mask in cells])
+    masks, outlines = cells.view(np.bool_), around.view(np.bool_)
+    area, length = count_pixels(masks), count_pixels(outlines)
+    words, every = np.concatenate((pack(masks), pack(outlines))), np.arange(len(masks))
+    shared = np.stack([count_shared(words, one, every) for one in range(len(words))])
+    both, beside = shared[: len(masks)], shared[len(masks) :]
+    iou = both / np.maximum(area[:, None] + area[None] - both, 1)
+    touch = beside / np.maximum(length, 1)[:, None]
     touch = np.where(area[:, None] <= area[None], touch, touch.T)
     least = np.minimum(scores[:, None], scores[None])
-    return np.stack((iou, touch, least), axis=-1)
+    return np.stack((iou, touch, least), axis=-1).astype(np.float32)
 
 
 def meeting(features: NDArray[np.float32]) -> NDArray[np.bool_]:

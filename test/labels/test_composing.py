@@ -1,5 +1,6 @@
 """Masks of one label are united where they show one thing, and parts stay below it."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,17 @@ def test_affinity_is_the_fitted_probability():
     wanted = [probability(0, 30 / 94, 0.5), probability(1, 0, 0.5), probability(0, 30 / 94, 0.7)]
     np.testing.assert_allclose(found[[0, 0, 1], [1, 2, 2]], wanted, rtol=1e-5)
     np.testing.assert_array_equal(found, found.T)
+
+
+def test_hundreds_of_masks_take_no_hundreds_of_megabytes():
+    rng, cells = np.random.default_rng(0), np.zeros((256, 192, 256), np.uint8)
+    for own, (row, column) in zip(cells, rng.integers(0, 160, (256, 2)), strict=True):
+        own[row : row + 20, column : column + 20] = 1
+    tracemalloc.start()
+    affinity(cells, np.ones(256, np.float32))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64e6
 
 
 @pytest.mark.parametrize(
