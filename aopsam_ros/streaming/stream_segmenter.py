@@ -83,9 +83,9 @@ class StreamSegmenter:
             return segmentation
         if follower is not None or reuse is not None:
             wait()
-        stopwatch = Stopwatch()  # the time budget is the frame's own
         if follower is not None:
             follower.prepare(segmenter, chosen)
+        stopwatch = Stopwatch()  # the time budget is the frame's own
         previous = None if reuse is None else self._take_over(rgb, chosen, reuse)
         frame = segmenter.encode(rgb, chosen, stopwatch)
         segmentation = segmenter.segment_frame(

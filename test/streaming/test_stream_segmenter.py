@@ -108,6 +108,18 @@ def test_waiting_for_the_frame_before_takes_nothing_of_a_frames_time_budget(
     assert found.timings_ms["total"] < 1000
 
 
+def test_learning_a_thing_to_follow_takes_nothing_of_a_frames_time_budget(stream, tiny):
+    class SlowLearner(Follower):
+        def prepare(self, *arguments):
+            super().prepare(*arguments)
+            time.sleep(1.0)
+
+    follower = SlowLearner(RGB, tiny.segment(RGB).masks[0])
+    options = tiny.options.updated({"asf.time_budget_ms": 1000, "asf.batch_size": 1})
+    found = stream.segment(RGB, 0, options, follower=follower)
+    assert found.status == Status.COMPLETE and found.prompts_decoded > 1
+
+
 def test_a_frame_that_begins_early_takes_nothing_from_the_one_before_it(stream, tiny, monkeypatch):
     """Reuse was switched off in between, and two frames are worked on side by side."""
     on, encode = ReuseOptions(), tiny.encode
