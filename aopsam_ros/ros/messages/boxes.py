@@ -7,6 +7,7 @@ import numpy as np
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from aopsam_ros.errors import InputError
+from aopsam_ros.geometry import paired_iou
 from aopsam_ros.prompting.boxes import Boxes
 from aopsam_ros.results import InstanceMask, Segmentation
 
@@ -40,17 +41,20 @@ def with_labels(
     Masks of other prompts, and of detections without a class, keep what label they have.
 
     `boxes` are those of the message. A prompt is identified by its position: the centre of the part
-    of a box that lies in the image. Of two boxes with the same centre, the one with the higher
-    confidence counts.
+    of a box that lies in the image. Of several boxes with the same centre, as a plate's and that of
+    the cup on it, the one that fits the mask's best counts; of equals the one of higher confidence.
     """
     size = [segmentation.width, segmentation.height]
-    centres = replace(boxes, corners=np.clip(boxes.corners, 0.0, size * 2)).centres(segmentation)
-    best_first = np.argsort(-boxes.confidence, kind="stable")
+    shown = replace(boxes, corners=np.clip(boxes.corners, 0.0, size * 2))
+    centres, best_first = shown.centres(segmentation), np.argsort(-boxes.confidence, kind="stable")
 
     def labelled(mask: InstanceMask) -> InstanceMask:
         distance = np.abs(centres[best_first] - mask.prompt).max(axis=1, initial=0.0)
-        found = best_first[np.flatnonzero(distance < _SAME_PLACE)[:1]]
-        score, label = _best(message.detections[found[0]]) if len(found) else (0.0, "")
+        found = best_first[distance < _SAME_PLACE]
+        if not len(found):
+            return mask
+        fit = paired_iou(shown.corners[found], np.array(mask.corners))
+        score, label = _best(message.detections[found[fit.argmax()]])
         return replace(mask, label=label, label_score=min(max(score, 0.0), 1.0)) if label else mask
 
     return replace(segmentation, masks=tuple(map(labelled, segmentation.masks)))

@@ -191,3 +191,19 @@ def test_masks_are_named_after_the_detection_whose_box_prompted_them():
     assert [mask.label for mask in found.masks] == ["cat", "car", "", "", "bus"]
     nothing = Detection2DArray()
     assert with_labels(segmentation, boxes_of(nothing), nothing).masks == masks
+
+
+def test_of_boxes_with_one_centre_a_mask_is_named_after_the_one_that_fits():
+    plate, cup = np.zeros((2, 80, 100), bool)
+    plate[10:50, 20:60] = cup[25:35, 35:45] = True
+    message = Detection2DArray(
+        detections=[
+            detection_of((20, 10, 40, 40), [0.9], ["plate"]),
+            detection_of((35, 25, 10, 10), [0.6], ["cup"]),
+            detection_of((20, 10, 40, 40), [0.3], ["tray"]),
+        ]
+    )
+    masks = tuple(instance_of(pixels, prompt=(39.5, 29.5)) for pixels in (plate, cup))
+    segmentation = Segmentation(80, 100, masks, (), 0, {}, None, "", "")
+    found = with_labels(segmentation, boxes_of(message), message)
+    assert [(m.label, m.label_score) for m in found.masks] == [("plate", 0.9), ("cup", 0.6)]
