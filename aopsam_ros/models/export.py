@@ -121,7 +121,7 @@ def mobile_sam_parts(model: MobileSam, predictor: nn.Module | None = None) -> Bu
 class ExportReport:
     """How exact an exported bundle is, by graph."""
 
-    differences: Mapping[str, float]  # largest absolute difference of the float32 graph to torch
+    differences: Mapping[str, float]  # of the float32 graph to torch: `largest_difference`
     # least cosine between an output in mixed precision and in float32; empty without mixed graphs
     cosines: Mapping[str, float]
 

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -25,7 +26,7 @@ class Doubled(torch.nn.Module):
 
 
 def plan(module):
-    return onnx_graphs.GraphPlan("doubled", module, ("y",), [{"x": torch.ones(1, 3)}], {})
+    return onnx_graphs.GraphPlan("doubled", module, ("y",), [{"x": torch.full((1, 3), 0.5)}], {})
 
 
 @pytest.mark.parametrize("off", [0.0, 9e-4, -9e-4])
@@ -41,6 +42,23 @@ def test_a_larger_difference_is_refused(tmp_path, off):
         onnx_graphs.export_graph(plan(Doubled(off)), tmp_path)
 
 
+def test_the_difference_of_large_values_is_a_share_of_the_largest():
+    """As of the logits of a trained SAM, which rounding alone takes more than 1e-3 away."""
+    large, small = np.array([480.0, -3.0], np.float32), np.array([0.5, 0.0], np.float32)
+    assert onnx_graphs.largest_difference([large + 0.125], [large]) == pytest.approx(0.125 / 480)
+    assert onnx_graphs.largest_difference([small, large], [small + 0.12, large]) == (
+        pytest.approx(0.12)
+    )
+
+
+@pytest.mark.parametrize("off", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_what_is_not_finite_is_no_small_difference(off, swapped):
+    pair = [np.array([1.0, off], np.float32)], [np.array([1.0, 2.0], np.float32)]
+    found, expected = pair[::-1] if swapped else pair
+    assert not onnx_graphs.largest_difference(found, expected) <= 1e6
+
+
 @pytest.mark.parametrize("place", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_every_output_of_every_sample_is_compared(tmp_path, monkeypatch, place):
     class Pair(torch.nn.Module):
@@ -54,7 +72,7 @@ def test_every_output_of_every_sample_is_compared(tmp_path, monkeypatch, place):
 
     real = onnx_graphs.run_graph
     monkeypatch.setattr(onnx_graphs, "run_graph", run)
-    samples = [{"x": torch.ones(1, 3)}, {"x": torch.zeros(1, 3)}]
+    samples = [{"x": torch.full((1, 3), 0.25)}, {"x": torch.zeros(1, 3)}]
     with pytest.raises(BundleError, match=r"differs from torch by 0\.5,"):
         onnx_graphs.export_graph(
             onnx_graphs.GraphPlan("pair", Pair(), ("y", "z"), samples, {}), tmp_path

@@ -12,7 +12,11 @@ from aopsam_ros.bundle.loading import load_bundle  # noqa: E402
 from aopsam_ros.engines.base import EngineOptions, all_logits  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
-from aopsam_ros.models.export import export_bundle, nano_parts  # noqa: E402
+from aopsam_ros.models.export import (  # noqa: E402
+    export_bundle,
+    mobile_sam_parts,
+    nano_parts,
+)
 from aopsam_ros.models.mobile_sam.model import MobileSam, PointDecoder  # noqa: E402
 from aopsam_ros.models.mobile_sam.split import split_mobile_sam  # noqa: E402
 from aopsam_ros.models.nano import NanoSegmenter  # noqa: E402
@@ -128,3 +132,20 @@ def test_parts_that_differ_from_the_whole_are_refused(nano, tmp_path):
             replace(parts, split=lambda: split_nano(other.decoder)), tmp_path / "b", FACTS
         )
     assert not (tmp_path / "b").exists()
+
+
+def test_logits_as_large_as_a_trained_decoders_do_not_hinder_the_export(tmp_path):
+    """Some of the trained weights of MobileSAM's architecture reach 480 on photographs."""
+    large = load_random_weights(MobileSam(SIZE))
+    with torch.no_grad():
+        for name, value in large.mask_decoder.named_parameters():
+            if "hypernetworks" in name and name.endswith(("layers.2.weight", "layers.2.bias")):
+                value.mul_(3000.0)
+    facts = {**FACTS, "name": "large"}
+    report = export_bundle(mobile_sam_parts(large, None), tmp_path / "b", facts)
+    assert set(report.differences) >= {"mask_decoder", "decoder_masks"}
+    bundle = load_bundle(tmp_path / "b")
+    runtime = OnnxRuntimeEngine(bundle, EngineOptions(threads=1))
+    handle = runtime.encode(uniform("image", (1, 3, SIZE, SIZE), -2.0, 2.0))
+    logits = all_logits(runtime.decode(handle, *(v.numpy() for v in ASKED[1].values())))
+    assert np.abs(logits).max() > 100
