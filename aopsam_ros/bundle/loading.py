@@ -32,7 +32,7 @@ MAX_YAML_BYTES, MAX_ALIASES = 1 << 18, 16
 IMAGE_SIZES = 32, 4096  # pixels, least and largest
 MAX_GRAPH_BYTES = (1 << 31) - 1  # what one ONNX file without external data can hold
 # Groups of `defaults`: the options of all prompt sources, then those of one source each.
-SOURCE_GROUPS = ("grid", "boxes", "box_centres", "clusters")
+SOURCE_GROUPS = ("predictor", "grid", "boxes", "box_centres", "clusters")
 DEFAULT_GROUPS = ("asf", "mask", *SOURCE_GROUPS)
 # What a bundle says of itself, and defaults, which options stand for: nothing is computed by them.
 _DESCRIPTIVE = ("folder", "name", "version", "licence", "provenance", "prompter", "defaults")

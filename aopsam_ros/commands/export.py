@@ -99,7 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="options that suit this model: asf.NAME, mask.NAME, and for what one prompt source"
-        " takes in place of mask.NAME: grid.NAME, boxes.NAME, box_centres.NAME, clusters.NAME",
+        " takes in place of mask.NAME: predictor.NAME, grid.NAME, boxes.NAME, box_centres.NAME,"
+        " clusters.NAME",
     )
 
 

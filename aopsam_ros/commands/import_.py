@@ -8,6 +8,7 @@ import numpy as np
 from aopsam_ros.bundle.loading import DECODER, ENCODER, IMAGE_SIZES, load_bundle
 from aopsam_ros.commands.arguments import add_prompter_argument, load_prompter, require
 from aopsam_ros.errors import OptionError
+from aopsam_ros.models.bundle_files import SAM_THRESHOLDS
 from aopsam_ros.segmentation.segmenter import Segmenter
 from aopsam_ros.weights.fetching import file_sha256, resolve_checkpoint
 from aopsam_ros.weights.known import KNOWN
@@ -53,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thresholds",
         nargs=2,
         type=float,
-        default=(0.88, 0.95),
+        default=SAM_THRESHOLDS,
         metavar=("IOU", "STABILITY"),
         help="that masks need (%(default)s, SAM's)",
     )

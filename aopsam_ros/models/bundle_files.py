@@ -16,6 +16,8 @@ from aopsam_ros.errors import BundleError
 from aopsam_ros.images.files import write_bytes
 
 MIXED_SUFFIX = ".mixed.onnx"
+# Least predicted IoU and stability of a mask in SAM's automatic mask generator.
+SAM_THRESHOLDS = 0.88, 0.95
 _UNFINISHED = ".unfinished-"  # how the folder of a bundle that is being written begins
 _WRITTEN_S = 86_400.0  # after so long it is finished, or never will be
 

@@ -19,8 +19,10 @@ from aopsam_ros.engines import verification
 from aopsam_ros.engines.base import FP16, FP32, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
 from aopsam_ros.errors import BundleError, first_line
+from aopsam_ros.masks.selection import THRESHOLDS
 from aopsam_ros.models.bundle_files import (
     MIXED_SUFFIX,
+    SAM_THRESHOLDS,
     describe_graphs,
     new_bundle,
     read_description,
@@ -30,6 +32,7 @@ from aopsam_ros.models.mixed_precision import write_mixed
 from aopsam_ros.models.published.encoders import nodes, value_info
 from aopsam_ros.models.stored_weights import parse_graph
 
+OF_PREDICTOR = "predictor"  # group of defaults: options for masks of a predictor's prompts
 # Of a prompter's options, what concerns the host's features instead of the prompter's maps.
 _OF_FEATURES = ("filtering", "elimination_")
 # Padding is zero for host and prompter, but zero is another colour where their means differ. It is
@@ -78,7 +81,8 @@ def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
 
     Args:
         host: the model that makes masks; a predictor of its own is replaced, and the weights of
-            scores, which were fitted to it, are left out.
+            scores, which were fitted to it, are left out. One at SAM's thresholds takes what the
+            prompter says under `hosts`: options and weights of scores for masks of its prompts.
         prompter: the model whose prompts it takes.
         folder: made, or the bundle in it replaced, once the new graph has run; untouched before.
 
@@ -241,13 +245,20 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
         for name, value in prompter.defaults.get("asf", {}).items()
         if not name.startswith(_OF_FEATURES)
     }
+    suited = read_description(prompter).get("hosts", {}) if _at_sams_thresholds(host) else {}
+    maps |= suited.get("asf", {})
+    defaults = description.setdefault("defaults", {})
     own = dict(host.defaults.get("asf", {}))
     # Options and scores that suit the maps of a predictor do not suit another's.
     replaces = PREDICTOR in host.graphs
-    description.setdefault("defaults", {})["asf"] = {**own, **maps} if replaces else {**maps, **own}
+    defaults["asf"] = {**own, **maps} if replaces else {**maps, **own}
     same = prompter.graphs[PREDICTOR].sha256, description["graphs"][PREDICTOR]["sha256"]
     if replaces and host.graphs[PREDICTOR].sha256 not in same:
         description.pop("score_weights", None)
+        defaults.pop(OF_PREDICTOR, None)
+    if suited and "score_weights" not in description:
+        description["score_weights"] = suited["score_weights"]
+        defaults[OF_PREDICTOR] = {**suited[OF_PREDICTOR], **defaults.get(OF_PREDICTOR, {})}
     provenance = description.get("provenance")
     if isinstance(provenance, dict):  # else it is free text, and stays
         provenance["predictor"] = {
@@ -257,6 +268,12 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
             **{graph: prompter.graphs[graph].sha256 for graph in (ENCODER, PREDICTOR)},
         }
     save_description(work, description)
+
+
+def _at_sams_thresholds(host: Bundle) -> bool:
+    """Tell a model of SAM's own kind, whose masks nobody has chosen other thresholds for."""
+    mask = host.defaults.get("mask", {})
+    return tuple(mask.get(name) for name in THRESHOLDS[:2]) == SAM_THRESHOLDS
 
 
 def _verify(bundle: Bundle) -> None:

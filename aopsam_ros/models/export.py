@@ -20,7 +20,12 @@ from aopsam_ros.bundle.loading import (
 from aopsam_ros.bundle.signatures import ATTENTION, SEMANTIC_MAP
 from aopsam_ros.engines import verification
 from aopsam_ros.geometry import Resize
-from aopsam_ros.models.bundle_files import MIXED_SUFFIX, new_bundle, write_description
+from aopsam_ros.models.bundle_files import (
+    MIXED_SUFFIX,
+    SAM_THRESHOLDS,
+    new_bundle,
+    write_description,
+)
 from aopsam_ros.models.decoder_parts import POINTS, PROMPTS, DecoderParts, open_axes
 from aopsam_ros.models.efficientnet_lite import IMAGENET_MEAN, IMAGENET_STD
 from aopsam_ros.models.mixed_precision import write_mixed
@@ -108,7 +113,7 @@ def sam_parts(
         size_divisibility=size_divisibility,
         takes_mask_input=True,
         split=lambda: split_mobile_sam(model),
-        thresholds=(0.88, 0.95),
+        thresholds=SAM_THRESHOLDS,
     )
 
 

@@ -21,8 +21,7 @@ _COMPARED = 64  # boxes at a time with all before them: any number fits into mem
 class PredictorSource(PromptSource):
     """AoP-SAM: local maxima of the prompt confidence map, each with the box expected around it."""
 
-    name = "predictor"
-    defaults_group = ""
+    name = defaults_group = "predictor"
     needs_confidence_map = True
     adaptive = spread = True
     defaults = {}  # noqa: RUF012

@@ -52,8 +52,7 @@ class PromptSource(ABC):
 
     Attributes:
         name: as users type it.
-        defaults_group: group of the bundle's defaults with this source's own options; "": none,
-            the bundle's mask options are meant for it.
+        defaults_group: group of the bundle's defaults with this source's own options.
         needs_confidence_map: the prompt predictor has to run.
         needs_features: the embedding has to come to the host.
         needs_boxes: a detector's boxes have to come with every frame.

@@ -16,6 +16,7 @@ from aopsam_ros.engines.base import EngineOptions  # noqa: E402
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.geometry import preprocess  # noqa: E402
+from aopsam_ros.masks.selection import ScoreWeights  # noqa: E402
 from aopsam_ros.models.bundle_files import describe_graphs  # noqa: E402
 from aopsam_ros.models.composed_predictor import add_prompter, compose_predictor  # noqa: E402
 from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
@@ -259,3 +260,66 @@ def test_mixed_precision_goes_along(tmp_path, bare):
         for kind in (bundle.graphs, bundle.mixed_graphs)
     )
     assert half <= full
+
+
+def as_sam(folder, **changes):
+    """Let a host say what SAM's models do: least predicted IoU and stability, nothing else."""
+    mask = {"predicted_iou_threshold": 0.88, "stability_threshold": 0.95, **changes}
+    edit(folder, lambda fields: fields["defaults"].update(asf={}, mask=mask, grid=mask))
+
+
+def test_a_model_at_sams_thresholds_takes_what_suits_nanos_prompts(bare, aopsam):
+    """Measured with MobileSAM's architecture: docs/evaluation.md."""
+    as_sam(bare)
+    assert aopsam("add-prompter", bare).code == 0
+    suited = yaml.safe_load((load_bundle("nano").folder / "bundle.yaml").read_text())["hosts"]
+    made = load_bundle(bare)
+    assert made.score_weights == ScoreWeights(**suited["score_weights"])
+    options = made.options("predictor")
+    assert options.asf.prompt_form == "both" and options.asf.filtering == "none"
+    assert (options.mask.predicted_iou_threshold, options.mask.candidates) == (0.0, "best")
+    assert options.mask.score_threshold == suited["predictor"]["score_threshold"] > 0
+    # Other prompts have no extents, and SAM's thresholds as before.
+    for group in ("grid", "boxes", "box_centres", "clusters"):
+        other = made.options(group).mask
+        assert (other.predicted_iou_threshold, other.stability_threshold) == (0.88, 0.95)
+        assert other.score_threshold == 0.0
+    with Segmenter.from_bundle(bare, engine=OPTIONS) as segmenter:
+        assert segmenter.options == options
+
+
+@pytest.mark.parametrize("changes", [{"predicted_iou_threshold": 0.7}, {"stability_threshold": 0}])
+def test_thresholds_that_somebody_chose_stay(bare, changes):
+    as_sam(bare, **changes)
+    add_prompter(load_bundle(bare), load_bundle("nano"), bare)
+    made = load_bundle(bare)
+    assert made.score_weights is None and "predictor" not in made.defaults
+    mask = made.options("predictor").mask
+    assert all(getattr(mask, name) == value for name, value in changes.items())
+
+
+def test_what_was_chosen_for_the_same_prompts_stays(bare):
+    as_sam(bare)
+    nano = load_bundle("nano")
+    add_prompter(load_bundle(bare), nano, bare)
+    own = dict.fromkeys(("intercept", "predicted_iou", "stability", "confidence", "extents"), 0.5)
+
+    def choose(fields):
+        fields.update(score_weights=own)
+        fields["defaults"]["predictor"]["score_threshold"] = 0.6
+
+    edit(bare, choose)
+    add_prompter(load_bundle(bare), nano, bare)
+    made = load_bundle(bare)
+    assert made.score_weights == ScoreWeights(**own)
+    assert made.options("predictor").mask.score_threshold == 0.6
+
+
+def test_what_suits_a_prompter_goes_with_it(bare, tmp_path):
+    as_sam(bare)
+    add_prompter(load_bundle(bare), load_bundle("nano"), bare)
+    other = write_tiny_bundle(tmp_path / "other")
+    add_prompter(load_bundle(bare), load_bundle(other), bare)
+    made = load_bundle(bare)
+    assert made.score_weights is None and "predictor" not in made.defaults
+    assert made.options("predictor").mask.predicted_iou_threshold == 0.88
