@@ -1,6 +1,8 @@
 """A host's prompts from another model: the composed graph, its bundle, and every engine."""
 
 import dataclasses
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -27,6 +29,7 @@ from support.tiny_bundle import IMAGE, edit, image_predictor, write_tiny_bundle 
 
 NANO = f"nano {load_bundle('nano').version}"
 OPTIONS = EngineOptions(threads=1, precision="fp32")
+JETSON = Path(__file__).parents[2] / "config" / "jetson.yaml"
 COFFEE = golden_masks.read_rgb("coffee.jpg")  # 400 x 600
 SHAPES = {
     "square": golden_masks.read_rgb("astronaut.jpg"),
@@ -286,6 +289,11 @@ def test_a_model_at_sams_thresholds_takes_what_suits_nanos_prompts(bare, aopsam)
         assert other.score_threshold == 0.0
     with Segmenter.from_bundle(bare, engine=OPTIONS) as segmenter:
         assert segmenter.options == options
+    # The parameter file for a MobileSAM shows them.
+    said = re.findall(r"^    # ((?:asf|mask)\.\w+): +(\S+)", JETSON.read_text(), re.MULTILINE)
+    flat = options.flat()
+    assert {name: yaml.safe_load(value) for name, value in said} == {n: flat[n] for n, _ in said}
+    assert len(said) >= 14
 
 
 @pytest.mark.parametrize("changes", [{"predicted_iou_threshold": 0.7}, {"stability_threshold": 0}])
