@@ -32,6 +32,7 @@ from aopsam_ros.bundle.signatures import (
 )
 from aopsam_ros.bundle.split_signature import check_split
 from aopsam_ros.engines.base import Arrays, Decoded, DecodedOnHost, Prediction
+from aopsam_ros.engines.parallel_calls import ParallelCalls
 from aopsam_ros.engines.split_decoder import FrameTensors, SplitDecoder
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, content_area, crop_to_content, pad_to_square
@@ -70,6 +71,7 @@ class Engine(ABC):
         self._graphs: dict[str, Any] = {}  # of the engine's own type
         self._signatures: dict[str, Signature] = {}  # of whole graphs
         self._split: SplitDecoder | None = None  # where the decoder runs in parts
+        self._calls = ParallelCalls()  # of those parts
         self._multiple = 0  # of an image's sides where padding is left out; see `content_area`
 
     @abstractmethod
@@ -112,7 +114,8 @@ class Engine(ABC):
             self._multiple = bundle.size_divisibility
             for name, found in inputs.items() if self._multiple else ():
                 check_open_sides(str(self._files[name].path), self._multiple, found)
-            self._split = SplitDecoder(self._run_part, check_split(bundle, inputs, outputs))
+            signature = check_split(bundle, inputs, outputs)
+            self._split = SplitDecoder(self._run_part, signature, self._calls)
 
     def _prepare(self, area: ContentArea) -> None:  # noqa: B027  (nothing to do for most)
         """Get ready for images of an area."""
@@ -251,6 +254,7 @@ class Engine(ABC):
 
     def close(self) -> None:
         """Free everything; the engine cannot be used afterwards."""
+        self._calls.close()
         self._graphs.clear()
 
     def _run_part(self, graph: str, inputs: Arrays, sizes: Shapes) -> Arrays:

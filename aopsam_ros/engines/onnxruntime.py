@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from aopsam_ros.bundle.loading import ENCODER, Bundle, Graph
+from aopsam_ros.bundle.loading import ENCODER, MASK_PART, PROMPT_PART, Bundle, Graph
 from aopsam_ros.bundle.signatures import Described
 from aopsam_ros.engines.base import (
     AUTO,
@@ -21,7 +21,8 @@ from aopsam_ros.engines.base import (
     half_precision,
 )
 from aopsam_ros.engines.engine import Engine
-from aopsam_ros.engines.processor import has_int8_dot_products
+from aopsam_ros.engines.parallel_calls import ParallelCalls
+from aopsam_ros.engines.processor import available_cores, has_int8_dot_products
 from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import (
     BundleError,
@@ -33,6 +34,7 @@ from aopsam_ros.errors import (
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _ERRORS_ONLY = 3
+_MOST_CALLS = 4  # at once: each takes memory for its results
 # Its fused kernel took five times as long as an addition and a norm, on maps of 4096 cells.
 _SLOW_FUSIONS = ["SkipLayerNormFusion"]
 
@@ -69,7 +71,7 @@ class OnnxRuntimeEngine(Engine):
         self._providers, is_on_gpu = [CPU], False
         if gpu_provider in ort.get_available_providers():
             self._providers = list(dict.fromkeys((gpu_provider, CPU)))
-            encoder = self._open(bundle.graphs[ENCODER])
+            encoder = self._open(bundle.graphs[ENCODER], self._threads)
             is_on_gpu = encoder.get_providers()[0] == gpu_provider
             if is_on_gpu:
                 self._graphs[ENCODER] = encoder
@@ -87,6 +89,8 @@ class OnnxRuntimeEngine(Engine):
             raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
         if takes_int8:
             self._files[ENCODER] = bundle.int8_graphs[ENCODER]
+        if not is_on_gpu:
+            self._calls = ParallelCalls(min(self._threads or available_cores(), _MOST_CALLS))
         self._load(self._needed(in_parts=not is_on_gpu))
         self.device = "cuda" if is_on_gpu else "cpu"
         self.concurrent = not is_on_gpu  # sessions take several threads, and nothing is kept
@@ -97,16 +101,23 @@ class OnnxRuntimeEngine(Engine):
             _LOGGER.warning("onnxruntime computes in %s on a CPU: %s is for GPUs", FP32, FP16)
 
     def _load(self, names: Iterable[str]) -> None:
-        loaded = {n: self._graphs.get(n) or self._open(self._files[n]) for n in names}
+        loaded = {
+            n: self._graphs.get(n) or self._open(self._files[n], self._threads_of(n)) for n in names
+        }
         inputs = {name: _described(session.get_inputs()) for name, session in loaded.items()}
         outputs = {name: _described(session.get_outputs()) for name, session in loaded.items()}
         self._check(inputs, outputs)
         self._graphs |= loaded
 
-    def _open(self, graph: Graph) -> ort.InferenceSession:
-        """Make a session of the checked bytes of a graph."""
+    def _threads_of(self, graph: str) -> int:
+        """Return how many threads an operator of a graph takes; 0 leaves it to ONNX Runtime."""
+        in_calls = graph in (PROMPT_PART, MASK_PART) and self._calls.threads > 1
+        return 1 if in_calls else self._threads
+
+    def _open(self, graph: Graph, threads: int) -> ort.InferenceSession:
+        """Make a session of the checked bytes of a graph, whose operators take so many threads."""
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = threads
         # Each session has threads of its own. Those that spin after their graph, waiting for more,
         # keep a core from the next graph's: on two cores whole frames took up to twice as long.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -141,7 +152,7 @@ class OnnxRuntimeEngine(Engine):
         in_full = []
         for name, full in list(self._graphs.items()):
             if name in mixed:
-                half = self._open(mixed[name])
+                half = self._open(mixed[name], self._threads)
                 taken = self._signatures[name].inputs
                 given = [
                     {n: a for n, a in {"embedding": embedding, **sample}.items() if n in taken}

@@ -25,12 +25,18 @@ def has_int8_dot_products(cpuinfo: Path = CPUINFO) -> bool:
     return not INT8_DOT_PRODUCTS.isdisjoint(_flags(cpuinfo))
 
 
+def available_cores() -> int:
+    """Return how many of the processor's cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe_processor() -> str:
     """Name the processor and how many cores this process may use."""
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.machine()}, {cores} cores"
+    return f"{names[0] if names else platform.machine()}, {available_cores()} cores"
 
 
 def _flags(cpuinfo: Path) -> list[str]:

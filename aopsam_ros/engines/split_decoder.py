@@ -6,7 +6,7 @@ that runs a graph on arrays. What the graphs are: `split_signature`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART
 from aopsam_ros.bundle.signatures import IOU, LOGITS, Shapes
 from aopsam_ros.bundle.split_signature import SplitSignature
 from aopsam_ros.engines.base import Arrays
+from aopsam_ros.engines.parallel_calls import ParallelCalls
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
 
@@ -38,10 +39,11 @@ class FrameTensors(NamedTuple):
 class SplitDecoder:
     """Three graphs and what lies between them."""
 
-    def __init__(self, run: Run, signature: SplitSignature) -> None:
-        """Keep the engine's function that runs a graph."""
+    def __init__(self, run: Run, signature: SplitSignature, calls: ParallelCalls) -> None:
+        """Keep the engine's function that runs a graph, and how many of its calls run at once."""
         self.run = run
         self.signature = signature
+        self.calls = calls
 
     def encode_frame(self, embedding: NDArray[np.float32], area: ContentArea) -> FrameTensors:
         """Compute what all prompts share of the embedding `[1, C, rows, columns]` of an area.
@@ -68,8 +70,8 @@ class SplitDecoder:
         signature = self.signature
         tensors = {name: frame.arrays[name] for name in signature.prompt_tensors}
         size = PROMPTS_AT_ONCE if signature.is_per_mask else WEIGHTED_PROMPTS_AT_ONCE
-        parts = []
-        for part in _chunks(len(coords), size):
+
+        def decode(part: slice) -> Arrays:
             points = {"point_coords": coords[part], "point_labels": labels[part]}
             count = len(coords[part])
             found = self.run(PROMPT_PART, {**tensors, **points}, {IOU: (None, signature.num_masks)})
@@ -78,7 +80,9 @@ class SplitDecoder:
                     raise InferenceError(
                         f"{PROMPT_PART} gave {len(found[name])} results for {count} prompts"
                     )
-            parts.append(found)
+            return found
+
+        parts = self.calls.in_chunks(decode, len(coords), size)
         weights = {n: [row for found in parts for row in found[n]] for n in signature.mask_weights}
         return DecodedToWeights(self, frame, np.concatenate([p[IOU] for p in parts]), weights)
 
@@ -99,15 +103,20 @@ class DecodedToWeights:
         """Render the masks `masks[i]` of the prompts `prompts[i]`; see `Decoded`."""
         signature = self.decoder.signature
         logits = np.empty((len(prompts), *self.frame.mask_sides), np.float32)
+        wanted, in_chunks = np.unique(prompts), self.decoder.calls.in_chunks
+
+        def render(part: slice) -> None:
+            logits[part] = self._render(prompts[part], masks[part])
+
+        def render_prompts(part: slice) -> None:
+            places = np.flatnonzero(np.isin(prompts, wanted[part]))
+            rows = np.searchsorted(wanted[part], prompts[places])
+            logits[places] = self._render(wanted[part])[rows, masks[places]]
+
         if signature.is_per_mask:
-            for part in _chunks(len(prompts), MASKS_AT_ONCE):
-                logits[part] = self._render(prompts[part], masks[part])
+            in_chunks(render, len(prompts), MASKS_AT_ONCE)
         else:
-            wanted = np.unique(prompts)
-            for part in _chunks(len(wanted), PROMPTS_RENDERED_AT_ONCE):
-                places = np.flatnonzero(np.isin(prompts, wanted[part]))
-                rows = np.searchsorted(wanted[part], prompts[places])
-                logits[places] = self._render(wanted[part])[rows, masks[places]]
+            in_chunks(render_prompts, len(wanted), PROMPTS_RENDERED_AT_ONCE)
         return pad_to_square(logits, signature.side, "edge")
 
     def _render(
@@ -124,9 +133,3 @@ class DecodedToWeights:
         every = () if signature.is_per_mask else (signature.num_masks,)
         sizes = {LOGITS: (len(prompts), *every, *self.frame.mask_sides)}
         return self.decoder.run(MASK_PART, inputs, sizes)[LOGITS]
-
-
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    """Cut a range into slices of at most `size`."""
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
