@@ -65,6 +65,14 @@ def test_one_graph_at_two_image_sizes_is_two_engines(modern_gpu, tmp_path):
     assert modern_gpu.builds == 2 * [(output, "half") for output in OUTPUTS]
 
 
+def test_a_decoder_is_tuned_for_as_many_points_as_its_prompts_have(modern_gpu, tmp_path):
+    for form, built in (("point", OUTPUTS), ("both", OUTPUTS[2:]), ("box", OUTPUTS[2:])):
+        folder = write_tiny_bundle(tmp_path / form, defaults={"asf": {"prompt_form": form}})
+        modern_gpu.builds.clear()
+        modern_gpu.start_and_stop(load_bundle(folder))
+        assert modern_gpu.builds == [(output, "half") for output in built]
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
 def test_norms_sums_and_coordinates_stay_in_32_bits(tmp_path, version):
     gpu = Gpu(version, tmp_path)

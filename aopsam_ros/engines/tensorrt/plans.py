@@ -23,6 +23,7 @@ from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import EngineError, InferenceError, VerificationError
 
 PERIOD_S = 1.0  # between two reports of progress
+_POINTS = {"point": 1, "box": 2, "both": 3}  # of a prompt, in each form
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class Plans:
         self._bundle, self._trt, self._device = bundle, trt, device
         self._cache, self._on_progress = cache, on_progress
         self._signatures = signatures(bundle)
-        self._usual_batch = min(bundle.options().asf.batch_size, LARGEST_BATCH)
+        asf = bundle.options("predictor").asf
+        self._usual = min(asf.batch_size, LARGEST_BATCH), _POINTS[asf.prompt_form]
         self._precisions = self._wanted(precision)
 
     def find(self, graph: str) -> tuple[bytes, Precision]:
@@ -134,7 +136,7 @@ class Plans:
         signature = self._signatures[graph]
         inputs = {**signature.inputs, **signature.optional_inputs}
         return inputs, {
-            name: Range(sized(shape, 1, 1), sized(shape, self._usual_batch, 1), sized(shape))
+            name: Range(sized(shape, 1, 1), sized(shape, *self._usual), sized(shape))
             for name, shape in inputs.items()
             if None in shape
         }
