@@ -32,8 +32,7 @@ from aopsam_ros.bundle.signatures import (
 )
 from aopsam_ros.bundle.split_signature import check_split
 from aopsam_ros.engines.base import Arrays, Decoded, DecodedOnHost, Prediction
-from aopsam_ros.engines.parallel_calls import ParallelCalls
-from aopsam_ros.engines.split_decoder import FrameTensors, SplitDecoder
+from aopsam_ros.engines.split_decoder import FrameTensors, ParallelCalls, SplitDecoder
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, content_area, crop_to_content, pad_to_square
 

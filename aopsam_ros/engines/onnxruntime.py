@@ -21,8 +21,8 @@ from aopsam_ros.engines.base import (
     half_precision,
 )
 from aopsam_ros.engines.engine import Engine
-from aopsam_ros.engines.parallel_calls import ParallelCalls
 from aopsam_ros.engines.processor import available_cores, has_int8_dot_products
+from aopsam_ros.engines.split_decoder import ParallelCalls
 from aopsam_ros.engines.verification import sample_inputs, verify
 from aopsam_ros.errors import (
     BundleError,

@@ -7,8 +7,9 @@ that runs a graph on arrays. What the graphs are: `split_signature`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from aopsam_ros.bundle.loading import FRAME_PART, MASK_PART, PROMPT_PART
 from aopsam_ros.bundle.signatures import IOU, LOGITS, Shapes
 from aopsam_ros.bundle.split_signature import SplitSignature
 from aopsam_ros.engines.base import Arrays
-from aopsam_ros.engines.parallel_calls import ParallelCalls
 from aopsam_ros.errors import InferenceError
 from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
 
@@ -27,6 +27,9 @@ Run = Callable[[str, Arrays, Shapes], Arrays]
 # In one call; weights for a prompt are larger than weights for a mask.
 PROMPTS_AT_ONCE, WEIGHTED_PROMPTS_AT_ONCE = 64, 4
 MASKS_AT_ONCE, PROMPTS_RENDERED_AT_ONCE = 16, 2
+LEAST_AT_ONCE = 4  # fewer prompts or masks are not worth a call of their own
+
+T = TypeVar("T")
 
 
 class FrameTensors(NamedTuple):
@@ -34,6 +37,43 @@ class FrameTensors(NamedTuple):
 
     arrays: Arrays
     mask_sides: Sides
+
+
+class ParallelCalls:
+    """Calls of a graph side by side, in threads that start with the first and end with `close`.
+
+    A decoder's parts are many small operators. Shared among threads one by one they take hardly
+    less time; two calls at once, each for half of the prompts or masks, take two thirds.
+
+    Attributes:
+        threads: how many calls there are at once.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        """Make no more threads than needed: with one, calls are made by the caller."""
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads, "aopsam_decoder") if threads > 1 else None
+
+    def in_chunks(self, call: Callable[[slice], T], count: int, largest: int) -> list[T]:
+        """Call a function with slices of `range(count)`; return its results in order.
+
+        Slices are at most `largest` long, and shorter where every thread has one then. The first
+        error of a call is raised once all have ended.
+        """
+        size = min(largest, max(LEAST_AT_ONCE, -(-count // self.threads)))
+        parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+        if self._pool is None or len(parts) == 1:
+            return [call(part) for part in parts]
+        futures = [self._pool.submit(call, part) for part in parts]
+        for future in futures:
+            future.exception()  # waits
+        return [future.result() for future in futures]
+
+    def close(self) -> None:
+        """End the threads; later calls are made by the caller."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
 
 class SplitDecoder:

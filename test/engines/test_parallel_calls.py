@@ -9,7 +9,7 @@ import pytest
 from aopsam_ros.bundle.loading import load_bundle
 from aopsam_ros.engines.base import EngineOptions, all_logits
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
-from aopsam_ros.engines.parallel_calls import LEAST_AT_ONCE, ParallelCalls
+from aopsam_ros.engines.split_decoder import LEAST_AT_ONCE, ParallelCalls
 from aopsam_ros.errors import InferenceError
 from support.random_weights import uniform
 
