@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, compose, helper
 
-from aopsam_ros.bundle.loading import ENCODER, PREDICTOR, Bundle, load_bundle
+from aopsam_ros.bundle.loading import BUNDLE_FILE, ENCODER, PREDICTOR, Bundle, load_bundle
 from aopsam_ros.engines import verification
 from aopsam_ros.engines.base import FP16, FP32, EngineOptions
 from aopsam_ros.engines.onnxruntime import OnnxRuntimeEngine
@@ -245,7 +246,7 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
         for name, value in prompter.defaults.get("asf", {}).items()
         if not name.startswith(_OF_FEATURES)
     }
-    suited = read_description(prompter).get("hosts", {}) if _at_sams_thresholds(host) else {}
+    suited = _suited(host, prompter)
     maps |= suited.get("asf", {})
     defaults = description.setdefault("defaults", {})
     own = dict(host.defaults.get("asf", {}))
@@ -270,10 +271,18 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
     save_description(work, description)
 
 
-def _at_sams_thresholds(host: Bundle) -> bool:
-    """Tell a model of SAM's own kind, whose masks nobody has chosen other thresholds for."""
-    mask = host.defaults.get("mask", {})
-    return tuple(mask.get(name) for name in THRESHOLDS[:2]) == SAM_THRESHOLDS
+def _suited(host: Bundle, prompter: Bundle) -> dict[str, dict[str, Any]]:
+    """Return what a prompter says of hosts of SAM's own kind, for one at SAM's thresholds.
+
+    Others had theirs chosen by somebody.
+    """
+    mask, said = host.defaults.get("mask", {}), read_description(prompter).get("hosts")
+    if said is None or tuple(mask.get(name) for name in THRESHOLDS[:2]) != SAM_THRESHOLDS:
+        return {}
+    parts = ("asf", OF_PREDICTOR, "score_weights")
+    if not (isinstance(said, dict) and all(isinstance(said.get(part), dict) for part in parts)):
+        raise BundleError(f"{prompter.folder / BUNDLE_FILE}: hosts must have {', '.join(parts)}")
+    return said
 
 
 def _verify(bundle: Bundle) -> None:

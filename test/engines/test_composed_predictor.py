@@ -331,3 +331,13 @@ def test_what_suits_a_prompter_goes_with_it(bare, tmp_path):
     made = load_bundle(bare)
     assert made.score_weights is None and "predictor" not in made.defaults
     assert made.options("predictor").mask.predicted_iou_threshold == 0.88
+
+
+@pytest.mark.parametrize("said", [5, [], {"asf": {}}, {"asf": {}, "predictor": 1}])
+def test_a_prompter_that_says_of_hosts_what_cannot_be_is_refused(bare, tmp_path, said):
+    as_sam(bare)
+    other = write_tiny_bundle(tmp_path / "other", hosts=said)
+    before = (bare / "bundle.yaml").read_bytes()
+    with pytest.raises(BundleError, match=r"bundle\.yaml: hosts must have asf, predictor, score_w"):
+        add_prompter(load_bundle(bare), load_bundle(other), bare)
+    assert (bare / "bundle.yaml").read_bytes() == before
