@@ -10,6 +10,7 @@ from aopsam_ros.commands.segmenting.stream import is_stream
 from aopsam_ros.errors import InputError, OptionError, quoted
 from aopsam_ros.images.files import images_in
 
+MAX_SHARD_TEXT = 40  # of I/N: Python reads no number of thousands of digits
 IMAGES_A_PART = 200  # over Ray: minutes, for a model of seconds an image
 
 
@@ -57,6 +58,7 @@ def shard_of(shard: str | None) -> tuple[int, int]:
     if shard is None:
         return 0, 1
     part, _, parts = shard.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+    numbers = part.isdecimal() and parts.isdecimal() and len(shard) <= MAX_SHARD_TEXT
+    if not (numbers and 1 <= int(part) <= int(parts)):
         raise OptionError(f"--shard takes I/N, such as 1/8 to 8/8, not {quoted(shard)}")
     return int(part) - 1, int(parts)
