@@ -180,6 +180,9 @@ class MaskOptions(_Group):
         0,
         1_000_000_000,
     )
+    min_island_share: float = _option(
+        0.0, "pieces of a mask below this share of its largest piece are removed", 0.0, 1.0
+    )
     granularity: str = _option(
         "all",
         "which of the masks that lie in one another are kept: outermost, innermost, or all",

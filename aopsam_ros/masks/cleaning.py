@@ -15,13 +15,15 @@ def clean_logits(
     """Fill small holes of masks and remove small islands, as SAM's automatic generator does.
 
     A hole is background that does not reach the image's border; an island is a part of the mask.
-    The logits, `[n, M, M]`, of those smaller than `min_hole_area` and `min_island_area` change
-    sign, so that outlines elsewhere stay as they are. The largest island always stays.
+    The logits, `[n, M, M]`, of those smaller than `min_hole_area` and `min_island_area`, or than
+    `min_island_share` of the largest island, change sign, so that outlines elsewhere stay as they
+    are. The largest island always stays.
     """
     size = logits.shape[-1]
     pixels = float(np.prod(geometry.image_size / size / geometry.scale))  # of a logit, source
     hole, island = options.min_hole_area / pixels, options.min_island_area / pixels
-    if max(hole, island) <= 1.0:
+    share = options.min_island_share
+    if max(hole, island) <= 1.0 and share == 0.0:
         return logits
     cleaned = logits.copy()
     rows, columns = geometry.valid_cells(size)
@@ -32,7 +34,7 @@ def clean_logits(
         shown = mask[top:bottom, left:right]  # what lies beyond is one region of background
         # One after the other, as SAM does: what lies in a hole or an island goes with it.
         _flip(shown, _small_holes(shown <= MASK_THRESHOLD, hole))
-        _flip(shown, _small_islands(shown > MASK_THRESHOLD, island))
+        _flip(shown, _small_islands(shown > MASK_THRESHOLD, island, share))
     return cleaned
 
 
@@ -50,12 +52,11 @@ def _small_holes(outside: NDArray[np.bool_], min_area: float) -> NDArray[np.bool
     return np.asarray(small[labels][1:-1, 1:-1])
 
 
-def _small_islands(mask: NDArray[np.bool_], min_area: float) -> NDArray[np.bool_]:
+def _small_islands(mask: NDArray[np.bool_], min_area: float, min_share: float) -> NDArray[np.bool_]:
     labels, areas = _components(mask)
-    small = areas < min_area
-    small[0] = False
-    if len(areas) > 1:
-        small[1 + int(areas[1:].argmax())] = False
+    largest = 1 + int(areas[1:].argmax()) if len(areas) > 1 else 0
+    small = areas < max(min_area, min_share * areas[largest])
+    small[[0, largest]] = False
     return np.asarray(small[labels])
 
 

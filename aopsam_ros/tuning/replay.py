@@ -3,7 +3,7 @@
 No option changes what the graphs give: options decide which prompts are decoded, and what becomes
 of their masks. So each photograph is encoded once and each prompt decoded once, when the first
 trial needs it; what becomes of the masks is the segmenter's own code. Small holes and islands stay
-(`mask.min_hole_area`, `mask.min_island_area`): masks would have to be upscaled in every trial.
+(`mask.min_hole_area`, `mask.min_island_…`): masks would have to be upscaled in every trial.
 """
 
 import functools

@@ -13,10 +13,12 @@ GEOMETRY = resized_geometry(4 * SIDE, 4 * SIDE, 2 * SIDE)  # a logit is 4 x 4 so
 EIGHT = np.ones((3, 3))
 
 
-def cleaned(mask, hole=0, island=0):
+def cleaned(mask, hole=0, island=0, share=0.0):
     """The mask after cleaning with areas in low-resolution pixels."""
     logits = np.where(mask, 2.0, -3.0).astype(np.float32)[None]
-    options = MaskOptions(min_hole_area=16 * hole, min_island_area=16 * island)
+    options = MaskOptions(
+        min_hole_area=16 * hole, min_island_area=16 * island, min_island_share=share
+    )
     found = clean_logits(logits, GEOMETRY, options)
     same = (found[0] > 0) == mask
     assert (found[0][same] == logits[0][same]).all()  # what stays is not touched
@@ -47,6 +49,24 @@ def test_an_island_goes_and_the_largest_stays():
     mask = drawing()
     mask[30, 30] = True
     assert (cleaned(mask, island=100) == drawing()).all()
+
+
+def test_islands_below_a_share_of_the_largest_go():
+    """Whatever the image's resolution: the largest has 256 pixels here."""
+    mask = drawing()
+    mask[24:28, 24:28] = True  # 16
+    mask[24:30, 4:10] = True  # 36
+    assert (cleaned(mask, share=0.05) == mask).all()
+    one = cleaned(mask, share=0.1)
+    assert not one[25, 25] and one[26, 6]
+    for share in (0.2, 1.0):
+        assert (cleaned(mask, share=share) == drawing()).all()
+    assert (cleaned(mask, island=37, share=0.01) == drawing()).all()  # what removes more
+
+
+@pytest.mark.parametrize("mask", [np.zeros((SIDE, SIDE), bool), np.ones((SIDE, SIDE), bool)])
+def test_of_nothing_and_of_all_no_island_goes(mask):
+    assert (cleaned(mask, hole=3, island=5, share=1.0) == mask).all()
 
 
 def test_what_lies_in_a_small_island_or_hole_goes_with_it():
