@@ -84,12 +84,16 @@ def test_from_the_published_file_to_masks(aopsam, segmented, checkpoint, tmp_pat
     assert bundle.predictor_inputs == ("image",)
     assert bundle.options().mask.predicted_iou_threshold == 0.88
     assert bundle.options("grid").mask.stability_threshold == 0.95
+    # Masks of nano's prompts are ranked by a score instead.
+    own = bundle.options("predictor")
+    assert own.asf.prompt_form == "both" and own.mask.predicted_iou_threshold == 0.0
+    assert own.mask.score_threshold > 0 and bundle.score_weights is not None
     assert bundle.provenance["checkpoint"] == {
         "file": "mobile_sam.pt",
         "sha256": file_sha256(checkpoint),
         "origin": "as published by its authors",
     }
-    accept = ["mask.predicted_iou_threshold=0", "mask.stability_threshold=0"]
+    accept = ["mask.score_threshold=0"]
     more = ["--threads", 1, "--set", *accept, "asf.confidence_threshold=0"]
     written = segmented("mobile_sam", *more, height=48)
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
