@@ -93,7 +93,8 @@ def test_from_the_published_file_to_masks(aopsam, segmented, checkpoint, tmp_pat
         "sha256": file_sha256(checkpoint),
         "origin": "as published by its authors",
     }
-    accept = ["mask.score_threshold=0"]
+    # Random weights find nothing in boxes.
+    accept = ["mask.score_threshold=0", "asf.prompt_form=point"]
     more = ["--threads", 1, "--set", *accept, "asf.confidence_threshold=0"]
     written = segmented("mobile_sam", *more, height=48)
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
