@@ -211,18 +211,13 @@ def crop_to_content(image: NDArray[np.float32], area: ContentArea) -> NDArray[np
     return np.ascontiguousarray(image[..., : area.rows, : area.columns])
 
 
-def pad_to_square(
-    part: NDArray[np.float32], side: int, mode: Literal["constant", "edge"] = "constant"
-) -> NDArray[np.float32]:
-    """Pad the top left part of a map, `[..., rows, columns]`, to `[..., side, side]`.
-
-    "constant" pads with zeros, "edge" with the part's last row and column.
-    """
+def pad_to_square(part: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Pad the top left part of a map, `[..., rows, columns]`, with zeros to `[..., side, side]`."""
     rows, columns = part.shape[-2:]
     if (rows, columns) == (side, side):
         return part
     beyond = [(0, 0)] * (part.ndim - 2) + [(0, side - rows), (0, side - columns)]
-    return np.pad(part, beyond, mode)
+    return np.pad(part, beyond)
 
 
 def paired_iou(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:

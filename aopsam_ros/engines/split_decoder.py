@@ -19,7 +19,7 @@ from aopsam_ros.bundle.signatures import IOU, LOGITS, Shapes
 from aopsam_ros.bundle.split_signature import SplitSignature
 from aopsam_ros.engines.base import Arrays
 from aopsam_ros.errors import InferenceError
-from aopsam_ros.geometry import ContentArea, Sides, pad_to_square
+from aopsam_ros.geometry import ContentArea, Sides
 
 # A graph's name, its inputs, and sizes that some outputs must have, to its outputs.
 Run = Callable[[str, Arrays, Shapes], Arrays]
@@ -141,23 +141,27 @@ class DecodedToWeights:
 
     def logits(self, prompts: NDArray[np.int64], masks: NDArray[np.int64]) -> NDArray[np.float32]:
         """Render the masks `masks[i]` of the prompts `prompts[i]`; see `Decoded`."""
-        signature = self.decoder.signature
-        logits = np.empty((len(prompts), *self.frame.mask_sides), np.float32)
+        signature, (rows, columns) = self.decoder.signature, self.frame.mask_sides
+        logits = np.empty((len(prompts), signature.side, signature.side), np.float32)
+        shown = logits[:, :rows, :columns]
         wanted, in_chunks = np.unique(prompts), self.decoder.calls.in_chunks
 
         def render(part: slice) -> None:
-            logits[part] = self._render(prompts[part], masks[part])
+            shown[part] = self._render(prompts[part], masks[part])
 
         def render_prompts(part: slice) -> None:
             places = np.flatnonzero(np.isin(prompts, wanted[part]))
-            rows = np.searchsorted(wanted[part], prompts[places])
-            logits[places] = self._render(wanted[part])[rows, masks[places]]
+            among = np.searchsorted(wanted[part], prompts[places])
+            shown[places] = self._render(wanted[part])[among, masks[places]]
 
         if signature.is_per_mask:
             in_chunks(render, len(prompts), MASKS_AT_ONCE)
         else:
             in_chunks(render_prompts, len(wanted), PROMPTS_RENDERED_AT_ONCE)
-        return pad_to_square(logits, signature.side, "edge")
+        # What was not rendered is as its neighbours at the border.
+        logits[:, :rows, columns:] = logits[:, :rows, columns - 1 : columns]
+        logits[:, rows:] = logits[:, rows - 1 : rows]
+        return logits
 
     def _render(
         self, prompts: NDArray[np.int64], masks: NDArray[np.int64] | None = None

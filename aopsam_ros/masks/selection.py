@@ -46,6 +46,8 @@ class LowResMasks:
 
 def concatenate(parts: Sequence[LowResMasks], size: int) -> LowResMasks:
     """Join the masks of several batches; `size` is M, for when there are none."""
+    if len(parts) == 1:
+        return parts[0]
     if not parts:
         none = np.zeros(0, np.float32)
         empty = np.zeros((0, size, size), np.float32)

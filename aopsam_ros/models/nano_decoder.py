@@ -85,11 +85,15 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
     ) -> Tensor:
-        """Attend from `[A, Q, 128]` to what `project` made; `bias` `[A, 4, Q, K]` is added."""
+        """Attend from `[A, Q, 128]` to what `project` made.
+
+        `bias` `[A, 4, N, K]` is added to the scores of N groups of as many queries each.
+        """
         q = _split_heads(self.query(query)) * (WIDTH // HEADS) ** -0.5
         scores = q @ key
         if bias is not None:
-            scores = scores + bias
+            grouped = scores.reshape(*bias.shape[:3], -1, bias.shape[3]) + bias.unsqueeze(3)
+            scores = grouped.flatten(2, 3)
         read = torch.softmax(scores, -1) @ value
         return self.out(read.transpose(1, 2).flatten(2))
 
@@ -130,8 +134,7 @@ class TokenBlock(nn.Module):
             flat + self.self_attention(placed, *self.self_attention.project(placed, flat))
         )
         query = (flat + where).reshape(batch, -1, WIDTH)
-        bias = (region.unsqueeze(1) * self.region_gain[:, None, None]).unsqueeze(3)
-        bias = bias.expand(-1, -1, -1, size, -1).flatten(2, 3)
+        bias = region.unsqueeze(1) * self.region_gain[:, None, None]
         read = self.read_image(query, key, value, bias).reshape(-1, size, WIDTH)
         flat = self.norms[1](flat + read)
         flat = self.norms[2](flat + self.mlp(flat))

@@ -51,15 +51,11 @@ def test_the_square_where_nothing_is_known_or_nothing_else_will_do():
     assert content_area(None, 512, 32) == ContentArea(512, 512, 512)
 
 
-@pytest.mark.parametrize("mode", ["constant", "edge"])
-def test_a_part_is_the_top_left_of_the_square(mode):
+def test_a_part_is_the_top_left_of_the_square():
     part = np.random.default_rng(0).random((2, 3, 5)).astype(np.float32)
-    whole = pad_to_square(part, 6, mode)
-    for row, column in np.ndindex(6, 6):
-        inside = row < 3 and column < 5
-        edge = part[:, min(row, 2), min(column, 4)]
-        wanted = edge if inside or mode == "edge" else 0.0
-        np.testing.assert_array_equal(whole[:, row, column], wanted)
+    whole = pad_to_square(part, 6)
+    assert np.array_equal(whole[:, :3, :5], part)
+    assert not whole[:, 3:].any() and not whole[:, :, 5:].any()
     assert pad_to_square(whole, 6) is whole
 
 
