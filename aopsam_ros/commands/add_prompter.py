@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
             "write another bundle with --out DIR"
         )
     require(("onnx",), "composing graphs needs onnx", INSTALL_ONNX)
-    from aopsam_ros.models.composed_predictor import add_prompter
+    from aopsam_ros.models.prompter import add_prompter
 
     add_prompter(host, prompter, out)
     print(f"prompts from the predictor of {prompter.name} {prompter.version}")

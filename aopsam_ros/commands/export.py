@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Export, compare every graph with torch, and check the bundle by loading it."""
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
-    from aopsam_ros.models.composed_predictor import add_prompter
+    from aopsam_ros.models.prompter import add_prompter
     from aopsam_ros.training.loop.trainer import summarise_run
 
     out = _target(arguments)

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Wrap the graphs, write the bundle, and check it by segmenting an empty image."""
     require(("onnx",), "importing needs onnx", "pip install onnx")
     from aopsam_ros.models.bundle_files import new_bundle, write_description
-    from aopsam_ros.models.composed_predictor import add_prompter
+    from aopsam_ros.models.prompter import add_prompter
     from aopsam_ros.models.published.decoders import wrap_decoder
     from aopsam_ros.models.published.encoders import wrap_encoder
     from aopsam_ros.models.stored_weights import save_graph

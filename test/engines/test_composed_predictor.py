@@ -20,8 +20,9 @@ from aopsam_ros.errors import BundleError  # noqa: E402
 from aopsam_ros.geometry import preprocess  # noqa: E402
 from aopsam_ros.masks.selection import ScoreWeights  # noqa: E402
 from aopsam_ros.models.bundle_files import describe_graphs  # noqa: E402
-from aopsam_ros.models.composed_predictor import add_prompter, compose_predictor  # noqa: E402
+from aopsam_ros.models.composed_predictor import compose_predictor  # noqa: E402
 from aopsam_ros.models.mixed_precision import write_mixed  # noqa: E402
+from aopsam_ros.models.prompter import add_prompter  # noqa: E402
 from aopsam_ros.prompting.confidence_map_sampling import sample  # noqa: E402
 from aopsam_ros.segmentation.segmenter import Segmenter  # noqa: E402
 from support import golden_masks, tiny_bundle  # noqa: E402
@@ -331,6 +332,8 @@ def test_what_suits_a_prompter_goes_with_it(bare, tmp_path):
     made = load_bundle(bare)
     assert made.score_weights is None and "predictor" not in made.defaults
     assert made.options("predictor").mask.predicted_iou_threshold == 0.88
+    asf, usual = made.options("predictor").asf, load_bundle(other).options("predictor").asf
+    assert asf.prompt_form == usual.prompt_form and asf.filtering == usual.filtering
 
 
 @pytest.mark.parametrize("said", [5, [], {"asf": {}}, {"asf": {}, "predictor": 1}])
