@@ -108,6 +108,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Export, compare every graph with torch, and check the bundle by loading it."""
     defaults = _parse_defaults(arguments.defaults)
     require(("onnx", "torch"), "exporting needs PyTorch and onnx", INSTALL_TRAINING)
+    from aopsam_ros.models.bundle_files import new_bundle
     from aopsam_ros.models.prompter import add_prompter
     from aopsam_ros.training.loop.trainer import summarise_run
 
@@ -132,11 +133,12 @@ def run(arguments: argparse.Namespace) -> None:
         from aopsam_ros.models.adapters.attention import with_attention
 
         model = replace(model, parts=with_attention(model.parts, *arguments.attention))
-    report = model.export(out, predictor, facts, arguments.mixed)
-    exported = load_bundle(out)
-    del model, predictor  # a large one's gigabytes: the graphs are loaded next
-    if prompter is not None:
-        add_prompter(exported, prompter, out)
+    with new_bundle(out) as work:
+        report = model.export(work, predictor, facts, arguments.mixed)
+        exported = load_bundle(work)
+        del model, predictor  # a large one's gigabytes: the graphs are loaded next
+        if prompter is not None:
+            add_prompter(exported, prompter, work)
     for name, difference in report.differences.items():
         print(f"{name}: differs from torch by at most {difference:.1e}")
     for name, cosine in report.cosines.items():

@@ -100,8 +100,8 @@ def run(arguments: argparse.Namespace) -> None:
             save_graph(model, work / f"{name}.onnx")
         write_description(work, facts, {"mask": mask, "grid": mask}, {"imported": origin})
         _try(work)
-    if prompter is not None:
-        add_prompter(load_bundle(out), prompter, out)
+        if prompter is not None:
+            add_prompter(load_bundle(work), prompter, work)
     print(out)
 
 

@@ -18,6 +18,7 @@ from aopsam_ros.models.prompt_predictor import PromptPredictor  # noqa: E402
 from aopsam_ros.weights.fetching import file_sha256  # noqa: E402
 from aopsam_ros.weights.known import KNOWN  # noqa: E402
 from support.random_weights import uniform  # noqa: E402
+from support.tiny_bundle import write_tiny_bundle  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,14 @@ def test_with_a_predictor_and_mixed_graphs(
     written = segmented("b", "--no-overlay")
     assert "no prompt predictor" not in caplog.text
     assert written["prompt_source"] == "predictor" and written["prompts_decoded"] > 0
+
+
+def test_a_prompter_that_fails_late_leaves_nothing(refused, aopsam, checkpoint, tmp_path):
+    damaged = write_tiny_bundle(tmp_path / "damaged")
+    (damaged / "encoder.onnx").write_bytes(b"")
+    words = ["--checkpoint", checkpoint, "--prompter", damaged, "--out", "b"]
+    assert "encoder.onnx" in refused("export", *words)
+    assert not (tmp_path / "b").exists()
 
 
 def test_without_a_prompter_there_are_grids_boxes_and_clusters(

@@ -11,7 +11,7 @@ from aopsam_ros.engines.registry import create_engine
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support.gpu import Gpu
 from support.stand_in.tensorrt import VERSIONS
-from support.tiny_bundle import model_of
+from support.tiny_bundle import model_of, write_tiny_bundle
 
 SIZE, SIDE = 64, 4
 NORMALISED = f"float[1, 3, {SIZE}, {SIZE}] image"
@@ -226,6 +226,19 @@ def test_a_prompter_without_a_predictor_is_refused_first(encoder, decoder, tmp_p
     assert run_import(encoder, decoder, tmp_path / "b", "--prompter", tmp_path / "other") == 2
     assert "other: has no prompt predictor" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_a_prompter_that_fails_late_leaves_what_was_there(encoder, decoder, tmp_path, capsys):
+    damaged = write_tiny_bundle(tmp_path / "damaged")
+    (damaged / "encoder.onnx").write_bytes(b"")
+    words = ["--prompter", damaged]
+    assert run_import(encoder, decoder, tmp_path / "b", *words) == 2
+    assert "encoder.onnx" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+    assert run_import(encoder, decoder, tmp_path / "b", "--prompter", "none") == 0
+    before = (tmp_path / "b" / "bundle.yaml").read_bytes()
+    assert run_import(encoder, decoder, tmp_path / "b", "--version", "2", *words) == 2
+    assert (tmp_path / "b" / "bundle.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("size", ["-64", "0", "100000000"])
