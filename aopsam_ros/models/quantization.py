@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,11 +84,12 @@ def write_int8(path: Path, target: Path, images: Sequence[EncoderImage]) -> None
     left_out = _in_full(model)
     if not any(n.op_type == "Conv" and n.name not in left_out for n in model.graph.node):
         raise BundleError(f"{path.name}: has no convolution that could run in 8 bits")
-    named = path.with_suffix(".named.onnx")
-    onnx.save(model, str(named))
-    with _silent():
+    # The library's paths must be UTF-8, which a bundle's need not be.
+    with tempfile.TemporaryDirectory() as folder, _silent():
+        named, quantised = Path(folder) / "named.onnx", Path(folder) / "quantised.onnx"
+        onnx.save(model, str(named))
         quantize_static(
-            str(named), str(target), _Reader(images),
+            str(named), str(quantised), _Reader(images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(EIGHT_BITS),
             per_channel=True,
@@ -97,8 +99,8 @@ def write_int8(path: Path, target: Path, images: Sequence[EncoderImage]) -> None
             nodes_to_exclude=sorted(left_out),
             extra_options={"CalibMovingAverage": True},
         )  # fmt: skip
-    named.unlink()
-    onnx.checker.check_model(str(target), full_check=True)
+        onnx.checker.check_model(str(quantised), full_check=True)
+        target.write_bytes(quantised.read_bytes())
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """An encoder in 8 bits: made by `aopsam quantize`, used where asked for, else refused."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -215,6 +216,12 @@ def test_a_second_time_replaces_it(quantized, copy, tmp_path):
     assert second.provenance["int8"] == {"calibrated_on": "1 photographs"}
     assert second.int8_graphs["encoder"].read() != first.int8_graphs["encoder"].read()
     assert second.graphs["encoder"].read() == first.graphs["encoder"].read()
+
+
+def test_a_folder_whose_name_is_not_utf_8(source, data, tmp_path):
+    out = tmp_path / os.fsdecode(b"caf\xe9")
+    assert main(["quantize", str(source), "--data", str(data), "--out", str(out)]) == 0
+    assert load_bundle(out).int8_graphs.keys() == {"encoder"}
 
 
 @pytest.mark.skipif(not hasattr(cv2, "videoio_registry"), reason="an OpenCV without videos")
