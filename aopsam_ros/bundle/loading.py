@@ -103,7 +103,8 @@ class Bundle:
     graphs: Mapping[str, Graph]  # of `GRAPHS`, in 32 bits
     mixed_graphs: Mapping[str, Graph]  # the same graphs in mixed precision, may be empty
     split_graphs: Mapping[str, Graph]  # the decoder in three parts, may be empty
-    int8_graphs: Mapping[str, Graph]  # the encoder in 8 bits, may be empty
+    # the encoder in 8 bits, alone or with the predictor; may be empty
+    int8_graphs: Mapping[str, Graph]
     defaults: Mapping[str, Mapping[str, object]]  # option values by the groups of `DEFAULT_GROUPS`
     # of the prompt predictor: "image" and "embedding", or one of them
     predictor_inputs: tuple[str, ...] = PREDICTOR_INPUTS
@@ -246,7 +247,7 @@ def _parse(fields: Fields) -> Bundle:
         graphs=graphs,
         mixed_graphs=_graphs(fields, "mixed_graphs", GRAPHS),
         split_graphs=_graphs(fields, "split_graphs", SPLIT),
-        int8_graphs=_graphs(fields, "int8_graphs", (ENCODER,)),
+        int8_graphs=_graphs(fields, "int8_graphs", (ENCODER, PREDICTOR)),
         defaults=fields.groups("defaults", DEFAULT_GROUPS),
         score_weights=_score_weights(fields),
         labeller=_labeller(fields) if LABELLER in graphs else None,

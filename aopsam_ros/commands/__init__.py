@@ -21,7 +21,7 @@ COMMANDS: dict[str, str] = {
     "import": "turn ONNX graphs that others exported into a model bundle",
     "add-prompter": "let a model bundle take its prompts from another model's predictor",
     "build-engines": "build a bundle's TensorRT engines beforehand",
-    "quantize": "add an encoder in 8 bits, for a CPU, to a model bundle",
+    "quantize": "add encoder and predictor in 8 bits, for a CPU, to a model bundle",
     "bench": "measure times, floors, ROS and memory",
     "demo": "run the ROS node on photographs, leave a report",
 }

@@ -1,4 +1,4 @@
-"""`aopsam quantize`: a bundle with an encoder in 8 bits, for ONNX Runtime on a CPU."""
+"""`aopsam quantize`: a bundle with graphs in 8 bits, for ONNX Runtime on a CPU."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the bundle, and say how its encoder in 8 bits compares with the one in 32."""
+    """Write the bundle, and say how its graphs in 8 bits compare with those in 32."""
     if arguments.limit < 1:
         raise OptionError("--limit must be at least 1")
     check_threads(arguments.threads)
@@ -60,7 +60,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     bundle = load_bundle(arguments.model)
     images = _images(bundle, [_open(Path(path)) for path in arguments.data], arguments.limit)
-    _print(quantize_bundle(bundle, arguments.out, images, arguments.threads))
+    for report in quantize_bundle(bundle, arguments.out, images, arguments.threads):
+        _print(report)
+    print("what it costs in quality: aopsam evaluate --precision int8, and fp32")
     print(arguments.out)
 
 
@@ -98,9 +100,9 @@ def _read_some(source: FrameSource, count: int) -> Iterator[NDArray[np.uint8]]:
 def _print(report: QuantizationReport) -> None:
     least = math.floor(report.cosine * 1e4) / 1e4  # not rounded up: it is a bound
     before, after = report.bytes_before / 1e6, report.bytes_after / 1e6
-    print(f"encoder: {before:.1f} MB in 32 bits, {after:.1f} MB more in 8")
-    print(f"embedding: cosine with 32 bits at least {least:.4f}")
-    print(f"encoder's time: {report.time_ratio:.2f} of that in 32 bits, on this machine")
+    print(
+        f"{report.graph}: {before:.1f} MB in 32 bits, {after:.1f} MB more in 8; cosine of its"
+        f" outputs at least {least:.4f}; {report.time_ratio:.2f} of the time, on this machine"
+    )
     if report.time_ratio >= 1:
-        _LOGGER.warning("this encoder is not faster in 8 bits on this machine")
-    print("what it costs in quality: aopsam evaluate --precision int8, and fp32")
+        _LOGGER.warning("this %s is not faster in 8 bits on this machine", report.graph)

@@ -57,8 +57,8 @@ class OnnxRuntimeEngine(Engine):
 
         Args:
             bundle: from `load_bundle`.
-            options: precision "int8" takes the encoder in 8 bits, on a CPU; so does "auto" where
-                the bundle has one and the processor gains by it; "auto" and "fp16" take 16 bits on
+            options: precision "int8" takes the bundle's graphs in 8 bits, on a CPU; so does "auto"
+                where there are any and the processor gains by it; "auto" and "fp16" take 16 bits on
                 a GPU; all else is 32 bits.
             gpu_provider: ONNX Runtime's name for what runs graphs on the GPU.
 
@@ -79,22 +79,23 @@ class OnnxRuntimeEngine(Engine):
                 self._providers = [CPU]
         takes_int8 = precision == INT8
         if precision == AUTO and not is_on_gpu:
-            takes_int8 = ENCODER in bundle.int8_graphs and has_int8_dot_products()
-        if takes_int8 and ENCODER not in bundle.int8_graphs:
+            takes_int8 = bool(bundle.int8_graphs) and has_int8_dot_products()
+        if takes_int8 and not bundle.int8_graphs:
             raise BundleError(
                 f"{bundle.folder}: has no encoder in {INT8}; `aopsam quantize` makes a bundle "
                 "with one"
             )
         if takes_int8 and is_on_gpu:
             raise EngineError(f"precision '{INT8}' is for a CPU; this onnxruntime uses the GPU")
-        if takes_int8:
-            self._files[ENCODER] = bundle.int8_graphs[ENCODER]
+        in_8_bits = bundle.int8_graphs if takes_int8 else {}
+        self._files |= in_8_bits
         if not is_on_gpu:
             self._calls = ParallelCalls(min(self._threads or available_cores(), _MOST_CALLS))
         self._load(self._needed(in_parts=not is_on_gpu))
         self.device = "cuda" if is_on_gpu else "cpu"
         self.concurrent = not is_on_gpu  # sessions take several threads, and nothing is kept
-        self.precision = f"{FP32}, encoder {INT8}" if takes_int8 else FP32
+        names = " and ".join(name.removeprefix("prompt_") for name in in_8_bits)
+        self.precision = f"{FP32}, {names} {INT8}" if names else FP32
         if is_on_gpu and precision != FP32:
             self._take_half(precision)
         elif precision == FP16:

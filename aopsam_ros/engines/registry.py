@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from aopsam_ros.bundle.loading import ENCODER, Bundle
+from aopsam_ros.bundle.loading import Bundle
 from aopsam_ros.engines.base import (
     AUTO,
     DEFAULTS,
@@ -35,12 +35,12 @@ def create_engine(
 
     | precision | TensorRT | ONNX Runtime, GPU | OpenVINO | ONNX Runtime, CPU |
     |---|---|---|---|---|
-    | auto | fp16 | fp16 with mixed graphs | bf16 with AMX | encoder in int8 with VNNI |
+    | auto | fp16 | fp16 with mixed graphs | bf16 with AMX | int8 graphs with VNNI |
     | fp16 | fp16 | fp16 with mixed graphs | bf16 where it can | fp32 |
     | fp32 | fp32 | fp32 | fp32 | fp32 |
-    | int8 | refused | refused | refused | encoder in int8, where the bundle has one |
+    | int8 | refused | refused | refused | int8 graphs, where the bundle has any |
 
-    16 bits are taken only where results stay right, else 32; encoders in int8 were compared when
+    16 bits are taken only where results stay right, else 32; graphs in int8 were compared when
     the bundle was made. What was asked for ("fp16") and cannot be had is logged.
 
     Args:
@@ -125,7 +125,7 @@ def _check_openvino(bundle: Bundle, options: EngineOptions) -> None:
     """Refuse OpenVINO where it was not measured, or ONNX Runtime's encoder in 8 bits is faster."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise EngineError(f"not measured on {platform.machine()}")
-    in_8_bits = options.precision == AUTO and ENCODER in bundle.int8_graphs
+    in_8_bits = options.precision == AUTO and bool(bundle.int8_graphs)
     gains = in_8_bits and has_int8_dot_products() and not has_amx()
     if gains and find_spec("onnxruntime") is not None:
         raise EngineError("slower here than onnxruntime with the encoder in 8 bits")

@@ -46,7 +46,7 @@ def add_prompter(host: Bundle, prompter: Bundle, folder: Path) -> None:
         VerificationError: if the graph in mixed precision is too far from the one in 32 bits.
     """
     with new_bundle(folder, host) as work:
-        for kind in (host.graphs, host.mixed_graphs):
+        for kind in (host.graphs, host.mixed_graphs, host.int8_graphs):
             if PREDICTOR in kind:
                 (work / kind[PREDICTOR].path.name).unlink()
         full, mixed = work / f"{PREDICTOR}.onnx", work / f"{PREDICTOR}{MIXED_SUFFIX}"
@@ -63,6 +63,7 @@ def _describe(host: Bundle, prompter: Bundle, work: Path) -> None:
     for key, suffix in (("graphs", ".onnx"), ("mixed_graphs", MIXED_SUFFIX)):
         if key in description:
             description[key] |= describe_graphs(work, [f"{PREDICTOR}{suffix}"])
+    description.get("int8_graphs", {}).pop(PREDICTOR, None)
     description |= {
         "confidence_map_size": prompter.confidence_map_size,
         "predictor_inputs": ["image"],

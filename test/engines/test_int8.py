@@ -20,12 +20,19 @@ from aopsam_ros.engines.registry import FLOATS, create_engine
 from aopsam_ros.errors import BundleError, EngineError, VerificationError
 from aopsam_ros.images.files import write_rgb
 from aopsam_ros.models import quantization
+from aopsam_ros.models.prompter import add_prompter
 from aopsam_ros.models.quantization import FULL_FIRST_CONVOLUTIONS, write_int8
 from aopsam_ros.segmentation.segmenter import Segmenter
 from support import tiny_bundle
 from support.scenes import coloured_scene
 from support.tiny_bundle import MAP, SIZE, edit
-from support.tiny_int8 import LAYERS, deep_encoder, write_deep_bundle, write_images
+from support.tiny_int8 import (
+    LAYERS,
+    deep_encoder,
+    deep_predictor,
+    write_deep_bundle,
+    write_images,
+)
 
 INT8 = "encoder.int8.onnx"
 RNG = np.random.default_rng(0)
@@ -81,6 +88,38 @@ def test_the_first_layers_and_shifts_stay_in_32_bits(quantized):
     assert len(convolutions) == FULL_FIRST_CONVOLUTIONS
     assert "shifted" in in_32_bits and "twice" not in in_32_bits
     assert sum(n.op_type == "Conv" for n in graph.node) == 1 + LAYERS
+
+
+@pytest.fixture(scope="module")
+def with_predictor(data, tmp_path_factory):
+    """A bundle whose predictor has convolutions, too."""
+    folder = tmp_path_factory.mktemp("bundles")
+    source = write_deep_bundle(folder / "source", {PREDICTOR: deep_predictor()})
+    words = ["quantize", str(source), "--data", str(data), "--out", str(folder / "out")]
+    assert main(words) == 0
+    return folder / "out"
+
+
+def test_the_predictor_is_in_8_bits_but_for_what_looks_at_the_image(with_predictor):
+    bundle = load_bundle(with_predictor)
+    assert set(bundle.int8_graphs) == {"encoder", PREDICTOR}
+    graph = onnx.load(str(bundle.int8_graphs[PREDICTOR].path)).graph
+    from_8_bits = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    in_8_bits = {n.name: n.input[0] in from_8_bits for n in graph.node if n.op_type == "Conv"}
+    assert sorted(in_8_bits.values()) == [False, True]
+    found = {}
+    for precision in ("int8", "fp32"):
+        engine = OnnxRuntimeEngine(bundle, EngineOptions(precision=precision))
+        found[engine.precision] = engine.predict(IMAGES[0], engine.encode(IMAGES[0])).confidence_map
+    (of_int8, int8), (of_fp32, fp32) = found.items()
+    assert (of_int8, of_fp32) == ("fp32, encoder and predictor int8", "fp32")
+    assert 0 < np.abs(int8 - fp32).max() < 0.05
+
+
+def test_a_predictor_in_8_bits_goes_with_its_graph(with_predictor, tmp_path):
+    add_prompter(load_bundle(with_predictor), load_bundle("nano"), tmp_path / "b")
+    assert set(load_bundle(tmp_path / "b").int8_graphs) == {"encoder"}
+    assert not (tmp_path / "b" / "prompt_predictor.int8.onnx").exists()
 
 
 def test_it_finds_the_same_masks(quantized):
@@ -198,7 +237,7 @@ def test_it_stays_as_large_as_it_was_free_to_be(tmp_path):
     """Axes of any size stay so, and the graph runs at another size than it was calibrated at."""
     source, target = tmp_path / "encoder.onnx", tmp_path / INT8
     onnx.save(deep_encoder(is_dynamic=True), str(source))
-    write_int8(source, target, IMAGES)
+    write_int8(source, target, [{"image": image} for image in IMAGES])
     shape = onnx.load(str(target)).graph.input[0].type.tensor_type.shape
     assert [d.dim_param for d in shape.dim[2:]] == ["image_height", "image_width"]
     part = np.ascontiguousarray(IMAGES[0][:, :, :64, :96])

@@ -4,7 +4,18 @@ import numpy as np
 import onnx
 
 from support.scenes import coloured_scene
-from support.tiny_bundle import add_constants, encoder, nodes, open_sides, write_tiny_bundle
+from support.tiny_bundle import (
+    CONFIDENCE,
+    EMBEDDING,
+    IMAGE_INPUT,
+    POOL,
+    add_constants,
+    encoder,
+    model_of,
+    nodes,
+    open_sides,
+    write_tiny_bundle,
+)
 
 LAYERS = 6  # convolutions that change nothing, each with an activation that cuts nothing off
 
@@ -34,9 +45,22 @@ def deep_encoder(layers=LAYERS, is_dynamic=False):
     return model
 
 
-def write_deep_bundle(folder, **changes):
+def deep_predictor():
+    """The predictor on an embedding that a convolution leaves as it is, and a look at the image."""
+    text = f"""
+        kept = Conv(embedding, same) dark = Conv(image, nothing) pooled = {POOL}(dark)
+        known = Add(kept, pooled) red = Slice(known, start, end, axis)
+        confidence_map = Sigmoid(red)
+    """
+    same = np.eye(3, dtype=np.float32)[:, :, None, None]
+    places = {"start": [2], "end": [3], "axis": [1]}
+    inputs = f"{IMAGE_INPUT}, {EMBEDDING}"
+    return model_of(inputs, CONFIDENCE, text, same=same, nothing=np.zeros_like(same), **places)
+
+
+def write_deep_bundle(folder, graphs=None, **changes):
     """Write the bundle; its masks are those of the hand-made one."""
-    return write_tiny_bundle(folder, {"encoder": deep_encoder(**changes)})
+    return write_tiny_bundle(folder, {"encoder": deep_encoder(**changes), **(graphs or {})})
 
 
 def write_images(folder, count=4):
