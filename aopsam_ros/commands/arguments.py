@@ -45,8 +45,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         default="auto",
-        help="auto, fp32, fp16 (on a GPU or in OpenVINO), int8 (encoder, in ONNX Runtime on a CPU;"
-        " auto takes it where that is faster) (%(default)s)",
+        help="auto, fp32, fp16 (on a GPU or in OpenVINO), int8 (encoder and predictor, in ONNX"
+        " Runtime on a CPU; auto takes it where that is faster) (%(default)s)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of the engine (0: all)")
 

@@ -122,13 +122,13 @@ def _check_cuda(_bundle: Bundle, _options: EngineOptions) -> None:
 
 
 def _check_openvino(bundle: Bundle, options: EngineOptions) -> None:
-    """Refuse OpenVINO where it was not measured, or ONNX Runtime's encoder in 8 bits is faster."""
+    """Refuse OpenVINO where it was not measured, or ONNX Runtime is faster in 8 bits."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         raise EngineError(f"not measured on {platform.machine()}")
     in_8_bits = options.precision == AUTO and bool(bundle.int8_graphs)
     gains = in_8_bits and has_int8_dot_products() and not has_amx()
     if gains and find_spec("onnxruntime") is not None:
-        raise EngineError("slower here than onnxruntime with the encoder in 8 bits")
+        raise EngineError("slower here than onnxruntime in 8 bits")
 
 
 def _has_gpu() -> bool:

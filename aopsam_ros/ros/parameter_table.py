@@ -21,9 +21,10 @@ FIXED: Mapping[str, OptionSpec] = {
     "engine": OptionSpec(AUTO, f"what runs the model: {AUTO} or one of {', '.join(ENGINES)}"),
     "precision": OptionSpec(
         AUTO,
-        "fp16: 16 bits where results stay right, on a GPU and in OpenVINO; int8: the encoder in 8"
-        " bits, in ONNX Runtime on a CPU, for bundles that have it; auto: what is faster of these"
-        " (16 bits on a GPU and, in OpenVINO, with AMX; 8 bits on processors with 8-bit products);"
+        "fp16: 16 bits where results stay right, on a GPU and in OpenVINO; int8: encoder and"
+        " predictor in 8 bits, in ONNX Runtime on a CPU, for bundles that have them so; auto: what"
+        " is faster of these (16 bits on a GPU and, in OpenVINO, with AMX; 8 bits on processors"
+        " with 8-bit products);"
         " fp32: 32 bits everywhere",
     ),
     "prompt_source": OptionSpec(
