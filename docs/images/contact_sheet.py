@@ -1,7 +1,7 @@
 """Puts the demo's overlays together as one image for the README.
 
     aopsam demo --out out/demo
-    python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut table cat
+    python docs/images/contact_sheet.py out/demo docs/images/demo.jpg astronaut gravel cameraman
 
     aopsam demo --scene teach --fps 2 --repeat 1 --out out/teach
     python docs/images/contact_sheet.py out/teach docs/images/teach.jpg mug_00 mug_06 mug_18
